@@ -1,0 +1,1 @@
+//! Tier 2: the data API: request, plan, query, transaction, response.

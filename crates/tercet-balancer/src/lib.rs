@@ -1,0 +1,1 @@
+//! Tier 1: the HTTP balancer: listener, router, upstream pool, health, forwarding, drain, access log.

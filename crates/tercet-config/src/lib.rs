@@ -1,0 +1,1 @@
+//! tercet.toml: text in, Topology out; every mistake at once.

@@ -1,0 +1,1 @@
+//! Tier 3: PostgreSQL: its binaries, a private cluster, roles, pg_hba, migrations.

@@ -1,0 +1,160 @@
+//! Everything a part of tercet can say about itself, as one closed type.
+//!
+//! An event is told once, where it happens; its log line (text or JSON) is made here, and the metrics of a
+//! tier count the same values. Requests are not events: they are [`AccessRecord`](crate::AccessRecord)s.
+
+pub mod api;
+pub mod balancer;
+pub mod process;
+
+use std::fmt;
+
+use serde::Serialize;
+
+pub use self::api::ApiEvent;
+pub use self::balancer::BalancerEvent;
+pub use self::process::ProcessEvent;
+use crate::format::{Format, push_display, push_json_string, push_now};
+
+/// How much an event matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Detail for whoever looks for a fault.
+    Debug,
+    /// The ordinary course of things.
+    Info,
+    /// Something is wrong and tercet copes with it.
+    Warn,
+    /// Something is wrong and requests fail.
+    Error,
+}
+
+impl Level {
+    /// The level as logs spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Event<'a> {
+    /// To a process: it started, listens, reloads, stops.
+    Process(ProcessEvent<'a>),
+    /// To the balancer: its servers, its limits.
+    Balancer(BalancerEvent<'a>),
+    /// To the data API: its pool, its schema cache.
+    Api(ApiEvent<'a>),
+}
+
+impl Event<'_> {
+    /// How much it matters.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::Process(event) => event.level(),
+            Self::Balancer(event) => event.level(),
+            Self::Api(event) => event.level(),
+        }
+    }
+
+    /// Appends the event as one line without its end: `part` is who says it.
+    pub fn push(&self, line: &mut Vec<u8>, part: &str, format: Format) {
+        match format {
+            Format::Text => {
+                push_now(line);
+                push_display(line, format_args!(" {:5} {part}: ", self.level().as_str()));
+                // An event may quote what came from the network: keep it on its line.
+                let message = self.to_string();
+                for character in message.chars() {
+                    if character.is_control() {
+                        push_display(line, character.escape_default());
+                    } else {
+                        line.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                    }
+                }
+            }
+            Format::Json => {
+                line.extend_from_slice(b"{\"time\":\"");
+                push_now(line);
+                push_display(line, format_args!("\",\"level\":\"{}\",\"part\":", self.level().as_str()));
+                push_json_string(line, part.as_bytes());
+                line.extend_from_slice(b",\"message\":");
+                push_json_string(line, self.to_string().as_bytes());
+                let fields = serde_json::to_string(self).expect("events serialise to plain maps");
+                if let Some(rest) = fields.strip_prefix('{').filter(|rest| *rest != "}") {
+                    line.push(b',');
+                    line.extend_from_slice(rest.as_bytes());
+                } else {
+                    line.push(b'}');
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(event) => event.fmt(f),
+            Self::Balancer(event) => event.fmt(f),
+            Self::Api(event) => event.fmt(f),
+        }
+    }
+}
+
+impl<'a> From<ProcessEvent<'a>> for Event<'a> {
+    fn from(event: ProcessEvent<'a>) -> Self {
+        Self::Process(event)
+    }
+}
+
+impl<'a> From<BalancerEvent<'a>> for Event<'a> {
+    fn from(event: BalancerEvent<'a>) -> Self {
+        Self::Balancer(event)
+    }
+}
+
+impl<'a> From<ApiEvent<'a>> for Event<'a> {
+    fn from(event: ApiEvent<'a>) -> Self {
+        Self::Api(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
+    fn check(event: impl Into<Event<'static>>, format: Format, expected: Expect) {
+        let mut line = Vec::new();
+        event.into().push(&mut line, "balancer", format);
+        let line = String::from_utf8(line).unwrap();
+        let instant = &line[line.find("20").unwrap()..][.."2026-01-01T00:00:00.000Z".len()];
+        expected.assert_eq(&line.replace(instant, "TIME"));
+    }
+
+    #[test]
+    fn an_event_is_one_line_in_either_format() {
+        let down = BalancerEvent::ServerDown { server: "app-1", reason: "refused\nforged" };
+        check(
+            down.clone(),
+            Format::Text,
+            expect![[r"TIME warn  balancer: server app-1 is down: refused\nforged"]],
+        );
+        check(
+            down,
+            Format::Json,
+            expect![[
+                r#"{"time":"TIME","level":"warn","part":"balancer","message":"server app-1 is down: refused\nforged","event":"server_down","server":"app-1","reason":"refused\nforged"}"#
+            ]],
+        );
+    }
+}

@@ -1,0 +1,45 @@
+//! What the data API says.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Level;
+
+/// Something that happened to the data API.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each variant's Display says what it means")]
+pub enum ApiEvent<'a> {
+    DatabaseConnected { address: &'a str, version: &'a str },
+    DatabaseLost { reason: &'a str, retry_seconds: f64 },
+    SchemaCacheLoaded { relations: usize, functions: usize, milliseconds: f64 },
+    SchemaCacheFailed { reason: &'a str },
+}
+
+impl ApiEvent<'_> {
+    pub(super) fn level(&self) -> Level {
+        match self {
+            Self::DatabaseConnected { .. } | Self::SchemaCacheLoaded { .. } => Level::Info,
+            Self::DatabaseLost { .. } | Self::SchemaCacheFailed { .. } => Level::Error,
+        }
+    }
+}
+
+impl fmt::Display for ApiEvent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DatabaseConnected { address, version } => {
+                write!(f, "connected to PostgreSQL {version} at {address}")
+            }
+            Self::DatabaseLost { reason, retry_seconds } => {
+                write!(f, "no connection to PostgreSQL, next try in {retry_seconds:.1} s: {reason}")
+            }
+            Self::SchemaCacheLoaded { relations, functions, milliseconds } => write!(
+                f,
+                "schema cache loaded: {relations} relations, {functions} functions, in {milliseconds:.0} ms"
+            ),
+            Self::SchemaCacheFailed { reason } => write!(f, "schema cache could not be loaded: {reason}"),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What the balancer says.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Level;
+
+/// Something that happened to the balancer.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each variant's Display says what it means")]
+pub enum BalancerEvent<'a> {
+    ServerUp { server: &'a str },
+    ServerDown { server: &'a str, reason: &'a str },
+    ServerEjected { server: &'a str, failures: u32, seconds: f64 },
+    NoServerLeft,
+}
+
+impl BalancerEvent<'_> {
+    pub(super) fn level(&self) -> Level {
+        match self {
+            Self::ServerUp { .. } => Level::Info,
+            Self::ServerDown { .. } | Self::ServerEjected { .. } => Level::Warn,
+            Self::NoServerLeft => Level::Error,
+        }
+    }
+}
+
+impl fmt::Display for BalancerEvent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ServerUp { server } => write!(f, "server {server} is up"),
+            Self::ServerDown { server, reason } => write!(f, "server {server} is down: {reason}"),
+            Self::ServerEjected { server, failures, seconds } => {
+                write!(f, "server {server} is ejected for {seconds:.1} s after {failures} failures in a row")
+            }
+            Self::NoServerLeft => write!(f, "no server is left: requests are answered 503"),
+        }
+    }
+}

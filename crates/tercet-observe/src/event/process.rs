@@ -1,0 +1,46 @@
+//! What any process of tercet says.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Level;
+
+/// Something that happened to a process.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each variant's Display says what it means")]
+pub enum ProcessEvent<'a> {
+    Started { version: &'a str, pid: u32 },
+    Listening { address: &'a str, purpose: &'a str },
+    ConfigurationLoaded { source: &'a str },
+    ConfigurationRefused { source: &'a str, reason: &'a str },
+    Stopping { reason: &'a str },
+    Stopped,
+    Failed { reason: &'a str },
+}
+
+impl ProcessEvent<'_> {
+    pub(super) fn level(&self) -> Level {
+        match self {
+            Self::Failed { .. } | Self::ConfigurationRefused { .. } => Level::Error,
+            _ => Level::Info,
+        }
+    }
+}
+
+impl fmt::Display for ProcessEvent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started { version, pid } => write!(f, "started, version {version}, process {pid}"),
+            Self::Listening { address, purpose } => write!(f, "listening on {address} for {purpose}"),
+            Self::ConfigurationLoaded { source } => write!(f, "configuration loaded from {source}"),
+            Self::ConfigurationRefused { source, reason } => {
+                write!(f, "configuration {source} refused, the old one stays: {reason}")
+            }
+            Self::Stopping { reason } => write!(f, "stopping: {reason}"),
+            Self::Stopped => write!(f, "stopped"),
+            Self::Failed { reason } => write!(f, "failed: {reason}"),
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The one id that ties the log lines of a request on every tier together.
+
+use uuid::Uuid;
+
+/// The name of the header that carries it.
+pub const HEADER: &str = "x-request-id";
+
+/// A fresh id: a UUIDv7 (RFC 9562 section 5.7), so ids sort by time.
+pub fn fresh() -> Uuid {
+    Uuid::now_v7()
+}
+
+/// Whether an id from a trusted peer is fit to be kept: 1 to 128 visible ASCII characters without quotes,
+/// backslash or comma.
+pub fn is_acceptable(id: &[u8]) -> bool {
+    (1..=128).contains(&id.len())
+        && id.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b','))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_from_peers_are_bounded_and_printable() {
+        assert!(is_acceptable(fresh().to_string().as_bytes()));
+        assert!(is_acceptable(b"abc-123"));
+        for refused in [&b""[..], b"a b", b"a\nb", b"a\"b", b"\xff", &[b'a'; 129]] {
+            assert!(!is_acceptable(refused), "{refused:?}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The `tercet` command.
+
+fn main() {}
