@@ -1,1 +1,3 @@
 //! Tier 2: the data API: request, plan, query, transaction, response.
+
+pub mod request;
