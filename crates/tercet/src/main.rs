@@ -1,3 +1,26 @@
-//! The `tercet` command.
+//! The `tercet` command: the only place that prints, reads the environment or exits.
 
-fn main() {}
+mod cli;
+mod commands;
+mod failure;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Up(arguments) => commands::up::run(&arguments),
+        Command::Init(arguments) => commands::init::run(&arguments),
+        Command::Api(arguments) => commands::api::run(&arguments),
+        Command::Balancer(arguments) => commands::balancer::run(&arguments),
+        Command::Completions(arguments) => commands::completions::run(&arguments),
+        Command::Man(arguments) => commands::man::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

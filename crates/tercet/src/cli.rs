@@ -1,0 +1,90 @@
+//! What can be typed: one type per verb, its help is its documentation.
+//!
+//! Knows no meaning: the verbs in [`commands`](crate::commands) lower these arguments.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// A load-balanced, locked-down HTTP API over PostgreSQL on machines you own.
+#[derive(Debug, Parser)]
+#[command(name = "tercet", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Up(Up),
+    Init(Init),
+    Api(Api),
+    Balancer(Balancer),
+    Completions(Completions),
+    Man(Man),
+}
+
+/// Run everything on this machine, in the foreground.
+///
+/// A private PostgreSQL, the migrations, the application servers and the balancer. What crashes is
+/// restarted. Ctrl-C stops all of it and leaves nothing running.
+#[derive(Args, Debug)]
+pub(crate) struct Up {
+    /// The folder that holds tercet.toml
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}
+
+/// Write a commented tercet.toml and a first migration.
+///
+/// Files that are already there are never overwritten.
+#[derive(Args, Debug)]
+pub(crate) struct Init {
+    /// The folder to write into; it is made when it is not there
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}
+
+/// Run one data API server in the foreground.
+#[derive(Args, Debug)]
+pub(crate) struct Api {
+    /// A file of PostgREST's options; PGRST_ environment variables win over it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Run one balancer in the foreground.
+#[derive(Args, Debug)]
+pub(crate) struct Balancer {
+    /// The balancer's own configuration file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
+/// Print the completions of a shell.
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+/// Print the manual page, or write one page per verb into a folder.
+#[derive(Args, Debug)]
+pub(crate) struct Man {
+    /// Where to write tercet.1, tercet-up.1, …; without it tercet.1 is printed
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

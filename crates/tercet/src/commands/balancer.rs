@@ -1,0 +1,8 @@
+//! `tercet balancer`.
+
+use crate::cli;
+use crate::failure::Outcome;
+
+pub(crate) fn run(arguments: &cli::Balancer) -> Outcome {
+    Err(anyhow::anyhow!("{arguments:?}: this part of tercet is still being built").into())
+}

@@ -1,0 +1,8 @@
+//! `tercet init`.
+
+use crate::cli;
+use crate::failure::Outcome;
+
+pub(crate) fn run(arguments: &cli::Init) -> Outcome {
+    Err(anyhow::anyhow!("{arguments:?}: this part of tercet is still being built").into())
+}
