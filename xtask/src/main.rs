@@ -1,3 +1,57 @@
-//! The project's own chores.
+//! The project's own chores, one file each; `cargo xtask` is an alias in `.cargo/config.toml`.
+#![expect(clippy::print_stdout, reason = "a command talks to the person who started it")]
 
-fn main() {}
+mod bench;
+mod ci;
+mod command;
+mod generate;
+mod prerequisites;
+mod test;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::workspace::Workspace;
+
+/// The project's own chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Chore {
+    /// Run all tests, after checking and making what they need.
+    Test {
+        /// Passed on to `cargo test --workspace`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run the rest of the gate: formatting, lints, documentation, licences, directions, …
+    Ci,
+    /// Write the files that are made from other files.
+    Generate {
+        /// Change nothing; fail if a file is not as it would be written.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Measure against the peers; nothing is installed.
+    #[command(subcommand)]
+    Bench(bench::Bench),
+}
+
+fn main() -> ExitCode {
+    let result = Workspace::find().and_then(|workspace| match Chore::parse() {
+        Chore::Test { arguments } => test::run(&workspace, &arguments),
+        Chore::Ci => ci::run(&workspace),
+        Chore::Generate { check: false } => generate::write(&workspace),
+        Chore::Generate { check: true } => generate::check(&workspace),
+        Chore::Bench(bench) => bench.run(&workspace),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Measurements against the peers, one file each. What they need is on the machine already or is left out: nothing
+//! is installed.
+
+mod api;
+mod balancer;
+
+use anyhow::Result;
+
+use crate::workspace::Workspace;
+
+/// What to measure.
+#[derive(clap::Subcommand)]
+pub(crate) enum Bench {
+    /// The balancer beside nginx and HAProxy.
+    Balancer(balancer::Arguments),
+    /// The data API beside FastAPI.
+    Api(api::Arguments),
+}
+
+impl Bench {
+    /// Measures, prints, and writes the table in docs/benchmarks.md.
+    pub(crate) fn run(self, workspace: &Workspace) -> Result<()> {
+        match self {
+            Self::Balancer(arguments) => balancer::run(workspace, &arguments),
+            Self::Api(arguments) => api::run(workspace, &arguments),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The gate beside the tests: every step runs, each prints one line, what failed is told at the end.
+
+mod directions;
+mod sources;
+
+use std::io::Write as _;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::command::output;
+use crate::workspace::Workspace;
+use crate::{generate, tools};
+
+/// A step's name and what it does.
+type Step = (&'static str, fn(&Workspace) -> Result<()>);
+
+const STEPS: &[Step] = &[
+    ("generated files", generate::check),
+    ("formatting", |workspace| cargo(workspace, &["fmt", "--all", "--check"])),
+    ("lints", |workspace| {
+        cargo(workspace, &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])
+    }),
+    ("documentation", |workspace| {
+        let mut doc = workspace.command("cargo");
+        doc.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
+        output(doc.env("RUSTDOCFLAGS", "--deny warnings")).map(drop)
+    }),
+    ("fuzz targets", |workspace| {
+        let mut check = workspace.command("cargo");
+        check.args(["check", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--target-dir"]);
+        output(check.arg(workspace.target.join("fuzz"))).map(drop)
+    }),
+    ("spelling", |workspace| output(&mut tools::command(workspace, "typos")?).map(drop)),
+    ("bans, licences, sources", |workspace| {
+        let mut deny = tools::command(workspace, "cargo-deny")?;
+        output(deny.args(["--workspace", "check", "bans", "licenses", "sources"])).map(drop)
+    }),
+    ("directions", directions::check),
+    ("sources", sources::check),
+];
+
+/// Runs all steps; an error with everything that failing steps said.
+pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+    let mut failures = Vec::new();
+    for (name, step) in STEPS {
+        print!("{name:.<28} ");
+        std::io::stdout().flush()?;
+        let begin = Instant::now();
+        let result = step(workspace);
+        let verdict = if result.is_ok() { "ok" } else { "FAILED" };
+        println!("{verdict:<6} {:>6.1} s", begin.elapsed().as_secs_f64());
+        if let Err(error) = result {
+            failures.push(format!("{name}\n{error:#}\n"));
+        }
+    }
+    if failures.is_empty() {
+        return Ok(());
+    }
+    bail!("{} of {} steps failed\n\n{}", failures.len(), STEPS.len(), failures.join("\n"))
+}
+
+fn cargo(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
+    output(workspace.command("cargo").args(arguments)).map(drop)
+}

@@ -1,0 +1,47 @@
+//! Files made from other files, one maker each; the gate fails when one is not as its maker would write it.
+
+mod decisions;
+
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::workspace::Workspace;
+
+/// A file and what makes its whole text.
+struct Generated {
+    /// Relative to the root.
+    path: &'static str,
+    text: fn(&Workspace) -> Result<String>,
+}
+
+const FILES: &[Generated] = &[Generated { path: "docs/decisions/README.md", text: decisions::text }];
+
+/// Writes every file that is not as it should be.
+pub(crate) fn write(workspace: &Workspace) -> Result<()> {
+    for (path, text) in stale(workspace)? {
+        fs::write(workspace.root.join(path), text).with_context(|| format!("{path}: cannot be written"))?;
+        println!("wrote {path}");
+    }
+    Ok(())
+}
+
+/// An error that names every file that is not as it should be.
+pub(crate) fn check(workspace: &Workspace) -> Result<()> {
+    let stale: Vec<_> = stale(workspace)?.into_iter().map(|(path, _)| path).collect();
+    if !stale.is_empty() {
+        bail!("not as generated: {}\nhint: cargo xtask generate", stale.join(", "));
+    }
+    Ok(())
+}
+
+fn stale(workspace: &Workspace) -> Result<Vec<(&'static str, String)>> {
+    let mut stale = Vec::new();
+    for file in FILES {
+        let text = (file.text)(workspace).with_context(|| format!("{} cannot be made", file.path))?;
+        if !fs::read(workspace.root.join(file.path)).is_ok_and(|present| present == text.as_bytes()) {
+            stale.push((file.path, text));
+        }
+    }
+    Ok(stale)
+}

@@ -1,0 +1,27 @@
+//! All tests, by one command: checks what they need, makes what can be made, runs them.
+//!
+//! The tests find what was made for them by two variables: `TERCET_TEST_NODE`, a copy of `crates/tercet/tests/node`
+//! with its `node_modules`, and `TERCET_TEST_PYTHON`, a virtual environment with the requirements of
+//! `examples/fastapi`.
+
+pub(crate) mod fixtures;
+
+use anyhow::Result;
+
+use crate::workspace::Workspace;
+use crate::{command, prerequisites};
+
+/// Runs `cargo test --workspace` with `arguments`; an error if a prerequisite is missing or a test fails.
+pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
+    prerequisites::check()?;
+    let mut test = workspace.command("cargo");
+    test.args(["test", "--workspace"]).args(arguments);
+    if workspace.root.join("crates/tercet/tests/node").is_dir() {
+        test.env("TERCET_TEST_NODE", fixtures::node(workspace, "crates/tercet/tests/node")?);
+    }
+    if workspace.root.join("examples/fastapi").is_dir() {
+        let requirements = "examples/fastapi/requirements.txt";
+        test.env("TERCET_TEST_PYTHON", fixtures::python(workspace, "test-python", requirements)?);
+    }
+    command::attached(&mut test)
+}

@@ -1,0 +1,75 @@
+//! Where the project lies, which files are its own, and what cargo knows about it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use crate::command::output;
+
+/// The project's folders.
+pub(crate) struct Workspace {
+    /// The folder of the virtual manifest.
+    pub(crate) root: PathBuf,
+    /// Where cargo builds, and where chores put what they make for themselves.
+    pub(crate) target: PathBuf,
+    /// The workspace's crates.
+    pub(crate) packages: Vec<Package>,
+}
+
+/// A crate of the workspace.
+#[derive(Deserialize)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) dependencies: Vec<Dependency>,
+}
+
+/// One line of a crate's `[dependencies]`, `[dev-dependencies]` or `[build-dependencies]`.
+#[derive(Deserialize)]
+pub(crate) struct Dependency {
+    pub(crate) name: String,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+    workspace_root: PathBuf,
+    target_directory: PathBuf,
+}
+
+impl Workspace {
+    /// Asks cargo about the workspace this program was built from.
+    pub(crate) fn find() -> Result<Self> {
+        let json = output(
+            Command::new("cargo")
+                .args(["metadata", "--format-version", "1", "--no-deps", "--manifest-path"])
+                .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")),
+        )?;
+        let metadata: Metadata = serde_json::from_str(&json).context("cargo metadata: unknown form")?;
+        Ok(Self {
+            root: metadata.workspace_root,
+            target: metadata.target_directory,
+            packages: metadata.packages,
+        })
+    }
+
+    /// A command that runs in the project's folder.
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.root);
+        command
+    }
+
+    /// The paths, relative to the root, of the files git tracks or would track.
+    pub(crate) fn files(&self) -> Result<Vec<String>> {
+        let list = output(self.command("git").args([
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "--deduplicate",
+        ]))?;
+        Ok(list.lines().filter(|path| self.root.join(path).is_file()).map(str::to_owned).collect())
+    }
+}
