@@ -1,3 +1,4 @@
 //! Tier 2: the data API: request, plan, query, transaction, response.
 
+pub mod error;
 pub mod request;

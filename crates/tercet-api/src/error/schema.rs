@@ -1,0 +1,224 @@
+//! PGRST2xx: what a request names is not in the schema cache, or is there more than once.
+//!
+//! Refuses to know the cache: whoever looks something up brings the suggestion along (see [`super::suggestion`]).
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::request::media_type::MediaType;
+
+/// A name that leads nowhere, or to several places.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SchemaError {
+    /// Nothing relates two relations.
+    #[error("Could not find a relationship between '{parent}' and '{child}' in the schema cache")]
+    NoRelationship {
+        /// The relation that was to hold the embedding.
+        parent: String,
+        /// The embedded one.
+        child: String,
+        /// What came after `!`.
+        hint: Option<String>,
+        /// Where it was looked for.
+        schema: String,
+        /// A name that is close and exists: instead of which one, and which.
+        suggestion: Option<Suggestion>,
+    },
+    /// Several relationships would do.
+    #[error("Could not embed because more than one relationship was found for '{parent}' and '{child}'")]
+    AmbiguousRelationship {
+        /// The relation that was to hold the embedding.
+        parent: String,
+        /// The embedded one.
+        child: String,
+        /// All that would do.
+        candidates: Vec<RelationshipCandidate>,
+    },
+    /// No routine of this name takes these arguments.
+    #[error("Could not find the function {schema}.{routine}{} in the schema cache", routine_arguments(arguments, *unnamed))]
+    NoRoutine {
+        /// Where it was looked for.
+        schema: String,
+        /// Its name.
+        routine: String,
+        /// Names of the arguments that were given.
+        arguments: Vec<String>,
+        /// The kind of single unnamed parameter the body would also have fit.
+        unnamed: Option<UnnamedParameter>,
+        /// `routine` or `routine(a, b)` that is close and exists.
+        suggestion: Option<String>,
+    },
+    /// Several routines take these arguments, each as `schema.name(argument => type)`.
+    #[error("Could not choose the best candidate function between: {}", .0.join(", "))]
+    AmbiguousRoutine(Vec<String>),
+    /// A relation has no such column.
+    #[error("Could not find the '{column}' column of '{relation}' in the schema cache")]
+    NoColumn {
+        /// Table or view.
+        relation: String,
+        /// What it lacks.
+        column: String,
+    },
+    /// No such relation.
+    #[error("Could not find the table '{schema}.{relation}' in the schema cache")]
+    NoRelation {
+        /// Where it was looked for.
+        schema: String,
+        /// Its name.
+        relation: String,
+        /// A relation of the schema whose name is close.
+        suggestion: Option<String>,
+    },
+}
+
+/// A name that exists, for one that does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suggestion {
+    /// What was asked for.
+    pub instead_of: String,
+    /// What there is.
+    pub name: String,
+}
+
+/// One of several relationships between two relations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelationshipCandidate {
+    /// `many-to-one`, `one-to-many`, `one-to-one` or `many-to-many`.
+    pub cardinality: &'static str,
+    /// `films with directors`
+    pub embedding: String,
+    /// `constraint using films(director_id) and directors(id)`
+    pub relationship: String,
+    /// What tells it apart, `directors!constraint`.
+    pub hint: String,
+}
+
+/// The single unnamed parameter a body could be passed to whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnnamedParameter {
+    /// `json` or `jsonb`; the keys of the body may also be arguments.
+    Json,
+    /// `text`
+    Text,
+    /// `xml`
+    Xml,
+    /// `bytea`
+    Bytea,
+}
+
+impl UnnamedParameter {
+    /// What a POST with a body of this type could be passed to.
+    pub fn of(content_type: &MediaType) -> Option<Self> {
+        match content_type {
+            MediaType::Json => Some(Self::Json),
+            MediaType::PlainText => Some(Self::Text),
+            MediaType::Xml => Some(Self::Xml),
+            MediaType::OctetStream => Some(Self::Bytea),
+            _ => None,
+        }
+    }
+}
+
+impl SchemaError {
+    /// PostgREST's code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoRelationship { .. } => "PGRST200",
+            Self::AmbiguousRelationship { .. } => "PGRST201",
+            Self::NoRoutine { .. } => "PGRST202",
+            Self::AmbiguousRoutine(_) => "PGRST203",
+            Self::NoColumn { .. } => "PGRST204",
+            Self::NoRelation { .. } => "PGRST205",
+        }
+    }
+
+    /// Status of the response.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::AmbiguousRelationship { .. } | Self::AmbiguousRoutine(_) => StatusCode::MULTIPLE_CHOICES,
+            Self::NoRelationship { .. } | Self::NoColumn { .. } => StatusCode::BAD_REQUEST,
+            Self::NoRoutine { .. } | Self::NoRelation { .. } => StatusCode::NOT_FOUND,
+        }
+    }
+
+    /// More about it: text, or the candidates.
+    pub fn details(&self) -> Option<Value> {
+        match self {
+            Self::NoRelationship { parent, child, hint, schema, .. } => {
+                let hint = hint.as_ref().map(|hint| format!("' using the hint '{hint}")).unwrap_or_default();
+                Some(Value::from(format!(
+                    "Searched for a foreign key relationship between '{parent}' and '{child}{hint}' in the schema '{schema}', \
+                     but no matches were found."
+                )))
+            }
+            Self::AmbiguousRelationship { candidates, .. } => Some(
+                candidates
+                    .iter()
+                    .map(|candidate| {
+                        json!({
+                            "cardinality": candidate.cardinality,
+                            "embedding": candidate.embedding,
+                            "relationship": candidate.relationship,
+                        })
+                    })
+                    .collect(),
+            ),
+            Self::NoRoutine { schema, routine, arguments, unnamed, .. } => {
+                let named = match arguments.len() {
+                    0 => " without parameters".to_owned(),
+                    1 => format!(" with parameter {}", arguments[0]),
+                    _ => format!(" with parameters {}", arguments.join(", ")),
+                };
+                let signature = match unnamed {
+                    Some(UnnamedParameter::Text) => " with a single unnamed text parameter".to_owned(),
+                    Some(UnnamedParameter::Xml) => " with a single unnamed xml parameter".to_owned(),
+                    Some(UnnamedParameter::Bytea) => " with a single unnamed bytea parameter".to_owned(),
+                    Some(UnnamedParameter::Json) => {
+                        format!("{named} or with a single unnamed json/jsonb parameter")
+                    }
+                    None => named,
+                };
+                Some(Value::from(format!(
+                    "Searched for the function {schema}.{routine}{signature}, but no matches were found in the schema cache."
+                )))
+            }
+            _ => None,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoRelationship { suggestion, .. } => suggestion.as_ref().map(|suggestion| {
+                format!("Perhaps you meant '{}' instead of '{}'.", suggestion.name, suggestion.instead_of)
+            }),
+            Self::AmbiguousRelationship { child, candidates, .. } => {
+                let hints: Vec<_> = candidates.iter().map(|candidate| format!("'{}'", candidate.hint)).collect();
+                Some(format!(
+                    "Try changing '{child}' to one of the following: {}. Find the desired relationship in the 'details' key.",
+                    hints.join(", ")
+                ))
+            }
+            Self::NoRoutine { schema, unnamed, suggestion, .. } => suggestion
+                .as_ref()
+                .filter(|_| matches!(unnamed, None | Some(UnnamedParameter::Json)))
+                .map(|suggestion| format!("Perhaps you meant to call the function {schema}.{suggestion}")),
+            Self::AmbiguousRoutine(_) => Some(
+                "Try renaming the parameters or the function itself in the database so function overloading can be resolved"
+                    .into(),
+            ),
+            Self::NoRelation { schema, suggestion, .. } => {
+                suggestion.as_ref().map(|name| format!("Perhaps you meant the table '{schema}.{name}'"))
+            }
+            Self::NoColumn { .. } => None,
+        }
+    }
+}
+
+fn routine_arguments(arguments: &[String], unnamed: Option<UnnamedParameter>) -> String {
+    match unnamed {
+        Some(UnnamedParameter::Text | UnnamedParameter::Xml | UnnamedParameter::Bytea) => String::new(),
+        _ if arguments.is_empty() => " without parameters".into(),
+        _ => format!("({})", arguments.join(", ")),
+    }
+}

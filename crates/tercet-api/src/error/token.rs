@@ -1,0 +1,101 @@
+//! PGRST3xx: the bearer token is missing or wrong.
+//!
+//! Refuses to know the token: no part of it ever becomes part of an error.
+
+use http::StatusCode;
+
+/// A request that cannot be let in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// A token came and there is no secret to check it with.
+    #[error("Server lacks JWT secret")]
+    NoSecret,
+    /// `Authorization: Bearer` and nothing behind it.
+    #[error("Empty JWT is sent in Authorization header")]
+    Empty,
+    /// Not the three parts of a signed token but this many.
+    #[error("Expected 3 parts in JWT; got {0}")]
+    Parts(usize),
+    /// No key fits; the text says why.
+    #[error("No suitable key or wrong key type")]
+    Key(String),
+    /// The algorithm is not allowed for the key; the text says why.
+    #[error("Wrong or unsupported encoding algorithm")]
+    Algorithm(String),
+    /// The signature is wrong.
+    #[error("JWT cryptographic operation failed")]
+    Signature,
+    /// Not a signed token.
+    #[error("Unsupported token type")]
+    Type,
+    /// Not a token.
+    #[error("JWT couldn't be decoded")]
+    Undecodable,
+    /// No token came and there is no anonymous role.
+    #[error("Anonymous access is disabled")]
+    Required,
+    /// `exp` has passed.
+    #[error("JWT expired")]
+    Expired,
+    /// `nbf` has not come yet.
+    #[error("JWT not yet valid")]
+    NotYetValid,
+    /// `iat` has not come yet.
+    #[error("JWT issued at future")]
+    IssuedInFuture,
+    /// `aud` is somebody else.
+    #[error("JWT not in audience")]
+    Audience,
+    /// The claims are not a JSON object.
+    #[error("Parsing claims failed")]
+    Claims,
+    /// `exp`, `nbf` or `iat` is not a number.
+    #[error("The JWT '{0}' claim must be a number")]
+    NotANumber(&'static str),
+    /// `aud` is neither text nor an array of texts.
+    #[error("The JWT 'aud' claim must be a string or an array of strings")]
+    AudienceType,
+}
+
+impl TokenError {
+    /// PostgREST's code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoSecret => "PGRST300",
+            Self::Empty
+            | Self::Parts(_)
+            | Self::Key(_)
+            | Self::Algorithm(_)
+            | Self::Signature
+            | Self::Type
+            | Self::Undecodable => "PGRST301",
+            Self::Required => "PGRST302",
+            _ => "PGRST303",
+        }
+    }
+
+    /// Status of the response.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NoSecret => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::UNAUTHORIZED,
+        }
+    }
+
+    /// More about it.
+    pub fn details(&self) -> Option<String> {
+        match self {
+            Self::Key(details) | Self::Algorithm(details) => Some(details.clone()),
+            _ => None,
+        }
+    }
+
+    /// Value of `WWW-Authenticate` ([RFC 6750 §3](https://www.rfc-editor.org/rfc/rfc6750#section-3)).
+    pub fn challenge(&self) -> Option<String> {
+        match self {
+            Self::NoSecret => None,
+            Self::Required => Some("Bearer".into()),
+            _ => Some(format!("Bearer error=\"invalid_token\", error_description=\"{self}\"")),
+        }
+    }
+}
