@@ -1,0 +1,123 @@
+//! The schema cache: an immutable picture of what the exposed schemas hold, against which requests
+//! are planned. It knows the catalogue, and nothing of requests.
+
+#[cfg(any())]
+mod load;
+mod media;
+mod name;
+mod relation;
+mod relationship;
+mod routine;
+mod view;
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+#[cfg(any())]
+pub use load::LoadError;
+pub use media::{MediaHandler, MediaTarget};
+pub use name::{ByName, QualifiedName};
+pub use relation::{Column, Relation, RelationKind};
+pub use relationship::{Cardinality, ForeignKey, Junction, Link, Relationship};
+pub use routine::{Parameter, Routine, RoutineResult, Volatility};
+
+/// What the exposed schemas hold. Built by [`SchemaCache::load`], never changed afterwards.
+#[derive(Debug, Default)]
+pub struct SchemaCache {
+    relations: ByName<Arc<Relation>>,
+    relationships: ByName<Vec<Arc<Relationship>>>,
+    routines: ByName<Vec<Arc<Routine>>>,
+    representations: FxHashMap<(Arc<str>, Arc<str>), Arc<str>>,
+    media_handlers: FxHashMap<(MediaTarget, Arc<str>), MediaHandler>,
+    schema_comments: FxHashMap<Arc<str>, Box<str>>,
+    time_zones: FxHashSet<Box<str>>,
+    server_version: u32,
+}
+
+impl SchemaCache {
+    /// The relation of that name.
+    pub fn relation(&self, schema: &str, name: &str) -> Option<&Arc<Relation>> {
+        self.relations.get(schema, name)
+    }
+
+    /// All relations of one exposed schema, by name.
+    pub fn relations(&self, schema: &str) -> impl Iterator<Item = &Arc<Relation>> {
+        let mut all: Vec<_> = self.relations.of_schema(schema).map(|(_, relation)| relation).collect();
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        all.into_iter()
+    }
+
+    /// The relationships that start at a relation, in a stable order.
+    pub fn relationships(&self, schema: &str, name: &str) -> &[Arc<Relationship>] {
+        self.relationships.get(schema, name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The names of the relations of a schema at which a relationship starts.
+    pub fn related(&self, schema: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.relationships.of_schema(schema).map(|(name, _)| name)
+    }
+
+    /// The overloads of a function, fewest parameters first.
+    pub fn routines(&self, schema: &str, name: &str) -> &[Arc<Routine>] {
+        self.routines.get(schema, name).map_or(&[], Vec::as_slice)
+    }
+
+    /// All functions of one exposed schema, by name, overloads side by side.
+    pub fn all_routines(&self, schema: &str) -> impl Iterator<Item = &Arc<Routine>> {
+        let mut all: Vec<_> = self.routines.of_schema(schema).collect();
+        all.sort_unstable_by(|a, b| a.0.cmp(b.0));
+        all.into_iter().flat_map(|(_, overloads)| overloads)
+    }
+
+    /// The names of the functions of a schema, in no order.
+    pub fn routine_names(&self, schema: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.routines.of_schema(schema).map(|(name, _)| name)
+    }
+
+    /// The function, quoted, that converts a value from one type to another, where a person made an
+    /// implicit cast between a domain and json or text.
+    pub fn representation(&self, source: &str, target: &str) -> Option<&Arc<str>> {
+        if self.representations.is_empty() {
+            return None;
+        }
+        self.representations.get(&(Arc::from(source), Arc::from(target)))
+    }
+
+    /// The custom handler that makes a media type (`type/subtype`, lower case) from a target.
+    pub fn media_handler(&self, target: &MediaTarget, media_type: &str) -> Option<&MediaHandler> {
+        if self.media_handlers.is_empty() {
+            return None;
+        }
+        self.media_handlers.get(&(target.clone(), Arc::from(media_type)))
+    }
+
+    /// The custom media types a relation or a function can answer in.
+    pub fn media_types<'a>(&'a self, target: &'a MediaTarget) -> impl Iterator<Item = &'a str> {
+        self.media_handlers.keys().filter(move |key| key.0 == *target).map(|key| &*key.1)
+    }
+
+    /// What `COMMENT ON SCHEMA` says.
+    pub fn schema_comment(&self, schema: &str) -> Option<&str> {
+        self.schema_comments.get(schema).map(AsRef::as_ref)
+    }
+
+    /// Whether PostgreSQL knows a time zone of that name.
+    pub fn has_time_zone(&self, name: &str) -> bool {
+        self.time_zones.contains(name)
+    }
+
+    /// PostgreSQL's `server_version_num`, 150004 for 15.4.
+    pub fn server_version(&self) -> u32 {
+        self.server_version
+    }
+
+    /// How many relations, relationships and functions there are, for the log.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (
+            self.relations.len(),
+            self.relationships.values().map(Vec::len).sum(),
+            self.routines.values().map(Vec::len).sum(),
+        )
+    }
+}

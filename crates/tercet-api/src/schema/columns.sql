@@ -1,0 +1,55 @@
+-- Columns of the relations of the exposed schemas, in order.
+-- A domain shows its base type as the column's type and itself as the nominal type.
+select a.attrelid,
+       a.attnum,
+       a.attname,
+       col_description(a.attrelid, a.attnum),
+       not (a.attnotnull or t.typtype = 'd' and t.typnotnull),
+       case
+         when t.typtype = 'd' and base.typnamespace = 'pg_catalog'::regnamespace
+           then format_type(t.typbasetype, null)
+         when t.typtype <> 'd' and t.typnamespace = 'pg_catalog'::regnamespace
+           then format_type(a.atttypid, null)
+         else format_type(a.atttypid, a.atttypmod)
+       end,
+       format_type(a.atttypid, a.atttypmod),
+       case
+         when t.typtype = 'd' and t.typbasetype in ('varchar'::regtype, 'bpchar'::regtype) and t.typtypmod > 0
+           then t.typtypmod - 4
+         when a.atttypid in ('varchar'::regtype, 'bpchar'::regtype) and a.atttypmod > 0
+           then a.atttypmod - 4
+         when a.atttypid in ('bit'::regtype, 'varbit'::regtype) and a.atttypmod > 0
+           then a.atttypmod
+       end,
+       case
+         when a.attidentity = 'd' then (
+           select format('nextval(%L)', format('%I.%I', sequence_schema.nspname, sequence.relname))
+           from pg_depend d
+           join pg_class sequence on sequence.oid = d.objid and sequence.relkind = 'S'
+           join pg_namespace sequence_schema on sequence_schema.oid = sequence.relnamespace
+           where d.refclassid = 'pg_class'::regclass
+             and d.refobjid = a.attrelid
+             and d.refobjsubid = a.attnum
+             and d.deptype = 'i'
+           limit 1
+         )
+         when a.attgenerated <> '' then null
+         when initial.adbin is not null then pg_get_expr(initial.adbin, initial.adrelid)
+         when t.typdefaultbin is not null then pg_get_expr(t.typdefaultbin, 0)
+       end,
+       (
+         select json_agg(e.enumlabel order by e.enumsortorder)
+         from pg_enum e
+         where e.enumtypid = case when t.typtype = 'd' then t.typbasetype else t.oid end
+           and (t.typtype = 'e' or t.typtype = 'd')
+       )
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+join pg_type t on t.oid = a.atttypid
+left join pg_type base on base.oid = t.typbasetype
+left join pg_attrdef initial on initial.adrelid = a.attrelid and initial.adnum = a.attnum and a.atthasdef
+where n.nspname = any($1::text[])
+  and c.relkind in ('r', 'p', 'f', 'v', 'm')
+  and not c.relispartition
+order by a.attrelid, a.attnum

@@ -1,0 +1,444 @@
+//! Loading the schema cache: one catalogue query per kind of object, all in one snapshot.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustc_hash::{FxHashMap, FxHashSet};
+use serde::de::DeserializeOwned;
+
+use super::relationship::{self, Link, Reference, Relationship};
+use super::view::{self, KeyRole, Origins, ViewKey};
+use super::{
+    ByName, Column, MediaHandler, MediaTarget, Parameter, QualifiedName, Relation, RelationKind, Routine,
+    RoutineResult, SchemaCache, Volatility,
+};
+use crate::postgres::{Connection, DatabaseError, Statement};
+
+/// Why the catalogue could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// PostgreSQL refused, or is gone.
+    #[error("cannot read the catalogue: {0}")]
+    Database(#[from] DatabaseError),
+    /// PostgreSQL answered something a catalogue query can't answer.
+    #[error("the catalogue's {what} have an unexpected form in column {column}")]
+    Form {
+        /// What was being read.
+        what: &'static str,
+        /// Which column of the query's result, from 0.
+        column: usize,
+    },
+}
+
+impl SchemaCache {
+    /// Reads the catalogue as the connection's role sees it. `schemas` are those exposed.
+    pub async fn load(connection: &Connection, schemas: &[String]) -> Result<Self, LoadError> {
+        // One snapshot for all queries; no search path, so that types and functions come out qualified.
+        connection.query(&statement("begin isolation level repeatable read read only", None)).await?;
+        let loaded = Self::load_snapshot(connection, schemas).await;
+        connection.query(&statement("rollback", None)).await?;
+        loaded
+    }
+
+    async fn load_snapshot(connection: &Connection, schemas: &[String]) -> Result<Self, LoadError> {
+        connection.query(&statement("set local search_path = ''", None)).await?;
+        let exposed = Bytes::from(array_literal(schemas));
+        let read = async |what: &'static str, sql: &'static str, by_schema: bool| {
+            let parameter = by_schema.then(|| exposed.clone());
+            let rows = connection.query(&statement(sql, parameter)).await?;
+            Ok::<_, LoadError>(rows.into_iter().map(|row| Record { what, row }).collect::<Vec<_>>())
+        };
+
+        let mut names = Names::default();
+        let version = read("version", "select current_setting('server_version_num')", false).await?;
+        let version = version.first().map_or(Ok(0), |row| row.number(0))?;
+        let keys = read("primary keys", include_str!("primary_keys.sql"), false).await?;
+        let keys = primary_keys(&keys, &mut names)?;
+        let columns = read("columns", include_str!("columns.sql"), true).await?;
+        let columns = self::columns(&columns, &mut names)?;
+        let relations = read("relations", include_str!("relations.sql"), true).await?;
+        let mut relations = self::relations(&relations, columns, &keys, &mut names)?;
+        let references = read("foreign keys", include_str!("foreign_keys.sql"), false).await?;
+        let references = foreign_keys(&references, &mut names)?;
+        let views = read("views", include_str!("views.sql"), false).await?;
+        let views = definitions(&views)?;
+        let view_keys = view_keys(&relations, &keys, &references, &views);
+        add_view_primary_keys(&mut relations, &view_keys);
+        let computed = read("relationships", include_str!("computed_relationships.sql"), true).await?;
+        let computed = computed_relationships(&computed, &mut names)?;
+        let routines = read("functions", include_str!("routines.sql"), true).await?;
+        let routines = self::routines(&routines, &mut names)?;
+        let representations = read("casts", include_str!("representations.sql"), false).await?;
+        let representations = representations
+            .iter()
+            .map(|row| Ok(((names.get(row.text(0)?), names.get(row.text(1)?)), names.get(row.text(2)?))))
+            .collect::<Result<_, LoadError>>()?;
+        let handlers = read("media type handlers", include_str!("media_handlers.sql"), true).await?;
+        let media_handlers = self::media_handlers(&handlers, &mut names)?;
+        let comments = read("schemas", include_str!("schema_comments.sql"), true).await?;
+        let schema_comments = comments
+            .iter()
+            .map(|row| Ok((names.get(row.text(0)?), row.text(1)?.into())))
+            .collect::<Result<_, LoadError>>()?;
+        let time_zones = read("time zones", include_str!("time_zones.sql"), false).await?;
+        let time_zones = time_zones.iter().map(|row| Ok(row.text(0)?.into())).collect::<Result<_, LoadError>>()?;
+
+        let mut by_name = ByName::default();
+        for (_, relation) in relations {
+            let name = QualifiedName { schema: relation.schema.clone(), name: relation.name.clone() };
+            by_name.insert(&name, Arc::new(relation));
+        }
+        let references = references.into_iter().map(|reference| reference.reference).collect();
+        Ok(Self {
+            relationships: relationship::infer(references, &view_keys, computed, &by_name),
+            relations: by_name,
+            routines,
+            representations,
+            media_handlers,
+            schema_comments,
+            time_zones,
+            server_version: version,
+        })
+    }
+}
+
+fn statement(sql: &'static str, parameter: Option<Bytes>) -> Statement {
+    Statement { sql: Arc::from(sql), parameters: parameter.into_iter().map(Some).collect() }
+}
+
+/// The text of an array of texts ([Array input](https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO)).
+fn array_literal(elements: &[String]) -> String {
+    let quoted: Vec<_> = elements
+        .iter()
+        .map(|element| format!("\"{}\"", element.replace('\\', "\\\\").replace('"', "\\\"")))
+        .collect();
+    format!("{{{}}}", quoted.join(","))
+}
+
+/// Every name once in memory, however many objects carry it.
+#[derive(Default)]
+struct Names(FxHashSet<Arc<str>>);
+
+impl Names {
+    fn get(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(name) {
+            return known.clone();
+        }
+        let name: Arc<str> = Arc::from(name);
+        self.0.insert(name.clone());
+        name
+    }
+
+    fn qualified(&mut self, schema: &str, name: &str) -> QualifiedName {
+        QualifiedName { schema: self.get(schema), name: self.get(name) }
+    }
+}
+
+/// A row of a catalogue query.
+struct Record {
+    what: &'static str,
+    row: Vec<Option<Bytes>>,
+}
+
+impl Record {
+    fn form(&self, column: usize) -> LoadError {
+        LoadError::Form { what: self.what, column }
+    }
+
+    fn optional(&self, column: usize) -> Result<Option<&str>, LoadError> {
+        match self.row.get(column) {
+            Some(Some(value)) => std::str::from_utf8(value).map(Some).map_err(|_| self.form(column)),
+            Some(None) => Ok(None),
+            None => Err(self.form(column)),
+        }
+    }
+
+    fn text(&self, column: usize) -> Result<&str, LoadError> {
+        self.optional(column)?.ok_or_else(|| self.form(column))
+    }
+
+    fn number<T: FromStr>(&self, column: usize) -> Result<T, LoadError> {
+        self.text(column)?.parse().map_err(|_| self.form(column))
+    }
+
+    fn flag(&self, column: usize) -> Result<bool, LoadError> {
+        Ok(self.text(column)? == "t")
+    }
+
+    fn boxed(&self, column: usize) -> Result<Option<Box<str>>, LoadError> {
+        Ok(self.optional(column)?.map(Into::into))
+    }
+
+    fn json<T: DeserializeOwned>(&self, column: usize) -> Result<T, LoadError> {
+        serde_json::from_str(self.text(column)?).map_err(|_| self.form(column))
+    }
+
+    fn name(&self, column: usize, names: &mut Names) -> Result<QualifiedName, LoadError> {
+        Ok(names.qualified(self.text(column)?, self.text(column + 1)?))
+    }
+}
+
+struct PrimaryKey {
+    numbers: Vec<i16>,
+    columns: Vec<Arc<str>>,
+}
+
+fn primary_keys(rows: &[Record], names: &mut Names) -> Result<FxHashMap<u32, PrimaryKey>, LoadError> {
+    rows.iter()
+        .map(|row| {
+            let columns: Vec<String> = row.json(2)?;
+            let columns = columns.iter().map(|name| names.get(name)).collect();
+            Ok((row.number(0)?, PrimaryKey { numbers: row.json(1)?, columns }))
+        })
+        .collect()
+}
+
+fn columns(rows: &[Record], names: &mut Names) -> Result<FxHashMap<u32, Vec<Column>>, LoadError> {
+    let mut columns: FxHashMap<u32, Vec<Column>> = FxHashMap::default();
+    for row in rows {
+        let enum_labels = if row.optional(9)?.is_some() { row.json(9)? } else { Vec::new() };
+        columns.entry(row.number(0)?).or_default().push(Column {
+            number: row.number(1)?,
+            name: names.get(row.text(2)?),
+            comment: row.boxed(3)?,
+            nullable: row.flag(4)?,
+            data_type: names.get(row.text(5)?),
+            nominal_type: names.get(row.text(6)?),
+            max_length: row.optional(7)?.map(str::parse).transpose().map_err(|_| row.form(7))?,
+            default: row.boxed(8)?,
+            enum_labels,
+        });
+    }
+    Ok(columns)
+}
+
+fn relations(
+    rows: &[Record],
+    mut columns: FxHashMap<u32, Vec<Column>>,
+    keys: &FxHashMap<u32, PrimaryKey>,
+    names: &mut Names,
+) -> Result<Vec<(u32, Relation)>, LoadError> {
+    // The bits of pg_relation_is_updatable: 1 << CMD_UPDATE, CMD_INSERT, CMD_DELETE.
+    const UPDATE: i32 = 4;
+    const INSERT: i32 = 8;
+    const DELETE: i32 = 16;
+    rows.iter()
+        .map(|row| {
+            let oid = row.number(0)?;
+            let commands: i32 = row.number(5)?;
+            let mut columns = columns.remove(&oid).unwrap_or_default();
+            columns.shrink_to_fit();
+            Ok((
+                oid,
+                Relation {
+                    schema: names.get(row.text(1)?),
+                    name: names.get(row.text(2)?),
+                    kind: RelationKind::from_catalogue(row.text(3)?),
+                    comment: row.boxed(4)?,
+                    insertable: commands & INSERT != 0,
+                    updatable: commands & UPDATE != 0,
+                    deletable: commands & DELETE != 0,
+                    primary_key: keys.get(&oid).map(|key| key.columns.clone()).unwrap_or_default(),
+                    columns,
+                },
+            ))
+        })
+        .collect()
+}
+
+/// A foreign key with the oids and column numbers that views are traced by.
+struct CatalogueReference {
+    source: u32,
+    target: u32,
+    source_numbers: Vec<i16>,
+    target_numbers: Vec<i16>,
+    reference: Reference,
+}
+
+fn foreign_keys(rows: &[Record], names: &mut Names) -> Result<Vec<CatalogueReference>, LoadError> {
+    rows.iter()
+        .map(|row| {
+            let columns: Vec<(String, String)> = row.json(9)?;
+            Ok(CatalogueReference {
+                source: row.number(1)?,
+                target: row.number(4)?,
+                source_numbers: row.json(7)?,
+                target_numbers: row.json(8)?,
+                reference: Reference {
+                    constraint: names.get(row.text(0)?),
+                    source: row.name(2, names)?,
+                    target: row.name(5, names)?,
+                    columns: columns.iter().map(|(a, b)| (names.get(a), names.get(b))).collect(),
+                    one_to_one: row.flag(10)?,
+                    source_is_view: false,
+                    target_is_view: false,
+                },
+            })
+        })
+        .collect()
+}
+
+fn definitions(rows: &[Record]) -> Result<FxHashMap<u32, Origins>, LoadError> {
+    rows.iter().map(|row| Ok((row.number(0)?, view::origins(row.text(1)?)))).collect()
+}
+
+/// Which keys of tables every exposed view shows in full.
+fn view_keys(
+    relations: &[(u32, Relation)],
+    primary_keys: &FxHashMap<u32, PrimaryKey>,
+    references: &[CatalogueReference],
+    definitions: &FxHashMap<u32, Origins>,
+) -> Vec<ViewKey> {
+    let mut by_table: FxHashMap<u32, Vec<(KeyRole, &CatalogueReference)>> = FxHashMap::default();
+    for reference in references {
+        by_table.entry(reference.source).or_default().push((KeyRole::Foreign, reference));
+        by_table.entry(reference.target).or_default().push((KeyRole::Referenced, reference));
+    }
+    let mut found = Vec::new();
+    for (oid, relation) in relations.iter().filter(|(_, relation)| relation.kind.is_view()) {
+        let traced = view::trace(*oid, definitions);
+        let name_of: FxHashMap<i16, &Arc<str>> =
+            relation.columns.iter().map(|column| (column.number, &column.name)).collect();
+        let shown = |table: u32, numbers: &[i16]| -> Option<Vec<Vec<Arc<str>>>> {
+            numbers
+                .iter()
+                .map(|number| {
+                    let columns: Vec<_> = traced
+                        .get(&(table, *number))?
+                        .iter()
+                        .filter_map(|number| name_of.get(number).map(|name| Arc::clone(name)))
+                        .collect();
+                    (!columns.is_empty()).then_some(columns)
+                })
+                .collect()
+        };
+        let view = QualifiedName { schema: relation.schema.clone(), name: relation.name.clone() };
+        let mut tables: Vec<u32> = traced.keys().map(|column| column.0).collect();
+        tables.sort_unstable();
+        tables.dedup();
+        for table in tables {
+            if let Some(columns) = primary_keys.get(&table).and_then(|key| shown(table, &key.numbers)) {
+                found.push(ViewKey {
+                    table: QualifiedName::local(""),
+                    view: view.clone(),
+                    constraint: Arc::from(""),
+                    role: KeyRole::Primary,
+                    columns,
+                });
+            }
+            for (role, reference) in by_table.get(&table).into_iter().flatten() {
+                let (numbers, table_name) = match role {
+                    KeyRole::Foreign => (&reference.source_numbers, &reference.reference.source),
+                    _ => (&reference.target_numbers, &reference.reference.target),
+                };
+                if let Some(columns) = shown(table, numbers) {
+                    found.push(ViewKey {
+                        table: table_name.clone(),
+                        view: view.clone(),
+                        constraint: reference.reference.constraint.clone(),
+                        role: *role,
+                        columns,
+                    });
+                }
+            }
+        }
+    }
+    found
+}
+
+/// A view has the primary keys of the tables it shows them of; of several view columns that show the
+/// same key column the first stands for it.
+fn add_view_primary_keys(relations: &mut [(u32, Relation)], view_keys: &[ViewKey]) {
+    let mut by_view: FxHashMap<&QualifiedName, Vec<&ViewKey>> = FxHashMap::default();
+    for key in view_keys.iter().filter(|key| key.role == KeyRole::Primary) {
+        by_view.entry(&key.view).or_default().push(key);
+    }
+    for (_, relation) in relations.iter_mut().filter(|(_, relation)| relation.kind.is_view()) {
+        let view = QualifiedName { schema: relation.schema.clone(), name: relation.name.clone() };
+        relation.primary_key = by_view
+            .get(&view)
+            .into_iter()
+            .flatten()
+            .flat_map(|key| key.columns.iter().filter_map(|columns| columns.first().cloned()))
+            .collect();
+    }
+}
+
+fn computed_relationships(rows: &[Record], names: &mut Names) -> Result<Vec<Relationship>, LoadError> {
+    rows.iter()
+        .map(|row| {
+            let function = row.name(0, names)?;
+            let source = row.name(2, names)?;
+            let target = row.name(4, names)?;
+            let is_self = source == target;
+            let link = Link::Computed { function, to_one: row.flag(6)? };
+            Ok(Relationship { source, target, is_self, link })
+        })
+        .collect()
+}
+
+fn routines(rows: &[Record], names: &mut Names) -> Result<ByName<Vec<Arc<Routine>>>, LoadError> {
+    let mut routines: ByName<Vec<Arc<Routine>>> = ByName::default();
+    for row in rows {
+        let name = row.name(0, names)?;
+        let parameters: Vec<(String, String, String, bool, bool)> = row.json(3)?;
+        let parameters = parameters
+            .iter()
+            .map(|(name, data_type, argument_type, required, variadic)| Parameter {
+                name: names.get(name),
+                data_type: names.get(data_type),
+                argument_type: names.get(argument_type),
+                required: *required,
+                variadic: *variadic,
+            })
+            .collect();
+        let of = row.name(4, names)?;
+        let result = if row.flag(7)? {
+            RoutineResult::Composite { of, domain: row.flag(8)? }
+        } else {
+            RoutineResult::Scalar(of)
+        };
+        routines.entry(&name).push(Arc::new(Routine {
+            schema: name.schema.clone(),
+            name: name.name.clone(),
+            comment: row.boxed(2)?,
+            parameters,
+            result,
+            returns_set: row.flag(6)?,
+            volatility: match row.text(9)? {
+                "i" => Volatility::Immutable,
+                "s" => Volatility::Stable,
+                _ => Volatility::Volatile,
+            },
+            variadic: row.flag(10)?,
+            settings: row.json(11)?,
+        }));
+    }
+    for overloads in routines.values_mut() {
+        overloads.sort_by(|a, b| a.overload_order(b));
+    }
+    Ok(routines)
+}
+
+fn media_handlers(
+    rows: &[Record],
+    names: &mut Names,
+) -> Result<FxHashMap<(MediaTarget, Arc<str>), MediaHandler>, LoadError> {
+    rows.iter()
+        .map(|row| {
+            let target = row.name(2, names)?;
+            let target = if &*target.schema == "pg_catalog" && &*target.name == "anyelement" {
+                MediaTarget::Any
+            } else {
+                MediaTarget::Named(target)
+            };
+            let handler = MediaHandler {
+                function: row.name(0, names)?,
+                target: target.clone(),
+                answered: names.get(row.text(5)?),
+            };
+            Ok(((target, names.get(row.text(4)?)), handler))
+        })
+        .collect()
+}

@@ -1,0 +1,2 @@
+-- The time zones a request may prefer.
+select name from pg_timezone_names

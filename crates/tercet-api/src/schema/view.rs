@@ -1,0 +1,172 @@
+//! Views: from which table's column each of a view's columns comes, read from the stored definition,
+//! and which keys of tables are therefore visible in which views. It refuses to understand anything
+//! in a definition beyond the target list of the outermost query.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::QualifiedName;
+
+/// What a key's columns are to the foreign key or primary key they belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum KeyRole {
+    Primary,
+    Foreign,
+    Referenced,
+}
+
+/// A key of a table, all of whose columns a view shows.
+#[derive(Debug)]
+pub(super) struct ViewKey {
+    pub(super) table: QualifiedName,
+    pub(super) view: QualifiedName,
+    /// Empty for a primary key.
+    pub(super) constraint: Arc<str>,
+    pub(super) role: KeyRole,
+    /// For each column of the key, the view's columns that show it, at least one.
+    pub(super) columns: Vec<Vec<Arc<str>>>,
+}
+
+impl ViewKey {
+    /// Every choice of one view column for each column of the key.
+    pub(super) fn variants(&self) -> Vec<(&QualifiedName, Vec<Arc<str>>)> {
+        let mut variants: Vec<Vec<Arc<str>>> = vec![Vec::new()];
+        for choices in &self.columns {
+            variants = variants
+                .iter()
+                .flat_map(|chosen| {
+                    choices.iter().map(|choice| {
+                        let mut longer = chosen.clone();
+                        longer.push(choice.clone());
+                        longer
+                    })
+                })
+                .collect();
+        }
+        variants.into_iter().map(|columns| (&self.view, columns)).collect()
+    }
+}
+
+/// A column of a relation: the relation's oid and the column's number.
+pub(super) type ColumnId = (u32, i16);
+
+/// The origins of one view's columns: the view's column number and where it comes from.
+pub(super) type Origins = Vec<(i16, ColumnId)>;
+
+/// Follows each column of a view through the views beneath it: every column it can be traced to,
+/// those of views on the way included.
+pub(super) fn trace(view: u32, definitions: &FxHashMap<u32, Origins>) -> FxHashMap<ColumnId, Vec<i16>> {
+    let mut traced: FxHashMap<ColumnId, Vec<i16>> = FxHashMap::default();
+    for &(number, origin) in definitions.get(&view).into_iter().flatten() {
+        // A view can't depend on itself, but the catalogue is not ours to trust: each column once.
+        let mut seen = vec![(view, number)];
+        let mut next = Some(origin);
+        while let Some(column) = next {
+            if seen.contains(&column) {
+                break;
+            }
+            seen.push(column);
+            traced.entry(column).or_default().push(number);
+            next = definitions
+                .get(&column.0)
+                .and_then(|origins| origins.iter().find(|(number, _)| *number == column.1))
+                .map(|(_, origin)| *origin);
+        }
+    }
+    traced
+}
+
+/// Reads the origins of a view's columns from `pg_rewrite.ev_action`, a `pg_node_tree`
+/// (`src/backend/nodes/outfuncs.c`).
+pub(super) fn origins(definition: &str) -> Origins {
+    let mut reader = Reader { text: definition.as_bytes(), position: 0 };
+    let mut origins = Vec::new();
+    // ({QUERY :field value … :targetList ({TARGETENTRY :expr … :resno 1 … :resorigtbl 1 :resorigcol 1 …} …) …})
+    let mut depth = 0_u32;
+    let mut in_target_list = false;
+    let mut entry = Entry::default();
+    while let Some(token) = reader.token() {
+        match token {
+            b"(" | b"{" => {
+                depth += 1;
+                if in_target_list && depth == TARGET_ENTRY && token == b"{" {
+                    entry = Entry::default();
+                }
+            }
+            b")" | b"}" => {
+                if in_target_list && depth == TARGET_ENTRY && token == b"}" {
+                    origins.extend(entry.origin());
+                }
+                depth = depth.saturating_sub(1);
+            }
+            field if field.first() == Some(&b':') => match depth {
+                QUERY => in_target_list = field == b":targetList",
+                TARGET_ENTRY if in_target_list => match field {
+                    b":resname" => drop(reader.token()),
+                    b":resno" => entry.number = reader.number(),
+                    b":resorigtbl" => entry.relation = reader.number(),
+                    b":resorigcol" => entry.column = reader.number(),
+                    _ => {}
+                },
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    origins
+}
+
+/// Depths of brackets: the list of queries is 1, the query 2, its target list 3, an entry 4.
+const QUERY: u32 = 2;
+const TARGET_ENTRY: u32 = 4;
+
+#[derive(Default)]
+struct Entry {
+    number: u32,
+    relation: u32,
+    column: u32,
+}
+
+impl Entry {
+    fn origin(&self) -> Option<(i16, ColumnId)> {
+        if self.relation == 0 || self.column == 0 {
+            return None;
+        }
+        Some((i16::try_from(self.number).ok()?, (self.relation, i16::try_from(self.column).ok()?)))
+    }
+}
+
+struct Reader<'a> {
+    text: &'a [u8],
+    position: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// A bracket, or a run of other characters; a backslash takes what is special from the next one.
+    fn token(&mut self) -> Option<&'a [u8]> {
+        while self.text.get(self.position).is_some_and(u8::is_ascii_whitespace) {
+            self.position += 1;
+        }
+        let start = self.position;
+        match self.text.get(start)? {
+            b'(' | b')' | b'{' | b'}' => self.position += 1,
+            _ => {
+                while let Some(byte) = self.text.get(self.position) {
+                    match byte {
+                        b'\\' => self.position += 2,
+                        b'(' | b')' | b'{' | b'}' => break,
+                        _ if byte.is_ascii_whitespace() => break,
+                        _ => self.position += 1,
+                    }
+                }
+            }
+        }
+        self.position = self.position.min(self.text.len());
+        self.text.get(start..self.position)
+    }
+
+    fn number(&mut self) -> u32 {
+        self.token().and_then(|token| std::str::from_utf8(token).ok()?.parse().ok()).unwrap_or(0)
+    }
+}
