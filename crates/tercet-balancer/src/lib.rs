@@ -1,1 +1,3 @@
 //! Tier 1: the HTTP balancer: listener, router, upstream pool, health, forwarding, drain, access log.
+
+pub mod http1;

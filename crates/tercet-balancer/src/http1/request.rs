@@ -1,0 +1,250 @@
+//! The head of a request (RFC 9112 sections 2 to 6).
+
+use std::mem::MaybeUninit;
+
+use super::headers::{self, Coding, Header, Headers};
+use super::target::{self, Form};
+use super::{Field, Framing, HeadLimits, Method, Refusal, Span, Version, host};
+
+/// The longest method that is looked at; none that is registered comes near.
+const LONGEST_METHOD: usize = 32;
+/// Header lines that are parsed without an allocation.
+const HEADERS_ON_STACK: usize = 128;
+
+/// A request head, as ranges of the buffer it was parsed from.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    /// Bytes of the buffer that the head takes; the body starts there.
+    pub length: usize,
+    /// The method.
+    pub method: Method,
+    /// The method's own bytes.
+    pub method_name: Span,
+    /// The target as it was sent.
+    pub target: Span,
+    /// The target's form.
+    pub form: Form,
+    /// Path and query of the target: of an absolute target it may be empty or start with `?`.
+    pub path: Span,
+    /// The authority of the target or the value of `Host`; only an HTTP/1.0 request may lack it.
+    pub host: Option<Span>,
+    /// The version.
+    pub version: Version,
+    /// How the body ends; never [`Framing::UntilClose`].
+    pub framing: Framing,
+    /// Whether the client wants to keep the connection.
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expect_continue: bool,
+    /// The protocols the client asks to switch to, when this request may do so.
+    pub upgrade: Option<Span>,
+    /// Whether the client takes trailers (`TE: trailers`).
+    pub takes_trailers: bool,
+    /// `Max-Forwards` of an OPTIONS request; at 0 it is answered here (RFC 9110 section 7.6.2).
+    pub max_forwards: Option<u32>,
+    /// The header lines, in their order.
+    pub headers: Headers,
+}
+
+impl RequestHead {
+    /// The value of the first line of this field.
+    pub fn value<'a>(&self, buffer: &'a [u8], field: Field) -> Option<&'a [u8]> {
+        Some(self.headers.iter().find(|header| header.field == field)?.value.in_buffer(buffer))
+    }
+
+    /// The value of the first line of this name, in any case.
+    pub fn value_named<'a>(&self, buffer: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+        let named = |header: &&Header| header.name.in_buffer(buffer).eq_ignore_ascii_case(name);
+        Some(self.headers.iter().find(named)?.value.in_buffer(buffer))
+    }
+}
+
+/// Parses the head at the start of `buffer`: `None` when more bytes are needed. One empty line before it is
+/// skipped (RFC 9112 section 2.2).
+pub fn parse(buffer: &[u8], limits: &HeadLimits) -> Result<Option<RequestHead>, Refusal> {
+    let buffer = &buffer[..buffer.len().min(limits.head_bytes)];
+    let head = if limits.headers <= HEADERS_ON_STACK {
+        let mut lines = [const { MaybeUninit::uninit() }; HEADERS_ON_STACK];
+        parse_lines(buffer, limits, &mut lines[..limits.headers])?
+    } else {
+        parse_lines(buffer, limits, &mut vec![MaybeUninit::uninit(); limits.headers])?
+    };
+    if head.is_none() && buffer.len() == limits.head_bytes {
+        return Err(Refusal::new(431, "the head is longer than allowed"));
+    }
+    Ok(head)
+}
+
+fn parse_lines<'a>(
+    buffer: &'a [u8],
+    limits: &HeadLimits,
+    lines: &mut [MaybeUninit<httparse::Header<'a>>],
+) -> Result<Option<RequestHead>, Refusal> {
+    let skipped = if buffer.starts_with(b"\r\n") { 2 } else { 0 };
+    let rest = &buffer[skipped..];
+    match rest {
+        [] | [b'\r'] if skipped == 0 => return Ok(None),
+        [] => return Ok(None),
+        [b'\r' | b'\n', ..] => return Err(Refusal::bad("an empty line where a request line should be")),
+        _ => {}
+    }
+    if target::is_too_long(rest, limits.target_bytes) {
+        return Err(Refusal::new(414, "the request target is longer than allowed"));
+    }
+    let mut parsed = httparse::Request::new(&mut []);
+    let length = match parsed.parse_with_uninit_headers(rest, lines) {
+        Ok(httparse::Status::Complete(length)) => skipped + length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::Version) => return refuse_version(rest),
+        Err(error) => return Err(refusal(error)),
+    };
+    read(buffer, length, &parsed, limits).map(Some)
+}
+
+fn read(
+    buffer: &[u8],
+    length: usize,
+    parsed: &httparse::Request<'_, '_>,
+    limits: &HeadLimits,
+) -> Result<RequestHead, Refusal> {
+    let (Some(method_name), Some(raw_target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
+    else {
+        return Err(Refusal::bad("no request line"));
+    };
+    if method_name.len() > LONGEST_METHOD {
+        return Err(Refusal::new(501, "the method is longer than any known one"));
+    }
+    let method = Method::of(method_name.as_bytes());
+    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    let raw_target = raw_target.as_bytes();
+    let target = target::read(raw_target, method)?;
+    let section = headers::read(buffer, length, parsed.headers)?;
+
+    let mut head = RequestHead {
+        length,
+        method,
+        method_name: Span::of(buffer, method_name.as_bytes()),
+        target: Span::of(buffer, raw_target),
+        form: target.form,
+        path: target.path_span(buffer),
+        host: None,
+        version,
+        framing: framing(&section, method, version, limits)?,
+        keep_alive: section.persists(version),
+        expect_continue: false,
+        upgrade: None,
+        takes_trailers: false,
+        max_forwards: None,
+        headers: Headers::new(),
+    };
+    for header in &section.headers {
+        let value = header.value.in_buffer(buffer);
+        match header.field {
+            Field::Host if head.host.is_some() => return Err(Refusal::bad("more than one Host")),
+            Field::Host if !host::is_valid(value) => return Err(Refusal::bad("Host is invalid")),
+            Field::Host => head.host = Some(header.value),
+            Field::Expect if !value.eq_ignore_ascii_case(b"100-continue") => {
+                return Err(Refusal::new(417, "an expectation other than 100-continue"));
+            }
+            // RFC 9110 section 10.1.1: to be ignored from HTTP/1.0, and without a body.
+            Field::Expect => {
+                head.expect_continue = version == Version::Http11 && head.framing != Framing::None;
+            }
+            Field::Te => head.takes_trailers |= has_element(value, b"trailers"),
+            Field::MaxForwards if method == Method::Options => head.max_forwards = Some(max_forwards(value)?),
+            _ => {}
+        }
+    }
+    head.headers = section.headers;
+    if head.host.is_none() && version == Version::Http11 {
+        return Err(Refusal::bad("no Host"));
+    }
+    if let Some((authority, default_port)) = target.authority {
+        if head.host.is_some_and(|host| !host::agree(host.in_buffer(buffer), authority, default_port)) {
+            return Err(Refusal::bad("Host disagrees with the request target"));
+        }
+        head.host = Some(Span::of(buffer, authority));
+    }
+    // An upgrade to h2c is deprecated and one with a body never asked for: both may be ignored (RFC 9110
+    // section 7.8).
+    if section.upgrade_option && version == Version::Http11 && head.framing == Framing::None {
+        head.upgrade = section.upgrade.filter(|protocols| !has_element(protocols.in_buffer(buffer), b"h2c"));
+    }
+    Ok(head)
+}
+
+/// RFC 9112 section 6.3, for requests.
+fn framing(
+    section: &headers::Section,
+    method: Method,
+    version: Version,
+    limits: &HeadLimits,
+) -> Result<Framing, Refusal> {
+    let framing = match (section.coding, section.length) {
+        (Coding::Chunked, _) if version == Version::Http10 => {
+            return Err(Refusal::bad("Transfer-Encoding in HTTP/1.0"));
+        }
+        (Coding::Chunked, _) => Framing::Chunked,
+        (Coding::None, Some(length)) if length > limits.body_bytes => {
+            return Err(Refusal::new(413, "the body is longer than allowed"));
+        }
+        // RFC 1945 section 8.3: HTTP/1.0 has no other way to say where the body of a POST ends.
+        (Coding::None, None)
+            if version == Version::Http10 && matches!(method, Method::Post | Method::Put) =>
+        {
+            return Err(Refusal::new(411, "a body without Content-Length in HTTP/1.0"));
+        }
+        (Coding::None, None | Some(0)) => Framing::None,
+        (Coding::None, Some(length)) => Framing::Length(length),
+    };
+    if method == Method::Trace && framing != Framing::None {
+        return Err(Refusal::bad("a TRACE request with a body"));
+    }
+    Ok(framing)
+}
+
+fn max_forwards(value: &[u8]) -> Result<u32, Refusal> {
+    let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    if !is_number {
+        return Err(Refusal::bad("Max-Forwards is not a number"));
+    }
+    Ok(str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u32::MAX))
+}
+
+/// Whether the comma-separated list holds this element, parameters aside.
+fn has_element(list: &[u8], wanted: &[u8]) -> bool {
+    list.split(|byte| *byte == b',').any(|element| {
+        let name = element.split(|byte| *byte == b';').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(wanted)
+    })
+}
+
+/// An unknown version is 505, anything that is no version at all 400; a version that is not complete yet may
+/// become either.
+fn refuse_version(line: &[u8]) -> Result<Option<RequestHead>, Refusal> {
+    let version = line.splitn(3, |byte| *byte == b' ').nth(2).unwrap_or_default();
+    let shape = b"HTTP/0.0";
+    let alike = version.iter().zip(shape).all(|(given, wanted)| match wanted {
+        b'0' => given.is_ascii_digit(),
+        _ => given == wanted,
+    });
+    match (alike, version.len() < shape.len()) {
+        (true, true) => Ok(None),
+        (true, false) => Err(Refusal::new(505, "a version other than HTTP/1.0 and HTTP/1.1")),
+        (false, _) => Err(Refusal::bad("the request line does not end in a version")),
+    }
+}
+
+fn refusal(error: httparse::Error) -> Refusal {
+    match error {
+        httparse::Error::HeaderName => Refusal::bad(
+            "a header name holds a forbidden byte, or a line is folded, or a space precedes the colon",
+        ),
+        httparse::Error::HeaderValue => Refusal::bad("a header value holds a forbidden byte"),
+        httparse::Error::NewLine => Refusal::bad("a carriage return without its line feed"),
+        httparse::Error::TooManyHeaders => Refusal::new(431, "more header lines than allowed"),
+        httparse::Error::Token | httparse::Error::Status | httparse::Error::Version => {
+            Refusal::bad("the request line is malformed")
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Request targets: their four forms and the bytes they may hold (RFC 9112 section 3.2, RFC 3986).
+//!
+//! Bytes that RFC 3986 wants encoded but that clients commonly send as they are (`{ } | ^ " [ ]`, and in a
+//! query also `< > \` and the back tick) are passed on; bytes that could end or reinterpret the target are not.
+
+use super::{Method, Refusal, Span, host};
+
+/// The form of a request target (RFC 9112 section 3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `/path?query`.
+    Origin,
+    /// `http://host/path?query`: what a client sends to a proxy.
+    Absolute,
+    /// `*`, of OPTIONS.
+    Asterisk,
+}
+
+/// A request target taken apart.
+#[derive(Debug)]
+pub(super) struct Target<'a> {
+    pub(super) form: Form,
+    /// The authority of an absolute target, and the port its scheme implies.
+    pub(super) authority: Option<(&'a [u8], &'static [u8])>,
+    /// Path and query; of an absolute target it may lack the first `/`.
+    pub(super) path: &'a [u8],
+}
+
+pub(super) fn read(target: &[u8], method: Method) -> Result<Target<'_>, Refusal> {
+    if method == Method::Connect {
+        return Err(Refusal::new(501, "the CONNECT method is not served"));
+    }
+    let found = match target {
+        b"*" if method == Method::Options => Target { form: Form::Asterisk, authority: None, path: target },
+        [b'/', ..] => Target { form: Form::Origin, authority: None, path: target },
+        _ => absolute(target)?,
+    };
+    if found.form != Form::Asterisk {
+        check_bytes(found.path)?;
+    }
+    Ok(found)
+}
+
+fn absolute(target: &[u8]) -> Result<Target<'_>, Refusal> {
+    let scheme = |name: &[u8]| target.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    let (rest, port) = if scheme(b"http://") {
+        (&target[b"http://".len()..], &b"80"[..])
+    } else if scheme(b"https://") {
+        (&target[b"https://".len()..], &b"443"[..])
+    } else {
+        return Err(Refusal::bad("the request target has none of the forms its method may have"));
+    };
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if !host::is_valid(authority) {
+        return Err(Refusal::bad("the authority of the request target is invalid"));
+    }
+    Ok(Target { form: Form::Absolute, authority: Some((authority, port)), path })
+}
+
+fn check_bytes(target: &[u8]) -> Result<(), Refusal> {
+    let query = memchr::memchr(b'?', target).unwrap_or(target.len());
+    let (path, query) = target.split_at(query);
+    let mut rest = path;
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        match byte {
+            b'%' => match rest {
+                [high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                    rest = after;
+                }
+                _ => return Err(Refusal::bad("the path holds a % that encodes nothing")),
+            },
+            b'#' | b'<' | b'>' | b'\\' | b'`' | ..=b' ' | 0x7f.. => {
+                return Err(Refusal::bad("the path holds a byte that must be percent-encoded"));
+            }
+            _ => {}
+        }
+    }
+    if query.iter().any(|byte| matches!(byte, b'#' | ..=b' ' | 0x7f..)) {
+        return Err(Refusal::bad("the query holds a byte that must be percent-encoded"));
+    }
+    Ok(())
+}
+
+/// What of a head goes to a server as its target: the origin form, or `*`.
+pub(super) fn push_origin(out: &mut Vec<u8>, form: Form, path: &[u8], method: Method) {
+    match (form, path) {
+        // RFC 9112 section 3.2.4: OPTIONS without path and query is about the server as a whole.
+        (Form::Absolute, b"") if method == Method::Options => out.push(b'*'),
+        (Form::Absolute, b"" | [b'?', ..]) => {
+            out.push(b'/');
+            out.extend_from_slice(path);
+        }
+        _ => out.extend_from_slice(path),
+    }
+}
+
+/// Whether the target that starts in `line` is longer than `limit`, told before its end is there.
+pub(super) fn is_too_long(line: &[u8], limit: usize) -> bool {
+    if line.len() <= limit {
+        return false;
+    }
+    let method = line.iter().position(|byte| !super::is_token_byte(*byte)).unwrap_or(line.len());
+    match line.get(method) {
+        Some(b' ') if method > 0 => {
+            let target = &line[method + 1..];
+            target.iter().take(limit + 1).take_while(|byte| matches!(byte, b'!'..=b'~' | 0x80..)).count()
+                > limit
+        }
+        _ => false,
+    }
+}
+
+impl Target<'_> {
+    pub(super) fn path_span(&self, buffer: &[u8]) -> Span {
+        Span::of(buffer, self.path)
+    }
+}
