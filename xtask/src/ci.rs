@@ -9,8 +9,9 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::command::output;
+use crate::fuzz::Effort;
 use crate::workspace::Workspace;
-use crate::{generate, tools};
+use crate::{fuzz, generate, tools};
 
 /// A step's name and what it does.
 type Step = (&'static str, fn(&Workspace) -> Result<()>);
@@ -26,11 +27,7 @@ const STEPS: &[Step] = &[
         doc.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
         output(doc.env("RUSTDOCFLAGS", "--deny warnings")).map(drop)
     }),
-    ("fuzz targets", |workspace| {
-        let mut check = workspace.command("cargo");
-        check.args(["check", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--target-dir"]);
-        output(check.arg(workspace.target.join("fuzz"))).map(drop)
-    }),
+    ("fuzz targets", |workspace| fuzz::run(workspace, None, Effort::Inputs(20_000))),
     ("spelling", |workspace| output(&mut tools::command(workspace, "typos")?).map(drop)),
     ("bans, licences, sources", |workspace| {
         let mut deny = tools::command(workspace, "cargo-deny")?;

@@ -4,6 +4,7 @@
 mod bench;
 mod ci;
 mod command;
+mod fuzz;
 mod generate;
 mod prerequisites;
 mod test;
@@ -34,6 +35,14 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Compile the fuzz targets with the stable toolchain and run one, or each.
+    Fuzz {
+        /// A file of fuzz/fuzz_targets, without `.rs`.
+        target: Option<String>,
+        /// How long each runs.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Measure against the peers; nothing is installed.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -45,6 +54,9 @@ fn main() -> ExitCode {
         Chore::Ci => ci::run(&workspace),
         Chore::Generate { check: false } => generate::write(&workspace),
         Chore::Generate { check: true } => generate::check(&workspace),
+        Chore::Fuzz { target, seconds } => {
+            fuzz::run(&workspace, target.as_deref(), fuzz::Effort::Seconds(seconds))
+        }
         Chore::Bench(bench) => bench.run(&workspace),
     });
     match result {

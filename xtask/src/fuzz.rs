@@ -1,0 +1,60 @@
+//! The fuzz targets of `fuzz/`, compiled with the stable toolchain and without a sanitizer, each run for a while.
+//!
+//! New inputs that reach new code are kept in fuzz/corpus, and what crashed a target in fuzz/artifacts; git
+//! ignores both. Inputs worth starting from are tracked in fuzz/seeds.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::command::output;
+use crate::tools;
+use crate::workspace::Workspace;
+
+/// How long each target runs.
+#[derive(Clone, Copy)]
+pub(crate) enum Effort {
+    /// So many inputs, and in any case no longer than ten seconds.
+    Inputs(u32),
+    /// So many seconds.
+    Seconds(u32),
+}
+
+/// Compiles all targets, runs the one named `only`, or each; an error with what the first to crash said.
+pub(crate) fn run(workspace: &Workspace, only: Option<&str>, effort: Effort) -> Result<()> {
+    let mut lock = workspace.command("cargo");
+    lock.args(["metadata", "--locked", "--format-version", "1", "--manifest-path", "fuzz/Cargo.toml"]);
+    output(&mut lock).context(
+        "fuzz/Cargo.lock is behind the crates\nhint: cargo metadata --manifest-path fuzz/Cargo.toml brings it up",
+    )?;
+    output(&mut cargo_fuzz(workspace, "build")?)?;
+
+    let effort = match effort {
+        Effort::Inputs(inputs) => [format!("-runs={inputs}"), "-max_total_time=10".to_owned()],
+        Effort::Seconds(seconds) => ["-runs=-1".to_owned(), format!("-max_total_time={seconds}")],
+    };
+    let list = output(tools::command(workspace, "cargo-fuzz")?.arg("list"))?;
+    let names: Vec<_> = list.lines().filter(|name| only.is_none_or(|only| only == *name)).collect();
+    if names.is_empty() {
+        bail!("no such fuzz target\nhint: these are: {}", list.trim().replace('\n', ", "));
+    }
+    for name in names {
+        let corpus = format!("fuzz/corpus/{name}");
+        let seeds = format!("fuzz/seeds/{name}");
+        fs::create_dir_all(workspace.root.join(&corpus))?;
+        let mut target = cargo_fuzz(workspace, "run")?;
+        target.args([name, &corpus]);
+        if workspace.root.join(&seeds).is_dir() {
+            target.arg(seeds);
+        }
+        output(target.arg("--").args(&effort)).with_context(|| format!("fuzz target {name}"))?;
+    }
+    Ok(())
+}
+
+fn cargo_fuzz(workspace: &Workspace, verb: &str) -> Result<Command> {
+    let mut command = tools::command(workspace, "cargo-fuzz")?;
+    command.args([verb, "--dev", "--sanitizer", "none", "--target-dir"]).arg(workspace.target.join("fuzz"));
+    Ok(command)
+}
