@@ -1,5 +1,6 @@
 //! Tier 2: the data API: request, plan, query, transaction, response.
 
 pub mod error;
+pub mod postgres;
 pub mod request;
 pub mod schema;

@@ -1,0 +1,21 @@
+//! PostgreSQL's wire protocol, as far as the data API needs it: connect, authenticate, run statements in
+//! the extended protocol with many requests in flight on one connection, cancel, listen.
+//!
+//! It knows nothing of HTTP, roles or the schema. Values travel as text with unspecified types, so that
+//! PostgreSQL infers them (<https://www.postgresql.org/docs/current/protocol.html>).
+
+mod cancel;
+mod connection;
+mod driver;
+mod error;
+mod prepared;
+mod startup;
+mod statement;
+mod stream;
+mod target;
+mod tls;
+
+pub use self::connection::{Connection, Exchange, Notification, Results};
+pub use self::error::{DatabaseError, ServerError};
+pub use self::statement::{Row, Rows, Statement};
+pub use self::target::{Host, SessionAttributes, SslMode, Target, TargetError};

@@ -1,0 +1,48 @@
+//! Asking PostgreSQL to stop what a connection is doing
+//! (<https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS>).
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use postgres_protocol::message::frontend;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::startup;
+use super::target::{Host, Target};
+
+/// What it takes to cancel whatever one connection is running.
+#[derive(Clone, Debug)]
+pub(super) struct Canceller {
+    pub(super) target: Arc<Target>,
+    pub(super) host: Host,
+    pub(super) encrypted: bool,
+    pub(super) process_id: i32,
+    pub(super) secret_key: i32,
+}
+
+impl Canceller {
+    /// Sends the request and waits until the server has passed it on. The server closes this connection
+    /// after it has signalled the other one's process, so once this returns, nothing that is started later
+    /// can be hit.
+    pub(super) async fn cancel(&self) -> io::Result<()> {
+        let attempt = async {
+            let mut stream =
+                startup::open(&self.target, &self.host, self.encrypted).await.map_err(io::Error::other)?;
+            let mut request = BytesMut::new();
+            frontend::cancel_request(self.process_id, self.secret_key, &mut request);
+            stream.write_all(&request).await?;
+            stream.flush().await?;
+            match stream.read(&mut [0]).await {
+                Ok(0) => Ok(()),
+                Ok(_) => Err(io::Error::other("unexpected answer to a cancel request")),
+                // A server that closes without TLS's goodbye has still done its work.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+                Err(error) => Err(error),
+            }
+        };
+        tokio::time::timeout(self.target.connect_timeout, attempt)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}

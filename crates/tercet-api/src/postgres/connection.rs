@@ -1,0 +1,304 @@
+//! One connection, shared by many requests: each sends whole transactions and waits for its own answer.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use postgres_protocol::IsNull;
+use postgres_protocol::message::frontend::{self, BindError};
+use smallvec::SmallVec;
+use tokio::sync::{mpsc, oneshot};
+
+use super::cancel::Canceller;
+use super::driver::{Driver, Pending, State};
+use super::error::DatabaseError;
+use super::prepared::Use;
+use super::startup;
+use super::statement::{Rows, Statement};
+use super::stream::Stream;
+use super::target::{Host, SessionAttributes, Target};
+
+/// Rows of each statement of an exchange, in order.
+pub type Results = SmallVec<[Rows; 3]>;
+
+type Answer = oneshot::Receiver<Result<Results, DatabaseError>>;
+
+/// A `NOTIFY` (<https://www.postgresql.org/docs/current/sql-notify.html>).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// The channel.
+    pub channel: String,
+    /// The payload, empty when there is none.
+    pub payload: String,
+}
+
+/// A connection of this thread. A task on the thread's [`tokio::task::LocalSet`] moves its bytes: everything
+/// that is asked for in one turn of the event loop leaves in one write.
+#[derive(Debug)]
+pub struct Connection {
+    state: Rc<RefCell<State>>,
+    canceller: Canceller,
+    version: String,
+}
+
+impl Connection {
+    /// Connects to the first of the target's hosts that will do, and starts the task that serves the
+    /// connection. Must be called on a `LocalSet` or local runtime.
+    ///
+    /// # Errors
+    /// No host would have us; the error is the last one's.
+    pub async fn connect(target: &Arc<Target>, prepare: bool) -> Result<Self, DatabaseError> {
+        let mut last = DatabaseError::Closed;
+        let passes: &[SessionAttributes] = match target.session_attributes {
+            SessionAttributes::PreferStandby => &[SessionAttributes::Standby, SessionAttributes::Any],
+            ref attributes => std::slice::from_ref(attributes),
+        };
+        for wanted in passes {
+            for host in &target.hosts {
+                match Self::connect_to(target, host, prepare).await {
+                    Ok(connection) => match connection.fits(*wanted).await {
+                        Ok(true) => return Ok(connection),
+                        Ok(false) => {
+                            last = DatabaseError::Connect {
+                                address: host.to_string(),
+                                reason: "the server's session attributes are not the wanted ones".to_owned(),
+                            };
+                        }
+                        Err(error) => last = error,
+                    },
+                    Err(error) => last = error,
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect_to(target: &Arc<Target>, host: &Host, prepare: bool) -> Result<Self, DatabaseError> {
+        let started = startup::start(target, host).await?;
+        let canceller = Canceller {
+            target: Arc::clone(target),
+            host: host.clone(),
+            encrypted: matches!(started.stream, Stream::Tls(_)),
+            process_id: started.process_id,
+            secret_key: started.secret_key,
+        };
+        let version = started.parameters.get("server_version").cloned().unwrap_or_default();
+        let state = Rc::new(RefCell::new(State::new(prepare)));
+        tokio::task::spawn_local(Driver::new(started.stream, started.buffer, Rc::clone(&state)));
+        Ok(Self { state, canceller, version })
+    }
+
+    /// Whether the server is of the wanted kind.
+    async fn fits(&self, wanted: SessionAttributes) -> Result<bool, DatabaseError> {
+        let sql = match wanted {
+            SessionAttributes::Any | SessionAttributes::PreferStandby => return Ok(true),
+            SessionAttributes::ReadWrite => {
+                "select not pg_is_in_recovery() and current_setting('default_transaction_read_only') = 'off'"
+            }
+            SessionAttributes::ReadOnly => {
+                "select pg_is_in_recovery() or current_setting('default_transaction_read_only') = 'on'"
+            }
+            SessionAttributes::Primary => "select not pg_is_in_recovery()",
+            SessionAttributes::Standby => "select pg_is_in_recovery()",
+        };
+        let rows = self.query(&sql.into()).await?;
+        Ok(rows.first().and_then(|row| row.text(0)) == Some("t"))
+    }
+
+    /// Runs one statement in a transaction of its own and returns its rows.
+    ///
+    /// # Errors
+    /// PostgreSQL refused it, or the connection broke.
+    pub async fn query(&self, statement: &Statement) -> Result<Rows, DatabaseError> {
+        Ok(self.exchange([statement]).await?.pop().unwrap_or_default())
+    }
+
+    /// Runs statements in one round trip up to one Sync, and returns the rows of each. Outside a transaction
+    /// block they are one implicit transaction: all of it happens, or nothing.
+    ///
+    /// They are queued when this is called, not when the future is first polled.
+    ///
+    /// # Errors
+    /// PostgreSQL refused one of them or the commit, or the connection broke.
+    pub fn exchange<'a>(&self, statements: impl IntoIterator<Item = &'a Statement>) -> Exchange {
+        Exchange(self.send(statements).map_err(Some))
+    }
+
+    fn send<'a>(&self, statements: impl IntoIterator<Item = &'a Statement>) -> Result<Answer, DatabaseError> {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        if let Some(reason) = &state.closed {
+            return Err(reason.copy());
+        }
+        let start = state.out.len();
+        let mut parses = SmallVec::new();
+        let encoded = (|| {
+            for name in state.prepared.take_closing() {
+                frontend::close(b'S', Name::of(name).as_str(), &mut state.out)?;
+            }
+            for statement in statements {
+                let chosen = state.prepared.choose(&statement.sql);
+                let name = match chosen {
+                    Use::Unnamed => Name::unnamed(),
+                    Use::Parse(name) | Use::Named(name) => Name::of(name),
+                };
+                if !matches!(chosen, Use::Named(_)) {
+                    let named = matches!(chosen, Use::Parse(_));
+                    parses.push(named.then(|| Arc::clone(&statement.sql)));
+                    frontend::parse(name.as_str(), &statement.sql, [], &mut state.out)?;
+                }
+                bind(name.as_str(), &statement.parameters, &mut state.out)?;
+                frontend::execute("", 0, &mut state.out)?;
+            }
+            Ok(())
+        })();
+        if let Err(error) = encoded {
+            // Nothing of it has left: take it back.
+            state.out.truncate(start);
+            for sql in parses.iter().flatten() {
+                state.prepared.forget(sql);
+            }
+            return Err(error);
+        }
+        frontend::sync(&mut state.out);
+        let (reply, answer) = oneshot::channel();
+        state.pending.push_back(Pending::new(reply, parses));
+        state.wake();
+        Ok(answer)
+    }
+
+    /// Listens on `channel`; the notifications arrive at the receiver, which ends when the connection does.
+    ///
+    /// # Errors
+    /// PostgreSQL refused it, or the connection broke.
+    pub async fn listen(
+        &self,
+        channel: &str,
+    ) -> Result<mpsc::UnboundedReceiver<Notification>, DatabaseError> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.state.borrow_mut().notifications = Some(sender);
+        let channel = postgres_protocol::escape::escape_identifier(channel);
+        self.query(&format!("listen {channel}").as_str().into()).await?;
+        Ok(receiver)
+    }
+
+    /// Cancels what is running and waits until the server has passed that on: what is started afterwards is
+    /// not touched. Only sensible when nothing of anybody else is running or queued.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub fn cancel(&self) -> impl Future<Output = std::io::Result<()>> + use<> {
+        let canceller = self.canceller.clone();
+        async move { canceller.cancel().await }
+    }
+
+    /// How many exchanges are waiting for their answer.
+    pub fn in_flight(&self) -> usize {
+        self.state.borrow().pending.len()
+    }
+
+    /// Whether the connection is of no use any more.
+    pub fn is_closed(&self) -> bool {
+        self.state.borrow().closed.is_some()
+    }
+
+    /// Whether the last exchange left no transaction open.
+    pub fn is_idle(&self) -> bool {
+        self.state.borrow().transaction == b'I'
+    }
+
+    /// Prepares everything anew: the schema has changed.
+    pub fn forget_statements(&self) {
+        self.state.borrow_mut().prepared.forget_all();
+    }
+
+    /// PostgreSQL's `server_version`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Where the server is.
+    pub fn address(&self) -> String {
+        self.canceller.host.to_string()
+    }
+
+    /// The server process that serves this connection.
+    pub fn process_id(&self) -> i32 {
+        self.canceller.process_id
+    }
+}
+
+/// The answer to an exchange that has been queued. Dropping it abandons the answer, not the work.
+#[derive(Debug)]
+pub struct Exchange(Result<Answer, Option<DatabaseError>>);
+
+impl Future for Exchange {
+    type Output = Result<Results, DatabaseError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Ok(answer) => {
+                Pin::new(answer).poll(context).map(|answer| answer.unwrap_or(Err(DatabaseError::Closed)))
+            }
+            Err(error) => Poll::Ready(Err(error.take().unwrap_or(DatabaseError::Closed))),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let mut state = self.state.borrow_mut();
+        state.closing = true;
+        state.wake();
+    }
+}
+
+/// A statement's name on the wire, without an allocation.
+struct Name(SmallVec<[u8; 24]>);
+
+impl Name {
+    fn unnamed() -> Self {
+        Self(SmallVec::new())
+    }
+
+    fn of(number: u64) -> Self {
+        let mut name = SmallVec::from_slice(b"s");
+        name.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        Self(name)
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("a letter and digits")
+    }
+}
+
+fn bind(
+    statement: &str,
+    parameters: &[Option<Bytes>],
+    out: &mut bytes::BytesMut,
+) -> Result<(), DatabaseError> {
+    let bound = frontend::bind(
+        "",
+        statement,
+        [],
+        parameters,
+        |parameter, out| {
+            Ok(match parameter {
+                Some(value) => {
+                    out.extend_from_slice(value);
+                    IsNull::No
+                }
+                None => IsNull::Yes,
+            })
+        },
+        [],
+        out,
+    );
+    bound.map_err(|error| match error {
+        BindError::Conversion(error) => DatabaseError::Protocol(error.to_string()),
+        BindError::Serialization(error) => DatabaseError::Io(error),
+    })
+}

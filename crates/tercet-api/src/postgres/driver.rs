@@ -1,0 +1,253 @@
+//! The task behind a connection: writes what is queued, reads what comes, hands each answer to whoever
+//! waits for it.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf as _, BytesMut};
+use fallible_iterator::FallibleIterator as _;
+use postgres_protocol::message::backend::{DataRowBody, Message};
+use postgres_protocol::message::frontend;
+use smallvec::SmallVec;
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection::{Notification, Results};
+use super::error::{DatabaseError, ServerError};
+use super::prepared::Prepared;
+use super::statement::{Row, Rows};
+use super::stream::Stream;
+
+/// Bytes read at once.
+const READ: usize = 64 * 1024;
+
+/// The texts whose Parse an exchange carries; `None` for an unnamed one.
+pub(super) type Parses = SmallVec<[Option<Arc<str>>; 3]>;
+
+/// An exchange that waits for its ReadyForQuery.
+#[derive(Debug)]
+pub(super) struct Pending {
+    reply: oneshot::Sender<Result<Results, DatabaseError>>,
+    parses: Parses,
+    parsed: usize,
+    results: Results,
+    rows: Rows,
+    error: Option<DatabaseError>,
+}
+
+impl Pending {
+    pub(super) fn new(reply: oneshot::Sender<Result<Results, DatabaseError>>, parses: Parses) -> Self {
+        Self { reply, parses, parsed: 0, results: Results::new(), rows: Rows::new(), error: None }
+    }
+
+    fn finish(self) {
+        // Whoever waited may be gone.
+        let _ = self.reply.send(match self.error {
+            Some(error) => Err(error),
+            None => Ok(self.results),
+        });
+    }
+}
+
+/// What a connection's users and its task share.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) out: BytesMut,
+    pub(super) pending: std::collections::VecDeque<Pending>,
+    pub(super) prepared: Prepared,
+    pub(super) notifications: Option<mpsc::UnboundedSender<Notification>>,
+    /// The status of the last ReadyForQuery: `I`, `T` or `E`.
+    pub(super) transaction: u8,
+    /// Nobody has the connection any more.
+    pub(super) closing: bool,
+    /// Why the connection is of no use.
+    pub(super) closed: Option<DatabaseError>,
+    driver: Option<Waker>,
+}
+
+impl State {
+    pub(super) fn new(prepare: bool) -> Self {
+        Self {
+            out: BytesMut::new(),
+            pending: std::collections::VecDeque::new(),
+            prepared: Prepared::new(prepare),
+            notifications: None,
+            transaction: b'I',
+            closing: false,
+            closed: None,
+            driver: None,
+        }
+    }
+
+    pub(super) fn wake(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
+    }
+
+    fn close(&mut self, reason: DatabaseError) {
+        for pending in self.pending.drain(..) {
+            let error = pending.error.unwrap_or_else(|| reason.copy());
+            let _ = pending.reply.send(Err(error));
+        }
+        self.notifications = None;
+        self.closed.get_or_insert(reason);
+    }
+
+    fn receive(&mut self, message: Message) -> Result<(), DatabaseError> {
+        match message {
+            Message::DataRow(body) => {
+                let row = row(&body)?;
+                self.front()?.rows.push(row);
+            }
+            Message::CommandComplete(_) | Message::EmptyQueryResponse => {
+                let front = self.front()?;
+                let rows = std::mem::take(&mut front.rows);
+                front.results.push(rows);
+            }
+            Message::ReadyForQuery(body) => {
+                self.transaction = body.status();
+                let pending = self.pending.pop_front().ok_or_else(unexpected)?;
+                // What was not parsed because of an error before it is not there.
+                for sql in pending.parses[pending.parsed..].iter().flatten() {
+                    self.prepared.forget(sql);
+                }
+                pending.finish();
+            }
+            Message::ParseComplete => {
+                let front = self.pending.front_mut().ok_or_else(unexpected)?;
+                let sql = front.parses.get(front.parsed).ok_or_else(unexpected)?;
+                front.parsed += 1;
+                if let Some(sql) = sql {
+                    self.prepared.parsed(sql);
+                }
+            }
+            Message::ErrorResponse(body) => {
+                let error = ServerError::parse(&mut body.fields()).map_err(protocol)?;
+                let error = DatabaseError::Server(Box::new(error));
+                match self.pending.front_mut() {
+                    Some(front) => front.error = Some(error),
+                    // Said to nobody in particular: the server is about to close the connection.
+                    None => self.closed = Some(error),
+                }
+            }
+            Message::NotificationResponse(body) => {
+                if let Some(listener) = &self.notifications {
+                    let _ = listener.send(Notification {
+                        channel: body.channel().map_err(protocol)?.to_owned(),
+                        payload: body.message().map_err(protocol)?.to_owned(),
+                    });
+                }
+            }
+            Message::BindComplete
+            | Message::CloseComplete
+            | Message::NoticeResponse(_)
+            | Message::ParameterStatus(_) => {}
+            _ => return Err(unexpected()),
+        }
+        Ok(())
+    }
+
+    fn front(&mut self) -> Result<&mut Pending, DatabaseError> {
+        self.pending.front_mut().ok_or_else(unexpected)
+    }
+}
+
+fn row(body: &DataRowBody) -> Result<Row, DatabaseError> {
+    let buffer = body.buffer_bytes();
+    let mut row = Row::default();
+    let mut ranges = body.ranges();
+    while let Some(range) = ranges.next().map_err(protocol)? {
+        row.push(range.map(|range| buffer.slice(range)));
+    }
+    Ok(row)
+}
+
+fn unexpected() -> DatabaseError {
+    DatabaseError::Protocol("a message nobody waits for".to_owned())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
+fn protocol(error: io::Error) -> DatabaseError {
+    DatabaseError::Protocol(error.to_string())
+}
+
+/// The future that serves one connection until it is closed from either side.
+pub(super) struct Driver {
+    stream: Stream,
+    buffer: BytesMut,
+    state: Rc<RefCell<State>>,
+}
+
+impl Driver {
+    pub(super) fn new(stream: Stream, buffer: BytesMut, state: Rc<RefCell<State>>) -> Self {
+        Self { stream, buffer, state }
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.state.borrow_mut();
+        while !state.out.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &state.out))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            state.out.advance(written);
+        }
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), DatabaseError>> {
+        self.buffer.reserve(READ.min(self.buffer.capacity().max(READ / 8)));
+        let read = ready!(pin!(self.stream.read_buf(&mut self.buffer)).poll(context))?;
+        if read == 0 {
+            return Poll::Ready(Err(DatabaseError::Closed));
+        }
+        let mut state = self.state.borrow_mut();
+        while let Some(message) = Message::parse(&mut self.buffer).map_err(protocol)? {
+            state.receive(message)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_serve(&mut self, context: &mut Context<'_>) -> Poll<Result<(), DatabaseError>> {
+        if let Poll::Ready(written) = self.poll_write(context) {
+            written?;
+        }
+        while let Poll::Ready(read) = self.poll_read(context) {
+            read?;
+        }
+        let mut state = self.state.borrow_mut();
+        if state.closing && state.pending.is_empty() && state.out.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        if !state.driver.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            state.driver = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let served = ready!(self.poll_serve(context));
+        let reason = match served {
+            Ok(()) => {
+                let mut goodbye = BytesMut::new();
+                frontend::terminate(&mut goodbye);
+                // The server takes a closed stream for a goodbye as well.
+                let _ = Pin::new(&mut self.stream).poll_write(context, &goodbye);
+                DatabaseError::Closed
+            }
+            Err(error) => error,
+        };
+        self.state.borrow_mut().close(reason);
+        Poll::Ready(())
+    }
+}

@@ -1,0 +1,166 @@
+//! Which statements a connection has prepared, bounded.
+//!
+//! A text is prepared when it is seen for the second time, so that shapes that never come back cost the
+//! server nothing. Two generations approximate "least recently used": when the young one is full, what is
+//! left in the old one is closed.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+/// Statements a generation holds.
+const GENERATION: usize = 256;
+
+/// How to run a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Parse it without a name, for this once.
+    Unnamed,
+    /// Parse it under this name, then use it.
+    Parse(u64),
+    /// It is there under this name.
+    Named(u64),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Seen,
+    /// Its Parse is on the way: until it is confirmed nobody else may rely on it.
+    Parsing(u64),
+    Ready(u64),
+}
+
+impl State {
+    fn name(self) -> Option<u64> {
+        match self {
+            Self::Seen => None,
+            Self::Parsing(name) | Self::Ready(name) => Some(name),
+        }
+    }
+}
+
+/// The statements of one connection.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    enabled: bool,
+    young: FxHashMap<Arc<str>, State>,
+    old: FxHashMap<Arc<str>, State>,
+    next: u64,
+    closing: Vec<u64>,
+}
+
+impl Prepared {
+    pub(super) fn new(enabled: bool) -> Self {
+        Self { enabled, young: FxHashMap::default(), old: FxHashMap::default(), next: 0, closing: Vec::new() }
+    }
+
+    /// Decides how `sql` is run next.
+    pub(super) fn choose(&mut self, sql: &Arc<str>) -> Use {
+        if !self.enabled {
+            return Use::Unnamed;
+        }
+        if let Some(state) = self.young.get_mut(sql) {
+            return match *state {
+                State::Ready(name) => Use::Named(name),
+                State::Parsing(_) => Use::Unnamed,
+                State::Seen => {
+                    let name = self.next;
+                    self.next += 1;
+                    *state = State::Parsing(name);
+                    Use::Parse(name)
+                }
+            };
+        }
+        if self.young.len() >= GENERATION {
+            let old = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+            self.closing.extend(old.into_values().filter_map(State::name));
+        }
+        if let Some((sql, state)) = self.old.remove_entry(sql) {
+            self.young.insert(Arc::clone(&sql), state);
+            return self.choose(&sql);
+        }
+        self.young.insert(Arc::clone(sql), State::Seen);
+        Use::Unnamed
+    }
+
+    /// The Parse of `sql` under a name succeeded.
+    pub(super) fn parsed(&mut self, sql: &Arc<str>) {
+        if let Some(state) = self.young.get_mut(sql).or_else(|| self.old.get_mut(sql))
+            && let State::Parsing(name) = *state
+        {
+            *state = State::Ready(name);
+        }
+    }
+
+    /// The Parse of `sql` under a name failed or was skipped, or what was prepared is of no use any more.
+    pub(super) fn forget(&mut self, sql: &Arc<str>) {
+        for generation in [&mut self.young, &mut self.old] {
+            if let Some(State::Ready(name)) = generation.remove(sql) {
+                self.closing.push(name);
+            }
+        }
+    }
+
+    /// Forgets everything: the schema has changed.
+    pub(super) fn forget_all(&mut self) {
+        let states = self.young.drain().chain(self.old.drain());
+        self.closing.extend(states.filter_map(|(_, state)| state.name()));
+    }
+
+    /// The names that are to be closed before the next statement.
+    pub(super) fn take_closing(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.closing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_use_prepares_and_the_third_relies_on_it() {
+        let mut prepared = Prepared::new(true);
+        let sql: Arc<str> = "select 1".into();
+        assert_eq!(prepared.choose(&sql), Use::Unnamed);
+        assert_eq!(prepared.choose(&sql), Use::Parse(0));
+        assert_eq!(prepared.choose(&sql), Use::Unnamed, "not confirmed yet");
+        prepared.parsed(&sql);
+        assert_eq!(prepared.choose(&sql), Use::Named(0));
+        prepared.forget_all();
+        assert_eq!(prepared.take_closing(), [0]);
+        assert_eq!(prepared.choose(&sql), Use::Unnamed);
+    }
+
+    #[test]
+    fn a_failed_parse_is_not_relied_on() {
+        let mut prepared = Prepared::new(true);
+        let sql: Arc<str> = "select nonsense".into();
+        prepared.choose(&sql);
+        assert_eq!(prepared.choose(&sql), Use::Parse(0));
+        prepared.forget(&sql);
+        assert_eq!(prepared.choose(&sql), Use::Unnamed);
+        assert!(prepared.take_closing().is_empty(), "there is nothing to close");
+    }
+
+    #[test]
+    fn the_number_of_statements_is_bounded() {
+        let mut prepared = Prepared::new(true);
+        let busy: Arc<str> = "busy".into();
+        let mut open = std::collections::BTreeSet::new();
+        for number in 0..10 * GENERATION {
+            for sql in [&Arc::from(format!("select {number}")), &busy] {
+                for _ in 0..2 {
+                    if let Use::Parse(name) = prepared.choose(sql) {
+                        prepared.parsed(sql);
+                        open.insert(name);
+                    }
+                }
+            }
+            for name in prepared.take_closing() {
+                assert!(open.remove(&name));
+            }
+            assert!(open.len() <= 2 * GENERATION);
+        }
+        assert!(matches!(prepared.choose(&busy), Use::Named(1)), "what is used stays");
+    }
+}

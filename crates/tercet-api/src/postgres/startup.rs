@@ -1,0 +1,245 @@
+//! From a [`Target`] to a connection that is ready for queries: resolve, connect, TLS, authenticate.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use fallible_iterator::FallibleIterator as _;
+use postgres_protocol::authentication::{md5_hash, sasl};
+use postgres_protocol::message::backend::Message;
+use postgres_protocol::message::frontend;
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+use super::error::{DatabaseError, ServerError};
+use super::stream::Stream;
+use super::target::{Host, SslMode, Target};
+use super::tls;
+
+/// A peer that is gone without a word is noticed after about this long.
+const DEAD_PEER: Duration = Duration::from_secs(30);
+
+/// A connection that has said ReadyForQuery.
+pub(super) struct Started {
+    pub(super) stream: Stream,
+    /// What was read and not yet used.
+    pub(super) buffer: BytesMut,
+    pub(super) process_id: i32,
+    pub(super) secret_key: i32,
+    /// `server_version`, `in_hot_standby`, ….
+    pub(super) parameters: BTreeMap<String, String>,
+}
+
+/// Connects to one host and logs in.
+pub(super) async fn start(target: &Target, host: &Host) -> Result<Started, DatabaseError> {
+    let connect = |reason: String| DatabaseError::Connect { address: host.to_string(), reason };
+    let attempt = async {
+        // `allow` starts without TLS and `prefer` with it; both have a second way.
+        let first = open(target, host, target.ssl_mode >= SslMode::Prefer).await.map_err(connect)?;
+        let encrypted = matches!(first, Stream::Tls(_));
+        match log_in(target, first).await {
+            Err(error) if has_second_way(target.ssl_mode, host, encrypted, &error) => {
+                let second = open(target, host, !encrypted).await.map_err(connect)?;
+                log_in(target, second).await
+            }
+            started => started,
+        }
+    };
+    tokio::time::timeout(target.connect_timeout, attempt)
+        .await
+        .unwrap_or_else(|_| Err(connect(format!("no answer in {} s", target.connect_timeout.as_secs()))))
+}
+
+/// Whether `pg_hba.conf` may let in with TLS what it refused without, or the other way round.
+fn has_second_way(mode: SslMode, host: &Host, encrypted: bool, error: &DatabaseError) -> bool {
+    matches!(host, Host::Tcp { .. })
+        && error.code() == Some("28000")
+        && match mode {
+            SslMode::Allow => !encrypted,
+            SslMode::Prefer => encrypted,
+            _ => false,
+        }
+}
+
+/// Opens a stream, with TLS where `encrypt` says so and the server can (or must, by `sslmode`).
+pub(super) async fn open(target: &Target, host: &Host, encrypt: bool) -> Result<Stream, String> {
+    let (name, address, port) = match host {
+        Host::Unix(path) => {
+            return UnixStream::connect(path).await.map(Stream::Unix).map_err(|error| error.to_string());
+        }
+        Host::Tcp { name, address, port } => (name, address, *port),
+    };
+    let stream = match address {
+        Some(address) => TcpStream::connect((*address, port)).await,
+        None => TcpStream::connect((name.as_str(), port)).await,
+    };
+    let mut stream = stream.map_err(|error| error.to_string())?;
+    set_options(&stream).map_err(|error| error.to_string())?;
+    if !encrypt {
+        return Ok(Stream::Tcp(stream));
+    }
+    let mut request = BytesMut::new();
+    frontend::ssl_request(&mut request);
+    let mut answer = [0];
+    let exchanged = async {
+        stream.write_all(&request).await?;
+        stream.read_exact(&mut answer).await
+    };
+    exchanged.await.map_err(|error| error.to_string())?;
+    match answer[0] {
+        b'S' => {
+            let config = tls::client_config(target)?;
+            let name = ServerName::try_from(name.clone())
+                .map_err(|_| format!("\"{name}\" is not a name a certificate could have"))?;
+            let stream = TlsConnector::from(Arc::new(config))
+                .connect(name, stream)
+                .await
+                .map_err(|error| format!("TLS: {error}"))?;
+            Ok(Stream::Tls(Box::new(stream)))
+        }
+        b'N' if target.ssl_mode <= SslMode::Prefer => Ok(Stream::Tcp(stream)),
+        b'N' => Err("the server has no TLS, but sslmode asks for it".to_owned()),
+        _ => Err("the server's answer to SSLRequest makes no sense".to_owned()),
+    }
+}
+
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(DEAD_PEER / 2).with_interval(DEAD_PEER / 6).with_retries(3),
+    )?;
+    socket.set_tcp_user_timeout(Some(DEAD_PEER))
+}
+
+/// Messages to and from a server that has not said ReadyForQuery yet.
+struct Dialogue {
+    stream: Stream,
+    buffer: BytesMut,
+    out: BytesMut,
+}
+
+impl Dialogue {
+    async fn send(&mut self) -> io::Result<()> {
+        self.stream.write_all(&self.out).await?;
+        self.stream.flush().await?;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// The next message; an ErrorResponse is an error.
+    async fn receive(&mut self) -> Result<Message, DatabaseError> {
+        loop {
+            match Message::parse(&mut self.buffer).map_err(protocol)? {
+                Some(Message::ErrorResponse(body)) => {
+                    let error = ServerError::parse(&mut body.fields()).map_err(protocol)?;
+                    return Err(DatabaseError::Server(Box::new(error)));
+                }
+                Some(Message::NoticeResponse(_)) => {}
+                Some(message) => return Ok(message),
+                None if self.stream.read_buf(&mut self.buffer).await? == 0 => {
+                    return Err(DatabaseError::Closed);
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+async fn log_in(target: &Target, stream: Stream) -> Result<Started, DatabaseError> {
+    let mut dialogue = Dialogue { stream, buffer: BytesMut::with_capacity(8192), out: BytesMut::new() };
+    let mut parameters = vec![
+        ("user", target.user.as_str()),
+        ("database", &target.database),
+        ("application_name", &target.application_name),
+        ("client_encoding", "UTF8"),
+    ];
+    if let Some(options) = &target.options {
+        parameters.push(("options", options));
+    }
+    frontend::startup_message(parameters, &mut dialogue.out)?;
+    dialogue.send().await?;
+    authenticate(target, &mut dialogue).await?;
+    let (mut process_id, mut secret_key, mut parameters) = (0, 0, BTreeMap::new());
+    loop {
+        match dialogue.receive().await? {
+            Message::BackendKeyData(body) => {
+                (process_id, secret_key) = (body.process_id(), body.secret_key());
+            }
+            Message::ParameterStatus(body) => {
+                parameters.insert(
+                    body.name().map_err(protocol)?.to_owned(),
+                    body.value().map_err(protocol)?.to_owned(),
+                );
+            }
+            Message::ReadyForQuery(_) => break,
+            _ => return Err(DatabaseError::Protocol("not part of a start-up".to_owned())),
+        }
+    }
+    let Dialogue { stream, buffer, .. } = dialogue;
+    Ok(Started { stream, buffer, process_id, secret_key, parameters })
+}
+
+async fn authenticate(target: &Target, dialogue: &mut Dialogue) -> Result<(), DatabaseError> {
+    let password = || {
+        target.password.as_deref().ok_or_else(|| DatabaseError::Connect {
+            address: target.address(),
+            reason: "the server asks for a password and none is given".to_owned(),
+        })
+    };
+    loop {
+        match dialogue.receive().await? {
+            Message::AuthenticationOk => return Ok(()),
+            Message::AuthenticationCleartextPassword => {
+                frontend::password_message(password()?.as_bytes(), &mut dialogue.out)?;
+                dialogue.send().await?;
+            }
+            Message::AuthenticationMd5Password(body) => {
+                let hash = md5_hash(target.user.as_bytes(), password()?.as_bytes(), body.salt());
+                frontend::password_message(hash.as_bytes(), &mut dialogue.out)?;
+                dialogue.send().await?;
+            }
+            Message::AuthenticationSasl(body) => {
+                let offered: Vec<_> = body.mechanisms().map(|name| Ok(name.to_owned())).collect()?;
+                if !offered.iter().any(|name| name == sasl::SCRAM_SHA_256) {
+                    return Err(DatabaseError::Protocol(format!("cannot authenticate by {offered:?}")));
+                }
+                scram(password()?, dialogue).await?;
+            }
+            _ => {
+                return Err(DatabaseError::Protocol(
+                    "a way to authenticate that is not supported".to_owned(),
+                ));
+            }
+        }
+    }
+}
+
+/// SCRAM-SHA-256 (RFC 7677) without channel binding.
+async fn scram(password: &str, dialogue: &mut Dialogue) -> Result<(), DatabaseError> {
+    let mut scram = sasl::ScramSha256::new(password.as_bytes(), sasl::ChannelBinding::unsupported());
+    frontend::sasl_initial_response(sasl::SCRAM_SHA_256, scram.message(), &mut dialogue.out)?;
+    dialogue.send().await?;
+    let unexpected = || DatabaseError::Protocol("not part of SCRAM".to_owned());
+    let Message::AuthenticationSaslContinue(body) = dialogue.receive().await? else {
+        return Err(unexpected());
+    };
+    scram.update(body.data())?;
+    frontend::sasl_response(scram.message(), &mut dialogue.out)?;
+    dialogue.send().await?;
+    let Message::AuthenticationSaslFinal(body) = dialogue.receive().await? else {
+        return Err(unexpected());
+    };
+    scram.finish(body.data())?;
+    Ok(())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
+fn protocol(error: io::Error) -> DatabaseError {
+    DatabaseError::Protocol(error.to_string())
+}

@@ -1,0 +1,442 @@
+//! Where PostgreSQL is and how to log in: libpq's connection URIs and keyword strings
+//! (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING>), read into one value.
+//!
+//! A parameter that is not supported is an error that names it. The process environment is not read here:
+//! whoever may read it passes it in as a map (`PGHOST`, `PGUSER`, …).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+
+/// Seconds to wait for a connection when `connect_timeout` is not given.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The environment variables that stand in for parameters, as libpq has them.
+const ENVIRONMENT: [(&str, &str); 15] = [
+    ("PGHOST", "host"),
+    ("PGHOSTADDR", "hostaddr"),
+    ("PGPORT", "port"),
+    ("PGDATABASE", "dbname"),
+    ("PGUSER", "user"),
+    ("PGPASSWORD", "password"),
+    ("PGSSLMODE", "sslmode"),
+    ("PGSSLROOTCERT", "sslrootcert"),
+    ("PGSSLCERT", "sslcert"),
+    ("PGSSLKEY", "sslkey"),
+    ("PGAPPNAME", "application_name"),
+    ("PGOPTIONS", "options"),
+    ("PGCONNECT_TIMEOUT", "connect_timeout"),
+    ("PGTARGETSESSIONATTRS", "target_session_attrs"),
+    ("PGCHANNELBINDING", "channel_binding"),
+];
+
+/// One place to try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// A TCP address: the name certificates are checked against, the address to use instead of resolving
+    /// it, and the port.
+    Tcp {
+        /// The host's name or address as given.
+        name: String,
+        /// `hostaddr`, when given.
+        address: Option<IpAddr>,
+        /// The port.
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { name, port, .. } if name.contains(':') => write!(f, "[{name}]:{port}"),
+            Self::Tcp { name, port, .. } => write!(f, "{name}:{port}"),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// `sslmode`: how much TLS is asked for, from none to a verified name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SslMode {
+    /// Never.
+    Disable,
+    /// Only when the server insists.
+    Allow,
+    /// When the server can.
+    #[default]
+    Prefer,
+    /// Always, whoever the server is.
+    Require,
+    /// Always, and the certificate is from a trusted authority.
+    VerifyCa,
+    /// Always, and the certificate is from a trusted authority and names the host.
+    VerifyFull,
+}
+
+/// `target_session_attrs`: which of several servers will do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionAttributes {
+    /// Any.
+    #[default]
+    Any,
+    /// One that accepts writes.
+    ReadWrite,
+    /// One that does not.
+    ReadOnly,
+    /// One that is not in recovery.
+    Primary,
+    /// One in recovery.
+    Standby,
+    /// One in recovery, else any.
+    PreferStandby,
+}
+
+/// Everything needed to connect.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Tried in this order.
+    pub hosts: Vec<Host>,
+    /// The database.
+    pub database: String,
+    /// Who logs in.
+    pub user: String,
+    /// With what, unless the server trusts.
+    pub password: Option<String>,
+    /// `application_name`.
+    pub application_name: String,
+    /// `options`, such as `-c geqo=off`.
+    pub options: Option<String>,
+    /// How much TLS.
+    pub ssl_mode: SslMode,
+    /// The authorities that are trusted, PEM.
+    pub ssl_root_certificate: Option<PathBuf>,
+    /// The client's certificate chain, PEM.
+    pub ssl_certificate: Option<PathBuf>,
+    /// Its key, PEM.
+    pub ssl_key: Option<PathBuf>,
+    /// How long one host may take.
+    pub connect_timeout: Duration,
+    /// Which server will do.
+    pub session_attributes: SessionAttributes,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("hosts", &self.hosts)
+            .field("database", &self.database)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection string that cannot be used. Never quotes a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// Neither a URI nor `keyword=value` pairs.
+    #[error("not a connection string: {0}")]
+    Syntax(&'static str),
+    /// A parameter this client does not have.
+    #[error("connection parameter \"{0}\" is not supported")]
+    Unsupported(String),
+    /// A parameter with a value it cannot have.
+    #[error("connection parameter \"{name}\" cannot be \"{value}\"")]
+    Value {
+        /// The parameter.
+        name: &'static str,
+        /// What it was.
+        value: String,
+    },
+    /// Nobody said who logs in.
+    #[error("no user to connect as; hint: write postgres://USER@HOST/DATABASE")]
+    NoUser,
+    /// Certificates are to be verified against nothing.
+    #[error("sslmode verifies the server's certificate, but sslrootcert is not given")]
+    NoRootCertificate,
+}
+
+impl Target {
+    /// Reads a connection string; what it leaves out comes from `environment`, then from libpq's defaults.
+    ///
+    /// # Errors
+    /// The string is malformed, has an unsupported parameter or a contradiction.
+    pub fn parse(text: &str, environment: &BTreeMap<String, String>) -> Result<Self, TargetError> {
+        let mut parameters = match text.strip_prefix("postgresql://").or(text.strip_prefix("postgres://")) {
+            Some(rest) => parse_uri(rest)?,
+            None => parse_keywords(text)?,
+        };
+        for (variable, name) in ENVIRONMENT {
+            if let Some(value) = environment.get(variable).filter(|value| !value.is_empty()) {
+                parameters.entry(name.to_owned()).or_insert_with(|| value.clone());
+            }
+        }
+        Self::from_parameters(parameters, environment.get("USER"))
+    }
+
+    /// All hosts as they are shown to people.
+    pub fn address(&self) -> String {
+        self.hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    fn from_parameters(
+        mut parameters: BTreeMap<String, String>,
+        login: Option<&String>,
+    ) -> Result<Self, TargetError> {
+        let mut take = |name: &str| parameters.remove(name).filter(|value| !value.is_empty());
+        let user = take("user").or_else(|| login.cloned()).ok_or(TargetError::NoUser)?;
+        let hosts = hosts(take("host"), take("hostaddr"), take("port"))?;
+        let application_name = take("application_name");
+        let fallback_application_name = take("fallback_application_name");
+        let target = Self {
+            hosts,
+            database: take("dbname").unwrap_or_else(|| user.clone()),
+            user,
+            password: take("password"),
+            application_name: application_name
+                .or(fallback_application_name)
+                .unwrap_or_else(|| "tercet".to_owned()),
+            options: take("options"),
+            ssl_mode: take("sslmode").map_or(Ok(SslMode::default()), ssl_mode)?,
+            ssl_root_certificate: take("sslrootcert").map(PathBuf::from),
+            ssl_certificate: take("sslcert").map(PathBuf::from),
+            ssl_key: take("sslkey").map(PathBuf::from),
+            connect_timeout: take("connect_timeout").map_or(Ok(CONNECT_TIMEOUT), connect_timeout)?,
+            session_attributes: take("target_session_attrs")
+                .map_or(Ok(SessionAttributes::default()), session_attributes)?,
+        };
+        // Parameters that have one value this client can honour.
+        for (name, allowed) in [
+            ("client_encoding", &["auto", "utf8", "utf-8"][..]),
+            ("gssencmode", &["disable", "prefer"]),
+            ("channel_binding", &["disable", "prefer"]),
+        ] {
+            if let Some(value) = take(name)
+                && !allowed.contains(&value.to_ascii_lowercase().as_str())
+            {
+                return Err(TargetError::Value { name, value });
+            }
+        }
+        if let Some(name) = parameters.into_keys().next() {
+            return Err(TargetError::Unsupported(name));
+        }
+        if target.ssl_mode >= SslMode::VerifyCa && target.ssl_root_certificate.is_none() {
+            return Err(TargetError::NoRootCertificate);
+        }
+        Ok(target)
+    }
+}
+
+fn parse_uri(rest: &str) -> Result<BTreeMap<String, String>, TargetError> {
+    let mut parameters = BTreeMap::new();
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let (user_info, places) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
+    let mut set = |name: &str, value: &str| -> Result<(), TargetError> {
+        if !value.is_empty() {
+            let value = percent_decode_str(value)
+                .decode_utf8()
+                .map_err(|_| TargetError::Syntax("a percent-encoded part is not UTF-8"))?;
+            parameters.insert(name.to_owned(), value.into_owned());
+        }
+        Ok(())
+    };
+    set("user", user)?;
+    set("password", password)?;
+    set("dbname", database)?;
+    let (mut hosts, mut ports) = (Vec::new(), Vec::new());
+    for place in places.split(',') {
+        let (host, port) = match place.strip_prefix('[') {
+            Some(bracketed) => {
+                let (host, port) = bracketed
+                    .split_once(']')
+                    .ok_or(TargetError::Syntax("an IPv6 address misses its closing bracket"))?;
+                (host, port.strip_prefix(':').unwrap_or(port))
+            }
+            None => place.split_once(':').unwrap_or((place, "")),
+        };
+        hosts.push(host);
+        ports.push(port);
+    }
+    set("host", &hosts.join(","))?;
+    if ports.iter().any(|port| !port.is_empty()) {
+        set("port", &ports.join(","))?;
+    }
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) =
+            pair.split_once('=').ok_or(TargetError::Syntax("a query parameter misses its ="))?;
+        match (name, value) {
+            ("ssl", "true") => set("sslmode", "require")?,
+            _ => set(name, value)?,
+        }
+    }
+    Ok(parameters)
+}
+
+fn parse_keywords(text: &str) -> Result<BTreeMap<String, String>, TargetError> {
+    let mut parameters = BTreeMap::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let (name, after) =
+            rest.split_once('=').ok_or(TargetError::Syntax("expected keyword=value pairs or a URI"))?;
+        let mut value = String::new();
+        let mut characters = after.trim_start().chars();
+        let quoted = characters.as_str().starts_with('\'');
+        if quoted {
+            characters.next();
+        }
+        loop {
+            match characters.next() {
+                Some('\\') => value.extend(characters.next()),
+                Some('\'') if quoted => break,
+                Some(character) if !quoted && character.is_whitespace() => break,
+                Some(character) => value.push(character),
+                None if quoted => return Err(TargetError::Syntax("a quoted value misses its closing quote")),
+                None => break,
+            }
+        }
+        parameters.insert(name.trim().to_owned(), value);
+        rest = characters.as_str().trim_start();
+    }
+    Ok(parameters)
+}
+
+fn hosts(
+    names: Option<String>,
+    addresses: Option<String>,
+    ports: Option<String>,
+) -> Result<Vec<Host>, TargetError> {
+    let split = |list: Option<String>| -> Vec<String> {
+        list.map(|list| list.split(',').map(|item| item.trim().to_owned()).collect()).unwrap_or_default()
+    };
+    let (names, addresses, ports) = (split(names), split(addresses), split(ports));
+    let count = names.len().max(addresses.len()).max(1);
+    (0..count)
+        .map(|index| {
+            let port = ports.get(index).or(ports.first()).map_or("", String::as_str);
+            let port = if port.is_empty() {
+                5432
+            } else {
+                port.parse().map_err(|_| TargetError::Value { name: "port", value: port.to_owned() })?
+            };
+            let address = match addresses.get(index).filter(|address| !address.is_empty()) {
+                Some(address) => Some(
+                    address
+                        .parse()
+                        .map_err(|_| TargetError::Value { name: "hostaddr", value: address.clone() })?,
+                ),
+                None => None,
+            };
+            let name = match names.get(index).filter(|name| !name.is_empty()) {
+                Some(name) => name.clone(),
+                None => address.map_or_else(|| "/var/run/postgresql".to_owned(), |a: IpAddr| a.to_string()),
+            };
+            Ok(if name.starts_with('/') && address.is_none() {
+                Host::Unix(PathBuf::from(format!("{name}/.s.PGSQL.{port}")))
+            } else {
+                Host::Tcp { name, address, port }
+            })
+        })
+        .collect()
+}
+
+fn ssl_mode(value: String) -> Result<SslMode, TargetError> {
+    Ok(match value.as_str() {
+        "disable" => SslMode::Disable,
+        "allow" => SslMode::Allow,
+        "prefer" => SslMode::Prefer,
+        "require" => SslMode::Require,
+        "verify-ca" => SslMode::VerifyCa,
+        "verify-full" => SslMode::VerifyFull,
+        _ => return Err(TargetError::Value { name: "sslmode", value }),
+    })
+}
+
+fn session_attributes(value: String) -> Result<SessionAttributes, TargetError> {
+    Ok(match value.as_str() {
+        "any" => SessionAttributes::Any,
+        "read-write" => SessionAttributes::ReadWrite,
+        "read-only" => SessionAttributes::ReadOnly,
+        "primary" => SessionAttributes::Primary,
+        "standby" => SessionAttributes::Standby,
+        "prefer-standby" => SessionAttributes::PreferStandby,
+        _ => return Err(TargetError::Value { name: "target_session_attrs", value }),
+    })
+}
+
+/// Seconds; 0 means forever in libpq, which for a server is an hour too long.
+fn connect_timeout(value: String) -> Result<Duration, TargetError> {
+    match value.parse() {
+        Ok(0) => Ok(Duration::from_secs(3600)),
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => Err(TargetError::Value { name: "connect_timeout", value }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
+    fn check(text: &str, expected: Expect) {
+        let environment = BTreeMap::from([("USER".to_owned(), "login".to_owned())]);
+        expected.assert_eq(&match Target::parse(text, &environment) {
+            Ok(target) => format!(
+                "{} db={} user={} password={:?} {:?} {:?}",
+                target.address(),
+                target.database,
+                target.user,
+                target.password,
+                target.ssl_mode,
+                target.session_attributes,
+            ),
+            Err(error) => error.to_string(),
+        });
+    }
+
+    #[test]
+    fn uris() {
+        check(
+            "postgres://me:p%40ss@db.example:6543/shop?sslmode=require",
+            expect![[r#"db.example:6543 db=shop user=me password=Some("p@ss") Require Any"#]],
+        );
+        check(
+            "postgresql://",
+            expect!["/var/run/postgresql/.s.PGSQL.5432 db=login user=login password=None Prefer Any"],
+        );
+        check(
+            "postgresql://a,[::1]:7000/x?target_session_attrs=read-write",
+            expect!["a:5432,[::1]:7000 db=x user=login password=None Prefer ReadWrite"],
+        );
+        check(
+            "postgresql://me@/x?host=%2Ftmp%2Fsock&port=6000",
+            expect!["/tmp/sock/.s.PGSQL.6000 db=x user=me password=None Prefer Any"],
+        );
+        check(
+            "postgresql://me@h/x?krbsrvname=y",
+            expect![[r#"connection parameter "krbsrvname" is not supported"#]],
+        );
+        check(
+            "postgresql://me@h/x?sslmode=verify-full",
+            expect!["sslmode verifies the server's certificate, but sslrootcert is not given"],
+        );
+    }
+
+    #[test]
+    fn keywords() {
+        check(
+            r"host=h port=1 user=u password='it\'s' dbname = d",
+            expect![[r#"h:1 db=d user=u password=Some("it's") Prefer Any"#]],
+        );
+        check("host=h port=x", expect![[r#"connection parameter "port" cannot be "x""#]]);
+        check("nonsense", expect!["not a connection string: expected keyword=value pairs or a URI"]);
+    }
+}

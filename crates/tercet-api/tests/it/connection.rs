@@ -1,0 +1,149 @@
+//! The PostgreSQL client: authentication, exchanges, prepared statements, errors, cancel, notifications.
+
+use tercet_api::postgres::{Connection, DatabaseError, Statement};
+use tokio::task::LocalSet;
+
+use crate::postgres::{Database, database};
+
+/// Runs a test's future as the server runs its own: on one thread.
+fn on_one_thread<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, future)
+}
+
+async fn connect(database: &Database) -> Connection {
+    Connection::connect(&database.target(), true).await.unwrap()
+}
+
+fn select(sql: &str, parameters: &[&str]) -> Statement {
+    Statement::new(sql, parameters.iter().map(|value| Some(value.to_string().into())).collect())
+}
+
+async fn text(connection: &Connection, statement: &Statement) -> Result<String, DatabaseError> {
+    let rows = connection.query(statement).await?;
+    Ok(rows[0].text(0).unwrap_or("NULL").to_owned())
+}
+
+#[test]
+fn a_password_is_proved_and_values_travel_as_parameters() {
+    let database = database("");
+    on_one_thread(async {
+        let connection = connect(&database).await;
+        let statement =
+            select("select $1::text || ':' || $2::int + 1 || ':' || current_user", &["a'b", "41"]);
+        for _ in 0..4 {
+            assert_eq!(text(&connection, &statement).await.unwrap(), "a'b:42:authenticator");
+        }
+        let prepared =
+            text(&connection, &"select count(*) from pg_prepared_statements".into()).await.unwrap();
+        assert_eq!(prepared, "1", "what comes back is prepared once");
+    });
+}
+
+#[test]
+fn a_wrong_password_is_refused() {
+    let database = database("");
+    let mut target = (*database.target()).clone();
+    target.password = Some("wrong".to_owned());
+    let error = on_one_thread(async { Connection::connect(&target.into(), true).await.unwrap_err() });
+    assert_eq!(error.code(), Some("28P01"));
+}
+
+#[test]
+fn an_exchange_is_one_transaction_and_its_failure_is_nobody_elses() {
+    let database = database("create table t (n int primary key); grant all on t to authenticator;");
+    on_one_thread(async {
+        let connection = connect(&database).await;
+        let insert = |n: &str| select("insert into t values ($1)", &[n]);
+        let (first, second, count) = (insert("1"), insert("2"), "select n from t".into());
+        let (good, bad, after) = tokio::join!(
+            connection.exchange([&first]),
+            connection.exchange([&second, &first]),
+            connection.query(&count),
+        );
+        good.unwrap();
+        assert_eq!(bad.unwrap_err().code(), Some("23505"));
+        assert_eq!(after.unwrap().len(), 1, "the failed exchange left nothing");
+        assert!(connection.is_idle() && !connection.is_closed());
+    });
+}
+
+#[test]
+fn settings_end_with_their_exchange() {
+    let database = database("");
+    on_one_thread(async {
+        let connection = connect(&database).await;
+        let set = select("select set_config('role', 'anon', true), set_config('my.claim', $1, true)", &["x"]);
+        let get = "select concat(current_user, ' ', current_setting('my.claim', true))".into();
+        let (inside, outside) = tokio::join!(connection.exchange([&set, &get]), connection.query(&get));
+        assert_eq!(inside.unwrap()[1][0].text(0), Some("anon x"));
+        assert_eq!(outside.unwrap()[0].text(0), Some("authenticator "));
+    });
+}
+
+#[test]
+fn a_statement_that_cannot_be_prepared_does_no_harm() {
+    let database = database("");
+    on_one_thread(async {
+        let connection = connect(&database).await;
+        let statement: Statement = "select n from missing".into();
+        for _ in 0..3 {
+            let (one, other) = tokio::join!(connection.query(&statement), connection.query(&statement));
+            assert_eq!(one.unwrap_err().code(), Some("42P01"));
+            assert_eq!(other.unwrap_err().code(), Some("42P01"));
+        }
+        database.psql("create table missing (n int); grant select on missing to authenticator;");
+        for _ in 0..3 {
+            assert!(connection.query(&statement).await.unwrap().is_empty());
+        }
+    });
+}
+
+#[test]
+fn a_parameter_with_nul_is_refused_by_the_server_and_sql_with_nul_before_it() {
+    let database = database("");
+    on_one_thread(async {
+        let connection = connect(&database).await;
+        let error = connection.query(&select("select $1::text", &["a\0b"])).await.unwrap_err();
+        assert_eq!(error.code(), Some("22021"));
+        assert!(connection.query(&"select 'a\0b'".into()).await.is_err());
+        assert_eq!(text(&connection, &"select 1".into()).await.unwrap(), "1");
+    });
+}
+
+#[test]
+fn cancel_stops_what_runs_and_nothing_else() {
+    let database = database("");
+    on_one_thread(async {
+        let connection = connect(&database).await;
+        let observer = Connection::connect(&database.superuser(), true).await.unwrap();
+        let sleeping = connection.exchange([&"select pg_sleep(600)".into()]);
+        let active = select(
+            "select count(*) from pg_stat_activity where pid = $1::int and wait_event = 'PgSleep'",
+            &[&connection.process_id().to_string()],
+        );
+        while text(&observer, &active).await.unwrap() != "1" {
+            tokio::task::yield_now().await;
+        }
+        connection.cancel().await.unwrap();
+        let next = connection.exchange([&"select 1".into()]);
+        assert_eq!(sleeping.await.unwrap_err().code(), Some("57014"));
+        assert!(next.await.is_ok());
+    });
+}
+
+#[test]
+fn notifications_arrive() {
+    let database = database("");
+    on_one_thread(async {
+        let connection = connect(&database).await;
+        let mut notifications = connection.listen("Some channel").await.unwrap();
+        connection.query(&r#"notify "Some channel", 'reload schema'"#.into()).await.unwrap();
+        let notification = notifications.recv().await.unwrap();
+        assert_eq!((&*notification.channel, &*notification.payload), ("Some channel", "reload schema"));
+        let kill = format!("select pg_terminate_backend({})", connection.process_id());
+        database.psql(&kill);
+        assert_eq!(notifications.recv().await, None, "the end of the connection ends the receiver");
+        assert_eq!(connection.query(&"select 1".into()).await.unwrap_err().code(), Some("57P01"));
+    });
+}
