@@ -82,7 +82,8 @@ impl SchemaCache {
             .map(|row| Ok((names.get(row.text(0)?), row.text(1)?.into())))
             .collect::<Result<_, LoadError>>()?;
         let time_zones = read("time zones", include_str!("time_zones.sql"), false).await?;
-        let time_zones = time_zones.iter().map(|row| Ok(row.text(0)?.into())).collect::<Result<_, LoadError>>()?;
+        let time_zones =
+            time_zones.iter().map(|row| Ok(row.text(0)?.into())).collect::<Result<_, LoadError>>()?;
 
         let mut by_name = ByName::default();
         for (_, relation) in relations {

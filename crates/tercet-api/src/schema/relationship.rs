@@ -100,9 +100,7 @@ impl Relationship {
         match &self.link {
             Link::Key {
                 cardinality:
-                    Cardinality::OneToMany(key)
-                    | Cardinality::ManyToOne(key)
-                    | Cardinality::OneToOne { key, .. },
+                    Cardinality::OneToMany(key) | Cardinality::ManyToOne(key) | Cardinality::OneToOne { key, .. },
                 ..
             } => Some(key),
             _ => None,
@@ -188,7 +186,11 @@ fn through_views(references: Vec<Reference>, view_keys: &[ViewKey]) -> Vec<Refer
         for (view, columns) in &sources {
             all.push(Reference {
                 source: (*view).clone(),
-                columns: columns.iter().cloned().zip(reference.columns.iter().map(|pair| pair.1.clone())).collect(),
+                columns: columns
+                    .iter()
+                    .cloned()
+                    .zip(reference.columns.iter().map(|pair| pair.1.clone()))
+                    .collect(),
                 source_is_view: true,
                 ..reference.clone()
             });
@@ -206,7 +208,12 @@ fn through_views(references: Vec<Reference>, view_keys: &[ViewKey]) -> Vec<Refer
         for (view, columns) in &targets {
             all.push(Reference {
                 target: (*view).clone(),
-                columns: reference.columns.iter().map(|pair| pair.0.clone()).zip(columns.iter().cloned()).collect(),
+                columns: reference
+                    .columns
+                    .iter()
+                    .map(|pair| pair.0.clone())
+                    .zip(columns.iter().cloned())
+                    .collect(),
                 target_is_view: true,
                 ..reference.clone()
             });
@@ -218,7 +225,8 @@ fn through_views(references: Vec<Reference>, view_keys: &[ViewKey]) -> Vec<Refer
 
 fn both_ways(reference: &Reference) -> [Relationship; 2] {
     let is_self = reference.source == reference.target;
-    let key = ForeignKey { constraint: reference.constraint.clone(), columns: reference.columns.as_slice().into() };
+    let key =
+        ForeignKey { constraint: reference.constraint.clone(), columns: reference.columns.as_slice().into() };
     let swapped: Vec<_> = reference.columns.iter().map(|(a, b)| (b.clone(), a.clone())).collect();
     let inverse = ForeignKey { constraint: reference.constraint.clone(), columns: swapped.into() };
     let (forward, backward) = if reference.one_to_one {
