@@ -1,1 +1,43 @@
-//! tercet.toml: text in, Topology out; every mistake at once.
+//! `tercet.toml`: text in, [`Topology`] out, every mistake at once.
+//!
+//! Pure: it opens no file, no socket and no environment variable, so a secret named by `"@path"` stays a path
+//! here. It knows what tiers are for and which of them may talk to which, never how one is run.
+
+mod diagnostic;
+mod file;
+mod reference;
+mod shape;
+mod topology;
+
+pub use self::diagnostic::{Mistake, Mistakes};
+pub use self::reference::{json_schema, markdown};
+pub use self::topology::edge::{Edge, End, Protocol};
+pub use self::topology::{
+    Api, Application, Balancer, Database, Machine, Part, Policy, Port, Program, Reach, Secret, Server, Tier,
+    Topology,
+};
+
+/// The `tercet.toml` that `tercet init` writes: every section, every common key, said in comments.
+pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// Where a text comes from, for messages and defaults.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// The file's name as messages should call it.
+    pub file: &'a str,
+    /// The name of the folder it lies in: what the project is called when the file gives no name.
+    pub folder: &'a str,
+}
+
+/// Reads a `tercet.toml`. The empty text is valid.
+///
+/// # Errors
+/// All mistakes of the text: unknown keys, wrong types, and what contradicts itself.
+pub fn parse(text: &str, origin: Origin<'_>) -> Result<Topology, Mistakes> {
+    let (file, mut mistakes) = shape::read(text, origin.file);
+    let topology = file.map(|file| Topology::from_file(file, origin.folder, &mut mistakes));
+    match topology {
+        Some(topology) if mistakes.is_empty() => Ok(topology),
+        _ => Err(mistakes),
+    }
+}

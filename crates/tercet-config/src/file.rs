@@ -1,0 +1,136 @@
+//! What the TOML says: one field per key. The doc comments here are the keys' documentation: the reference
+//! page and the JSON Schema are made of them.
+//!
+//! Knows the shape of the file and its values' types; what the values mean together is
+//! [`Topology`](crate::Topology)'s business.
+
+mod api;
+mod located;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(crate) use self::api::{Api, RESERVED};
+pub(crate) use self::located::Located;
+
+/// The one file a person writes. Every key has a default: the empty file is valid and means one balancer on
+/// `127.0.0.1:8080`, two data API servers, and a PostgreSQL of its own.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct File {
+    /// What the project is called: the database and its owner role are named after it. Lower case letters,
+    /// digits, `_` and `-`, at most 40. Default: the name of the folder `tercet.toml` lies in.
+    #[schemars(extend("examples" = ["bookshop"]))]
+    pub(crate) name: Option<Located<String>>,
+    /// Tier 1: where clients connect.
+    #[serde(default)]
+    pub(crate) balancer: Balancer,
+    /// Tier 2: what answers the requests: the built-in data API, or your own program.
+    #[serde(default)]
+    pub(crate) application: Application,
+    /// The built-in data API. The keys are PostgREST's own, and so is their meaning.
+    pub(crate) api: Option<Located<Api>>,
+    /// Tier 3: PostgreSQL.
+    #[serde(default)]
+    pub(crate) database: Database,
+    /// The machines that carry the tiers, one `[[machine]]` each. Without any, everything runs on this one.
+    #[serde(default)]
+    pub(crate) machine: Vec<Located<Machine>>,
+}
+
+/// Tier 1: where clients connect.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Balancer {
+    /// The addresses to listen on, each `IP:PORT`. Default: `["127.0.0.1:8080"]`; with `[[machine]]`s
+    /// `["0.0.0.0:80", "[::]:80"]`.
+    #[schemars(extend("examples" = [["0.0.0.0:8080"]]))]
+    pub(crate) listen: Option<Located<Vec<Located<String>>>>,
+    /// Which server gets the next request.
+    #[serde(default)]
+    #[schemars(extend("default" = "round-robin"))]
+    pub(crate) policy: Policy,
+}
+
+/// Which server gets the next request.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Policy {
+    /// Strictly in turn, whichever thread or connection a request came by.
+    #[default]
+    RoundRobin,
+    /// The server with the fewest requests in hand.
+    LeastConnections,
+    /// The less busy of two picked at random.
+    RandomTwo,
+    /// The same client address always to the same server, as long as that one is healthy.
+    Hash,
+}
+
+/// Tier 2: what answers the requests.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Application {
+    /// How many servers. Default: 2; with `[[machine]]`s one on each application machine.
+    #[schemars(range(min = 1, max = 64))]
+    pub(crate) servers: Option<Located<u16>>,
+    /// The command that starts your own program, instead of the data API. It is run as it stands, without a
+    /// shell, in the folder of `tercet.toml`, with HOST, PORT and DATABASE_URL in its environment; `{host}` and
+    /// `{port}` in it are replaced.
+    #[schemars(extend("examples" = ["uvicorn main:app --host {host} --port {port}"]))]
+    pub(crate) run: Option<Located<String>>,
+    /// The path your own program answers with 200 when it can take requests. Default: `/`. The data API has
+    /// its own.
+    #[schemars(extend("examples" = ["/health"]))]
+    pub(crate) health: Option<Located<String>>,
+    /// The port of the first server on a machine; further ones there take the next ports. Default: 8081, or the
+    /// next free one.
+    #[schemars(range(min = 1))]
+    pub(crate) port: Option<Located<u16>>,
+}
+
+/// Tier 3: PostgreSQL.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Database {
+    /// The folder of the migrations, `0001_title.sql` and so on, relative to `tercet.toml`. Default:
+    /// `migrations`, if it exists.
+    pub(crate) migrations: Option<Located<String>>,
+    /// A PostgreSQL that already exists, as its owner's connection URL; tercet then runs none. A leading `@`
+    /// names a file that holds it.
+    #[schemars(extend("writeOnly" = true, "examples" = ["@secrets/database-url"]))]
+    pub(crate) url: Option<Located<String>>,
+    /// The port of tercet's own PostgreSQL. Default: 5432, or the next free one.
+    #[schemars(range(min = 1))]
+    pub(crate) port: Option<Located<u16>>,
+}
+
+/// A machine and the tiers it carries.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Machine {
+    /// What the machine is called, here and in logs.
+    #[schemars(extend("examples" = ["lb"]))]
+    pub(crate) name: Option<Located<String>>,
+    /// How OpenSSH reaches it: `user@host`, or a name in your `~/.ssh/config`.
+    #[schemars(extend("examples" = ["root@203.0.113.10"]))]
+    pub(crate) ssh: Option<Located<String>>,
+    /// The private address the tiers use among themselves.
+    #[schemars(extend("examples" = ["10.0.0.10"]))]
+    pub(crate) address: Option<Located<String>>,
+    /// What it carries: one or more of `balancer`, `application`, `database`.
+    #[schemars(extend("examples" = [["balancer"]]))]
+    pub(crate) tiers: Option<Located<Vec<Located<Tier>>>>,
+}
+
+/// A line of the tercet.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Tier {
+    /// Where clients connect.
+    Balancer,
+    /// What answers requests.
+    Application,
+    /// PostgreSQL.
+    Database,
+}

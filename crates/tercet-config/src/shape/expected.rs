@@ -1,0 +1,103 @@
+//! What a rule of the JSON Schema says about one value, in words a person would use.
+
+use serde_json::Value as Json;
+use toml::de::DeValue;
+
+use super::suggestion::nearest;
+
+/// Why a value of the right type is still refused.
+pub(super) struct Refusal {
+    pub(super) message: String,
+    pub(super) label: &'static str,
+    pub(super) hint: String,
+}
+
+/// Whether the value is of the kind the rule is about.
+pub(super) fn same_kind(rule: &Json, value: &DeValue<'_>) -> bool {
+    match value {
+        DeValue::String(_) => kind(rule) == "string",
+        DeValue::Integer(_) => matches!(kind(rule), "integer" | "number"),
+        DeValue::Float(_) => kind(rule) == "number",
+        DeValue::Boolean(_) => kind(rule) == "boolean",
+        DeValue::Array(_) => kind(rule) == "array",
+        DeValue::Table(_) => kind(rule) == "object",
+        DeValue::Datetime(_) => false,
+    }
+}
+
+/// A choice is one of several texts.
+fn kind(rule: &Json) -> &str {
+    if rule["oneOf"].is_array() { "string" } else { rule["type"].as_str().unwrap_or_default() }
+}
+
+/// What the rule wants.
+pub(super) fn describe(rule: &Json) -> String {
+    if let Some(forms) = rule["anyOf"].as_array() {
+        return forms.iter().map(describe).collect::<Vec<_>>().join(" or ");
+    }
+    match kind(rule) {
+        "string" => "a string".to_owned(),
+        "integer" => "an integer".to_owned(),
+        "number" => "a number".to_owned(),
+        "boolean" => "true or false".to_owned(),
+        "array" if kind(&rule["items"]) == "object" => "a list of tables".to_owned(),
+        "array" => "a list of strings".to_owned(),
+        _ => "a table".to_owned(),
+    }
+}
+
+/// A TOML type with its article.
+pub(super) fn article(kind: &str) -> String {
+    let article = if kind.starts_with(['a', 'i']) { "an" } else { "a" };
+    format!("{article} {kind}")
+}
+
+/// How to write what was probably meant.
+pub(super) fn repair(rule: &Json, value: &DeValue<'_>) -> Option<String> {
+    match (kind(rule), value) {
+        ("array", DeValue::String(text)) if kind(&rule["items"]) == "string" => {
+            Some(format!("write [{text:?}]"))
+        }
+        ("array", DeValue::Table(_)) => Some("write the header in double brackets: [[machine]]".to_owned()),
+        ("string", DeValue::Integer(number)) => Some(format!("write \"{number}\"")),
+        ("integer" | "boolean", DeValue::String(text)) => Some(format!("write {text} without quotes"))
+            .filter(|_| text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok()),
+        _ => None,
+    }
+}
+
+/// Whether a text or number of the right type is outside what the rule allows.
+pub(super) fn refusal(rule: &Json, value: &DeValue<'_>) -> Option<Refusal> {
+    match value {
+        DeValue::String(text) => {
+            let choices: Vec<&str> =
+                rule["oneOf"].as_array()?.iter().filter_map(|choice| choice["const"].as_str()).collect();
+            (!choices.contains(&text.as_ref())).then(|| Refusal {
+                message: format!("can't be {text:?}"),
+                label: "not one of the choices",
+                hint: match nearest(text, choices.iter().copied()) {
+                    Some(near) => format!("did you mean {near:?}?"),
+                    None => format!("choose one of {}", choices.join(", ")),
+                },
+            })
+        }
+        DeValue::Integer(number) => {
+            let (least, most) = (rule["minimum"].as_i64(), rule["maximum"].as_i64());
+            let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
+            let inside = number.is_some_and(|number| {
+                least.is_none_or(|least| number >= least) && most.is_none_or(|most| number <= most)
+            });
+            (!inside).then(|| Refusal {
+                message: "is out of range".to_owned(),
+                label: "out of range",
+                hint: match (least, most) {
+                    (Some(least), Some(most)) => format!("from {least} to {most}"),
+                    (Some(least), None) => format!("at least {least}"),
+                    (None, Some(most)) => format!("at most {most}"),
+                    (None, None) => "write an integer of at most 64 bits".to_owned(),
+                },
+            })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,239 @@
+//! What a `tercet.toml` means: machines, the tiers they carry, and the parts that run on them.
+//!
+//! A [`Topology`] is only made by [`parse`](crate::parse), so each one is valid: there is one balancer, at least
+//! one application server, one database or the address of one, and every part is on a machine that carries
+//! its tier. It knows nothing of processes, units or firewalls: those are computed from it.
+
+pub(crate) mod edge;
+mod meaning;
+mod names;
+mod network;
+mod program;
+mod secret;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use self::edge::Edge;
+pub use self::program::Program;
+pub use self::secret::Secret;
+
+/// Everything a project is made of.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    name: String,
+    machines: Vec<Machine>,
+    parts: Vec<Part>,
+    balancer: Balancer,
+    application: Application,
+    database: Database,
+}
+
+impl Topology {
+    /// What the project is called: lower case letters, digits, `_` and `-`, at most 40.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The machines, in the order of the file; this one alone when it names none.
+    pub fn machines(&self) -> &[Machine] {
+        &self.machines
+    }
+
+    /// The one machine with everything on it, when the file names none: what `tercet up` runs.
+    pub fn only_this_machine(&self) -> bool {
+        self.machines.iter().all(|machine| machine.reach == Reach::ThisMachine)
+    }
+
+    /// Everything that runs: the balancer, then the application servers, then the database if it is tercet's.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Tier 1.
+    pub fn balancer(&self) -> &Balancer {
+        &self.balancer
+    }
+
+    /// Tier 2.
+    pub fn application(&self) -> &Application {
+        &self.application
+    }
+
+    /// Tier 3.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Every connection that is meant to be made, and no other: the arrows of the picture.
+    pub fn edges(&self) -> Vec<Edge<'_>> {
+        edge::between(self)
+    }
+
+    /// The addresses a part listens on: where its arrows end, and nowhere else.
+    pub fn addresses(&self, part: &Part) -> Vec<SocketAddr> {
+        let edges = self.edges();
+        let ends = edges.iter().filter(|edge| edge.to.name == part.name);
+        let mut addresses: Vec<SocketAddr> =
+            ends.map(|edge| SocketAddr::new(edge.address, edge.port)).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
+    }
+
+    pub(crate) fn machine_of(&self, part: &Part) -> &Machine {
+        &self.machines[part.machine]
+    }
+}
+
+/// A machine and what it carries.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// What it is called.
+    pub name: String,
+    /// How a command gets there.
+    pub reach: Reach,
+    /// The private address its tiers are reached at; loopback for this machine.
+    pub address: IpAddr,
+    /// The tiers it carries, in the order of the picture.
+    pub tiers: Vec<Tier>,
+}
+
+impl Machine {
+    /// The machine the command runs on.
+    pub(crate) fn this() -> Self {
+        Self {
+            name: "this machine".to_owned(),
+            reach: Reach::ThisMachine,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            tiers: vec![Tier::Balancer, Tier::Application, Tier::Database],
+        }
+    }
+}
+
+/// How a command gets to a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It is the one the command runs on.
+    ThisMachine,
+    /// By OpenSSH, to this destination; it never starts with `-`.
+    Ssh(String),
+}
+
+/// A line of the tercet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tier {
+    /// Where clients connect.
+    Balancer,
+    /// What answers requests.
+    Application,
+    /// PostgreSQL.
+    Database,
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Balancer => "balancer",
+            Self::Application => "application",
+            Self::Database => "database",
+        })
+    }
+}
+
+/// One thing that runs: the balancer, an application server, the database.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// `balancer`, `app-1`, `app-2`, …, `database`.
+    pub name: String,
+    /// Its tier.
+    pub tier: Tier,
+    /// The port it is reached at; the balancer's first.
+    pub port: Port,
+    /// Which of [`Topology::machines`] it runs on.
+    machine: usize,
+}
+
+/// A TCP port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its number.
+    pub number: u16,
+    /// Whether it must be this one; otherwise the next free one of this machine may be taken.
+    pub fixed: bool,
+}
+
+/// Tier 1: where clients connect.
+#[derive(Clone, Debug)]
+pub struct Balancer {
+    /// The addresses to listen on, never empty.
+    pub listen: Vec<SocketAddr>,
+    /// Which server gets the next request.
+    pub policy: Policy,
+}
+
+/// Which server gets the next request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Strictly in turn.
+    RoundRobin,
+    /// The one with the fewest requests in hand.
+    LeastConnections,
+    /// The less busy of two picked at random.
+    RandomTwo,
+    /// By the client's address.
+    Hash,
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RoundRobin => "round-robin",
+            Self::LeastConnections => "least-connections",
+            Self::RandomTwo => "random-two",
+            Self::Hash => "hash",
+        })
+    }
+}
+
+/// Tier 2: what answers the requests.
+#[derive(Clone, Debug)]
+pub struct Application {
+    /// The data API or the person's own program.
+    pub server: Server,
+}
+
+/// What an application server runs.
+#[derive(Clone, Debug)]
+pub enum Server {
+    /// The built-in data API.
+    Api(Api),
+    /// The person's own program.
+    Own {
+        /// The command.
+        program: Program,
+        /// The path that answers 200 when it can take requests; starts with `/`.
+        health: String,
+    },
+}
+
+/// The options of the data API.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// PostgREST's options as the file gives them, except the secret.
+    pub options: toml::Table,
+    /// What tokens are verified with (`jwt-secret`).
+    pub jwt_secret: Option<Secret>,
+}
+
+/// Tier 3.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// The folder of the migrations, relative to the file's.
+    pub migrations: PathBuf,
+    /// Whether the file names that folder; one that it does not name may be missing.
+    pub migrations_named: bool,
+    /// The owner's URL of a PostgreSQL that already exists; tercet runs its own when there is none.
+    pub url: Option<Secret>,
+}

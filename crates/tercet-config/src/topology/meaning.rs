@@ -1,0 +1,148 @@
+//! From what the file says to what it means, reporting everything in it that contradicts itself.
+
+mod machines;
+mod parts;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use self::machines::Placement;
+use super::{Api, Application, Balancer, Database, Policy, Program, Secret, Server, Topology, names};
+use crate::diagnostic::Mistakes;
+use crate::file::{self, File, Located};
+
+impl Topology {
+    /// What the file means. It is only to be used when there are no mistakes.
+    pub(crate) fn from_file(file: File, folder: &str, mistakes: &mut Mistakes) -> Self {
+        let placement = Placement::read(&file, mistakes);
+        let balancer = balancer(&file.balancer, &placement, mistakes);
+        let parts = parts::place(&file, &balancer, &placement, mistakes);
+        Self {
+            name: name(file.name.as_ref(), folder, mistakes),
+            application: application(&file.application, file.api, mistakes),
+            database: database(&file.database, mistakes),
+            machines: placement.machines,
+            parts,
+            balancer,
+        }
+    }
+}
+
+fn name(name: Option<&Located<String>>, folder: &str, mistakes: &mut Mistakes) -> String {
+    let Some(name) = name else { return names::from_folder(folder) };
+    if !names::is_name(name) {
+        let message = format!("{:?} can't be the name of a project", **name);
+        mistakes.add(name.span(), message, "not a name").hint(names::RULE);
+    }
+    name.to_string()
+}
+
+fn balancer(section: &file::Balancer, placement: &Placement, mistakes: &mut Mistakes) -> Balancer {
+    let mut listen: Vec<SocketAddr> = Vec::new();
+    for text in section.listen.iter().flat_map(|listen| listen.iter()) {
+        let Ok(address) = text.parse::<SocketAddr>() else {
+            let message = format!("{:?} is no address to listen on", **text);
+            let added = mistakes.add(text.span(), message, "not IP:PORT");
+            added.hint("write it like 0.0.0.0:8080, or [::]:8080 for IPv6");
+            continue;
+        };
+        if listen.contains(&address) {
+            mistakes.add(text.span(), format!("the balancer can't listen on {address} twice"), "again");
+        }
+        listen.push(address);
+    }
+    if let Some(addresses) = &section.listen
+        && addresses.is_empty()
+    {
+        mistakes
+            .add(addresses.span(), "the balancer must listen on an address", "none")
+            .hint("leave the key out for 127.0.0.1:8080");
+    }
+    if section.listen.is_none() {
+        let default: &[&str] = if placement.named { &["0.0.0.0:80", "[::]:80"] } else { &["127.0.0.1:8080"] };
+        listen.extend(default.iter().map(|text| text.parse::<SocketAddr>().expect("written right above")));
+    }
+    Balancer {
+        listen,
+        policy: match section.policy {
+            file::Policy::RoundRobin => Policy::RoundRobin,
+            file::Policy::LeastConnections => Policy::LeastConnections,
+            file::Policy::RandomTwo => Policy::RandomTwo,
+            file::Policy::Hash => Policy::Hash,
+        },
+    }
+}
+
+fn application(
+    section: &file::Application,
+    api: Option<Located<file::Api>>,
+    mistakes: &mut Mistakes,
+) -> Application {
+    if let Some(health) = &section.health {
+        if !health.starts_with('/') || health.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            let message = format!("{:?} is no path", **health);
+            mistakes.add(health.span(), message, "not a path").hint("write it like /health");
+        }
+        if section.run.is_none() {
+            mistakes
+                .add(health.span(), "health is for your own program, and there is none", "for run")
+                .hint("the data API has a health path of its own: leave this out, or add run");
+        }
+    }
+    let Some(run) = &section.run else {
+        return Application { server: Server::Api(options(api.as_ref(), mistakes)) };
+    };
+    if let Some(api) = api {
+        mistakes
+            .add(api.span(), "[api] is for the data API, and run replaces it", "the data API's options")
+            .and(run.span(), "your own program")
+            .hint("keep one of the two");
+    }
+    let program = Program::parse(run).unwrap_or_else(|reason| {
+        mistakes.add(run.span(), format!("run can't be started: {reason}"), "this command");
+        Program::default()
+    });
+    let health = section.health.as_ref().map_or("/", |health| health.as_str()).to_owned();
+    Application { server: Server::Own { program, health } }
+}
+
+/// The API's options as PostgREST spells them, without the secret.
+fn options(api: Option<&Located<file::Api>>, mistakes: &mut Mistakes) -> Api {
+    let Some(api) = api else { return Api { options: toml::Table::new(), jwt_secret: None } };
+    let options = toml::Table::try_from(&**api).expect("the section serialises to plain keys");
+    let jwt_secret = api.jwt_secret.as_ref().map(|secret| {
+        if secret.strip_prefix('@').unwrap_or(secret).trim().is_empty() {
+            mistakes
+                .add(secret.span(), "jwt-secret is empty", "empty")
+                .hint("leave it out for no tokens at all");
+        }
+        Secret::parse(secret)
+    });
+    Api { options, jwt_secret }
+}
+
+fn database(section: &file::Database, mistakes: &mut Mistakes) -> Database {
+    if let Some(url) = &section.url {
+        if let (Some(port), false) = (&section.port, url.is_empty()) {
+            mistakes
+                .add(port.span(), "port is for tercet's own PostgreSQL, and url names another", "its port")
+                .and(url.span(), "the other one")
+                .hint("write the port into the url");
+        }
+        let plain = url.starts_with("postgres://") || url.starts_with("postgresql://");
+        if !plain && url.strip_prefix('@').is_none_or(str::is_empty) {
+            mistakes
+                .add(url.span(), "this is no connection URL", "not a URL")
+                .hint("write postgres://USER@HOST/DATABASE, or \"@path\" of a file that holds it");
+        }
+    }
+    let migrations = section.migrations.as_ref();
+    if let Some(folder) = migrations.filter(|folder| folder.is_empty()) {
+        mistakes.add(folder.span(), "migrations names no folder", "empty");
+    }
+    Database {
+        migrations: PathBuf::from(migrations.map_or("migrations", |folder| folder.as_str())),
+        migrations_named: migrations.is_some(),
+        url: section.url.as_ref().map(|url| Secret::parse(url)),
+    }
+}

@@ -1,0 +1,100 @@
+//! What runs on which machine, at which port.
+
+use super::machines::Placement;
+use crate::diagnostic::Mistakes;
+use crate::file::{File, Located};
+use crate::topology::{Balancer, Part, Port, Tier};
+
+/// The first application server's port unless the file names one.
+const APPLICATION_PORT: u16 = 8081;
+/// PostgreSQL's port unless the file names one.
+const DATABASE_PORT: u16 = 5432;
+
+/// Places the balancer, the application servers and the database.
+pub(super) fn place(
+    file: &File,
+    balancer: &Balancer,
+    placement: &Placement,
+    mistakes: &mut Mistakes,
+) -> Vec<Part> {
+    let mut parts = Vec::new();
+    for machine in placement.carrying(Tier::Balancer).take(1) {
+        let number = balancer.listen.first().map_or(0, std::net::SocketAddr::port);
+        let port = Port { number, fixed: placement.named || file.balancer.listen.is_some() };
+        parts.push(Part { name: "balancer".to_owned(), tier: Tier::Balancer, port, machine });
+    }
+    servers(file, placement, &mut parts, mistakes);
+    if file.database.url.is_none() {
+        for machine in placement.carrying(Tier::Database).take(1) {
+            let port = port(file.database.port.as_ref(), DATABASE_PORT, placement);
+            parts.push(Part { name: "database".to_owned(), tier: Tier::Database, port, machine });
+        }
+    }
+    apart(file, balancer, &parts, mistakes);
+    parts
+}
+
+fn port(named: Option<&Located<u16>>, default: u16, placement: &Placement) -> Port {
+    Port { number: named.map_or(default, |port| **port), fixed: placement.named || named.is_some() }
+}
+
+/// Deals the application servers out to their machines, in turn.
+fn servers(file: &File, placement: &Placement, parts: &mut Vec<Part>, mistakes: &mut Mistakes) {
+    let machines: Vec<usize> = placement.carrying(Tier::Application).collect();
+    if machines.is_empty() {
+        return;
+    }
+    let section = &file.application;
+    let count = match &section.servers {
+        Some(servers) => {
+            if usize::from(**servers) < machines.len() {
+                let message =
+                    format!("{} application machines can't share {} server(s)", machines.len(), **servers);
+                let added = mistakes.add(servers.span(), message, "too few");
+                added.hint(format!("at least {}, or leave it out for one each", machines.len()));
+            }
+            usize::from(**servers)
+        }
+        None if placement.named => machines.len(),
+        None => 2,
+    };
+    let first = port(section.port.as_ref(), APPLICATION_PORT, placement);
+    for index in 0..count {
+        let Some(number) = first.number.checked_add((index / machines.len()) as u16) else {
+            let span = section.port.as_ref().map(Located::span).unwrap_or_default();
+            mistakes.add(span, format!("there are no {count} ports from here on"), "too high");
+            return;
+        };
+        parts.push(Part {
+            name: format!("app-{}", index + 1),
+            tier: Tier::Application,
+            port: Port { number, ..first },
+            machine: machines[index % machines.len()],
+        });
+    }
+}
+
+/// No two parts on a machine have the same port, as far as the file names them.
+fn apart(file: &File, balancer: &Balancer, parts: &[Part], mistakes: &mut Mistakes) {
+    let span = |part: &Part| match part.tier {
+        Tier::Balancer => file.balancer.listen.as_ref().and_then(|listen| listen.first()).map(Located::span),
+        Tier::Application => file.application.port.as_ref().map(Located::span),
+        Tier::Database => file.database.port.as_ref().map(Located::span),
+    };
+    for (index, second) in parts.iter().enumerate() {
+        for first in parts[..index].iter().filter(|first| first.machine == second.machine) {
+            let ports: Vec<u16> = match first.tier {
+                Tier::Balancer => balancer.listen.iter().map(std::net::SocketAddr::port).collect(),
+                _ => vec![first.port.number],
+            };
+            let (Some(first_span), Some(second_span)) = (span(first), span(second)) else { continue };
+            if ports.contains(&second.port.number) {
+                let message = format!(
+                    "{} and {} share a machine and port {}",
+                    first.name, second.name, second.port.number
+                );
+                mistakes.add(second_span, message, second.name.clone()).and(first_span, first.name.clone());
+            }
+        }
+    }
+}

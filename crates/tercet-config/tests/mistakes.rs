@@ -1,0 +1,739 @@
+//! What a person sees when their `tercet.toml` is wrong.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use expect_test::{Expect, expect};
+use miette::{GraphicalReportHandler, GraphicalTheme};
+use tercet_config::Origin;
+
+#[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
+fn check(text: &str, expected: Expect) {
+    let mistakes = tercet_config::parse(text, Origin { file: "tercet.toml", folder: "shop" }).unwrap_err();
+    let mut shown = String::new();
+    GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
+        .with_width(100)
+        .render_report(&mut shown, &mistakes)
+        .unwrap();
+    let trimmed: Vec<&str> = shown.lines().map(str::trim_end).collect();
+    expected.assert_eq(&(trimmed.join("\n") + "\n"));
+}
+
+#[test]
+fn everything_wrong_is_said_at_once() {
+    check(
+        r#"
+nmae = "shop"
+
+[balancer]
+listen = "0.0.0.0:8080"
+policy = "roundrobin"
+
+[application]
+servers = "3"
+health = "/health"
+
+[databse]
+"#,
+        expect![[r#"
+              × tercet.toml has 6 mistakes
+
+            Error:
+              × unknown key nmae at the top of the file
+               ╭─[tercet.toml:2:1]
+             1 │
+             2 │ nmae = "shop"
+               · ──┬─
+               ·   ╰── unknown
+             3 │
+               ╰────
+              help: did you mean name?
+
+            Error:
+              × balancer.listen must be a list of strings, not a string
+               ╭─[tercet.toml:5:10]
+             4 │ [balancer]
+             5 │ listen = "0.0.0.0:8080"
+               ·          ───────┬──────
+               ·                 ╰── this is a string
+             6 │ policy = "roundrobin"
+               ╰────
+              help: write ["0.0.0.0:8080"]
+
+            Error:
+              × balancer.policy can't be "roundrobin"
+               ╭─[tercet.toml:6:10]
+             5 │ listen = "0.0.0.0:8080"
+             6 │ policy = "roundrobin"
+               ·          ──────┬─────
+               ·                ╰── not one of the choices
+             7 │
+               ╰────
+              help: did you mean "round-robin"?
+
+            Error:
+              × application.servers must be an integer, not a string
+                ╭─[tercet.toml:9:11]
+              8 │ [application]
+              9 │ servers = "3"
+                ·           ─┬─
+                ·            ╰── this is a string
+             10 │ health = "/health"
+                ╰────
+              help: write 3 without quotes
+
+            Error:
+              × health is for your own program, and there is none
+                ╭─[tercet.toml:10:10]
+              9 │ servers = "3"
+             10 │ health = "/health"
+                ·          ────┬────
+                ·              ╰── for run
+             11 │
+                ╰────
+              help: the data API has a health path of its own: leave this out, or add run
+
+            Error:
+              × unknown key databse at the top of the file
+                ╭─[tercet.toml:12:2]
+             11 │
+             12 │ [databse]
+                ·  ───┬───
+                ·     ╰── unknown
+                ╰────
+              help: did you mean database?
+        "#]],
+    );
+}
+
+#[test]
+fn a_machine_with_a_wrong_value_is_mended_before_the_machines_are_compared() {
+    check(
+        "[[machine]]\nname = \"lb\"\ntiers = [\"balanser\"]\n",
+        expect![[r#"
+          × tercet.toml has a mistake
+
+        Error:
+          × machine.tiers can't be "balanser"
+           ╭─[tercet.toml:3:10]
+         2 │ name = "lb"
+         3 │ tiers = ["balanser"]
+           ·          ─────┬────
+           ·               ╰── not one of the choices
+           ╰────
+          help: did you mean "balancer"?
+    "#]],
+    );
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    check(
+        "[api]\njwt-secret = \"hüsh\"\njwt = 1\n[database]\nurl = \"hush\"\n",
+        expect![[r#"
+          × tercet.toml has 2 mistakes
+
+        Error:
+          × unknown key jwt in [api]
+           ╭─[tercet.toml:3:1]
+         2 │ jwt-secret = *******
+         3 │ jwt = 1
+           · ─┬─
+           ·  ╰── unknown
+         4 │ [database]
+           ╰────
+          help: did you mean jwt-aud?
+
+        Error:
+          × this is no connection URL
+           ╭─[tercet.toml:5:7]
+         4 │ [database]
+         5 │ url = ******
+           ·       ───┬──
+           ·          ╰── not a URL
+           ╰────
+          help: write postgres://USER@HOST/DATABASE, or "@path" of a file that holds it
+    "#]],
+    );
+}
+
+#[test]
+fn text_that_is_not_toml() {
+    check(
+        "[balancer\nlisten = [",
+        expect![[r"
+              × tercet.toml has 2 mistakes
+
+            Error:
+              × not TOML: unclosed table, expected `]`
+               ╭─[tercet.toml:1:10]
+             1 │ [balancer
+               ·          ▲
+               ·          ╰── here
+             2 │ listen = [
+               ╰────
+
+            Error:
+              × not TOML: unclosed array, expected `]`
+               ╭─[tercet.toml:2:10]
+             1 │ [balancer
+             2 │ listen = [
+               ·          ┬
+               ·          ╰── here
+               ╰────
+        "]],
+    );
+    check(
+        "name = 1\nname = 2\n",
+        expect![[r"
+          × tercet.toml has a mistake
+
+        Error:
+          × not TOML: duplicate key
+           ╭─[tercet.toml:2:1]
+         1 │ name = 1
+         2 │ name = 2
+           · ──┬─
+           ·   ╰── here
+           ╰────
+    "]],
+    );
+}
+
+#[test]
+fn wrong_types_and_values() {
+    check(
+        "name = 3\n[application]\nservers = 0\nport = 70000\n[machine]\nname = \"lb\"\n[api]\ndb-schemas = 1\ndb-plan-enabled = \"true\"\nlog-level = \"loud\"\njwt-secret = \"\"\n",
+        expect![[r#"
+              × tercet.toml has 8 mistakes
+
+            Error:
+              × name must be a string, not an integer
+               ╭─[tercet.toml:1:8]
+             1 │ name = 3
+               ·        ┬
+               ·        ╰── this is an integer
+             2 │ [application]
+               ╰────
+              help: write "3"
+
+            Error:
+              × application.servers is out of range
+               ╭─[tercet.toml:3:11]
+             2 │ [application]
+             3 │ servers = 0
+               ·           ┬
+               ·           ╰── out of range
+             4 │ port = 70000
+               ╰────
+              help: from 1 to 64
+
+            Error:
+              × application.port is out of range
+               ╭─[tercet.toml:4:8]
+             3 │ servers = 0
+             4 │ port = 70000
+               ·        ──┬──
+               ·          ╰── out of range
+             5 │ [machine]
+               ╰────
+              help: from 1 to 65535
+
+            Error:
+              × machine must be a list of tables, not a table
+               ╭─[tercet.toml:5:1]
+             4 │ port = 70000
+             5 │ [machine]
+               · ────┬────
+               ·     ╰── this is a table
+             6 │ name = "lb"
+               ╰────
+              help: write the header in double brackets: [[machine]]
+
+            Error:
+              × api.db-schemas must be a string or a list of strings, not an integer
+               ╭─[tercet.toml:8:14]
+             7 │ [api]
+             8 │ db-schemas = 1
+               ·              ┬
+               ·              ╰── this is an integer
+             9 │ db-plan-enabled = "true"
+               ╰────
+
+            Error:
+              × api.db-plan-enabled must be true or false, not a string
+                ╭─[tercet.toml:9:19]
+              8 │ db-schemas = 1
+              9 │ db-plan-enabled = "true"
+                ·                   ───┬──
+                ·                      ╰── this is a string
+             10 │ log-level = "loud"
+                ╰────
+              help: write true without quotes
+
+            Error:
+              × api.log-level can't be "loud"
+                ╭─[tercet.toml:10:13]
+              9 │ db-plan-enabled = "true"
+             10 │ log-level = "loud"
+                ·             ───┬──
+                ·                ╰── not one of the choices
+             11 │ jwt-secret = **
+                ╰────
+              help: choose one of crit, error, warn, info, debug
+
+            Error:
+              × jwt-secret is empty
+                ╭─[tercet.toml:11:14]
+             10 │ log-level = "loud"
+             11 │ jwt-secret = **
+                ·              ─┬
+                ·               ╰── empty
+                ╰────
+              help: leave it out for no tokens at all
+        "#]],
+    );
+}
+
+#[test]
+fn options_that_tercet_sets_itself() {
+    check(
+        "[api]\ndb-uri = \"postgres://\"\nserver-port = 3000\ndb-schema = \"public\"\n",
+        expect![[r#"
+              × tercet.toml has 3 mistakes
+
+            Error:
+              × db-uri is set by tercet and can't be set in [api]
+               ╭─[tercet.toml:2:1]
+             1 │ [api]
+             2 │ db-uri = "postgres://"
+               · ───┬──
+               ·    ╰── set by tercet
+             3 │ server-port = 3000
+               ╰────
+              help: an existing database is named by url in [database]
+
+            Error:
+              × server-port is set by tercet and can't be set in [api]
+               ╭─[tercet.toml:3:1]
+             2 │ db-uri = "postgres://"
+             3 │ server-port = 3000
+               · ─────┬─────
+               ·      ╰── set by tercet
+             4 │ db-schema = "public"
+               ╰────
+              help: the first server's port is port in [application]
+
+            Error:
+              × unknown key db-schema in [api]
+               ╭─[tercet.toml:4:1]
+             3 │ server-port = 3000
+             4 │ db-schema = "public"
+               · ────┬────
+               ·     ╰── unknown
+               ╰────
+              help: did you mean db-schemas?
+        "#]],
+    );
+}
+
+#[test]
+fn addresses_and_names() {
+    check(
+        r#"
+name = "My Shop"
+[balancer]
+listen = ["localhost:80", "127.0.0.1:80", "127.0.0.1:80"]
+[application]
+run = "uvicorn {app} --port {port}"
+health = "health"
+[database]
+url = "db.example"
+port = 5433
+"#,
+        expect![[r#"
+              × tercet.toml has 7 mistakes
+
+            Error:
+              × "My Shop" can't be the name of a project
+               ╭─[tercet.toml:2:8]
+             1 │
+             2 │ name = "My Shop"
+               ·        ────┬────
+               ·            ╰── not a name
+             3 │ [balancer]
+               ╰────
+              help: lower case letters, digits, _ and -, a letter first, at most 40
+
+            Error:
+              × "localhost:80" is no address to listen on
+               ╭─[tercet.toml:4:11]
+             3 │ [balancer]
+             4 │ listen = ["localhost:80", "127.0.0.1:80", "127.0.0.1:80"]
+               ·           ───────┬──────
+               ·                  ╰── not IP:PORT
+             5 │ [application]
+               ╰────
+              help: write it like 0.0.0.0:8080, or [::]:8080 for IPv6
+
+            Error:
+              × the balancer can't listen on 127.0.0.1:80 twice
+               ╭─[tercet.toml:4:43]
+             3 │ [balancer]
+             4 │ listen = ["localhost:80", "127.0.0.1:80", "127.0.0.1:80"]
+               ·                                           ───────┬──────
+               ·                                                  ╰── again
+             5 │ [application]
+               ╰────
+
+            Error:
+              × run can't be started: {app} is none of {host}, {port}
+               ╭─[tercet.toml:6:7]
+             5 │ [application]
+             6 │ run = "uvicorn {app} --port {port}"
+               ·       ──────────────┬──────────────
+               ·                     ╰── this command
+             7 │ health = "health"
+               ╰────
+
+            Error:
+              × "health" is no path
+               ╭─[tercet.toml:7:10]
+             6 │ run = "uvicorn {app} --port {port}"
+             7 │ health = "health"
+               ·          ────┬───
+               ·              ╰── not a path
+             8 │ [database]
+               ╰────
+              help: write it like /health
+
+            Error:
+              × this is no connection URL
+                ╭─[tercet.toml:9:7]
+              8 │ [database]
+              9 │ url = ************
+                ·       ──────┬─────
+                ·             ╰── not a URL
+             10 │ port = 5433
+                ╰────
+              help: write postgres://USER@HOST/DATABASE, or "@path" of a file that holds it
+
+            Error:
+              × port is for tercet's own PostgreSQL, and url names another
+                ╭─[tercet.toml:9:7]
+              8 │ [database]
+              9 │ url = ************
+                ·       ──────┬─────
+                ·             ╰── the other one
+             10 │ port = 5433
+                ·        ──┬─
+                ·          ╰── its port
+                ╰────
+              help: write the port into the url
+        "#]],
+    );
+    check(
+        "[balancer]\nlisten = []\n",
+        expect![[r"
+              × tercet.toml has a mistake
+
+            Error:
+              × the balancer must listen on an address
+               ╭─[tercet.toml:2:10]
+             1 │ [balancer]
+             2 │ listen = []
+               ·          ─┬
+               ·           ╰── none
+               ╰────
+              help: leave the key out for 127.0.0.1:8080
+        "]],
+    );
+}
+
+#[test]
+fn your_own_program_and_the_data_api() {
+    check(
+        "[application]\nrun = \"./server\"\n[api]\ndb-schemas = [\"public\"]\n",
+        expect![[r#"
+              × tercet.toml has a mistake
+
+            Error:
+              × [api] is for the data API, and run replaces it
+               ╭─[tercet.toml:2:7]
+             1 │ [application]
+             2 │ run = "./server"
+               ·       ─────┬────
+               ·            ╰── your own program
+             3 │ [api]
+               · ──┬──
+               ·   ╰── the data API's options
+             4 │ db-schemas = ["public"]
+               ╰────
+              help: keep one of the two
+        "#]],
+    );
+    check(
+        "[application]\nhealth = \"/up\"\n",
+        expect![[r#"
+              × tercet.toml has a mistake
+
+            Error:
+              × health is for your own program, and there is none
+               ╭─[tercet.toml:2:10]
+             1 │ [application]
+             2 │ health = "/up"
+               ·          ──┬──
+               ·            ╰── for run
+               ╰────
+              help: the data API has a health path of its own: leave this out, or add run
+        "#]],
+    );
+}
+
+#[test]
+fn ports_that_collide() {
+    check(
+        "[balancer]\nlisten = [\"0.0.0.0:8082\"]\n[application]\nport = 8081\n[database]\nport = 8081\n",
+        expect![[r#"
+              × tercet.toml has 2 mistakes
+
+            Error:
+              × balancer and app-2 share a machine and port 8082
+               ╭─[tercet.toml:2:11]
+             1 │ [balancer]
+             2 │ listen = ["0.0.0.0:8082"]
+               ·           ───────┬──────
+               ·                  ╰── balancer
+             3 │ [application]
+             4 │ port = 8081
+               ·        ──┬─
+               ·          ╰── app-2
+             5 │ [database]
+               ╰────
+
+            Error:
+              × app-1 and database share a machine and port 8081
+               ╭─[tercet.toml:4:8]
+             3 │ [application]
+             4 │ port = 8081
+               ·        ──┬─
+               ·          ╰── app-1
+             5 │ [database]
+             6 │ port = 8081
+               ·        ──┬─
+               ·          ╰── database
+               ╰────
+        "#]],
+    );
+    check(
+        "[application]\nservers = 3\nport = 65534\n",
+        expect![[r"
+          × tercet.toml has a mistake
+
+        Error:
+          × there are no 3 ports from here on
+           ╭─[tercet.toml:3:8]
+         2 │ servers = 3
+         3 │ port = 65534
+           ·        ──┬──
+           ·          ╰── too high
+           ╰────
+    "]],
+    );
+}
+
+#[test]
+fn machines_that_do_not_fit_together() {
+    check(
+        r#"
+[application]
+servers = 1
+
+[[machine]]
+name = "lb"
+ssh = "root@203.0.113.10"
+address = "10.0.0.10"
+tiers = ["balancer", "balancer"]
+
+[[machine]]
+name = "lb"
+ssh = "-oProxyCommand=touch /tmp/x"
+address = "203.0.113.11"
+tiers = ["application", "database"]
+
+[[machine]]
+name = "app2"
+ssh = "root@203.0.113.12"
+address = "10.0.0.10"
+tiers = ["application"]
+"#,
+        expect![[r#"
+              × tercet.toml has 6 mistakes
+
+            Error:
+              × 2 application machines can't share 1 server(s)
+               ╭─[tercet.toml:3:11]
+             2 │ [application]
+             3 │ servers = 1
+               ·           ┬
+               ·           ╰── too few
+             4 │
+               ╰────
+              help: at least 2, or leave it out for one each
+
+            Error:
+              × the balancer is listed twice
+                ╭─[tercet.toml:9:22]
+              8 │ address = "10.0.0.10"
+              9 │ tiers = ["balancer", "balancer"]
+                ·                      ─────┬────
+                ·                           ╰── again
+             10 │
+                ╰────
+
+            Error:
+              × two machines have the name "lb"
+                ╭─[tercet.toml:6:8]
+              5 │ [[machine]]
+              6 │ name = "lb"
+                ·        ──┬─
+                ·          ╰── first
+              7 │ ssh = "root@203.0.113.10"
+              8 │ address = "10.0.0.10"
+              9 │ tiers = ["balancer", "balancer"]
+             10 │
+             11 │ [[machine]]
+             12 │ name = "lb"
+                ·        ──┬─
+                ·          ╰── again
+             13 │ ssh = "-oProxyCommand=touch /tmp/x"
+                ╰────
+
+            Error:
+              × "-oProxyCommand=touch /tmp/x" is no ssh destination
+                ╭─[tercet.toml:13:7]
+             12 │ name = "lb"
+             13 │ ssh = "-oProxyCommand=touch /tmp/x"
+                ·       ──────────────┬──────────────
+                ·                     ╰── not a destination
+             14 │ address = "203.0.113.11"
+                ╰────
+              help: write it like root@203.0.113.10
+
+            Error:
+              × 203.0.113.11 is not a private address
+                ╭─[tercet.toml:14:11]
+             13 │ ssh = "-oProxyCommand=touch /tmp/x"
+             14 │ address = "203.0.113.11"
+                ·           ───────┬──────
+                ·                  ╰── not private
+             15 │ tiers = ["application", "database"]
+                ╰────
+              help: the tiers talk over a private network: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16,
+                    100.64.0.0/10 or fc00::/7
+
+            Error:
+              × two machines have the address "10.0.0.10"
+               ╭─[tercet.toml:8:11]
+             7 │ ssh = "root@203.0.113.10"
+             8 │ address = "10.0.0.10"
+               ·           ─────┬─────
+               ·                ╰── first
+             9 │ tiers = ["balancer", "balancer"]
+               ╰────
+                ╭─[tercet.toml:20:11]
+             19 │ ssh = "root@203.0.113.12"
+             20 │ address = "10.0.0.10"
+                ·           ─────┬─────
+                ·                ╰── again
+             21 │ tiers = ["application"]
+                ╰────
+        "#]],
+    );
+    check(
+        "[[machine]]\nname = \"one\"\ntiers = []\n",
+        expect![[r#"
+              × tercet.toml has 5 mistakes
+
+            Error:
+              × this machine has no ssh, address
+               ╭─[tercet.toml:1:1]
+             1 │ [[machine]]
+               · ─────┬─────
+               ·      ╰── incomplete
+             2 │ name = "one"
+               ╰────
+
+            Error:
+              × no machine carries the balancer
+               ╭─[tercet.toml:1:1]
+             1 │ [[machine]]
+               · ─────┬─────
+               ·      ╰── none up to here
+             2 │ name = "one"
+               ╰────
+              help: add "balancer" to a machine's tiers
+
+            Error:
+              × no machine carries the application
+               ╭─[tercet.toml:1:1]
+             1 │ [[machine]]
+               · ─────┬─────
+               ·      ╰── none up to here
+             2 │ name = "one"
+               ╰────
+              help: add "application" to a machine's tiers
+
+            Error:
+              × no machine carries the database
+               ╭─[tercet.toml:1:1]
+             1 │ [[machine]]
+               · ─────┬─────
+               ·      ╰── none up to here
+             2 │ name = "one"
+               ╰────
+              help: add "database" to a machine's tiers, or name an existing one by url in [database]
+
+            Error:
+              × this machine carries no tier
+               ╭─[tercet.toml:3:9]
+             2 │ name = "one"
+             3 │ tiers = []
+               ·         ─┬
+               ·          ╰── nothing
+               ╰────
+              help: one or more of balancer, application, database
+        "#]],
+    );
+    check(
+        r#"
+[database]
+url = "@secrets/url"
+[[machine]]
+name = "all"
+ssh = "all"
+address = "10.0.0.10"
+tiers = ["balancer", "application", "database"]
+"#,
+        expect![[r#"
+              × tercet.toml has a mistake
+
+            Error:
+              × a machine carries the database, and url names another
+               ╭─[tercet.toml:3:7]
+             2 │ [database]
+             3 │ url = "@secrets/url"
+               ·       ───────┬──────
+               ·              ╰── the other one
+             4 │ [[machine]]
+               ╰────
+               ╭─[tercet.toml:8:37]
+             7 │ address = "10.0.0.10"
+             8 │ tiers = ["balancer", "application", "database"]
+               ·                                     ─────┬────
+               ·                                          ╰── tercet's own
+               ╰────
+              help: keep one of the two
+        "#]],
+    );
+}

@@ -1,0 +1,206 @@
+//! What a `tercet.toml` means.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fmt::Write as _;
+
+use expect_test::{Expect, expect};
+use tercet_config::{EXAMPLE, Origin, Reach, Topology};
+
+fn parse(text: &str) -> Topology {
+    tercet_config::parse(text, Origin { file: "tercet.toml", folder: "My Shop" }).unwrap()
+}
+
+#[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
+fn check(text: &str, expected: Expect) {
+    let topology = parse(text);
+    let mut shown = format!("{}\n", topology.name());
+    for machine in topology.machines() {
+        let tiers: Vec<String> = machine.tiers.iter().map(ToString::to_string).collect();
+        let reach = match &machine.reach {
+            Reach::ThisMachine => "here",
+            Reach::Ssh(destination) => destination,
+        };
+        writeln!(shown, "{} ({reach}, {}): {}", machine.name, machine.address, tiers.join(", ")).unwrap();
+    }
+    for part in topology.parts() {
+        let free = if part.port.fixed { "" } else { " or the next free one" };
+        writeln!(shown, "{} on port {}{free}", part.name, part.port.number).unwrap();
+    }
+    for edge in topology.edges() {
+        writeln!(shown, "{edge}").unwrap();
+    }
+    expected.assert_eq(&shown);
+}
+
+#[test]
+fn the_empty_file() {
+    check(
+        "",
+        expect![[r"
+        my_shop
+        this machine (here, 127.0.0.1): balancer, application, database
+        balancer on port 8080 or the next free one
+        app-1 on port 8081 or the next free one
+        app-2 on port 8082 or the next free one
+        database on port 5432 or the next free one
+        internet → balancer http 127.0.0.1:8080: requests of clients
+        balancer → app-1 http 127.0.0.1:8081: requests in turn, health checks
+        balancer → app-2 http 127.0.0.1:8082: requests in turn, health checks
+        app-1 → app-2 http 127.0.0.1:8082: application servers may ask each other
+        app-2 → app-1 http 127.0.0.1:8081: application servers may ask each other
+        app-1 → database postgres 127.0.0.1:5432: queries, one transaction a request
+        app-2 → database postgres 127.0.0.1:5432: queries, one transaction a request
+    "]],
+    );
+    let topology = parse("");
+    assert!(topology.only_this_machine());
+    assert!(topology.edges().iter().all(tercet_config::Edge::is_local));
+}
+
+#[test]
+fn four_machines() {
+    check(
+        r#"
+name = "bookshop"
+[[machine]]
+name = "lb"
+ssh = "root@203.0.113.10"
+address = "10.0.0.10"
+tiers = ["balancer"]
+[[machine]]
+name = "app1"
+ssh = "root@203.0.113.11"
+address = "10.0.0.11"
+tiers = ["application"]
+[[machine]]
+name = "app2"
+ssh = "root@203.0.113.12"
+address = "10.0.0.12"
+tiers = ["application"]
+[[machine]]
+name = "db"
+ssh = "root@203.0.113.13"
+address = "10.0.0.13"
+tiers = ["database"]
+"#,
+        expect![[r"
+            bookshop
+            lb (root@203.0.113.10, 10.0.0.10): balancer
+            app1 (root@203.0.113.11, 10.0.0.11): application
+            app2 (root@203.0.113.12, 10.0.0.12): application
+            db (root@203.0.113.13, 10.0.0.13): database
+            balancer on port 80
+            app-1 on port 8081
+            app-2 on port 8081
+            database on port 5432
+            internet → balancer http 0.0.0.0:80: requests of clients
+            internet → balancer http [::]:80: requests of clients
+            balancer → app-1 http 10.0.0.11:8081: requests in turn, health checks
+            balancer → app-2 http 10.0.0.12:8081: requests in turn, health checks
+            app-1 → app-2 http 10.0.0.12:8081: application servers may ask each other
+            app-2 → app-1 http 10.0.0.11:8081: application servers may ask each other
+            app-1 → database postgres 10.0.0.13:5432: queries, one transaction a request
+            app-2 → database postgres 10.0.0.13:5432: queries, one transaction a request
+        "]],
+    );
+}
+
+#[test]
+fn the_database_shares_the_balancers_machine() {
+    check(
+        r#"
+[application]
+servers = 3
+port = 9000
+[[machine]]
+name = "front"
+ssh = "front"
+address = "fd00::1"
+tiers = ["database", "balancer"]
+[[machine]]
+name = "a"
+ssh = "a"
+address = "fd00::2"
+tiers = ["application"]
+[[machine]]
+name = "b"
+ssh = "b"
+address = "fd00::3"
+tiers = ["application"]
+"#,
+        expect![[r"
+            my_shop
+            front (front, fd00::1): balancer, database
+            a (a, fd00::2): application
+            b (b, fd00::3): application
+            balancer on port 80
+            app-1 on port 9000
+            app-2 on port 9000
+            app-3 on port 9001
+            database on port 5432
+            internet → balancer http 0.0.0.0:80: requests of clients
+            internet → balancer http [::]:80: requests of clients
+            balancer → app-1 http [fd00::2]:9000: requests in turn, health checks
+            balancer → app-2 http [fd00::3]:9000: requests in turn, health checks
+            balancer → app-3 http [fd00::2]:9001: requests in turn, health checks
+            app-1 → app-2 http [fd00::3]:9000: application servers may ask each other
+            app-1 → app-3 http 127.0.0.1:9001: application servers may ask each other
+            app-2 → app-1 http [fd00::2]:9000: application servers may ask each other
+            app-2 → app-3 http [fd00::2]:9001: application servers may ask each other
+            app-3 → app-1 http 127.0.0.1:9000: application servers may ask each other
+            app-3 → app-2 http [fd00::3]:9000: application servers may ask each other
+            app-1 → database postgres [fd00::1]:5432: queries, one transaction a request
+            app-2 → database postgres [fd00::1]:5432: queries, one transaction a request
+            app-3 → database postgres [fd00::1]:5432: queries, one transaction a request
+        "]],
+    );
+}
+
+#[test]
+fn a_database_that_already_exists() {
+    check(
+        "[application]\nservers = 1\n[database]\nurl = \"@secrets/url\"\n",
+        expect![[r"
+            my_shop
+            this machine (here, 127.0.0.1): balancer, application
+            balancer on port 8080 or the next free one
+            app-1 on port 8081 or the next free one
+            internet → balancer http 127.0.0.1:8080: requests of clients
+            balancer → app-1 http 127.0.0.1:8081: requests in turn, health checks
+        "]],
+    );
+}
+
+#[test]
+fn what_tercet_init_writes_means_what_the_empty_file_means() {
+    let (example, empty) = (parse(EXAMPLE), parse(""));
+    assert_eq!(format!("{:?}", example.edges()), format!("{:?}", empty.edges()));
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let topology = parse(
+        "[api]\njwt-secret = \"hush hush\"\ndb-anon-role = \"anon\"\n[database]\nurl = \"postgres://u:hush@h/d\"\n",
+    );
+    assert!(!format!("{topology:?}").contains("hush"));
+}
+
+#[test]
+fn options_are_postgrests_own() {
+    let text = "[api]\ndb-schemas = [\"shop\", \"public\"]\ndb-max-rows = 100\napp.settings.colour = \"red\"\nlog-level = \"warn\"\n";
+    let topology = parse(text);
+    let tercet_config::Server::Api(api) = &topology.application().server else {
+        panic!("no run, so it is the API")
+    };
+    expect![[r#"
+        db-max-rows = 100
+        db-schemas = "shop,public"
+        log-level = "warn"
+
+        [app.settings]
+        colour = "red"
+    "#]]
+    .assert_eq(&api.options.to_string());
+}
