@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use crate::command::output;
 use crate::fuzz::Effort;
 use crate::workspace::Workspace;
-use crate::{fuzz, generate, tools};
+use crate::{fuzz, generate, prerequisites, tools};
 
 /// A step's name and what it does.
 type Step = (&'static str, fn(&Workspace) -> Result<()>);
@@ -39,6 +39,7 @@ const STEPS: &[Step] = &[
 
 /// Runs all steps; an error with everything that failing steps said.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+    prerequisites::check(prerequisites::OF_TOOLS)?;
     let mut failures = Vec::new();
     for (name, step) in STEPS {
         print!("{name:.<28} ");

@@ -9,8 +9,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::command::output;
-use crate::tools;
 use crate::workspace::Workspace;
+use crate::{prerequisites, tools};
 
 /// How long each target runs.
 #[derive(Clone, Copy)]
@@ -23,6 +23,7 @@ pub(crate) enum Effort {
 
 /// Compiles all targets, runs the one named `only`, or each; an error with what the first to crash said.
 pub(crate) fn run(workspace: &Workspace, only: Option<&str>, effort: Effort) -> Result<()> {
+    prerequisites::check(prerequisites::OF_TOOLS)?;
     let mut lock = workspace.command("cargo");
     lock.args(["metadata", "--locked", "--format-version", "1", "--manifest-path", "fuzz/Cargo.toml"]);
     output(&mut lock).context(

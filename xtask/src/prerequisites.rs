@@ -1,33 +1,42 @@
-//! What has to be on this machine before the tests can run, and the one line that brings what is missing.
+//! What has to be on this machine before a chore can begin, and the one line that brings what is missing.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-struct Prerequisite {
+/// Something a chore needs and does not install by itself.
+pub(crate) struct Prerequisite {
     what: &'static str,
     /// The Debian and Ubuntu package it is in.
     package: &'static str,
     present: fn() -> bool,
 }
 
-const PREREQUISITES: &[Prerequisite] = &[
-    Prerequisite { what: "a C compiler", package: "gcc", present: || runs("cc", &["--version"]) },
-    Prerequisite { what: "curl", package: "curl", present: || runs("curl", &["--version"]) },
-    Prerequisite { what: "node", package: "nodejs", present: || runs("node", &["--version"]) },
-    Prerequisite { what: "npm", package: "npm", present: || runs("npm", &["--version"]) },
-    Prerequisite {
-        what: "python3 with venv",
-        package: "python3-venv",
-        present: || runs("python3", &["-c", "import venv, ensurepip"]),
-    },
-    Prerequisite { what: "PostgreSQL's server programs", package: "postgresql", present: postgresql },
-];
+const CXX: Prerequisite =
+    Prerequisite { what: "a C++ compiler", package: "g++", present: || runs("c++", &["--version"]) };
+const CURL: Prerequisite =
+    Prerequisite { what: "curl", package: "curl", present: || runs("curl", &["--version"]) };
+const NODE: Prerequisite =
+    Prerequisite { what: "node", package: "nodejs", present: || runs("node", &["--version"]) };
+const NPM: Prerequisite =
+    Prerequisite { what: "npm", package: "npm", present: || runs("npm", &["--version"]) };
+const POSTGRESQL: Prerequisite =
+    Prerequisite { what: "PostgreSQL's server programs", package: "postgresql", present: postgresql };
+const PYTHON: Prerequisite = Prerequisite {
+    what: "python3 with venv",
+    package: "python3-venv",
+    present: || runs("python3", &["-c", "import venv, ensurepip"]),
+};
 
-/// An error that names everything missing at once.
-pub(crate) fn check() -> Result<()> {
-    let missing: Vec<_> = PREREQUISITES.iter().filter(|it| !(it.present)()).collect();
+/// For the tests.
+pub(crate) const OF_TESTS: &[Prerequisite] = &[CURL, NODE, NPM, POSTGRESQL, PYTHON];
+/// For the gate and the fuzz targets.
+pub(crate) const OF_TOOLS: &[Prerequisite] = &[CXX, PYTHON];
+
+/// An error that names all that is missing of `needed` at once.
+pub(crate) fn check(needed: &[Prerequisite]) -> Result<()> {
+    let missing: Vec<_> = needed.iter().filter(|it| !(it.present)()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -35,7 +44,7 @@ pub(crate) fn check() -> Result<()> {
         missing.iter().map(|it| field(it)).collect::<Vec<_>>().join(between)
     };
     bail!(
-        "the tests need {}\nhint: sudo apt-get install {}",
+        "not on this machine: {}\nhint: sudo apt-get install {}",
         list(|it| it.what, ", "),
         list(|it| it.package, " ")
     )

@@ -13,7 +13,7 @@ use crate::{command, prerequisites};
 
 /// Runs `cargo test --workspace` with `arguments`; an error if a prerequisite is missing or a test fails.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
-    prerequisites::check()?;
+    prerequisites::check(prerequisites::OF_TESTS)?;
     let mut test = workspace.command("cargo");
     test.args(["test", "--workspace"]).args(arguments);
     if workspace.root.join("crates/tercet/tests/node").is_dir() {

@@ -1,5 +1,5 @@
-//! What no compiler checks: only the command reads the environment, prints or exits; a long file says why; nothing
-//! names the machine it was written on.
+//! What no compiler checks: only the command reads the environment or exits; a file is named after what is in it, and a
+//! long one says why; nothing names the machine it was written on.
 
 use std::fs;
 use std::path::Path;
@@ -14,6 +14,9 @@ const LONG: usize = 600;
 /// What only `crates/tercet` may do: in a library these belong to whoever calls it.
 const OF_THE_COMMAND: &[&str] =
     &["env::args", "env::current_dir", "env::set_var", "env::var", "process::exit"];
+
+/// Names that say nothing about what is inside.
+const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "manager", "misc", "mod", "util", "utils"];
 
 /// Folders that exist on one person's machine only.
 const HOMES: &[&str] = &["/home/", "/root/", "/Users/"];
@@ -37,6 +40,10 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
 fn violations(path: &str, text: &str, here: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     let is_rust = Path::new(path).extension().is_some_and(|it| it == "rs");
+    let name = Path::new(path).file_stem().and_then(|it| it.to_str()).unwrap_or_default();
+    if is_rust && EMPTY_NAMES.contains(&name) {
+        wrong.push(format!("{path}: `{name}` does not say what is inside"));
+    }
     let product = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
     if is_rust && product.lines().count() > LONG && !text.contains("//! Long because ") {
         wrong.push(format!("{path}: over {LONG} lines without a line `//! Long because …`"));
@@ -93,6 +100,21 @@ mod tests {
             &["xtask/src/a.rs: over 600 lines without a line `//! Long because …`"],
         );
         check("xtask/src/a.rs", &format!("//! Long because it is one table.\n{lines}"), &[]);
+    }
+
+    #[test]
+    fn a_file_says_what_is_inside() {
+        check(
+            "crates/tercet/src/utils.rs",
+            "",
+            &["crates/tercet/src/utils.rs: `utils` does not say what is inside"],
+        );
+        check(
+            "crates/tercet/src/pool/mod.rs",
+            "",
+            &["crates/tercet/src/pool/mod.rs: `mod` does not say what is inside"],
+        );
+        check("crates/tercet/src/pool.rs", "", &[]);
     }
 
     #[test]
