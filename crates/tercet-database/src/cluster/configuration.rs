@@ -1,0 +1,138 @@
+//! The text of `postgresql.conf`, `pg_hba.conf` and `pg_ident.conf`.
+//!
+//! Written anew at every start, outside the data directory: PostgreSQL reads them and cannot change them.
+//! A person's own settings go in by `ALTER SYSTEM`, which PostgreSQL keeps beside its data.
+
+use std::path::Path;
+
+use super::SUPERUSER;
+use crate::roles;
+
+/// What the files depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Configuration<'a> {
+    /// Where the files themselves are.
+    pub folder: &'a Path,
+    /// The data directory.
+    pub data: &'a Path,
+    /// The folder of the Unix socket.
+    pub sockets: &'a Path,
+    /// The TCP port on the loopback.
+    pub port: u16,
+    /// The one database that is reached over TCP.
+    pub database: &'a str,
+    /// The system user who may be superuser through the socket.
+    pub superuser_is: &'a str,
+}
+
+impl Configuration<'_> {
+    /// Each file's name and text.
+    pub fn files(&self) -> [(&'static str, String); 3] {
+        [
+            ("postgresql.conf", self.postgresql()),
+            ("pg_hba.conf", self.host_based_authentication()),
+            ("pg_ident.conf", self.identities()),
+        ]
+    }
+
+    /// See <https://www.postgresql.org/docs/current/runtime-config.html>.
+    fn postgresql(&self) -> String {
+        let data = setting(self.data);
+        let hba = setting(&self.folder.join("pg_hba.conf"));
+        let ident = setting(&self.folder.join("pg_ident.conf"));
+        let sockets = setting(self.sockets);
+        let port = self.port;
+        format!(
+            "\
+# Written by tercet at every start. Your own settings: ALTER SYSTEM SET … as the superuser.
+data_directory = {data}
+hba_file = {hba}
+ident_file = {ident}
+external_pid_file = ''
+
+listen_addresses = '127.0.0.1'
+port = {port}
+unix_socket_directories = {sockets}
+unix_socket_permissions = 0700
+password_encryption = 'scram-sha-256'
+
+max_connections = 100
+shared_buffers = '128MB'
+dynamic_shared_memory_type = posix
+# Short statements are what an API sends: compiling them costs more than it saves.
+jit = off
+
+log_destination = 'stderr'
+logging_collector = off
+log_line_prefix = ''
+log_timezone = 'UTC'
+timezone = 'UTC'
+datestyle = 'iso, mdy'
+default_text_search_config = 'pg_catalog.english'
+"
+        )
+    }
+
+    /// See <https://www.postgresql.org/docs/current/auth-pg-hba-conf.html>: what no line names is refused.
+    fn host_based_authentication(&self) -> String {
+        let database = quote(self.database);
+        let owner = quote(&roles::owner(self.database));
+        let authenticator = roles::AUTHENTICATOR;
+        format!(
+            "\
+# Written by tercet at every start. The superuser never comes over the network.
+local all {SUPERUSER} peer map=tercet
+host {database} {owner} 127.0.0.1/32 scram-sha-256
+host {database} {authenticator} 127.0.0.1/32 scram-sha-256
+"
+        )
+    }
+
+    /// See <https://www.postgresql.org/docs/current/auth-username-maps.html>.
+    fn identities(&self) -> String {
+        format!("# Written by tercet at every start.\ntercet {} {SUPERUSER}\n", quote(self.superuser_is))
+    }
+}
+
+/// A path as a value of `postgresql.conf`.
+fn setting(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// A name as a field of `pg_hba.conf`, where quotes take away a keyword's special meaning.
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn only_the_owner_and_the_authenticator_come_over_tcp_and_the_superuser_by_the_socket() {
+        let configuration = Configuration {
+            folder: Path::new("/it's here/configuration"),
+            data: Path::new("/it's here/data"),
+            sockets: Path::new("/run/x"),
+            port: 5432,
+            database: "all",
+            superuser_is: "ada",
+        };
+        let [(_, postgresql), (_, hba), (_, ident)] = configuration.files();
+        assert!(postgresql.contains("data_directory = '/it''s here/data'\n"), "{postgresql}");
+        expect![[r#"
+            # Written by tercet at every start. The superuser never comes over the network.
+            local all postgres peer map=tercet
+            host "all" "all_owner" 127.0.0.1/32 scram-sha-256
+            host "all" authenticator 127.0.0.1/32 scram-sha-256
+        "#]]
+        .assert_eq(&hba);
+        expect![[r#"
+            # Written by tercet at every start.
+            tercet "ada" postgres
+        "#]]
+        .assert_eq(&ident);
+    }
+}

@@ -1,0 +1,171 @@
+//! Where a cluster's files are, and who may touch which of them.
+//!
+//! ```text
+//! PLACE/                 who started tercet, 0750
+//!   lock
+//!   configuration/       PostgreSQL reads, cannot write
+//!   data/                PostgreSQL's, 0700
+//!   socket/              PostgreSQL's, 0700
+//! ```
+//!
+//! Root cannot keep the cluster beside `tercet.toml`: PostgreSQL runs as somebody else then, and that
+//! account need not reach the folder (think of /root). It goes to a folder of its own below
+//! `/var/lib/tercet`, and a link beside `tercet.toml` says which. Root never writes into a folder that
+//! PostgreSQL's account could have put a link into.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use super::{ClusterError, Sockets, file_error};
+use crate::account::Account;
+
+/// The longest path of a Unix socket that every system accepts (`sockaddr_un`), with room for its name.
+const SOCKET_FOLDER_LIMIT: usize = 104 - "/.s.PGSQL.65535".len() - 1;
+
+/// The folder of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place(PathBuf);
+
+impl Place {
+    /// The cluster's folder for the project whose private folder is `private`: in it, as `postgresql`, when
+    /// PostgreSQL runs as whoever owns that; else in a folder of its own below `shared`, which is made at the
+    /// first call and linked from there.
+    ///
+    /// # Errors
+    /// The link or a folder cannot be made or read.
+    pub fn of(private: &Path, shared: &Path, name: &str, account: &Account) -> Result<Self, ClusterError> {
+        let beside = private.join("postgresql");
+        if !account.is_another() {
+            return Ok(Self(beside));
+        }
+        match fs::read_link(&beside) {
+            Ok(target) if target.is_dir() => return Ok(Self(target)),
+            // The data was removed on purpose: begin anew.
+            Ok(_) => fs::remove_file(&beside).map_err(file_error(&beside))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(file_error(&beside)(error)),
+        }
+        create(shared, 0o755)?;
+        let place = shared.join(format!("{name}-{:08x}", random().map_err(file_error(shared))?));
+        create(&place, 0o750)?;
+        symlink(&place, &beside).map_err(file_error(&beside))?;
+        Ok(Self(place))
+    }
+
+    /// The folder itself.
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    pub(super) fn configuration(&self) -> PathBuf {
+        self.0.join("configuration")
+    }
+
+    pub(super) fn data(&self) -> PathBuf {
+        self.0.join("data")
+    }
+
+    /// Where `initdb` works until it is done.
+    pub(super) fn partial_data(&self) -> PathBuf {
+        self.0.join("data.new")
+    }
+
+    /// Makes the folders that are missing.
+    pub(super) fn create(&self, account: &Account) -> Result<(), ClusterError> {
+        for folder in [self.0.clone(), self.configuration()] {
+            create(&folder, 0o750)?;
+            give_group(&folder, account)?;
+        }
+        Ok(())
+    }
+
+    /// The folder for the socket, emptied: beside the data, or where paths are shorter.
+    pub(super) fn sockets(&self, account: &Account) -> Result<Sockets, ClusterError> {
+        let beside = self.0.join("socket");
+        if beside.as_os_str().as_bytes().len() <= SOCKET_FOLDER_LIMIT {
+            create_owned(&beside, account)?;
+            return Ok(Sockets::Beside(beside));
+        }
+        let short = Path::new("/tmp");
+        let folder =
+            tempfile::Builder::new().prefix("tercet-").tempdir_in(short).map_err(file_error(short))?;
+        give(folder.path(), account)?;
+        Ok(Sockets::Short(folder))
+    }
+}
+
+/// Makes a folder with this mode; one that is there must be a real folder of ours.
+fn create(folder: &Path, mode: u32) -> Result<(), ClusterError> {
+    match fs::DirBuilder::new().mode(mode).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(parent) = folder.parent() {
+                create(parent, 0o755)?;
+            }
+            return fs::DirBuilder::new().mode(mode).create(folder).map_err(file_error(folder));
+        }
+        made => return made.map_err(file_error(folder)),
+    }
+    let metadata = fs::symlink_metadata(folder).map_err(file_error(folder))?;
+    if metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(file_error(folder)(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!("it should be a folder of this user's, and belongs to user id {}", metadata.uid()),
+    )))
+}
+
+/// Makes a folder that only `account` can enter. Its parent belongs to this process's user, so nobody else
+/// can have put anything there.
+pub(super) fn create_owned(folder: &Path, account: &Account) -> Result<(), ClusterError> {
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(file_error(folder)(error)),
+        _ => give(folder, account),
+    }
+}
+
+fn give(path: &Path, account: &Account) -> Result<(), ClusterError> {
+    if account.is_another() {
+        chown(path, Some(account.uid), Some(account.gid)).map_err(file_error(path))?;
+    }
+    Ok(())
+}
+
+fn give_group(path: &Path, account: &Account) -> Result<(), ClusterError> {
+    if account.is_another() {
+        chown(path, None, Some(account.gid)).map_err(file_error(path))?;
+    }
+    Ok(())
+}
+
+/// Replaces a file by one that `account` can read and only this process's user can write.
+pub(super) fn write_readable_by(path: &Path, text: &str, account: &Account) -> Result<(), ClusterError> {
+    let partial = path.with_extension("new");
+    match fs::remove_file(&partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file_error(&partial)(error)),
+        _ => {}
+    }
+    let mut file = fs::File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o640)
+        .open(&partial)
+        .map_err(file_error(&partial))?;
+    file.write_all(text.as_bytes()).map_err(file_error(&partial))?;
+    give_group(&partial, account)?;
+    fs::rename(&partial, path).map_err(file_error(path))
+}
+
+fn random() -> io::Result<u32> {
+    let mut bytes = [0; 4];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u32::from_ne_bytes(bytes))
+}

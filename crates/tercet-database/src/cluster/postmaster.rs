@@ -1,0 +1,98 @@
+//! The processes of a data directory, and what they leave behind when they are killed.
+//!
+//! PostgreSQL guards its data directory by `postmaster.pid`, see
+//! <https://www.postgresql.org/docs/current/storage-file-layout.html>. After a power cut the process id in
+//! it may belong to somebody else, and PostgreSQL then refuses to start; here the processes themselves
+//! are looked at instead.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{ClusterError, file_error};
+
+/// What `postmaster.pid` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Status {
+    pub(super) pid: u32,
+    pub(super) accepts_connections: bool,
+}
+
+impl Status {
+    pub(super) fn read(data: &Path) -> Option<Self> {
+        Self::parse(&fs::read_to_string(data.join("postmaster.pid")).ok()?)
+    }
+
+    /// The first line is the process id, the eighth the state; a file may be read while it is being written.
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let pid = lines.next()?.trim().parse().ok()?;
+        Some(Self { pid, accepts_connections: lines.nth(6).is_some_and(|state| state.trim() == "ready") })
+    }
+}
+
+/// The processes whose working directory is `data`: all of PostgreSQL's, the postmaster among them.
+/// Empty where there is no `/proc`.
+pub(super) fn processes(data: &Path) -> Vec<i32> {
+    let Ok(data) = data.canonicalize() else { return Vec::new() };
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            (fs::read_link(entry.path().join("cwd")).ok()? == data && is_postgres(&entry.path()))
+                .then_some(pid)
+        })
+        .collect()
+}
+
+/// A person's shell may stand in the data directory too.
+fn is_postgres(process: &Path) -> bool {
+    let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+    matches!(name.trim(), "postgres" | "postmaster")
+}
+
+/// Sends a signal to every process of `data`.
+pub(super) fn signal(data: &Path, signal: Signal) {
+    for pid in processes(data).into_iter().filter_map(Pid::from_raw) {
+        // It may have ended by itself.
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Removes the lock files of a server that no longer runs. Only where the processes could be looked at:
+/// elsewhere PostgreSQL's own check stays the only one.
+pub(super) fn forget(data: &Path, sockets: &Path) -> Result<(), ClusterError> {
+    if !Path::new("/proc/self/cwd").exists() {
+        return Ok(());
+    }
+    let leftovers = fs::read_dir(sockets).into_iter().flatten().flatten().map(|entry| entry.path());
+    for path in leftovers.chain([data.join("postmaster.pid")]) {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file_error(&path)(error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Option<(u32, bool)>) {
+        let expected = expected.map(|(pid, accepts_connections)| Status { pid, accepts_connections });
+        assert_eq!(Status::parse(text), expected, "{text:?}");
+    }
+
+    #[test]
+    fn a_server_is_ready_when_its_file_says_so() {
+        check("", None);
+        check("41\n/data\n", Some((41, false)));
+        check("41\n/data\n1700000000\n5432\n/sock\n127.0.0.1\n 123 4\nstarting\n", Some((41, false)));
+        check("41\n/data\n1700000000\n5432\n/sock\n127.0.0.1\n 123 4\nready   \n", Some((41, true)));
+    }
+}

@@ -1,0 +1,85 @@
+//! Migrations against a real database.
+
+use std::path::Path;
+
+use expect_test::{Expect, expect};
+use tercet_database::migration::Migrations;
+
+use crate::server::Server;
+
+/// Applies `files` and compares the outcome: how many were new, or the error.
+async fn check(server: &Server, folder: &Path, files: &[(&str, &str)], expected: Expect) {
+    for (name, sql) in files {
+        std::fs::write(folder.join(name), sql).unwrap();
+    }
+    let outcome = match Migrations::read(folder).unwrap().apply(&server.owner()).await {
+        Ok(count) => format!("{count} applied"),
+        Err(error) => error.to_string().replace(&folder.display().to_string(), "FOLDER"),
+    };
+    expected.assert_eq(&outcome);
+}
+
+#[tokio::test]
+async fn each_file_is_applied_once_and_a_mistake_is_named_by_file_line_and_column() {
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    check(&server, folder, &[], expect!["0 applied"]).await;
+    check(
+        &server,
+        folder,
+        &[("1_books.sql", "create table books (id int primary key);\ninsert into books values (1);")],
+        expect!["1 applied"],
+    )
+    .await;
+    check(&server, folder, &[], expect!["0 applied"]).await;
+    check(
+        &server,
+        folder,
+        &[("2_authors.sql", "create table authors (id int);\n\ninsert into autors values (1);")],
+        expect![[r#"FOLDER/2_authors.sql:3:13: relation "autors" does not exist"#]],
+    )
+    .await;
+    // Nothing of the failed file was kept, so its table can be made now.
+    check(
+        &server,
+        folder,
+        &[("2_authors.sql", "create table authors (id int);"), ("3_more.sql", "insert into books\nvalues (1);")],
+        expect![[
+            r#"FOLDER/3_more.sql: duplicate key value violates unique constraint "books_pkey"; Key (id)=(1) already exists."#
+        ]],
+    )
+    .await;
+    check(&server, folder, &[("3_more.sql", "insert into books values (2);")], expect!["1 applied"]).await;
+    check(
+        &server,
+        folder,
+        &[("1_books.sql", "create table books (id bigint primary key);")],
+        expect![
+            "FOLDER/1_books.sql: it has been applied already, and its text was different then; hint: put the old text back, and write what is new as a migration of its own"
+        ],
+    )
+    .await;
+    std::fs::remove_file(folder.join("1_books.sql")).unwrap();
+    check(
+        &server,
+        folder,
+        &[],
+        expect![
+            "migration 1 has been applied already, and its file is no longer in FOLDER; hint: put it back"
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn two_who_migrate_at_once_apply_each_file_once() {
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("1_a.sql"), "create table a (); select pg_sleep(0.01)").unwrap();
+    let migrations = Migrations::read(folder.path()).unwrap();
+    let options = server.owner();
+    let (one, other) = tokio::join!(migrations.apply(&options), migrations.apply(&options));
+    one.unwrap();
+    other.unwrap();
+}
