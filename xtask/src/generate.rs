@@ -1,6 +1,7 @@
 //! Files made from other files, one maker each; the gate fails when one is not as its maker would write it.
 
 mod decisions;
+mod guide;
 
 use std::fs;
 
@@ -15,7 +16,11 @@ struct Generated {
     text: fn(&Workspace) -> Result<String>,
 }
 
-const FILES: &[Generated] = &[Generated { path: "docs/decisions/README.md", text: decisions::text }];
+const FILES: &[Generated] = &[
+    Generated { path: "docs/decisions/README.md", text: decisions::text },
+    Generated { path: "docs/guide/reference.md", text: guide::reference },
+    Generated { path: "docs/guide/tercet.schema.json", text: guide::schema },
+];
 
 /// Writes every file that is not as it should be.
 pub(crate) fn write(workspace: &Workspace) -> Result<()> {

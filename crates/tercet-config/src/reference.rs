@@ -12,7 +12,7 @@ pub use self::schema::json_schema;
 pub fn markdown() -> String {
     let schema = json_schema();
     let mut page = String::from(
-        "<!-- Made by `cargo xtask generate` of the documentation of the fields in crates/tercet-config. -->\n\n\
+        "<!-- Written by `cargo xtask generate` from the documentation of the fields in crates/tercet-config. -->\n\n\
          # tercet.toml, key by key\n",
     );
     let _ = write!(page, "\n{}\n", text(&schema));

@@ -180,6 +180,26 @@ fn what_tercet_init_writes_means_what_the_empty_file_means() {
 }
 
 #[test]
+fn each_key_that_tercet_init_suggests_is_one() {
+    let mut section = "";
+    for line in EXAMPLE.lines() {
+        if line.starts_with('[') {
+            section = line;
+        }
+        let Some(key) = line.strip_prefix("# ").filter(|rest| rest.split_once(" = ").is_some_and(is_key))
+        else {
+            continue;
+        };
+        let run = if key.starts_with("health") { "run = \"./server\"" } else { "" };
+        parse(&format!("{section}\n{key}\n{run}\n"));
+    }
+}
+
+fn is_key((key, _): (&str, &str)) -> bool {
+    key.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+}
+
+#[test]
 fn secrets_are_not_shown() {
     let topology = parse(
         "[api]\njwt-secret = \"hush hush\"\ndb-anon-role = \"anon\"\n[database]\nurl = \"postgres://u:hush@h/d\"\n",

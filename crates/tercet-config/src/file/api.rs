@@ -23,7 +23,7 @@ pub(crate) const RESERVED: [(&str, &str); 8] = [
 #[derive(Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Api {
-    /// Settings that SQL reads with `current_setting('app.settings.NAME')`.
+    /// Settings of your own.
     #[serde(default, skip_serializing_if = "App::is_empty")]
     app: App,
     /// How much an error tells the client about the database.
@@ -137,7 +137,7 @@ pub(crate) struct Api {
 #[derive(Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 struct App {
-    /// One setting each.
+    /// Settings of your own, one text each: SQL reads them with `current_setting('app.settings.NAME')`.
     #[serde(default)]
     settings: BTreeMap<String, String>,
 }

@@ -1,8 +1,55 @@
-//! `tercet init`.
+//! `tercet init`: a folder that `tercet up` can run, to be changed into one's own.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
 
 use crate::cli;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
+
+/// What is written, by path in the folder.
+const FILES: [(&str, &str); 3] = [
+    ("tercet.toml", tercet_config::EXAMPLE),
+    ("migrations/0001_todo.sql", include_str!("init/0001_todo.sql")),
+    (".gitignore", include_str!("init/gitignore")),
+];
 
 pub(crate) fn run(arguments: &cli::Init) -> Outcome {
-    Err(anyhow::anyhow!("{arguments:?}: this part of tercet is still being built").into())
+    let folder = &arguments.folder;
+    refuse_to_overwrite(folder)?;
+    let mut out = std::io::stdout();
+    for (name, text) in FILES {
+        let path = folder.join(name);
+        let failed = || format!("{} could not be written", path.display());
+        fs::create_dir_all(path.parent().expect("every name lies in the folder")).with_context(failed)?;
+        // Never over a file that came in between, nor through a link.
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&path).with_context(failed)?;
+        file.write_all(text.as_bytes()).with_context(failed)?;
+        writeln!(out, "wrote {}", path.display())?;
+    }
+    writeln!(out, "\nstart it with: tercet up {}", folder.display())?;
+    Ok(())
+}
+
+/// Says what is in the way before anything is written.
+fn refuse_to_overwrite(folder: &Path) -> Outcome {
+    let names = FILES.iter().map(|(name, _)| folder.join(name));
+    let mut present: Vec<String> =
+        names.filter(|path| path.symlink_metadata().is_ok()).map(|path| path.display().to_string()).collect();
+    let migrations = folder.join("migrations");
+    if present.is_empty() && migrations.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        present.push(migrations.display().to_string());
+    }
+    if present.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::input_message(format!(
+        "{} already there, and nothing is overwritten\nhint: name another folder: tercet init DIR",
+        match &present[..] {
+            [one] => format!("{one} is"),
+            several => format!("{} are", several.join(", ")),
+        }
+    )))
 }

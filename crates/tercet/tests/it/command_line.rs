@@ -1,0 +1,123 @@
+//! What the command says about itself.
+
+use expect_test::{Expect, expect};
+
+use crate::tercet;
+
+#[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
+fn check(arguments: &[&str], expected: Expect) {
+    let folder = tempfile::tempdir().unwrap();
+    expected.assert_eq(&tercet::run(folder.path(), arguments));
+}
+
+#[test]
+fn help() {
+    check(
+        &["--help"],
+        expect![[r#"
+        A load-balanced, locked-down HTTP API over PostgreSQL on machines you own
+
+        Usage: tercet <COMMAND>
+
+        Commands:
+          up           Run everything on this machine, in the foreground
+          init         Write a commented tercet.toml and a first migration
+          api          Run one data API server in the foreground
+          balancer     Run one balancer in the foreground
+          completions  Print the completions of a shell
+          man          Print the manual page, or write one page per verb into a folder
+          help         Print this message or the help of the given subcommand(s)
+
+        Options:
+          -h, --help     Print help
+          -V, --version  Print version
+    "#]],
+    );
+    check(
+        &["up", "--help"],
+        expect![[r#"
+        Run everything on this machine, in the foreground.
+
+        A private PostgreSQL, the migrations, the application servers and the balancer. What crashes is
+        restarted. Ctrl-C stops all of it and leaves nothing running.
+
+        Usage: tercet up [DIR]
+
+        Arguments:
+          [DIR]
+                  The folder that holds tercet.toml
+
+                  [default: .]
+
+        Options:
+          -h, --help
+                  Print help (see a summary with '-h')
+    "#]],
+    );
+    check(
+        &["init", "--help"],
+        expect![[r#"
+        Write a commented tercet.toml and a first migration.
+
+        Files that are already there are never overwritten.
+
+        Usage: tercet init [DIR]
+
+        Arguments:
+          [DIR]
+                  The folder to write into; it is made when it is not there
+
+                  [default: .]
+
+        Options:
+          -h, --help
+                  Print help (see a summary with '-h')
+    "#]],
+    );
+}
+
+#[test]
+fn wrong_arguments_are_wrong_input() {
+    check(
+        &["upp"],
+        expect![[r#"
+        error: unrecognized subcommand 'upp'
+
+          tip: a similar subcommand exists: 'up'
+
+        Usage: tercet <COMMAND>
+
+        For more information, try '--help'.
+        exit code 2
+    "#]],
+    );
+    check(
+        &["completions", "cmd.exe"],
+        expect![[r#"
+        error: invalid value 'cmd.exe' for '<SHELL>'
+          [possible values: bash, elvish, fish, powershell, zsh]
+
+        For more information, try '--help'.
+        exit code 2
+    "#]],
+    );
+}
+
+#[test]
+fn every_shell_has_completions() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = tercet::run(folder.path(), ["completions", shell]);
+        assert!(script.contains("balancer") && !script.contains("exit code"), "{shell}: {script}");
+    }
+}
+
+#[test]
+fn manual_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(tercet::run(folder.path(), ["man"]).starts_with(".ie"));
+    assert_eq!(tercet::run(folder.path(), ["man", "pages"]), "");
+    let page = std::fs::read_to_string(folder.path().join("pages/tercet-up.1")).unwrap();
+    assert!(page.contains(".TH tercet-up 1"), "{page}");
+}
