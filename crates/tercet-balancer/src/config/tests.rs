@@ -85,27 +85,27 @@ fn a_file_that_is_not_there_is_named() {
 fn unknown_keys_and_wrong_types_name_their_line() {
     check_problems(
         "servers = ['127.0.0.1:1']\npolcy = 'hash'",
-        expect![[r#"
+        expect![[r"
         balancer.toml:2: unknown field `polcy`, expected one of `listen`, `servers`, `policy`, `hash-on`, `trusted-proxies`, `served-by`, `workers`, `drain`, `health`, `retries`, `limits`, `timeouts`, `access-log`, `admin`
-        hint: did you mean `policy`?"#]],
+        hint: did you mean `policy`?"]],
     );
     check_problems(
         "servers = ['127.0.0.1:1']\npolicy = 'round-robbin'",
-        expect![[r#"
+        expect![[r"
         balancer.toml:2: unknown variant `round-robbin`, expected one of `round-robin`, `least-connections`, `random-two`, `hash`
-        hint: did you mean `round-robin`?"#]],
+        hint: did you mean `round-robin`?"]],
     );
     check_problems(
         "servers = ['127.0.0.1:1']\n[timeouts]\nhaed = '5s'",
-        expect![[r#"
+        expect![[r"
         balancer.toml:3: unknown field `haed`, expected one of `handshake`, `head`, `body`, `send`, `idle`, `connect`, `response`, `response-body`, `upgrade`, `server-idle`, `queue`
-        hint: did you mean `head`?"#]],
+        hint: did you mean `head`?"]],
     );
     check_problems(
         "servers = ['127.0.0.1:1']\n[timeouts]\nhead = 5",
-        expect![[r#"
+        expect![[r"
         balancer.toml:3: invalid type: integer `5`, expected a string
-        hint: docs/guide/balancer-options.md explains every option"#]],
+        hint: docs/guide/balancer-options.md explains every option"]],
     );
     check_problems(
         "servers = ['127.0.0.1:1']\n[timeouts]\nhead = '5 parsecs'",
@@ -127,33 +127,33 @@ fn unknown_keys_and_wrong_types_name_their_line() {
     );
     check_problems(
         "[[servers]]\nname = 'a'",
-        expect![[r#"
+        expect![[r"
         balancer.toml:1: missing field `address`
-        hint: docs/guide/balancer-options.md explains every option"#]],
+        hint: docs/guide/balancer-options.md explains every option"]],
     );
     check_problems(
         "[[servers]]\naddress = '127.0.0.1:1'\nwieght = 2",
-        expect![[r#"
+        expect![[r"
         balancer.toml:3: unknown field `wieght`, expected one of `name`, `address`, `weight`, `max-connections`
-        hint: did you mean `weight`?"#]],
+        hint: did you mean `weight`?"]],
     );
     check_problems(
         "servers = [",
-        expect![[r#"
+        expect![[r"
         balancer.toml:1: unclosed array, expected `]`
-        hint: docs/guide/balancer-options.md explains every option"#]],
+        hint: docs/guide/balancer-options.md explains every option"]],
     );
     check_problems(
         "servers = ['127.0.0.1:1']\nhealth.rise = 0",
-        expect![[r#"
+        expect![[r"
         balancer.toml:2: invalid value: integer `0`, expected a nonzero u32
-        hint: docs/guide/balancer-options.md explains every option"#]],
+        hint: docs/guide/balancer-options.md explains every option"]],
     );
     check_problems(
         "servers = ['127.0.0.1:1']\ntrusted-proxies = ['10.0.0.0/33']",
-        expect![[r#"
+        expect![[r"
         balancer.toml:2: invalid IP address syntax
-        hint: docs/guide/balancer-options.md explains every option"#]],
+        hint: docs/guide/balancer-options.md explains every option"]],
     );
     check_problems(
         "servers = ['127.0.0.1:1']\nhash-on = 'a b'",
@@ -227,8 +227,8 @@ fn contradictions_are_reported_all_at_once() {
     check_problems(
         "servers = ['127.0.0.1:1']\nlisten = [{ address = '0.0.0.0:443', redirect-to-https = true,\n\
          certificates = [{ certificate = 'c', key = 'k' }] }]",
-        expect![[r#"
+        expect![[r"
             balancer.toml:2: 0.0.0.0:443 speaks TLS and would redirect to itself
-            hint: set redirect-to-https on the address without certificates"#]],
+            hint: set redirect-to-https on the address without certificates"]],
     );
 }
