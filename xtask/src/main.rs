@@ -6,6 +6,7 @@ mod ci;
 mod command;
 mod fuzz;
 mod generate;
+mod packages;
 mod prerequisites;
 mod test;
 mod tools;

@@ -4,12 +4,10 @@
 //! with its `node_modules`, and `TERCET_TEST_PYTHON`, a virtual environment with the requirements of
 //! `examples/fastapi`.
 
-pub(crate) mod fixtures;
-
 use anyhow::Result;
 
 use crate::workspace::Workspace;
-use crate::{command, prerequisites};
+use crate::{command, packages, prerequisites};
 
 /// Runs `cargo test --workspace` with `arguments`; an error if a prerequisite is missing or a test fails.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
@@ -17,11 +15,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let mut test = workspace.command("cargo");
     test.args(["test", "--workspace"]).args(arguments);
     if workspace.root.join("crates/tercet/tests/node").is_dir() {
-        test.env("TERCET_TEST_NODE", fixtures::node(workspace, "crates/tercet/tests/node")?);
+        test.env("TERCET_TEST_NODE", packages::node(workspace, "crates/tercet/tests/node")?);
     }
     if workspace.root.join("examples/fastapi").is_dir() {
         let requirements = "examples/fastapi/requirements.txt";
-        test.env("TERCET_TEST_PYTHON", fixtures::python(workspace, "test-python", requirements)?);
+        test.env("TERCET_TEST_PYTHON", packages::python(workspace, "test-python", requirements)?);
     }
     command::attached(&mut test)
 }
