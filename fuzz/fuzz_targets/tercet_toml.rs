@@ -19,7 +19,9 @@ fuzz_target!(|text: &str| {
                 assert!(mistake.line() <= lines, "line {} of {lines}", mistake.line());
             }
             let mut shown = String::new();
-            NarratableReportHandler::new().render_report(&mut shown, &mistakes).expect("a report can be shown");
+            NarratableReportHandler::new()
+                .render_report(&mut shown, &mistakes)
+                .expect("a report can be shown");
         }
     }
 });

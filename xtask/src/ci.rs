@@ -18,7 +18,10 @@ type Step = (&'static str, fn(&Workspace) -> Result<()>);
 
 const STEPS: &[Step] = &[
     ("generated files", generate::check),
-    ("formatting", |workspace| cargo(workspace, &["fmt", "--all", "--check"])),
+    ("formatting", |workspace| {
+        cargo(workspace, &["fmt", "--all", "--check"])?;
+        cargo(workspace, &["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])
+    }),
     ("lints", |workspace| {
         cargo(workspace, &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])
     }),
