@@ -5,6 +5,7 @@
 
 pub mod field;
 pub mod filter;
+mod grammar;
 pub mod logic;
 pub mod media_type;
 pub mod order;

@@ -99,7 +99,6 @@ impl DatabaseFailure {
             "25006" => StatusCode::METHOD_NOT_ALLOWED,
             // pg-safeupdate: the client forgot its filter
             "21000" if message.ends_with("requires a WHERE clause") => StatusCode::BAD_REQUEST,
-            "21000" => internal,
             // the role in the token does not exist
             "22023" if message.starts_with("role") && message.ends_with("does not exist") => {
                 StatusCode::UNAUTHORIZED
@@ -107,7 +106,7 @@ impl DatabaseFailure {
             // the client asked for XML of rows that cannot be aggregated into it
             "42883" if message.starts_with("function xmlagg(") => StatusCode::NOT_ACCEPTABLE,
             "42883" | "42P01" => StatusCode::NOT_FOUND,
-            "42P17" | "53400" => internal,
+            "21000" | "42P17" | "53400" => internal,
             "42501" if self.authenticated => StatusCode::FORBIDDEN,
             "42501" => StatusCode::UNAUTHORIZED,
             "57P01" => StatusCode::SERVICE_UNAVAILABLE,

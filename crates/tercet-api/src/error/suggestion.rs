@@ -17,7 +17,7 @@ const CANDIDATES: usize = 50;
 /// The name most like `wanted`, with a score between `minimum` and 1; of equals the first one given.
 pub fn closest<'n>(
     wanted: &str,
-    names: impl Iterator<Item = &'n str> + Clone,
+    names: &(impl Iterator<Item = &'n str> + Clone),
     minimum: f64,
 ) -> Option<(f64, &'n str)> {
     let folded = wanted.to_lowercase();
@@ -90,21 +90,21 @@ mod tests {
 
     use super::*;
 
-    fn check(wanted: &str, names: &[&str], minimum: f64, expect: Expect) {
-        let found = closest(wanted, names.iter().copied(), minimum);
+    fn check(wanted: &str, names: &[&str], minimum: f64, expect: &Expect) {
+        let found = closest(wanted, &names.iter().copied(), minimum);
         expect.assert_eq(&found.map(|(score, name)| format!("{name} {score:.2}")).unwrap_or_default());
     }
 
     #[test]
     fn suggests_the_name_with_the_fewest_edits() {
         let films = ["films", "film_actors", "actors"];
-        check("film", &films, SIMILAR, expect!["films 0.80"]);
-        check("FILMS", &films, SIMILAR, expect!["films 1.00"]);
-        check("actor", &films, SIMILAR, expect!["actors 0.83"]);
-        check("director", &films, SIMILAR, expect![""]);
-        check("filmed", &films, SIMILAR, expect![""]);
-        check("filmed", &films, RELATED, expect!["films 0.67"]);
-        check("", &films, RELATED, expect![""]);
-        check("x", &[], RELATED, expect![""]);
+        check("film", &films, SIMILAR, &expect!["films 0.80"]);
+        check("FILMS", &films, SIMILAR, &expect!["films 1.00"]);
+        check("actor", &films, SIMILAR, &expect!["actors 0.83"]);
+        check("director", &films, SIMILAR, &expect![""]);
+        check("filmed", &films, SIMILAR, &expect![""]);
+        check("filmed", &films, RELATED, &expect!["films 0.67"]);
+        check("", &films, RELATED, &expect![""]);
+        check("x", &[], RELATED, &expect![""]);
     }
 }

@@ -1,6 +1,13 @@
 //! Horizontal filters: `column=operator.value`.
 
-use super::field::Field;
+use winnow::Parser as _;
+use winnow::combinator::{delimited, terminated};
+
+use super::field::{Field, delimiter, identifier, quoted};
+use super::grammar::{
+    Input, Parsed, Refused, attempt, character, either, labelled, literal, literal_in_any_case, not_before,
+    optional, rest, run, separated, spaced,
+};
 
 /// A condition on one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,4 +125,178 @@ pub enum FullTextOperator {
     Phrase,
     /// `wfts`: `websearch_to_tsquery`
     Websearch,
+}
+
+/// `not.operator.value`, where `value` reads the operand of operators that take one.
+pub(super) fn condition<'i>(
+    input: &mut Input<'i>,
+    field: Field,
+    value: impl Fn(&mut Input<'i>) -> Parsed<String>,
+) -> Parsed<Filter> {
+    let negated =
+        optional(input, |input| attempt(input, |input| (literal("not"), delimiter).parse_next(input)))?
+            .is_some();
+    let operation = labelled(input, "operator (eq, gt, ...)", |input| operation(input, &value))?;
+    Ok(Filter { field, negated, operation })
+}
+
+/// The operand of a filter that is a parameter of its own: all that is left.
+pub(super) fn whole_value(input: &mut Input<'_>) -> Parsed<String> {
+    Ok(rest(input).to_owned())
+}
+
+fn operation<'i>(
+    input: &mut Input<'i>,
+    value: &impl Fn(&mut Input<'i>) -> Parsed<String>,
+) -> Parsed<Operation> {
+    if operator(input, "in")? {
+        return list(input).map(Operation::In);
+    }
+    if operator(input, "is")? {
+        return is_value(input).map(Operation::Is);
+    }
+    if operator(input, "isdistinct")? {
+        return value(input).map(Operation::IsDistinctFrom);
+    }
+    either(
+        input,
+        |input| attempt(input, |input| full_text(input, value)),
+        |input| {
+            either(
+                input,
+                |input| attempt(input, |input| simple(input, value)),
+                |input| attempt(input, |input| quantified(input, value)),
+            )
+        },
+    )
+}
+
+/// Whether `name.` stands here; it is read then.
+fn operator(input: &mut Input<'_>, name: &'static str) -> Parsed<bool> {
+    Ok(optional(input, |input| attempt(input, |input| (literal(name), delimiter).parse_next(input)))?
+        .is_some())
+}
+
+/// The first of the names that stands here, and what it means.
+fn named<T: Copy>(input: &mut Input<'_>, names: &[(&'static str, T)]) -> Parsed<T> {
+    for (name, meaning) in names {
+        if attempt(input, literal(name)).is_ok() {
+            return Ok(*meaning);
+        }
+    }
+    Err(Refused)
+}
+
+fn full_text<'i>(
+    input: &mut Input<'i>,
+    value: &impl Fn(&mut Input<'i>) -> Parsed<String>,
+) -> Parsed<Operation> {
+    let operator = named(input, &FullTextOperator::NAMES)?;
+    let language = optional(input, |input| {
+        attempt(input, |input| delimited(character('('), identifier, character(')')).parse_next(input))
+    })?;
+    delimiter(input)?;
+    Ok(Operation::FullText { operator, language, query: value(input)? })
+}
+
+fn simple<'i>(input: &mut Input<'i>, value: &impl Fn(&mut Input<'i>) -> Parsed<String>) -> Parsed<Operation> {
+    let operator =
+        labelled(input, "unknown single value operator", |input| named(input, &SimpleOperator::NAMES))?;
+    delimiter(input)?;
+    Ok(Operation::Simple(operator, value(input)?))
+}
+
+fn quantified<'i>(
+    input: &mut Input<'i>,
+    value: &impl Fn(&mut Input<'i>) -> Parsed<String>,
+) -> Parsed<Operation> {
+    let operator =
+        labelled(input, "unknown single value operator", |input| named(input, &QuantifiedOperator::NAMES))?;
+    let quantifier = optional(input, |input| {
+        attempt(input, |input| delimited(character('('), quantifier, character(')')).parse_next(input))
+    })?;
+    delimiter(input)?;
+    Ok(Operation::Quantified(operator, quantifier, value(input)?))
+}
+
+fn quantifier(input: &mut Input<'_>) -> Parsed<Quantifier> {
+    either(
+        input,
+        |input| attempt(input, literal("any")).map(|_| Quantifier::Any),
+        |input| literal("all")(input).map(|_| Quantifier::All),
+    )
+}
+
+fn is_value(input: &mut Input<'_>) -> Parsed<IsValue> {
+    labelled(input, "isVal: (null, not_null, true, false, unknown)", |input| {
+        for (name, value) in IsValue::NAMES {
+            if attempt(input, literal_in_any_case(name)).is_ok() {
+                return Ok(value);
+            }
+        }
+        Err(Refused)
+    })
+}
+
+fn list(input: &mut Input<'_>) -> Parsed<Vec<String>> {
+    spaced(input, character('('))?;
+    let elements = separated(input, |input| either(input, quoted_element, bare_element), character(','))?;
+    spaced(input, character(')'))?;
+    Ok(elements)
+}
+
+/// A quoted text with nothing behind it that would make it part of a longer one.
+pub(super) fn quoted_element(input: &mut Input<'_>) -> Parsed<String> {
+    attempt(input, |input| {
+        terminated(quoted, not_before(|c| !matches!(c, ',' | ')'), None)).parse_next(input)
+    })
+}
+
+/// Everything up to a comma or a closing bracket.
+pub(super) fn bare_element(input: &mut Input<'_>) -> Parsed<String> {
+    Ok(run(input, |c| !matches!(c, ',' | ')'), &[]).to_owned())
+}
+
+impl FullTextOperator {
+    const NAMES: [(&'static str, Self); 4] =
+        [("fts", Self::Query), ("plfts", Self::Plain), ("phfts", Self::Phrase), ("wfts", Self::Websearch)];
+}
+
+impl SimpleOperator {
+    const NAMES: [(&'static str, Self); 9] = [
+        ("neq", Self::NotEqual),
+        ("cs", Self::Contains),
+        ("cd", Self::Contained),
+        ("ov", Self::Overlap),
+        ("sl", Self::StrictlyLeft),
+        ("sr", Self::StrictlyRight),
+        ("nxr", Self::NotExtendsRight),
+        ("nxl", Self::NotExtendsLeft),
+        ("adj", Self::Adjacent),
+    ];
+}
+
+impl QuantifiedOperator {
+    /// Longer names before those they begin with.
+    const NAMES: [(&'static str, Self); 9] = [
+        ("eq", Self::Equal),
+        ("gte", Self::GreaterThanEqual),
+        ("gt", Self::GreaterThan),
+        ("lte", Self::LessThanEqual),
+        ("lt", Self::LessThan),
+        ("like", Self::Like),
+        ("ilike", Self::ILike),
+        ("match", Self::Match),
+        ("imatch", Self::IMatch),
+    ];
+}
+
+impl IsValue {
+    const NAMES: [(&'static str, Self); 5] = [
+        ("null", Self::Null),
+        ("not_null", Self::NotNull),
+        ("true", Self::True),
+        ("false", Self::False),
+        ("unknown", Self::Unknown),
+    ];
 }

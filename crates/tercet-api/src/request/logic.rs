@@ -1,6 +1,12 @@
 //! Logic trees: `or=(a.eq.1,and(b.gt.2,c.is.null))`.
 
-use super::filter::Filter;
+use winnow::Parser as _;
+
+use super::field::{EmbedPath, delimiter, field, field_name};
+use super::filter::{Filter, bare_element, condition, quoted_element};
+use super::grammar::{
+    Input, Parsed, attempt, character, deeper, either, labelled, literal, optional, run, separated, spaced,
+};
 
 /// A boolean expression over filters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,4 +31,59 @@ pub enum LogicOperator {
     And,
     /// `or`
     Or,
+}
+
+/// `and(…)`, `or(…)`, or one condition.
+pub(super) fn logic_tree(input: &mut Input<'_>) -> Parsed<LogicTree> {
+    either(
+        input,
+        |input| attempt(input, leaf).map(LogicTree::Leaf),
+        |input| {
+            let negated = labelled(input, "negation operator (not)", |input| {
+                optional(input, |input| attempt(input, |input| (literal("not"), delimiter).parse_next(input)))
+            })?
+            .is_some();
+            let operator = labelled(input, "logic operator (and, or)", logic_operator)?;
+            spaced(input, character('('))?;
+            let branches =
+                deeper(input, |input| separated(input, logic_tree, |input| spaced(input, character(','))))?;
+            spaced(input, character(')'))?;
+            Ok(LogicTree::Branch { negated, operator, branches })
+        },
+    )
+}
+
+/// Where a tree belongs and how it begins, from the name of its parameter: `relation.not.or`.
+pub(super) fn logic_path(input: &mut Input<'_>) -> Parsed<(EmbedPath, String)> {
+    let mut path = separated(input, field_name, delimiter)?;
+    let operator = path.pop().unwrap_or_default();
+    let negated = path.iter().any(|name| name == "not") || operator == "not";
+    path.retain(|name| name != "not");
+    Ok((path, if negated { format!("not.{operator}") } else { operator }))
+}
+
+fn leaf(input: &mut Input<'_>) -> Parsed<Filter> {
+    let field = field(input)?;
+    delimiter(input)?;
+    condition(input, field, value)
+}
+
+fn logic_operator(input: &mut Input<'_>) -> Parsed<LogicOperator> {
+    either(
+        input,
+        |input| attempt(input, literal("and")).map(|_| LogicOperator::And),
+        |input| literal("or")(input).map(|_| LogicOperator::Or),
+    )
+}
+
+/// An operand inside a tree: quoted, an array literal, or everything up to a comma or a closing bracket.
+fn value(input: &mut Input<'_>) -> Parsed<String> {
+    either(input, quoted_element, |input| either(input, |input| attempt(input, array_literal), bare_element))
+}
+
+fn array_literal(input: &mut Input<'_>) -> Parsed<String> {
+    literal("{")(input)?;
+    let elements = run(input, |c| !matches!(c, '{' | '}'), &[]);
+    literal("}")(input)?;
+    Ok(format!("{{{elements}}}"))
 }

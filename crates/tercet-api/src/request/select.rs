@@ -1,6 +1,13 @@
 //! Vertical filters: `select=id,name:full_name,client!inner(*)`.
 
-use super::field::Field;
+use winnow::Parser as _;
+use winnow::combinator::{delimited, preceded, terminated};
+
+use super::field::{Field, field, field_name, identifier};
+use super::grammar::{
+    Expected, Input, Parsed, Refused, ahead, attempt, character, deeper, either, end, literal, not_before,
+    optional, separated, spaced,
+};
 
 /// One item of a selection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,4 +79,160 @@ pub enum JoinType {
     Inner,
     /// `!left`: they stay.
     Left,
+}
+
+/// Items with commas between them, maybe none.
+pub(super) fn selection(input: &mut Input<'_>) -> Parsed<Vec<SelectItem>> {
+    let separator = |input: &mut Input<'_>| spaced(input, character(','));
+    Ok(optional(input, |input| separated(input, select_item, separator))?.unwrap_or_default())
+}
+
+fn select_item(input: &mut Input<'_>) -> Parsed<SelectItem> {
+    either(
+        input,
+        |input| {
+            let relation = attempt(input, spread)?;
+            Ok(SelectItem::Spread(SelectRelation { items: embedded(input)?, ..relation }))
+        },
+        |input| {
+            either(
+                input,
+                |input| {
+                    let relation = attempt(input, relation)?;
+                    Ok(SelectItem::Relation(SelectRelation { items: embedded(input)?, ..relation }))
+                },
+                |input| select_field(input).map(SelectItem::Field),
+            )
+        },
+    )
+}
+
+fn embedded(input: &mut Input<'_>) -> Parsed<Vec<SelectItem>> {
+    character('(')(input)?;
+    let items = deeper(input, selection)?;
+    character(')')(input)?;
+    Ok(items)
+}
+
+fn spread(input: &mut Input<'_>) -> Parsed<SelectRelation> {
+    spaced(input, |input| {
+        literal("...")(input)?;
+        let name = field_name(input)?;
+        related(input, None, name)
+    })
+}
+
+fn relation(input: &mut Input<'_>) -> Parsed<SelectRelation> {
+    spaced(input, |input| {
+        let alias = alias(input)?;
+        let name = field_name(input)?;
+        // `count()` is an aggregate
+        if name == "count" {
+            return Err(Refused);
+        }
+        related(input, alias, name)
+    })
+}
+
+/// `!hint!inner`, both or one or none, in either order, and what must follow.
+fn related(input: &mut Input<'_>, alias: Option<String>, name: String) -> Parsed<SelectRelation> {
+    let (mut hint, mut join) = (None, None);
+    for _ in 0..2 {
+        match optional(input, embed_parameter)? {
+            Some(EmbedParameter::Hint(name)) => hint = hint.or(Some(name)),
+            Some(EmbedParameter::Join(kind)) => join = join.or(Some(kind)),
+            None => break,
+        }
+    }
+    attempt(input, |input| ahead(input, literal("(")))?;
+    Ok(SelectRelation { name, alias, hint, join, items: Vec::new() })
+}
+
+enum EmbedParameter {
+    Hint(String),
+    Join(JoinType),
+}
+
+fn embed_parameter(input: &mut Input<'_>) -> Parsed<EmbedParameter> {
+    character('!')(input)?;
+    for (name, kind) in [("left", JoinType::Left), ("inner", JoinType::Inner)] {
+        if attempt(input, literal(name)).is_ok() {
+            return Ok(EmbedParameter::Join(kind));
+        }
+    }
+    attempt(input, field_name).map(EmbedParameter::Hint)
+}
+
+fn select_field(input: &mut Input<'_>) -> Parsed<SelectField> {
+    spaced(input, |input| {
+        either(
+            input,
+            |input| attempt(input, all_columns),
+            |input| either(input, |input| attempt(input, row_count), |input| column(input)),
+        )
+    })
+}
+
+fn all_columns(input: &mut Input<'_>) -> Parsed<SelectField> {
+    literal("*")(input)?;
+    item_end(input)?;
+    Ok(SelectField { field: Field::all(), cast: None, aggregate: None, alias: None })
+}
+
+fn row_count(input: &mut Input<'_>) -> Parsed<SelectField> {
+    let alias = alias(input)?;
+    literal("count()")(input)?;
+    let aggregate = Aggregate { function: AggregateFunction::Count, cast: cast(input)? };
+    item_end(input)?;
+    Ok(SelectField { field: Field::all(), cast: None, aggregate: Some(aggregate), alias })
+}
+
+fn column(input: &mut Input<'_>) -> Parsed<SelectField> {
+    let alias = alias(input)?;
+    let field = field(input)?;
+    let cast_before = cast(input)?;
+    let function = optional(input, |input| {
+        attempt(input, |input| delimited(character('.'), aggregate_function, literal("()")).parse_next(input))
+    })?;
+    let cast_after = cast(input)?;
+    item_end(input)?;
+    let aggregate = function.map(|function| Aggregate { function, cast: cast_after });
+    Ok(SelectField { field, cast: cast_before, aggregate, alias })
+}
+
+/// `alias:`, not followed by the second colon of a cast.
+fn alias(input: &mut Input<'_>) -> Parsed<Option<String>> {
+    let colon = |input: &mut Input<'_>| {
+        (character(':'), not_before(|c| c == ':', Some(Expected::Character(':')))).void().parse_next(input)
+    };
+    optional(input, |input| attempt(input, |input| terminated(field_name, colon).parse_next(input)))
+}
+
+fn cast(input: &mut Input<'_>) -> Parsed<Option<String>> {
+    optional(input, |input| preceded(literal("::"), identifier).parse_next(input))
+}
+
+fn aggregate_function(input: &mut Input<'_>) -> Parsed<AggregateFunction> {
+    const NAMES: [(&str, AggregateFunction); 5] = [
+        ("sum", AggregateFunction::Sum),
+        ("avg", AggregateFunction::Avg),
+        ("count", AggregateFunction::Count),
+        ("max", AggregateFunction::Max),
+        ("min", AggregateFunction::Min),
+    ];
+    for (name, function) in NAMES {
+        if attempt(input, literal(name)).is_ok() {
+            return Ok(function);
+        }
+    }
+    Err(Refused)
+}
+
+fn item_end(input: &mut Input<'_>) -> Parsed<()> {
+    for closing in [")", ","] {
+        if attempt(input, |input| ahead(input, literal(closing))).is_ok() {
+            return Ok(());
+        }
+    }
+    end(input)
 }
