@@ -1,11 +1,15 @@
 //! What a client asked for: one HTTP request as a plain value.
 //!
-//! Knows the wire protocol: paths, query strings, headers, bodies. Refuses to know the schema cache, SQL and connections, so it
-//! cannot say whether what was asked makes sense; `plan` does.
+//! Knows the wire protocol: paths, query strings, headers, bodies. Refuses to know SQL and connections, and asks the schema cache for
+//! no more than names, so it cannot say whether what was asked makes sense; `plan` does.
 
+mod context;
+mod csv;
 pub mod field;
 pub mod filter;
+mod form;
 mod grammar;
+mod json;
 pub mod logic;
 pub mod media_type;
 pub mod order;
@@ -17,11 +21,16 @@ pub mod select;
 
 use std::collections::BTreeSet;
 
-use http::{HeaderMap, Method};
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, Method, request};
+use percent_encoding::percent_decode_str;
 
+use crate::error::RequestError;
+use crate::schema::SchemaCache;
 use media_type::MediaType;
 use parameters::Parameters;
-use payload::Payload;
+use payload::{Payload, Purpose};
 use preferences::Preferences;
 use range::RowRange;
 
@@ -97,6 +106,46 @@ pub enum Action {
     },
     /// `OPTIONS /`.
     SchemaInfo,
+    /// `GET` or `HEAD` of a page about the schema.
+    Document {
+        /// Which one.
+        document: Document,
+        /// `HEAD`: no body.
+        head: bool,
+    },
+}
+
+/// Pages about the schema that stand beside its relations; a relation of the same name goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Document {
+    /// `/openapi.json`: OpenAPI 3.1.
+    OpenApi,
+    /// `/docs`: the same to try out, in a browser.
+    SwaggerUi,
+    /// `/redoc`: the same to read, in a browser.
+    Redoc,
+}
+
+/// What of the configuration and the database decides how a request is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// Schemas that are exposed, the default first (`db-schemas`).
+    pub schemas: &'a [String],
+    /// Routine that answers at `/` (`db-root-spec`).
+    pub root_routine: Option<&'a str>,
+    /// Whether the schema is described at all (`openapi-mode` is not `disabled`).
+    pub describes: bool,
+    /// Whether clients may choose how a transaction ends (`db-tx-end` ends in `-allow-override`).
+    pub transaction_override: bool,
+    /// For the names of relations and time zones.
+    pub cache: &'a SchemaCache,
+}
+
+/// What a path leads to.
+enum Resource {
+    Relation(String),
+    Routine(String),
+    Schema,
 }
 
 /// A write to a relation.
@@ -122,4 +171,292 @@ pub enum Invocation {
         /// `HEAD`: no body.
         head: bool,
     },
+}
+
+impl ApiRequest {
+    /// Reads a request. The body of a request that neither writes nor calls is not looked at.
+    pub fn parse(parts: &request::Parts, body: Bytes, rules: Rules<'_>) -> Result<Self, RequestError> {
+        let headers = &parts.headers;
+        let method = &parts.method;
+        let resource = Resource::parse(parts.uri.path(), rules)?;
+        let (schema, negotiated_by_profile) = schema(method, headers, rules)?;
+        let action = Action::choose(resource, method, &schema, rules)?;
+        let is_routine_read = matches!(action, Action::Call { invocation: Invocation::Read { .. }, .. });
+        let (parameters, own_range) =
+            parameters::parse(parts.uri.query().unwrap_or_default(), is_routine_read)?;
+        let range = range::requested(own_range, method, headers)?;
+        let content_type =
+            text(headers, &CONTENT_TYPE).map_or(MediaType::Json, |text| MediaType::parse(&text));
+        let (payload, columns) = payload(&action, &parameters, &content_type, body)?;
+        let has_time_zone = |zone: &str| rules.cache.has_time_zone(zone);
+        let preferences = Preferences::from_headers(headers, rules.transaction_override, has_time_zone);
+        if matches!(action, Action::Read { .. } | Action::Mutate { .. } | Action::Call { .. }) {
+            preferences.check()?;
+        }
+        Ok(Self {
+            action,
+            schema,
+            negotiated_by_profile,
+            parameters,
+            range,
+            preferences,
+            accept: accepted(headers),
+            content_type,
+            payload,
+            columns,
+            method: method.clone(),
+            path: parts.uri.path().to_owned(),
+            headers: headers.clone(),
+        })
+    }
+
+    /// Value of the setting `request.headers`: a JSON object, without cookies.
+    pub fn headers_json(&self) -> String {
+        context::headers(&self.headers)
+    }
+
+    /// Value of the setting `request.cookies`: a JSON object.
+    pub fn cookies_json(&self) -> String {
+        context::cookies(&self.headers)
+    }
+}
+
+impl Resource {
+    fn parse(path: &str, rules: Rules<'_>) -> Result<Self, RequestError> {
+        let mut segments = path.split('/').skip(1).map(|segment| {
+            percent_decode_str(segment).decode_utf8().map(String::from).map_err(|_| RequestError::Path)
+        });
+        let first = segments.next().transpose()?.unwrap_or_default();
+        let second = segments.next().transpose()?;
+        if segments.next().is_some() {
+            return Err(RequestError::Path);
+        }
+        match (first.as_str(), second) {
+            ("", None) => match rules.root_routine {
+                Some(routine) => Ok(Self::Routine(routine.to_owned())),
+                None if rules.describes => Ok(Self::Schema),
+                None => Err(RequestError::DescriptionDisabled),
+            },
+            (_, None) => Ok(Self::Relation(first)),
+            ("rpc", Some(routine)) if !routine.is_empty() => Ok(Self::Routine(routine)),
+            _ => Err(RequestError::Path),
+        }
+    }
+}
+
+impl Action {
+    fn choose(
+        resource: Resource,
+        method: &Method,
+        schema: &str,
+        rules: Rules<'_>,
+    ) -> Result<Self, RequestError> {
+        let head = *method == Method::HEAD;
+        match resource {
+            Resource::Relation(relation) => Ok(match method.as_str() {
+                "GET" | "HEAD" => match Document::named(&relation) {
+                    Some(_) if rules.cache.relation(schema, &relation).is_some() => {
+                        Self::Read { relation, head }
+                    }
+                    Some(document) if rules.describes => Self::Document { document, head },
+                    Some(_) => return Err(RequestError::DescriptionDisabled),
+                    None => Self::Read { relation, head },
+                },
+                "POST" => Self::Mutate { relation, mutation: Mutation::Create },
+                "PATCH" => Self::Mutate { relation, mutation: Mutation::Update },
+                "PUT" => Self::Mutate { relation, mutation: Mutation::SingleUpsert },
+                "DELETE" => Self::Mutate { relation, mutation: Mutation::Delete },
+                "OPTIONS" => Self::RelationInfo { relation },
+                other => return Err(RequestError::Method(other.to_owned())),
+            }),
+            Resource::Routine(routine) => Ok(match method.as_str() {
+                "GET" | "HEAD" => Self::Call { routine, invocation: Invocation::Read { head } },
+                "POST" => Self::Call { routine, invocation: Invocation::Post },
+                "OPTIONS" => Self::RoutineInfo { routine },
+                other => return Err(RequestError::RoutineMethod(other.to_owned())),
+            }),
+            Resource::Schema => Ok(match method.as_str() {
+                "GET" | "HEAD" => Self::Describe { head },
+                "OPTIONS" => Self::SchemaInfo,
+                other => return Err(RequestError::Method(other.to_owned())),
+            }),
+        }
+    }
+}
+
+impl Document {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "openapi.json" => Some(Self::OpenApi),
+            "docs" => Some(Self::SwaggerUi),
+            "redoc" => Some(Self::Redoc),
+            _ => None,
+        }
+    }
+}
+
+/// The schema a request is about, and whether the response says so
+/// ([content negotiation by profile](https://www.w3.org/TR/dx-prof-conneg/)).
+fn schema(method: &Method, headers: &HeaderMap, rules: Rules<'_>) -> Result<(String, bool), RequestError> {
+    let header = match *method {
+        Method::POST | Method::PATCH | Method::PUT | Method::DELETE => "content-profile",
+        _ => "accept-profile",
+    };
+    match headers.get(header).map(|value| String::from_utf8_lossy(value.as_bytes())) {
+        Some(profile) if rules.schemas.iter().any(|schema| *schema == profile) => Ok((profile.into(), true)),
+        Some(profile) => {
+            Err(RequestError::Schema { schema: profile.into(), exposed: rules.schemas.to_vec() })
+        }
+        None => Ok((rules.schemas.first().cloned().unwrap_or_default(), rules.schemas.len() != 1)),
+    }
+}
+
+fn payload(
+    action: &Action,
+    parameters: &Parameters,
+    content_type: &MediaType,
+    body: Bytes,
+) -> Result<(Option<Payload>, BTreeSet<String>), RequestError> {
+    let (purpose, columns) = match action {
+        Action::Mutate { mutation: Mutation::Create | Mutation::Update, .. } => {
+            (Purpose::Rows, parameters.columns.as_ref())
+        }
+        Action::Mutate { mutation: Mutation::SingleUpsert, .. } => (Purpose::Rows, None),
+        Action::Call { invocation: Invocation::Post, .. } => {
+            (Purpose::Arguments, parameters.columns.as_ref())
+        }
+        _ => return Ok((None, BTreeSet::new())),
+    };
+    let payload = Payload::parse(body, content_type, purpose, columns.is_some())?;
+    let keys = match &payload {
+        Payload::RawJson(_) => columns.cloned(),
+        own => own.keys(),
+    };
+    Ok((Some(payload), keys.unwrap_or_default()))
+}
+
+/// Media types of all `Accept` headers together.
+fn accepted(headers: &HeaderMap) -> Vec<MediaType> {
+    let texts: Vec<_> =
+        headers.get_all(ACCEPT).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    if texts.is_empty() { vec![MediaType::Any] } else { MediaType::accepted(&texts.join(",")) }
+}
+
+fn text(headers: &HeaderMap, name: &http::HeaderName) -> Option<String> {
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use http::Request;
+
+    use super::*;
+
+    fn rules<'a>(cache: &'a SchemaCache, schemas: &'a [String]) -> Rules<'a> {
+        Rules { schemas, root_routine: None, describes: true, transaction_override: false, cache }
+    }
+
+    fn check(method: &str, target: &str, headers: &[(&str, &str)], expect: &Expect) {
+        let schemas = ["one".to_owned(), "two".to_owned()];
+        let cache = SchemaCache::default();
+        let mut request = Request::builder().method(method).uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let parsed = ApiRequest::parse(&parts, Bytes::from_static(b"{}"), rules(&cache, &schemas));
+        let actual = match parsed {
+            Ok(request) => format!("{:?} in {}", request.action, request.schema),
+            Err(error) => format!("{} {error}", error.code()),
+        };
+        expect.assert_eq(&actual);
+    }
+
+    #[test]
+    fn tells_actions_from_paths_and_methods() {
+        check("GET", "/films", &[], &expect![[r#"Read { relation: "films", head: false } in one"#]]);
+        check(
+            "HEAD",
+            "/caf%C3%A9%2Fau%20lait",
+            &[],
+            &expect![[r#"Read { relation: "café/au lait", head: true } in one"#]],
+        );
+        check(
+            "PUT",
+            "/films",
+            &[],
+            &expect![[r#"Mutate { relation: "films", mutation: SingleUpsert } in one"#]],
+        );
+        check("TRACE", "/films", &[], &expect!["PGRST117 Unsupported HTTP method: TRACE"]);
+        check("OPTIONS", "/films", &[], &expect![[r#"RelationInfo { relation: "films" } in one"#]]);
+        check("GET", "/", &[], &expect!["Describe { head: false } in one"]);
+        check("POST", "/", &[], &expect!["PGRST117 Unsupported HTTP method: POST"]);
+        check(
+            "GET",
+            "/rpc/add?a=1",
+            &[],
+            &expect![[r#"Call { routine: "add", invocation: Read { head: false } } in one"#]],
+        );
+        check("POST", "/rpc/add", &[], &expect![[r#"Call { routine: "add", invocation: Post } in one"#]]);
+        check("DELETE", "/rpc/add", &[], &expect!["PGRST101 Cannot use the DELETE method on RPC"]);
+        check("GET", "/rpc/", &[], &expect!["PGRST125 Invalid path specified in request URL"]);
+        check("GET", "/films/", &[], &expect!["PGRST125 Invalid path specified in request URL"]);
+        check("GET", "/a/b/c", &[], &expect!["PGRST125 Invalid path specified in request URL"]);
+        check("GET", "/%ff", &[], &expect!["PGRST125 Invalid path specified in request URL"]);
+        check("GET", "/docs", &[], &expect!["Document { document: SwaggerUi, head: false } in one"]);
+        check("POST", "/docs", &[], &expect![[r#"Mutate { relation: "docs", mutation: Create } in one"#]]);
+    }
+
+    #[test]
+    fn takes_the_schema_from_the_profile_of_the_method() {
+        check(
+            "GET",
+            "/films",
+            &[("accept-profile", "two"), ("content-profile", "x")],
+            &expect![[r#"Read { relation: "films", head: false } in two"#]],
+        );
+        check(
+            "POST",
+            "/films",
+            &[("accept-profile", "x"), ("content-profile", "two")],
+            &expect![[r#"Mutate { relation: "films", mutation: Create } in two"#]],
+        );
+        check("GET", "/films", &[("accept-profile", "three")], &expect!["PGRST106 Invalid schema: three"]);
+    }
+
+    #[test]
+    fn refuses_unknown_preferences_only_when_asked_to() {
+        check(
+            "GET",
+            "/films",
+            &[("prefer", "x")],
+            &expect![[r#"Read { relation: "films", head: false } in one"#]],
+        );
+        check(
+            "GET",
+            "/films",
+            &[("prefer", "x, handling=strict")],
+            &expect!["PGRST122 Invalid preferences given with handling=strict"],
+        );
+        check(
+            "OPTIONS",
+            "/films",
+            &[("prefer", "x, handling=strict")],
+            &expect![[r#"RelationInfo { relation: "films" } in one"#]],
+        );
+    }
+
+    #[test]
+    fn shows_headers_and_cookies_to_sql() {
+        let headers = HeaderMap::from_iter([
+            (http::HeaderName::from_static("x-a"), http::HeaderValue::from_static("1")),
+            (http::header::COOKIE, http::HeaderValue::from_static("a=b; c=\"d=e\";f")),
+        ]);
+        expect![[r#"{"x-a":"1"} {"a":"b","c":"d=e","f":""}"#]].assert_eq(&format!(
+            "{} {}",
+            context::headers(&headers),
+            context::cookies(&headers)
+        ));
+    }
 }

@@ -3,8 +3,8 @@
 use winnow::Parser as _;
 
 use super::grammar::{
-    Expected, Input, Parsed, Refused, ahead, any, attempt, character, either, end, labelled, literal,
-    not_before, optional, run, separated, some_run, spaced,
+    Expected, Input, Parsed, ahead, any, attempt, character, either, end, labelled, literal, not_before,
+    optional, run, separated, some_run, spaced,
 };
 
 /// A column, or a place inside its value.
@@ -121,19 +121,17 @@ fn arrow(input: &mut Input<'_>) -> Parsed<Arrow> {
 fn array_index(input: &mut Input<'_>) -> Parsed<JsonOperand> {
     let sign = optional(input, character('-'))?.unwrap_or('+');
     let digits = some_run(input, |c| c.is_ascii_digit(), &[Expected::Label("digit")])?;
-    either(
-        input,
-        |input| {
-            let ends = ["->", "::", ".", ","];
-            ends.into_iter().find(|end| ahead_of(input, end).is_ok()).map(|_| ()).ok_or(Refused)
-        },
-        end,
-    )?;
+    for arrow in ["->", "::"] {
+        if attempt(input, |input| ahead(input, literal(arrow))).is_ok() {
+            return Ok(JsonOperand::Index(format!("{sign}{digits}")));
+        }
+    }
+    either(input, character_ahead('.'), |input| either(input, character_ahead(','), end))?;
     Ok(JsonOperand::Index(format!("{sign}{digits}")))
 }
 
-fn ahead_of(input: &mut Input<'_>, wanted: &'static str) -> Parsed<()> {
-    attempt(input, |input| ahead(input, literal(wanted)).map(|_| ()))
+fn character_ahead<'i>(wanted: char) -> impl Fn(&mut Input<'i>) -> Parsed<()> {
+    move |input| ahead(input, character(wanted)).map(|_| ())
 }
 
 fn object_key(input: &mut Input<'_>) -> Parsed<JsonOperand> {

@@ -141,8 +141,8 @@ pub(super) fn condition<'i>(
 }
 
 /// The operand of a filter that is a parameter of its own: all that is left.
-pub(super) fn whole_value(input: &mut Input<'_>) -> Parsed<String> {
-    Ok(rest(input).to_owned())
+pub(super) fn whole_value(input: &mut Input<'_>) -> String {
+    rest(input).to_owned()
 }
 
 fn operation<'i>(
@@ -240,7 +240,11 @@ fn is_value(input: &mut Input<'_>) -> Parsed<IsValue> {
 
 fn list(input: &mut Input<'_>) -> Parsed<Vec<String>> {
     spaced(input, character('('))?;
-    let elements = separated(input, |input| either(input, quoted_element, bare_element), character(','))?;
+    let elements = separated(
+        input,
+        |input| either(input, quoted_element, |input| Ok(bare_element(input))),
+        character(','),
+    )?;
     spaced(input, character(')'))?;
     Ok(elements)
 }
@@ -253,8 +257,8 @@ pub(super) fn quoted_element(input: &mut Input<'_>) -> Parsed<String> {
 }
 
 /// Everything up to a comma or a closing bracket.
-pub(super) fn bare_element(input: &mut Input<'_>) -> Parsed<String> {
-    Ok(run(input, |c| !matches!(c, ',' | ')'), &[]).to_owned())
+pub(super) fn bare_element(input: &mut Input<'_>) -> String {
+    run(input, |c| !matches!(c, ',' | ')'), &[]).to_owned()
 }
 
 impl FullTextOperator {

@@ -78,7 +78,9 @@ fn logic_operator(input: &mut Input<'_>) -> Parsed<LogicOperator> {
 
 /// An operand inside a tree: quoted, an array literal, or everything up to a comma or a closing bracket.
 fn value(input: &mut Input<'_>) -> Parsed<String> {
-    either(input, quoted_element, |input| either(input, |input| attempt(input, array_literal), bare_element))
+    either(input, quoted_element, |input| {
+        either(input, |input| attempt(input, array_literal), |input| Ok(bare_element(input)))
+    })
 }
 
 fn array_literal(input: &mut Input<'_>) -> Parsed<String> {

@@ -57,17 +57,17 @@ fn related_term(input: &mut Input<'_>) -> Parsed<OrderTerm> {
 }
 
 fn modifiers(input: &mut Input<'_>, relation: Option<String>, field: Field) -> Parsed<OrderTerm> {
-    let direction = modifier(input, &[("asc", Direction::Ascending), ("desc", Direction::Descending)])?;
-    let nulls = modifier(input, &[("nullsfirst", Nulls::First), ("nullslast", Nulls::Last)])?;
+    let direction = modifier(input, &[("asc", Direction::Ascending), ("desc", Direction::Descending)]);
+    let nulls = modifier(input, &[("nullsfirst", Nulls::First), ("nullslast", Nulls::Last)]);
     either(input, |input| attempt(input, |input| ahead(input, character(','))).map(|_| ()), end)?;
     Ok(OrderTerm { relation, field, direction, nulls })
 }
 
-fn modifier<T: Copy>(input: &mut Input<'_>, names: &[(&'static str, T)]) -> Parsed<Option<T>> {
+fn modifier<T: Copy>(input: &mut Input<'_>, names: &[(&'static str, T)]) -> Option<T> {
     for (name, meaning) in names {
         if attempt(input, |input| (delimiter, literal(name)).parse_next(input)).is_ok() {
-            return Ok(Some(*meaning));
+            return Some(*meaning);
         }
     }
-    Ok(None)
+    None
 }

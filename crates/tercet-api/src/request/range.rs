@@ -1,5 +1,11 @@
 //! Which rows of a relation are wanted: `limit`, `offset` and the `Range` header.
 
+use http::header::RANGE;
+use http::{HeaderMap, Method};
+
+use super::parameters::OwnRange;
+use crate::error::{RangeError, RequestError};
+
 /// A window of rows, by position. Numbers are the client's and may be negative inside an embedding; PostgreSQL refuses those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowRange {
@@ -26,5 +32,113 @@ impl RowRange {
             (own, other) => own.or(other),
         };
         Self { limit, ..self }
+    }
+}
+
+/// The rows of the target: what the query string says within what the `Range` header says.
+///
+/// `limit=0` is the one empty window that may be asked for: no rows, but everything else of the response.
+pub(super) fn requested(
+    own: OwnRange,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<RowRange, RequestError> {
+    if *method == Method::PUT && own != OwnRange::default() {
+        return Err(RequestError::PutRange);
+    }
+    // RFC 9110 §14.2: only GET has ranges
+    let (first, last) = if *method == Method::GET { header_range(headers) } else { (0, None) };
+    if last.is_some_and(|last| last < first) {
+        return Err(RequestError::Range(RangeError::Inverted));
+    }
+    if own.limit == Some(0) {
+        return Ok(RowRange { offset: 0, limit: Some(0) });
+    }
+    let offset = own.offset.unwrap_or(0);
+    let own_last = own.limit.map(|limit| offset.saturating_add(limit).saturating_sub(1));
+    let first = first.max(offset);
+    let last = match (last, own_last) {
+        (Some(left), Some(right)) => Some(left.min(right)),
+        (left, right) => left.or(right),
+    };
+    let limit = last.map(|last| last.saturating_sub(first).saturating_add(1));
+    if limit.is_some_and(|limit| limit < 1) {
+        return Err(RequestError::Range(RangeError::NegativeLimit));
+    }
+    Ok(RowRange { offset: first, limit })
+}
+
+/// `Range: 0-9`, as row numbers; anything else is no range.
+fn header_range(headers: &HeaderMap) -> (i64, Option<i64>) {
+    let parsed = headers.get(RANGE).and_then(|value| value.to_str().ok()).and_then(|value| {
+        let (first, last) = value.split_once('-')?;
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if first.is_empty() || !digits(first) || !digits(last) {
+            return None;
+        }
+        let number = |text: &str| text.parse().unwrap_or(i64::MAX);
+        Some((number(first), (!last.is_empty()).then(|| number(last))))
+    });
+    parsed.unwrap_or((0, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(method: &Method, limit: Option<i64>, offset: Option<i64>, range: &str, expect: &Expect) {
+        let headers = [(RANGE, range.parse().unwrap())].into_iter().filter(|_| !range.is_empty()).collect();
+        let actual = match requested(OwnRange { limit, offset }, method, &headers) {
+            Ok(RowRange { offset, limit }) => format!("{offset} {limit:?}"),
+            Err(error) => error.details().unwrap_or_else(|| error.to_string()),
+        };
+        expect.assert_eq(&actual);
+    }
+
+    #[test]
+    fn takes_parameters_and_header_together() {
+        let get = &Method::GET;
+        check(get, None, None, "", &expect!["0 None"]);
+        check(get, Some(5), Some(10), "", &expect!["10 Some(5)"]);
+        check(get, Some(5), Some(-2), "", &expect!["0 Some(3)"]);
+        check(get, None, None, "0-9", &expect!["0 Some(10)"]);
+        check(get, None, None, "20-", &expect!["20 None"]);
+        check(get, Some(5), None, "2-9", &expect!["2 Some(3)"]);
+        check(get, None, None, "bytes=0-9", &expect!["0 None"]);
+        check(get, None, None, "-9", &expect!["0 None"]);
+        check(&Method::HEAD, None, None, "0-9", &expect!["0 None"]);
+    }
+
+    #[test]
+    fn refuses_windows_without_rows_except_zero() {
+        let get = &Method::GET;
+        check(get, Some(0), Some(3), "5-9", &expect!["0 Some(0)"]);
+        check(get, Some(-1), None, "", &expect!["Limit should be greater than or equal to zero."]);
+        check(
+            get,
+            Some(i64::MIN),
+            Some(i64::MIN),
+            "",
+            &expect!["Limit should be greater than or equal to zero."],
+        );
+        check(get, Some(5), None, "10-20", &expect!["Limit should be greater than or equal to zero."]);
+        check(
+            get,
+            None,
+            None,
+            "1-0",
+            &expect![
+                "The lower boundary must be lower than or equal to the upper boundary in the Range header."
+            ],
+        );
+        check(
+            &Method::PUT,
+            Some(1),
+            None,
+            "",
+            &expect!["limit/offset querystring parameters are not allowed for PUT"],
+        );
     }
 }

@@ -144,7 +144,7 @@ fn related(input: &mut Input<'_>, alias: Option<String>, name: String) -> Parsed
             None => break,
         }
     }
-    attempt(input, |input| ahead(input, literal("(")))?;
+    attempt(input, |input| ahead(input, character('(')))?;
     Ok(SelectRelation { name, alias, hint, join, items: Vec::new() })
 }
 
@@ -229,8 +229,8 @@ fn aggregate_function(input: &mut Input<'_>) -> Parsed<AggregateFunction> {
 }
 
 fn item_end(input: &mut Input<'_>) -> Parsed<()> {
-    for closing in [")", ","] {
-        if attempt(input, |input| ahead(input, literal(closing))).is_ok() {
+    for closing in [')', ','] {
+        if attempt(input, |input| ahead(input, character(closing))).is_ok() {
             return Ok(());
         }
     }
