@@ -1,6 +1,8 @@
 //! Tier 2: the data API: request, plan, query, transaction, response.
 
 pub mod error;
+pub mod plan;
 pub mod postgres;
+pub mod query;
 pub mod request;
 pub mod schema;

@@ -1,7 +1,6 @@
 //! The schema cache: an immutable picture of what the exposed schemas hold, against which requests
 //! are planned. It knows the catalogue, and nothing of requests.
 
-#[cfg(any())]
 mod load;
 mod media;
 mod name;
@@ -14,7 +13,6 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-#[cfg(any())]
 pub use load::LoadError;
 pub use media::{MediaHandler, MediaTarget};
 pub use name::{ByName, QualifiedName};

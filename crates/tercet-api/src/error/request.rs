@@ -39,6 +39,14 @@ pub enum RequestError {
     /// A filter, order or range names an embedded relation that `select` does not.
     #[error("'{0}' is not an embedded resource in this request")]
     NotEmbedded(String),
+    /// The same, and the relation is embedded under an alias.
+    #[error("'{name}' is not an embedded resource in this request")]
+    EmbeddedUnderAlias {
+        /// The relation.
+        name: String,
+        /// What it is called in the request.
+        alias: String,
+    },
     /// The `response.headers` setting is not an array of one-key objects.
     #[error(
         "response.headers guc must be a JSON array composed of objects with a single key and a string value"
@@ -120,7 +128,7 @@ impl RequestError {
             Self::PutFilters => "PGRST105",
             Self::Schema { .. } => "PGRST106",
             Self::MediaType(_) => "PGRST107",
-            Self::NotEmbedded(_) => "PGRST108",
+            Self::NotEmbedded(_) | Self::EmbeddedUnderAlias { .. } => "PGRST108",
             Self::ResponseHeadersSetting => "PGRST111",
             Self::ResponseStatusSetting => "PGRST112",
             Self::PutRange => "PGRST114",
@@ -163,6 +171,9 @@ impl RequestError {
             Self::Range(RangeError::OutOfBounds { offset, total }) => {
                 format!("An offset of {offset} was requested, but there are only {total} rows.")
             }
+            Self::EmbeddedUnderAlias { .. } => {
+                "Target names are not allowed in filters if they have an alias".into()
+            }
             Self::NotSingular(rows) => format!("The result contains {rows} rows"),
             Self::RelatedOrder { origin, target } => {
                 format!("'{origin}' and '{target}' do not form a many-to-one or one-to-one relationship")
@@ -181,6 +192,9 @@ impl RequestError {
         match self {
             Self::NotEmbedded(resource) => {
                 Some(format!("Verify that '{resource}' is included in the 'select' query parameter."))
+            }
+            Self::EmbeddedUnderAlias { name, alias } => {
+                Some(format!("Change '{name}' to '{alias}' in filters, orders or limits."))
             }
             Self::Schema { exposed, .. } => {
                 Some(format!("Only the following schemas are exposed: {}", exposed.join(", ")))

@@ -13,7 +13,7 @@ use super::{
     ByName, Column, MediaHandler, MediaTarget, Parameter, QualifiedName, Relation, RelationKind, Routine,
     RoutineResult, SchemaCache, Volatility,
 };
-use crate::postgres::{Connection, DatabaseError, Statement};
+use crate::postgres::{Connection, DatabaseError, Row, Statement};
 
 /// Why the catalogue could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +75,7 @@ impl SchemaCache {
             .map(|row| Ok(((names.get(row.text(0)?), names.get(row.text(1)?)), names.get(row.text(2)?))))
             .collect::<Result<_, LoadError>>()?;
         let handlers = read("media type handlers", include_str!("media_handlers.sql"), true).await?;
-        let media_handlers = self::media_handlers(&handlers, &mut names)?;
+        let media_handlers = media_handlers(&handlers, &mut names)?;
         let comments = read("schemas", include_str!("schema_comments.sql"), true).await?;
         let schema_comments = comments
             .iter()
@@ -105,7 +105,7 @@ impl SchemaCache {
 }
 
 fn statement(sql: &'static str, parameter: Option<Bytes>) -> Statement {
-    Statement { sql: Arc::from(sql), parameters: parameter.into_iter().map(Some).collect() }
+    Statement::new(sql, parameter.into_iter().map(Some).collect())
 }
 
 /// The text of an array of texts ([Array input](https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO)).
@@ -139,7 +139,7 @@ impl Names {
 /// A row of a catalogue query.
 struct Record {
     what: &'static str,
-    row: Vec<Option<Bytes>>,
+    row: Row,
 }
 
 impl Record {
@@ -148,11 +148,10 @@ impl Record {
     }
 
     fn optional(&self, column: usize) -> Result<Option<&str>, LoadError> {
-        match self.row.get(column) {
-            Some(Some(value)) => std::str::from_utf8(value).map(Some).map_err(|_| self.form(column)),
-            Some(None) => Ok(None),
-            None => Err(self.form(column)),
+        if column >= self.row.len() {
+            return Err(self.form(column));
         }
+        Ok(self.row.text(column))
     }
 
     fn text(&self, column: usize) -> Result<&str, LoadError> {
@@ -438,6 +437,7 @@ fn media_handlers(
                 function: row.name(0, names)?,
                 target: target.clone(),
                 answered: names.get(row.text(5)?),
+                binary: row.flag(6)?,
             };
             Ok(((target, names.get(row.text(4)?)), handler))
         })

@@ -22,4 +22,6 @@ pub struct MediaHandler {
     pub target: MediaTarget,
     /// The media type to answer with (`application/octet-stream` for a `*/*` domain).
     pub answered: Arc<str>,
+    /// Whether it makes bytes, not text.
+    pub binary: bool,
 }

@@ -1,11 +1,21 @@
 -- Custom media type handlers: a domain named like a media type is the result of an aggregate over a
 -- relation (or over any element), or of a function.
-with media_types as (
+with recursive base(oid, ancestor) as (
+  select oid, typbasetype from pg_type where typtype = 'd'
+  union all
+  select base.oid, t.typbasetype
+  from base
+  join pg_type t on t.oid = base.ancestor and t.typtype = 'd'
+),
+media_types as (
   select oid,
          lower(typname) as name,
          typname as type_name,
          typnamespace,
-         case typname when '*/*' then 'application/octet-stream' else lower(typname) end as answered
+         case typname when '*/*' then 'application/octet-stream' else lower(typname) end as answered,
+         exists (
+           select from base where base.oid = pg_type.oid and base.ancestor = 'bytea'::regtype
+         ) as is_binary
   from pg_type
   where typtype = 'd'
     and (typname ~* '^[a-z0-9.-]+/[a-z0-9.+-]+$' or typname = '*/*')
@@ -15,7 +25,8 @@ select handler_schema.nspname,
        target_schema.nspname,
        target.typname,
        m.name,
-       m.answered
+       m.answered,
+       m.is_binary
 from media_types m
 join pg_proc handler on handler.prorettype = m.oid and handler.prokind = 'a' and handler.pronargs = 1
 join pg_namespace handler_schema on handler_schema.oid = handler.pronamespace
@@ -30,7 +41,8 @@ select type_schema.nspname,
        routine_schema.nspname,
        routine.proname,
        m.name,
-       m.answered
+       m.answered,
+       m.is_binary
 from media_types m
 join pg_namespace type_schema on type_schema.oid = m.typnamespace
 join pg_proc routine on routine.prorettype = m.oid and routine.prokind = 'f' and not routine.proretset

@@ -1,0 +1,223 @@
+//! Planning calls: which overload the arguments mean, and how they reach it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::write::needed_columns;
+use super::{Condition, Planner, ReadNode, SUGGESTION_LIMIT};
+use crate::error::schema::UnnamedParameter;
+use crate::error::{ApiError, SchemaError, suggestion};
+use crate::request::Invocation;
+use crate::request::media_type::MediaType;
+use crate::request::payload::Payload;
+use crate::schema::{Parameter, Routine};
+
+/// A call of a routine.
+#[derive(Debug)]
+pub struct CallPlan {
+    /// Which overload.
+    pub routine: Arc<Routine>,
+    /// With what.
+    pub arguments: Arguments,
+    /// The columns needed of the returned rows; all of them when empty.
+    pub returning: Vec<String>,
+}
+
+/// The arguments of a call.
+#[derive(Debug)]
+pub enum Arguments {
+    /// None are given.
+    None,
+    /// The whole body is the one positional argument.
+    Whole {
+        /// As it came.
+        body: Bytes,
+        /// The parameter's type, quoted.
+        data_type: Arc<str>,
+    },
+    /// Members of the body's JSON object.
+    Members {
+        /// JSON.
+        body: Bytes,
+        /// Those given.
+        parameters: Vec<Parameter>,
+    },
+    /// Texts.
+    Values(Vec<(Parameter, Argument)>),
+}
+
+/// An argument that is text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Argument {
+    /// One value.
+    One(String),
+    /// The values of a variadic parameter.
+    Many(Vec<String>),
+}
+
+impl<'a> Planner<'a> {
+    /// The overload that takes the arguments given.
+    pub(super) fn routine(self, name: &str, invocation: Invocation) -> Result<&'a Arc<Routine>, ApiError> {
+        let schema = self.request.schema.as_str();
+        let overloads = self.cache.routines(schema, name);
+        let names = self.argument_names(invocation);
+        let posted = invocation == Invocation::Post;
+        let content = &self.request.content_type;
+        let raw = matches!(content, MediaType::OctetStream | MediaType::PlainText | MediaType::Xml);
+        let named = |routine: &&Arc<Routine>| {
+            takes(routine, &names) && !(routine.parameters.is_empty() && posted && raw)
+        };
+        let whole = |routine: &&Arc<Routine>| posted && takes_whole(routine, content);
+
+        let mut matching: Vec<_> = overloads.iter().filter(named).collect();
+        if matching.is_empty() {
+            matching = overloads.iter().filter(whole).collect();
+        }
+        match matching.as_slice() {
+            [only] => Ok(only),
+            [] => Err(SchemaError::NoRoutine {
+                schema: schema.to_owned(),
+                routine: name.to_owned(),
+                suggestion: self.suggest_routine(name, overloads, &names),
+                arguments: names.into_iter().map(str::to_owned).collect(),
+                unnamed: UnnamedParameter::of(content).filter(|_| posted),
+            }
+            .into()),
+            several => {
+                Err(SchemaError::AmbiguousRoutine(several.iter().map(|it| signature(it)).collect()).into())
+            }
+        }
+    }
+
+    fn argument_names(self, invocation: Invocation) -> BTreeSet<&'a str> {
+        match invocation {
+            Invocation::Read { .. } => {
+                self.request.parameters.arguments.iter().map(|(name, _)| name.as_str()).collect()
+            }
+            Invocation::Post => self.request.columns.iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// The name of a routine that looks like the wrong one; or, where the name is right, its name with
+    /// the parameters of the overload that looks most like what was given.
+    fn suggest_routine(
+        self,
+        name: &str,
+        overloads: &[Arc<Routine>],
+        given: &BTreeSet<&str>,
+    ) -> Option<String> {
+        if overloads.is_empty() {
+            let names: Vec<&str> =
+                self.cache.routine_names(&self.request.schema).map(AsRef::as_ref).collect();
+            if names.len() > SUGGESTION_LIMIT {
+                return None;
+            }
+            return suggestion::closest(name, names.iter().copied(), suggestion::SIMILAR)
+                .map(|(_, name)| name.to_owned());
+        }
+        let list = |mut names: Vec<&str>| {
+            names.sort_unstable();
+            format!("({})", names.join(", "))
+        };
+        let known: Vec<String> = overloads
+            .iter()
+            .map(|routine| list(routine.parameters.iter().map(|parameter| &*parameter.name).collect()))
+            .collect();
+        let given = list(given.iter().copied().collect());
+        suggestion::closest(&given, known.iter().map(String::as_str), suggestion::RELATED)
+            .map(|(_, parameters)| format!("{name}{parameters}"))
+    }
+
+    pub(super) fn call_plan(
+        self,
+        routine: &Arc<Routine>,
+        invocation: Invocation,
+        tree: &ReadNode,
+    ) -> CallPlan {
+        let given = self.argument_names(invocation);
+        let specified: Vec<Parameter> =
+            routine.parameters.iter().filter(|it| given.contains(&*it.name)).cloned().collect();
+        let arguments = match (routine.parameters.as_slice(), invocation, &self.request.payload) {
+            ([only], Invocation::Post, payload)
+                if only.name.is_empty() && !matches!(payload, Some(Payload::Form(_))) =>
+            {
+                Arguments::Whole { body: self.body(), data_type: only.data_type.clone() }
+            }
+            _ if specified.is_empty() => Arguments::None,
+            (_, Invocation::Read { .. }, _) => {
+                Arguments::Values(values(&specified, &self.request.parameters.arguments))
+            }
+            (_, Invocation::Post, Some(Payload::Form(fields))) => {
+                Arguments::Values(values(&specified, fields))
+            }
+            (_, Invocation::Post, _) => Arguments::Members { body: self.body(), parameters: specified },
+        };
+        let mut returning = needed_columns(tree, &[]);
+        if returning != ["*"] && !returning.is_empty() {
+            // Filters come after the call, so what they look at must be returned.
+            filtered_columns(&tree.conditions, &mut returning);
+            returning.sort_unstable();
+            returning.dedup();
+        }
+        CallPlan { routine: routine.clone(), arguments, returning }
+    }
+}
+
+fn filtered_columns(conditions: &[Condition], columns: &mut Vec<String>) {
+    for condition in conditions {
+        match condition {
+            Condition::Branch { branches, .. } => filtered_columns(branches, columns),
+            Condition::Comparison { field, .. } => columns.push(field.name.clone()),
+            Condition::Embedded { .. } => {}
+        }
+    }
+}
+
+/// Whether all required parameters are given, and nothing the routine does not know.
+fn takes(routine: &Routine, given: &BTreeSet<&str>) -> bool {
+    let known = |name: &&str| routine.parameters.iter().any(|parameter| *parameter.name == **name);
+    given.iter().all(known)
+        && routine
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.required)
+            .all(|parameter| given.contains(&*parameter.name))
+}
+
+/// Whether a body of this type can be the routine's one unnamed argument.
+fn takes_whole(routine: &Routine, content: &MediaType) -> bool {
+    let [only] = routine.parameters.as_slice() else { return false };
+    only.name.is_empty()
+        && matches!(
+            (content, &*only.data_type),
+            (MediaType::Json, "json" | "jsonb")
+                | (MediaType::PlainText, "text")
+                | (MediaType::Xml, "xml")
+                | (MediaType::OctetStream, "bytea")
+        )
+}
+
+fn signature(routine: &Routine) -> String {
+    let parameters: Vec<String> =
+        routine.parameters.iter().map(|it| format!("{} => {}", it.name, it.data_type)).collect();
+    format!("{}.{}({})", routine.schema, routine.name, parameters.join(", "))
+}
+
+/// The last value given for each parameter; all of them for a variadic one.
+fn values(parameters: &[Parameter], given: &[(String, String)]) -> Vec<(Parameter, Argument)> {
+    parameters
+        .iter()
+        .map(|parameter| {
+            let mut values =
+                given.iter().filter(|(name, _)| *name == *parameter.name).map(|(_, value)| value.clone());
+            let argument = if parameter.variadic {
+                Argument::Many(values.collect())
+            } else {
+                Argument::One(values.next_back().unwrap_or_default())
+            };
+            (parameter.clone(), argument)
+        })
+        .collect()
+}

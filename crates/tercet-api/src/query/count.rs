@@ -1,0 +1,89 @@
+//! Counting: how many rows there are when limits are left aside.
+
+use super::condition::condition;
+use super::fragment::Sql;
+use super::read::{add_join_conditions, from};
+use super::{BODY_ROWS, SOURCE};
+use crate::plan::{ReadNode, StatementPlan};
+use crate::request::preferences::Count;
+use crate::request::select::JoinType;
+
+/// How the total of a statement is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Total {
+    /// It is not.
+    Unknown,
+    /// All rows are in the answer.
+    Page,
+    /// By a query of its own, [`source`].
+    Counted,
+}
+
+impl Total {
+    pub(super) fn add(self, sql: &mut Sql) {
+        match self {
+            Self::Unknown => sql.push("null::bigint"),
+            Self::Page => sql.push("pg_catalog.count(").push(BODY_ROWS).push(")"),
+            Self::Counted => sql.push("(SELECT pg_catalog.count(*) FROM ").push(SOURCE).push("_count)"),
+        };
+    }
+}
+
+/// Adds the query that counts, if one is needed. A count that is given up for an estimate when there are
+/// more rows than the cap on rows stops one row above it.
+pub(super) fn source(sql: &mut Sql, plan: &StatementPlan) -> Total {
+    let stop = match plan.count {
+        Some(Count::Exact) => None,
+        Some(Count::Estimated) => plan.max_rows.map(|rows| rows.saturating_add(1)),
+        Some(Count::Planned) | None => return Total::Unknown,
+    };
+    if plan.tree.range.is_all() {
+        return Total::Page;
+    }
+    sql.push(", ").push(SOURCE).push("_count AS (");
+    rows(sql, &plan.tree);
+    if let Some(stop) = stop {
+        sql.push(" LIMIT ").number(usize::try_from(stop).unwrap_or(usize::MAX));
+    }
+    sql.push(")");
+    Total::Counted
+}
+
+/// One row for each of a node's rows, limits aside. Inner joins and conditions on embeddings are asked as
+/// EXISTS: nothing needs to be joined.
+pub(super) fn rows(sql: &mut Sql, node: &ReadNode) {
+    let qualifier = node.qualifier();
+    let presence = |sql: &mut Sql, join_alias: &str, present: bool| {
+        let named =
+            |child: &&ReadNode| child.embed.as_ref().is_some_and(|embed| embed.join_alias == join_alias);
+        let Some(child) = node.children.iter().find(named) else { return };
+        sql.push(if present { "EXISTS (" } else { "NOT EXISTS (" });
+        rows(sql, child);
+        sql.push(")");
+    };
+    let inner =
+        |child: &&ReadNode| child.embed.as_ref().is_some_and(|embed| embed.join == Some(JoinType::Inner));
+    let required: Vec<&ReadNode> = node.children.iter().filter(inner).collect();
+
+    sql.push("SELECT 1");
+    from(sql, node);
+    let mut any = false;
+    let mut separate = |sql: &mut Sql| {
+        sql.push(if any { " AND " } else { " WHERE " });
+        any = true;
+    };
+    for it in &node.conditions {
+        separate(sql);
+        condition(sql, &qualifier, it, &presence);
+    }
+    if node.embed.as_ref().is_some_and(|embed| embed.relationship.source_columns().is_some()) {
+        separate(sql);
+        add_join_conditions(sql, node);
+    }
+    for child in required {
+        separate(sql);
+        sql.push("EXISTS (");
+        rows(sql, child);
+        sql.push(")");
+    }
+}

@@ -1,0 +1,138 @@
+//! SQL under construction: text with `$1`, `$2`, … and the values that go there. The only place where a
+//! name becomes text, and where a value becomes a parameter.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+
+use crate::postgres::Statement;
+use crate::schema::QualifiedName;
+
+/// SQL text and its parameters.
+#[derive(Debug, Default)]
+pub(super) struct Sql {
+    text: String,
+    parameters: Vec<Option<Bytes>>,
+}
+
+impl Sql {
+    /// Adds text that is part of this program.
+    pub(super) fn push(&mut self, text: &'static str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// Adds an expression, a type or a function name that the catalogue printed as SQL, quoted as needed.
+    pub(super) fn catalogue(&mut self, text: &str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// Adds a number.
+    pub(super) fn number(&mut self, number: usize) -> &mut Self {
+        let _ = write!(self.text, "{number}");
+        self
+    }
+
+    /// Adds a type that a client named. The parser lets through letters, digits, spaces, brackets and a
+    /// few more; nothing else may reach a statement, whoever parsed it.
+    pub(super) fn cast_type(&mut self, name: &str) -> &mut Self {
+        self.text.extend(name.chars().filter(|c| {
+            c.is_ascii_alphanumeric() || matches!(c, ' ' | '_' | '(' | ')' | ',' | '[' | ']' | '.')
+        }));
+        self
+    }
+
+    /// Adds a quoted name. PostgreSQL has no names with NUL.
+    pub(super) fn name(&mut self, name: &str) -> &mut Self {
+        self.text.push('"');
+        for character in name.chars().take_while(|c| *c != '\0') {
+            if character == '"' {
+                self.text.push('"');
+            }
+            self.text.push(character);
+        }
+        self.text.push('"');
+        self
+    }
+
+    /// Adds a quoted name with its schema, if it has one.
+    pub(super) fn qualified(&mut self, name: &QualifiedName) -> &mut Self {
+        if !name.schema.is_empty() {
+            self.name(&name.schema).push(".");
+        }
+        self.name(&name.name)
+    }
+
+    /// Adds a column of a relation; `*` is all of them.
+    pub(super) fn column(&mut self, relation: &QualifiedName, column: &str) -> &mut Self {
+        self.qualified(relation).push(".");
+        if column == "*" { self.push("*") } else { self.name(column) }
+    }
+
+    /// Adds a string constant whose text is the catalogue's, never a client's.
+    pub(super) fn constant(&mut self, text: &str) -> &mut Self {
+        let escaped = text.replace('\\', "\\\\").replace('\'', "''");
+        self.text.push_str(if escaped.contains('\\') { " E'" } else { "'" });
+        self.text.push_str(&escaped);
+        self.text.push('\'');
+        self
+    }
+
+    /// Adds a parameter. PostgreSQL's texts can't hold NUL: a value ends before it.
+    pub(super) fn value(&mut self, value: impl Into<Bytes>) -> &mut Self {
+        let mut value: Bytes = value.into();
+        if let Some(end) = memchr::memchr(0, &value) {
+            value.truncate(end);
+        }
+        self.raw_value(Some(value))
+    }
+
+    /// Adds a parameter as it is.
+    pub(super) fn raw_value(&mut self, value: Option<Bytes>) -> &mut Self {
+        self.parameters.push(value);
+        let _ = write!(self.text, "${}", self.parameters.len());
+        self
+    }
+
+    /// Adds items with text between them.
+    pub(super) fn list<T>(
+        &mut self,
+        items: impl IntoIterator<Item = T>,
+        separator: &'static str,
+        mut add: impl FnMut(&mut Self, T),
+    ) -> &mut Self {
+        for (index, item) in items.into_iter().enumerate() {
+            if index > 0 {
+                self.push(separator);
+            }
+            add(self, item);
+        }
+        self
+    }
+
+    pub(super) fn into_statement(self) -> Statement {
+        Statement::new(self.text, self.parameters)
+    }
+}
+
+/// The text of an array of texts, whatever type its elements turn out to have
+/// (<https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO>).
+pub(super) fn array_literal<T: AsRef<str>>(elements: &[T]) -> String {
+    let mut literal = String::from("{");
+    for (index, element) in elements.iter().enumerate() {
+        if index > 0 {
+            literal.push(',');
+        }
+        literal.push('"');
+        for character in element.as_ref().chars().take_while(|c| *c != '\0') {
+            if matches!(character, '"' | '\\') {
+                literal.push('\\');
+            }
+            literal.push(character);
+        }
+        literal.push('"');
+    }
+    literal.push('}');
+    literal
+}

@@ -1,0 +1,153 @@
+//! Writing: INSERT, UPDATE, DELETE, and what is read of the written rows.
+
+use super::condition::{condition, joined_presence};
+use super::fragment::Sql;
+use super::payload::{self, Reading};
+use super::{BODY_ROWS, SOURCE, body, read};
+use crate::plan::{Condition, Conflict, StatementPlan, TypedField, WriteKind, WritePlan};
+use crate::request::preferences::Resolution;
+use crate::schema::QualifiedName;
+
+/// Counts a row as inserted when it is about to be: true for every row.
+const INSERTING: &str = "set_config('pgrst.inserted', (coalesce(nullif(current_setting('pgrst.inserted', true), '')::int, 0) + 1)::text, true) <> '0'";
+
+/// Takes that back when it turns out to exist: true for every row.
+const UPDATING: &str = "set_config('pgrst.inserted', (coalesce(nullif(current_setting('pgrst.inserted', true), '')::int, 0) - 1)::text, true) <> '-1'";
+
+/// The statement that answers a write.
+pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan, write: &WritePlan) {
+    sql.push("WITH ").push(SOURCE).push(" AS (");
+    command(sql, write);
+    sql.push(") SELECT '' AS total_result_set, pg_catalog.count(").push(BODY_ROWS).push(") AS page_total, ");
+    location(sql, write);
+    sql.push(" AS header, ");
+    body::add(sql, plan);
+    sql.push(" AS body, ");
+    body::response_settings(sql);
+    sql.push(", nullif(current_setting('pgrst.inserted', true), '')::int AS response_inserted FROM (");
+    if write.returns_rows {
+        read::rows(sql, &plan.tree);
+    } else {
+        sql.push("SELECT * FROM ").push(SOURCE);
+    }
+    sql.push(") ").push(BODY_ROWS);
+}
+
+fn command(sql: &mut Sql, write: &WritePlan) {
+    match &write.kind {
+        WriteKind::Insert { columns, body, conflict, conditions, defaults } => {
+            sql.push("INSERT INTO ").qualified(&write.relation);
+            if columns.is_empty() {
+                sql.push(" ");
+            } else {
+                sql.push("(")
+                    .list(columns, ", ", |sql, it| {
+                        sql.name(&it.name);
+                    })
+                    .push(") ");
+            }
+            sql.push("SELECT ").list(columns, ", ", |sql, it| {
+                sql.push("pgrst_body.").name(&it.name);
+            });
+            sql.push(" ");
+            payload::add(sql, body, columns, Reading { defaults: *defaults, first_only: false });
+            insert_conditions(sql, conflict.as_ref(), conditions);
+            if let Some(conflict) = conflict {
+                on_conflict(sql, conflict, columns);
+            }
+        }
+        // There is no UPDATE without columns: an empty result with the same names stands in for it.
+        WriteKind::Update { columns, .. } if columns.is_empty() => {
+            sql.push("SELECT ");
+            let relation = QualifiedName::local(write.relation.name.clone());
+            if write.returning.is_empty() {
+                sql.push("NULL");
+            }
+            sql.list(&write.returning, ", ", |sql, it| {
+                sql.column(&relation, it);
+            });
+            sql.push(" FROM ").qualified(&write.relation).push(" WHERE false");
+            return;
+        }
+        WriteKind::Update { columns, body, conditions, defaults } => {
+            sql.push("UPDATE ").qualified(&write.relation).push(" SET ");
+            sql.list(columns, ", ", |sql, it| {
+                sql.name(&it.name).push(" = pgrst_body.").name(&it.name);
+            });
+            sql.push(" ");
+            payload::add(sql, body, columns, Reading { defaults: *defaults, first_only: false });
+            filter(sql, &write.relation, conditions);
+        }
+        WriteKind::Delete { conditions } => {
+            sql.push("DELETE FROM ").qualified(&write.relation).push(" ");
+            filter(sql, &write.relation, conditions);
+        }
+    }
+    returning(sql, write);
+}
+
+fn insert_conditions(sql: &mut Sql, conflict: Option<&Conflict>, conditions: &[Condition]) {
+    if !conflict.is_some_and(|it| it.resolution == Resolution::MergeDuplicates) {
+        return;
+    }
+    let body = QualifiedName::local("pgrst_body");
+    sql.push("WHERE ").push(INSERTING);
+    for it in conditions {
+        sql.push(" AND ");
+        condition(sql, &body, it, &joined_presence);
+    }
+}
+
+fn on_conflict(sql: &mut Sql, conflict: &Conflict, columns: &[TypedField]) {
+    if conflict.columns.is_empty() {
+        return;
+    }
+    sql.push(" ON CONFLICT(")
+        .list(&conflict.columns, ", ", |sql, it| {
+            sql.name(it);
+        })
+        .push(") ");
+    if conflict.resolution == Resolution::IgnoreDuplicates || columns.is_empty() {
+        sql.push("DO NOTHING");
+        return;
+    }
+    sql.push("DO UPDATE SET ").list(columns, ", ", |sql, it| {
+        sql.name(&it.name).push(" = EXCLUDED.").name(&it.name);
+    });
+    sql.push(" WHERE ").push(UPDATING);
+}
+
+fn filter(sql: &mut Sql, relation: &QualifiedName, conditions: &[Condition]) {
+    if !conditions.is_empty() {
+        sql.push("WHERE ")
+            .list(conditions, " AND ", |sql, it| condition(sql, relation, it, &joined_presence));
+    }
+}
+
+fn returning(sql: &mut Sql, write: &WritePlan) {
+    if write.returning.is_empty() {
+        // to know how many rows there were
+        sql.push(" RETURNING 1");
+    } else {
+        sql.push(" RETURNING ").list(&write.returning, ", ", |sql, it| {
+            sql.column(&write.relation, it);
+        });
+    }
+}
+
+/// The primary key of the one new row, as JSON pairs.
+fn location(sql: &mut Sql, write: &WritePlan) {
+    if !write.returns_location || write.primary_key.is_empty() {
+        sql.push("null");
+        return;
+    }
+    sql.push("CASE WHEN pg_catalog.count(").push(BODY_ROWS).push(
+        ") = 1 THEN (WITH data AS (SELECT row_to_json(_) AS row FROM pgrst_source AS _ LIMIT 1) \
+         SELECT json_agg(json_build_array(json_data.key, json_data.value)) \
+         FROM data CROSS JOIN json_each_text(data.row) AS json_data WHERE json_data.key IN (",
+    );
+    sql.list(&write.primary_key, ", ", |sql, it| {
+        sql.constant(it);
+    });
+    sql.push(")) END");
+}
