@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use crate::error::{ApiError, RequestError, SchemaError, suggestion};
 use crate::request::media_type::MediaType;
-use crate::request::preferences::{Count, Handling};
-use crate::request::{Action, ApiRequest, Invocation, Mutation};
+use crate::request::preferences::Count;
+use crate::request::{Action, ApiRequest, Document, Invocation, Mutation};
 use crate::schema::{QualifiedName, Relation, Routine, SchemaCache, Volatility};
 
 pub use call::{Argument, Arguments, CallPlan};
@@ -50,6 +50,13 @@ pub enum Plan {
     Statement(Box<StatementPlan>),
     /// `GET /`: a description of the schema, for a client that accepts one.
     Description {
+        /// `HEAD`: no body.
+        head: bool,
+    },
+    /// A page about the schema.
+    Document {
+        /// Which one.
+        document: Document,
         /// `HEAD`: no body.
         head: bool,
     },
@@ -130,6 +137,7 @@ pub fn plan(request: &ApiRequest, cache: &SchemaCache, policy: &Policy) -> Resul
             planner.routine(routine, Invocation::Read { head: true }).cloned().map(Plan::RoutineInfo)
         }
         Action::SchemaInfo => Ok(Plan::SchemaInfo),
+        Action::Document { document, head } => Ok(Plan::Document { document: *document, head: *head }),
     }
 }
 
@@ -148,7 +156,6 @@ impl<'a> Planner<'a> {
         let root = self.root(name.clone(), Some(relation.clone()), false);
         let (tree, deprecated_targets) = self.tree(root)?;
         let (handler, media_type) = self.negotiate(&name, &tree)?;
-        self.check_preferences()?;
         Ok(Plan::Statement(Box::new(StatementPlan {
             command: Command::Read,
             tree,
@@ -169,7 +176,6 @@ impl<'a> Planner<'a> {
         let root = self.root(name.clone(), Some(relation.clone()), true);
         let (tree, deprecated_targets) = self.tree(root)?;
         let write = self.write_plan(relation, mutation, &tree)?;
-        self.check_preferences()?;
         let (handler, media_type) = self.negotiate(&name, &tree)?;
         Ok(Plan::Statement(Box::new(StatementPlan {
             handler: if write.returns_rows { handler } else { Handler::None },
@@ -204,7 +210,6 @@ impl<'a> Planner<'a> {
         let read_only = invocation != Invocation::Post || routine.volatility != Volatility::Volatile;
         let call = self.call_plan(routine, invocation, &tree);
         let (handler, media_type) = self.negotiate(&name, &tree)?;
-        self.check_preferences()?;
         if self.request.preferences.enforced_max_affected().is_some() && !routine.returns_set {
             return Err(RequestError::MaxAffectedRoutine.into());
         }
@@ -237,18 +242,10 @@ impl<'a> Planner<'a> {
         self.cache.relation(schema, name).ok_or_else(|| {
             let names: Vec<&str> = self.cache.relations(schema).map(|relation| &*relation.name).collect();
             let searched = if names.len() > SUGGESTION_LIMIT { &[] } else { names.as_slice() };
-            let suggestion = suggestion::closest(name, searched.iter().copied(), suggestion::SIMILAR)
+            let suggestion = suggestion::closest(name, &searched.iter().copied(), suggestion::SIMILAR)
                 .map(|(_, name)| name.to_owned());
             SchemaError::NoRelation { schema: schema.clone(), relation: name.to_owned(), suggestion }.into()
         })
-    }
-
-    fn check_preferences(self) -> Result<(), ApiError> {
-        let preferences = &self.request.preferences;
-        if preferences.handling == Some(Handling::Strict) && !preferences.invalid.is_empty() {
-            return Err(RequestError::Preferences(preferences.invalid.clone()).into());
-        }
-        Ok(())
     }
 }
 

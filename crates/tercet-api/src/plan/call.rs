@@ -114,7 +114,7 @@ impl<'a> Planner<'a> {
             if names.len() > SUGGESTION_LIMIT {
                 return None;
             }
-            return suggestion::closest(name, names.iter().copied(), suggestion::SIMILAR)
+            return suggestion::closest(name, &names.iter().copied(), suggestion::SIMILAR)
                 .map(|(_, name)| name.to_owned());
         }
         let list = |mut names: Vec<&str>| {
@@ -126,7 +126,7 @@ impl<'a> Planner<'a> {
             .map(|routine| list(routine.parameters.iter().map(|parameter| &*parameter.name).collect()))
             .collect();
         let given = list(given.iter().copied().collect());
-        suggestion::closest(&given, known.iter().map(String::as_str), suggestion::RELATED)
+        suggestion::closest(&given, &known.iter().map(String::as_str), suggestion::RELATED)
             .map(|(_, parameters)| format!("{name}{parameters}"))
     }
 

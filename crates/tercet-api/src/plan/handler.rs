@@ -42,7 +42,7 @@ impl Planner<'_> {
     }
 
     pub(super) fn not_acceptable(self) -> ApiError {
-        RequestError::MediaType(self.request.accept.iter().map(name).collect()).into()
+        RequestError::MediaType(self.request.accept.iter().map(ToString::to_string).collect()).into()
     }
 
     fn handler(
@@ -71,13 +71,13 @@ impl Planner<'_> {
         target: &QualifiedName,
         whole: bool,
     ) -> Option<(Handler, MediaType)> {
-        let name = name(accepted).to_ascii_lowercase();
+        let name = accepted.to_string().to_ascii_lowercase();
         let own = MediaTarget::Named(target.clone());
         let of_target = |media_type: &str| self.cache.media_handler(&own, media_type).filter(|_| whole);
         let handler = of_target("*/*")
             .or_else(|| of_target(&name))
             .or_else(|| self.cache.media_handler(&MediaTarget::Any, &name))?;
-        Some((Handler::Custom(handler.clone()), named(&handler.answered)))
+        Some((Handler::Custom(handler.clone()), MediaType::parse(&handler.answered)))
     }
 }
 
@@ -87,40 +87,5 @@ fn built_in(accepted: &MediaType) -> Option<(Handler, MediaType)> {
         MediaType::Csv => Some((Handler::Csv, MediaType::Csv)),
         MediaType::GeoJson => Some((Handler::GeoJson, MediaType::GeoJson)),
         _ => None,
-    }
-}
-
-/// What a media type is called, without parameters.
-fn name(media_type: &MediaType) -> String {
-    match media_type {
-        MediaType::Json => "application/json",
-        MediaType::GeoJson => "application/geo+json",
-        MediaType::Csv => "text/csv",
-        MediaType::PlainText => "text/plain",
-        MediaType::Xml => "text/xml",
-        MediaType::OpenApi => "application/openapi+json",
-        MediaType::Form => "application/x-www-form-urlencoded",
-        MediaType::OctetStream => "application/octet-stream",
-        MediaType::Any => "*/*",
-        MediaType::ArrayStripped => "application/vnd.pgrst.array+json;nulls=stripped",
-        MediaType::Singular { .. } => "application/vnd.pgrst.object+json",
-        MediaType::Plan { .. } => "application/vnd.pgrst.plan",
-        MediaType::Other(other) => other,
-    }
-    .to_owned()
-}
-
-/// The media type of that name.
-fn named(name: &str) -> MediaType {
-    match name {
-        "application/json" => MediaType::Json,
-        "application/geo+json" => MediaType::GeoJson,
-        "text/csv" => MediaType::Csv,
-        "text/plain" => MediaType::PlainText,
-        "text/xml" => MediaType::Xml,
-        "application/openapi+json" => MediaType::OpenApi,
-        "application/x-www-form-urlencoded" => MediaType::Form,
-        "application/octet-stream" => MediaType::OctetStream,
-        other => MediaType::Other(other.to_owned()),
     }
 }

@@ -55,7 +55,7 @@ impl Planner<'_> {
         if names.len() > SUGGESTION_LIMIT || names.contains(&instead_of) {
             return None;
         }
-        suggestion::closest(instead_of, names.iter().copied(), suggestion::RELATED)
+        suggestion::closest(instead_of, &names.iter().copied(), suggestion::RELATED)
             .map(|(_, name)| Suggestion { instead_of: instead_of.to_owned(), name: name.to_owned() })
     }
 }
