@@ -1,5 +1,7 @@
 //! Tier 2: the data API: request, plan, query, transaction, response.
 
+pub mod auth;
+pub mod config;
 pub mod error;
 pub mod plan;
 pub mod postgres;

@@ -1,0 +1,72 @@
+//! Tokens whose signature has been checked, so that it is checked once.
+//!
+//! Bounded: two generations approximate "least recently used". Only tokens that proved right get in, so a
+//! stranger cannot push others out.
+
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+
+use super::token::Verified;
+
+/// How often the cache helped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheCounts {
+    /// Tokens looked up.
+    pub requests: u64,
+    /// Of them found.
+    pub hits: u64,
+    /// Tokens dropped for newer ones.
+    pub evictions: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    young: FxHashMap<Box<[u8]>, Rc<Verified>>,
+    old: FxHashMap<Box<[u8]>, Rc<Verified>>,
+    /// Entries a generation may have; none is no cache.
+    generation: usize,
+    counts: CacheCounts,
+}
+
+impl Cache {
+    /// Empties the cache and bounds it to about `entries`.
+    pub(super) fn reset(&mut self, entries: usize) {
+        self.young.clear();
+        self.old.clear();
+        self.generation = entries.div_ceil(2);
+    }
+
+    pub(super) fn get(&mut self, token: &[u8]) -> Option<Rc<Verified>> {
+        if self.generation == 0 {
+            return None;
+        }
+        self.counts.requests += 1;
+        if let Some(verified) = self.young.get(token) {
+            self.counts.hits += 1;
+            return Some(Rc::clone(verified));
+        }
+        let (token, verified) = self.old.remove_entry(token)?;
+        self.counts.hits += 1;
+        self.put(token, Rc::clone(&verified));
+        Some(verified)
+    }
+
+    pub(super) fn insert(&mut self, token: &[u8], verified: Rc<Verified>) {
+        if self.generation > 0 {
+            self.put(token.into(), verified);
+        }
+    }
+
+    pub(super) fn counts(&self) -> CacheCounts {
+        self.counts
+    }
+
+    fn put(&mut self, token: Box<[u8]>, verified: Rc<Verified>) {
+        if self.young.len() >= self.generation {
+            let dropped = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+            self.counts.evictions += dropped.len() as u64;
+        }
+        self.young.insert(token, verified);
+    }
+}

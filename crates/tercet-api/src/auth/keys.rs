@@ -1,0 +1,154 @@
+//! `jwt-secret`: a plain secret, a JSON Web Key or a set of them (RFC 7517), ready to verify signatures.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Base64 with or without padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The keys that may have signed a token.
+pub struct Keys(Vec<Key>);
+
+struct Key {
+    id: Option<String>,
+    algorithms: Vec<Algorithm>,
+    key: DecodingKey,
+}
+
+/// A secret that verifies nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeysError {
+    /// RFC 7518 section 3.2: a key as long as the hash.
+    #[error("the JWT secret must be at least 32 characters long")]
+    TooShort,
+    /// `jwt-secret-is-base64`, but it is not.
+    #[error("the JWT secret is not base64")]
+    NotBase64,
+    /// A JSON Web Key that cannot be read.
+    #[error("the JSON Web Key cannot be read: {0}")]
+    Malformed(String),
+    /// None of the keys can verify a signature.
+    #[error("none of the JSON Web Keys can verify a signature; RSA, P-256, P-384, Ed25519 and oct keys can")]
+    NoneUsable,
+}
+
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<Value>,
+}
+
+impl Keys {
+    /// Reads a set, a key, or else takes the bytes as the secret of HS256.
+    ///
+    /// # Errors
+    /// The secret is too short, or none of the keys can verify a signature.
+    pub fn parse(secret: &[u8]) -> Result<Self, KeysError> {
+        let Ok(json @ Value::Object(_)) = serde_json::from_slice::<Value>(secret) else {
+            return Self::symmetric(secret);
+        };
+        let keys = match Set::deserialize(&json) {
+            // What a set holds for other purposes is no reason to refuse it (RFC 7517 section 5).
+            Ok(set) => set.keys.into_iter().filter_map(|key| Key::read(key).ok().flatten()).collect(),
+            Err(_) => Key::read(json)?.into_iter().collect::<Vec<_>>(),
+        };
+        if keys.is_empty() { Err(KeysError::NoneUsable) } else { Ok(Self(keys)) }
+    }
+
+    /// As [`Keys::parse`], for a secret in base64 or base64url.
+    ///
+    /// # Errors
+    /// It is not base64, or as for [`Keys::parse`].
+    pub fn from_base64(secret: &[u8]) -> Result<Self, KeysError> {
+        let text = secret.trim_ascii();
+        let standard: Vec<u8> = text
+            .iter()
+            .map(|byte| match byte {
+                b'_' => b'/',
+                b'-' => b'+',
+                b'.' => b'=',
+                other => *other,
+            })
+            .collect();
+        Self::parse(&BASE64.decode(&standard).map_err(|_| KeysError::NotBase64)?)
+    }
+
+    fn symmetric(secret: &[u8]) -> Result<Self, KeysError> {
+        if secret.len() < 32 {
+            return Err(KeysError::TooShort);
+        }
+        let key = DecodingKey::from_secret(secret);
+        Ok(Self(vec![Key { id: None, algorithms: vec![Algorithm::HS256], key }]))
+    }
+
+    /// The keys that may have made a signature of this algorithm, and of this id where both have one.
+    pub(super) fn candidates<'a>(
+        &'a self,
+        algorithm: Algorithm,
+        id: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a DecodingKey> {
+        self.0
+            .iter()
+            .filter(move |key| key.algorithms.contains(&algorithm))
+            .filter(move |key| match (id, &key.id) {
+                (Some(wanted), Some(id)) => wanted == id,
+                _ => true,
+            })
+            .map(|key| &key.key)
+    }
+}
+
+impl Key {
+    /// Reads one key; `None` when it is for something else than signatures.
+    fn read(json: Value) -> Result<Option<Self>, KeysError> {
+        let malformed = |reason: String| KeysError::Malformed(reason);
+        let jwk: Jwk = serde_json::from_value(json).map_err(|error| malformed(error.to_string()))?;
+        if jwk.common.public_key_use.as_ref().is_some_and(|usage| *usage != PublicKeyUse::Signature) {
+            return Ok(None);
+        }
+        let of_its_kind = match &jwk.algorithm {
+            AlgorithmParameters::RSA(_) => vec![
+                Algorithm::RS256,
+                Algorithm::RS384,
+                Algorithm::RS512,
+                Algorithm::PS256,
+                Algorithm::PS384,
+                Algorithm::PS512,
+            ],
+            AlgorithmParameters::EllipticCurve(parameters) => match parameters.curve {
+                EllipticCurve::P256 => vec![Algorithm::ES256],
+                EllipticCurve::P384 => vec![Algorithm::ES384],
+                _ => return Ok(None),
+            },
+            AlgorithmParameters::OctetKeyPair(_) => vec![Algorithm::EdDSA],
+            AlgorithmParameters::OctetKey(_) => vec![Algorithm::HS256, Algorithm::HS384, Algorithm::HS512],
+            _ => return Ok(None),
+        };
+        let algorithms = match jwk.common.key_algorithm {
+            None => of_its_kind,
+            Some(named) => {
+                let named = named.to_string().parse::<Algorithm>().ok();
+                of_its_kind.into_iter().filter(|algorithm| Some(*algorithm) == named).collect()
+            }
+        };
+        if algorithms.is_empty() {
+            return Ok(None);
+        }
+        let key = DecodingKey::from_jwk(&jwk).map_err(|error| malformed(error.to_string()))?;
+        Ok(Some(Self { id: jwk.common.key_id, algorithms, key }))
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} keys", self.0.len())
+    }
+}

@@ -1,0 +1,14 @@
+with role_setting as (
+  select role.rolname, unnest(role.rolconfig) as setting
+  from pg_catalog.pg_auth_members as membership
+  join pg_catalog.pg_roles as role on role.oid = membership.roleid
+  where membership.member = current_user::regrole::oid
+), setting as (
+  select rolname, split_part(setting, '=', 1) as name, substr(setting, strpos(setting, '=') + 1) as value
+  from role_setting
+)
+select setting.rolname, setting.name, setting.value
+from setting
+join pg_catalog.pg_settings as known on known.name = setting.name
+where known.context = 'user' /* privilege */
+order by 1, 2

@@ -1,0 +1,167 @@
+use expect_test::{Expect, expect};
+
+use super::*;
+
+fn read(file: &str, environment: &[(&str, &str)], database: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let owned = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("api.conf");
+    std::fs::write(&path, file).unwrap();
+    let mut environment = owned(environment);
+    environment.insert("USER".to_owned(), "me".to_owned());
+    let source = ConfigSource { file: Some(path), environment };
+    source.read_with(&owned(database)).map_err(|error| {
+        let folder = format!("{}/", folder.path().display());
+        ConfigError(error.0.into_iter().map(|mistake| mistake.replace(&folder, "")).collect())
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
+fn check_mistakes(file: &str, expected: Expect) {
+    expected.assert_eq(&read(file, &[], &[]).unwrap_err().to_string());
+}
+
+#[test]
+fn an_empty_file_is_postgrests_defaults() {
+    expect![[r#"
+        admin-server-host = "!4"
+        admin-server-port = ""
+        client-error-verbosity = "verbose"
+        db-aggregates-enabled = false
+        db-anon-role = ""
+        db-channel = "pgrst"
+        db-channel-enabled = true
+        db-config = true
+        db-extra-search-path = "public"
+        db-hoisted-tx-settings = "statement_timeout,plan_filter.statement_cost_limit,default_transaction_isolation"
+        db-max-rows = ""
+        db-plan-enabled = false
+        db-pool = 10
+        db-pool-acquisition-timeout = 10
+        db-pool-automatic-recovery = true
+        db-pool-max-idletime = 30
+        db-pool-max-lifetime = 1800
+        db-pre-config = ""
+        db-pre-request = ""
+        db-prepared-statements = true
+        db-root-spec = ""
+        db-schemas = "public"
+        db-statement-timeout = 30
+        db-timezone-enabled = true
+        db-tx-end = "commit"
+        db-uri = "postgresql://me@/var/run/postgresql/.s.PGSQL.5432/me"
+        jwt-aud = ""
+        jwt-cache-max-entries = 1000
+        jwt-role-claim-key = '."role"'
+        jwt-secret = ""
+        log-level = "error"
+        log-query = false
+        openapi-mode = "follow-privileges"
+        openapi-security-active = false
+        openapi-server-proxy-uri = ""
+        server-cors-allowed-origins = ""
+        server-host = "!4"
+        server-max-body = 67108864
+        server-port = 3000
+        server-reuseport = false
+        server-stop-timeout = 30
+        server-threads = ""
+        server-timing-enabled = false
+        server-trace-header = ""
+        server-unix-socket = ""
+        server-unix-socket-mode = "660"
+        url-use-legacy-target-names = true
+    "#]]
+    .assert_eq(&read("", &[], &[]).unwrap().dump());
+}
+
+#[test]
+fn the_database_wins_over_the_environment_and_that_over_the_file() {
+    let file = "db-pool = 1\ndb-max-rows = 1\njwt-aud = \"file\"\napp.settings.a = \"file\"";
+    let environment = [
+        ("PGRST_DB_MAX_ROWS", "2"),
+        ("PGRST_JWT_AUD", "environment"),
+        ("PGRST_APP_SETTINGS_a", "environment"),
+        ("PGRST_APP_SETTINGS_b", "$(kept)"),
+    ];
+    let config = read(file, &environment, &[("jwt_aud", "database")]).unwrap();
+    assert_eq!(
+        (config.db_pool, config.db_max_rows, config.jwt_aud.as_deref()),
+        (1, Some(2), Some("database"))
+    );
+    let settings: Vec<_> =
+        config.app_settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(settings, ["app.settings.a=environment", "app.settings.b=$(kept)"]);
+}
+
+#[test]
+fn values_are_taken_for_what_they_mean() {
+    let file = r#"
+        db-pool = "7"
+        server-timing-enabled = "True"
+        openapi-security-active = 1
+        db-schema = "a, b"
+        max-rows = 3
+        pre-request = "test.check"
+        db-extra-search-path = ""
+        log-query = true
+        db-channel = "$(NAME)$(missing)"
+    "#;
+    let config = read(file, &[("NAME", "from environment")], &[]).unwrap();
+    assert_eq!(config.db_pool, 7);
+    assert!(config.server_timing_enabled && config.openapi_security_active && config.log_query);
+    assert_eq!(config.db_schemas, ["a", "b"]);
+    assert_eq!(config.db_max_rows, Some(3));
+    assert_eq!(config.db_pre_request.unwrap().sql(), r#""test"."check""#);
+    assert!(config.db_extra_search_path.is_empty());
+    assert_eq!(config.db_channel, "from environment$(missing)");
+}
+
+#[test]
+fn secrets_come_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (secret, uri) = (folder.path().join("secret"), folder.path().join("uri"));
+    std::fs::write(&secret, "a secret that is at least 32 bytes\n").unwrap();
+    std::fs::write(&uri, "postgres://me:password@host/db\n").unwrap();
+    let file = format!("jwt-secret = \"@{}\"\ndb-uri = \"@{}\"", secret.display(), uri.display());
+    let config = read(&file, &[], &[]).unwrap();
+    assert!(config.jwt_keys.is_some());
+    assert_eq!(config.db_uri.password.as_deref(), Some("password"));
+    let shown = format!("{config:?} {:?}", config.db_uri);
+    assert!(!shown.contains("password") && !shown.contains("a secret"), "{shown}");
+}
+
+#[test]
+fn every_mistake_is_named_at_once() {
+    check_mistakes(
+        "db-poool = 1\ndb-pool = \"many\"\nlog-level = \"loud\"\nadmin-server-port = 3000\njwt-secret = \"short\"\n\
+         server-unix-socket-mode = \"599\"\nopenapi-server-proxy-uri = \"example.com\"\ndb-uri = \"nonsense\"\n\
+         server-otel-enabled = true\njwt-role-claim-key = \"role\"\ndb-schemas = \"pg_catalog\"",
+        expect![[r#"
+            api.conf: admin-server-port: cannot be the same as server-port
+            api.conf: jwt-secret: the JWT secret must be at least 32 characters long
+            api.conf: db-schemas: cannot expose "pg_catalog"
+            api.conf: server-otel-enabled: is not implemented yet
+            api.conf: db-pool: "many" is not a whole number in its range
+            api.conf: jwt-role-claim-key: failed to parse role-claim-key value (role)
+            api.conf: log-level: "loud" is none of error, crit, warn, info, debug
+            api.conf: openapi-server-proxy-uri: malformed proxy uri, a correct example: https://example.com:8443/basePath
+            api.conf: server-unix-socket-mode: not an octal
+            api.conf: db-uri: not a connection string: expected keyword=value pairs or a URI
+            api.conf: db-poool: not an option that is known or implemented"#]],
+    );
+    check_mistakes(
+        "db-pool =",
+        expect![[r#"
+        api.conf: TOML parse error at line 1, column 10
+          |
+        1 | db-pool =
+          |          ^
+        string values must be quoted, expected literal string
+    "#]],
+    );
+    let error = read("", &[("PGRST_DB_POOOL", "1")], &[]).unwrap_err();
+    assert_eq!(error.to_string(), "PGRST_DB_POOOL: not an option that is known or implemented");
+}
