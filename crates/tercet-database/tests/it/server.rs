@@ -14,6 +14,7 @@ use tercet_database::{Account, Installation, Password};
 /// A cluster, its server and its folder; all gone when dropped.
 pub(crate) struct Server {
     process: tokio::process::Child,
+    installation: Installation,
     pub(crate) cluster: Cluster,
     pub(crate) passwords: Passwords,
     folder: tempfile::TempDir,
@@ -41,20 +42,24 @@ pub(crate) fn open(folder: &Path) -> Result<Cluster, tercet_database::cluster::C
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_from(installation()).await
+    }
+
+    pub(crate) async fn start_from(installation: Installation) -> Self {
         let folder = folder();
         let cluster = open(folder.path()).unwrap();
-        cluster.initialise(&installation()).await.unwrap();
+        cluster.initialise(&installation).await.unwrap();
         let password = || Password::generate().unwrap();
         let passwords = Passwords { owner: password(), authenticator: password() };
         let mut cluster = cluster;
-        let process = run(&mut cluster).await;
+        let process = run(&mut cluster, &installation).await;
         roles::prepare(|database| cluster.superuser(database), NAME, &passwords, None).await.unwrap();
-        Self { process, cluster, passwords, folder }
+        Self { process, installation, cluster, passwords, folder }
     }
 
     /// Starts it again, after whatever happened to its process.
     pub(crate) async fn restart(&mut self) {
-        self.process = run(&mut self.cluster).await;
+        self.process = run(&mut self.cluster, &self.installation).await;
     }
 
     /// Kills the postmaster alone, the way the kernel does when memory runs out.
@@ -96,10 +101,10 @@ impl Drop for Server {
     }
 }
 
-async fn run(cluster: &mut Cluster) -> tokio::process::Child {
+async fn run(cluster: &mut Cluster, installation: &Installation) -> tokio::process::Child {
     cluster.recover().await.unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let program = cluster.program(&installation(), NAME, port).unwrap();
+    let program = cluster.program(installation, NAME, port).unwrap();
     let log = tempfile::tempfile().unwrap();
     let mut process = tokio::process::Command::from(program.command())
         .stdin(Stdio::null())
