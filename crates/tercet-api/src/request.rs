@@ -190,9 +190,6 @@ impl ApiRequest {
         let (payload, columns) = payload(&action, &parameters, &content_type, body)?;
         let has_time_zone = |zone: &str| rules.cache.has_time_zone(zone);
         let preferences = Preferences::from_headers(headers, rules.transaction_override, has_time_zone);
-        if matches!(action, Action::Read { .. } | Action::Mutate { .. } | Action::Call { .. }) {
-            preferences.check()?;
-        }
         Ok(Self {
             action,
             schema,
@@ -423,28 +420,6 @@ mod tests {
             &expect![[r#"Mutate { relation: "films", mutation: Create } in two"#]],
         );
         check("GET", "/films", &[("accept-profile", "three")], &expect!["PGRST106 Invalid schema: three"]);
-    }
-
-    #[test]
-    fn refuses_unknown_preferences_only_when_asked_to() {
-        check(
-            "GET",
-            "/films",
-            &[("prefer", "x")],
-            &expect![[r#"Read { relation: "films", head: false } in one"#]],
-        );
-        check(
-            "GET",
-            "/films",
-            &[("prefer", "x, handling=strict")],
-            &expect!["PGRST122 Invalid preferences given with handling=strict"],
-        );
-        check(
-            "OPTIONS",
-            "/films",
-            &[("prefer", "x, handling=strict")],
-            &expect![[r#"RelationInfo { relation: "films" } in one"#]],
-        );
     }
 
     #[test]

@@ -5,8 +5,6 @@ use std::fmt;
 use http::HeaderMap;
 use http::header::HeaderName;
 
-use crate::error::RequestError;
-
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// What a client prefers; of a preference given twice the first counts.
@@ -150,14 +148,6 @@ impl Preferences {
                 _ => false,
             },
         }
-    }
-
-    /// Refuses what is not understood, where the client wants that.
-    pub(super) fn check(&self) -> Result<(), RequestError> {
-        if self.handling == Some(Handling::Strict) && !self.invalid.is_empty() {
-            return Err(RequestError::Preferences(self.invalid.clone()));
-        }
-        Ok(())
     }
 }
 
