@@ -10,17 +10,12 @@ create schema tercet;
 revoke all on schema tercet from public;
 grant usage, create on schema tercet to :"owner";
 
--- In `public`, what the owner makes can be read without a token, and read and written with one.
--- Row-level security narrows this per row; `revoke` in a migration takes it back.
+-- Requests may look into `public`, and find nothing there that a migration does not grant: no table by default,
+-- and no function either, which PostgreSQL would open to everyone.
 alter schema public owner to :"owner";
 revoke all on schema public from public;
 grant usage on schema public to anon, authenticated;
-alter default privileges for role :"owner" in schema public
-  grant select on tables to anon;
-alter default privileges for role :"owner" in schema public
-  grant select, insert, update, delete on tables to authenticated;
-alter default privileges for role :"owner" in schema public
-  grant usage, select on sequences to authenticated;
+alter default privileges for role :"owner" revoke execute on functions from public;
 
 -- Application servers listen for this and read the schema again.
 create function tercet.schema_changed() returns event_trigger

@@ -24,6 +24,13 @@ async fn each_role_can_do_what_its_place_needs_and_nothing_else() {
     let server = Server::start().await;
     let mut owner = server.owner().connect().await.unwrap();
     check(&mut owner, "create table books (id int generated always as identity, title text)", Ok(())).await;
+    check(&mut owner, "create function one() returns int language sql return 1", Ok(())).await;
+    let mut session = server.authenticator().connect().await.unwrap();
+    check(&mut session, "set role anon; select from books", DENIED).await;
+    check(&mut session, "set role authenticated; select from books", DENIED).await;
+    check(&mut session, "set role authenticated; select one()", DENIED).await;
+    check(&mut owner, "grant select on books to anon", Ok(())).await;
+    check(&mut owner, "grant select, insert, update, delete on books to authenticated", Ok(())).await;
     check(&mut owner, "create role other", DENIED).await;
     check(&mut owner, "set role anon", DENIED).await;
     check(&mut owner, "copy (select 1) to program 'true'", DENIED).await;
@@ -44,8 +51,12 @@ async fn each_role_can_do_what_its_place_needs_and_nothing_else() {
 
     // A second start changes nothing, except that a person's own program begins as a request role.
     let again = |role| roles::prepare(|name| server.cluster.superuser(name), NAME, &server.passwords, role);
-    check(&mut owner, "alter default privileges in schema public revoke select on tables from anon", Ok(()))
-        .await;
+    check(
+        &mut owner,
+        "alter default privileges in schema public grant select on tables to authenticated",
+        Ok(()),
+    )
+    .await;
     again(Some(roles::AUTHENTICATED)).await.unwrap();
     check(&mut owner, "create table private ()", Ok(())).await;
     let mut session = server.authenticator().connect().await.unwrap();
