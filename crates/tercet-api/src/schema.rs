@@ -51,7 +51,8 @@ impl SchemaCache {
         self.relationships.get(schema, name).map_or(&[], Vec::as_slice)
     }
 
-    /// The names of the relations of a schema at which a relationship starts.
+    /// The names of the relations of a schema that have any relationship, even one that leads outside the
+    /// exposed schemas.
     pub fn related(&self, schema: &str) -> impl Iterator<Item = &Arc<str>> {
         self.relationships.of_schema(schema).map(|(name, _)| name)
     }

@@ -47,8 +47,9 @@ impl Planner<'_> {
     /// if both exist, for then the hint is what is wrong.
     fn suggest(self, source: &QualifiedName, target: &str) -> Option<Suggestion> {
         let from_source = self.cache.relationships(&source.schema, &source.name);
-        let (instead_of, names): (&str, Vec<&str>) = if from_source.is_empty() {
-            (&source.name, self.cache.related(&source.schema).map(AsRef::as_ref).collect())
+        let related: Vec<&str> = self.cache.related(&source.schema).map(AsRef::as_ref).collect();
+        let (instead_of, names): (&str, Vec<&str>) = if !related.contains(&&*source.name) {
+            (&source.name, related)
         } else {
             (target, from_source.iter().map(|relationship| &*relationship.target.name).collect())
         };

@@ -20,13 +20,26 @@ pub(super) enum Total {
 }
 
 impl Total {
-    pub(super) fn add(self, sql: &mut Sql) {
+    pub(super) fn add(self, sql: &mut Sql, plan: &StatementPlan) {
         match self {
-            Self::Unknown => sql.push("null::bigint"),
-            Self::Page => sql.push("pg_catalog.count(").push(BODY_ROWS).push(")"),
-            Self::Counted => sql.push("(SELECT pg_catalog.count(*) FROM ").push(SOURCE).push("_count)"),
-        };
+            Self::Unknown => {
+                sql.push("null::bigint");
+            }
+            Self::Page => page(sql, plan),
+            Self::Counted => {
+                sql.push("(SELECT pg_catalog.count(*) FROM ").push(SOURCE).push("_count)");
+            }
+        }
     }
+}
+
+/// The number of rows in the answer. A routine that returns one value has one; its body need not be an
+/// aggregate, so nothing beside it may be one.
+pub(super) fn page(sql: &mut Sql, plan: &StatementPlan) {
+    match plan.routine() {
+        Some(routine) if !routine.returns_set => sql.push("1"),
+        _ => sql.push("pg_catalog.count(").push(BODY_ROWS).push(")"),
+    };
 }
 
 /// Adds the query that counts, if one is needed. A count that is given up for an estimate when there are

@@ -15,8 +15,10 @@ pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan) {
     sql.push(")");
     let total = count::source(sql, plan);
     sql.push(" SELECT ");
-    total.add(sql);
-    sql.push(" AS total_result_set, pg_catalog.count(").push(BODY_ROWS).push(") AS page_total, ");
+    total.add(sql, plan);
+    sql.push(" AS total_result_set, ");
+    count::page(sql, plan);
+    sql.push(" AS page_total, ");
     body::add(sql, plan);
     sql.push(" AS body, ");
     body::response_settings(sql);

@@ -160,6 +160,12 @@ pub(super) fn infer(
     found.extend(computed);
 
     let mut by_source: ByName<Vec<Arc<Relationship>>> = ByName::default();
+    // A relation whose every relationship leads outside is related all the same, though to nothing here.
+    for name in references.iter().flat_map(|reference| [&reference.source, &reference.target]) {
+        if exposed(name) {
+            by_source.entry(name);
+        }
+    }
     for relationship in found {
         by_source.entry(&relationship.source.clone()).push(Arc::new(relationship));
     }
