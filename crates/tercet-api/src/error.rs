@@ -38,7 +38,7 @@ pub enum ApiError {
     Request(#[from] RequestError),
     /// What it names is not in the schema cache (PGRST2xx).
     #[error(transparent)]
-    Schema(#[from] SchemaError),
+    Schema(Box<SchemaError>),
     /// Its token is missing or wrong (PGRST3xx).
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -72,6 +72,12 @@ pub struct ErrorBody {
     /// What to do about it; `null` when nothing comes to mind. Left out under [`Verbosity::Minimal`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<Value>,
+}
+
+impl From<SchemaError> for ApiError {
+    fn from(error: SchemaError) -> Self {
+        Self::Schema(Box::new(error))
+    }
 }
 
 impl ApiError {

@@ -22,7 +22,7 @@ use crate::schema::{QualifiedName, Relation, Routine, SchemaCache, Volatility};
 pub use call::{Argument, Arguments, CallPlan};
 pub use filter::Condition;
 pub use handler::Handler;
-pub use resolve::TypedField;
+pub use resolve::{TextSearch, TypedField};
 pub use tree::{Embed, OrderKey, ReadNode, SelectedField, Shape, SpreadField};
 pub use write::{Conflict, WriteKind, WritePlan};
 
@@ -153,7 +153,7 @@ impl<'a> Planner<'a> {
     fn read(self, relation: &str, head: bool) -> Result<Plan, ApiError> {
         let relation = self.relation(relation)?;
         let name = name_of(relation);
-        let root = self.root(name.clone(), Some(relation.clone()), false);
+        let root = read::root(name.clone(), Some(relation.clone()), false);
         let (tree, deprecated_targets) = self.tree(root)?;
         let (handler, media_type) = self.negotiate(&name, &tree)?;
         Ok(Plan::Statement(Box::new(StatementPlan {
@@ -173,7 +173,7 @@ impl<'a> Planner<'a> {
     fn write(self, relation: &str, mutation: Mutation) -> Result<Plan, ApiError> {
         let relation = self.relation(relation)?;
         let name = name_of(relation);
-        let root = self.root(name.clone(), Some(relation.clone()), true);
+        let root = read::root(name.clone(), Some(relation.clone()), true);
         let (tree, deprecated_targets) = self.tree(root)?;
         let write = self.write_plan(relation, mutation, &tree)?;
         let (handler, media_type) = self.negotiate(&name, &tree)?;
@@ -204,7 +204,7 @@ impl<'a> Planner<'a> {
             (None, Some(of)) => QualifiedName { schema: routine.schema.clone(), name: of.name.clone() },
             (None, None) => QualifiedName { schema: routine.schema.clone(), name: routine.name.clone() },
         };
-        let root = self.root(name.clone(), returned.cloned(), true);
+        let root = read::root(name.clone(), returned.cloned(), true);
         let (tree, deprecated_targets) = self.tree(root)?;
         let head = invocation == Invocation::Read { head: true };
         let read_only = invocation != Invocation::Post || routine.volatility != Volatility::Volatile;

@@ -1,5 +1,6 @@
 //! Conditions: filters and logic trees over typed fields.
 
+use super::resolve::TextSearch;
 use super::{Planner, ReadNode, TypedField};
 use crate::request::filter::{Filter, IsValue, Operation};
 use crate::request::logic::{LogicOperator, LogicTree};
@@ -38,7 +39,7 @@ pub enum Condition {
 impl Planner<'_> {
     pub(super) fn condition(self, relation: Option<&Relation>, filter: &Filter) -> Condition {
         let text_search = match &filter.operation {
-            Operation::FullText { language, .. } => Some(language.clone()),
+            Operation::FullText { language, .. } => Some(TextSearch { language: language.clone() }),
             _ => None,
         };
         Condition::Comparison {

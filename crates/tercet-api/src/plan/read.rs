@@ -19,27 +19,23 @@ const LONGEST_NAME: usize = 63;
 /// A tree and the embeddings that were named by relation although they have an alias.
 type Planned = (ReadNode, Vec<(String, String)>);
 
-impl Planner<'_> {
-    pub(super) fn root(
-        self,
-        name: QualifiedName,
-        relation: Option<Arc<Relation>>,
-        from_source: bool,
-    ) -> ReadNode {
-        ReadNode {
-            alias: from_source.then(|| name.name.to_string()),
-            relation,
-            name,
-            from_source,
-            select: Vec::new(),
-            conditions: Vec::new(),
-            order: Vec::new(),
-            range: RowRange::ALL,
-            embed: None,
-            children: Vec::new(),
-        }
+/// The node of the target, before anything is selected.
+pub(super) fn root(name: QualifiedName, relation: Option<Arc<Relation>>, from_source: bool) -> ReadNode {
+    ReadNode {
+        alias: from_source.then(|| name.name.to_string()),
+        relation,
+        name,
+        from_source,
+        select: Vec::new(),
+        conditions: Vec::new(),
+        order: Vec::new(),
+        range: RowRange::ALL,
+        embed: None,
+        children: Vec::new(),
     }
+}
 
+impl Planner<'_> {
     pub(super) fn tree(self, mut root: ReadNode) -> Result<Planned, ApiError> {
         let parameters = &self.request.parameters;
         let writes = matches!(self.request.action, Action::Mutate { .. });
@@ -62,7 +58,7 @@ impl Planner<'_> {
         }
         for (path, terms) in &parameters.order {
             let node = self.at(&mut root, path, &mut deprecated)?;
-            node.order = terms.iter().map(|term| self.order_key(node, term)).collect::<Result<_, _>>()?;
+            node.order = terms.iter().map(|term| order_key(node, term)).collect::<Result<_, _>>()?;
         }
         if !writes {
             root.range = self.request.range;
@@ -170,26 +166,6 @@ impl Planner<'_> {
         Ok(node)
     }
 
-    fn order_key(self, node: &ReadNode, term: &OrderTerm) -> Result<OrderKey, ApiError> {
-        let (joined, field) = match &term.relation {
-            None => (None, self.field(node.relation.as_deref(), &term.field)),
-            Some(name) => {
-                let embed = node
-                    .children
-                    .iter()
-                    .filter_map(|child| child.embed.as_ref())
-                    .find(|embed| embed.shown_name() == name)
-                    .ok_or_else(|| RequestError::NotEmbedded(name.clone()))?;
-                if !embed.relationship.is_to_one() {
-                    let origin = node.name.name.to_string();
-                    return Err(RequestError::RelatedOrder { origin, target: name.clone() }.into());
-                }
-                (Some(embed.join_alias.clone()), TypedField::unknown(&term.field))
-            }
-        };
-        Ok(OrderKey { joined, field, direction: term.direction, nulls: term.nulls })
-    }
-
     fn cap_ranges(self, node: &mut ReadNode) {
         node.range = node.range.at_most(self.policy.max_rows);
         for child in &mut node.children {
@@ -239,6 +215,26 @@ impl Planner<'_> {
             self.expand_stars(child, each);
         }
     }
+}
+
+fn order_key(node: &ReadNode, term: &OrderTerm) -> Result<OrderKey, ApiError> {
+    let (joined, field) = match &term.relation {
+        None => (None, TypedField::of(node.relation.as_deref(), &term.field)),
+        Some(name) => {
+            let embed = node
+                .children
+                .iter()
+                .filter_map(|child| child.embed.as_ref())
+                .find(|embed| embed.shown_name() == name)
+                .ok_or_else(|| RequestError::NotEmbedded(name.clone()))?;
+            if !embed.relationship.is_to_one() {
+                let origin = node.name.name.to_string();
+                return Err(RequestError::RelatedOrder { origin, target: name.clone() }.into());
+            }
+            (Some(embed.join_alias.clone()), TypedField::unknown(&term.field))
+        }
+    };
+    Ok(OrderKey { joined, field, direction: term.direction, nulls: term.nulls })
 }
 
 /// Whether rows of a node are grouped: it aggregates, or a to-one spread in it does.

@@ -48,10 +48,10 @@ impl Planner<'_> {
     fn suggest(self, source: &QualifiedName, target: &str) -> Option<Suggestion> {
         let from_source = self.cache.relationships(&source.schema, &source.name);
         let related: Vec<&str> = self.cache.related(&source.schema).map(AsRef::as_ref).collect();
-        let (instead_of, names): (&str, Vec<&str>) = if !related.contains(&&*source.name) {
-            (&source.name, related)
-        } else {
+        let (instead_of, names): (&str, Vec<&str>) = if related.contains(&&*source.name) {
             (target, from_source.iter().map(|relationship| &*relationship.target.name).collect())
+        } else {
+            (&source.name, related)
         };
         if names.len() > SUGGESTION_LIMIT || names.contains(&instead_of) {
             return None;

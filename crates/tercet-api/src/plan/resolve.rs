@@ -15,8 +15,8 @@ pub struct TypedField {
     pub path: Vec<JsonStep>,
     /// Whether its value must become JSON before the steps can be taken.
     pub to_json: bool,
-    /// Whether it becomes a text search vector, and in which configuration (the database's when absent).
-    pub text_search: Option<Option<String>>,
+    /// How it becomes a text search vector, if it does.
+    pub text_search: Option<TextSearch>,
     /// Its type, quoted; empty where the schema cache does not know it.
     pub data_type: Arc<str>,
     /// The function, quoted, that the value goes through: from a domain to JSON, or from text to a domain.
@@ -25,6 +25,13 @@ pub struct TypedField {
     pub default: Option<Box<str>>,
     /// Whether the whole row stands in its place, to be counted.
     pub whole_row: bool,
+}
+
+/// `to_tsvector`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextSearch {
+    /// In which configuration; the database's when absent.
+    pub language: Option<String>,
 }
 
 impl TypedField {
@@ -39,6 +46,19 @@ impl TypedField {
             transform: None,
             default: None,
             whole_row: false,
+        }
+    }
+
+    /// A field of a relation, or one of which nothing is known: a computed column, a column of a record.
+    pub(super) fn of(relation: Option<&Relation>, field: &Field) -> Self {
+        let Some(column) = relation.and_then(|relation| relation.column(&field.name)) else {
+            return Self::unknown(field);
+        };
+        Self {
+            path: field.json_path.clone(),
+            // json itself needs no conversion: an index on the expression stays usable
+            to_json: !matches!(&*column.nominal_type, "json" | "jsonb"),
+            ..Self::column(column)
         }
     }
 
@@ -57,22 +77,9 @@ impl TypedField {
 }
 
 impl Planner<'_> {
-    /// A field of a relation, or one of which nothing is known: a computed column, a column of a record.
-    pub(super) fn field(self, relation: Option<&Relation>, field: &Field) -> TypedField {
-        let Some(column) = relation.and_then(|relation| relation.column(&field.name)) else {
-            return TypedField::unknown(field);
-        };
-        TypedField {
-            path: field.json_path.clone(),
-            // json itself needs no conversion: an index on the expression stays usable
-            to_json: !matches!(&*column.nominal_type, "json" | "jsonb"),
-            ..TypedField::column(column)
-        }
-    }
-
     /// A field as it goes into the answer.
     pub(super) fn output_field(self, relation: Option<&Relation>, field: &Field) -> TypedField {
-        self.shown(self.field(relation, field))
+        self.shown(TypedField::of(relation, field))
     }
 
     /// The same field, shown as JSON the way a person said its domain is shown.
@@ -86,11 +93,11 @@ impl Planner<'_> {
         self,
         relation: Option<&Relation>,
         field: &Field,
-        text_search: Option<Option<String>>,
+        text_search: Option<TextSearch>,
     ) -> TypedField {
         let column = relation.and_then(|relation| relation.column(&field.name));
         let is_vector = column.is_some_and(|column| &*column.data_type == "tsvector");
-        let found = self.field(relation, field);
+        let found = TypedField::of(relation, field);
         let transform = self.cache.representation("text", &found.data_type).cloned();
         TypedField { text_search: text_search.filter(|_| column.is_some() && !is_vector), transform, ..found }
     }

@@ -13,9 +13,9 @@ use crate::schema::QualifiedName;
 pub(super) fn field(sql: &mut Sql, relation: &QualifiedName, field: &TypedField) {
     match &field.text_search {
         None => bare_field(sql, relation, field),
-        Some(language) => {
+        Some(search) => {
             sql.push("to_tsvector(");
-            text_search_language(sql, language.as_deref());
+            text_search_language(sql, search.language.as_deref());
             bare_field(sql, relation, field);
             sql.push(")");
         }
