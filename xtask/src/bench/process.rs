@@ -1,0 +1,89 @@
+//! What a process and its descendants have used so far, from /proc (proc(5)).
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+/// How long one of the ticks is in which the kernel tells times: USER_HZ is 100 on every Linux.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Processor time and memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// In user space and in the kernel together.
+    pub(crate) processor: Duration,
+    /// Bytes of memory that are neither swapped out nor shared with another process, and a fair part of those shared
+    /// (Pss).
+    pub(crate) memory: u64,
+}
+
+impl Usage {
+    /// The usage of `process` and everything it started, directly or not.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the benches that use it are on their way"))]
+    pub(crate) fn of(process: u32) -> Result<Self> {
+        let mut usage = Self { processor: processor(process)?, memory: memory(process)? };
+        let mut waiting = children(process)?;
+        while let Some(child) = waiting.pop() {
+            // A child may end while we look.
+            if let (Ok(processor), Ok(memory)) = (processor(child), memory(child)) {
+                usage.processor += processor;
+                usage.memory += memory;
+                waiting.extend(children(child).unwrap_or_default());
+            }
+        }
+        Ok(usage)
+    }
+}
+
+fn processor(process: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))
+        .with_context(|| format!("process {process} is gone"))?;
+    ticks(&stat).map(|ticks| TICK * ticks).with_context(|| format!("/proc/{process}/stat: unknown form"))
+}
+
+/// utime + stime; the name before them, in brackets, may hold anything.
+fn ticks(stat: &str) -> Option<u32> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    Some(fields.next()?.parse::<u32>().ok()? + fields.next()?.parse::<u32>().ok()?)
+}
+
+fn memory(process: u32) -> Result<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))
+        .with_context(|| format!("the memory of process {process} cannot be read"))?;
+    let kilobytes = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kilobytes = kilobytes.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    Ok(kilobytes.with_context(|| format!("/proc/{process}/smaps_rollup: no Pss"))? * 1024)
+}
+
+fn children(process: u32) -> Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        let list = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
+        children.extend(list.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+    }
+    Ok(children)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_stand_after_the_name_whatever_it_is() {
+        let stat = "17 (a) b (c) S 1 17 17 0 -1 4194560 100 0 0 0 250 50 7 7 20 0 1 0 99";
+        assert_eq!(ticks(stat), Some(300));
+        assert_eq!(ticks("17 (cut"), None);
+    }
+
+    #[test]
+    fn a_process_is_counted_with_its_children() {
+        let alone = Usage::of(std::process::id()).unwrap();
+        assert!(alone.memory > 0);
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        assert!(children(std::process::id()).unwrap().contains(&child.id()));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+}
