@@ -59,6 +59,12 @@ pub enum ApiError {
     PoolTimeout,
 }
 
+impl From<SchemaError> for ApiError {
+    fn from(error: SchemaError) -> Self {
+        Self::Schema(Box::new(error))
+    }
+}
+
 /// The JSON object a client gets.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ErrorBody {

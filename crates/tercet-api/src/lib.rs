@@ -7,4 +7,5 @@ pub mod plan;
 pub mod postgres;
 pub mod query;
 pub mod request;
+pub mod response;
 pub mod schema;
