@@ -80,12 +80,6 @@ pub struct ErrorBody {
     pub hint: Option<Value>,
 }
 
-impl From<SchemaError> for ApiError {
-    fn from(error: SchemaError) -> Self {
-        Self::Schema(Box::new(error))
-    }
-}
-
 impl ApiError {
     /// What a failure between this process and PostgreSQL means for a request; `authenticated` if it came with a token.
     pub fn from_database(error: &DatabaseError, authenticated: bool) -> Self {
