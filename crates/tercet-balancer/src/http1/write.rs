@@ -130,3 +130,270 @@ fn push_length(out: &mut Vec<u8>, name: &[u8], framing: Framing) {
     };
     push_line(out, name, itoa::Buffer::new().format(length).as_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::config::Limits;
+    use crate::http1::response::Asked;
+    use crate::http1::{Method, request as parser, response as response_parser};
+
+    #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
+    fn check_request(bytes: &str, expected: Expect) {
+        let buffer = format!("{bytes}\r\n").into_bytes();
+        let head = parser::parse(&buffer, &Limits::default().request_head()).unwrap().unwrap();
+        let mut out = Vec::new();
+        request(&mut out, &buffer, &head, b"fallback");
+        expected.assert_eq(&String::from_utf8(out).unwrap().replace("\r\n", "\n"));
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
+    fn check_response(
+        asked: Asked,
+        bytes: &str,
+        framing: Option<Framing>,
+        client: Version,
+        keep_alive: bool,
+        expected: Expect,
+    ) {
+        let buffer = format!("{bytes}\r\n").into_bytes();
+        let head =
+            response_parser::parse(&buffer, &Limits::default().response_head(), asked).unwrap().unwrap();
+        let mut out = Vec::new();
+        response(&mut out, &buffer, &head, framing.unwrap_or(head.framing), client, keep_alive);
+        expected.assert_eq(&String::from_utf8(out).unwrap().replace("\r\n", "\n"));
+    }
+
+    #[test]
+    fn names_keep_their_case_and_lines_their_order() {
+        check_request(
+            "POST /a HTTP/1.1\r\nhOsT: shop.example\r\nX-ONE:  1 \r\ncontent-LENGTH: 005\r\nx-two:\r\n",
+            expect![[r#"
+                POST /a HTTP/1.1
+                hOsT: shop.example
+                X-ONE: 1
+                content-LENGTH: 5
+                x-two: 
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_or_lies_about_the_client_stays_behind() {
+        check_request(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Secret, Host\r\nKeep-Alive: timeout=5\r\n\
+             Proxy-Connection: close\r\nTE: gzip\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\nProxy: evil\r\n\
+             X-Secret: 1\r\nX-Forwarded-For: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\nX-Request-Id: a\r\n\
+             Content_Length: 7\r\nX_Forwarded_For: 1.2.3.4\r\nTrailer: x\r\nX-Kept: 1\r\n",
+            expect![[r#"
+                GET / HTTP/1.1
+                Host: a
+                Trailer: x
+                X-Kept: 1
+            "#]],
+        );
+    }
+
+    #[test]
+    fn targets_go_on_in_origin_form() {
+        check_request(
+            "GET http://b:80?c=d HTTP/1.1\r\nX: 1\r\nHost: b\r\n",
+            expect![[r#"
+            GET /?c=d HTTP/1.1
+            X: 1
+            Host: b:80
+        "#]],
+        );
+        check_request(
+            "OPTIONS http://b HTTP/1.1\r\nHost: b\r\n",
+            expect![[r#"
+            OPTIONS * HTTP/1.1
+            Host: b
+        "#]],
+        );
+        check_request(
+            "OPTIONS * HTTP/1.1\r\nHost: b\r\nMax-Forwards: 3\r\n",
+            expect![[r#"
+            OPTIONS * HTTP/1.1
+            Host: b
+            Max-Forwards: 2
+        "#]],
+        );
+        check_request(
+            "GET /a HTTP/1.0\r\n",
+            expect![[r#"
+            GET /a HTTP/1.1
+            Host: fallback
+        "#]],
+        );
+    }
+
+    #[test]
+    fn what_the_client_asks_of_the_connection_is_asked_anew() {
+        check_request(
+            "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n",
+            expect![[r#"
+                GET /chat HTTP/1.1
+                Host: a
+                Sec-WebSocket-Key: x
+                Connection: Upgrade
+                Upgrade: websocket
+            "#]],
+        );
+        check_request(
+            "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n",
+            expect![[r#"
+            GET / HTTP/1.1
+            Host: a
+        "#]],
+        );
+        check_request(
+            "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTransfer-encoding: CHUNKED\r\nExpect: 100-Continue\r\n",
+            expect![[r#"
+                POST / HTTP/1.1
+                Host: a
+                Transfer-encoding: chunked
+                Expect: 100-continue
+                Connection: TE
+                TE: trailers
+            "#]],
+        );
+    }
+
+    const GET: Asked = Asked { method: Method::Get, upgrade: false };
+
+    #[test]
+    fn responses_lose_what_belongs_to_the_servers_connection() {
+        check_response(
+            GET,
+            "HTTP/1.0 200 Fine\r\nSERVER: x\r\nConnection: X-Secret\r\nX-Secret: 1\r\nKeep-Alive: 5\r\n\
+             Content-Length: 002\r\nx_forwarded_for: kept\r\n",
+            None,
+            Version::Http11,
+            true,
+            expect![[r#"
+                HTTP/1.1 200 Fine
+                SERVER: x
+                Content-Length: 2
+                x_forwarded_for: kept
+            "#]],
+        );
+    }
+
+    #[test]
+    fn framing_is_what_the_client_understands() {
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nX: 1\r\n";
+        check_response(
+            GET,
+            chunked,
+            None,
+            Version::Http11,
+            true,
+            expect![[r#"
+            HTTP/1.1 200 OK
+            Transfer-Encoding: chunked
+            X: 1
+        "#]],
+        );
+        check_response(
+            GET,
+            chunked,
+            Some(Framing::UntilClose),
+            Version::Http10,
+            false,
+            expect![[r#"
+            HTTP/1.1 200 OK
+            X: 1
+        "#]],
+        );
+        let until_close = "HTTP/1.0 200 OK\r\nX: 1\r\n";
+        check_response(
+            GET,
+            until_close,
+            Some(Framing::Chunked),
+            Version::Http11,
+            true,
+            expect![[r#"
+            HTTP/1.1 200 OK
+            X: 1
+            Transfer-Encoding: chunked
+        "#]],
+        );
+        let head = Asked { method: Method::Head, upgrade: false };
+        check_response(
+            head,
+            "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n",
+            None,
+            Version::Http10,
+            true,
+            expect![[r#"
+                HTTP/1.1 200 OK
+                Content-Length: 7
+                Connection: keep-alive
+            "#]],
+        );
+        check_response(
+            head,
+            chunked,
+            None,
+            Version::Http10,
+            false,
+            expect![[r#"
+            HTTP/1.1 200 OK
+            X: 1
+        "#]],
+        );
+        check_response(
+            GET,
+            "HTTP/1.1 204 None\r\nContent-Length: 0\r\n",
+            None,
+            Version::Http11,
+            false,
+            expect![[r#"
+                HTTP/1.1 204 None
+                Connection: close
+            "#]],
+        );
+        check_response(
+            GET,
+            "HTTP/1.1 304 Same\r\nContent-Length: 9\r\n",
+            None,
+            Version::Http11,
+            true,
+            expect![[r#"
+                HTTP/1.1 304 Same
+                Content-Length: 9
+            "#]],
+        );
+        check_response(
+            GET,
+            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n",
+            None,
+            Version::Http11,
+            false,
+            expect![[r#"
+                HTTP/1.1 103 Early Hints
+                Link: </a>
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_switch_of_protocols_is_passed_on() {
+        check_response(
+            Asked { method: Method::Get, upgrade: true },
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nX: 1\r\n",
+            None,
+            Version::Http11,
+            true,
+            expect![[r#"
+                HTTP/1.1 101 Switching Protocols
+                X: 1
+                Connection: Upgrade
+                Upgrade: websocket
+            "#]],
+        );
+    }
+}

@@ -1,0 +1,53 @@
+//! What must hold for any bytes at all. The same properties run at length in `fuzz/`.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+pub(crate) mod wire;
+
+/// Messages made of the parts real and hostile ones are made of, with noise between.
+fn messages() -> impl Strategy<Value = Vec<u8>> {
+    let part = prop_oneof![
+        8 => proptest::sample::select(vec![
+            &b"GET "[..], b"POST ", b"OPTIONS ", b"/ ", b"* ", b"http://a/ ", b"/a?b ", b"HTTP/1.1", b"HTTP/1.0",
+            b"HTTP/1.1 200 OK", b"HTTP/1.1 204 \r\n", b"\r\n", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b" ", b"\t", b"Host: a\r\n",
+            b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close, x\r\n", b"X: y\r\n",
+            b"Upgrade: x\r\n", b"Connection: upgrade\r\n", b"Expect: 100-continue\r\n", b"TE: trailers\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\n", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n", b"3\r\nabc\r\n", b"0\r\n\r\n", b"0\r\n", b";a=b", b"\"", b"f", b"abc",
+            b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c",
+        ].into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>()),
+        1 => vec(any::<u8>(), 0..20),
+    ];
+    vec(part, 0..12).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #[test]
+    fn request_heads(bytes in messages()) {
+        wire::request_head(&bytes);
+    }
+
+    #[test]
+    fn response_heads(bytes in messages()) {
+        wire::response_head(&bytes);
+    }
+
+    #[test]
+    fn chunked_bodies(bytes in messages()) {
+        wire::chunked_body(&bytes);
+    }
+
+    #[test]
+    fn proxy_headers(bytes in messages()) {
+        wire::proxy_header(&bytes);
+    }
+
+    #[test]
+    fn content_comes_out_of_its_chunks_whatever_the_reads(
+        chunks in vec(vec(any::<u8>(), 1..50), 0..8),
+        reads in vec(1_usize..40, 1..200),
+    ) {
+        wire::chunks(&chunks, &reads);
+    }
+}
