@@ -221,7 +221,7 @@ pub enum Server {
 /// The options of the data API.
 #[derive(Clone, Debug)]
 pub struct Api {
-    /// PostgREST's options as the file gives them, except the secret.
+    /// PostgREST's options as the file gives them, except the secret; `db-anon-role` is always there.
     pub options: toml::Table,
     /// What tokens are verified with (`jwt-secret`).
     pub jwt_secret: Option<Secret>,

@@ -215,6 +215,7 @@ fn options_are_postgrests_own() {
         panic!("no run, so it is the API")
     };
     expect![[r#"
+        db-anon-role = "anon"
         db-max-rows = 100
         db-schemas = "shop,public"
         log-level = "warn"

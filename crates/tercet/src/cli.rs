@@ -19,6 +19,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Up(Up),
     Init(Init),
+    Token(Token),
     Api(Api),
     Balancer(Balancer),
     Completions(Completions),
@@ -44,6 +45,23 @@ pub(crate) struct Init {
     /// The folder to write into; it is made when it is not there
     #[arg(default_value = ".", value_name = "DIR")]
     pub(crate) folder: PathBuf,
+}
+
+/// Print a token that signs a person in to the data API of a project.
+#[derive(Args, Debug)]
+pub(crate) struct Token {
+    /// The folder that holds tercet.toml
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Who it is for: the "sub" claim
+    #[arg(long, value_name = "NAME")]
+    pub(crate) subject: Option<String>,
+    /// The database role its requests run as
+    #[arg(long, default_value = "authenticated", value_name = "ROLE")]
+    pub(crate) role: String,
+    /// How many seconds it is good for
+    #[arg(long, default_value_t = 3600, value_name = "N")]
+    pub(crate) seconds: u64,
 }
 
 /// Run one data API server in the foreground.

@@ -5,4 +5,5 @@ pub(crate) mod balancer;
 pub(crate) mod completions;
 pub(crate) mod init;
 pub(crate) mod man;
+pub(crate) mod token;
 pub(crate) mod up;

@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod failure;
+mod project;
 
 use std::process::ExitCode;
 
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Up(arguments) => commands::up::run(&arguments),
         Command::Init(arguments) => commands::init::run(&arguments),
+        Command::Token(arguments) => commands::token::run(&arguments),
         Command::Api(arguments) => commands::api::run(&arguments),
         Command::Balancer(arguments) => commands::balancer::run(&arguments),
         Command::Completions(arguments) => commands::completions::run(&arguments),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Located;
 
 /// The options of PostgREST that tercet decides itself, and what to write instead.
-pub(crate) const RESERVED: [(&str, &str); 8] = [
+pub(crate) const RESERVED: [(&str, &str); 10] = [
     ("db-uri", "an existing database is named by url in [database]"),
     ("server-host", "clients reach the balancer: listen in [balancer]"),
     ("server-port", "the first server's port is port in [application]"),
@@ -16,6 +16,8 @@ pub(crate) const RESERVED: [(&str, &str); 8] = [
     ("server-unix-socket-mode", "clients reach the balancer: listen in [balancer]"),
     ("admin-server-host", "tercet gives each server an admin address of its own"),
     ("admin-server-port", "tercet gives each server an admin address of its own"),
+    ("server-reuseport", "tercet gives each server a port of its own"),
+    ("server-stop-timeout", "the balancer decides how long a stopping server has"),
     ("server-trace-header", "the request id is always in x-request-id"),
 ];
 
@@ -90,6 +92,12 @@ pub(crate) struct Api {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = [["public"]]))]
     db_schemas: Option<Names>,
+    /// How long a statement may take, in seconds. Default: 30; 0: as long as it likes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    db_statement_timeout: Option<u32>,
+    /// Whether `Prefer: timezone=…` is obeyed. Default: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    db_timezone_enabled: Option<bool>,
     /// How a request's transaction ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     db_tx_end: Option<TransactionEnd>,
@@ -128,9 +136,19 @@ pub(crate) struct Api {
     /// The origins whose pages may call the API. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     server_cors_allowed_origins: Option<Names>,
+    /// The most bytes the body of a request may have. Default: 64 MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_max_body: Option<u32>,
+    /// How many threads a server has. Default: one for each core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    server_threads: Option<u16>,
     /// Whether answers say how long each stage took. Default: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     server_timing_enabled: Option<bool>,
+    /// Whether embedded resources may be named by their foreign key's column. Default: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url_use_legacy_target_names: Option<bool>,
 }
 
 /// The `app` table.

@@ -11,6 +11,9 @@ use super::{Api, Application, Balancer, Database, Policy, Program, Secret, Serve
 use crate::diagnostic::Mistakes;
 use crate::file::{self, File, Located};
 
+/// The role of requests without a token, unless the file names another.
+const ANONYMOUS: &str = "anon";
+
 impl Topology {
     /// What the file means. It is only to be used when there are no mistakes.
     pub(crate) fn from_file(file: File, folder: &str, mistakes: &mut Mistakes) -> Self {
@@ -108,9 +111,11 @@ fn application(
 
 /// The API's options as PostgREST spells them, without the secret.
 fn options(api: Option<&Located<file::Api>>, mistakes: &mut Mistakes) -> Api {
-    let Some(api) = api else { return Api { options: toml::Table::new(), jwt_secret: None } };
-    let options = toml::Table::try_from(&**api).expect("the section serialises to plain keys");
-    let jwt_secret = api.jwt_secret.as_ref().map(|secret| {
+    let absent = file::Api::default();
+    let section = api.map_or(&absent, |api| &**api);
+    let mut options = toml::Table::try_from(section).expect("the section serialises to plain keys");
+    options.entry("db-anon-role").or_insert_with(|| toml::Value::from(ANONYMOUS));
+    let jwt_secret = section.jwt_secret.as_ref().map(|secret| {
         if secret.strip_prefix('@').unwrap_or(secret).trim().is_empty() {
             mistakes
                 .add(secret.span(), "jwt-secret is empty", "empty")

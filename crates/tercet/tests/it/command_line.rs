@@ -16,23 +16,24 @@ fn help() {
     check(
         &["--help"],
         expect![[r#"
-        A load-balanced, locked-down HTTP API over PostgreSQL on machines you own
+            A load-balanced, locked-down HTTP API over PostgreSQL on machines you own
 
-        Usage: tercet <COMMAND>
+            Usage: tercet <COMMAND>
 
-        Commands:
-          up           Run everything on this machine, in the foreground
-          init         Write a commented tercet.toml and a first migration
-          api          Run one data API server in the foreground
-          balancer     Run one balancer in the foreground
-          completions  Print the completions of a shell
-          man          Print the manual page, or write one page per verb into a folder
-          help         Print this message or the help of the given subcommand(s)
+            Commands:
+              up           Run everything on this machine, in the foreground
+              init         Write a commented tercet.toml and a first migration
+              token        Print a token that signs a person in to the data API of a project
+              api          Run one data API server in the foreground
+              balancer     Run one balancer in the foreground
+              completions  Print the completions of a shell
+              man          Print the manual page, or write one page per verb into a folder
+              help         Print this message or the help of the given subcommand(s)
 
-        Options:
-          -h, --help     Print help
-          -V, --version  Print version
-    "#]],
+            Options:
+              -h, --help     Print help
+              -V, --version  Print version
+        "#]],
     );
     check(
         &["up", "--help"],

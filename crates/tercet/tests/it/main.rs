@@ -4,3 +4,4 @@
 mod command_line;
 mod init;
 mod tercet;
+mod token;

@@ -1,0 +1,68 @@
+//! A folder with a `tercet.toml`, as verbs that work in one see it.
+
+use std::fs::DirBuilder;
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use tercet_config::{Api, Origin, Secret, Topology};
+use tercet_database::Password;
+
+use crate::failure::Failure;
+
+/// A folder with a `tercet.toml`.
+#[derive(Debug)]
+pub(crate) struct Project {
+    /// The folder, absolute.
+    pub(crate) folder: PathBuf,
+    /// What the file means.
+    pub(crate) topology: Topology,
+}
+
+impl Project {
+    /// Reads the `tercet.toml` of a folder.
+    pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
+        let file = folder.join("tercet.toml");
+        let text = std::fs::read_to_string(&file).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Failure::input_message(format!(
+                "there is no {}\nhint: tercet init {} writes one; an empty file will do",
+                file.display(),
+                folder.display()
+            )),
+            _ => Failure::input_message(format!("{} can't be read: {error}", file.display())),
+        })?;
+        let folder = folder.canonicalize().with_context(|| format!("{} can't be found", folder.display()))?;
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let shown = file.display().to_string();
+        let origin = Origin { file: shown.strip_prefix("./").unwrap_or(&shown), folder: &name };
+        let topology = tercet_config::parse(&text, origin).map_err(Failure::input)?;
+        Ok(Self { folder, topology })
+    }
+
+    /// Where tercet keeps what it makes itself: data, passwords, logs. Made with mode 0700 when it is missing.
+    pub(crate) fn state(&self) -> anyhow::Result<PathBuf> {
+        let state = self.folder.join(".tercet");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&state)
+            .with_context(|| format!("{} can't be made", state.display()))?;
+        Ok(state)
+    }
+
+    /// The `jwt-secret` option of the data API: the file's, or else a secret made once and kept in
+    /// `.tercet/jwt-secret`, so that there are tokens from the first start on.
+    pub(crate) fn jwt_secret(&self, api: &Api) -> anyhow::Result<String> {
+        match &api.jwt_secret {
+            Some(Secret::Inline(secret)) => Ok(secret.clone()),
+            Some(Secret::File(path)) => Ok(format!("@{}", self.folder.join(path).display())),
+            None => {
+                let path = self.state()?.join("jwt-secret");
+                Password::kept_in(&path)
+                    .with_context(|| format!("no secret for tokens in {}", path.display()))?;
+                Ok(format!("@{}", path.display()))
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `tercet token`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use expect_test::{Expect, expect};
+use jsonwebtoken::{DecodingKey, Validation};
+use serde_json::Value;
+
+use crate::tercet;
+
+/// The claims of the token printed for `arguments`, verified with what `.tercet/jwt-secret` or `secret` holds.
+fn claims(folder: &Path, arguments: &[&str], secret: Option<&str>) -> Value {
+    let token = tercet::run(folder, [&["token"], arguments].concat());
+    let kept = || fs::read_to_string(folder.join(".tercet/jwt-secret")).unwrap();
+    let key = DecodingKey::from_secret(secret.map_or_else(kept, str::to_owned).as_bytes());
+    let validation = Validation { validate_aud: false, ..Validation::default() };
+    jsonwebtoken::decode::<Value>(token.trim(), &key, &validation).unwrap().claims
+}
+
+#[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
+fn check_refused(text: &str, expected: Expect) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("tercet.toml"), text).unwrap();
+    expected.assert_eq(&tercet::run(folder.path(), ["token"]));
+}
+
+#[test]
+fn a_project_has_a_secret_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("tercet.toml"), "").unwrap();
+    let claims = claims(folder.path(), &["--subject", "ann", "--seconds", "60"], None);
+    assert_eq!(claims["sub"], "ann");
+    assert_eq!(claims["role"], "authenticated");
+    assert_eq!(claims["exp"].as_u64().unwrap(), claims["iat"].as_u64().unwrap() + 60);
+    let mode = |path| fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(".tercet"), mode(".tercet/jwt-secret")), (0o700, 0o600));
+}
+
+#[test]
+fn the_files_secret_signs() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[api]\njwt-secret = \"@secret\"\njwt-aud = \"shop\"\n";
+    fs::write(folder.path().join("tercet.toml"), text).unwrap();
+    fs::write(folder.path().join("secret"), "a secret of more than 32 characters\n").unwrap();
+    let claims = claims(folder.path(), &["--role", "editor"], Some("a secret of more than 32 characters"));
+    assert_eq!(
+        (&claims["role"], &claims["aud"], &claims["sub"]),
+        (&"editor".into(), &"shop".into(), &Value::Null)
+    );
+    assert!(!folder.path().join(".tercet").exists());
+}
+
+#[test]
+fn there_is_no_token_without_a_secret_to_sign_with() {
+    check_refused("[application]\nrun = \"./server\"\n", expect![[r#"
+          × this project runs your own program, and tokens are for the data API
+
+        exit code 2
+    "#]]);
+    check_refused("[api]\njwt-secret = '{\"kty\": \"EC\"}'\n", expect![[r#"
+          × jwt-secret is a JWK or JWK set: tokens come from whoever holds its private
+          │ key
+
+        exit code 2
+    "#]]);
+    check_refused("nmae = \"shop\"\n", expect![[r#"
+          × tercet.toml has a mistake
+
+        Error:
+          × unknown key nmae at the top of the file
+           ╭─[tercet.toml:1:1]
+         1 │ nmae = "shop"
+           · ──┬─
+           ·   ╰── unknown
+           ╰────
+          help: did you mean name?
+
+        exit code 2
+    "#]]);
+    let folder = tempfile::tempdir().unwrap();
+    expect![[r#"
+          × there is no shop/tercet.toml
+          │ hint: tercet init shop writes one; an empty file will do
+
+        exit code 2
+    "#]].assert_eq(&tercet::run(folder.path(), ["token", "shop"]));
+}
