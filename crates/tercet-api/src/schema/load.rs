@@ -413,6 +413,7 @@ fn routines(rows: &[Record], names: &mut Names) -> Result<ByName<Vec<Arc<Routine
             },
             variadic: row.flag(10)?,
             settings: row.json(11)?,
+            oid: row.number(12)?,
         }));
     }
     for overloads in routines.values_mut() {

@@ -26,6 +26,8 @@ pub struct Routine {
     pub variadic: bool,
     /// Its own settings (`CREATE FUNCTION … SET name = value`).
     pub settings: Vec<(Box<str>, Box<str>)>,
+    /// `pg_proc.oid`: tells overloads apart where the catalogue is asked again.
+    pub oid: u32,
 }
 
 /// What a function returns, one or a set of.

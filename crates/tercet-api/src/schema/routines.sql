@@ -18,7 +18,8 @@ select n.nspname,
        result.oid <> p.prorettype,
        p.provolatile,
        p.provariadic <> 0,
-       coalesce(settings.list, '[]')
+       coalesce(settings.list, '[]'),
+       p.oid::bigint
 from pg_proc p
 join pg_namespace n on n.oid = p.pronamespace
 left join base on base.oid = p.prorettype and base.next = 0
