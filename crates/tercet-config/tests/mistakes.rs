@@ -1,4 +1,6 @@
 //! What a person sees when their `tercet.toml` is wrong.
+//!
+//! Long because it is one table: every mistake with the whole of what a person then reads.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,7 +1,7 @@
 //! PostgreSQL's server programs: where they are on this machine, and which of several to take.
 //!
 //! Finding runs nothing but `pg_config` and `postgres --version`; what is not there is fetched by
-//! [`fetch`], which never touches the system.
+//! [`fetch()`], which never touches the system.
 
 mod debian;
 mod fetch;
@@ -89,14 +89,14 @@ fn library_path(libraries: &[PathBuf]) -> Option<(OsString, OsString)> {
 }
 
 /// Where to look, in this order: the folders of PATH, what `pg_config` names, Debian's and Homebrew's
-/// places newest first, what [`fetch`] has brought.
+/// places newest first, what [`fetch()`] has brought.
 #[derive(Clone, Debug)]
 pub struct Search {
     /// The folders of PATH.
     pub path: Vec<PathBuf>,
     /// Folders with one folder per version, each with its programs in `bin`.
     pub versioned: Vec<PathBuf>,
-    /// Where fetched installations are kept; see [`fetch`].
+    /// Where fetched installations are kept; see [`fetch()`].
     pub cache: PathBuf,
 }
 

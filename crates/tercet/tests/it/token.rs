@@ -55,18 +55,26 @@ fn the_files_secret_signs() {
 
 #[test]
 fn there_is_no_token_without_a_secret_to_sign_with() {
-    check_refused("[application]\nrun = \"./server\"\n", expect![[r#"
+    check_refused(
+        "[application]\nrun = \"./server\"\n",
+        expect![[r#"
           × this project runs your own program, and tokens are for the data API
 
         exit code 2
-    "#]]);
-    check_refused("[api]\njwt-secret = '{\"kty\": \"EC\"}'\n", expect![[r#"
+    "#]],
+    );
+    check_refused(
+        "[api]\njwt-secret = '{\"kty\": \"EC\"}'\n",
+        expect![[r#"
           × jwt-secret is a JWK or JWK set: tokens come from whoever holds its private
           │ key
 
         exit code 2
-    "#]]);
-    check_refused("nmae = \"shop\"\n", expect![[r#"
+    "#]],
+    );
+    check_refused(
+        "nmae = \"shop\"\n",
+        expect![[r#"
           × tercet.toml has a mistake
 
         Error:
@@ -79,12 +87,14 @@ fn there_is_no_token_without_a_secret_to_sign_with() {
           help: did you mean name?
 
         exit code 2
-    "#]]);
+    "#]],
+    );
     let folder = tempfile::tempdir().unwrap();
     expect![[r#"
           × there is no shop/tercet.toml
           │ hint: tercet init shop writes one; an empty file will do
 
         exit code 2
-    "#]].assert_eq(&tercet::run(folder.path(), ["token", "shop"]));
+    "#]]
+    .assert_eq(&tercet::run(folder.path(), ["token", "shop"]));
 }
