@@ -4,15 +4,19 @@
 //! [`fetch()`], which never touches the system.
 
 mod debian;
+mod error;
 mod fetch;
 mod prebuilt;
+mod progress;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub use fetch::{FetchError, Progress, fetch};
+pub use error::FetchError;
+pub use fetch::fetch;
+pub use progress::Progress;
 
 /// The oldest major version the data API works with.
 pub const OLDEST: u32 = 13;

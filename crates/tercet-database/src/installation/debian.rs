@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::fetch::{FetchError, Progress};
+use super::error::FetchError;
+use super::progress::Progress;
 use super::{Installation, newest_first};
 
 /// How often the bytes that arrived are counted.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use postgresql_embedded::{PostgreSQL, Settings, VersionReq};
 
-use super::fetch::{FetchError, Progress};
+use super::error::FetchError;
+use super::progress::Progress;
 use super::{Installation, newest_first};
 
 /// Where the archives come from.
