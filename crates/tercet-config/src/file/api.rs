@@ -146,9 +146,6 @@ pub(crate) struct Api {
     /// Whether answers say how long each stage took. Default: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     server_timing_enabled: Option<bool>,
-    /// Whether embedded resources may be named by their foreign key's column. Default: true.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    url_use_legacy_target_names: Option<bool>,
 }
 
 /// The `app` table.
