@@ -4,5 +4,6 @@ pub mod config;
 pub mod forwarded;
 pub mod http1;
 pub mod proxy_protocol;
+pub mod tls;
 
 pub use config::Config;

@@ -1,0 +1,188 @@
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConnection, Stream};
+use tempfile::TempDir;
+
+use super::*;
+
+/// An authority and a folder with certificates it issued.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    root: CertificateDer<'static>,
+    folder: TempDir,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root = params.self_signed(&key).unwrap().der().clone();
+        Self { issuer: Issuer::new(params, key), root, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// Writes a certificate for these names, as files of this name.
+    fn issue(&self, file: &str, names: &[&str]) -> Certificate {
+        let key = KeyPair::generate().unwrap();
+        let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let pair = Certificate {
+            certificate: self.folder.path().join(format!("{file}.pem")),
+            key: self.folder.path().join(format!("{file}.key")),
+        };
+        fs::write(&pair.certificate, certificate.pem()).unwrap();
+        fs::write(&pair.key, key.serialize_pem()).unwrap();
+        pair
+    }
+
+    fn client(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        alpn: &[&str],
+    ) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root.clone()).unwrap();
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+}
+
+/// What a client saw of a connection.
+#[derive(Debug)]
+struct Seen {
+    certificate: Vec<u8>,
+    alpn: Option<Vec<u8>>,
+    kind: HandshakeKind,
+}
+
+/// One connection over a real socket.
+fn connect(tls: &Tls, client: &Arc<ClientConfig>, name: &str) -> Result<Seen, rustls::Error> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = tls.config();
+    let server = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut connection = ServerConnection::new(config).unwrap();
+        let mut stream = Stream::new(&mut connection, &mut socket);
+        // A refused handshake is the client's to tell.
+        let _ = stream.write_all(b"hello").and_then(|()| stream.read(&mut [0; 1]));
+    });
+    let mut socket = TcpStream::connect(address).unwrap();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut connection = ClientConnection::new(Arc::clone(client), name).unwrap();
+    let outcome = Stream::new(&mut connection, &mut socket).read_exact(&mut [0; 5]);
+    let seen = outcome
+        .map_err(|error| *error.into_inner().unwrap().downcast::<rustls::Error>().unwrap())
+        .map(|()| Seen {
+            certificate: connection.peer_certificates().unwrap()[0].to_vec(),
+            alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
+            kind: connection.handshake_kind().unwrap(),
+        });
+    drop(socket);
+    server.join().unwrap();
+    seen
+}
+
+fn der(pair: &Certificate) -> Vec<u8> {
+    CertificateDer::from_pem_file(&pair.certificate).unwrap().to_vec()
+}
+
+const BOTH: &[&rustls::SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+
+#[test]
+fn the_name_asked_for_picks_the_certificate() {
+    let authority = Authority::new();
+    let shop = authority.issue("shop", &["shop.example", "127.0.0.1"]);
+    let wild = authority.issue("wild", &["*.club.example"]);
+    let tls = Tls::load(&[shop.clone(), wild.clone()]).unwrap();
+    let client = authority.client(BOTH, &[]);
+    assert_eq!(connect(&tls, &client, "shop.example").unwrap().certificate, der(&shop));
+    assert_eq!(connect(&tls, &client, "a.club.example").unwrap().certificate, der(&wild));
+    // No name is sent for an address, and nobody has the other: both get the first.
+    assert_eq!(connect(&tls, &client, "127.0.0.1").unwrap().certificate, der(&shop));
+    assert!(matches!(connect(&tls, &client, "other.example"), Err(rustls::Error::InvalidCertificate(_))));
+}
+
+#[test]
+fn versions_and_protocols_are_agreed_on() {
+    let authority = Authority::new();
+    let tls = Tls::load(&[authority.issue("shop", &["shop.example"])]).unwrap();
+    for versions in [&[&version::TLS13], &[&version::TLS12]] {
+        for (offered, agreed) in
+            [(&["h2", "http/1.1"][..], Some("h2")), (&["http/1.1"], Some("http/1.1")), (&[], None)]
+        {
+            let seen = connect(&tls, &authority.client(versions, offered), "shop.example").unwrap();
+            assert_eq!(seen.alpn.as_deref(), agreed.map(str::as_bytes));
+        }
+    }
+}
+
+#[test]
+fn sessions_are_resumed_in_either_version_and_across_a_change() {
+    let authority = Authority::new();
+    let pair = authority.issue("shop", &["shop.example"]);
+    let tls = Tls::load(&[pair]).unwrap();
+    for versions in [&[&version::TLS13], &[&version::TLS12]] {
+        let client = authority.client(versions, &[]);
+        assert_eq!(connect(&tls, &client, "shop.example").unwrap().kind, HandshakeKind::Full);
+        authority.issue("shop", &["shop.example"]);
+        assert!(tls.refresh().unwrap());
+        assert_eq!(connect(&tls, &client, "shop.example").unwrap().kind, HandshakeKind::Resumed);
+    }
+}
+
+#[test]
+fn changed_files_are_read_again_and_bad_ones_leave_the_old_in_use() {
+    let authority = Authority::new();
+    let pair = authority.issue("shop", &["shop.example"]);
+    let tls = Tls::load(std::slice::from_ref(&pair)).unwrap();
+    let client = || authority.client(BOTH, &[]);
+    assert!(!tls.refresh().unwrap());
+
+    authority.issue("shop", &["shop.example"]);
+    assert!(tls.refresh().unwrap());
+    let current = der(&pair);
+    assert_eq!(connect(&tls, &client(), "shop.example").unwrap().certificate, current);
+
+    fs::write(&pair.certificate, "half a certificate").unwrap();
+    assert_eq!(tls.refresh().unwrap_err().file, pair.certificate);
+    assert!(!tls.refresh().unwrap(), "the same files are not tried twice");
+    assert_eq!(connect(&tls, &client(), "shop.example").unwrap().certificate, current);
+
+    authority.issue("shop", &["shop.example"]);
+    assert!(tls.refresh().unwrap());
+    assert_eq!(connect(&tls, &client(), "shop.example").unwrap().certificate, der(&pair));
+}
+
+#[track_caller]
+fn check_refused(pair: &Certificate, file: &Path, problem: &str) {
+    let error = Tls::load(std::slice::from_ref(pair)).unwrap_err();
+    assert_eq!(error.file, file);
+    assert!(error.to_string().contains(problem), "{error}");
+    assert!(error.to_string().contains("\nhint: "), "{error}");
+}
+
+#[test]
+fn errors_name_the_file() {
+    let authority = Authority::new();
+    let pair = authority.issue("shop", &["shop.example"]);
+    let other = authority.issue("other", &["other.example"]);
+    let missing = Certificate { certificate: "nowhere.pem".into(), ..pair.clone() };
+    check_refused(&missing, Path::new("nowhere.pem"), "No such file");
+    let swapped = Certificate { certificate: pair.key.clone(), key: pair.certificate.clone() };
+    check_refused(&swapped, &pair.key, "no certificate in it");
+    let keyless = Certificate { key: pair.certificate.clone(), ..pair.clone() };
+    check_refused(&keyless, &pair.certificate, "no private key in it");
+    let mismatched = Certificate { key: other.key.clone(), ..pair.clone() };
+    check_refused(&mismatched, &other.key, "it is not the key of");
+}
