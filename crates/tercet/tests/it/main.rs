@@ -3,5 +3,6 @@
 
 mod command_line;
 mod init;
+mod options;
 mod tercet;
 mod token;

@@ -1,0 +1,78 @@
+//! `[api]` in tercet.toml offers what the data API has, and nothing else.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+use tercet_api::config::ConfigSource;
+
+/// What a person may not set in `[api]`: tercet decides it.
+const NOT_OFFERED: [&str; 12] = [
+    "admin-server-host",
+    "admin-server-port",
+    "db-uri",
+    "server-host",
+    "server-otel-enabled",
+    "server-port",
+    "server-reuseport",
+    "server-stop-timeout",
+    "server-trace-header",
+    "server-unix-socket",
+    "server-unix-socket-mode",
+    "url-use-legacy-target-names",
+];
+
+fn offered() -> serde_json::Map<String, Json> {
+    let schema = tercet_config::json_schema();
+    let mut offered = schema["properties"]["api"]["properties"].as_object().unwrap().clone();
+    offered.remove("app").unwrap();
+    offered
+}
+
+/// Every value of a kind, as TOML.
+fn values(name: &str, rule: &Json) -> Vec<String> {
+    if let Some(choices) = rule["oneOf"].as_array() {
+        return choices.iter().map(|choice| choice["const"].to_string()).collect();
+    }
+    let text = match name {
+        "openapi-server-proxy-uri" => "https://example.com/api",
+        "jwt-role-claim-key" => ".role",
+        "jwt-secret" => "ten times ten is a hundred, more or less",
+        "server-cors-allowed-origins" => "https://example.com",
+        _ => "name",
+    };
+    match rule["type"].as_str().unwrap_or("string") {
+        "boolean" => vec!["true".to_owned(), "false".to_owned()],
+        "integer" => vec![rule["minimum"].to_string(), rule["maximum"].to_string()],
+        _ => vec![format!("{text:?}")],
+    }
+}
+
+fn read(text: &str) -> Result<tercet_api::config::Config, tercet_api::config::ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("api.conf");
+    std::fs::write(&file, format!("db-uri = \"postgres://authenticator@127.0.0.1/shop\"\n{text}")).unwrap();
+    ConfigSource { file: Some(file), environment: BTreeMap::new() }.read()
+}
+
+#[test]
+fn what_is_offered_is_understood() {
+    for (name, rule) in offered() {
+        for value in values(&name, &rule) {
+            let line = format!("{name} = {value}\n");
+            let origin = tercet_config::Origin { file: "tercet.toml", folder: "shop" };
+            let topology = tercet_config::parse(&format!("[api]\n{line}"), origin).unwrap();
+            let tercet_config::Server::Api(api) = &topology.application().server else { unreachable!() };
+            let lowered = if name == "jwt-secret" { line } else { api.options.to_string() };
+            read(&lowered).unwrap_or_else(|error| panic!("{lowered}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn what_there_is_is_offered() {
+    let offered = offered();
+    let options: toml::Table = read("").unwrap().dump().parse().unwrap();
+    for name in options.keys().filter(|name| *name != "app") {
+        assert!(offered.contains_key(name) != NOT_OFFERED.contains(&name.as_str()), "{name}");
+    }
+}
