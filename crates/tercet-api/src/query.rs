@@ -173,7 +173,7 @@ fn explain(sql: &mut Sql, format: PlanFormat, options: &[PlanOption]) {
 fn estimate(plan: &StatementPlan) -> Option<Estimate> {
     let above = match plan.count {
         Some(Count::Planned) => None,
-        Some(Count::Estimated) => Some(plan.max_rows?),
+        Some(Count::Estimated) => plan.max_rows,
         Some(Count::Exact) | None => return None,
     };
     if plan.explains() || !matches!(plan.command, Command::Read) {

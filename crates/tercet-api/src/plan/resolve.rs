@@ -102,14 +102,18 @@ impl Planner<'_> {
         TypedField { text_search: text_search.filter(|_| column.is_some() && !is_vector), transform, ..found }
     }
 
-    /// A column as a body's JSON is written to it: a domain with a cast from json takes json.
+    /// A column as a body's JSON is written to it: a domain with a cast from json takes json, and its
+    /// default is given the way it would be shown.
     pub(super) fn written_field(self, column: &Column) -> TypedField {
         let field = TypedField::column(column);
-        match self.cache.representation("json", &field.data_type).cloned() {
-            Some(transform) => {
-                TypedField { data_type: Arc::from("json"), transform: Some(transform), ..field }
-            }
-            None => field,
-        }
+        let Some(transform) = self.cache.representation("json", &field.data_type).cloned() else {
+            return field;
+        };
+        let shown = self.cache.representation(&field.data_type, "json");
+        let default = match (field.default, shown) {
+            (Some(default), Some(shown)) => Some(format!("{shown}(({default})::{})", field.data_type).into()),
+            (default, _) => default,
+        };
+        TypedField { data_type: Arc::from("json"), transform: Some(transform), default, ..field }
     }
 }

@@ -4,7 +4,7 @@ use super::condition::condition;
 use super::fragment::Sql;
 use super::read::{add_join_conditions, from};
 use super::{BODY_ROWS, SOURCE};
-use crate::plan::{ReadNode, StatementPlan};
+use crate::plan::{Command, ReadNode, StatementPlan};
 use crate::request::preferences::Count;
 use crate::request::select::JoinType;
 
@@ -43,12 +43,15 @@ pub(super) fn page(sql: &mut Sql, plan: &StatementPlan) {
 }
 
 /// Adds the query that counts, if one is needed. A count that is given up for an estimate when there are
-/// more rows than the cap on rows stops one row above it.
+/// more rows than the cap on rows stops one row above it; without a cap there is only the estimate. What
+/// a routine returns is never estimated.
 pub(super) fn source(sql: &mut Sql, plan: &StatementPlan) -> Total {
-    let stop = match plan.count {
-        Some(Count::Exact) => None,
-        Some(Count::Estimated) => plan.max_rows.map(|rows| rows.saturating_add(1)),
-        Some(Count::Planned) | None => return Total::Unknown,
+    let reads = matches!(plan.command, Command::Read);
+    let stop = match (plan.count, plan.max_rows) {
+        (Some(Count::Exact), _) => None,
+        (Some(Count::Estimated), _) if !reads => None,
+        (Some(Count::Estimated), Some(cap)) => Some(cap.saturating_add(1)),
+        (Some(Count::Estimated | Count::Planned) | None, _) => return Total::Unknown,
     };
     if plan.tree.range.is_all() {
         return Total::Page;

@@ -34,12 +34,11 @@ impl Sql {
         self
     }
 
-    /// Adds a type that a client named. The parser lets through letters, digits, spaces, brackets and a
-    /// few more; nothing else may reach a statement, whoever parsed it.
+    /// Adds a type that a client named. Quoting it would make `int` another type than `integer`, so it
+    /// is words and nothing else, whoever parsed it: no bracket can end the cast, no quote can open.
     pub(super) fn cast_type(&mut self, name: &str) -> &mut Self {
-        self.text.extend(name.chars().filter(|c| {
-            c.is_ascii_alphanumeric() || matches!(c, ' ' | '_' | '(' | ')' | ',' | '[' | ']' | '.')
-        }));
+        let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ' ');
+        self.text.extend(name.chars().filter(|c| word(*c)));
         self
     }
 

@@ -2,5 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod bookshop;
+mod calling;
 mod connection;
+mod embedding;
 mod postgres;
+mod reading;
+mod safety;
+mod schema_cache;
+mod sql;
+mod writing;

@@ -1,0 +1,163 @@
+//! The bookshop: one database and its schema cache, and requests planned and run against it.
+
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use expect_test::Expect;
+use tercet_api::error::{ApiError, Verbosity};
+use tercet_api::plan::{Plan, Policy, StatementPlan, plan};
+use tercet_api::postgres::{Connection, DatabaseError, Statement};
+use tercet_api::query::Query;
+use tercet_api::request::{ApiRequest, Rules};
+use tercet_api::schema::SchemaCache;
+use tokio::task::LocalSet;
+
+use crate::postgres::{Database, database};
+
+static BOOKSHOP: LazyLock<Database> = LazyLock::new(|| database(include_str!("bookshop.sql")));
+
+static CACHE: LazyLock<SchemaCache> = LazyLock::new(|| {
+    on_one_thread(async {
+        let connection = Connection::connect(&BOOKSHOP.superuser(), true).await.unwrap();
+        SchemaCache::load(&connection, &["shop".to_owned()]).await.unwrap()
+    })
+});
+
+/// The bookshop's schema cache.
+pub(crate) fn cache() -> &'static SchemaCache {
+    &CACHE
+}
+
+/// Everything switched on.
+pub(crate) fn permissive() -> Policy {
+    Policy { max_rows: None, aggregates: true, execution_plans: true, legacy_target_names: false }
+}
+
+/// Checks the SQL and the parameters of a request (first line method and target, then headers, then a
+/// blank line and the body).
+#[track_caller]
+pub(crate) fn check_sql(request: &str, expect: &Expect) {
+    expect.assert_eq(&match statement(request, &permissive()) {
+        Ok(plan) => print(&Query::new(&plan).main),
+        Err(error) => describe(&error),
+    });
+}
+
+/// Checks what a request answers as `anon`. Nothing it does stays.
+#[track_caller]
+pub(crate) fn check(request: &str, expect: &Expect) {
+    check_with(&permissive(), request, expect);
+}
+
+/// The same with another policy.
+#[track_caller]
+pub(crate) fn check_with(policy: &Policy, request: &str, expect: &Expect) {
+    expect.assert_eq(&match statement(request, policy) {
+        Ok(plan) => run(&plan),
+        Err(error) => describe(&error),
+    });
+}
+
+/// Plans a request.
+pub(crate) fn statement(request: &str, policy: &Policy) -> Result<StatementPlan, ApiError> {
+    let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
+    let mut lines = head.lines();
+    let (method, target) = lines.next().unwrap().split_once(' ').unwrap();
+    let mut builder = http::Request::builder().method(method).uri(target.replace('>', "%3E"));
+    for (name, value) in lines.map(|line| line.split_once(": ").unwrap()) {
+        builder = builder.header(name, value);
+    }
+    let (parts, ()) = builder.body(()).unwrap().into_parts();
+    match planned(&parts, Bytes::from(body.to_owned()), policy)? {
+        Plan::Statement(plan) => Ok(*plan),
+        other => panic!("not a statement: {other:?}"),
+    }
+}
+
+/// Plans a request that is already in parts.
+pub(crate) fn planned(parts: &http::request::Parts, body: Bytes, policy: &Policy) -> Result<Plan, ApiError> {
+    let schemas = ["shop".to_owned()];
+    let rules = Rules {
+        schemas: &schemas,
+        root_routine: None,
+        describes: true,
+        transaction_override: false,
+        cache: cache(),
+    };
+    let request = ApiRequest::parse(parts, body, rules)?;
+    plan(&request, cache(), policy)
+}
+
+/// Runs a plan in a transaction that is rolled back, and prints the answer.
+fn run(plan: &StatementPlan) -> String {
+    let query = Query::new(plan);
+    let outcome = on_one_thread(async {
+        let connection = Connection::connect(&BOOKSHOP.superuser(), true).await?;
+        connection.query(&"begin".into()).await?;
+        let settings = "select set_config('role', 'anon', true), set_config('search_path', 'shop', true)";
+        connection.query(&settings.into()).await?;
+        let answer = query.answer(&connection.query(&query.main).await?);
+        let estimated = match &query.estimate {
+            Some(estimate) => Query::estimated_rows(&connection.query(&estimate.statement).await?),
+            None => None,
+        };
+        Ok::<_, DatabaseError>((answer, estimated))
+    });
+    let (answer, estimated) = match outcome {
+        Ok(answered) => answered,
+        Err(DatabaseError::Server(error)) => return format!("{} {}\n", error.code, error.message),
+        Err(error) => panic!("{error}"),
+    };
+    let mut text = match String::from_utf8(answer.body.to_vec()) {
+        Ok(body) => body.replace(", \n ", ",\n "),
+        Err(_) => format!("{:02x?}", &answer.body[..]),
+    };
+    text.push('\n');
+    if let Some(total) = answer.total {
+        writeln!(text, "total {total}").unwrap();
+    }
+    if let Some(rows) = estimated {
+        writeln!(text, "estimated {rows}").unwrap();
+    }
+    if !answer.location.is_empty() {
+        writeln!(text, "location {:?}", answer.location).unwrap();
+    }
+    if let Some(inserted) = answer.inserted {
+        writeln!(text, "inserted {inserted}").unwrap();
+    }
+    text
+}
+
+fn describe(error: &ApiError) -> String {
+    format!("{}\n{}\n", error.status(), String::from_utf8(error.json(Verbosity::Verbose)).unwrap())
+}
+
+/// A statement's text, a line for each clause, and its parameters.
+fn print(statement: &Statement) -> String {
+    let mut text = statement.sql.to_string();
+    for clause in [
+        " SELECT ",
+        " FROM ",
+        " LEFT JOIN ",
+        " INNER JOIN ",
+        " WHERE ",
+        " ORDER BY ",
+        " RETURNING ",
+        " ON CONFLICT",
+    ] {
+        text = text.replace(clause, &format!("\n{}", clause.trim_start()));
+    }
+    text.push('\n');
+    for (index, parameter) in statement.parameters.iter().enumerate() {
+        let value = parameter.as_deref().map(String::from_utf8_lossy);
+        writeln!(text, "${} = {}", index + 1, value.as_deref().unwrap_or("NULL")).unwrap();
+    }
+    text
+}
+
+/// Runs a test's future as the server runs its own: on one thread.
+fn on_one_thread<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, future)
+}
