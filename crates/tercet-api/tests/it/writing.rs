@@ -163,7 +163,7 @@ fn rows_are_updated_and_deleted() {
     "#]],
     );
     check(
-        "DELETE /copies?or=(id.eq.1,id.eq.3)&select=id,books(title)\nprefer: return=representation",
+        "DELETE /copies?or=(id.eq.1,id.eq.3)&select=id,books(title)&order=id\nprefer: return=representation",
         &expect![[r#"
             [{"id":1,"books":{"title": "Notes"}},
              {"id":3,"books":{"title": "Thoughts"}}]
