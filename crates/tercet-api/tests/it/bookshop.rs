@@ -110,6 +110,7 @@ fn run(plan: &StatementPlan) -> String {
         Err(error) => panic!("{error}"),
     };
     let mut text = match String::from_utf8(answer.body.to_vec()) {
+        Ok(body) if body.is_empty() => "(no body)".to_owned(),
         Ok(body) => body.replace(", \n ", ",\n "),
         Err(_) => format!("{:02x?}", &answer.body[..]),
     };

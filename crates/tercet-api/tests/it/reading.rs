@@ -230,9 +230,9 @@ fn rows_are_ordered_limited_and_counted() {
     check(
         "HEAD /books\nprefer: count=exact",
         &expect![[r#"
-
-        total 4
-    "#]],
+            (no body)
+            total 4
+        "#]],
     );
     let capped = Policy { max_rows: Some(2), ..permissive() };
     check_with(

@@ -22,9 +22,9 @@ fn rows_are_inserted() {
     check(
         "POST /tags\nprefer: return=headers-only\n\n{\"id\": 3, \"label\": \"new\"}",
         &expect![[r#"
-
-        location [("id", Some("3"))]
-    "#]],
+            (no body)
+            location [("id", Some("3"))]
+        "#]],
     );
     check(
         "POST /authors?columns=name&select=name\nprefer: return=representation\n\n{\"name\": \"Dora\", \"id\": 77}",
@@ -172,7 +172,7 @@ fn rows_are_updated_and_deleted() {
     check(
         "DELETE /copies?id=eq.1",
         &expect![[r#"
-
+            (no body)
         "#]],
     );
     check(
