@@ -37,8 +37,8 @@ impl Sql {
     /// Adds a type that a client named. Quoting it would make `int` another type than `integer`, so it
     /// is words and nothing else, whoever parsed it: no bracket can end the cast, no quote can open.
     pub(super) fn cast_type(&mut self, name: &str) -> &mut Self {
-        let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ' ');
-        self.text.extend(name.chars().filter(|c| word(*c)));
+        let word = |c: char| if c.is_alphanumeric() || c == ' ' { c } else { '_' };
+        self.text.extend(name.chars().map(word));
         self
     }
 
