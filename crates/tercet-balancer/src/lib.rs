@@ -1,9 +1,28 @@
 //! Tier 1: the HTTP balancer: listener, router, upstream pool, health, forwarding, drain, access log.
 
+mod admin;
+mod answer;
+pub mod balancer;
+mod buffer;
+mod client;
+mod clock;
 pub mod config;
+mod connection;
+mod exchange;
 pub mod forwarded;
+mod health;
 pub mod http1;
+mod listener;
+mod metrics;
+mod pool;
 pub mod proxy_protocol;
+mod rotation;
+mod scratch;
+mod server;
+mod servers;
+mod socket;
 pub mod tls;
+mod worker;
 
+pub use balancer::{Balancer, Listeners, ReloadReply};
 pub use config::Config;

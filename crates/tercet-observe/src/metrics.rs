@@ -37,6 +37,15 @@ impl Latency {
         self.0.counts[bucket].fetch_add(1, Ordering::Relaxed);
         self.0.microseconds.fetch_add(duration.as_micros() as u64, Ordering::Relaxed);
     }
+
+    /// Counts all that another histogram has counted.
+    pub fn include(&self, other: &Self) {
+        for (count, more) in self.0.counts.iter().zip(&other.0.counts) {
+            count.fetch_add(more.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        let more = other.0.microseconds.load(Ordering::Relaxed);
+        self.0.microseconds.fetch_add(more, Ordering::Relaxed);
+    }
 }
 
 impl EncodeMetric for Latency {

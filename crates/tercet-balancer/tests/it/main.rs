@@ -1,5 +1,10 @@
-//! The balancer's tests from outside: its rules as tables, and the real engine on real sockets.
+//! The balancer's tests from outside: its rules as tables, and the real engine on real sockets in front of real
+//! (small) servers.
 
+mod backend;
+mod client;
+mod forwarding;
 mod grammar;
 mod properties;
 mod rules;
+mod running;

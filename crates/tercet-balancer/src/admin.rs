@@ -1,0 +1,160 @@
+//! Looking inside and steering: `/live`, `/ready` and `/metrics` on the metrics address; on the Unix socket also
+//! the servers, draining them, reloading, and the latest requests.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /servers` | every server: address, weight, whether it is in rotation and why not, its counts |
+//! | `POST /servers/NAME/drain` | takes it out of rotation; answered once its requests are done, or the drain time is over |
+//! | `POST /servers/NAME/undrain` | puts it back |
+//! | `POST /reload` | puts the configuration file in force; 422 and the reason when it is refused |
+//! | `GET /requests` | the latest requests, newest first |
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use tercet_observe::admin::{self, Address, Admin, Answer, LocalFuture};
+use tercet_observe::event::ProcessEvent;
+use tokio::sync::oneshot;
+
+use crate::balancer::Shared;
+use crate::metrics;
+use crate::server::Server;
+
+/// Mode of the Unix socket: whoever can write to it can take servers out.
+const SOCKET_MODE: u32 = 0o600;
+/// How often a drain looks whether the server is idle.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+struct Endpoint {
+    shared: Arc<Shared>,
+    /// Whether it may steer, or only tell.
+    steers: bool,
+}
+
+/// Serves whatever the configuration names, until it is dropped.
+///
+/// # Errors
+/// An address that is taken or may not be used; it is named.
+pub(crate) async fn serve(shared: Arc<Shared>) -> std::io::Result<()> {
+    let config = shared.config.load_full();
+    let mut serving = tokio::task::JoinSet::new();
+    let addresses = [
+        config.admin.metrics.map(|address| (Address::Tcp(address), false)),
+        config.admin.socket.clone().map(|path| (Address::Unix(path, SOCKET_MODE), true)),
+    ];
+    for (address, steers) in addresses.into_iter().flatten() {
+        let named = match &address {
+            Address::Tcp(address) => address.to_string(),
+            Address::Unix(path, _) => path.display().to_string(),
+        };
+        let server = admin::Server::bind(&address)
+            .await
+            .map_err(|error| std::io::Error::new(error.kind(), format!("admin address {named}: {error}")))?;
+        let named = server.local_addr().map_or(named, |address| address.to_string());
+        let purpose = if steers { "steering" } else { "metrics" };
+        shared.events.event(ProcessEvent::Listening { address: &named, purpose });
+        serving.spawn_local(server.serve(Rc::new(Endpoint { shared: Arc::clone(&shared), steers })));
+    }
+    while serving.join_next().await.is_some() {}
+    std::future::pending().await
+}
+
+impl Admin for Endpoint {
+    fn ready(&self) -> Result<(), String> {
+        if self.shared.servers.available() == 0 {
+            return Err("no server is available".to_owned());
+        }
+        Ok(())
+    }
+
+    fn metrics(&self) -> String {
+        metrics::encode(&self.shared)
+    }
+
+    fn other(&self, method: &Method, path: &str, _: &str, _: Bytes) -> LocalFuture<Option<Answer>> {
+        let shared = Arc::clone(&self.shared);
+        let steers = self.steers;
+        let method = method.clone();
+        let path = path.to_owned();
+        Box::pin(async move {
+            if !steers {
+                return None;
+            }
+            let parts: Vec<&str> = path.split('/').skip(1).collect();
+            match (&method, &parts[..]) {
+                (&Method::GET, ["servers"]) => {
+                    let servers: Vec<Value> =
+                        shared.servers.all().iter().map(|server| describe(server)).collect();
+                    Some(Answer::json(StatusCode::OK, &json!({ "servers": servers })))
+                }
+                (&Method::POST, ["servers", name, "drain"]) => Some(drain(&shared, name).await),
+                (&Method::POST, ["servers", name, "undrain"]) => {
+                    let Some(server) = shared.servers.named(name) else { return Some(unknown(name)) };
+                    shared.servers.set_draining(&server, false);
+                    Some(Answer::json(StatusCode::OK, &describe(&server)))
+                }
+                (&Method::POST, ["reload"]) => Some(reload(&shared).await),
+                (&Method::GET, ["requests"]) => None,
+                _ => None,
+            }
+        })
+    }
+}
+
+async fn drain(shared: &Shared, name: &str) -> Answer {
+    let Some(server) = shared.servers.named(name) else { return unknown(name) };
+    shared.servers.set_draining(&server, true);
+    let idle = async {
+        let mut look = tokio::time::interval(DRAIN_LOOK);
+        while server.in_flight() > 0 {
+            look.tick().await;
+        }
+    };
+    let drained = tokio::time::timeout(shared.config.load().drain, idle).await.is_ok();
+    let status = if drained { StatusCode::OK } else { StatusCode::GATEWAY_TIMEOUT };
+    Answer::json(status, &describe(&server))
+}
+
+async fn reload(shared: &Shared) -> Answer {
+    let (reply, outcome) = oneshot::channel();
+    if shared.reload_wanted.send(reply).await.is_err() {
+        return Answer::text(StatusCode::NOT_IMPLEMENTED, "there is no configuration file to reload\n");
+    }
+    match outcome.await {
+        Ok(Ok(())) => Answer::text(StatusCode::OK, "reloaded\n"),
+        Ok(Err(reason)) => Answer::text(StatusCode::UNPROCESSABLE_ENTITY, reason),
+        Err(_) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "the balancer is stopping\n"),
+    }
+}
+
+fn unknown(name: &str) -> Answer {
+    Answer::text(StatusCode::NOT_FOUND, format!("no server is called {name}\n"))
+}
+
+fn describe(server: &Server) -> Value {
+    let state = if server.draining.load(Ordering::Relaxed) {
+        "draining"
+    } else if !server.healthy.load(Ordering::Relaxed) {
+        "down"
+    } else if server.ejected.load(Ordering::Relaxed) {
+        "ejected"
+    } else {
+        "up"
+    };
+    let answers: Vec<u64> = server.answers.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+    json!({
+        "name": server.name,
+        "address": server.address,
+        "weight": server.weight.load(Ordering::Relaxed),
+        "state": state,
+        "in_flight": server.in_flight(),
+        "requests": server.requests.load(Ordering::Relaxed),
+        "failures": server.failed.load(Ordering::Relaxed),
+        "answers": { "1xx": answers[0], "2xx": answers[1], "3xx": answers[2], "4xx": answers[3], "5xx": answers[4] },
+    })
+}

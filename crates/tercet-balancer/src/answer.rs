@@ -1,0 +1,102 @@
+//! Answers the balancer gives itself: refusals and failures, as a status and one short JSON object.
+
+use std::cell::RefCell;
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+
+use crate::client::Client;
+use crate::http1::{Method, Version, write};
+use crate::scratch::Scratch;
+use crate::worker::Worker;
+
+/// How long and how much a client may still send while it is told why its request was refused.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1 << 20;
+
+/// An answer of the balancer's own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer<'a> {
+    /// The status.
+    pub(crate) status: u16,
+    /// What is wrong, for the client.
+    pub(crate) message: &'a str,
+    /// The request's id, if it got that far.
+    pub(crate) request_id: Option<&'a str>,
+    /// When to try again.
+    pub(crate) retry_after: Option<Duration>,
+    /// Whether the connection takes another request.
+    pub(crate) keep_alive: bool,
+}
+
+impl Answer<'_> {
+    /// Writes the answer as a client of this version and method gets it, and returns how long its body is.
+    pub(crate) fn write(&self, output: &mut Vec<u8>, version: Version, method: Method) -> u64 {
+        let body = match self.request_id {
+            Some(id) => json!({ "status": self.status, "message": self.message, "request_id": id }),
+            None => json!({ "status": self.status, "message": self.message }),
+        };
+        let body = format!("{body}\n");
+        write::push_status_line(output, self.status, reason_phrase(self.status).as_bytes());
+        write::push_line(output, b"Date", date().as_bytes());
+        write::push_line(output, b"Content-Type", b"application/json");
+        write::push_line(output, b"Content-Length", body.len().to_string().as_bytes());
+        if let Some(after) = self.retry_after {
+            write::push_line(output, b"Retry-After", after.as_secs().max(1).to_string().as_bytes());
+        }
+        write::push_persistence(output, version, self.keep_alive);
+        output.extend_from_slice(b"\r\n");
+        if method == Method::Head {
+            return 0;
+        }
+        output.extend_from_slice(body.as_bytes());
+        body.len() as u64
+    }
+}
+
+/// Sends the answer in `scratch.response`.
+pub(crate) async fn send(worker: &Worker, client: &Client, scratch: &Scratch) -> std::io::Result<()> {
+    client.watch.set(worker.config().timeouts.send);
+    client.in_time(client.write_all(&scratch.response)).await
+}
+
+/// Lets the client read an answer before its connection is closed: closing while it still sends would make
+/// its kernel throw the answer away (RFC 9112 section 9.6).
+pub(crate) async fn linger(client: &Client) {
+    client.watch.set(LINGER_TIME);
+    let lingering = async {
+        std::future::poll_fn(|context| client.socket.poll_shutdown(context)).await?;
+        let mut read = 0;
+        let mut sink = [0; 2048];
+        while read < LINGER_BYTES {
+            match std::future::poll_fn(|context| client.socket.poll_read(context, &mut sink)).await? {
+                0 => break,
+                count => read += count,
+            }
+        }
+        Ok(())
+    };
+    // Whatever went wrong, the connection ends here.
+    let _ = client.in_time(lingering).await;
+}
+
+/// The phrase that goes with a status the balancer answers itself (RFC 9110 section 15).
+fn reason_phrase(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("")
+}
+
+/// The value of a `Date` header for now (RFC 9110 section 6.6.1), made anew once a second.
+pub(crate) fn date() -> String {
+    thread_local! {
+        static CACHED: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let now = SystemTime::now();
+    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    CACHED.with_borrow_mut(|(second, text)| {
+        if *second != seconds {
+            *second = seconds;
+            *text = httpdate::fmt_http_date(now);
+        }
+        text.clone()
+    })
+}

@@ -1,0 +1,75 @@
+//! The client's side of a connection: its socket, its deadline, and who it is.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use crate::buffer::Buffer;
+use crate::clock::Watch;
+use crate::socket::Socket;
+
+/// A connected client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) socket: Socket,
+    pub(crate) watch: Watch,
+    /// Who it is: the peer's address, or the one a PROXY header gave.
+    pub(crate) address: IpAddr,
+    ended: Cell<bool>,
+}
+
+impl Client {
+    pub(crate) fn new(socket: Socket, watch: Watch, address: IpAddr) -> Self {
+        Self { socket, watch, address, ended: Cell::new(false) }
+    }
+
+    /// Does something with the deadline set before.
+    ///
+    /// # Errors
+    /// What it fails with, or the time is over.
+    pub(crate) async fn in_time<T>(&self, doing: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let mut doing = pin!(doing);
+        poll_fn(|context| match doing.as_mut().poll(context) {
+            Poll::Pending if self.watch.expired(context) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            settled_or_pending => settled_or_pending,
+        })
+        .await
+    }
+
+    /// Writes all of `bytes`; whoever awaits this watches the deadline.
+    pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let count = poll_fn(|context| self.socket.poll_write(context, bytes)).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            bytes = &bytes[count..];
+        }
+        poll_fn(|context| self.socket.poll_flush(context)).await
+    }
+
+    /// Takes what the client sends while it waits for an answer, as far as the buffer has room: a request
+    /// that is pipelined behind, or the end. Also registers for its breaking off.
+    ///
+    /// # Errors
+    /// The connection broke. A client that only ended its own direction still gets its answer.
+    pub(crate) fn read_ahead(&self, context: &mut Context<'_>, buffer: &mut Buffer) -> io::Result<()> {
+        while !self.ended.get() && !buffer.spare().is_empty() {
+            match self.socket.poll_read(context, buffer.spare()) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(0)) => self.ended.set(true),
+                Poll::Ready(Ok(count)) => buffer.advance(count),
+                Poll::Ready(Err(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the client has ended its direction.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+}

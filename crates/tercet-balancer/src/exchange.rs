@@ -1,0 +1,495 @@
+//! One request's way: to a server whose turn it is, and the answer's way back.
+//!
+//! The rules of trying again live here. A request that no server can have seen goes to the next server,
+//! whatever its method; one that a server may have seen is repeated only if its method is idempotent, its
+//! body is still at hand, nothing of an answer has gone out, and the retry budget allows it.
+
+mod download;
+mod request;
+mod tunnel;
+mod upload;
+
+use std::cell::Cell;
+use std::future::{Future as _, poll_fn};
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+use tercet_observe::AccessRecord;
+use tokio::net::TcpStream;
+
+use self::download::{Delivered, Download, DownloadFailure};
+use self::upload::{Upload, UploadFailure};
+use crate::answer::Answer;
+use crate::buffer::{Buffer, SMALL};
+use crate::client::Client;
+use crate::config::Config;
+use crate::forwarded::RequestId;
+use crate::http1::response::Asked;
+use crate::http1::{Decoder, Field, Refusal, RequestHead, Version};
+use crate::rotation::{Pick, Turn};
+use crate::scratch::Scratch;
+use crate::server::Server;
+use crate::socket::Socket;
+use crate::worker::Worker;
+
+/// What becomes of the client's connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// It takes the next request.
+    Keep,
+    /// It is closed, after the client had a chance to read the answer.
+    Close,
+    /// It is closed at once: the client is gone, or must notice that its answer is not whole.
+    Abort,
+}
+
+/// How far a request has come; both of its directions and the one who decides about retries look at it.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The server's socket took a byte of the request: the server may have seen it.
+    accepted: Cell<bool>,
+    /// All that was sent of the request is still at hand.
+    repeatable: Cell<bool>,
+    /// The whole request was sent.
+    uploaded: Cell<bool>,
+    /// The next step is the client's: to send more of its body.
+    waits_for_client: Cell<bool>,
+    /// Something was sent to the client.
+    answering: Cell<bool>,
+    /// The final status; 0 before it is known.
+    status: Cell<u16>,
+    /// From handing the request over to the first byte of the answer.
+    first_byte: Cell<Option<Duration>>,
+    /// Body bytes sent to the client.
+    bytes: Cell<u64>,
+}
+
+impl Progress {
+    fn count(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get() + bytes);
+    }
+}
+
+/// Why a try came to nothing.
+#[derive(Debug)]
+enum Failure {
+    /// The client broke off.
+    ClientGone,
+    /// The client's body took too long.
+    ClientTimeout,
+    /// The client's body is malformed or too long.
+    ClientRefused(Refusal),
+    /// No connection to the server could be made.
+    NotConnected,
+    /// The server closed or reset the connection.
+    Closed,
+    /// The server took too long.
+    ServerTimeout,
+    /// The server was found dead while the answer was waited for.
+    ServerDied,
+    /// What the server sent is no answer.
+    Invalid(Refusal),
+    /// All servers are at their limit, and as many requests wait as may.
+    QueueFull,
+    /// All servers stayed at their limit.
+    QueueTimeout,
+}
+
+impl From<DownloadFailure> for Failure {
+    fn from(failure: DownloadFailure) -> Self {
+        match failure {
+            DownloadFailure::ClientGone => Self::ClientGone,
+            DownloadFailure::Closed => Self::Closed,
+            DownloadFailure::Invalid(refusal) => Self::Invalid(refusal),
+        }
+    }
+}
+
+/// Everything about one request that its tries share.
+struct Exchange<'a> {
+    worker: &'a Worker,
+    client: &'a Client,
+    config: &'a Config,
+    head: &'a RequestHead,
+    progress: Progress,
+    /// The body as it was when the first part of it was taken.
+    decoder: Decoder,
+    /// Whether the rest of the body is still to come from the client.
+    streamed: bool,
+    id: RequestId,
+    /// Who asked, as far as can be believed.
+    asker: IpAddr,
+}
+
+/// How long clients are told to stay away when no server can take a request.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// What the access log says when the client broke off before there was an answer (nginx's convention).
+const CLIENT_GONE: u16 = 499;
+
+/// Takes the request at the front of `scratch.client` to a server and its answer back.
+pub(crate) async fn run(
+    worker: &Worker,
+    client: &Client,
+    config: &Config,
+    head: &RequestHead,
+    scratch: &mut Scratch,
+) -> After {
+    let started = Instant::now();
+    let composed = match request::compose(client, config, head, scratch) {
+        Ok(composed) => composed,
+        Err(refusal) => return crate::connection::refuse(worker, client, scratch, refusal).await,
+    };
+    let mut exchange = Exchange {
+        worker,
+        client,
+        config,
+        head,
+        progress: Progress::default(),
+        streamed: !composed.decoder.is_done(),
+        decoder: composed.decoder,
+        id: composed.id,
+        asker: composed.asker,
+    };
+    exchange.progress.repeatable.set(true);
+    let mut server = None;
+    let outcome = exchange.carry(scratch, &mut server).await;
+    let after = match outcome {
+        Ok(after) => after,
+        Err(failure) => exchange.answer_failure(&failure, scratch).await,
+    };
+    exchange.record(scratch, server.as_deref(), started);
+    if exchange.streamed {
+        scratch.client.clear();
+        scratch.client.extend(scratch.body.filled());
+        scratch.body.clear();
+    } else {
+        scratch.client.consume(head.length + composed.body_taken);
+    }
+    after
+}
+
+impl Exchange<'_> {
+    /// Tries servers until one answers or no rule allows another try.
+    async fn carry(
+        &mut self,
+        scratch: &mut Scratch,
+        server: &mut Option<Arc<Server>>,
+    ) -> Result<After, Failure> {
+        let key = request::hash_key(self.config, self.asker, self.head, scratch.client.filled());
+        let mut tried: SmallVec<[Arc<Server>; 4]> = SmallVec::new();
+        let mut failure = None;
+        let mut repeating = None;
+        let mut attempts = self.config.retries.attempts;
+        loop {
+            let turn = match self.worker.shared.servers.pick(key, &tried) {
+                Pick::Server(turn) => turn,
+                Pick::Full => self.wait_for_room(key, &tried).await?,
+                Pick::Nobody => return Err(failure.unwrap_or(Failure::NotConnected)),
+            };
+            *server = Some(Arc::clone(&turn));
+            let failed = match self.try_server(&turn, scratch).await {
+                Ok(after) => return Ok(after),
+                Err(failed) => failed,
+            };
+            if failed.is_servers_fault() {
+                self.worker.shared.servers.request_failed(&turn);
+            }
+            if !self.may_repeat(&failed) || attempts == 0 {
+                return Err(failed);
+            }
+            // Where no server can have seen the request, or the one that has is out of rotation, another try
+            // adds no load; elsewhere the budget has to allow it.
+            let adds_load = self.progress.accepted.get() && !matches!(failed, Failure::ServerDied);
+            if adds_load {
+                attempts -= 1;
+                if repeating.is_none() {
+                    repeating = self.worker.shared.retry(self.config);
+                }
+                if repeating.is_none() {
+                    return Err(failed);
+                }
+            }
+            self.worker.shared.metrics.retries.fetch_add(1, Ordering::Relaxed);
+            tried.push(Arc::clone(&turn));
+            failure = Some(failed);
+        }
+    }
+
+    /// Tries one server: on a connection that is at hand, and if that turns out to have been closed
+    /// meanwhile, on a new one.
+    async fn try_server(&mut self, turn: &Turn, scratch: &mut Scratch) -> Result<After, Failure> {
+        if let Some(socket) = self.worker.pool.take(turn, !self.head.method.is_idempotent()) {
+            match self.try_connection(turn, socket, scratch).await {
+                Err(Failure::Closed) if self.progress.first_byte.get().is_none() && self.may_send_again() => {
+                }
+                settled => return settled,
+            }
+        }
+        let socket = self.connect(turn).await?;
+        self.try_connection(turn, socket, scratch).await
+    }
+
+    async fn connect(&self, server: &Server) -> Result<Socket, Failure> {
+        self.client.watch.set(self.config.timeouts.connect);
+        let mut connecting = Box::pin(TcpStream::connect(server.address));
+        let stream = poll_fn(|context| match connecting.as_mut().poll(context) {
+            Poll::Ready(connected) => Poll::Ready(connected.map_err(|_| Failure::NotConnected)),
+            Poll::Pending if self.client.watch.expired(context) || !server.is_alive() => {
+                Poll::Ready(Err(Failure::NotConnected))
+            }
+            Poll::Pending => Poll::Pending,
+        })
+        .await?;
+        // Without it an answer in two parts waits for an acknowledgement; nothing else depends on it.
+        let _ = stream.set_nodelay(true);
+        Ok(Socket::plain(stream))
+    }
+
+    async fn try_connection(
+        &mut self,
+        turn: &Turn,
+        socket: Socket,
+        scratch: &mut Scratch,
+    ) -> Result<After, Failure> {
+        let delivered = self.pass(turn, &socket, scratch).await?;
+        if let Some(after) = self.progress.first_byte.get() {
+            turn.answered(self.progress.status.get(), after);
+        }
+        if delivered.switched {
+            // The head stays where it is until it is logged.
+            scratch.body = Buffer::new(SMALL);
+            scratch.body.extend(&scratch.client.filled()[self.head.length..]);
+            self.streamed = true;
+            tunnel::run(self.client, &socket, scratch, self.config.timeouts.upgrade).await;
+            return Ok(After::Abort);
+        }
+        if delivered.server_reusable && turn.is_available() {
+            self.worker.pool.give_back(turn, socket, tokio::time::Instant::now());
+        }
+        Ok(if delivered.client_reusable { After::Keep } else { After::Close })
+    }
+
+    /// Sends the request over one connection and passes the answer on, both directions at the same time.
+    async fn pass(
+        &mut self,
+        turn: &Turn,
+        socket: &Socket,
+        scratch: &mut Scratch,
+    ) -> Result<Delivered, Failure> {
+        let Self { worker, client, config, head, progress, decoder, streamed, .. } = self;
+        let timeouts = &config.timeouts;
+        progress.accepted.set(false);
+        progress.uploaded.set(false);
+        progress.waits_for_client.set(false);
+        progress.first_byte.set(None);
+        scratch.server.clear();
+        client.watch.set(timeouts.response);
+        let mut upload = Upload {
+            client,
+            server: socket,
+            timeouts,
+            stock: &worker.stock,
+            progress,
+            outgoing: &scratch.request,
+            body: &mut scratch.body,
+            decoder,
+            written: 0,
+            ready: 0,
+        };
+        let download = Download {
+            client,
+            server: turn,
+            socket,
+            config,
+            stock: &worker.stock,
+            progress,
+            asked: Asked { method: head.method, upgrade: head.upgrade.is_some() },
+            version: head.version,
+            keep_alive: head.keep_alive && !worker.is_stopping(),
+            incoming: &mut scratch.server,
+            output: &mut scratch.response,
+            started: Instant::now(),
+        };
+        let mut download = pin!(download.run());
+        let mut uploading = true;
+        poll_fn(|context| {
+            if uploading {
+                match upload.poll(context) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(())) => {
+                        uploading = false;
+                        progress.uploaded.set(true);
+                    }
+                    Poll::Ready(Err(UploadFailure::ClientGone)) => {
+                        return Poll::Ready(Err(Failure::ClientGone));
+                    }
+                    Poll::Ready(Err(UploadFailure::Refused(refusal))) => {
+                        return Poll::Ready(Err(Failure::ClientRefused(refusal)));
+                    }
+                    Poll::Ready(Err(UploadFailure::Server(_))) if !progress.accepted.get() => {
+                        return Poll::Ready(Err(Failure::Closed));
+                    }
+                    // The server takes no more, but its answer may already be on the way.
+                    Poll::Ready(Err(UploadFailure::Server(_))) => uploading = false,
+                }
+            }
+            if let Poll::Ready(delivered) = download.as_mut().poll(context) {
+                return Poll::Ready(delivered.map_err(Failure::from));
+            }
+            if !uploading {
+                let ahead = if *streamed { &mut *upload.body } else { &mut scratch.client };
+                if client.read_ahead(context, ahead).is_err() {
+                    return Poll::Ready(Err(Failure::ClientGone));
+                }
+            }
+            if client.watch.expired(context) {
+                return Poll::Ready(Err(if progress.waits_for_client.get() {
+                    Failure::ClientTimeout
+                } else if client.has_ended() {
+                    Failure::ClientGone
+                } else {
+                    Failure::ServerTimeout
+                }));
+            }
+            if !progress.answering.get() && !turn.is_alive() {
+                return Poll::Ready(Err(Failure::ServerDied));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Whether the request may be sent once more, as far as its meaning goes.
+    fn may_send_again(&self) -> bool {
+        !self.progress.answering.get()
+            && self.progress.repeatable.get()
+            && (!self.progress.accepted.get() || self.head.method.is_idempotent())
+    }
+
+    /// Whether the request may go to another server after this failure.
+    fn may_repeat(&self, failure: &Failure) -> bool {
+        match failure {
+            Failure::NotConnected => true,
+            Failure::Closed | Failure::ServerTimeout | Failure::ServerDied => self.may_send_again(),
+            Failure::ClientGone
+            | Failure::ClientTimeout
+            | Failure::ClientRefused(_)
+            | Failure::Invalid(_)
+            | Failure::QueueFull
+            | Failure::QueueTimeout => false,
+        }
+    }
+}
+
+impl Failure {
+    fn is_servers_fault(&self) -> bool {
+        match self {
+            Self::NotConnected | Self::Closed | Self::ServerTimeout | Self::Invalid(_) => true,
+            Self::ClientGone
+            | Self::ClientTimeout
+            | Self::ClientRefused(_)
+            | Self::ServerDied
+            | Self::QueueFull
+            | Self::QueueTimeout => false,
+        }
+    }
+}
+
+impl Exchange<'_> {
+    /// Waits until a server has room for one more request.
+    async fn wait_for_room(&self, key: u64, tried: &[Arc<Server>]) -> Result<Turn, Failure> {
+        let shared = &self.worker.shared;
+        let Some(_place) = shared.queue(self.config.limits.queue) else { return Err(Failure::QueueFull) };
+        self.client.watch.set(self.config.timeouts.queue);
+        loop {
+            // Registered before looking, so that room made in between is not missed.
+            let mut room = pin!(shared.servers.room.notified());
+            room.as_mut().enable();
+            match shared.servers.pick(key, tried) {
+                Pick::Server(turn) => return Ok(turn),
+                Pick::Nobody => return Err(Failure::NotConnected),
+                Pick::Full => {}
+            }
+            if self
+                .client
+                .in_time(async {
+                    room.await;
+                    Ok(())
+                })
+                .await
+                .is_err()
+            {
+                return Err(Failure::QueueTimeout);
+            }
+        }
+    }
+
+    /// Tells the client why there is no answer, if it has not been sent part of one.
+    async fn answer_failure(&self, failure: &Failure, scratch: &mut Scratch) -> After {
+        let (status, message) = match failure {
+            Failure::ClientGone => (CLIENT_GONE, ""),
+            Failure::ClientTimeout => (408, "the request body took too long"),
+            Failure::ClientRefused(refusal) => (refusal.status, refusal.reason),
+            Failure::NotConnected => (503, "no server is available"),
+            Failure::QueueFull | Failure::QueueTimeout => (503, "all servers are busy"),
+            Failure::Closed | Failure::ServerDied => {
+                (502, "the server closed the connection without an answer")
+            }
+            Failure::Invalid(_) => (502, "the server sent no valid answer"),
+            Failure::ServerTimeout => (504, "the server took too long to answer"),
+        };
+        if self.progress.answering.get() {
+            return After::Abort;
+        }
+        self.progress.status.set(status);
+        if status == CLIENT_GONE {
+            return After::Abort;
+        }
+        // What is left of the request's body would be taken for the next request.
+        let whole = !self.streamed || self.progress.uploaded.get();
+        let keep_alive = self.head.keep_alive && whole && !self.worker.is_stopping();
+        scratch.response.clear();
+        let mut text = [0; 36];
+        let id = self.id.text(scratch.client.filled(), &mut text);
+        let answer = Answer {
+            status,
+            message,
+            request_id: str::from_utf8(id).ok(),
+            retry_after: (status == 503).then_some(RETRY_AFTER),
+            keep_alive,
+        };
+        let bytes = answer.write(&mut scratch.response, self.head.version, self.head.method);
+        self.progress.bytes.set(bytes);
+        match crate::answer::send(self.worker, self.client, scratch).await {
+            Ok(()) if keep_alive => After::Keep,
+            Ok(()) => After::Close,
+            Err(_) => After::Abort,
+        }
+    }
+
+    fn record(&self, scratch: &Scratch, server: Option<&Server>, started: Instant) {
+        let buffer = scratch.client.filled();
+        self.worker.access_log.request(&AccessRecord {
+            client: Some(self.asker),
+            request_id: self.id.text(buffer, &mut [0; 36]),
+            method: self.head.method_name.in_buffer(buffer),
+            target: self.head.target.in_buffer(buffer),
+            version: match self.head.version {
+                Version::Http10 => "HTTP/1.0",
+                Version::Http11 => "HTTP/1.1",
+            },
+            status: self.progress.status.get(),
+            bytes: self.progress.bytes.get(),
+            duration: started.elapsed(),
+            upstream: server.map_or("-", |server| &server.name),
+            upstream_duration: self.progress.first_byte.get(),
+            referer: self.head.value(buffer, Field::Referer),
+            user_agent: self.head.value(buffer, Field::UserAgent),
+        });
+    }
+}

@@ -1,0 +1,86 @@
+//! The request's way to the server: the head and whatever of the body came with it, then the rest of the body
+//! as it arrives, never more than one buffer of it at a time.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use super::{Client, Progress};
+use crate::buffer::{Buffer, LARGE};
+use crate::config::Timeouts;
+use crate::http1::{Decoder, Refusal};
+use crate::scratch::Stock;
+use crate::socket::Socket;
+
+/// One try to send a request.
+pub(super) struct Upload<'a> {
+    pub(super) client: &'a Client,
+    pub(super) server: &'a Socket,
+    pub(super) timeouts: &'a Timeouts,
+    pub(super) stock: &'a Stock,
+    pub(super) progress: &'a Progress,
+    /// The head and the first part of the body.
+    pub(super) outgoing: &'a [u8],
+    /// The rest of the body: first what is decoded and may be sent, then what is not decoded yet.
+    pub(super) body: &'a mut Buffer,
+    pub(super) decoder: &'a mut Decoder,
+    /// Bytes of `outgoing` that the server's socket took.
+    pub(super) written: usize,
+    /// Bytes at the front of `body` that may be sent.
+    pub(super) ready: usize,
+}
+
+/// Why the request could not be sent whole.
+#[derive(Debug)]
+pub(super) enum UploadFailure {
+    /// The client broke off.
+    ClientGone,
+    /// The client's body is not what HTTP allows, or too long.
+    Refused(Refusal),
+    /// The server took no more.
+    Server(io::Error),
+}
+
+impl Upload<'_> {
+    /// Sends what can be sent; ready when all is.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), UploadFailure>> {
+        loop {
+            ready!(self.poll_write(context)).map_err(UploadFailure::Server)?;
+            if self.decoder.is_done() {
+                return Poll::Ready(Ok(()));
+            }
+            if self.body.capacity() < LARGE {
+                self.stock.enlarge(self.body);
+            }
+            if !self.body.make_room(LARGE) {
+                let reason = "a chunk line longer than allowed";
+                return Poll::Ready(Err(UploadFailure::Refused(Refusal { status: 400, reason })));
+            }
+            if !self.progress.waits_for_client.replace(true) {
+                self.client.watch.set(self.timeouts.body);
+            }
+            match ready!(self.client.socket.poll_read(context, self.body.spare())) {
+                Ok(0) | Err(_) => return Poll::Ready(Err(UploadFailure::ClientGone)),
+                Ok(count) => self.body.advance(count),
+            }
+            self.progress.waits_for_client.set(false);
+            self.client.watch.set(self.timeouts.response);
+            // From here on the request cannot be sent a second time: this part of it is not kept.
+            self.progress.repeatable.set(false);
+            let passed = self.decoder.advance(self.body.filled()).map_err(UploadFailure::Refused)?;
+            self.ready = passed.consumed;
+        }
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.outgoing.len() {
+            self.written += ready!(self.server.poll_write(context, &self.outgoing[self.written..]))?;
+            self.progress.accepted.set(true);
+        }
+        while self.ready > 0 {
+            let count = ready!(self.server.poll_write(context, &self.body.filled()[..self.ready]))?;
+            self.body.consume(count);
+            self.ready -= count;
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,76 @@
+//! What the balancer counts, and its text for Prometheus.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tercet_observe::metrics::{self, Counter, Family, Gauge, Latency, Registry};
+
+use crate::balancer::Shared;
+
+/// Counters of the whole process; those of a server are in [`crate::server::Server`].
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    /// Client connections that are open.
+    pub(crate) connections: AtomicUsize,
+    /// Client connections taken so far.
+    pub(crate) accepted: AtomicU64,
+    /// Requests refused before they were understood.
+    pub(crate) refused: AtomicU64,
+    /// Requests tried on another server.
+    pub(crate) retries: AtomicU64,
+    /// Connections and requests turned away by a limit.
+    pub(crate) limited: AtomicU64,
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The text exposition of everything counted. The atomics of a request's way are read here, once a scrape,
+/// so that counting needs no registry.
+pub(crate) fn encode(shared: &Shared) -> String {
+    let mut registry = Registry::with_prefix("tercet_balancer");
+    let own = &shared.metrics;
+    let connections = Gauge::<i64>::default();
+    connections.set(own.connections.load(Ordering::Relaxed) as i64);
+    registry.register("connections", "Client connections that are open", connections);
+    for (name, help, count) in [
+        ("connections_accepted", "Client connections taken", &own.accepted),
+        ("requests_refused", "Requests refused before they were understood", &own.refused),
+        ("retries", "Requests tried on another server", &own.retries),
+        ("limited", "Connections and requests turned away by a limit", &own.limited),
+    ] {
+        registry.register(name, help, counter(count));
+    }
+
+    let requests = Family::<Labels, Counter>::default();
+    let failures = Family::<Labels, Counter>::default();
+    let answers = Family::<Labels, Counter>::default();
+    let in_flight = Family::<Labels, Gauge>::default();
+    let up = Family::<Labels, Gauge>::default();
+    let latency = Family::<Labels, Latency>::default();
+    for server in shared.servers.all() {
+        let label = vec![("server", server.name.to_string())];
+        requests.get_or_create(&label).inc_by(server.requests.load(Ordering::Relaxed));
+        failures.get_or_create(&label).inc_by(server.failed.load(Ordering::Relaxed));
+        in_flight.get_or_create(&label).set(server.in_flight() as i64);
+        up.get_or_create(&label).set(i64::from(server.is_available()));
+        latency.get_or_create(&label).include(&server.latency);
+        for (class, count) in CLASSES.into_iter().zip(&server.answers) {
+            let label = vec![("server", server.name.to_string()), ("class", class.to_owned())];
+            answers.get_or_create(&label).inc_by(count.load(Ordering::Relaxed));
+        }
+    }
+    registry.register("server_requests", "Requests handed to the server, tries included", requests);
+    registry.register("server_failures", "Requests that failed on the server", failures);
+    registry.register("server_answers", "Answers of the server by class of status", answers);
+    registry.register("server_requests_in_flight", "Requests the server has right now", in_flight);
+    registry.register("server_up", "Whether the server is in rotation", up);
+    registry.register("server_first_byte_seconds", "From hand-over to the first byte of the answer", latency);
+    metrics::encode(&registry)
+}
+
+fn counter(count: &AtomicU64) -> Counter {
+    let counter = Counter::default();
+    counter.inc_by(count.load(Ordering::Relaxed));
+    counter
+}

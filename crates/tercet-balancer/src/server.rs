@@ -1,0 +1,129 @@
+//! One server behind the balancer: where it is, whether it may get requests, and how it has done.
+//!
+//! All threads share it; everything that changes is an atomic. It knows nothing of the other servers: who
+//! is in rotation is decided in [`crate::servers`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tercet_observe::metrics::Latency;
+use tokio::sync::Notify;
+
+use crate::config;
+
+/// A server and its state.
+#[derive(Debug)]
+pub struct Server {
+    /// The name logs and metrics use.
+    pub name: Box<str>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share of the requests, relative to the others'.
+    pub weight: AtomicU32,
+    /// Requests it may have at a time; 0 is no limit.
+    pub max_requests: AtomicUsize,
+    /// The last active checks say it lives.
+    pub(crate) healthy: AtomicBool,
+    /// Thrown out for a while, because requests to it failed.
+    pub(crate) ejected: AtomicBool,
+    /// Gets no new requests, because an operator said so.
+    pub(crate) draining: AtomicBool,
+    /// Times it was ejected lately; each makes the next ejection longer.
+    pub(crate) ejections: AtomicU32,
+    failures: AtomicU32,
+    in_flight: AtomicUsize,
+    /// Told when a request leaves while there is a limit.
+    room: Arc<Notify>,
+    /// When it came back, in milliseconds of the process's clock; 0 when it was never away.
+    pub(crate) back_since: AtomicU64,
+    /// Requests it was given, including tries.
+    pub(crate) requests: AtomicU64,
+    /// Requests that failed on it.
+    pub(crate) failed: AtomicU64,
+    /// Answers by class: 1xx … 5xx.
+    pub(crate) answers: [AtomicU64; 5],
+    /// From handing a request over to the first byte of the answer.
+    pub(crate) latency: Latency,
+}
+
+impl Server {
+    pub(crate) fn new(wanted: &config::Server, room: Arc<Notify>) -> Self {
+        Self {
+            name: wanted.name.as_str().into(),
+            address: wanted.address,
+            weight: AtomicU32::new(wanted.weight.into()),
+            max_requests: AtomicUsize::new(wanted.max_connections as usize),
+            healthy: AtomicBool::new(true),
+            ejected: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            ejections: AtomicU32::new(0),
+            failures: AtomicU32::new(0),
+            in_flight: AtomicUsize::new(0),
+            room,
+            back_since: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            answers: Default::default(),
+            latency: Latency::default(),
+        }
+    }
+
+    /// Whether it may be given new requests.
+    pub fn is_available(&self) -> bool {
+        self.is_alive() && !self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request it already has can still hope for an answer.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed) && !self.ejected.load(Ordering::Relaxed)
+    }
+
+    /// Requests it has right now.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts one request in; every call is matched by one of [`leave`](Self::leave). False, and nothing
+    /// counted, when it is full.
+    pub(crate) fn enter(&self) -> bool {
+        let most = self.max_requests.load(Ordering::Relaxed);
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        if most != 0 && before >= most {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Counts one request out.
+    pub(crate) fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.max_requests.load(Ordering::Relaxed) != 0 {
+            self.room.notify_one();
+        }
+    }
+
+    /// Notes an answer: its status, and how long its first byte took.
+    pub(crate) fn answered(&self, status: u16, after: Duration) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        self.answers[class].fetch_add(1, Ordering::Relaxed);
+        self.latency.observe(after);
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes a failed request and returns how many have failed in a row.
+    pub(crate) fn failed(&self) -> u32 {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.failures.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Forgets failures in a row, when a new chance is given.
+    pub(crate) fn forgive(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+    }
+}

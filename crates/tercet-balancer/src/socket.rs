@@ -1,0 +1,99 @@
+//! One TCP connection, plain or under TLS, read and written by polling.
+//!
+//! Every method takes `&self`: both directions of an exchange run in one task and share the socket
+//! between polls, never within one.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// A connected socket.
+#[derive(Debug)]
+pub(crate) struct Socket(RefCell<Stream>);
+
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    pub(crate) fn plain(stream: TcpStream) -> Self {
+        Self(RefCell::new(Stream::Plain(stream)))
+    }
+
+    pub(crate) fn tls(stream: Box<TlsStream<TcpStream>>) -> Self {
+        Self(RefCell::new(Stream::Tls(stream)))
+    }
+
+    /// Whether bytes on the wire are encrypted.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(&*self.0.borrow(), Stream::Tls(_))
+    }
+
+    /// Reads into `target`; 0 is the end of the stream.
+    pub(crate) fn poll_read(&self, context: &mut Context<'_>, target: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut target = ReadBuf::new(target);
+        // Tokio's own poll_read knows that a short read has emptied the socket, which saves the read that
+        // would only find nothing.
+        ready!(match &mut *self.0.borrow_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(context, &mut target),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(context, &mut target),
+        })?;
+        Poll::Ready(Ok(target.filled().len()))
+    }
+
+    /// Writes some of `bytes`.
+    pub(crate) fn poll_write(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut *self.0.borrow_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    /// Pushes encrypted bytes that are still held back onto the wire; a plain socket holds nothing back.
+    pub(crate) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self.0.borrow_mut() {
+            Stream::Plain(_) => Poll::Ready(Ok(())),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    /// Ends the writing direction, with a close_notify under TLS.
+    pub(crate) fn poll_shutdown(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self.0.borrow_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+
+    /// Whether an idle connection is still fit for a request: open, and nothing unasked for has arrived.
+    /// Costs no system call unless something did arrive.
+    pub(crate) fn is_quiet(&self) -> bool {
+        match &mut *self.0.borrow_mut() {
+            Stream::Plain(stream) => would_block(&stream.try_read(&mut [0])),
+            Stream::Tls(_) => false,
+        }
+    }
+
+    /// As [`is_quiet`](Self::is_quiet), but asks the kernel, so that an event still on its way counts.
+    pub(crate) fn is_quiet_now(&self) -> bool {
+        match &mut *self.0.borrow_mut() {
+            Stream::Plain(stream) => would_block(
+                &rustix::net::recv(&*stream, &mut [0], rustix::net::RecvFlags::PEEK)
+                    .map(|(_, received)| received)
+                    .map_err(io::Error::from),
+            ),
+            Stream::Tls(_) => false,
+        }
+    }
+}
+
+fn would_block(read: &io::Result<usize>) -> bool {
+    matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}

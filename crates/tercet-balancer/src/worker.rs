@@ -1,0 +1,170 @@
+//! One thread of the balancer: its event loop, its listeners, its connections to servers, its buffers.
+//!
+//! Workers share nothing on a request's way but a few atomics; see [`crate::balancer::Shared`].
+
+use std::cell::Cell;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tercet_observe::{AccessRecord, LogHandle};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::balancer::Shared;
+use crate::client::Client;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::http1::Refusal;
+use crate::listener;
+use crate::pool::Pool;
+use crate::scratch::Stock;
+
+/// A worker's own things.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) clock: Rc<Clock>,
+    pub(crate) pool: Pool,
+    pub(crate) stock: Stock,
+    pub(crate) access_log: LogHandle,
+    connections: Cell<usize>,
+    stopping: Cell<bool>,
+    idle: Notify,
+}
+
+/// How often connections to servers that nobody used are looked through.
+const SWEEP: Duration = Duration::from_secs(1);
+
+impl Worker {
+    /// Serves `listeners` until `stop` says so; then takes no more connections, lets requests finish and
+    /// returns when none is left or the drain time is over.
+    ///
+    /// # Errors
+    /// The event loop could not be made, or a listener not be registered with it.
+    pub(crate) fn run(
+        shared: Arc<Shared>,
+        listeners: Vec<StdListener>,
+        access_log: LogHandle,
+        stop: watch::Receiver<bool>,
+    ) -> std::io::Result<()> {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+        runtime.block_on(async {
+            let worker = Rc::new(Self {
+                shared,
+                clock: Clock::new(),
+                pool: Pool::default(),
+                stock: Stock::default(),
+                access_log,
+                connections: Cell::new(0),
+                stopping: Cell::new(false),
+                idle: Notify::new(),
+            });
+            worker.serve(listeners, stop).await
+        })
+    }
+
+    async fn serve(
+        self: Rc<Self>,
+        listeners: Vec<StdListener>,
+        mut stop: watch::Receiver<bool>,
+    ) -> std::io::Result<()> {
+        for listener in listeners {
+            let listener = TcpListener::from_std(listener)?;
+            tokio::task::spawn_local(listener::accept(Rc::clone(&self), listener, stop.clone()));
+        }
+        tokio::task::spawn_local(Rc::clone(&self).keep_time());
+        tokio::task::spawn_local(Rc::clone(&self).sweep());
+        // The sender going away means the same.
+        let _ = stop.wait_for(|stop| *stop).await;
+        self.stopping.set(true);
+        let finished = async {
+            while self.connections.get() > 0 {
+                self.idle.notified().await;
+            }
+        };
+        let _ = tokio::time::timeout(self.config().drain, finished).await;
+        Ok(())
+    }
+
+    async fn keep_time(self: Rc<Self>) {
+        let generation = Cell::new(self.shared.servers.generation());
+        let told_to_stop = Cell::new(false);
+        self.clock
+            .run(|| {
+                // Whoever waits for a server that has just been found dead is to notice, and so are idle
+                // connections when the balancer stops.
+                let now = self.shared.servers.generation();
+                generation.replace(now) != now
+                    || told_to_stop.replace(self.is_stopping()) != self.is_stopping()
+            })
+            .await;
+    }
+
+    async fn sweep(self: Rc<Self>) {
+        let mut interval = tokio::time::interval(SWEEP);
+        loop {
+            interval.tick().await;
+            self.pool.sweep(self.config().timeouts.server_idle, Instant::now());
+        }
+    }
+
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.shared.config.load_full()
+    }
+
+    /// Whether connections are to be closed as soon as their request is answered.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// Counts a connection in until what is returned is dropped.
+    pub(crate) fn enter(self: &Rc<Self>) -> Entered {
+        self.connections.set(self.connections.get() + 1);
+        self.shared.metrics.connections.fetch_add(1, Ordering::Relaxed);
+        Entered(Rc::clone(self))
+    }
+
+    /// Logs a request that was refused before it was understood.
+    pub(crate) fn refused(&self, client: &Client, refusal: Refusal, bytes: u64) {
+        self.shared.metrics.refused.fetch_add(1, Ordering::Relaxed);
+        self.access_log.request(&AccessRecord {
+            client: Some(client.address),
+            request_id: b"-",
+            method: b"-",
+            target: b"-",
+            version: "-",
+            status: refusal.status,
+            bytes,
+            duration: Duration::ZERO,
+            upstream: "-",
+            upstream_duration: None,
+            referer: None,
+            user_agent: None,
+        });
+    }
+}
+
+/// A connection that is counted.
+#[derive(Debug)]
+pub(crate) struct Entered(Rc<Worker>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+        self.0.shared.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+        if self.0.connections.get() == 0 && self.0.is_stopping() {
+            self.0.idle.notify_one();
+        }
+    }
+}
+
+/// The address clients see a connection as coming from.
+pub(crate) fn client_address(peer: SocketAddr) -> std::net::IpAddr {
+    peer.ip().to_canonical()
+}

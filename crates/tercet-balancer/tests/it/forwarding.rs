@@ -1,0 +1,149 @@
+//! Requests there and answers back, in every framing.
+
+use std::io::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::backend::Backend;
+use crate::client::Client;
+use crate::running::Running;
+
+#[test]
+fn requests_are_handed_out_in_strict_turn_whoever_sends_them() {
+    let servers = [Backend::saying("one"), Backend::saying("two"), Backend::saying("three")];
+    let balancer = Running::start(&[&servers[0], &servers[1], &servers[2]], "");
+    let mut client = Client::connect(balancer.address);
+    let said: Vec<String> = (0..6).map(|_| client.get("/").text().to_owned()).collect();
+    assert_eq!(said[..3], said[3..]);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = Client::connect(balancer.address);
+                for _ in 0..30 {
+                    assert_eq!(client.get("/").status, 200);
+                }
+            });
+        }
+    });
+    let counts: Vec<usize> = servers.iter().map(|server| server.requests().len()).collect();
+    assert_eq!(counts, [82, 82, 82]);
+}
+
+#[test]
+fn the_server_that_answered_is_named_and_the_request_is_logged() {
+    let server = Backend::saying("hello");
+    let balancer = Running::start(&[&server], "");
+    let mut client = Client::connect(balancer.address);
+    let answer = client
+        .send(b"GET /a?b=c HTTP/1.1\r\nHost: example.org\r\nUser-Agent: test\r\nX-Own: Kept\r\nConnection: X-Drop\r\nX-Drop: 1\r\n\r\n")
+        .answer();
+    assert_eq!((answer.status, answer.text()), (200, "hello"));
+    assert_eq!(answer.header("x-served-by"), Some("app-1"));
+    assert!(answer.header("date").is_some());
+    let request = server.only_request();
+    assert_eq!(request.line(), "GET /a?b=c HTTP/1.1");
+    assert_eq!(request.header("host"), Some("example.org"));
+    assert!(request.head.contains("\r\nX-Own: Kept\r\n"), "names keep their case: {}", request.head);
+    assert_eq!(request.header("x-drop"), None);
+    assert_eq!(request.header("x-forwarded-for"), Some("127.0.0.1"));
+    let id = request.header("x-request-id").unwrap();
+    assert!(request.header("traceparent").unwrap().contains(&id.replace('-', "")));
+    let log = balancer.stop();
+    assert_eq!(log.lines().count(), 1);
+    assert!(log.contains("\"GET /a?b=c HTTP/1.1\" 200 5 \"-\" \"test\" app-1 "), "{log}");
+    assert!(log.trim_end().ends_with(id), "{log}");
+}
+
+#[test]
+fn bodies_pass_in_both_directions_whatever_their_framing_and_length() {
+    let server = Backend::start(|request, stream| {
+        let body = &request.body;
+        match request.line().split(' ').nth(1) {
+            Some("/length") => {
+                write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).unwrap();
+                stream.write_all(body).is_ok()
+            }
+            Some("/chunked") => {
+                write!(stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+                for chunk in body.chunks(70_000) {
+                    write!(stream, "{:x}\r\n", chunk.len()).unwrap();
+                    stream.write_all(chunk).unwrap();
+                    stream.write_all(b"\r\n").unwrap();
+                }
+                stream.write_all(b"0\r\nX-Trailer: kept\r\n\r\n").is_ok()
+            }
+            _ => {
+                write!(stream, "HTTP/1.1 200 OK\r\n\r\n").unwrap();
+                stream.write_all(body).unwrap();
+                false
+            }
+        }
+    });
+    let balancer = Running::start(&[&server], "");
+    let mut client = Client::connect(balancer.address);
+    for length in [0, 1, 5_000, 100_000, 3_000_000] {
+        let body: Vec<u8> = (0..length).map(|index| (index % 251) as u8).collect();
+        for target in ["/length", "/chunked", "/until-close"] {
+            let head = format!("POST {target} HTTP/1.1\r\nHost: test\r\n");
+            client.send(format!("{head}Content-Length: {length}\r\n\r\n").as_bytes()).send(&body);
+            let answer = client.answer();
+            assert!(answer.status == 200 && answer.body == body, "{target} {length}");
+            client.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n").as_bytes());
+            for chunk in body.chunks(10_000) {
+                client.send(format!("{:x}\r\n", chunk.len()).as_bytes()).send(chunk).send(b"\r\n");
+            }
+            let answer = client.send(b"0\r\n\r\n").answer();
+            assert!(answer.status == 200 && answer.body == body, "{target} {length} chunked");
+        }
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let counter = AtomicUsize::new(0);
+    let server = Backend::start(move |_, stream| {
+        let number = counter.fetch_add(1, Ordering::SeqCst).to_string();
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{number}", number.len()).is_ok()
+    });
+    let balancer = Running::start(&[&server], "");
+    let mut client = Client::connect(balancer.address);
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    for number in ["0", "1", "2"] {
+        assert_eq!(client.answer().text(), number);
+    }
+}
+
+#[test]
+fn without_a_live_server_the_answer_is_503_at_once() {
+    let gone = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let balancer = Running::with(crate::running::config_for(&[gone], ""));
+    let mut client = Client::connect(balancer.address);
+    for _ in 0..2 {
+        let answer = client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab").answer();
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+        assert!(
+            answer.text().starts_with(r#"{"message":"no server is available","request_id":""#),
+            "{answer:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_malformed_is_refused_and_the_connection_closed() {
+    let server = Backend::saying("never");
+    let balancer = Running::start(&[&server], "");
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        ("GET / HTTP/2.7\r\nHost: a\r\n\r\n", 505),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+    ] {
+        let mut client = Client::connect(balancer.address);
+        let answer = client.send(request.as_bytes()).answer();
+        assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{request}");
+        assert!(client.is_closed(), "{request}");
+    }
+    assert!(server.requests().is_empty());
+}

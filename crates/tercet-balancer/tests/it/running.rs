@@ -1,0 +1,75 @@
+//! A balancer for a test: on port 0, stopped when dropped, its access log in a folder of its own.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use tempfile::TempDir;
+use tercet_balancer::{Balancer, Config, Listeners};
+use tercet_observe::log::Destination;
+use tercet_observe::{Format, Log};
+
+use crate::backend::Backend;
+
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    balancer: Option<Balancer>,
+    log: Option<(Log, Log)>,
+    folder: TempDir,
+}
+
+impl Running {
+    /// A balancer in front of these servers, named `app-1`, `app-2`, …, with more lines of configuration.
+    pub(crate) fn start(servers: &[&Backend], more: &str) -> Self {
+        Self::with(config(servers, more))
+    }
+
+    pub(crate) fn with(config: Config) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            Log::open("balancer", Destination::File(folder.path().join(name)), Format::Text).unwrap()
+        };
+        let (events, access) = (open("events.log"), open("access.log"));
+        let listeners = Listeners::bind(&config).unwrap();
+        let address = listeners.0[0][0].local_addr().unwrap();
+        let balancer =
+            Balancer::start(config, &listeners, &events, &access, tokio::sync::mpsc::channel(1).0).unwrap();
+        Self { address, balancer: Some(balancer), log: Some((events, access)), folder }
+    }
+
+    pub(crate) fn balancer(&self) -> &Balancer {
+        self.balancer.as_ref().unwrap()
+    }
+
+    /// Stops the balancer and returns its access log.
+    pub(crate) fn stop(mut self) -> String {
+        self.balancer.take().unwrap().stop().unwrap();
+        drop(self.log.take());
+        std::fs::read_to_string(self.folder.path().join("access.log")).unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(balancer) = self.balancer.take() {
+            balancer.stop().unwrap();
+        }
+    }
+}
+
+pub(crate) fn config(servers: &[&Backend], more: &str) -> Config {
+    let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
+    config_for(&addresses, more)
+}
+
+pub(crate) fn config_for(servers: &[SocketAddr], more: &str) -> Config {
+    let named: Vec<String> = servers
+        .iter()
+        .enumerate()
+        .map(|(index, address)| format!("{{ name = \"app-{}\", address = \"{address}\" }}", index + 1))
+        .collect();
+    let text = format!(
+        "listen = [\"127.0.0.1:0\"]\nworkers = 2\ndrain = \"1s\"\nserved-by = \"x-served-by\"\nservers = [{}]\n{more}",
+        named.join(", ")
+    );
+    Config::parse(&text, Path::new("test.toml")).unwrap_or_else(|problems| panic!("{text}\n{problems}"))
+}
