@@ -4,6 +4,7 @@ pub mod auth;
 pub mod config;
 pub mod error;
 pub mod plan;
+pub mod pool;
 pub mod postgres;
 pub mod query;
 pub mod request;

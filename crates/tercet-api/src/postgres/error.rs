@@ -58,7 +58,7 @@ impl DatabaseError {
     }
 
     /// The same error for everybody who waited on a broken connection.
-    pub(super) fn copy(&self) -> Self {
+    pub(crate) fn copy(&self) -> Self {
         match self {
             Self::Server(error) => Self::Server(error.clone()),
             Self::Connect { address, reason } => {

@@ -1,0 +1,307 @@
+//! One thread's connections: few, shared by many requests, and handed out alone where a request needs that.
+//!
+//! Requests share a connection by following each other on it, each a transaction of its own; PostgreSQL
+//! answers them in order, so only statements that have proved quick stand behind each other. The pool knows
+//! nothing of what is sent.
+
+mod lease;
+mod pace;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+pub use self::lease::Lease;
+use self::pace::Paces;
+use crate::postgres::{Connection, DatabaseError, Target};
+
+/// Requests that may stand on one connection.
+const DEPTH: usize = 16;
+/// A connection that has not answered for this long is not given more.
+const STALL: Duration = Duration::from_millis(20);
+/// How often connections are looked through for those that are too old or too idle.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// What a pool is to be like.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to.
+    pub target: Arc<Target>,
+    /// The most connections.
+    pub size: usize,
+    /// How long a request waits for one.
+    pub acquisition_timeout: Duration,
+    /// How long one may be unused.
+    pub max_idletime: Duration,
+    /// How old one may get.
+    pub max_lifetime: Duration,
+    /// Whether statements are prepared.
+    pub prepare: bool,
+}
+
+/// What all pools of a process count together.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Connections that are open.
+    pub open: AtomicI64,
+    /// Connections nobody uses.
+    pub available: AtomicI64,
+    /// Requests waiting for a connection.
+    pub waiting: AtomicI64,
+    /// Requests that waited in vain.
+    pub timeouts: AtomicU64,
+}
+
+/// How a connection is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Together with others, for one exchange of a statement of this [key](Pool::key).
+    Shared(u64),
+    /// Alone, for a transaction of several exchanges.
+    Alone,
+}
+
+/// The connections of one thread.
+#[derive(Clone, Debug)]
+pub struct Pool(Rc<Inner>);
+
+struct Inner {
+    options: Options,
+    counts: Arc<Counts>,
+    /// Told when no connection is left and none can be made.
+    lost: Box<dyn Fn(&DatabaseError)>,
+    slots: RefCell<Vec<Rc<Slot>>>,
+    waiters: RefCell<VecDeque<Waiter>>,
+    opening: Cell<usize>,
+    paces: RefCell<Paces>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+struct Slot {
+    connection: Connection,
+    opened: Instant,
+    /// When the connection last answered, or was last asked something while it had nothing to do.
+    moved: Cell<Instant>,
+    users: Cell<usize>,
+    /// Of the users those that may take long.
+    slow_users: Cell<usize>,
+    alone: Cell<bool>,
+    /// Not in the pool any more: nobody gets it again.
+    retired: Cell<bool>,
+}
+
+struct Waiter {
+    need: Need,
+    grant: oneshot::Sender<Result<Lease, DatabaseError>>,
+}
+
+impl Pool {
+    /// An empty pool. `lost` is told when no connection is left and none can be made.
+    pub fn new(options: Options, counts: Arc<Counts>, lost: impl Fn(&DatabaseError) + 'static) -> Self {
+        let pool = Self(Rc::new(Inner {
+            options,
+            counts,
+            lost: Box::new(lost),
+            slots: RefCell::default(),
+            waiters: RefCell::default(),
+            opening: Cell::new(0),
+            paces: RefCell::default(),
+        }));
+        let inner = Rc::downgrade(&pool.0);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                let Some(inner) = inner.upgrade() else { return };
+                inner.sweep();
+            }
+        });
+        pool
+    }
+
+    /// What identifies a statement for [`Need::Shared`].
+    pub fn key(sql: &str) -> u64 {
+        pace::key(sql)
+    }
+
+    /// A connection, as soon as one is free.
+    ///
+    /// # Errors
+    /// None became free in time, or none can be made.
+    pub async fn lease(&self, need: Need) -> Result<Lease, DatabaseError> {
+        if self.0.waiters.borrow().is_empty()
+            && let Some(lease) = self.0.grant(need)
+        {
+            return Ok(lease);
+        }
+        let (grant, granted) = oneshot::channel();
+        self.0.waiters.borrow_mut().push_back(Waiter { need, grant });
+        self.0.dispatch();
+        self.0.counts.waiting.fetch_add(1, Ordering::Relaxed);
+        let granted = tokio::time::timeout(self.0.options.acquisition_timeout, granted).await;
+        self.0.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+        match granted {
+            Ok(granted) => granted.unwrap_or(Err(DatabaseError::Closed)),
+            Err(_) => {
+                self.0.counts.timeouts.fetch_add(1, Ordering::Relaxed);
+                Err(DatabaseError::Timeout)
+            }
+        }
+    }
+
+    /// Prepares everything anew: the schema has changed.
+    pub fn forget_statements(&self) {
+        for slot in self.0.slots.borrow().iter() {
+            slot.connection.forget_statements();
+        }
+    }
+}
+
+impl Inner {
+    /// A connection that is free for this need right now.
+    fn grant(self: &Rc<Self>, need: Need) -> Option<Lease> {
+        self.remove(|slot| slot.connection.is_closed());
+        let slots = self.slots.borrow();
+        let (slot, slow) = match need {
+            Need::Alone => (slots.iter().rev().find(|slot| slot.users.get() == 0)?, true),
+            Need::Shared(key) => {
+                let quick = self.paces.borrow().is_quick(key);
+                let now = Instant::now();
+                let slot = if quick {
+                    slots.iter().find(|slot| slot.takes_another(now))
+                } else {
+                    slots.iter().rev().find(|slot| slot.users.get() == 0)
+                };
+                (slot?, !quick)
+            }
+        };
+        if slot.users.get() == 0 {
+            slot.moved.set(Instant::now());
+            self.counts.available.fetch_sub(1, Ordering::Relaxed);
+        }
+        slot.users.set(slot.users.get() + 1);
+        slot.slow_users.set(slot.slow_users.get() + usize::from(slow));
+        slot.alone.set(need == Need::Alone);
+        Some(Lease::new(Rc::clone(self), Rc::clone(slot), need, slow))
+    }
+
+    /// Gives what is free to those who wait, in their order, and opens connections for the rest.
+    fn dispatch(self: &Rc<Self>) {
+        loop {
+            let Some(need) = self.waiters.borrow().front().map(|waiter| waiter.need) else { return };
+            let gone = self.waiters.borrow().front().is_some_and(|waiter| waiter.grant.is_closed());
+            let lease = if gone { None } else { self.grant(need) };
+            if lease.is_none() && !gone {
+                break;
+            }
+            let waiter = self.waiters.borrow_mut().pop_front();
+            if let (Some(waiter), Some(lease)) = (waiter, lease) {
+                // Whoever has gone in this moment gives it back by dropping it.
+                let _ = waiter.grant.send(Ok(lease));
+            }
+        }
+        let (open, opening) = (self.slots.borrow().len(), self.opening.get());
+        if opening < self.waiters.borrow().len() && open + opening < self.options.size {
+            self.opening.set(opening + 1);
+            tokio::task::spawn_local(Rc::clone(self).open());
+        }
+    }
+
+    async fn open(self: Rc<Self>) {
+        let connected = Connection::connect(&self.options.target, self.options.prepare).await;
+        self.opening.set(self.opening.get() - 1);
+        match connected {
+            Ok(connection) => {
+                let now = Instant::now();
+                self.counts.open.fetch_add(1, Ordering::Relaxed);
+                self.counts.available.fetch_add(1, Ordering::Relaxed);
+                self.slots.borrow_mut().push(Rc::new(Slot {
+                    connection,
+                    opened: now,
+                    moved: Cell::new(now),
+                    users: Cell::new(0),
+                    slow_users: Cell::new(0),
+                    alone: Cell::new(false),
+                    retired: Cell::new(false),
+                }));
+                self.dispatch();
+            }
+            // While there are connections, whoever waits goes on waiting for one of them.
+            Err(error) if self.slots.borrow().is_empty() && self.opening.get() == 0 => {
+                for waiter in self.waiters.take() {
+                    let _ = waiter.grant.send(Err(error.copy()));
+                }
+                (self.lost)(&error);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn release(self: &Rc<Self>, slot: &Rc<Slot>, slow: bool) {
+        let now = Instant::now();
+        slot.moved.set(now);
+        slot.users.set(slot.users.get() - 1);
+        slot.slow_users.set(slot.slow_users.get() - usize::from(slow));
+        slot.alone.set(false);
+        if slot.users.get() == 0 && !slot.retired.get() {
+            self.counts.available.fetch_add(1, Ordering::Relaxed);
+            let connection = &slot.connection;
+            let fit = connection.is_idle() && !connection.is_closed();
+            if !fit || slot.opened + self.options.max_lifetime < now {
+                self.remove(|other| Rc::ptr_eq(other, slot));
+            }
+        }
+        if !self.waiters.borrow().is_empty() {
+            self.dispatch();
+        }
+    }
+
+    fn sweep(self: &Rc<Self>) {
+        let now = Instant::now();
+        let Options { max_lifetime, max_idletime, .. } = self.options;
+        self.remove(|slot| {
+            slot.connection.is_closed()
+                || slot.users.get() == 0
+                    && (slot.opened + max_lifetime < now || slot.moved.get() + max_idletime < now)
+        });
+        self.dispatch();
+    }
+
+    fn remove(&self, unfit: impl Fn(&Rc<Slot>) -> bool) {
+        self.slots.borrow_mut().retain(|slot| {
+            let stays = !unfit(slot);
+            if !stays {
+                self.counts.open.fetch_sub(1, Ordering::Relaxed);
+                slot.retired.set(true);
+                if slot.users.get() == 0 {
+                    self.counts.available.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+            stays
+        });
+    }
+}
+
+impl Slot {
+    /// Whether a quick statement may stand behind those that are here.
+    fn takes_another(&self, now: Instant) -> bool {
+        match self.users.get() {
+            0 => true,
+            users => {
+                users < DEPTH
+                    && self.slow_users.get() == 0
+                    && !self.alone.get()
+                    && now.saturating_duration_since(self.moved.get()) < STALL
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The use of a connection by one request, and what becomes of the connection when the request is dropped
+//! in the middle of it.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::{Inner, Need, Slot};
+use crate::postgres::{DatabaseError, Exchange, Results, Statement};
+
+/// A connection, or a place on a shared one. Dropping it gives it back; dropping it while an exchange is
+/// under way cancels that where it can hit nobody else.
+pub struct Lease(Option<Held>);
+
+struct Held {
+    pool: Rc<Inner>,
+    slot: Rc<Slot>,
+    need: Need,
+    slow: bool,
+    in_flight: Option<Exchange>,
+}
+
+impl Lease {
+    pub(super) fn new(pool: Rc<Inner>, slot: Rc<Slot>, need: Need, slow: bool) -> Self {
+        Self(Some(Held { pool, slot, need, slow, in_flight: None }))
+    }
+
+    /// Runs statements up to one Sync, as [`Connection::exchange`](crate::postgres::Connection::exchange).
+    ///
+    /// # Errors
+    /// PostgreSQL refused, or the connection broke.
+    pub async fn exchange<'a>(
+        &mut self,
+        statements: impl IntoIterator<Item = &'a Statement>,
+    ) -> Result<Results, DatabaseError> {
+        let held = self.0.as_mut().expect("only drop takes it");
+        let sent = Instant::now();
+        let exchange = held.in_flight.insert(held.slot.connection.exchange(statements));
+        let answer = exchange.await;
+        held.in_flight = None;
+        let now = Instant::now();
+        if let Need::Shared(key) = held.need {
+            // What stood before on the connection is not this statement's fault.
+            let began = held.slot.moved.get().max(sent);
+            held.pool.paces.borrow_mut().learn(key, now.saturating_duration_since(began));
+        }
+        held.slot.moved.set(now);
+        answer
+    }
+
+    /// Sends statements whose answer nobody waits for, behind those before.
+    pub fn send_and_forget<'a>(&self, statements: impl IntoIterator<Item = &'a Statement>) {
+        let held = self.0.as_ref().expect("only drop takes it");
+        drop(held.slot.connection.exchange(statements));
+    }
+
+    /// Whether the last exchange left no transaction open.
+    pub fn is_idle(&self) -> bool {
+        self.0.as_ref().is_some_and(|held| held.slot.connection.is_idle())
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Lease").field(&self.0.as_ref().map(|held| held.need)).finish()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(held) = self.0.take() else { return };
+        let open = held.need == Need::Alone && !held.slot.connection.is_idle();
+        if held.in_flight.is_some() || open {
+            tokio::task::spawn_local(held.abandon());
+        } else {
+            held.release();
+        }
+    }
+}
+
+impl Held {
+    /// Brings the connection back to where somebody else can use it.
+    async fn abandon(mut self) {
+        if let Some(exchange) = self.in_flight.take() {
+            if self.slot.users.get() == 1 {
+                // Nobody else is on it, and nobody gets on it, so the cancel hits the right one or none.
+                self.slot.alone.set(true);
+                // A cancel that fails leaves the statement to its timeout.
+                let _ = self.slot.connection.cancel().await;
+            }
+            let _ = exchange.await;
+        }
+        if self.need == Need::Alone && !self.slot.connection.is_idle() {
+            // A connection that cannot even do this is discarded on release.
+            let _ = self.slot.connection.query(&"rollback".into()).await;
+        }
+        self.release();
+    }
+
+    fn release(self) {
+        self.pool.release(&self.slot, self.slow);
+    }
+}
