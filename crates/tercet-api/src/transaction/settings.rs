@@ -1,0 +1,83 @@
+//! The settings of a request's transaction, as one statement: role, claims, search path, what SQL may read
+//! of the request, and what the role, the routine and the operator want set.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+
+use super::Context;
+use crate::postgres::Statement;
+
+/// The setting that is not set like others, because it must come before the transaction does anything.
+pub(super) const ISOLATION: &str = "default_transaction_isolation";
+
+/// One `select set_config(…), …`, local to the transaction
+/// (<https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SET>). Its text depends
+/// on what is configured only, never on what a client sent.
+pub(super) fn statement(context: Context<'_>, read_only: bool) -> Statement {
+    let Context { config, identity, request, routine } = context;
+    let mut settings = Settings { sql: String::with_capacity(512), parameters: Vec::with_capacity(8) };
+    settings.parameter("search_path", search_path(&request.schema, &config.db_extra_search_path));
+    // Before the role: what the authenticator is granted to set, the role may not be.
+    if let Some(of_role) = config.role_settings.get(&identity.role) {
+        for (name, value) in &of_role.settings {
+            settings.constant(name, value);
+        }
+    }
+    settings.parameter("role", Bytes::copy_from_slice(identity.role.as_bytes()));
+    settings.parameter("request.jwt.claims", identity.claims.clone());
+    settings.parameter("request.method", Bytes::copy_from_slice(request.method.as_str().as_bytes()));
+    settings.parameter("request.path", Bytes::copy_from_slice(request.path.as_bytes()));
+    settings.parameter("request.headers", request.headers_json());
+    settings.parameter("request.cookies", request.cookies_json());
+    if let Some(zone) = &request.preferences.timezone {
+        settings.parameter("timezone", zone.clone());
+    }
+    for (name, value) in routine.iter().flat_map(|routine| &routine.settings) {
+        let hoisted = config.db_hoisted_tx_settings.iter().any(|hoisted| **hoisted == **name);
+        if hoisted && &**name != ISOLATION {
+            settings.constant(name, value);
+        }
+    }
+    for (name, value) in &config.app_settings {
+        settings.constant(name, value);
+    }
+    if read_only {
+        settings.constant("transaction_read_only", "on");
+    }
+    Statement::new(settings.sql, settings.parameters)
+}
+
+struct Settings {
+    sql: String,
+    parameters: Vec<Option<Bytes>>,
+}
+
+impl Settings {
+    fn parameter(&mut self, name: &str, value: impl Into<Bytes>) {
+        self.parameters.push(Some(value.into()));
+        let number = self.parameters.len();
+        self.next();
+        write!(self.sql, "set_config('{name}',${number},true)").expect("writing to a String cannot fail");
+    }
+
+    fn constant(&mut self, name: &str, value: &str) {
+        self.next();
+        let (name, value) = (escape_literal(name), escape_literal(value));
+        write!(self.sql, "set_config({name},{value},true)").expect("writing to a String cannot fail");
+    }
+
+    fn next(&mut self) {
+        self.sql.push_str(if self.sql.is_empty() { "select " } else { "," });
+    }
+}
+
+fn search_path(schema: &str, extra: &[String]) -> String {
+    let mut path = escape_identifier(schema);
+    for schema in extra {
+        path.push_str(", ");
+        path.push_str(&escape_identifier(schema));
+    }
+    path
+}
