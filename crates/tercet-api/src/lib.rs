@@ -10,4 +10,5 @@ pub mod query;
 pub mod request;
 pub mod response;
 pub mod schema;
+pub mod server;
 pub mod transaction;

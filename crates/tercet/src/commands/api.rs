@@ -1,8 +1,49 @@
-//! `tercet api`.
+//! `tercet api`: one application server in the foreground.
+
+use anyhow::Context as _;
+use tercet_api::config::ConfigSource;
+use tercet_api::server::{Instruction, Server, ServerError};
+use tercet_observe::event::ProcessEvent;
+use tercet_observe::log::Destination;
+use tercet_observe::{Format, Log};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::cli;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 
 pub(crate) fn run(arguments: &cli::Api) -> Outcome {
-    Err(anyhow::anyhow!("{arguments:?}: this part of tercet is still being built").into())
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, serve(arguments))
+}
+
+async fn serve(arguments: &cli::Api) -> Outcome {
+    // A variable that is not UTF-8 is none of ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let source = ConfigSource { file: arguments.config.clone(), environment };
+    let server = Server::bind(source).await.map_err(|error| match error {
+        ServerError::Config(error) => Failure::input_message(error.to_string()),
+        other => other.into(),
+    })?;
+    let log = Log::open("api", Destination::Stderr, Format::Text).context("could not start the log")?;
+    log.handle()
+        .event(ProcessEvent::Started { version: env!("CARGO_PKG_VERSION"), pid: std::process::id() });
+    let (instruct, instructions) = mpsc::unbounded_channel();
+    for (kind, instruction) in [
+        (SignalKind::terminate(), Instruction::Stop("SIGTERM")),
+        (SignalKind::interrupt(), Instruction::Stop("SIGINT")),
+        (SignalKind::user_defined1(), Instruction::ReloadSchema),
+        (SignalKind::user_defined2(), Instruction::ReloadConfig),
+        (SignalKind::hangup(), Instruction::ReloadConfig),
+    ] {
+        let mut signals = signal(kind)?;
+        let instruct = instruct.clone();
+        tokio::task::spawn_local(async move {
+            while signals.recv().await.is_some() && instruct.send(instruction).is_ok() {}
+        });
+    }
+    server.run(&log, instructions).await?;
+    Ok(())
 }

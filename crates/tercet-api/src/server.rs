@@ -1,0 +1,230 @@
+//! The server: binds, starts a thread per core, deals connections out to them in turn, keeps in step with
+//! the database, and stops without losing a request.
+//!
+//! It never prints, reads the environment or handles signals: the command does, and gives instructions.
+
+mod admin;
+mod database;
+mod listener;
+mod metrics;
+mod respond;
+mod state;
+mod worker;
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tercet_observe::event::ProcessEvent;
+use tercet_observe::{Log, LogHandle, admin as observe};
+use tokio::sync::mpsc;
+
+use self::database::Keeper;
+use self::listener::Listener;
+use self::metrics::Metrics;
+use self::state::{Settings, Shared};
+use self::worker::{Handle, Work};
+use crate::config::{Config, ConfigError, ConfigSource};
+use crate::pool::Options;
+use crate::postgres::{DatabaseError, Target};
+
+/// What a running server is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instruction {
+    /// Load the schema anew.
+    ReloadSchema,
+    /// Read the configuration, and load the schema, anew.
+    ReloadConfig,
+    /// Finish what is in flight and end; why is for the log.
+    Stop(&'static str),
+}
+
+/// Why a server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// Which.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// The database does not let us in.
+    #[error("the database refuses us: {0}\nhint: check db-uri")]
+    Refused(DatabaseError),
+    /// The database is gone and `db-pool-automatic-recovery` is off.
+    #[error("the database is lost and db-pool-automatic-recovery is off: {0}")]
+    Lost(String),
+}
+
+/// A server that is bound and does not serve yet.
+#[derive(Debug)]
+pub struct Server {
+    source: ConfigSource,
+    config: Arc<Config>,
+    listener: Listener,
+    admin: Option<observe::Server>,
+}
+
+impl Server {
+    /// Reads the configuration whole, then binds what it says.
+    ///
+    /// # Errors
+    /// The configuration cannot be used, or an address is taken.
+    pub async fn bind(source: ConfigSource) -> Result<Self, ServerError> {
+        let config = Arc::new(source.read()?);
+        let listener = Listener::bind(&config)?;
+        let admin = match config.admin_server_port {
+            Some(port) => Some(bind_admin(&config.admin_server_host, port).await?),
+            None => None,
+        };
+        Ok(Self { source, config, listener, admin })
+    }
+
+    /// The configuration it was bound by.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The TCP address it listens on, unless it is a Unix socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listener.tcp_address()
+    }
+
+    /// The TCP address of the admin endpoint, when there is one.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(observe::Server::local_addr)
+    }
+
+    /// Serves until it is told to stop, and then until what is in flight is finished. Must be called on a
+    /// [`tokio::task::LocalSet`].
+    ///
+    /// # Errors
+    /// The database refuses us for good.
+    pub async fn run(
+        self,
+        log: &Log,
+        instructions: mpsc::UnboundedReceiver<Instruction>,
+    ) -> Result<(), ServerError> {
+        let Self { source, config, listener, admin } = self;
+        let say = log.handle();
+        let threads = threads(&config);
+        let (lost, losses) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            settings: ArcSwap::from_pointee(Settings::new(Arc::clone(&config), None)),
+            outage: ArcSwapOption::empty(),
+            metrics: Metrics::new(config.db_pool),
+            pools: Arc::default(),
+            lost,
+        });
+        let workers: Vec<Handle> = (0..threads)
+            .map(|number| {
+                let options = pool_options(&config, share(config.db_pool, threads, number));
+                Handle::start(number, Arc::clone(&shared), options, log).map_err(ServerError::Thread)
+            })
+            .collect::<Result<_, _>>()?;
+        announce(&say, &listener, admin.as_ref());
+        if let Some(admin) = admin {
+            tokio::task::spawn_local(admin.serve(Rc::new(admin::Api(Arc::clone(&shared)))));
+        }
+        let tell_all = || workers.iter().for_each(|worker| worker.tell(Work::SchemaChanged));
+        let keeper = Keeper {
+            shared: &shared,
+            source: &source,
+            log: &say,
+            changed: &tell_all,
+            instructions,
+            losses,
+        };
+        let kept = tokio::select! {
+            kept = keeper.keep() => kept,
+            () = deal(&listener, &workers) => Ok("nothing to listen on"),
+        };
+        // Nobody new gets in; whoever is in is served.
+        drop(listener);
+        if let Ok(reason) = &kept {
+            say.event(ProcessEvent::Stopping { reason });
+        }
+        for worker in &workers {
+            worker.tell(Work::Stop(config.server_stop_timeout));
+        }
+        for worker in workers {
+            worker.ended().await;
+        }
+        say.event(ProcessEvent::Stopped);
+        kept.map(drop)
+    }
+}
+
+/// Accepts connections and deals them out in turn, so that every thread has as many as the others.
+async fn deal(listener: &Listener, workers: &[Handle]) {
+    for worker in workers.iter().cycle() {
+        let incoming = loop {
+            match listener.accept().await {
+                Ok(incoming) => break incoming,
+                // Out of descriptors, most likely: let some be closed before accepting again.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        };
+        worker.tell(Work::Serve(incoming));
+    }
+}
+
+fn announce(log: &LogHandle, listener: &Listener, admin: Option<&observe::Server>) {
+    log.event(ProcessEvent::Listening { address: &listener.to_string(), purpose: "requests" });
+    if let Some(address) = admin.and_then(observe::Server::local_addr) {
+        log.event(ProcessEvent::Listening { address: &address.to_string(), purpose: "administration" });
+    }
+}
+
+async fn bind_admin(host: &str, port: u16) -> Result<observe::Server, ServerError> {
+    let failed = |source| ServerError::Bind { address: format!("{host}:{port}"), source };
+    let address = listener::addresses(host, port)
+        .and_then(|addresses| {
+            addresses.first().copied().ok_or_else(|| io::Error::other("the host has no address"))
+        })
+        .map_err(failed)?;
+    observe::Server::bind(&observe::Address::Tcp(address)).await.map_err(failed)
+}
+
+/// One thread per core, and no thread without a connection to PostgreSQL.
+fn threads(config: &Config) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    config.server_threads.unwrap_or_else(cores).clamp(1, config.db_pool)
+}
+
+/// How many of `all` the thread of that number gets.
+fn share(all: usize, threads: usize, number: usize) -> usize {
+    all / threads + usize::from(number < all % threads)
+}
+
+fn pool_options(config: &Config, size: usize) -> Options {
+    Options {
+        target: with_statement_timeout(&config.db_uri, config.db_statement_timeout),
+        size,
+        acquisition_timeout: config.db_pool_acquisition_timeout,
+        max_idletime: config.db_pool_max_idletime,
+        max_lifetime: config.db_pool_max_lifetime,
+        prepare: config.db_prepared_statements,
+    }
+}
+
+/// The session's `statement_timeout`: what a role or function sets for itself wins over it.
+fn with_statement_timeout(target: &Arc<Target>, timeout: Duration) -> Arc<Target> {
+    let given = target.options.as_deref().unwrap_or("");
+    if timeout.is_zero() || given.contains("statement_timeout") {
+        return Arc::clone(target);
+    }
+    let options = format!("{given} -c statement_timeout={}", timeout.as_millis());
+    Arc::new(Target { options: Some(options.trim().to_owned()), ..(**target).clone() })
+}

@@ -1,0 +1,136 @@
+//! Where a server listens: a TCP address or a Unix socket, and the connections that come in there.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net as unix;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::ServerError;
+use crate::config::Config;
+
+/// Connections the kernel keeps until they are accepted.
+const BACKLOG: i32 = 1024;
+
+/// A bound socket.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// A connection on its way to the thread that serves it.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    Tcp(std::net::TcpStream, IpAddr),
+    Unix(unix::UnixStream),
+}
+
+impl Listener {
+    /// Binds what the configuration says.
+    pub(super) fn bind(config: &Config) -> Result<Self, ServerError> {
+        match &config.server_unix_socket {
+            Some(path) => bind_unix(path, config.server_unix_socket_mode)
+                .map(|listener| Self::Unix(listener, path.clone()))
+                .map_err(|source| ServerError::Bind { address: path.display().to_string(), source }),
+            None => {
+                let (host, port) = (&config.server_host, config.server_port);
+                let bound = addresses(host, port)
+                    .and_then(|addresses| bind_first(&addresses, config.server_reuseport));
+                bound.map(Self::Tcp).map_err(|source| ServerError::Bind { address: format!("{host}:{port}"), source })
+            }
+        }
+    }
+
+    pub(super) fn tcp_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(..) => None,
+        }
+    }
+
+    pub(super) async fn accept(&self) -> io::Result<Incoming> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Incoming::Tcp(stream.into_std()?, peer.ip()))
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Incoming::Unix(stream.into_std()?))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(listener) => match listener.local_addr() {
+                Ok(address) => write!(f, "{address}"),
+                Err(_) => f.write_str("a TCP address"),
+            },
+            Self::Unix(_, path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            // Somebody else may have taken it away already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// What a host option means: `*`, `*4` and `!4` are any address, `*6` and `!6` any of IPv6 too.
+pub(super) fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    use std::net::ToSocketAddrs as _;
+    match host {
+        "*" | "*4" | "!4" => Ok(vec![([0, 0, 0, 0], port).into()]),
+        "*6" | "!6" => Ok(vec![([0u16; 8], port).into()]),
+        name => (name.trim_matches(['[', ']']), port).to_socket_addrs().map(Iterator::collect),
+    }
+}
+
+fn bind_first(addresses: &[SocketAddr], reuse_port: bool) -> io::Result<TcpListener> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in addresses {
+        match bind_tcp(*address, reuse_port) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn bind_tcp(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// A socket file nobody listens on any more is replaced.
+fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    let listener = match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if unix::UnixStream::connect(path).is_ok() {
+                return Err(error);
+            }
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)?
+        }
+        bound => bound?,
+    };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    Ok(listener)
+}

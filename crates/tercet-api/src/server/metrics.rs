@@ -1,0 +1,103 @@
+//! What a server counts, for Prometheus. Where PostgREST counts the same, the name is PostgREST's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tercet_observe::metrics::{Counter, Family, Gauge, Latency, Registry, encode};
+
+use crate::auth::CacheCounts;
+use crate::pool::Counts;
+
+/// The classes of status codes, `1xx` to `5xx`.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// One label and its value.
+type Label = [(&'static str, &'static str); 1];
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    registry: Registry,
+    pub(super) latency: Latency,
+    schema_cache_loads: Family<Label, Counter>,
+    schema_cache_seconds: Gauge<f64, AtomicU64>,
+    requests: [Counter; CLASSES.len()],
+    tokens: Tokens,
+    pools: PoolGauges,
+}
+
+#[derive(Debug, Default)]
+struct Tokens {
+    requests: Counter,
+    hits: Counter,
+    evictions: Counter,
+}
+
+#[derive(Debug, Default)]
+struct PoolGauges {
+    open: Gauge,
+    available: Gauge,
+    waiting: Gauge,
+    maximum: Gauge,
+    timeouts: Gauge,
+}
+
+impl Metrics {
+    pub(super) fn new(connections: usize) -> Self {
+        let mut registry = Registry::default();
+        let latency = Latency::default();
+        registry.register("tercet_api_request_seconds", "Requests by how long they took", latency.clone());
+        let by_class = Family::<Label, Counter>::default();
+        registry.register("tercet_api_requests", "Requests answered", by_class.clone());
+        let requests = CLASSES.map(|class| by_class.get_or_create(&[("status", class)]).clone());
+        let schema_cache_loads = Family::default();
+        registry.register("pgrst_schema_cache_loads", "Schema cache loads", schema_cache_loads.clone());
+        let schema_cache_seconds = Gauge::default();
+        let help = "How long the last load took";
+        registry.register("pgrst_schema_cache_query_time_seconds", help, schema_cache_seconds.clone());
+        let tokens = Tokens::default();
+        registry.register("pgrst_jwt_cache_requests", "Tokens looked up", tokens.requests.clone());
+        registry.register("pgrst_jwt_cache_hits", "Tokens found in the cache", tokens.hits.clone());
+        registry.register("pgrst_jwt_cache_evictions", "Tokens dropped for others", tokens.evictions.clone());
+        let pools = PoolGauges::default();
+        registry.register("tercet_api_pool_open", "Connections to PostgreSQL", pools.open.clone());
+        registry.register("pgrst_db_pool_available", "Connections nobody uses", pools.available.clone());
+        registry.register("pgrst_db_pool_waiting", "Requests waiting for one", pools.waiting.clone());
+        registry.register("pgrst_db_pool_max", "The most connections", pools.maximum.clone());
+        registry.register("pgrst_db_pool_timeouts_total", "Requests that waited in vain", pools.timeouts.clone());
+        pools.maximum.set(connections as i64);
+        Self { registry, latency, schema_cache_loads, schema_cache_seconds, requests, tokens, pools }
+    }
+
+    /// Counts an answer.
+    pub(super) fn answered(&self, status: u16) {
+        if let Some(counter) = usize::from(status / 100).checked_sub(1).and_then(|class| self.requests.get(class)) {
+            counter.inc();
+        }
+    }
+
+    /// Counts a schema cache that was loaded in so many seconds, or could not be.
+    pub(super) fn loaded(&self, seconds: Option<f64>) {
+        let status = if seconds.is_some() { "SUCCESS" } else { "FAIL" };
+        self.schema_cache_loads.get_or_create(&[("status", status)]).inc();
+        if let Some(seconds) = seconds {
+            self.schema_cache_seconds.set(seconds);
+        }
+    }
+
+    /// Adds what a thread's token cache has counted since the last time.
+    pub(super) fn add_tokens(&self, before: CacheCounts, now: CacheCounts) {
+        self.tokens.requests.inc_by(now.requests - before.requests);
+        self.tokens.hits.inc_by(now.hits - before.hits);
+        self.tokens.evictions.inc_by(now.evictions - before.evictions);
+    }
+
+    /// The text exposition.
+    pub(super) fn encode(&self, counts: &Arc<Counts>) -> String {
+        self.pools.open.set(counts.open.load(Ordering::Relaxed));
+        self.pools.available.set(counts.available.load(Ordering::Relaxed));
+        self.pools.waiting.set(counts.waiting.load(Ordering::Relaxed));
+        self.pools.timeouts.set(counts.timeouts.load(Ordering::Relaxed) as i64);
+        encode(&self.registry)
+    }
+}

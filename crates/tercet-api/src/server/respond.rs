@@ -1,0 +1,232 @@
+//! One request's way through the stages, and what is said about it afterwards.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue, REFERER, RETRY_AFTER, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use tercet_observe::{AccessRecord, request_id};
+
+use super::state::{Settings, logs};
+use super::worker::Worker;
+use crate::auth::Identity;
+use crate::config::{Config, OpenApiMode};
+use crate::error::{ApiError, DatabaseFailure, RequestError};
+use crate::plan::{Plan, StatementPlan, plan};
+use crate::query::Query;
+use crate::request::{ApiRequest, Rules};
+use crate::response::timing::Timing;
+use crate::response::{Response, cors};
+use crate::schema::SchemaCache;
+use crate::transaction::{self, Context};
+
+/// What is found out about a request on its way.
+#[derive(Default)]
+struct Journey {
+    timing: Timing,
+    role: Option<Arc<str>>,
+}
+
+/// Answers a request, whatever it is.
+pub(super) async fn respond(
+    worker: &Rc<Worker>,
+    peer: Option<IpAddr>,
+    request: Request<Incoming>,
+) -> hyper::Response<Full<Bytes>> {
+    let started = Instant::now();
+    let settings = worker.shared.settings.load_full();
+    let config = &*settings.config;
+    let (parts, body) = request.into_parts();
+    let mut journey = Journey::default();
+    let origins = config.server_cors_allowed_origins.as_deref();
+    let mut response = match cors::preflight(&parts.method, &parts.headers, origins) {
+        Some(response) => response,
+        None => {
+            let answered = answer(worker, &settings, &parts, body, &mut journey).await;
+            let mut response = answered.unwrap_or_else(|error| refusal(worker, config, &error));
+            cors::allow(&parts.headers, origins, &mut response);
+            response
+        }
+    };
+    if config.server_timing_enabled && !response.status.is_server_error() {
+        journey.timing.add_to(&mut response);
+    }
+    echo_trace(config, &parts.headers, &mut response);
+    tell(worker, config, peer, &parts, &journey, &response, started);
+    finish(response)
+}
+
+async fn answer(
+    worker: &Rc<Worker>,
+    settings: &Settings,
+    parts: &Parts,
+    body: Incoming,
+    journey: &mut Journey,
+) -> Result<Response, ApiError> {
+    let config = &settings.config;
+    if let Some(outage) = &*worker.shared.outage.load() {
+        return Err(ApiError::Connection(Some(outage.reason.clone())));
+    }
+    let cache = settings.cache.as_deref().ok_or(ApiError::NoSchemaCache)?;
+
+    let mut clock = Instant::now();
+    let identified = worker.authenticator.borrow_mut().identify(config, &parts.headers);
+    worker.count_tokens();
+    journey.timing.jwt = Some(lap(&mut clock));
+    let identity = identified?;
+    journey.role = Some(Arc::clone(&identity.role));
+
+    let body = collect(body, config.server_max_body).await?;
+    clock = Instant::now();
+    let request = ApiRequest::parse(parts, body, rules(config, cache))?;
+    journey.timing.parse = Some(lap(&mut clock));
+    let planned = plan(&request, cache, &settings.policy)?;
+    journey.timing.plan = Some(lap(&mut clock));
+    match planned {
+        Plan::Statement(plan) => {
+            statement(worker, config, &identity, &request, &plan, journey).await
+        }
+        Plan::RelationInfo(relation) => Ok(Response::of_relation_info(&relation)),
+        Plan::RoutineInfo(routine) => Ok(Response::of_routine_info(&routine)),
+        Plan::SchemaInfo => Ok(Response::of_schema_info()),
+        Plan::Description { .. } | Plan::Document { .. } => {
+            Err(RequestError::NotImplemented("descriptions of the schema".to_owned()).into())
+        }
+    }
+}
+
+async fn statement(
+    worker: &Rc<Worker>,
+    config: &Config,
+    identity: &Identity,
+    request: &ApiRequest,
+    plan: &StatementPlan,
+    journey: &mut Journey,
+) -> Result<Response, ApiError> {
+    let mut clock = Instant::now();
+    let query = Query::new(plan);
+    let context = Context { config, identity, request, routine: plan.routine().map(Arc::as_ref) };
+    let answered = transaction::run(&worker.pool, context, plan, &query).await;
+    journey.timing.transaction = Some(lap(&mut clock));
+    let response = Response::new(request, plan, answered?, config.client_error_verbosity)?;
+    journey.timing.response = Some(lap(&mut clock));
+    Ok(response)
+}
+
+fn rules<'a>(config: &'a Config, cache: &'a SchemaCache) -> Rules<'a> {
+    Rules {
+        schemas: &config.db_schemas,
+        root_routine: config.db_root_spec.as_ref().map(|function| function.name.as_str()),
+        describes: config.openapi_mode != OpenApiMode::Disabled,
+        transaction_override: config.db_tx_end.allow_override,
+        cache,
+    }
+}
+
+/// The whole body, if it is not too long.
+async fn collect(body: Incoming, limit: usize) -> Result<Bytes, ApiError> {
+    use hyper::body::Body as _;
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    match Limited::new(body, limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        // PostgreSQL's program_limit_exceeded, which is a 413.
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::Database(DatabaseFailure {
+            sqlstate: "54000".to_owned(),
+            message: format!("The request's body is longer than {limit} bytes"),
+            detail: None,
+            hint: None,
+            authenticated: true,
+        })),
+        Err(error) => Err(RequestError::Body(error.to_string()).into()),
+    }
+}
+
+fn refusal(worker: &Worker, config: &Config, error: &ApiError) -> Response {
+    let mut response = Response::of_error(error, config.client_error_verbosity);
+    if let Some(outage) = &*worker.shared.outage.load() {
+        response.headers.insert(RETRY_AFTER, HeaderValue::from(outage.retry_after()));
+    } else if matches!(
+        error,
+        ApiError::Connection(_) | ApiError::ConnectionLost(_) | ApiError::NoSchemaCache | ApiError::PoolTimeout
+    ) {
+        response.headers.insert(RETRY_AFTER, HeaderValue::from(1));
+    }
+    response
+}
+
+fn echo_trace(config: &Config, headers: &HeaderMap, response: &mut Response) {
+    if let Some(name) = &config.server_trace_header
+        && let Some(value) = headers.get(name)
+    {
+        response.headers.insert(name.clone(), value.clone());
+    }
+}
+
+/// Counts the request and writes its line in the access log.
+fn tell(
+    worker: &Worker,
+    config: &Config,
+    client: Option<IpAddr>,
+    parts: &Parts,
+    journey: &Journey,
+    response: &Response,
+    started: Instant,
+) {
+    let duration = started.elapsed();
+    let status = response.status.as_u16();
+    worker.shared.metrics.latency.observe(duration);
+    worker.shared.metrics.answered(status);
+    if !logs(config.log_level, status) {
+        return;
+    }
+    let header = |name: HeaderName| parts.headers.get(name).map(HeaderValue::as_bytes);
+    let id = header(HeaderName::from_static(request_id::HEADER)).filter(|id| request_id::is_acceptable(id));
+    let fresh;
+    let id = match id {
+        Some(id) => id,
+        None => {
+            fresh = request_id::fresh().to_string();
+            fresh.as_bytes()
+        }
+    };
+    let target = parts.uri.path_and_query().map_or(parts.uri.path(), |target| target.as_str());
+    worker.log.request(&AccessRecord {
+        client,
+        request_id: id,
+        method: parts.method.as_str().as_bytes(),
+        target: target.as_bytes(),
+        version: if parts.version == http::Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+        status,
+        bytes: response.body.len() as u64,
+        duration,
+        upstream: journey.role.as_deref().unwrap_or("-"),
+        upstream_duration: journey.timing.transaction,
+        referer: header(REFERER),
+        user_agent: header(USER_AGENT),
+    });
+}
+
+fn finish(response: Response) -> hyper::Response<Full<Bytes>> {
+    let mut finished = hyper::Response::new(Full::new(response.body));
+    *finished.status_mut() = response.status;
+    *finished.headers_mut() = response.headers;
+    if let Some(reason) = response.reason.and_then(|reason| ReasonPhrase::try_from(reason.into_bytes()).ok()) {
+        finished.extensions_mut().insert(reason);
+    }
+    finished
+}
+
+/// The time since the last lap.
+fn lap(clock: &mut Instant) -> std::time::Duration {
+    let now = Instant::now();
+    now - std::mem::replace(clock, now)
+}

@@ -1,0 +1,72 @@
+//! What all threads of a server share: the configuration and schema in force, whether the database is there,
+//! and what is counted.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::mpsc;
+
+use super::metrics::Metrics;
+use crate::config::{Config, LogLevel};
+use crate::plan::Policy;
+use crate::pool::Counts;
+use crate::schema::SchemaCache;
+
+/// Shared by all threads; a request takes one look at each part.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) settings: ArcSwap<Settings>,
+    /// Set while the database cannot be reached.
+    pub(super) outage: ArcSwapOption<Outage>,
+    pub(super) metrics: Metrics,
+    pub(super) pools: Arc<Counts>,
+    /// Told when a thread has lost the database; how.
+    pub(super) lost: mpsc::UnboundedSender<String>,
+}
+
+/// What a request is answered by. Never changed, only replaced as a whole.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) config: Arc<Config>,
+    pub(super) policy: Policy,
+    /// Nothing before it is loaded for the first time.
+    pub(super) cache: Option<Arc<SchemaCache>>,
+}
+
+/// The database cannot be reached.
+#[derive(Debug)]
+pub(super) struct Outage {
+    pub(super) reason: String,
+    /// When it is tried again.
+    pub(super) retry: Instant,
+}
+
+impl Outage {
+    /// `Retry-After` in whole seconds, at least one.
+    pub(super) fn retry_after(&self) -> u64 {
+        self.retry.saturating_duration_since(Instant::now()).as_secs() + 1
+    }
+}
+
+impl Settings {
+    pub(super) fn new(config: Arc<Config>, cache: Option<Arc<SchemaCache>>) -> Self {
+        let policy = Policy {
+            max_rows: config.db_max_rows.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX)),
+            aggregates: config.db_aggregates_enabled,
+            execution_plans: config.db_plan_enabled,
+            legacy_target_names: config.url_use_legacy_target_names,
+        };
+        Self { config, policy, cache }
+    }
+}
+
+/// Whether a request answered with `status` is logged.
+pub(super) fn logs(level: LogLevel, status: u16) -> bool {
+    match level {
+        LogLevel::Critical => false,
+        LogLevel::Error => status >= 500,
+        LogLevel::Warn => status >= 400,
+        LogLevel::Info | LogLevel::Debug => true,
+    }
+}
