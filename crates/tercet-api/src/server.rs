@@ -138,14 +138,8 @@ impl Server {
             tokio::task::spawn_local(admin.serve(Rc::new(admin::Api(Arc::clone(&shared)))));
         }
         let tell_all = || workers.iter().for_each(|worker| worker.tell(Work::SchemaChanged));
-        let keeper = Keeper {
-            shared: &shared,
-            source: &source,
-            log: &say,
-            changed: &tell_all,
-            instructions,
-            losses,
-        };
+        let keeper =
+            Keeper { shared: &shared, source: &source, log: &say, changed: &tell_all, instructions, losses };
         let kept = tokio::select! {
             kept = keeper.keep() => kept,
             () = deal(&listener, &workers) => Ok("nothing to listen on"),

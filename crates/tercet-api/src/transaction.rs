@@ -14,8 +14,8 @@ use crate::plan::{Command, StatementPlan};
 use crate::pool::{Lease, Need, Pool};
 use crate::postgres::{DatabaseError, Results, Rows, Statement};
 use crate::query::{Answer, Query};
-use crate::request::{ApiRequest, Mutation};
 use crate::request::media_type::MediaType;
+use crate::request::{ApiRequest, Mutation};
 use crate::schema::Routine;
 
 /// What a transaction is run for.

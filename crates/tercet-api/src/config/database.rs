@@ -113,11 +113,8 @@ pub async fn role_settings(
     connection: &Connection,
 ) -> Result<FxHashMap<Arc<str>, RoleSettings>, DatabaseError> {
     let major: u32 = connection.version().split('.').next().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let privilege = if major >= 15 {
-        "or has_parameter_privilege(current_user::regrole::oid, known.name, 'set')"
-    } else {
-        ""
-    };
+    let privilege =
+        if major >= 15 { "or has_parameter_privilege(current_user, known.name, 'set')" } else { "" };
     let sql = include_str!("role_settings.sql").replace("/* privilege */", privilege);
     let mut roles: FxHashMap<Arc<str>, RoleSettings> = FxHashMap::default();
     for row in connection.query(&Statement::new(sql, Vec::new())).await? {

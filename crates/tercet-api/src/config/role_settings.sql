@@ -2,7 +2,7 @@ with role_setting as (
   select role.rolname, unnest(role.rolconfig) as setting
   from pg_catalog.pg_auth_members as membership
   join pg_catalog.pg_roles as role on role.oid = membership.roleid
-  where membership.member = current_user::regrole::oid
+  where membership.member = (select oid from pg_catalog.pg_roles where rolname = current_user)
 ), setting as (
   select rolname, split_part(setting, '=', 1) as name, substr(setting, strpos(setting, '=') + 1) as value
   from role_setting

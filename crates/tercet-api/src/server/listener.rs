@@ -40,7 +40,9 @@ impl Listener {
                 let (host, port) = (&config.server_host, config.server_port);
                 let bound = addresses(host, port)
                     .and_then(|addresses| bind_first(&addresses, config.server_reuseport));
-                bound.map(Self::Tcp).map_err(|source| ServerError::Bind { address: format!("{host}:{port}"), source })
+                bound
+                    .map(Self::Tcp)
+                    .map_err(|source| ServerError::Bind { address: format!("{host}:{port}"), source })
             }
         }
     }

@@ -64,14 +64,20 @@ impl Metrics {
         registry.register("pgrst_db_pool_available", "Connections nobody uses", pools.available.clone());
         registry.register("pgrst_db_pool_waiting", "Requests waiting for one", pools.waiting.clone());
         registry.register("pgrst_db_pool_max", "The most connections", pools.maximum.clone());
-        registry.register("pgrst_db_pool_timeouts_total", "Requests that waited in vain", pools.timeouts.clone());
+        registry.register(
+            "pgrst_db_pool_timeouts_total",
+            "Requests that waited in vain",
+            pools.timeouts.clone(),
+        );
         pools.maximum.set(connections as i64);
         Self { registry, latency, schema_cache_loads, schema_cache_seconds, requests, tokens, pools }
     }
 
     /// Counts an answer.
     pub(super) fn answered(&self, status: u16) {
-        if let Some(counter) = usize::from(status / 100).checked_sub(1).and_then(|class| self.requests.get(class)) {
+        if let Some(counter) =
+            usize::from(status / 100).checked_sub(1).and_then(|class| self.requests.get(class))
+        {
             counter.inc();
         }
     }

@@ -90,9 +90,7 @@ async fn answer(
     let planned = plan(&request, cache, &settings.policy)?;
     journey.timing.plan = Some(lap(&mut clock));
     match planned {
-        Plan::Statement(plan) => {
-            statement(worker, config, &identity, &request, &plan, journey).await
-        }
+        Plan::Statement(plan) => statement(worker, config, &identity, &request, &plan, journey).await,
         Plan::RelationInfo(relation) => Ok(Response::of_relation_info(&relation)),
         Plan::RoutineInfo(routine) => Ok(Response::of_routine_info(&routine)),
         Plan::SchemaInfo => Ok(Response::of_schema_info()),
@@ -156,7 +154,10 @@ fn refusal(worker: &Worker, config: &Config, error: &ApiError) -> Response {
         response.headers.insert(RETRY_AFTER, HeaderValue::from(outage.retry_after()));
     } else if matches!(
         error,
-        ApiError::Connection(_) | ApiError::ConnectionLost(_) | ApiError::NoSchemaCache | ApiError::PoolTimeout
+        ApiError::Connection(_)
+            | ApiError::ConnectionLost(_)
+            | ApiError::NoSchemaCache
+            | ApiError::PoolTimeout
     ) {
         response.headers.insert(RETRY_AFTER, HeaderValue::from(1));
     }
@@ -219,7 +220,8 @@ fn finish(response: Response) -> hyper::Response<Full<Bytes>> {
     let mut finished = hyper::Response::new(Full::new(response.body));
     *finished.status_mut() = response.status;
     *finished.headers_mut() = response.headers;
-    if let Some(reason) = response.reason.and_then(|reason| ReasonPhrase::try_from(reason.into_bytes()).ok()) {
+    if let Some(reason) = response.reason.and_then(|reason| ReasonPhrase::try_from(reason.into_bytes()).ok())
+    {
         finished.extensions_mut().insert(reason);
     }
     finished

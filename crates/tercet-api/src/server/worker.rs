@@ -46,12 +46,7 @@ pub(super) struct Handle {
 
 impl Handle {
     /// Starts a thread.
-    pub(super) fn start(
-        number: usize,
-        shared: Arc<Shared>,
-        options: Options,
-        log: &Log,
-    ) -> io::Result<Self> {
+    pub(super) fn start(number: usize, shared: Arc<Shared>, options: Options, log: &Log) -> io::Result<Self> {
         let (work, received) = mpsc::unbounded_channel();
         let (ending, ended) = oneshot::channel();
         let log = log.handle();
@@ -96,13 +91,8 @@ impl Worker {
             // Whoever tends the database may be gone when everything stops.
             let _ = lost.send(error.to_string());
         });
-        let worker = Rc::new(Self {
-            shared,
-            pool,
-            authenticator: RefCell::default(),
-            log,
-            counted: Cell::default(),
-        });
+        let worker =
+            Rc::new(Self { shared, pool, authenticator: RefCell::default(), log, counted: Cell::default() });
         let (stopping, stop) = watch::channel(false);
         // Every connection holds an end; when the last is gone, the worker is done.
         let (alive, mut all_gone) = mpsc::channel::<Infallible>(1);

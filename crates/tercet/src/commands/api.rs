@@ -28,8 +28,7 @@ async fn serve(arguments: &cli::Api) -> Outcome {
         other => other.into(),
     })?;
     let log = Log::open("api", Destination::Stderr, Format::Text).context("could not start the log")?;
-    log.handle()
-        .event(ProcessEvent::Started { version: env!("CARGO_PKG_VERSION"), pid: std::process::id() });
+    log.handle().event(ProcessEvent::Started { version: env!("CARGO_PKG_VERSION"), pid: std::process::id() });
     let (instruct, instructions) = mpsc::unbounded_channel();
     for (kind, instruction) in [
         (SignalKind::terminate(), Instruction::Stop("SIGTERM")),
