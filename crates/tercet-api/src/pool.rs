@@ -149,13 +149,11 @@ impl Pool {
         self.0.counts.waiting.fetch_add(1, Ordering::Relaxed);
         let granted = tokio::time::timeout(self.0.options.acquisition_timeout, granted).await;
         self.0.counts.waiting.fetch_sub(1, Ordering::Relaxed);
-        match granted {
-            Ok(granted) => granted.unwrap_or(Err(DatabaseError::Closed)),
-            Err(_) => {
-                self.0.counts.timeouts.fetch_add(1, Ordering::Relaxed);
-                Err(DatabaseError::Timeout)
-            }
-        }
+        let Ok(granted) = granted else {
+            self.0.counts.timeouts.fetch_add(1, Ordering::Relaxed);
+            return Err(DatabaseError::Timeout);
+        };
+        granted.unwrap_or(Err(DatabaseError::Closed))
     }
 
     /// Prepares everything anew: the schema has changed.

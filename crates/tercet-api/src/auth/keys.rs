@@ -21,7 +21,7 @@ pub struct Keys(Vec<Key>);
 struct Key {
     id: Option<String>,
     algorithms: Vec<Algorithm>,
-    key: DecodingKey,
+    decoding: DecodingKey,
 }
 
 /// A secret that verifies nothing.
@@ -85,8 +85,8 @@ impl Keys {
         if secret.len() < 32 {
             return Err(KeysError::TooShort);
         }
-        let key = DecodingKey::from_secret(secret);
-        Ok(Self(vec![Key { id: None, algorithms: vec![Algorithm::HS256], key }]))
+        let decoding = DecodingKey::from_secret(secret);
+        Ok(Self(vec![Key { id: None, algorithms: vec![Algorithm::HS256], decoding }]))
     }
 
     /// The keys that may have made a signature of this algorithm, and of this id where both have one.
@@ -102,7 +102,7 @@ impl Keys {
                 (Some(wanted), Some(id)) => wanted == id,
                 _ => true,
             })
-            .map(|key| &key.key)
+            .map(|key| &key.decoding)
     }
 }
 
@@ -142,8 +142,8 @@ impl Key {
         if algorithms.is_empty() {
             return Ok(None);
         }
-        let key = DecodingKey::from_jwk(&jwk).map_err(|error| malformed(error.to_string()))?;
-        Ok(Some(Self { id: jwk.common.key_id, algorithms, key }))
+        let decoding = DecodingKey::from_jwk(&jwk).map_err(|error| malformed(error.to_string()))?;
+        Ok(Some(Self { id: jwk.common.key_id, algorithms, decoding }))
     }
 }
 

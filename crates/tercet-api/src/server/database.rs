@@ -1,6 +1,7 @@
 //! Keeps a server in step with its database: connects, loads configuration and schema, listens for changes,
 //! notices an outage and its end. On no request's way: the old schema serves until the new one is there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::{Instruction, ServerError};
 use crate::config::database::{options, role_settings};
 use crate::config::{Config, ConfigSource};
 use crate::postgres::{Connection, DatabaseError, Notification, SessionAttributes, Target};
-use crate::schema::SchemaCache;
+use crate::schema::{LoadError, SchemaCache};
 
 /// The first wait after a failed connection; each one after it is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -127,8 +128,8 @@ impl Keeper<'_> {
                 self.shared.metrics.loaded(None);
                 if before.cache.is_none() || connection.is_closed() {
                     return Err(match error {
-                        crate::schema::LoadError::Database(error) => error,
-                        other => DatabaseError::Protocol(other.to_string()),
+                        LoadError::Database(error) => error,
+                        form @ LoadError::Form { .. } => DatabaseError::Protocol(form.to_string()),
                     });
                 }
                 // What was loaded before is better than nothing.
@@ -156,7 +157,7 @@ impl Keeper<'_> {
                 Err(error) => return Err(error),
             }
         } else {
-            Default::default()
+            BTreeMap::default()
         };
         let mut config = match self.source.read_with(&from_database) {
             Ok(config) => config,

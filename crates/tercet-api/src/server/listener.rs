@@ -32,19 +32,16 @@ pub(super) enum Incoming {
 impl Listener {
     /// Binds what the configuration says.
     pub(super) fn bind(config: &Config) -> Result<Self, ServerError> {
-        match &config.server_unix_socket {
-            Some(path) => bind_unix(path, config.server_unix_socket_mode)
+        if let Some(path) = &config.server_unix_socket {
+            return bind_unix(path, config.server_unix_socket_mode)
                 .map(|listener| Self::Unix(listener, path.clone()))
-                .map_err(|source| ServerError::Bind { address: path.display().to_string(), source }),
-            None => {
-                let (host, port) = (&config.server_host, config.server_port);
-                let bound = addresses(host, port)
-                    .and_then(|addresses| bind_first(&addresses, config.server_reuseport));
-                bound
-                    .map(Self::Tcp)
-                    .map_err(|source| ServerError::Bind { address: format!("{host}:{port}"), source })
-            }
+                .map_err(|source| ServerError::Bind { address: path.display().to_string(), source });
         }
+        let (host, port) = (&config.server_host, config.server_port);
+        addresses(host, port)
+            .and_then(|addresses| bind_first(&addresses, config.server_reuseport))
+            .map(Self::Tcp)
+            .map_err(|source| ServerError::Bind { address: format!("{host}:{port}"), source })
     }
 
     pub(super) fn tcp_address(&self) -> Option<SocketAddr> {

@@ -69,7 +69,7 @@ impl Metrics {
             "Requests that waited in vain",
             pools.timeouts.clone(),
         );
-        pools.maximum.set(connections as i64);
+        pools.maximum.set(connections.cast_signed() as i64);
         Self { registry, latency, schema_cache_loads, schema_cache_seconds, requests, tokens, pools }
     }
 
@@ -103,7 +103,7 @@ impl Metrics {
         self.pools.open.set(counts.open.load(Ordering::Relaxed));
         self.pools.available.set(counts.available.load(Ordering::Relaxed));
         self.pools.waiting.set(counts.waiting.load(Ordering::Relaxed));
-        self.pools.timeouts.set(counts.timeouts.load(Ordering::Relaxed) as i64);
+        self.pools.timeouts.set(counts.timeouts.load(Ordering::Relaxed).cast_signed());
         encode(&self.registry)
     }
 }

@@ -46,14 +46,14 @@ pub(super) async fn respond(
     let (parts, body) = request.into_parts();
     let mut journey = Journey::default();
     let origins = config.server_cors_allowed_origins.as_deref();
-    let mut response = match cors::preflight(&parts.method, &parts.headers, origins) {
-        Some(response) => response,
-        None => {
-            let answered = answer(worker, &settings, &parts, body, &mut journey).await;
-            let mut response = answered.unwrap_or_else(|error| refusal(worker, config, &error));
-            cors::allow(&parts.headers, origins, &mut response);
-            response
-        }
+    let preflight = cors::preflight(&parts.method, &parts.headers, origins);
+    let mut response = if let Some(response) = preflight {
+        response
+    } else {
+        let answered = answer(worker, &settings, &parts, body, &mut journey).await;
+        let mut response = answered.unwrap_or_else(|error| refusal(worker, config, &error));
+        cors::allow(&parts.headers, origins, &mut response);
+        response
     };
     if config.server_timing_enabled && !response.status.is_server_error() {
         journey.timing.add_to(&mut response);
@@ -192,12 +192,11 @@ fn tell(
     let header = |name: HeaderName| parts.headers.get(name).map(HeaderValue::as_bytes);
     let id = header(HeaderName::from_static(request_id::HEADER)).filter(|id| request_id::is_acceptable(id));
     let fresh;
-    let id = match id {
-        Some(id) => id,
-        None => {
-            fresh = request_id::fresh().to_string();
-            fresh.as_bytes()
-        }
+    let id = if let Some(id) = id {
+        id
+    } else {
+        fresh = request_id::fresh().to_string();
+        fresh.as_bytes()
     };
     let target = parts.uri.path_and_query().map_or(parts.uri.path(), |target| target.as_str());
     worker.log.request(&AccessRecord {
