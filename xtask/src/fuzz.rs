@@ -22,7 +22,7 @@ pub(crate) enum Effort {
 }
 
 /// Compiles all targets, runs the one named `only`, or each; an error with what the first to crash said.
-pub(crate) fn run(workspace: &Workspace, only: Option<&str>, effort: Effort) -> Result<()> {
+pub(crate) fn run(workspace: &Workspace, only: Option<&str>, limit: Effort) -> Result<()> {
     prerequisites::check(prerequisites::OF_TOOLS)?;
     let mut lock = workspace.command("cargo");
     lock.args(["metadata", "--locked", "--format-version", "1", "--manifest-path", "fuzz/Cargo.toml"]);
@@ -31,7 +31,7 @@ pub(crate) fn run(workspace: &Workspace, only: Option<&str>, effort: Effort) -> 
     )?;
     output(&mut cargo_fuzz(workspace, "build")?)?;
 
-    let effort = match effort {
+    let effort = match limit {
         Effort::Inputs(inputs) => [format!("-runs={inputs}"), "-max_total_time=10".to_owned()],
         Effort::Seconds(seconds) => ["-runs=-1".to_owned(), format!("-max_total_time={seconds}")],
     };
@@ -50,6 +50,9 @@ pub(crate) fn run(workspace: &Workspace, only: Option<&str>, effort: Effort) -> 
             target.arg(seeds);
         }
         output(target.arg("--").args(&effort)).with_context(|| format!("fuzz target {name}"))?;
+        if let Effort::Seconds(seconds) = limit {
+            println!("{name}: nothing found in {seconds} s");
+        }
     }
     Ok(())
 }
