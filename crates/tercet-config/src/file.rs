@@ -5,13 +5,17 @@
 //! [`Topology`](crate::Topology)'s business.
 
 mod api;
+mod balancer;
 mod located;
+mod quantity;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(crate) use self::api::{Api, RESERVED};
+pub(crate) use self::balancer::{Balancer, Policy};
 pub(crate) use self::located::Located;
+pub(crate) use self::quantity::{FORMATS, Format};
 
 /// The one file a person writes. Every key has a default: the empty file is valid and means one balancer on
 /// `127.0.0.1:8080`, two data API servers, and a PostgreSQL of its own.
@@ -36,35 +40,6 @@ pub(crate) struct File {
     /// The machines that carry the tiers, one `[[machine]]` each. Without any, everything runs on this one.
     #[serde(default)]
     pub(crate) machine: Vec<Located<Machine>>,
-}
-
-/// Tier 1: where clients connect.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Balancer {
-    /// The addresses to listen on, each `IP:PORT`. Default: `["127.0.0.1:8080"]`; with `[[machine]]`s
-    /// `["0.0.0.0:80", "[::]:80"]`.
-    #[schemars(extend("examples" = [["0.0.0.0:8080"]]))]
-    pub(crate) listen: Option<Located<Vec<Located<String>>>>,
-    /// Which server gets the next request.
-    #[serde(default)]
-    #[schemars(extend("default" = "round-robin"))]
-    pub(crate) policy: Policy,
-}
-
-/// Which server gets the next request.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Policy {
-    /// Strictly in turn, whichever thread or connection a request came by.
-    #[default]
-    RoundRobin,
-    /// The server with the fewest requests in hand.
-    LeastConnections,
-    /// The less busy of two picked at random.
-    RandomTwo,
-    /// The same client address always to the same server, as long as that one is healthy.
-    Hash,
 }
 
 /// Tier 2: what answers the requests.

@@ -35,7 +35,8 @@ pub fn markdown() -> String {
 /// One key: its name, its type, what it is for, an example.
 fn key(name: &str, rule: &Json) -> String {
     if let Some(inner) = rule["properties"].as_object() {
-        return inner.iter().map(|(inner, rule)| key(&format!("{name}.{inner}"), rule)).collect();
+        let inner = inner.iter().map(|(inner, rule)| key(&format!("{name}.{inner}"), rule));
+        return inner.collect();
     }
     let mut entry = format!("\n### `{name}`\n\n*{}*\n\n{}\n", kind(rule), text(rule));
     if let Some(choices) = rule["oneOf"].as_array() {
@@ -61,12 +62,15 @@ fn kind(rule: &Json) -> String {
         return "one of the following".to_owned();
     }
     match (rule["type"].as_str().unwrap_or_default(), rule["minimum"].as_i64(), rule["maximum"].as_i64()) {
+        ("integer", Some(least), Some(most)) if most == i64::from(u32::MAX) => {
+            format!("integer, at least {least}")
+        }
         ("integer", Some(least), Some(most)) => format!("integer, {least} to {most}"),
         ("integer", Some(least), None) => format!("integer, at least {least}"),
         ("array", ..) => format!("list of {}s", kind(&rule["items"]).replace("one of the following", "name")),
         ("object", ..) => "table of strings".to_owned(),
         ("boolean", ..) => "true or false".to_owned(),
-        (kind, ..) => kind.to_owned(),
+        (kind, ..) => rule["format"].as_str().filter(|_| kind == "string").unwrap_or(kind).to_owned(),
     }
 }
 

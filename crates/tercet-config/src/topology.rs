@@ -15,6 +15,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+
 use self::edge::Edge;
 pub use self::program::Program;
 pub use self::secret::Secret;
@@ -171,10 +173,14 @@ pub struct Balancer {
     pub listen: Vec<SocketAddr>,
     /// Which server gets the next request.
     pub policy: Policy,
+    /// Proxies in front, whose word about the client is taken.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The tables `health`, `retries`, `limits` and `timeouts`: the balancer's own options as the file gives them.
+    pub options: toml::Table,
 }
 
 /// Which server gets the next request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// Strictly in turn.
     RoundRobin,
@@ -182,8 +188,11 @@ pub enum Policy {
     LeastConnections,
     /// The less busy of two picked at random.
     RandomTwo,
-    /// By the client's address.
-    Hash,
+    /// The same one for the same value.
+    Hash {
+        /// `client`, its address, or a header's name.
+        on: String,
+    },
 }
 
 impl fmt::Display for Policy {
@@ -192,7 +201,7 @@ impl fmt::Display for Policy {
             Self::RoundRobin => "round-robin",
             Self::LeastConnections => "least-connections",
             Self::RandomTwo => "random-two",
-            Self::Hash => "hash",
+            Self::Hash { .. } => "hash",
         })
     }
 }

@@ -453,6 +453,102 @@ port = 5433
 }
 
 #[test]
+fn the_balancers_own_options() {
+    check(
+        r#"
+[balancer]
+hash-on = "user name"
+trusted-proxies = ["10.0.0.0/8", "proxy"]
+timeouts.connect = "2 seconds"
+timeouts.idle = 75
+[balancer.limits]
+body = "10 MiB"
+bodies = "10MiB"
+headers = 0
+"#,
+        expect![[r#"
+              × tercet.toml has 7 mistakes
+
+            Error:
+              × hash-on means nothing with this policy
+               ╭─[tercet.toml:3:11]
+             2 │ [balancer]
+             3 │ hash-on = "user name"
+               ·           ─────┬─────
+               ·                ╰── for policy = "hash"
+             4 │ trusted-proxies = ["10.0.0.0/8", "proxy"]
+               ╰────
+              help: set policy = "hash", or leave it out
+
+            Error:
+              × "user name" is no header's name
+               ╭─[tercet.toml:3:11]
+             2 │ [balancer]
+             3 │ hash-on = "user name"
+               ·           ─────┬─────
+               ·                ╰── not a name
+             4 │ trusted-proxies = ["10.0.0.0/8", "proxy"]
+               ╰────
+              help: write "client", or a header like "authorization"
+
+            Error:
+              × "proxy" is no network
+               ╭─[tercet.toml:4:34]
+             3 │ hash-on = "user name"
+             4 │ trusted-proxies = ["10.0.0.0/8", "proxy"]
+               ·                                  ───┬───
+               ·                                     ╰── not a network
+             5 │ timeouts.connect = "2 seconds"
+               ╰────
+              help: write it like 10.0.0.0/8
+
+            Error:
+              × balancer.timeouts.connect can't be "2 seconds"
+               ╭─[tercet.toml:5:20]
+             4 │ trusted-proxies = ["10.0.0.0/8", "proxy"]
+             5 │ timeouts.connect = "2 seconds"
+               ·                    ─────┬─────
+               ·                         ╰── a whole number and a unit
+             6 │ timeouts.idle = 75
+               ╰────
+              help: write a duration like "250ms", "5s", "2m" or "1h"
+
+            Error:
+              × balancer.timeouts.idle must be a string, not an integer
+               ╭─[tercet.toml:6:17]
+             5 │ timeouts.connect = "2 seconds"
+             6 │ timeouts.idle = 75
+               ·                 ─┬
+               ·                  ╰── this is an integer
+             7 │ [balancer.limits]
+               ╰────
+              help: write a duration like "250ms", "5s", "2m" or "1h"
+
+            Error:
+              × unknown key bodies in [balancer.limits]
+                ╭─[tercet.toml:9:1]
+              8 │ body = "10 MiB"
+              9 │ bodies = "10MiB"
+                · ───┬──
+                ·    ╰── unknown
+             10 │ headers = 0
+                ╰────
+              help: did you mean body?
+
+            Error:
+              × balancer.limits.headers is out of range
+                ╭─[tercet.toml:10:11]
+              9 │ bodies = "10MiB"
+             10 │ headers = 0
+                ·           ┬
+                ·           ╰── out of range
+                ╰────
+              help: from 1 to 1000
+        "#]],
+    );
+}
+
+#[test]
 fn your_own_program_and_the_data_api() {
     check(
         "[application]\nrun = \"./server\"\n[api]\ndb-schemas = [\"public\"]\n",

@@ -26,6 +26,13 @@ impl<T> Deref for Located<T> {
     }
 }
 
+/// A default stands nowhere.
+impl<T: Default> Default for Located<T> {
+    fn default() -> Self {
+        Self(Spanned::new(0..0, T::default()))
+    }
+}
+
 /// Where it stands is no part of what the file may say.
 impl<T: JsonSchema> JsonSchema for Located<T> {
     fn inline_schema() -> bool {

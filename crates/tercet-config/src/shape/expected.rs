@@ -4,6 +4,7 @@ use serde_json::Value as Json;
 use toml::de::DeValue;
 
 use super::suggestion::nearest;
+use crate::file::{FORMATS, Format};
 
 /// Why a value of the right type is still refused.
 pub(super) struct Refusal {
@@ -28,6 +29,11 @@ pub(super) fn same_kind(rule: &Json, value: &DeValue<'_>) -> bool {
 /// A choice is one of several texts.
 fn kind(rule: &Json) -> &str {
     if rule["oneOf"].is_array() { "string" } else { rule["type"].as_str().unwrap_or_default() }
+}
+
+/// How the rule wants an amount to be written.
+fn format(rule: &Json) -> Option<&Format> {
+    FORMATS.iter().find(|format| rule["format"] == format.name)
 }
 
 /// What the rule wants.
@@ -59,6 +65,9 @@ pub(super) fn repair(rule: &Json, value: &DeValue<'_>) -> Option<String> {
             Some(format!("write [{text:?}]"))
         }
         ("array", DeValue::Table(_)) => Some("write the header in double brackets: [[machine]]".to_owned()),
+        ("string", DeValue::Integer(_)) if let Some(format) = format(rule) => {
+            Some(format!("write a {} like {}", format.name, format.like))
+        }
         ("string", DeValue::Integer(number)) => Some(format!("write \"{number}\"")),
         ("integer" | "boolean", DeValue::String(text)) => Some(format!("write {text} without quotes"))
             .filter(|_| text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok()),
@@ -70,6 +79,13 @@ pub(super) fn repair(rule: &Json, value: &DeValue<'_>) -> Option<String> {
 pub(super) fn refusal(rule: &Json, value: &DeValue<'_>) -> Option<Refusal> {
     match value {
         DeValue::String(text) => {
+            if let Some(format) = format(rule) {
+                return (!format.is(text)).then(|| Refusal {
+                    message: format!("can't be {text:?}"),
+                    label: "a whole number and a unit",
+                    hint: format!("write a {} like {}", format.name, format.like),
+                });
+            }
             let choices: Vec<&str> =
                 rule["oneOf"].as_array()?.iter().filter_map(|choice| choice["const"].as_str()).collect();
             (!choices.contains(&text.as_ref())).then(|| Refusal {

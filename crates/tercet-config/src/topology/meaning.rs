@@ -3,8 +3,11 @@
 mod machines;
 mod parts;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::Serialize;
 
 use self::machines::Placement;
 use super::{Api, Application, Balancer, Database, Policy, Program, Secret, Server, Topology, names};
@@ -67,13 +70,62 @@ fn balancer(section: &file::Balancer, placement: &Placement, mistakes: &mut Mist
     }
     Balancer {
         listen,
-        policy: match section.policy {
-            file::Policy::RoundRobin => Policy::RoundRobin,
-            file::Policy::LeastConnections => Policy::LeastConnections,
-            file::Policy::RandomTwo => Policy::RandomTwo,
-            file::Policy::Hash => Policy::Hash,
-        },
+        policy: policy(section, mistakes),
+        trusted_proxies: section
+            .trusted_proxies
+            .iter()
+            .flatten()
+            .filter_map(|it| network(it, mistakes))
+            .collect(),
+        options: [
+            ("health", table(&section.health)),
+            ("retries", table(&section.retries)),
+            ("limits", table(&section.limits)),
+            ("timeouts", table(&section.timeouts)),
+        ]
+        .map(|(name, table)| (name.to_owned(), table.into()))
+        .into_iter()
+        .collect(),
     }
+}
+
+/// What a section says, by the keys' names.
+fn table(section: &impl Serialize) -> toml::Table {
+    toml::Table::try_from(section).expect("a section serialises to plain keys")
+}
+
+fn policy(section: &file::Balancer, mistakes: &mut Mistakes) -> Policy {
+    if let Some(hash_on) = &section.hash_on {
+        if *section.policy != file::Policy::Hash {
+            mistakes
+                .add(hash_on.span(), "hash-on means nothing with this policy", "for policy = \"hash\"")
+                .hint("set policy = \"hash\", or leave it out");
+        }
+        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        if hash_on.is_empty() || !hash_on.chars().all(is_token) {
+            mistakes
+                .add(hash_on.span(), format!("{:?} is no header's name", **hash_on), "not a name")
+                .hint("write \"client\", or a header like \"authorization\"");
+        }
+    }
+    match *section.policy {
+        file::Policy::RoundRobin => Policy::RoundRobin,
+        file::Policy::LeastConnections => Policy::LeastConnections,
+        file::Policy::RandomTwo => Policy::RandomTwo,
+        file::Policy::Hash => {
+            Policy::Hash { on: section.hash_on.as_ref().map_or("client", |on| on.as_str()).to_owned() }
+        }
+    }
+}
+
+fn network(text: &Located<String>, mistakes: &mut Mistakes) -> Option<IpNet> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    if network.is_err() {
+        mistakes
+            .add(text.span(), format!("{:?} is no network", **text), "not a network")
+            .hint("write it like 10.0.0.0/8");
+    }
+    network.ok()
 }
 
 fn application(
@@ -113,7 +165,7 @@ fn application(
 fn options(api: Option<&Located<file::Api>>, mistakes: &mut Mistakes) -> Api {
     let absent = file::Api::default();
     let section = api.map_or(&absent, |api| &**api);
-    let mut options = toml::Table::try_from(section).expect("the section serialises to plain keys");
+    let mut options = table(section);
     options.entry("db-anon-role").or_insert_with(|| toml::Value::from(ANONYMOUS));
     let jwt_secret = section.jwt_secret.as_ref().map(|secret| {
         if secret.strip_prefix('@').unwrap_or(secret).trim().is_empty() {

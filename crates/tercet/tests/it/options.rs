@@ -1,4 +1,4 @@
-//! `[api]` in tercet.toml offers what the data API has, and nothing else.
+//! tercet.toml offers the options that the data API and the balancer have, and no others.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use tercet_api::config::ConfigSource;
 
 /// What a person may not set in `[api]`: tercet decides it.
-const NOT_OFFERED: [&str; 12] = [
+const API_DECIDED: [&str; 12] = [
     "admin-server-host",
     "admin-server-port",
     "db-uri",
@@ -21,7 +21,7 @@ const NOT_OFFERED: [&str; 12] = [
     "url-use-legacy-target-names",
 ];
 
-fn offered() -> serde_json::Map<String, Json> {
+fn api_offers() -> serde_json::Map<String, Json> {
     let schema = tercet_config::json_schema();
     let mut offered = schema["properties"]["api"]["properties"].as_object().unwrap().clone();
     offered.remove("app").unwrap();
@@ -55,8 +55,8 @@ fn read(text: &str) -> Result<tercet_api::config::Config, tercet_api::config::Co
 }
 
 #[test]
-fn what_is_offered_is_understood() {
-    for (name, rule) in offered() {
+fn the_data_api_understands_what_is_offered() {
+    for (name, rule) in api_offers() {
         for value in values(&name, &rule) {
             let line = format!("{name} = {value}\n");
             let origin = tercet_config::Origin { file: "tercet.toml", folder: "shop" };
@@ -69,10 +69,30 @@ fn what_is_offered_is_understood() {
 }
 
 #[test]
-fn what_there_is_is_offered() {
-    let offered = offered();
+fn all_the_data_api_has_is_offered() {
+    let offered = api_offers();
     let options: toml::Table = read("").unwrap().dump().parse().unwrap();
     for name in options.keys().filter(|name| *name != "app") {
-        assert!(offered.contains_key(name) != NOT_OFFERED.contains(&name.as_str()), "{name}");
+        assert!(offered.contains_key(name) != API_DECIDED.contains(&name.as_str()), "{name}");
+    }
+}
+
+#[test]
+fn the_balancers_options_are_offered_with_their_defaults() {
+    let schema = tercet_config::json_schema();
+    let offered = &schema["properties"]["balancer"]["properties"];
+    let defaults = toml::Table::try_from(tercet_balancer::config::Config::default()).unwrap();
+    for table in ["health", "retries", "limits", "timeouts"] {
+        let mut has = defaults[table].as_table().unwrap().clone();
+        if table == "health" {
+            // `health` in [application]
+            has.remove("path").unwrap();
+        }
+        let offered = offered[table]["properties"].as_object().unwrap();
+        let offered: toml::Table = offered
+            .iter()
+            .map(|(name, rule)| (name.clone(), toml::Value::try_from(&rule["default"]).unwrap()))
+            .collect();
+        assert_eq!(offered, has, "[balancer.{table}]");
     }
 }
