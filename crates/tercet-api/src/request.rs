@@ -27,6 +27,7 @@ use http::{HeaderMap, Method, request};
 use percent_encoding::percent_decode_str;
 
 use crate::error::RequestError;
+use crate::openapi::page;
 use crate::schema::SchemaCache;
 use media_type::MediaType;
 use parameters::Parameters;
@@ -120,10 +121,8 @@ pub enum Action {
 pub enum Document {
     /// `/openapi.json`: OpenAPI 3.1.
     OpenApi,
-    /// `/docs`: the same to try out, in a browser.
-    SwaggerUi,
-    /// `/redoc`: the same to read, in a browser.
-    Redoc,
+    /// `/docs`, `/redoc` and their files: the same in a browser.
+    Page(page::File),
 }
 
 /// What of the configuration and the database decides how a request is read.
@@ -146,6 +145,7 @@ enum Resource {
     Relation(String),
     Routine(String),
     Schema,
+    PageFile(page::File),
 }
 
 /// A write to a relation.
@@ -236,6 +236,9 @@ impl Resource {
             },
             (_, None) => Ok(Self::Relation(first)),
             ("rpc", Some(routine)) if !routine.is_empty() => Ok(Self::Routine(routine)),
+            (folder, Some(name)) if rules.describes => {
+                page::File::at(folder, Some(&name)).map(Self::PageFile).ok_or(RequestError::Path)
+            }
             _ => Err(RequestError::Path),
         }
     }
@@ -277,6 +280,10 @@ impl Action {
                 "OPTIONS" => Self::SchemaInfo,
                 other => return Err(RequestError::Method(other.to_owned())),
             }),
+            Resource::PageFile(file) if head || *method == Method::GET => {
+                Ok(Self::Document { document: Document::Page(file), head })
+            }
+            Resource::PageFile(_) => Err(RequestError::Method(method.to_string())),
         }
     }
 }
@@ -285,9 +292,7 @@ impl Document {
     fn named(name: &str) -> Option<Self> {
         match name {
             "openapi.json" => Some(Self::OpenApi),
-            "docs" => Some(Self::SwaggerUi),
-            "redoc" => Some(Self::Redoc),
-            _ => None,
+            other => page::File::at(other, None).map(Self::Page),
         }
     }
 }
@@ -401,7 +406,14 @@ mod tests {
         check("GET", "/films/", &[], &expect!["PGRST125 Invalid path specified in request URL"]);
         check("GET", "/a/b/c", &[], &expect!["PGRST125 Invalid path specified in request URL"]);
         check("GET", "/%ff", &[], &expect!["PGRST125 Invalid path specified in request URL"]);
-        check("GET", "/docs", &[], &expect!["Document { document: SwaggerUi, head: false } in one"]);
+        check("GET", "/docs", &[], &expect!["Document { document: Page(Docs), head: false } in one"]);
+        check(
+            "GET",
+            "/docs/start.js",
+            &[],
+            &expect!["Document { document: Page(DocsScript), head: false } in one"],
+        );
+        check("GET", "/docs/other", &[], &expect!["PGRST125 Invalid path specified in request URL"]);
         check("POST", "/docs", &[], &expect![[r#"Mutate { relation: "docs", mutation: Create } in one"#]]);
     }
 

@@ -157,13 +157,13 @@ impl Response {
         }
     }
 
-    fn set_body(&mut self, body: Bytes) {
+    pub(crate) fn set_body(&mut self, body: Bytes) {
         self.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         self.body = body;
     }
 
     /// HEAD: the same headers, but no length that was never found out.
-    fn drop_body(&mut self) {
+    pub(crate) fn drop_body(&mut self) {
         self.headers.remove(CONTENT_LENGTH);
         self.body = Bytes::new();
     }

@@ -60,12 +60,12 @@ fn check_claims(options: &[(&str, &str)], claims: Value, expected: Expect) {
 fn the_role_is_the_tokens_or_the_anonymous_one() {
     check(None, expect![[r#"anon {"role":"anon"} anonymous"#]]);
     check(Some("Basic abc"), expect![[r#"anon {"role":"anon"} anonymous"#]]);
-    check_claims(&[], json!({"role": "me", "id": 1}), expect![[r#"me {"id":1,"role":"me"} authenticated"#]]);
+    check_claims(&[], json!({"role": "me", "id": 1}), expect![[r#"me {"role":"me","id":1} authenticated"#]]);
     check_claims(&[], json!({"id": 1}), expect![[r#"anon {"id":1,"role":"anon"} anonymous"#]]);
     check_claims(
         &[("jwt-role-claim-key", ".x.y")],
         json!({"x": {"y": "me"}}),
-        expect![[r#"me {"role":"me","x":{"y":"me"}} authenticated"#]],
+        expect![[r#"me {"x":{"y":"me"},"role":"me"} authenticated"#]],
     );
     let closed = config(&[("db-anon-role", "")]);
     assert_eq!(ask(&closed, None), "PGRST302 Anonymous access is disabled ");

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use expect_test::Expect;
 use tercet_api::error::{ApiError, Verbosity};
 use tercet_api::plan::{Plan, Policy, StatementPlan, plan};
-use tercet_api::postgres::{Connection, DatabaseError, Statement};
+use tercet_api::postgres::{Connection, DatabaseError, Rows, Statement};
 use tercet_api::query::Query;
 use tercet_api::request::{ApiRequest, Rules};
 use tercet_api::schema::SchemaCache;
@@ -87,6 +87,20 @@ pub(crate) fn planned(parts: &http::request::Parts, body: Bytes, policy: &Policy
     };
     let request = ApiRequest::parse(parts, body, rules)?;
     plan(&request, cache(), policy)
+}
+
+/// The rows of statements a role asks, one after the other.
+pub(crate) fn ask(role: &str, statements: &[Statement]) -> Vec<Rows> {
+    on_one_thread(async {
+        let connection = Connection::connect(&BOOKSHOP.superuser(), true).await.unwrap();
+        let role: Statement = Statement::from(&*format!("set role {role}"));
+        connection.query(&role).await.unwrap();
+        let mut answers = Vec::new();
+        for statement in statements {
+            answers.push(connection.query(statement).await.unwrap());
+        }
+        answers
+    })
 }
 
 /// Runs a plan in a transaction that is rolled back, and prints the answer.

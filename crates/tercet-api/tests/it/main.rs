@@ -5,6 +5,7 @@
 mod bookshop;
 mod calling;
 mod connection;
+mod description;
 mod embedding;
 mod postgres;
 mod reading;

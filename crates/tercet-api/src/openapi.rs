@@ -1,0 +1,169 @@
+//! Descriptions of an exposed schema: OpenAPI 3.1 at `/openapi.json`, Swagger 2.0 at `/` for PostgREST's clients, pages to read them.
+//!
+//! Made of the schema cache and of what the role of the request may see. Refuses to know connections: whoever answers runs
+//! [`Privileges::statements`] in the transaction of the request.
+
+mod component;
+mod operation;
+pub mod page;
+mod parameter;
+mod privileges;
+mod routine;
+mod swagger;
+mod types;
+
+use std::sync::Arc;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Map, Value, json};
+
+use crate::schema::{Cardinality, Column, Link, Relation, Relationship, SchemaCache};
+
+pub use privileges::Privileges;
+
+/// Everything in a path that is not a letter, a digit or `-_.~`.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// What a description says about the server.
+#[derive(Debug, Clone, Copy)]
+pub struct Server<'a> {
+    /// Where it listens, as it was told.
+    pub host: &'a str,
+    /// Its port.
+    pub port: u16,
+    /// Where clients find it, when that is elsewhere (`openapi-server-proxy-uri`).
+    pub proxy_uri: Option<&'a str>,
+    /// Whether every operation is said to need a token (`openapi-security-active`).
+    pub security_active: bool,
+}
+
+/// What is described, and to whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Description<'a> {
+    /// The schema cache.
+    pub cache: &'a SchemaCache,
+    /// The one schema that is described.
+    pub schema: &'a str,
+    /// What the reader may see of it.
+    pub privileges: &'a Privileges,
+    /// The server.
+    pub server: Server<'a>,
+}
+
+impl<'a> Description<'a> {
+    /// Swagger 2.0, as PostgREST writes it.
+    pub fn swagger(&self) -> Vec<u8> {
+        bytes(&swagger::document(self))
+    }
+
+    /// OpenAPI 3.1 ([specification](https://spec.openapis.org/oas/v3.1.1.html)).
+    pub fn openapi(&self) -> Vec<u8> {
+        bytes(&self.document())
+    }
+
+    fn document(&self) -> Value {
+        let (title, words) = operation::words(self.cache.schema_comment(self.schema));
+        let mut paths = Map::new();
+        let mut schemas = Map::new();
+        let mut tags = Vec::new();
+        for relation in self.relations() {
+            paths.insert(path(&relation.name), operation::of_relation(self, relation));
+            schemas.extend(component::of_relation(self, relation));
+            let mut tag = json!({ "name": relation.name });
+            if let Some(comment) = &relation.comment {
+                tag["description"] = (**comment).into();
+            }
+            tags.push(tag);
+        }
+        for overloads in self.routines() {
+            let (first, _) = &overloads[0];
+            paths.insert(format!("/rpc{}", path(&first.name)), routine::path_item(self, &overloads));
+        }
+        schemas.insert(operation::ERROR.into(), operation::error_schema());
+        let token = json!({ "JWT": [] });
+        let security = if self.server.security_active { json!([token]) } else { json!([{}, token]) };
+        json!({
+            "openapi": "3.1.0",
+            "info": {
+                "title": title.unwrap_or("Data API"),
+                "description": words.unwrap_or("Every table, view and function of the schema, over HTTP."),
+                "version": env!("CARGO_PKG_VERSION"),
+            },
+            "servers": [{ "url": self.server.proxy_uri.unwrap_or("./") }],
+            "security": security,
+            "tags": tags,
+            "paths": paths,
+            "components": {
+                "schemas": schemas,
+                "parameters": parameter::shared(),
+                "responses": operation::shared_responses(),
+                "securitySchemes": { "JWT": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" } },
+            },
+            "externalDocs": {
+                "description": "How to filter, order, embed, insert and call",
+                "url": "https://postgrest.org/en/stable/references/api.html",
+            },
+        })
+    }
+
+    /// Relations the reader may see, by name.
+    fn relations(&self) -> impl Iterator<Item = &'a Arc<Relation>> {
+        self.cache.relations(self.schema).filter(|relation| self.privileges.sees(relation))
+    }
+
+    /// Routines the reader may see, by name, overloads together.
+    fn routines(&self) -> Vec<Vec<routine::Overload<'a>>> {
+        let mut routines: Vec<Vec<routine::Overload<'a>>> = Vec::new();
+        for routine in self.cache.all_routines(self.schema) {
+            let Some(types) = self.privileges.parameter_types(routine) else { continue };
+            match routines.last_mut().filter(|overloads| overloads[0].0.name == routine.name) {
+                Some(overloads) => overloads.push((routine, types)),
+                None => routines.push(vec![(routine, types)]),
+            }
+        }
+        routines
+    }
+
+    /// The relation of a name, if it is one of those described.
+    fn visible(&self, schema: &str, name: &str) -> Option<&'a Arc<Relation>> {
+        let relation = self.cache.relation(schema, name)?;
+        (schema == self.schema && self.privileges.sees(relation)).then_some(relation)
+    }
+
+    /// Relationships of a relation to others that are described.
+    fn embeddable(&self, relation: &Relation) -> impl Iterator<Item = &'a Relationship> {
+        let relationships = self.cache.relationships(&relation.schema, &relation.name);
+        relationships.iter().map(|relationship| &**relationship).filter(|relationship| {
+            self.visible(&relationship.target.schema, &relationship.target.name).is_some()
+        })
+    }
+
+    /// Relation and column that the foreign key of a single column leads to, a table before a view.
+    fn foreign_key(&self, relation: &Relation, column: &Column) -> Option<(&'a str, &'a str)> {
+        let relationships = self.cache.relationships(&relation.schema, &relation.name);
+        let leads = |relationship: &&'a Arc<Relationship>| match &relationship.link {
+            Link::Key {
+                cardinality: Cardinality::ManyToOne(key) | Cardinality::OneToOne { key, owner: true },
+                ..
+            } => {
+                matches!(&*key.columns, [(own, _)] if *own == column.name)
+            }
+            _ => false,
+        };
+        let is_view = |relationship: &&'a Arc<Relationship>| {
+            matches!(relationship.link, Link::Key { target_is_view: true, .. })
+        };
+        let relationship = relationships.iter().filter(leads).min_by_key(is_view)?;
+        let (_, key) = relationship.key()?.columns.first()?;
+        Some((&relationship.target.name, key))
+    }
+}
+
+/// `/name`, with everything encoded that a path cannot hold.
+fn path(name: &str) -> String {
+    format!("/{}", utf8_percent_encode(name, RESERVED))
+}
+
+fn bytes(document: &Value) -> Vec<u8> {
+    serde_json::to_vec(document).expect("a JSON value always serialises")
+}

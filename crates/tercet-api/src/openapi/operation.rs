@@ -1,0 +1,188 @@
+//! What can be done with a relation.
+
+use serde_json::{Map, Value, json};
+
+use super::component::{key, reference};
+use super::{Description, parameter};
+use crate::schema::Relation;
+
+/// Everything a relation answers to.
+pub(super) fn of_relation(description: &Description<'_>, relation: &Relation) -> Value {
+    let mut item = Map::new();
+    item.insert("get".into(), read(description, relation));
+    if relation.insertable {
+        item.insert("post".into(), insert(description, relation));
+    }
+    if relation.insertable && relation.updatable && !relation.primary_key.is_empty() {
+        item.insert("put".into(), replace(description, relation));
+    }
+    if relation.updatable {
+        item.insert("patch".into(), update(description, relation));
+    }
+    if relation.deletable {
+        item.insert("delete".into(), delete(description, relation));
+    }
+    item.into()
+}
+
+/// The first line of a comment, and the rest of it.
+pub(super) fn words(comment: Option<&str>) -> (Option<&str>, Option<&str>) {
+    let Some(comment) = comment else { return (None, None) };
+    match comment.split_once('\n') {
+        Some((first, rest)) => {
+            (Some(first), Some(rest.trim_start_matches('\n')).filter(|rest| !rest.is_empty()))
+        }
+        None => (Some(comment), None),
+    }
+}
+
+/// Responses that are the same for every operation.
+pub(super) fn shared_responses() -> Value {
+    json!({
+        "error": {
+            "description": "Refused, with the reason.",
+            "content": { "application/json": { "schema": reference("schemas", ERROR) } },
+        },
+    })
+}
+
+/// Name of the component that describes an error; no relation can have it.
+pub(super) const ERROR: &str = "-error";
+
+/// What an error looks like.
+pub(super) fn error_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "Why a request was refused.",
+        "properties": {
+            "code": { "type": "string", "description": "A code of PostgREST's (PGRST…) or a SQLSTATE of PostgreSQL's." },
+            "message": { "type": "string" },
+            "details": {},
+            "hint": { "type": ["string", "null"] },
+        },
+        "required": ["code", "message"],
+    })
+}
+
+fn operation(relation: &Relation, verb: &str, does: &str, parameters: impl Iterator<Item = Value>) -> Value {
+    let (summary, rest) = words(relation.comment.as_deref());
+    let mut operation = json!({
+        "operationId": format!("{verb}_{}", key(&relation.name)),
+        "tags": [relation.name],
+        "summary": format!("{does} `{}`", relation.name),
+        "parameters": parameters.collect::<Vec<_>>(),
+    });
+    let description: Vec<&str> = summary.into_iter().chain(rest).collect();
+    if !description.is_empty() {
+        operation["description"] = description.join("\n\n").into();
+    }
+    operation
+}
+
+/// Rows as every media type that can be asked for.
+fn rows(relation: &Relation) -> Value {
+    let row = reference("schemas", &key(&relation.name));
+    json!({
+        "application/json": { "schema": { "type": "array", "items": row } },
+        "application/vnd.pgrst.object+json": { "schema": row },
+        "text/csv": { "schema": { "type": "string" } },
+    })
+}
+
+fn body(schema: &Value, also: &[&str]) -> Value {
+    let mut content = json!({ "application/json": { "schema": schema } });
+    for media_type in also {
+        content[*media_type] =
+            json!({ "schema": { "type": if *media_type == "text/csv" { "string" } else { "object" } } });
+    }
+    json!({ "required": true, "content": content })
+}
+
+fn read(description: &Description<'_>, relation: &Relation) -> Value {
+    let shared = parameter::references(&["and", "or", "order", "limit", "offset", "range", "prefer_read"]);
+    let parameters = std::iter::once(parameter::select(description, relation))
+        .chain(parameter::filters(relation))
+        .chain(shared);
+    let mut operation = operation(relation, "read", "Rows of", parameters);
+    let range = json!({
+        "Content-Range": { "description": "Positions of the rows, and how many there are.", "schema": { "type": "string" } },
+    });
+    operation["responses"] = json!({
+        "200": { "description": "The rows.", "headers": range, "content": rows(relation) },
+        "206": { "description": "Some of the rows, and how many there are.", "headers": range, "content": rows(relation) },
+        "default": reference("responses", "error"),
+    });
+    operation
+}
+
+fn insert(description: &Description<'_>, relation: &Relation) -> Value {
+    let shared = parameter::references(&["columns", "on_conflict", "prefer_insert"]);
+    let mut operation = operation(
+        relation,
+        "insert",
+        "Insert into",
+        std::iter::once(parameter::select(description, relation)).chain(shared),
+    );
+    let row = reference("schemas", &format!("{}.insert", key(&relation.name)));
+    let schema = json!({ "anyOf": [row, { "type": "array", "items": row }] });
+    operation["requestBody"] = body(&schema, &["text/csv", "application/x-www-form-urlencoded"]);
+    operation["responses"] = json!({
+        "200": { "description": "Every row existed and was updated.", "content": rows(relation) },
+        "201": {
+            "description": "Inserted. With `return=representation`: the rows.",
+            "headers": { "Location": { "description": "With `return=headers-only`: where the row is.", "schema": { "type": "string" } } },
+            "content": rows(relation),
+        },
+        "default": reference("responses", "error"),
+    });
+    operation
+}
+
+fn replace(description: &Description<'_>, relation: &Relation) -> Value {
+    let parameters = parameter::key_filters(relation)
+        .chain([parameter::select(description, relation)])
+        .chain(parameter::references(&["prefer_write"]));
+    let mut operation = operation(relation, "replace", "Insert or replace one row of", parameters);
+    operation["requestBody"] = body(&reference("schemas", &format!("{}.insert", key(&relation.name))), &[]);
+    operation["responses"] = json!({
+        "200": { "description": "Replaced, with `return=representation`.", "content": rows(relation) },
+        "201": { "description": "Inserted, with `return=representation`.", "content": rows(relation) },
+        "204": { "description": "Done." },
+        "default": reference("responses", "error"),
+    });
+    operation
+}
+
+fn update(description: &Description<'_>, relation: &Relation) -> Value {
+    let mut operation = operation(relation, "update", "Update", changed(description, relation, &["columns"]));
+    operation["requestBody"] = body(&reference("schemas", &format!("{}.update", key(&relation.name))), &[]);
+    operation["responses"] = changed_responses(relation);
+    operation
+}
+
+fn delete(description: &Description<'_>, relation: &Relation) -> Value {
+    let mut operation = operation(relation, "delete", "Delete from", changed(description, relation, &[]));
+    operation["responses"] = changed_responses(relation);
+    operation
+}
+
+/// Parameters that say which rows are changed.
+fn changed(
+    description: &Description<'_>,
+    relation: &Relation,
+    also: &'static [&'static str],
+) -> impl Iterator<Item = Value> {
+    parameter::filters(relation)
+        .chain(parameter::references(&["and", "or"]))
+        .chain([parameter::select(description, relation)])
+        .chain(parameter::references(also))
+        .chain(parameter::references(&["prefer_write"]))
+}
+
+fn changed_responses(relation: &Relation) -> Value {
+    json!({
+        "200": { "description": "Done, with `return=representation`: the rows.", "content": rows(relation) },
+        "204": { "description": "Done." },
+        "default": reference("responses", "error"),
+    })
+}

@@ -1,0 +1,90 @@
+//! The files of the pages that show the description in a browser, inside the binary so that they work offline.
+//!
+//! Swagger UI 5.35.0 (Apache-2.0) and Redoc 3.0.1 (MIT) as npm has them, compressed; their licences lie beside them.
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
+    X_CONTENT_TYPE_OPTIONS,
+};
+
+use crate::response::Response;
+
+/// What a page may load: its own files and the API, styles that scripts write, images and workers they make.
+const POLICY: &str = "default-src 'self'; connect-src *; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                      font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'self'";
+
+/// One file of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum File {
+    /// `/docs`
+    Docs,
+    /// `/docs/start.js`
+    DocsScript,
+    /// `/docs/swagger-ui-bundle.js`
+    SwaggerUi,
+    /// `/docs/swagger-ui.css`
+    SwaggerUiStyle,
+    /// `/redoc`
+    Redoc,
+    /// `/redoc/redoc.standalone.js`
+    RedocScript,
+}
+
+impl File {
+    /// The file at a path of one or two segments.
+    pub fn at(folder: &str, name: Option<&str>) -> Option<Self> {
+        match (folder, name) {
+            ("docs", None) => Some(Self::Docs),
+            ("docs", Some("start.js")) => Some(Self::DocsScript),
+            ("docs", Some("swagger-ui-bundle.js")) => Some(Self::SwaggerUi),
+            ("docs", Some("swagger-ui.css")) => Some(Self::SwaggerUiStyle),
+            ("redoc", None) => Some(Self::Redoc),
+            ("redoc", Some("redoc.standalone.js")) => Some(Self::RedocScript),
+            _ => None,
+        }
+    }
+
+    /// Its content, and whether that is compressed with gzip.
+    fn content(self) -> (&'static [u8], bool) {
+        match self {
+            Self::Docs => (include_bytes!("page/docs.html"), false),
+            Self::DocsScript => (include_bytes!("page/docs.js"), false),
+            Self::SwaggerUi => (include_bytes!("page/swagger-ui-bundle.js.gz"), true),
+            Self::SwaggerUiStyle => (include_bytes!("page/swagger-ui.css.gz"), true),
+            Self::Redoc => (include_bytes!("page/redoc.html"), false),
+            Self::RedocScript => (include_bytes!("page/redoc.standalone.js.gz"), true),
+        }
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Docs | Self::Redoc => "text/html; charset=utf-8",
+            Self::DocsScript | Self::SwaggerUi | Self::RedocScript => "text/javascript; charset=utf-8",
+            Self::SwaggerUiStyle => "text/css; charset=utf-8",
+        }
+    }
+
+    /// The response that holds it. Every browser understands gzip.
+    pub fn response(self, head: bool) -> Response {
+        let (content, compressed) = self.content();
+        let mut response = Response::empty(StatusCode::OK);
+        response.set_body(Bytes::from_static(content));
+        for (name, value) in [
+            (CONTENT_TYPE, self.content_type()),
+            (CACHE_CONTROL, "max-age=3600"),
+            (CONTENT_SECURITY_POLICY, POLICY),
+            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ] {
+            response.headers.insert(name, HeaderValue::from_static(value));
+        }
+        if compressed {
+            response.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        if head {
+            response.drop_body();
+        }
+        response
+    }
+}

@@ -1,0 +1,111 @@
+//! Parameters of operations: filters, what is selected, in which order, how much of it, and preferences.
+
+use serde_json::{Map, Value, json};
+
+use super::component::{embedded_name, reference};
+use super::{Description, path};
+use crate::schema::{Relation, Relationship};
+
+/// Names in a query string that are no filters.
+const RESERVED: [&str; 8] = ["select", "order", "limit", "offset", "and", "or", "columns", "on_conflict"];
+
+/// Parameters that are the same for every relation.
+pub(super) fn shared() -> Value {
+    let query = |name: &str, description: &str| json!({ "name": name, "in": "query", "description": description, "schema": { "type": "string" } });
+    let rows = |name: &str, description: &str| json!({ "name": name, "in": "query", "description": description, "schema": { "type": "integer", "minimum": 0 } });
+    json!({
+        "order": query("order", "Order of the rows: `name.desc.nullslast,id`, `related(name)`."),
+        "limit": rows("limit", "Rows returned at most."),
+        "offset": rows("offset", "Rows skipped."),
+        "and": query("and", "Conditions that must all hold: `(age.gte.18,or(name.eq.A,name.is.null))`."),
+        "or": query("or", "Conditions of which one must hold: `(age.lt.18,age.gt.65)`."),
+        "columns": query("columns", "Keys of the body that count, where not all do or rows differ in theirs."),
+        "on_conflict": query("on_conflict", "Unique columns that decide which rows exist already; the primary key when absent."),
+        "range": {
+            "name": "Range",
+            "in": "header",
+            "description": "Rows by position, `0-9`, in place of limit and offset.",
+            "schema": { "type": "string", "pattern": "^[0-9]+-[0-9]*$" },
+        },
+        "prefer_read": prefer(&["count=exact"], "`count=exact`, `count=planned` or `count=estimated` asks for the total number of rows; \
+             `handling=strict` refuses preferences that are not understood; `timezone=…` shows times there."),
+        "prefer_insert": prefer(&["return=representation", "return=minimal", "resolution=merge-duplicates"],
+            "`return=representation`, `return=headers-only` or `return=minimal` says what comes back; \
+             `resolution=merge-duplicates` or `resolution=ignore-duplicates` what happens to rows that exist; \
+             `missing=default` or `missing=null` what a missing key means."),
+        "prefer_write": prefer(&["return=representation", "return=minimal"],
+            "`return=representation` or `return=minimal` says what comes back; `count=exact` asks for the number of rows; \
+             `handling=strict, max-affected=10` refuses to change more rows than that."),
+        "prefer_call": prefer(&["count=exact"], "`count=exact` asks for the total number of rows; `handling=strict, max-affected=10` \
+             refuses to change more rows than that; `timezone=…` shows times there."),
+    })
+}
+
+fn prefer(examples: &[&str], description: &str) -> Value {
+    let examples: Map<String, Value> =
+        examples.iter().map(|example| ((*example).to_owned(), json!({ "value": example }))).collect();
+    json!({
+        "name": "Prefer",
+        "in": "header",
+        "description": format!("Preferences, with commas between them: {description}"),
+        "schema": { "type": "string" },
+        "examples": examples,
+    })
+}
+
+/// References to shared parameters.
+pub(super) fn references(names: &[&str]) -> impl Iterator<Item = Value> {
+    names.iter().map(|name| reference("parameters", name))
+}
+
+/// What may be selected of a relation.
+pub(super) fn select(description: &Description<'_>, relation: &Relation) -> Value {
+    let mut words = "Columns, with commas between them: `id,label:name,price::text`.".to_owned();
+    let related: Vec<String> = description.embeddable(relation).map(related).collect();
+    if !related.is_empty() {
+        words.push_str("\n\nRelated rows can be embedded:\n");
+        for line in related {
+            words.push_str("\n* ");
+            words.push_str(&line);
+        }
+    }
+    json!({ "name": "select", "in": "query", "description": words, "schema": { "type": "string", "default": "*" } })
+}
+
+fn related(relationship: &Relationship) -> String {
+    let name = embedded_name(relationship);
+    let many = if relationship.is_to_one() { "one" } else { "many" };
+    match relationship.key() {
+        Some(key) => format!("`{name}(*)`: {many}, by `{}`", key.constraint),
+        None => format!("`{name}(*)`: {many}"),
+    }
+}
+
+/// A filter for each column, but for those that have the name of another parameter.
+pub(super) fn filters(relation: &Relation) -> impl Iterator<Item = Value> {
+    relation.columns.iter().filter(|column| !RESERVED.contains(&&*column.name)).map(|column| {
+        let comment = column.comment.as_deref().map(|comment| format!("{comment}\n\n")).unwrap_or_default();
+        json!({
+            "name": column.name,
+            "in": "query",
+            "description": format!(
+                "{comment}Condition on `{}` ({}), an operator and a value: `eq.…`, `gt.…`, `in.(…,…)`, `is.null`.",
+                column.name, column.nominal_type
+            ),
+            "schema": { "type": "string" },
+        })
+    })
+}
+
+/// The primary key, as filters that must be there.
+pub(super) fn key_filters(relation: &Relation) -> impl Iterator<Item = Value> {
+    relation.primary_key.iter().map(|column| {
+        json!({
+            "name": column,
+            "in": "query",
+            "required": true,
+            "description": format!("The row's `{column}`, as in `{}?{column}=eq.…`.", path(&relation.name)),
+            "schema": { "type": "string", "pattern": "^eq\\." },
+        })
+    })
+}

@@ -1,0 +1,187 @@
+//! What can be done with a routine; overloads share a path.
+
+use serde_json::{Map, Value, json};
+
+use super::component::{key, object, reference};
+use super::{Description, operation, parameter, types};
+use crate::schema::{Parameter, Routine, RoutineResult, Volatility};
+
+/// An overload and the types of its parameters.
+pub(super) type Overload<'a> = (&'a Routine, Vec<&'a str>);
+
+/// Everything a routine answers to.
+pub(super) fn path_item(description: &Description<'_>, overloads: &[Overload<'_>]) -> Value {
+    let mut item = Map::new();
+    let readable: Vec<&Overload<'_>> =
+        overloads.iter().filter(|(routine, _)| routine.volatility != Volatility::Volatile).collect();
+    if !readable.is_empty() {
+        item.insert("get".into(), query(description, &readable));
+    }
+    item.insert("post".into(), call(description, overloads));
+    item.into()
+}
+
+fn base(verb: &str, overloads: &[&Overload<'_>]) -> Value {
+    let (first, _) = overloads[0];
+    let comments: Vec<&str> =
+        overloads.iter().filter_map(|(routine, _)| routine.comment.as_deref()).collect();
+    let mut operation = json!({
+        "operationId": format!("{verb}_{}", key(&first.name)),
+        "tags": [format!("(rpc) {}", first.name)],
+        "summary": operation::words(comments.first().copied()).0.map_or_else(|| format!("Call `{}`", first.name), str::to_owned),
+    });
+    if !comments.is_empty() {
+        operation["description"] = comments.join("\n\n").into();
+    }
+    operation
+}
+
+fn query(description: &Description<'_>, overloads: &[&Overload<'_>]) -> Value {
+    let mut parameters: Vec<Value> = Vec::new();
+    for (routine, types) in overloads {
+        for (parameter, data_type) in routine.parameters.iter().zip(types) {
+            let known = parameters.iter().any(|known| known["name"] == *parameter.name);
+            if !known && !parameter.name.is_empty() {
+                let everywhere = overloads.iter().all(|(routine, _)| {
+                    routine.parameters.iter().any(|other| other.name == parameter.name && other.required)
+                });
+                parameters.push(query_parameter(parameter, data_type, everywhere));
+            }
+        }
+    }
+    parameters.extend(result_parameters(overloads));
+    let mut operation = base("query", overloads);
+    operation["parameters"] = parameters.into();
+    operation["responses"] = responses(description, overloads);
+    operation
+}
+
+/// An argument as text; a variadic one may be repeated.
+fn query_parameter(parameter: &Parameter, data_type: &str, required: bool) -> Value {
+    let mut schema = if parameter.variadic { types::schema(data_type) } else { text_of(data_type) };
+    if parameter.variadic && !schema.contains_key("items") {
+        schema = Map::from_iter([("type".into(), "array".into()), ("items".into(), json!({}))]);
+    }
+    let mut query = json!({
+        "name": parameter.name,
+        "in": "query",
+        "required": required,
+        "description": format!("`{data_type}`"),
+        "schema": schema,
+    });
+    if parameter.variadic {
+        query["style"] = "form".into();
+        query["explode"] = true.into();
+    }
+    query
+}
+
+/// A value in a query string: arrays and JSON are written out as text there.
+fn text_of(data_type: &str) -> Map<String, Value> {
+    let schema = types::schema(data_type);
+    match schema.get("type").and_then(Value::as_str) {
+        Some("array") | None => Map::from_iter([("type".into(), "string".into())]),
+        Some(_) => schema,
+    }
+}
+
+/// What may be asked of a result that is a set.
+fn result_parameters(overloads: &[&Overload<'_>]) -> Vec<Value> {
+    let is_set = overloads.iter().any(|(routine, _)| routine.returns_set);
+    let taken = |name: &str| {
+        overloads
+            .iter()
+            .any(|(routine, _)| routine.parameters.iter().any(|parameter| &*parameter.name == name))
+    };
+    let mut parameters: Vec<Value> = Vec::new();
+    if is_set {
+        let names = ["order", "limit", "offset"].into_iter().filter(|name| !taken(name)).collect::<Vec<_>>();
+        parameters.extend(parameter::references(&names));
+    }
+    parameters.extend(parameter::references(&["prefer_call"]));
+    parameters
+}
+
+fn call(description: &Description<'_>, overloads: &[Overload<'_>]) -> Value {
+    let overloads: Vec<&Overload<'_>> = overloads.iter().collect();
+    let mut operation = base("call", &overloads);
+    operation["parameters"] = result_parameters(&overloads).into();
+    let mut content: Map<String, Value> = Map::new();
+    for (routine, types) in &overloads {
+        let (media_type, schema) = arguments(routine, types);
+        match content.get_mut(media_type) {
+            None => _ = content.insert(media_type.into(), json!({ "schema": schema })),
+            Some(known) => {
+                if let Some(Value::Array(any)) = known.pointer_mut("/schema/anyOf") {
+                    any.push(schema);
+                } else {
+                    let first = known["schema"].take();
+                    known["schema"] = json!({ "anyOf": [first, schema] });
+                }
+            }
+        }
+    }
+    operation["requestBody"] = json!({ "content": content });
+    operation["responses"] = responses(description, &overloads);
+    operation
+}
+
+/// The body a routine takes: an object of arguments, or all of it as its one unnamed parameter.
+fn arguments(routine: &Routine, types: &[&str]) -> (&'static str, Value) {
+    if let ([parameter], [data_type]) = (routine.parameters.as_slice(), types)
+        && parameter.name.is_empty()
+    {
+        return match *data_type {
+            "text" => ("text/plain", json!({ "type": "string" })),
+            "xml" => ("text/xml", json!({ "type": "string" })),
+            "bytea" => ("application/octet-stream", json!({})),
+            _ => ("application/json", json!({})),
+        };
+    }
+    let properties = routine
+        .parameters
+        .iter()
+        .zip(types)
+        .map(|(parameter, data_type)| (parameter.name.to_string(), types::schema(data_type).into()));
+    let required: Vec<&str> = routine
+        .parameters
+        .iter()
+        .filter(|parameter| parameter.required)
+        .map(|parameter| &*parameter.name)
+        .collect();
+    ("application/json", object(None, &properties.collect(), &required))
+}
+
+fn responses(description: &Description<'_>, overloads: &[&Overload<'_>]) -> Value {
+    let mut responses = Map::new();
+    let results: Vec<Value> = overloads
+        .iter()
+        .filter(|(routine, _)| !routine.returns_void())
+        .map(|(routine, _)| result(description, routine))
+        .collect();
+    let schema = match results.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        _ => Some(json!({ "anyOf": results })),
+    };
+    if let Some(schema) = schema {
+        let content = json!({ "application/json": { "schema": schema } });
+        responses.insert("200".into(), json!({ "description": "The result.", "content": content }));
+    }
+    if overloads.iter().any(|(routine, _)| routine.returns_void()) {
+        responses.insert("204".into(), json!({ "description": "Done." }));
+    }
+    responses.insert("default".into(), reference("responses", "error"));
+    responses.into()
+}
+
+fn result(description: &Description<'_>, routine: &Routine) -> Value {
+    let one = match &routine.result {
+        RoutineResult::Scalar(name) => types::schema(&name.name).into(),
+        RoutineResult::Composite { of, .. } => match description.visible(&of.schema, &of.name) {
+            Some(relation) => reference("schemas", &key(&relation.name)),
+            None => json!({ "type": "object" }),
+        },
+    };
+    if routine.returns_set { json!({ "type": "array", "items": one }) } else { one }
+}
