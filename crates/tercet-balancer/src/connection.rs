@@ -7,11 +7,14 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
+use bytes::Bytes;
+
 use crate::answer::{self, Answer};
 use crate::client::Client;
 use crate::config::Config;
 use crate::exchange::{self, After};
 use crate::http1::{HeadLimits, Method, Refusal, RequestHead, Version, request};
+use crate::http2;
 use crate::scratch::Scratch;
 use crate::worker::Worker;
 
@@ -21,6 +24,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client) {
     let mut first = true;
     loop {
         let Some(mut scratch) = next_scratch(&worker, &client, left_over.take(), first).await else { return };
+        if first && speaks_http2(&client, &mut scratch).await {
+            let early = Bytes::copy_from_slice(scratch.client.filled());
+            worker.stock.give_back(scratch);
+            return Box::pin(http2::serve(worker, client, early)).await;
+        }
         first = false;
         let after = serve_request(&worker, &client, &mut scratch).await;
         if after == After::Keep && !scratch.client.is_empty() {
@@ -68,6 +76,21 @@ async fn next_scratch(
         Poll::Ready(None)
     })
     .await
+}
+
+/// Whether the client starts as HTTP/2 does, without having asked (RFC 9113 section 3.3).
+async fn speaks_http2(client: &Client, scratch: &mut Scratch) -> bool {
+    loop {
+        if let Some(is_preface) = http2::is_preface(scratch.client.filled()) {
+            return is_preface && !client.socket.is_stream();
+        }
+        let read = poll_fn(|context| client.socket.poll_read(context, scratch.client.spare()));
+        match client.in_time(read).await {
+            Ok(count) if count > 0 => scratch.client.advance(count),
+            // Whoever reads next finds the same.
+            Ok(_) | Err(_) => return false,
+        }
+    }
 }
 
 async fn serve_request(worker: &Worker, client: &Client, scratch: &mut Scratch) -> After {

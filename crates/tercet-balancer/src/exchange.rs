@@ -480,6 +480,7 @@ impl Exchange<'_> {
             method: self.head.method_name.in_buffer(buffer),
             target: self.head.target.in_buffer(buffer),
             version: match self.head.version {
+                _ if self.client.socket.is_stream() => "HTTP/2.0",
                 Version::Http10 => "HTTP/1.0",
                 Version::Http11 => "HTTP/1.1",
             },

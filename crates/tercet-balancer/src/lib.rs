@@ -12,6 +12,7 @@ mod exchange;
 pub mod forwarded;
 mod health;
 pub mod http1;
+mod http2;
 mod listener;
 mod metrics;
 mod pool;

@@ -1,4 +1,4 @@
-//! One TCP connection, plain or under TLS, read and written by polling.
+//! One connection, plain or under TLS or inside the process, read and written by polling.
 //!
 //! Every method takes `&self`: both directions of an exchange run in one task and share the socket
 //! between polls, never within one.
@@ -12,6 +12,8 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::http2::pipe::Pipe;
+
 /// A connected socket.
 #[derive(Debug)]
 pub(crate) struct Socket(RefCell<Stream>);
@@ -20,6 +22,11 @@ pub(crate) struct Socket(RefCell<Stream>);
 enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// One stream of an HTTP/2 connection.
+    Pipe {
+        pipe: Pipe,
+        is_tls: bool,
+    },
 }
 
 impl Socket {
@@ -31,9 +38,19 @@ impl Socket {
         Self(RefCell::new(Stream::Tls(stream)))
     }
 
+    /// A stream of an HTTP/2 connection, which itself is under TLS or not.
+    pub(crate) fn pipe(pipe: Pipe, is_tls: bool) -> Self {
+        Self(RefCell::new(Stream::Pipe { pipe, is_tls }))
+    }
+
     /// Whether bytes on the wire are encrypted.
     pub(crate) fn is_tls(&self) -> bool {
-        matches!(&*self.0.borrow(), Stream::Tls(_))
+        matches!(&*self.0.borrow(), Stream::Tls(_) | Stream::Pipe { is_tls: true, .. })
+    }
+
+    /// Whether it is a stream of an HTTP/2 connection.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(&*self.0.borrow(), Stream::Pipe { .. })
     }
 
     /// Reads into `target`; 0 is the end of the stream.
@@ -44,6 +61,7 @@ impl Socket {
         ready!(match &mut *self.0.borrow_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, &mut target),
             Stream::Tls(stream) => Pin::new(stream).poll_read(context, &mut target),
+            Stream::Pipe { pipe, .. } => return pipe.poll_read(context, target.initialize_unfilled()),
         })?;
         Poll::Ready(Ok(target.filled().len()))
     }
@@ -53,13 +71,14 @@ impl Socket {
         match &mut *self.0.borrow_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Pipe { pipe, .. } => pipe.poll_write(context, bytes),
         }
     }
 
     /// Pushes encrypted bytes that are still held back onto the wire; a plain socket holds nothing back.
     pub(crate) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self.0.borrow_mut() {
-            Stream::Plain(_) => Poll::Ready(Ok(())),
+            Stream::Plain(_) | Stream::Pipe { .. } => Poll::Ready(Ok(())),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
@@ -69,6 +88,10 @@ impl Socket {
         match &mut *self.0.borrow_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Pipe { pipe, .. } => {
+                pipe.end();
+                Poll::Ready(Ok(()))
+            }
         }
     }
 
@@ -77,7 +100,7 @@ impl Socket {
     pub(crate) fn is_quiet(&self) -> bool {
         match &mut *self.0.borrow_mut() {
             Stream::Plain(stream) => would_block(&stream.try_read(&mut [0])),
-            Stream::Tls(_) => false,
+            Stream::Tls(_) | Stream::Pipe { .. } => false,
         }
     }
 
@@ -89,7 +112,7 @@ impl Socket {
                     .map(|(_, received)| received)
                     .map_err(io::Error::from),
             ),
-            Stream::Tls(_) => false,
+            Stream::Tls(_) | Stream::Pipe { .. } => false,
         }
     }
 }

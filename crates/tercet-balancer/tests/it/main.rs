@@ -6,5 +6,6 @@ mod client;
 mod forwarding;
 mod grammar;
 mod properties;
+mod real_clients;
 mod rules;
 mod running;

@@ -1,0 +1,219 @@
+//! One stream: its request on the way every request takes, and the answer back, both at the same time.
+
+use std::future::{Future as _, poll_fn};
+use std::io::Write as _;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::Request;
+
+use super::pipe::{self, Pipe};
+use super::request::{self, Body};
+use super::response;
+use crate::client::Client;
+use crate::connection;
+use crate::http1::response::{Asked, parse};
+use crate::http1::{Decoder, Framing, HeadLimits, Method, ResponseHead};
+use crate::socket::Socket;
+use crate::worker::Worker;
+
+/// What was written by the balancer itself is read back without limits that matter.
+const LIMITS: HeadLimits =
+    HeadLimits { head_bytes: 4 << 20, headers: 2048, target_bytes: 0, body_bytes: u64::MAX };
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The client was given an answer, or an error of ours.
+    Answered,
+    /// The client did not wait for it.
+    BrokenOff,
+}
+
+/// Why a stream does not end well.
+#[derive(Debug)]
+enum Failure {
+    /// The client reset it, or its connection is gone.
+    ClientGone,
+    /// There is no answer, or only part of one.
+    Broken,
+}
+
+impl From<h2::Error> for Failure {
+    fn from(_: h2::Error) -> Self {
+        Self::ClientGone
+    }
+}
+
+/// Serves one request of `client`.
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    client: &Client,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) -> Outcome {
+    let (parts, body) = request.into_parts();
+    let mut head = Vec::with_capacity(512);
+    let Ok(framing) = request::write(&mut head, &parts, body.is_end_stream()) else {
+        respond.send_reset(Reason::PROTOCOL_ERROR);
+        return Outcome::BrokenOff;
+    };
+    let asked = Asked { method: Method::of(parts.method.as_str().as_bytes()), upgrade: false };
+    drop(parts);
+    let (ours, theirs) = pipe::pair();
+    let watch = worker.clock.watch();
+    let stream = Client::new(Socket::pipe(theirs, client.socket.is_tls()), watch, client.address);
+    let exchange = connection::serve(worker, stream);
+    let carry = async move {
+        let carried = carry(&ours, &head, framing, body, &mut respond, asked).await;
+        if let Err(Failure::Broken) = carried {
+            respond.send_reset(Reason::INTERNAL_ERROR);
+        }
+        // With it goes our end of the pipe, which is how the exchange learns that nobody listens any more.
+        carried
+    };
+    match tokio::join!(carry, exchange) {
+        (Err(Failure::ClientGone), ()) => Outcome::BrokenOff,
+        (Ok(()) | Err(Failure::Broken), ()) => Outcome::Answered,
+    }
+}
+
+/// Sends the request into the pipe and the answer out of it; an answer ends the matter even while the request is
+/// still being sent (RFC 9113 section 8.1).
+async fn carry(
+    pipe: &Pipe,
+    head: &[u8],
+    framing: Body,
+    body: RecvStream,
+    respond: &mut SendResponse<Bytes>,
+    asked: Asked,
+) -> Result<(), Failure> {
+    let mut upload = pin!(upload(pipe, head, framing, body));
+    let mut download = pin!(download(pipe, respond, asked));
+    let mut uploading = true;
+    poll_fn(|context| {
+        if uploading && let Poll::Ready(uploaded) = upload.as_mut().poll(context) {
+            match uploaded {
+                // Whoever takes no more of the request has an answer, or will go away without one.
+                Ok(()) | Err(Failure::Broken) => uploading = false,
+                Err(Failure::ClientGone) => return Poll::Ready(Err(Failure::ClientGone)),
+            }
+        }
+        download.as_mut().poll(context)
+    })
+    .await
+}
+
+async fn upload(pipe: &Pipe, head: &[u8], framing: Body, mut body: RecvStream) -> Result<(), Failure> {
+    write_all(pipe, head).await?;
+    if framing == Body::None {
+        return Ok(());
+    }
+    let mut line = Vec::with_capacity(16);
+    while let Some(data) = body.data().await {
+        let data = data?;
+        if framing == Body::Chunked && !data.is_empty() {
+            line.clear();
+            write!(line, "{:x}\r\n", data.len()).expect("writing to a Vec cannot fail");
+            write_all(pipe, &line).await?;
+            write_all(pipe, &data).await?;
+            write_all(pipe, b"\r\n").await?;
+        } else {
+            write_all(pipe, &data).await?;
+        }
+        // Only what was passed on is made room for.
+        body.flow_control().release_capacity(data.len())?;
+    }
+    let trailers = body.trailers().await?;
+    if framing == Body::Chunked {
+        let mut end = b"0\r\n".to_vec();
+        for (name, value) in trailers.iter().flatten() {
+            crate::http1::write::push_line(&mut end, name.as_str().as_bytes(), value.as_bytes());
+        }
+        end.extend_from_slice(b"\r\n");
+        write_all(pipe, &end).await?;
+    }
+    Ok(())
+}
+
+async fn download(pipe: &Pipe, respond: &mut SendResponse<Bytes>, asked: Asked) -> Result<(), Failure> {
+    let mut buffer = BytesMut::new();
+    let head = loop {
+        match parse(&buffer, &LIMITS, asked).map_err(|_| Failure::Broken)? {
+            None => fill(pipe, &mut buffer, |context| respond.poll_reset(context)).await?,
+            Some(head) if head.is_interim() => {
+                respond.send_informational(response::convert(&buffer, &head).ok_or(Failure::Broken)?)?;
+                buffer.advance(head.length);
+            }
+            Some(head) => break head,
+        }
+    };
+    let answer = response::convert(&buffer, &head).ok_or(Failure::Broken)?;
+    buffer.advance(head.length);
+    let mut stream = respond.send_response(answer, head.framing == Framing::None)?;
+    send_body(pipe, &mut buffer, &head, &mut stream).await
+}
+
+async fn send_body(
+    pipe: &Pipe,
+    buffer: &mut BytesMut,
+    head: &ResponseHead,
+    stream: &mut SendStream<Bytes>,
+) -> Result<(), Failure> {
+    let mut decoder = Decoder::new(head.framing, u64::MAX);
+    while !decoder.is_done() {
+        let piece = decoder.decode(buffer).map_err(|_| Failure::Broken)?;
+        let bytes = buffer.split_to(piece.consumed).freeze();
+        let content = bytes.slice(piece.content.clone());
+        let ends = piece.done && piece.trailers.is_empty();
+        if !content.is_empty() {
+            send(stream, content, ends).await?;
+        } else if ends {
+            stream.send_data(Bytes::new(), true)?;
+        }
+        if piece.done && !ends {
+            stream.send_trailers(response::trailers(&bytes[piece.trailers]).ok_or(Failure::Broken)?)?;
+        }
+        if piece.consumed == 0 {
+            fill(pipe, buffer, |context| stream.poll_reset(context)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Sends as the client makes room.
+async fn send(stream: &mut SendStream<Bytes>, mut content: Bytes, ends: bool) -> Result<(), Failure> {
+    while !content.is_empty() {
+        stream.reserve_capacity(content.len());
+        let room = poll_fn(|context| stream.poll_capacity(context)).await.ok_or(Failure::ClientGone)??;
+        let part = content.split_to(room.min(content.len()));
+        stream.send_data(part, ends && content.is_empty())?;
+    }
+    Ok(())
+}
+
+/// Reads more of the answer, unless the client breaks off.
+async fn fill(
+    pipe: &Pipe,
+    buffer: &mut BytesMut,
+    mut poll_reset: impl FnMut(&mut Context<'_>) -> Poll<Result<Reason, h2::Error>>,
+) -> Result<(), Failure> {
+    poll_fn(|context| match pipe.poll_fill(context, buffer) {
+        Poll::Ready(Ok(count)) if count > 0 => Poll::Ready(Ok(())),
+        Poll::Ready(Ok(_) | Err(_)) => Poll::Ready(Err(Failure::Broken)),
+        Poll::Pending => poll_reset(context).map(|_| Err(Failure::ClientGone)),
+    })
+    .await
+}
+
+async fn write_all(pipe: &Pipe, mut bytes: &[u8]) -> Result<(), Failure> {
+    while !bytes.is_empty() {
+        let count = poll_fn(|context| pipe.poll_write(context, bytes)).await.map_err(|_| Failure::Broken)?;
+        bytes = &bytes[count..];
+    }
+    Ok(())
+}
