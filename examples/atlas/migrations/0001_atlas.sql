@@ -84,12 +84,13 @@ create index on border (neighbour);
 
 create table translation (
     country text references country,
-    language text references language,
+    language text,
     name text not null,
     primary key (country, language)
 );
 comment on table translation is 'What countries are called elsewhere.';
-create index on translation (language);
+-- No foreign key: with two ways from country to language, each request would have to say which it means.
+comment on column translation.language is 'ISO 639-3.';
 create index on translation (lower(name) text_pattern_ops);
 
 -- Everyone may read all of it; nobody may change it but a migration.
