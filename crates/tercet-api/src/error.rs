@@ -13,8 +13,6 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::postgres::DatabaseError;
-
 pub use database::DatabaseFailure;
 pub use request::{RangeError, RequestError};
 pub use schema::{RelationshipCandidate, SchemaError};
@@ -81,24 +79,6 @@ pub struct ErrorBody {
 }
 
 impl ApiError {
-    /// What a failure between this process and PostgreSQL means for a request; `authenticated` if it came with a token.
-    pub fn from_database(error: &DatabaseError, authenticated: bool) -> Self {
-        match error {
-            DatabaseError::Server(server) => Self::Database(DatabaseFailure {
-                sqlstate: server.code.clone(),
-                message: server.message.clone(),
-                detail: server.detail.clone(),
-                hint: server.hint.clone(),
-                authenticated,
-            }),
-            DatabaseError::Connect { .. } => Self::Connection(Some(error.to_string())),
-            DatabaseError::Timeout => Self::PoolTimeout,
-            DatabaseError::Io(_) | DatabaseError::Closed | DatabaseError::Protocol(_) => {
-                Self::ConnectionLost(Some(error.to_string()))
-            }
-        }
-    }
-
     /// PostgREST's code, or PostgreSQL's SQLSTATE.
     pub fn code(&self) -> String {
         match self {

@@ -19,9 +19,11 @@ use super::worker::Worker;
 use crate::auth::Identity;
 use crate::config::{Config, OpenApiMode};
 use crate::error::{ApiError, DatabaseFailure, RequestError};
+use crate::openapi::{self, Description, Privileges};
 use crate::plan::{Plan, StatementPlan, plan};
 use crate::query::Query;
-use crate::request::{ApiRequest, Rules};
+use crate::request::media_type::MediaType;
+use crate::request::{ApiRequest, Document, Rules};
 use crate::response::timing::Timing;
 use crate::response::{Response, cors};
 use crate::schema::SchemaCache;
@@ -94,10 +96,52 @@ async fn answer(
         Plan::RelationInfo(relation) => Ok(Response::of_relation_info(&relation)),
         Plan::RoutineInfo(routine) => Ok(Response::of_routine_info(&routine)),
         Plan::SchemaInfo => Ok(Response::of_schema_info()),
-        Plan::Description { .. } | Plan::Document { .. } => {
-            Err(RequestError::NotImplemented("descriptions of the schema".to_owned()).into())
+        Plan::Document { document: Document::Page(file), head } => Ok(file.response(head)),
+        Plan::Description { head } => {
+            let privileges = privileges(worker, config, &identity, &request).await?;
+            let body = description(config, cache, &request, &privileges).swagger();
+            Ok(Response::of_description(&request, &MediaType::OpenApi, body.into(), head))
+        }
+        Plan::Document { document: Document::OpenApi, head } => {
+            let privileges = privileges(worker, config, &identity, &request).await?;
+            let body = description(config, cache, &request, &privileges).openapi();
+            Ok(Response::of_description(&request, &MediaType::Json, body.into(), head))
         }
     }
+}
+
+/// What the role of a request may see of the schema it asks about.
+async fn privileges(
+    worker: &Worker,
+    config: &Config,
+    identity: &Identity,
+    request: &ApiRequest,
+) -> Result<Privileges, ApiError> {
+    if config.openapi_mode == OpenApiMode::IgnorePrivileges {
+        return Ok(Privileges::ignored());
+    }
+    let [relations, routines] = Privileges::statements(&request.schema);
+    let context = Context { config, identity, request, routine: None };
+    let rows = transaction::read(&worker.pool, context, &[&relations, &routines]).await?;
+    Ok(match rows.as_slice() {
+        [relations, routines] => Privileges::from_rows(relations, routines),
+        _ => Privileges::from_rows(&[], &[]),
+    })
+}
+
+fn description<'a>(
+    config: &'a Config,
+    cache: &'a SchemaCache,
+    request: &'a ApiRequest,
+    privileges: &'a Privileges,
+) -> Description<'a> {
+    let server = openapi::Server {
+        host: &config.server_host,
+        port: config.server_port,
+        proxy_uri: config.openapi_server_proxy_uri.as_deref(),
+        security_active: config.openapi_security_active,
+    };
+    Description { cache, schema: &request.schema, privileges, server }
 }
 
 async fn statement(
