@@ -95,17 +95,14 @@ impl Transaction<'_> {
         let isolation = self.isolation();
         let mut results = if isolation == Isolation::ReadCommitted {
             let key = statements.last().map_or(0, |statement| Pool::key(&statement.sql));
-            let mut lease = self.pool.lease(Need::Shared(key)).await?;
-            let results = lease.exchange(sent).await?;
-            self.clean_up(&lease);
-            results
+            let mut lease = self.lease(Need::Shared(key)).await?;
+            lease.exchange(sent).await?
         } else {
             let begin = begin(isolation, true);
             let commit = Statement::from("commit");
-            let mut lease = self.pool.lease(Need::Alone).await?;
+            let mut lease = self.lease(Need::Alone).await?;
             let sent = std::iter::once(&begin).chain(sent).chain(std::iter::once(&commit));
             let mut results = or_roll_back(&mut lease, sent).await?;
-            self.clean_up(&lease);
             results.remove(0);
             results.pop();
             results
@@ -123,10 +120,9 @@ impl Transaction<'_> {
         let rolls_back = config.rolls_back(request.preferences.transaction);
         let isolation = self.isolation();
         let sent = prelude.iter().chain(std::iter::once(&query.main));
-        let mut lease = self.pool.lease(Need::Alone).await?;
+        let mut lease = self.lease(Need::Alone).await?;
         if isolation == Isolation::ReadCommitted && !rolls_back && !is_checked(plan, request) {
             let results = lease.exchange(sent).await?;
-            self.clean_up(&lease);
             return Ok(Ok(answer(query, &results[prelude.len()..])));
         }
         let begin = begin(isolation, false);
@@ -140,7 +136,6 @@ impl Transaction<'_> {
             (Ok(()), false) => &["commit".into()],
         };
         or_roll_back(&mut lease, end).await?;
-        self.clean_up(&lease);
         Ok(checked.map(|()| answer))
     }
 
@@ -163,18 +158,16 @@ impl Transaction<'_> {
         of_routine.or_else(of_role).unwrap_or_default()
     }
 
-    /// Functions may set what outlives their transaction; whoever comes next on the connection must not
-    /// find it. It rides behind the transaction and nobody waits for it.
-    fn clean_up(&self, lease: &Lease) {
+    /// A connection. Functions may leave on it what outlives their transaction; then it is wiped before
+    /// anybody else gets it.
+    async fn lease(&self, need: Need) -> Result<Lease, DatabaseError> {
         let Context { config, request, routine, .. } = self.context;
+        let mut lease = self.pool.lease(need).await?;
         let reads_only = matches!(request.method.as_str(), "GET" | "HEAD");
         if routine.is_some() || config.db_pre_request.is_some() || !reads_only {
-            lease.send_and_forget(&[
-                Statement::from("reset all"),
-                Statement::from("discard temporary"),
-                Statement::from("select pg_advisory_unlock_all()"),
-            ]);
+            lease.wipe_afterwards();
         }
+        Ok(lease)
     }
 }
 

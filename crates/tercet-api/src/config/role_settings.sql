@@ -9,6 +9,8 @@ with role_setting as (
 )
 select setting.rolname, setting.name, setting.value
 from setting
-join pg_catalog.pg_settings as known on known.name = setting.name
+left join pg_catalog.pg_settings as known on known.name = setting.name
 where known.context = 'user' /* privilege */
+  -- one that nothing has defined: anybody may set it
+  or known.name is null and setting.name like '%.%'
 order by 1, 2

@@ -7,6 +7,9 @@ use std::time::Instant;
 use super::{Inner, Need, Slot};
 use crate::postgres::{DatabaseError, Exchange, Results, Statement};
 
+/// Settings, temporary tables and locks that outlive a transaction.
+const WIPE: [&str; 3] = ["reset all", "discard temporary", "select pg_advisory_unlock_all()"];
+
 /// A connection, or a place on a shared one. Dropping it gives it back; dropping it while an exchange is
 /// under way cancels that where it can hit nobody else.
 pub struct Lease(Option<Held>);
@@ -16,12 +19,13 @@ struct Held {
     slot: Rc<Slot>,
     need: Need,
     slow: bool,
+    wipe: bool,
     in_flight: Option<Exchange>,
 }
 
 impl Lease {
     pub(super) fn new(pool: Rc<Inner>, slot: Rc<Slot>, need: Need, slow: bool) -> Self {
-        Self(Some(Held { pool, slot, need, slow, in_flight: None }))
+        Self(Some(Held { pool, slot, need, slow, wipe: false, in_flight: None }))
     }
 
     /// Runs statements up to one Sync, as [`Connection::exchange`](crate::postgres::Connection::exchange).
@@ -47,10 +51,9 @@ impl Lease {
         answer
     }
 
-    /// Sends statements whose answer nobody waits for, behind those before.
-    pub fn send_and_forget<'a>(&self, statements: impl IntoIterator<Item = &'a Statement>) {
-        let held = self.0.as_ref().expect("only drop takes it");
-        drop(held.slot.connection.exchange(statements));
+    /// Has what a transaction can leave behind on a connection wiped away when this is given back.
+    pub fn wipe_afterwards(&mut self) {
+        self.0.as_mut().expect("only drop takes it").wipe = true;
     }
 
     /// Whether the last exchange left no transaction open.
@@ -97,6 +100,11 @@ impl Held {
     }
 
     fn release(self) {
+        if self.wipe {
+            // Nobody waits for it: it rides in front of the next transaction.
+            let wiping = WIPE.map(Statement::from);
+            drop(self.slot.connection.exchange(&wiping));
+        }
         self.pool.release(&self.slot, self.slow);
     }
 }

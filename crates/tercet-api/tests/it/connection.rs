@@ -1,15 +1,9 @@
 //! The PostgreSQL client: authentication, exchanges, prepared statements, errors, cancel, notifications.
 
 use tercet_api::postgres::{Connection, DatabaseError, Statement};
-use tokio::task::LocalSet;
 
 use crate::postgres::{Database, database};
-
-/// Runs a test's future as the server runs its own: on one thread.
-fn on_one_thread<F: Future>(future: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, future)
-}
+use crate::service::on_one_thread;
 
 async fn connect(database: &Database) -> Connection {
     Connection::connect(&database.target(), true).await.unwrap()
