@@ -120,7 +120,8 @@ impl Shared {
                 break;
             }
             if request.header("expect").is_none() {
-                request.body = read_body(&request, &mut reader);
+                let Some(body) = read_body(&request, &mut reader) else { break };
+                request.body = body;
             }
             self.requests.lock().unwrap().push(request.clone());
             if self.stopped.load(Ordering::SeqCst) || !(self.handler)(&request, &mut stream) {
@@ -131,41 +132,45 @@ impl Shared {
     }
 }
 
+/// A head as text, with its empty line; bytes that are no text are replaced.
 pub(crate) fn read_head(reader: &mut impl BufRead) -> Option<String> {
-    let mut head = String::new();
+    let mut head = Vec::new();
     loop {
         let before = head.len();
-        if reader.read_line(&mut head).ok()? == 0 {
+        if reader.read_until(b'\n', &mut head).ok()? == 0 {
             return None;
         }
-        if &head[before..] == "\r\n" {
-            return Some(head);
+        if &head[before..] == b"\r\n" {
+            return Some(String::from_utf8_lossy(&head).into_owned());
         }
     }
 }
 
-pub(crate) fn read_body(request: &Request, reader: &mut impl BufRead) -> Vec<u8> {
+/// The body as the head frames it; `None` when it breaks off or is malformed.
+pub(crate) fn read_body(request: &Request, reader: &mut impl BufRead) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     if let Some(length) = request.header("content-length") {
-        body.resize(length.parse().unwrap(), 0);
-        reader.read_exact(&mut body).unwrap();
+        body.resize(length.parse().ok()?, 0);
+        reader.read_exact(&mut body).ok()?;
     } else if request.header("transfer-encoding").is_some() {
         loop {
             let mut line = String::new();
-            reader.read_line(&mut line).unwrap();
-            let size = usize::from_str_radix(line.trim(), 16).unwrap();
+            reader.read_line(&mut line).ok()?;
+            let size = usize::from_str_radix(line.split(';').next()?.trim(), 16).ok()?;
             if size == 0 {
                 while line != "\r\n" {
                     line.clear();
-                    reader.read_line(&mut line).unwrap();
+                    if reader.read_line(&mut line).ok()? == 0 {
+                        return None;
+                    }
                 }
                 break;
             }
             let start = body.len();
             body.resize(start + size, 0);
-            reader.read_exact(&mut body[start..]).unwrap();
-            reader.read_line(&mut line).unwrap();
+            reader.read_exact(&mut body[start..]).ok()?;
+            reader.read_line(&mut line).ok()?;
         }
     }
-    body
+    Some(body)
 }

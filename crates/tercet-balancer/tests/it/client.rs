@@ -88,7 +88,7 @@ impl Client {
     pub(crate) fn chunk(&mut self) -> Option<Option<Vec<u8>>> {
         let mut line = String::new();
         self.reader.read_line(&mut line).ok()?;
-        let size = usize::from_str_radix(line.trim(), 16).ok()?;
+        let size = usize::from_str_radix(line.split(';').next()?.trim(), 16).ok()?;
         if size == 0 {
             while line != "\r\n" {
                 line.clear();

@@ -4,7 +4,7 @@ use tercet_balancer::config::Limits;
 use tercet_balancer::http1::response::Asked;
 use tercet_balancer::http1::{Decoder, Framing, HeadLimits, Method, Refusal, request, response};
 
-use crate::rules::{BODIES, REQUESTS, RESPONSES, Rule, Verdict};
+use crate::rules::{BODIES, REQUESTS, RESPONSE_BODIES, RESPONSES, Rule, Verdict};
 
 /// Reads one request to its end; `None` when it wants more than there is.
 fn read_request(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
@@ -76,6 +76,7 @@ fn request_bodies_are_judged_by_the_rules() {
 #[test]
 fn responses_are_judged_by_the_rules() {
     check(RESPONSES, read_response);
+    check(RESPONSE_BODIES, read_response);
 }
 
 /// Parses a request under small limits and gives the status it is refused with.

@@ -5,6 +5,7 @@ mod backend;
 mod client;
 mod forwarding;
 mod grammar;
+mod hostile;
 mod properties;
 mod real_clients;
 mod rules;

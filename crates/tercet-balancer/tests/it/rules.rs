@@ -5,10 +5,12 @@
 mod request;
 mod request_body;
 mod response;
+mod response_body;
 
 pub(crate) use self::request::REQUESTS;
 pub(crate) use self::request_body::BODIES;
 pub(crate) use self::response::RESPONSES;
+pub(crate) use self::response_body::RESPONSE_BODIES;
 
 /// One rule and messages that keep or break it.
 pub(crate) struct Rule {

@@ -1,0 +1,190 @@
+//! Hostile bytes at both doors of the running balancer.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::mpsc;
+
+use tercet_balancer::Config;
+
+use crate::backend::{Backend, Request};
+use crate::client::Client;
+use crate::rules::{BODIES, REQUESTS, RESPONSE_BODIES, RESPONSES, Rule, Verdict};
+use crate::running::{Running, config};
+
+/// Sends each message, at once or first its head and then the rest, on a connection of its own.
+fn check_clients(rules: &[Rule], in_two: bool) {
+    let server = Backend::saying("ok");
+    let balancer = Running::start(&[&server], "");
+    let mut taken = 0;
+    let mut wrong = Vec::new();
+    for (says, bytes, verdict) in cases(rules) {
+        let mut client = Client::connect(balancer.address);
+        let head = bytes.windows(4).position(|end| end == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
+        if in_two && head < bytes.len() {
+            client.send(&bytes[..head]);
+            // The rest may meet a connection that is closed already.
+            let _ = client.stream().write_all(&bytes[head..]);
+        } else {
+            client.send(bytes);
+        }
+        let status = client.try_answer().map(|answer| answer.status);
+        let is_right = match verdict {
+            Verdict::Taken => {
+                taken += 1;
+                status == Some(200)
+            }
+            Verdict::Refused(refused) => status == Some(refused) && client.is_closed(),
+        };
+        let reached = server.requests().len();
+        if !is_right || reached != taken {
+            wrong.push(format!(
+                "{says}\n  {}: {verdict:?}, but {status:?}, {reached} of {taken} requests at the server",
+                bytes.escape_ascii()
+            ));
+            taken = reached;
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn cases(rules: &[Rule]) -> impl Iterator<Item = (&'static str, &'static [u8], Verdict)> {
+    rules.iter().flat_map(|rule| rule.cases.iter().map(|(bytes, verdict)| (rule.says, *bytes, *verdict)))
+}
+
+#[test]
+fn hostile_heads_are_answered_closed_upon_and_never_reach_a_server() {
+    check_clients(REQUESTS, false);
+}
+
+#[test]
+fn hostile_bodies_are_answered_closed_upon_and_never_reach_a_server() {
+    check_clients(BODIES, false);
+    check_clients(BODIES, true);
+}
+
+/// A server that answers `/N` with the Nth message and everything else with `marker`.
+fn saying_each(messages: Vec<&'static [u8]>) -> Backend {
+    Backend::start(move |request: &Request, stream: &mut TcpStream| {
+        let target = request.line().split(' ').nth(1).unwrap_or_default();
+        match target.strip_prefix('/').and_then(|number| number.parse::<usize>().ok()) {
+            Some(number) => stream.write_all(messages[number]).is_ok(),
+            None => stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nmarker").is_ok(),
+        }
+    })
+}
+
+/// What a client makes of an answer: its status, if the whole of it came.
+fn check_servers(rules: &[Rule]) {
+    let messages = cases(rules).map(|(_, bytes, _)| bytes).collect();
+    let server = saying_each(messages);
+    let balancer = Running::start(&[&server], "");
+    let mut wrong = Vec::new();
+    let mut client = Client::connect(balancer.address);
+    for (number, (says, bytes, verdict)) in cases(rules).enumerate() {
+        client.send(format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        let mut answer = client.try_answer();
+        while answer.as_ref().is_some_and(|answer| answer.status < 200) {
+            answer = client.try_answer();
+        }
+        let status = answer.as_ref().map(|answer| answer.status);
+        let is_right = match verdict {
+            Verdict::Taken => {
+                answer.is_some_and(|answer| answer.status != 502 && answer.header("x-served-by").is_some())
+            }
+            // Where the head was fine and gone before the fault was seen, the answer is cut off.
+            Verdict::Refused(refused) => status == Some(refused) || status.is_none(),
+        };
+        if !is_right {
+            wrong.push(format!("{says}\n  {}: {verdict:?}, but {status:?}", bytes.escape_ascii()));
+        }
+        if status.is_none() {
+            client = Client::connect(balancer.address);
+        }
+        // Nothing of it is left for whoever asks next.
+        let next = client.get("/marker");
+        assert_eq!((next.status, next.text()), (200, "marker"), "after {}", bytes.escape_ascii());
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn hostile_answers_are_a_502_and_leave_nothing_behind() {
+    check_servers(RESPONSES);
+}
+
+#[test]
+fn hostile_answer_bodies_are_cut_off_and_leave_nothing_behind() {
+    check_servers(RESPONSE_BODIES);
+}
+
+#[test]
+fn what_a_server_sends_beyond_its_answer_reaches_nobody() {
+    let evil = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    let messages: Vec<&'static [u8]> = vec![
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+        b"HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\nevil",
+    ];
+    let count = messages.len();
+    let server = saying_each(messages);
+    let balancer = Running::with(Config { workers: 1, ..config(&[&server], "") });
+    for number in 0..count {
+        let mut client = Client::connect(balancer.address);
+        assert_ne!(client.get(&format!("/{number}")).status, 502);
+        for _ in 0..3 {
+            let mut other = Client::connect(balancer.address);
+            assert_eq!(other.get("/marker").text(), "marker", "{}", evil.escape_ascii());
+        }
+    }
+}
+
+#[test]
+fn an_answer_nobody_asked_for_spoils_the_connection_it_came_on() {
+    let (ask, asked) = mpsc::channel::<TcpStream>();
+    let server = Backend::start(move |_, stream| {
+        ask.send(stream.try_clone().unwrap()).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nmarker").is_ok()
+    });
+    let balancer = Running::with(Config { workers: 1, ..config(&[&server], "") });
+    let mut client = Client::connect(balancer.address);
+    for _ in 0..3 {
+        assert_eq!(client.get("/").text(), "marker");
+        asked.recv().unwrap().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil").unwrap();
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_never_taken_for_whole() {
+    for message in [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"[..],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+    ] {
+        let server = Backend::start(move |_, stream| {
+            stream.write_all(message).unwrap();
+            false
+        });
+        let balancer = Running::start(&[&server], "retries.attempts = 0");
+        let mut client = Client::connect(balancer.address);
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let status = client.try_answer().map(|answer| answer.status);
+        assert!(matches!(status, None | Some(502)), "{}: {status:?}", message.escape_ascii());
+    }
+}
+
+#[test]
+fn a_head_without_end_is_a_502() {
+    let server = Backend::start(|_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
+        while stream
+            .write_all(b"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n")
+            .is_ok()
+        {}
+        false
+    });
+    let balancer = Running::start(&[&server], "retries.attempts = 0\n[limits]\nheaders = 1000");
+    assert_eq!(Client::connect(balancer.address).get("/").status, 502);
+}
