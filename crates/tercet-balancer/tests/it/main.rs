@@ -6,6 +6,7 @@ mod client;
 mod forwarding;
 mod grammar;
 mod hostile;
+mod http2;
 mod properties;
 mod real_clients;
 mod rules;
