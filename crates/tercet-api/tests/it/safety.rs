@@ -154,7 +154,11 @@ fn check_request(method_and_target: &str, text: &str, header: &str, body: &str) 
         prop_assert!(!bones(sql).contains(forbidden), "{forbidden} in {sql}");
     }
     let word = |c: char| if c.is_alphanumeric() || c == ' ' { c } else { '_' };
-    let casts: String = if target.contains("::") { text.chars().map(word).collect() } else { String::new() };
+    let casts: String = if target.replace('@', text).contains("::") {
+        text.chars().map(word).collect()
+    } else {
+        String::new()
+    };
     prop_assert_eq!(foreign(sql, &casts), Vec::<String>::new(), "{}", sql);
     // Every parameter is where the statement says, and no other.
     for number in 1..=query.main.parameters.len() {
