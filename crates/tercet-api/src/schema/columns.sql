@@ -3,7 +3,7 @@
 select a.attrelid,
        a.attnum,
        a.attname,
-       col_description(a.attrelid, a.attnum),
+       description.description,
        not (a.attnotnull or t.typtype = 'd' and t.typnotnull),
        case
          when t.typtype = 'd' and base.typnamespace = 'pg_catalog'::regnamespace
@@ -37,18 +37,22 @@ select a.attrelid,
          when initial.adbin is not null then pg_get_expr(initial.adbin, initial.adrelid)
          when t.typdefaultbin is not null then pg_get_expr(t.typdefaultbin, 0)
        end,
-       (
-         select json_agg(e.enumlabel order by e.enumsortorder)
-         from pg_enum e
-         where e.enumtypid = case when t.typtype = 'd' then t.typbasetype else t.oid end
-           and (t.typtype = 'e' or t.typtype = 'd')
-       )
+       labels.list
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 join pg_type t on t.oid = a.atttypid
 left join pg_type base on base.oid = t.typbasetype
 left join pg_attrdef initial on initial.adrelid = a.attrelid and initial.adnum = a.attnum and a.atthasdef
+left join pg_description description
+  on description.objoid = a.attrelid
+  and description.classoid = 'pg_class'::regclass
+  and description.objsubid = a.attnum
+left join (
+  select enumtypid, json_agg(enumlabel order by enumsortorder) as list
+  from pg_enum
+  group by enumtypid
+) labels on labels.enumtypid = coalesce(nullif(t.typbasetype, 0), t.oid)
 where n.nspname = any($1::text[])
   and c.relkind in ('r', 'p', 'f', 'v', 'm')
   and not c.relispartition

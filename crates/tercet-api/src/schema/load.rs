@@ -42,7 +42,9 @@ impl SchemaCache {
     }
 
     async fn load_snapshot(connection: &Connection, schemas: &[String]) -> Result<Self, LoadError> {
-        connection.query(&statement("set local search_path = ''", None)).await?;
+        // Compiling these queries takes longer than running them.
+        let settings = "select set_config('search_path', '', true), set_config('jit', 'off', true)";
+        connection.query(&statement(settings, None)).await?;
         let exposed = Bytes::from(array_literal(schemas));
         let read = async |what: &'static str, sql: &'static str, by_schema: bool| {
             let parameter = by_schema.then(|| exposed.clone());
