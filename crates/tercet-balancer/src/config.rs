@@ -404,4 +404,6 @@ impl Server {
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;

@@ -18,8 +18,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::Reason;
-use h2::server::{Builder, Connection};
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
 
 use self::wire::Wire;
 use crate::client::Client;
@@ -56,9 +56,14 @@ struct Streams {
     is_ending: Cell<bool>,
 }
 
+/// A request, and what answers it.
+type Request = (http::Request<RecvStream>, SendResponse<Bytes>);
+
 /// What a connection has to act upon.
 enum Event {
-    Accepted(Option<Result<(http::Request<h2::RecvStream>, h2::server::SendResponse<Bytes>), h2::Error>>),
+    Request(Box<Request>),
+    /// The client, or its connection, is gone.
+    Ended,
     Idle,
     Stopping,
     TooManyBrokenOff,
@@ -76,17 +81,18 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
     client.watch.set(config.timeouts.head);
     loop {
         match next_event(&worker, &client, &mut connection, &streams).await {
-            Event::Accepted(Some(Ok((request, respond)))) => {
+            Event::Request(request) => {
                 client.watch.clear();
                 streams.live.set(streams.live.get() + 1);
                 let (worker, client, streams) = (Rc::clone(&worker), Rc::clone(&client), Rc::clone(&streams));
                 tokio::task::spawn_local(async move {
                     let timeouts = worker.config().timeouts.idle;
+                    let (request, respond) = *request;
                     let outcome = stream::serve(worker, &client, request, respond).await;
                     streams.ended(outcome, &client, timeouts);
                 });
             }
-            Event::Accepted(Some(Err(_)) | None) => return,
+            Event::Ended => return,
             Event::Idle if streams.is_ending.get() => return,
             Event::Idle | Event::Stopping => {
                 streams.is_ending.set(true);
@@ -118,7 +124,10 @@ async fn next_event(
             return Poll::Ready(Event::TooManyBrokenOff);
         }
         if let Poll::Ready(accepted) = connection.poll_accept(context) {
-            return Poll::Ready(Event::Accepted(accepted));
+            return Poll::Ready(match accepted {
+                Some(Ok(request)) => Event::Request(Box::new(request)),
+                Some(Err(_)) | None => Event::Ended,
+            });
         }
         if client.watch.expired(context) {
             return Poll::Ready(Event::Idle);

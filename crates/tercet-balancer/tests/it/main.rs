@@ -1,6 +1,8 @@
 //! The balancer's tests from outside: its rules as tables, and the real engine on real sockets in front of real
 //! (small) servers.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod backend;
 mod client;
 mod forwarding;
