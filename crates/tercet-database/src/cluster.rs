@@ -116,11 +116,12 @@ impl Sockets {
 }
 
 impl Cluster {
-    /// Takes possession of the cluster in `place`, which need not exist yet, to run as `account`.
+    /// Takes possession of the cluster in `place`, which need not exist yet, to run as `account` and to listen on
+    /// `port` of the loopback.
     ///
     /// # Errors
     /// Another process has it, or its folders cannot be made.
-    pub fn open(place: Place, account: Account) -> Result<Self, ClusterError> {
+    pub fn open(place: Place, account: Account, port: u16) -> Result<Self, ClusterError> {
         place.create(&account)?;
         let path = place.lock();
         let lock = File::options().create(true).append(true).open(&path).map_err(file_error(&path))?;
@@ -130,7 +131,7 @@ impl Cluster {
             Err(fs::TryLockError::Error(source)) => return Err(ClusterError::File { path, source }),
         }
         let sockets = place.sockets(&account)?;
-        Ok(Self { place, account, sockets, port: 0, _lock: lock })
+        Ok(Self { place, account, sockets, port, _lock: lock })
     }
 
     /// The major version its data was made by; `None` when there is no data yet.
@@ -203,17 +204,11 @@ impl Cluster {
         fs::rename(&partial, &data).map_err(file_error(&data))
     }
 
-    /// Writes the configuration for a server of `database` on `port` of the loopback, and says what to run.
+    /// Writes the configuration for a server of `database`, and says what to run.
     ///
     /// # Errors
     /// The configuration cannot be written.
-    pub fn program(
-        &mut self,
-        installation: &Installation,
-        database: &str,
-        port: u16,
-    ) -> Result<Program, ClusterError> {
-        self.port = port;
+    pub fn program(&self, installation: &Installation, database: &str) -> Result<Program, ClusterError> {
         let user =
             Account::current().map_err(|error| file_error(self.place.folder())(io::Error::other(error)))?;
         let folder = self.place.configuration();
@@ -222,7 +217,7 @@ impl Cluster {
             folder: &folder,
             data: &data,
             sockets: self.sockets.path(),
-            port,
+            port: self.port,
             database,
             superuser_is: &user.name,
         };
@@ -292,7 +287,7 @@ impl Cluster {
         self.sockets.path()
     }
 
-    /// The port of the loopback it was last told to listen on.
+    /// The port of the loopback it listens on.
     pub fn port(&self) -> u16 {
         self.port
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgErrorPosition};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, SqlSafeStr as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, SqlSafeStr as _};
 
 /// The table that records what was applied; in a schema that no API exposes.
 const TABLE: &str = "tercet.migrations";
@@ -130,14 +130,15 @@ impl Migrations {
         self.files.len()
     }
 
-    /// Applies those the database has not seen, waiting for anybody else who is at it; how many there were.
+    /// Applies those the database at `url` has not seen, waiting for anybody else who is at it; how many there were.
     ///
     /// # Errors
     /// See [`MigrationError`]. What came before the failing file stays applied.
-    pub async fn apply(&self, database: &PgConnectOptions) -> Result<u64, MigrationError> {
+    pub async fn apply(&self, url: &str) -> Result<u64, MigrationError> {
         if self.files.is_empty() {
             return Ok(0);
         }
+        let database: PgConnectOptions = url.parse().map_err(MigrationError::Database)?;
         let mut migrator = Migrator::with_migrations(
             self.files
                 .iter()
@@ -156,13 +157,11 @@ impl Migrations {
         migrator.dangerous_set_table_name(TABLE);
         migrator.create_schema("tercet");
         let mut connection = database.connect().await.map_err(MigrationError::Database)?;
-        let count = "select count(*) from tercet.migrations";
-        let before: i64 = sqlx::query_scalar(count).fetch_one(&mut connection).await.unwrap_or(0);
+        let before = applied(&mut connection).await.map_err(MigrationError::Database)?;
         migrator.run(&mut connection).await.map_err(|error| self.explain(error))?;
-        let after: i64 =
-            sqlx::query_scalar(count).fetch_one(&mut connection).await.map_err(MigrationError::Database)?;
+        let after = applied(&mut connection).await.map_err(MigrationError::Database)?;
         connection.close().await.map_err(MigrationError::Database)?;
-        Ok(after.abs_diff(before))
+        Ok(after - before)
     }
 
     fn explain(&self, error: MigrateError) -> MigrationError {
@@ -191,6 +190,16 @@ impl Migrations {
             other => MigrationError::Database(sqlx::Error::Migrate(Box::new(other))),
         }
     }
+}
+
+/// How many migrations the database has seen.
+async fn applied(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
+    let exists = sqlx::query_scalar("select to_regclass($1) is not null").bind(TABLE);
+    if !exists.fetch_one(&mut *connection).await? {
+        return Ok(0);
+    }
+    let count = sqlx::query_scalar::<_, i64>("select count(*) from tercet.migrations");
+    Ok(count.fetch_one(connection).await?.unsigned_abs())
 }
 
 /// What PostgreSQL says about an error, on one line.

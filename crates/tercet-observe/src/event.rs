@@ -6,6 +6,7 @@
 pub mod api;
 pub mod balancer;
 pub mod process;
+pub mod supervisor;
 
 use std::fmt;
 
@@ -14,6 +15,7 @@ use serde::Serialize;
 pub use self::api::ApiEvent;
 pub use self::balancer::BalancerEvent;
 pub use self::process::ProcessEvent;
+pub use self::supervisor::SupervisorEvent;
 use crate::format::{Format, push_display, push_json_string, push_now};
 
 /// How much an event matters.
@@ -51,6 +53,8 @@ pub enum Event<'a> {
     Balancer(BalancerEvent<'a>),
     /// To the data API: its pool, its schema cache.
     Api(ApiEvent<'a>),
+    /// To a part of a system, as its supervisor sees it.
+    Supervisor(SupervisorEvent<'a>),
 }
 
 impl Event<'_> {
@@ -60,6 +64,7 @@ impl Event<'_> {
             Self::Process(event) => event.level(),
             Self::Balancer(event) => event.level(),
             Self::Api(event) => event.level(),
+            Self::Supervisor(event) => event.level(),
         }
     }
 
@@ -104,6 +109,7 @@ impl fmt::Display for Event<'_> {
             Self::Process(event) => event.fmt(f),
             Self::Balancer(event) => event.fmt(f),
             Self::Api(event) => event.fmt(f),
+            Self::Supervisor(event) => event.fmt(f),
         }
     }
 }
@@ -123,6 +129,12 @@ impl<'a> From<BalancerEvent<'a>> for Event<'a> {
 impl<'a> From<ApiEvent<'a>> for Event<'a> {
     fn from(event: ApiEvent<'a>) -> Self {
         Self::Api(event)
+    }
+}
+
+impl<'a> From<SupervisorEvent<'a>> for Event<'a> {
+    fn from(event: SupervisorEvent<'a>) -> Self {
+        Self::Supervisor(event)
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! Knows no meaning: the verbs in [`commands`](crate::commands) lower these arguments.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use tercet_observe::Format;
 
 /// A load-balanced, locked-down HTTP API over PostgreSQL on machines you own.
 #[derive(Debug, Parser)]
@@ -24,6 +26,8 @@ pub(crate) enum Command {
     Balancer(Balancer),
     Completions(Completions),
     Man(Man),
+    #[command(hide = true)]
+    Child(Child),
 }
 
 /// Run everything on this machine, in the foreground.
@@ -35,6 +39,10 @@ pub(crate) struct Up {
     /// The folder that holds tercet.toml
     #[arg(default_value = ".", value_name = "DIR")]
     pub(crate) folder: PathBuf,
+
+    /// Say everything as JSON, one object a line; the default when standard output is no terminal
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Write a commented tercet.toml and a first migration.
@@ -70,6 +78,8 @@ pub(crate) struct Api {
     /// A file of PostgREST's options; PGRST_ environment variables win over it
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) log: LogLines,
 }
 
 /// Run one balancer in the foreground.
@@ -78,6 +88,30 @@ pub(crate) struct Balancer {
     /// The balancer's own configuration file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+    #[command(flatten)]
+    pub(crate) log: LogLines,
+}
+
+/// How a tier's log lines look.
+#[derive(Args, Debug)]
+pub(crate) struct LogLines {
+    /// What log lines call this process
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Log events as JSON, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+impl LogLines {
+    /// The name to log under, when the tier's own is not precise enough.
+    pub(crate) fn name<'a>(&'a self, tier: &'a str) -> &'a str {
+        self.name.as_deref().unwrap_or(tier)
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Text }
+    }
 }
 
 /// Print the completions of a shell.
@@ -93,6 +127,31 @@ pub(crate) struct Man {
     /// Where to write tercet.1, tercet-up.1, …; without it tercet.1 is printed
     #[arg(value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
+}
+
+/// Run a program that never outlives its parent.
+#[derive(Args, Debug)]
+pub(crate) struct Child {
+    /// The process that must still be the parent
+    #[arg(long)]
+    pub(crate) parent: i32,
+    /// Die with the parent by SIGQUIT instead of SIGKILL
+    #[arg(long)]
+    pub(crate) quit: bool,
+    /// Become this user and group first
+    #[arg(long, value_name = "UID:GID", value_parser = account)]
+    pub(crate) account: Option<(u32, u32)>,
+    /// Stay with the program and end whatever it leaves running
+    #[arg(long)]
+    pub(crate) guard: bool,
+    /// The program and its arguments
+    #[arg(last = true, required = true)]
+    pub(crate) program: Vec<OsString>,
+}
+
+fn account(text: &str) -> Result<(u32, u32), String> {
+    let (uid, gid) = text.split_once(':').ok_or("not UID:GID")?;
+    Ok((uid.parse().map_err(|_| "not a user id")?, gid.parse().map_err(|_| "not a group id")?))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod balancer;
+pub(crate) mod child;
 pub(crate) mod completions;
 pub(crate) mod init;
 pub(crate) mod man;

@@ -3,7 +3,9 @@
 mod cli;
 mod commands;
 mod failure;
+mod output;
 mod project;
+mod supervisor;
 
 use std::process::ExitCode;
 
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
         Command::Balancer(arguments) => commands::balancer::run(&arguments),
         Command::Completions(arguments) => commands::completions::run(&arguments),
         Command::Man(arguments) => commands::man::run(&arguments),
+        Command::Child(arguments) => commands::child::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

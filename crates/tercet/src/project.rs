@@ -11,6 +11,9 @@ use tercet_database::Password;
 
 use crate::failure::Failure;
 
+/// The folder in it that is tercet's own.
+const STATE: &str = ".tercet";
+
 /// A folder with a `tercet.toml`.
 #[derive(Debug)]
 pub(crate) struct Project {
@@ -21,17 +24,33 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    /// Reads the `tercet.toml` of a folder.
+    /// A folder to bring up: everything has a default, so one without a `tercet.toml` is as good as one with an
+    /// empty file.
+    pub(crate) fn to_bring_up(folder: &Path) -> Result<Self, Failure> {
+        Self::read(folder, folder.is_dir())
+    }
+
+    /// A folder that is a project already: it has a `tercet.toml`, or has been brought up without.
     pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
+        Self::read(folder, folder.join(STATE).is_dir())
+    }
+
+    fn read(folder: &Path, may_be_missing: bool) -> Result<Self, Failure> {
         let file = folder.join("tercet.toml");
-        let text = std::fs::read_to_string(&file).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Failure::input_message(format!(
-                "there is no {}\nhint: tercet init {} writes one; an empty file will do",
-                file.display(),
-                folder.display()
-            )),
-            _ => Failure::input_message(format!("{} can't be read: {error}", file.display())),
-        })?;
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound && may_be_missing => String::new(),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(Failure::input_message(format!(
+                    "there is no {}\nhint: tercet init {} writes one; an empty file will do",
+                    file.display(),
+                    folder.display()
+                )));
+            }
+            Err(error) => {
+                return Err(Failure::input_message(format!("{} can't be read: {error}", file.display())));
+            }
+        };
         let folder = folder.canonicalize().with_context(|| format!("{} can't be found", folder.display()))?;
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let shown = file.display().to_string();
@@ -42,13 +61,29 @@ impl Project {
 
     /// Where tercet keeps what it makes itself: data, passwords, logs. Made with mode 0700 when it is missing.
     pub(crate) fn state(&self) -> anyhow::Result<PathBuf> {
-        let state = self.folder.join(".tercet");
+        let state = self.folder.join(STATE);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&state)
             .with_context(|| format!("{} can't be made", state.display()))?;
         Ok(state)
+    }
+
+    /// What a secret is: read from its file, or as it was written.
+    pub(crate) fn reveal(&self, secret: &Secret) -> Result<String, Failure> {
+        match secret {
+            Secret::Inline(text) => Ok(text.clone()),
+            Secret::File(path) => {
+                let path = self.folder.join(path);
+                match std::fs::read_to_string(&path) {
+                    Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
+                    Err(error) => {
+                        Err(Failure::input_message(format!("{} can't be read: {error}", path.display())))
+                    }
+                }
+            }
+        }
     }
 
     /// The `jwt-secret` option of the data API: the file's, or else a secret made once and kept in

@@ -8,7 +8,6 @@ mod client;
 mod forwarding;
 mod grammar;
 mod hostile;
-mod http2;
 mod properties;
 mod real_clients;
 mod rules;

@@ -48,7 +48,6 @@ impl Configuration<'_> {
 data_directory = {data}
 hba_file = {hba}
 ident_file = {ident}
-external_pid_file = ''
 
 listen_addresses = '127.0.0.1'
 port = {port}

@@ -39,7 +39,7 @@ fn libraries(root: &Path) -> Vec<PathBuf> {
 pub(super) async fn fetch(
     cache: &Path,
     major: Option<u32>,
-    report: &mut (dyn FnMut(Progress) + Send),
+    report: &mut dyn FnMut(Progress),
 ) -> Result<(), FetchError> {
     let package = major.map_or_else(|| "postgresql".to_owned(), |major| format!("postgresql-{major}"));
     // Dropped with everything in it, whatever happens.
@@ -92,7 +92,7 @@ impl Lists {
         command
     }
 
-    async fn update(&self, report: &mut (dyn FnMut(Progress) + Send)) -> Result<(), FetchError> {
+    async fn update(&self, report: &mut dyn FnMut(Progress)) -> Result<(), FetchError> {
         report(Progress { doing: "reading the package lists", bytes: 0, total: None });
         if let Self::Private(folder) = self {
             create(&folder.join("lists/partial"))?;
@@ -107,7 +107,7 @@ async fn download(
     lists: &Lists,
     package: &str,
     folder: &Path,
-    report: &mut (dyn FnMut(Progress) + Send),
+    report: &mut dyn FnMut(Progress),
 ) -> Result<(), FetchError> {
     let plan =
         run(lists.apt_get().args(["--simulate", "--no-install-recommends", "install", package])).await?;

@@ -14,7 +14,7 @@ use super::{Installation, Search, debian, prebuilt};
 pub async fn fetch(
     search: &Search,
     major: Option<u32>,
-    report: &mut (dyn FnMut(Progress) + Send),
+    report: &mut dyn FnMut(Progress),
 ) -> Result<Installation, FetchError> {
     std::fs::create_dir_all(&search.cache).map_err(FetchError::file(&search.cache))?;
     let has = |program: &str| search.path.iter().any(|folder| folder.join(program).is_file());

@@ -22,7 +22,7 @@ pub(super) fn unpacked(cache: &Path) -> impl Iterator<Item = Installation> + use
 pub(super) async fn fetch(
     cache: &Path,
     major: Option<u32>,
-    report: &mut (dyn FnMut(Progress) + Send),
+    report: &mut dyn FnMut(Progress),
 ) -> Result<(), FetchError> {
     report(Progress { doing: "downloading PostgreSQL", bytes: 0, total: None });
     // The crate would also make a cluster of its own; a configuration file in the data directory, as if

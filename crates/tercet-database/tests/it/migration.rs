@@ -12,7 +12,7 @@ async fn check(server: &Server, folder: &Path, files: &[(&str, &str)], expected:
     for (name, sql) in files {
         std::fs::write(folder.join(name), sql).unwrap();
     }
-    let outcome = match Migrations::read(folder).unwrap().apply(&server.owner()).await {
+    let outcome = match Migrations::read(folder).unwrap().apply(&server.owner_url()).await {
         Ok(count) => format!("{count} applied"),
         Err(error) => error.to_string().replace(&folder.display().to_string(), "FOLDER"),
     };
@@ -78,8 +78,8 @@ async fn two_who_migrate_at_once_apply_each_file_once() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("1_a.sql"), "create table a (); select pg_sleep(0.01)").unwrap();
     let migrations = Migrations::read(folder.path()).unwrap();
-    let options = server.owner();
-    let (one, other) = tokio::join!(migrations.apply(&options), migrations.apply(&options));
+    let url = server.owner_url();
+    let (one, other) = tokio::join!(migrations.apply(&url), migrations.apply(&url));
     one.unwrap();
     other.unwrap();
 }

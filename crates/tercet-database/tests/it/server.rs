@@ -37,7 +37,8 @@ pub(crate) fn folder() -> tempfile::TempDir {
 pub(crate) fn open(folder: &Path) -> Result<Cluster, tercet_database::cluster::ClusterError> {
     let account = Account::for_postgresql().unwrap();
     let place = Place::of(folder, &folder.join("shared"), NAME, &account)?;
-    Cluster::open(place, account)
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    Cluster::open(place, account, port)
 }
 
 impl Server {
@@ -51,15 +52,14 @@ impl Server {
         cluster.initialise(&installation).await.unwrap();
         let password = || Password::generate().unwrap();
         let passwords = Passwords { owner: password(), authenticator: password() };
-        let mut cluster = cluster;
-        let process = run(&mut cluster, &installation).await;
+        let process = run(&cluster, &installation).await;
         roles::prepare(|database| cluster.superuser(database), NAME, &passwords, None).await.unwrap();
         Self { process, installation, cluster, passwords, folder }
     }
 
     /// Starts it again, after whatever happened to its process.
     pub(crate) async fn restart(&mut self) {
-        self.process = run(&mut self.cluster, &self.installation).await;
+        self.process = run(&self.cluster, &self.installation).await;
     }
 
     /// Kills the postmaster alone, the way the kernel does when memory runs out.
@@ -86,6 +86,12 @@ impl Server {
         self.options(&roles::owner(NAME), &self.passwords.owner)
     }
 
+    /// The same as a URL.
+    pub(crate) fn owner_url(&self) -> String {
+        let (password, port) = (self.passwords.owner.reveal(), self.cluster.port());
+        format!("postgres://{}:{password}@127.0.0.1:{port}/{NAME}", roles::owner(NAME))
+    }
+
     pub(crate) fn authenticator(&self) -> PgConnectOptions {
         self.options(roles::AUTHENTICATOR, &self.passwords.authenticator)
     }
@@ -101,10 +107,9 @@ impl Drop for Server {
     }
 }
 
-async fn run(cluster: &mut Cluster, installation: &Installation) -> tokio::process::Child {
+async fn run(cluster: &Cluster, installation: &Installation) -> tokio::process::Child {
     cluster.recover().await.unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let program = cluster.program(installation, NAME, port).unwrap();
+    let program = cluster.program(installation, NAME).unwrap();
     let log = tempfile::tempfile().unwrap();
     let mut process = tokio::process::Command::from(program.command())
         .stdin(Stdio::null())

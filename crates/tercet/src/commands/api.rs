@@ -3,9 +3,9 @@
 use anyhow::Context as _;
 use tercet_api::config::ConfigSource;
 use tercet_api::server::{Instruction, Server, ServerError};
+use tercet_observe::Log;
 use tercet_observe::event::ProcessEvent;
 use tercet_observe::log::Destination;
-use tercet_observe::{Format, Log};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -27,7 +27,8 @@ async fn serve(arguments: &cli::Api) -> Outcome {
         ServerError::Config(error) => Failure::input_message(error.to_string()),
         other => other.into(),
     })?;
-    let log = Log::open("api", Destination::Stderr, Format::Text).context("could not start the log")?;
+    let log = Log::open(arguments.log.name("api"), Destination::Stderr, arguments.log.format())
+        .context("could not start the log")?;
     log.handle().event(ProcessEvent::Started { version: env!("CARGO_PKG_VERSION"), pid: std::process::id() });
     let (instruct, instructions) = mpsc::unbounded_channel();
     for (kind, instruction) in [

@@ -17,11 +17,12 @@ use crate::failure::{Failure, Outcome};
 pub(crate) fn run(arguments: &cli::Balancer) -> Outcome {
     let config = load(&arguments.config).map_err(Failure::input_message)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("event loop")?;
-    runtime.block_on(serve(&arguments.config, config)).map_err(Failure::Failed)
+    runtime.block_on(serve(arguments, config)).map_err(Failure::Failed)
 }
 
-async fn serve(file: &Path, config: Config) -> anyhow::Result<()> {
-    let events = Log::open("balancer", Destination::Stderr, Format::Text)?;
+async fn serve(arguments: &cli::Balancer, config: Config) -> anyhow::Result<()> {
+    let (file, name) = (arguments.config.as_path(), arguments.log.name("balancer"));
+    let events = Log::open(name, Destination::Stderr, arguments.log.format())?;
     let to = match &config.access_log.to {
         AccessLogTo::Stdout => Destination::Stdout,
         AccessLogTo::Off => Destination::Discard,
@@ -31,7 +32,7 @@ async fn serve(file: &Path, config: Config) -> anyhow::Result<()> {
         AccessLogFormat::Combined => Format::Text,
         AccessLogFormat::Json => Format::Json,
     };
-    let access = Log::open("balancer", to, format).context("access log")?;
+    let access = Log::open(name, to, format).context("access log")?;
     let told = events.handle();
 
     let (mut stop, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -1,8 +1,238 @@
-//! `tercet up`.
+//! `tercet up`: the whole system on this machine, in the foreground.
+//!
+//! It reads as what happens: whose folder this is, which ports, the database, its migrations, the application
+//! servers, the balancer; then it waits for a signal and stops everything in the opposite order.
 
+mod application;
+mod balancer;
+mod database;
+mod plan;
+mod ports;
+mod private;
+mod progress;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tercet_config::Server;
+use tercet_database::migration::{MigrationError, Migrations};
+use tercet_database::roles;
+use tercet_observe::event::SupervisorEvent;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::LocalSet;
+
+use self::database::Database;
+use self::plan::Plan;
+use self::private::Private;
 use crate::cli;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
+use crate::output::{Output, Style};
+use crate::project::Project;
+use crate::supervisor::{Launch, Orphan, Supervisor};
+
+/// What the parts are called that there is one of.
+const BALANCER: &str = "balancer";
+const DATABASE: &str = "database";
+
+/// Parts stop tier by tier, the highest first.
+const DATABASE_TIER: u8 = 1;
+const APPLICATION_TIER: u8 = 2;
+const BALANCER_TIER: u8 = 3;
 
 pub(crate) fn run(arguments: &cli::Up) -> Outcome {
-    Err(anyhow::anyhow!("{arguments:?}: this part of tercet is still being built").into())
+    let project = Project::to_bring_up(&arguments.folder)?;
+    let migrations = migrations(&project)?;
+    let private = Private::take(&project.folder)?;
+    let style = Style::of_standard_output(arguments.json);
+    let names: Vec<&str> = project.topology.parts().iter().map(|part| part.name.as_str()).collect();
+    let output = Output::open(style, &private.log(), &names)?;
+    // One thread, the one this process began with: the kernel ties the children's lives to it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, supervise(&project, &migrations, &private, &output))
+}
+
+/// The migrations, read before anything is touched.
+fn migrations(project: &Project) -> Result<Migrations, Failure> {
+    let database = project.topology.database();
+    let folder = project.folder.join(&database.migrations);
+    if database.migrations_named && !folder.is_dir() {
+        let message =
+            format!("{} is no folder\nhint: it is named by migrations in [database]", folder.display());
+        return Err(Failure::input_message(message));
+    }
+    Migrations::read(&folder).map_err(|error| match error {
+        MigrationError::File { .. } => Failure::Failed(error.into()),
+        wrong => Failure::input_message(wrong.to_string()),
+    })
+}
+
+async fn supervise(
+    project: &Project,
+    migrations: &Migrations,
+    private: &Private,
+    output: &Output,
+) -> Outcome {
+    let mut stop = Stop::listen()?;
+    let supervisor = Supervisor::new(output.clone());
+    let started = tokio::select! {
+        started = start(project, migrations, private, output, &supervisor) => started,
+        () = stop.asked() => Ok(()),
+    };
+    if started.is_ok() && !stop.was_asked() {
+        stop.asked().await;
+    }
+    let gracefully = supervisor.stop(stop.asked()).await;
+    started?;
+    if gracefully {
+        Ok(())
+    } else {
+        Err(anyhow::anyhow!("stopped at once: requests in flight were cut off").into())
+    }
+}
+
+/// Everything, from the database to the balancer.
+async fn start(
+    project: &Project,
+    migrations: &Migrations,
+    private: &Private,
+    output: &Output,
+    supervisor: &Supervisor,
+) -> Outcome {
+    let topology = &project.topology;
+    let plan = Plan::of(topology)?;
+
+    // The URL migrations run by, and the one application servers get.
+    let (owner, server) = if let Some(url) = &topology.database().url {
+        let url = project.reveal(url)?;
+        (url.clone(), url)
+    } else {
+        let database = Database::prepare(topology.name(), private, plan.database, output).await?;
+        let cluster = database.cluster.clone();
+        supervisor.start(DATABASE_TIER, database).await?;
+        let passwords = database::passwords(private)?;
+        // A person's own program cannot know that it must become a request role first.
+        let session_role =
+            matches!(topology.application().server, Server::Own { .. }).then_some(roles::AUTHENTICATED);
+        roles::prepare(|name| cluster.superuser(name), topology.name(), &passwords, session_role)
+            .await
+            .context("the database's roles could not be made")?;
+        let url = |role: &str, password| database::url(role, password, plan.database, topology.name());
+        (
+            url(&roles::owner(topology.name()), &passwords.owner),
+            url(roles::AUTHENTICATOR, &passwords.authenticator),
+        )
+    };
+    let count = migrations.apply(&owner).await?;
+    if migrations.count() > 0 {
+        output.own_voice().event(SupervisorEvent::MigrationsApplied { count });
+    }
+
+    let json = output.style() == Style::Json;
+    let applications = plan.applications(project, private, &server, json)?;
+    let starting: Vec<_> =
+        applications.into_iter().map(|application| supervisor.start(APPLICATION_TIER, application)).collect();
+    all(starting).await?;
+    supervisor.start(BALANCER_TIER, plan.balancer(project, private, json)?).await?;
+    announce(&plan, project, private, output);
+    Ok(())
+}
+
+/// Waits for all of them at once; the first error ends it.
+async fn all(futures: Vec<impl Future<Output = anyhow::Result<()>>>) -> anyhow::Result<()> {
+    let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    std::future::poll_fn(|context| {
+        let mut index = 0;
+        while let Some(future) = futures.get_mut(index) {
+            match future.as_mut().poll(context) {
+                std::task::Poll::Ready(Ok(())) => drop(futures.swap_remove(index)),
+                std::task::Poll::Ready(Err(error)) => return std::task::Poll::Ready(Err(error)),
+                std::task::Poll::Pending => index += 1,
+            }
+        }
+        if futures.is_empty() { std::task::Poll::Ready(Ok(())) } else { std::task::Poll::Pending }
+    })
+    .await
+}
+
+/// Says that everything is up, and where.
+fn announce(plan: &Plan, project: &Project, private: &Private, output: &Output) {
+    let topology = &project.topology;
+    let url = plan.url();
+    let addresses = plan.addresses();
+    output.own_voice().event(SupervisorEvent::Up {
+        name: topology.name(),
+        address: &url,
+        parts: addresses.iter().map(|(name, address)| (name.as_str(), address.as_str())).collect(),
+    });
+    let docs = ("docs".to_owned(), format!("{url}/docs"));
+    let logs = ("log files".to_owned(), private.log().display().to_string());
+    let stop = ("stop".to_owned(), format!("Ctrl-C, or kill {}", std::process::id()));
+    let rows = addresses.iter().chain([&docs, &logs, &stop]);
+    let rows: String = rows.map(|(name, value)| format!("  {name:10} {value}\n")).collect();
+    let block = format!("\n  {} is up on {url}\n\n{rows}", topology.name());
+    output.block(&block);
+}
+
+/// How one of the parts that are this very program is run.
+fn own_command(verb: &str, name: &str, config: &Path, folder: &Path, json: bool) -> anyhow::Result<Launch> {
+    let mut program =
+        vec![std::env::current_exe()?.into_os_string(), verb.into(), "--config".into(), config.into()];
+    program.extend(["--name".into(), name.into()]);
+    if json {
+        program.push("--json".into());
+    }
+    // Variables of PostgREST's would win over the generated configuration.
+    let foreign = |name: &OsString| name.as_encoded_bytes().starts_with(b"PGRST_");
+    Ok(Launch {
+        program,
+        environment: std::env::vars_os().filter(|(name, _)| !foreign(name)).collect(),
+        inherits: false,
+        folder: folder.to_owned(),
+        account: None,
+        orphan: Orphan::Killed,
+        speaks_json: true,
+    })
+}
+
+/// How soon a second signal still belongs to the first: wrappers pass on what the terminal has sent already.
+const SAME_REQUEST: Duration = Duration::from_millis(500);
+
+/// The signals that ask this process to stop: Ctrl-C, `kill`, and the terminal going away.
+struct Stop {
+    signals: [Signal; 3],
+    last: Option<Instant>,
+}
+
+impl Stop {
+    fn listen() -> std::io::Result<Self> {
+        let signals = [
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ];
+        Ok(Self { signals, last: None })
+    }
+
+    /// Whether it was asked already.
+    fn was_asked(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// Resolves each time it is asked.
+    async fn asked(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.signals;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+            if self.last.is_none_or(|last| last.elapsed() > SAME_REQUEST) {
+                self.last = Some(Instant::now());
+                return;
+            }
+        }
+    }
 }

@@ -38,23 +38,26 @@ fn help() {
     check(
         &["up", "--help"],
         expect![[r#"
-        Run everything on this machine, in the foreground.
+            Run everything on this machine, in the foreground.
 
-        A private PostgreSQL, the migrations, the application servers and the balancer. What crashes is
-        restarted. Ctrl-C stops all of it and leaves nothing running.
+            A private PostgreSQL, the migrations, the application servers and the balancer. What crashes is
+            restarted. Ctrl-C stops all of it and leaves nothing running.
 
-        Usage: tercet up [DIR]
+            Usage: tercet up [OPTIONS] [DIR]
 
-        Arguments:
-          [DIR]
-                  The folder that holds tercet.toml
+            Arguments:
+              [DIR]
+                      The folder that holds tercet.toml
 
-                  [default: .]
+                      [default: .]
 
-        Options:
-          -h, --help
-                  Print help (see a summary with '-h')
-    "#]],
+            Options:
+                  --json
+                      Say everything as JSON, one object a line; the default when standard output is no terminal
+
+              -h, --help
+                      Print help (see a summary with '-h')
+        "#]],
     );
     check(
         &["init", "--help"],

@@ -1,0 +1,85 @@
+//! Tier 2 on this machine: a data API server, or the person's own program.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::own_command;
+use crate::supervisor::{Launch, Orphan, Part, answers};
+
+/// One application server.
+pub(super) struct Application {
+    pub(super) name: String,
+    pub(super) address: SocketAddr,
+    pub(super) folder: PathBuf,
+    pub(super) server: Server,
+}
+
+/// What it runs.
+pub(super) enum Server {
+    /// `tercet api` with this configuration; its admin endpoint says when it is ready.
+    Api { config: PathBuf, admin: SocketAddr, json: bool },
+    /// The person's own program; `health` is the path that answers when it is ready.
+    Own { words: Vec<String>, health: String, database_url: String },
+}
+
+impl Part for Application {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    async fn launch(&mut self) -> anyhow::Result<Launch> {
+        Ok(match &self.server {
+            Server::Api { config, json, .. } => own_command("api", &self.name, config, &self.folder, *json)?,
+            Server::Own { words, database_url, .. } => {
+                let variable = |name: &str, value: String| (OsString::from(name), OsString::from(value));
+                Launch {
+                    program: words.iter().map(Into::into).collect(),
+                    environment: vec![
+                        variable("HOST", self.address.ip().to_string()),
+                        variable("PORT", self.address.port().to_string()),
+                        variable("DATABASE_URL", database_url.clone()),
+                    ],
+                    inherits: true,
+                    folder: self.folder.clone(),
+                    account: None,
+                    orphan: Orphan::KilledWithDescendants,
+                    speaks_json: false,
+                }
+            }
+        })
+    }
+
+    async fn ready(&self, _: u32) {
+        match &self.server {
+            Server::Api { admin, .. } => answers(*admin, "/ready", |status| status == 200).await,
+            // What the balancer's health checks take for an answer as well.
+            Server::Own { health, .. } => answers(self.address, health, |status| status < 500).await,
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    fn stop(&self) -> Vec<(Signal, Duration)> {
+        match self.server {
+            Server::Api { .. } => {
+                vec![(Signal::TERM, Duration::from_secs(10)), (Signal::KILL, Duration::from_secs(5))]
+            }
+            // SIGQUIT has the guardian end everything the program started.
+            Server::Own { .. } => vec![
+                (Signal::TERM, Duration::from_secs(10)),
+                (Signal::QUIT, Duration::from_secs(2)),
+                (Signal::KILL, Duration::from_secs(5)),
+            ],
+        }
+    }
+}

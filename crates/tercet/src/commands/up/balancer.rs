@@ -1,0 +1,49 @@
+//! Tier 1 on this machine: `tercet balancer`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::own_command;
+use crate::supervisor::{Launch, Part, answers};
+
+/// How long requests in flight may take when the balancer stops. Shorter than on a server: somebody waits at
+/// the terminal.
+pub(super) const DRAIN: Duration = Duration::from_secs(10);
+
+/// The balancer.
+pub(super) struct Balancer {
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) admin: SocketAddr,
+    pub(super) config: PathBuf,
+    pub(super) folder: PathBuf,
+    pub(super) json: bool,
+}
+
+impl Part for Balancer {
+    fn name(&self) -> &'static str {
+        super::BALANCER
+    }
+
+    fn address(&self) -> String {
+        self.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    async fn launch(&mut self) -> anyhow::Result<Launch> {
+        own_command("balancer", super::BALANCER, &self.config, &self.folder, self.json)
+    }
+
+    async fn ready(&self, _: u32) {
+        answers(self.admin, "/ready", |status| status == 200).await;
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    fn stop(&self) -> Vec<(Signal, Duration)> {
+        vec![(Signal::TERM, DRAIN + Duration::from_secs(5)), (Signal::KILL, Duration::from_secs(5))]
+    }
+}

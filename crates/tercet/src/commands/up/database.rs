@@ -1,0 +1,121 @@
+//! Tier 3 on this machine: a private PostgreSQL, or the one that `database.url` names.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::process::Signal;
+use tercet_database::cluster::{self, Cluster, Place};
+use tercet_database::installation::{self, Search};
+use tercet_database::roles::Passwords;
+use tercet_database::{Account, Installation, Password};
+
+use super::Private;
+use super::progress::Progress;
+use crate::output::Output;
+use crate::supervisor::{Launch, Orphan, Part};
+
+/// Where root keeps clusters, which PostgreSQL's account must be able to reach.
+const SHARED_DATA: &str = "/var/lib/tercet";
+/// Where root keeps fetched programs, for the same reason.
+const SHARED_CACHE: &str = "/var/cache/tercet";
+
+/// The private PostgreSQL.
+pub(super) struct Database {
+    pub(super) name: String,
+    pub(super) cluster: Rc<Cluster>,
+    pub(super) installation: Installation,
+}
+
+impl Database {
+    /// Takes the project's cluster, and finds or fetches the programs it needs.
+    pub(super) async fn prepare(
+        name: &str,
+        private: &Private,
+        port: u16,
+        output: &Output,
+    ) -> anyhow::Result<Self> {
+        let account = Account::for_postgresql()?;
+        let place = Place::of(private.folder(), SHARED_DATA.as_ref(), name, &account)?;
+        let cluster = Cluster::open(place, account.clone(), port)?;
+        let search = Search::system(std::env::var_os("PATH").as_ref(), cache(&account)?);
+        let installation = if let Some(installation) = cluster.installation(&search)? {
+            installation
+        } else {
+            let mut progress = Progress::new(output);
+            installation::fetch(&search, cluster.major(), &mut |step| progress.show(step)).await?
+        };
+        if cluster.major().is_none() {
+            let progress = Progress::new(output);
+            progress.say("making the database");
+            cluster.initialise(&installation).await?;
+        }
+        Ok(Self { name: name.to_owned(), cluster: Rc::new(cluster), installation })
+    }
+}
+
+/// The generated passwords of the project.
+pub(super) fn passwords(private: &Private) -> anyhow::Result<Passwords> {
+    let kept = |name: &str| {
+        let path = private.secret(name);
+        Password::kept_in(&path).with_context(|| path.display().to_string())
+    };
+    Ok(Passwords { owner: kept("owner")?, authenticator: kept("authenticator")? })
+}
+
+/// The URL a role connects by.
+pub(super) fn url(role: &str, password: &Password, port: u16, name: &str) -> String {
+    // Names and generated passwords are of characters that need no escaping in a URL.
+    format!("postgres://{role}:{}@127.0.0.1:{port}/{name}", password.reveal())
+}
+
+/// Where fetched programs are kept; see the XDG base directory specification.
+fn cache(account: &Account) -> anyhow::Result<PathBuf> {
+    if account.is_another() {
+        return Ok(SHARED_CACHE.into());
+    }
+    let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = named.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    Ok(cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("tercet"))
+}
+
+impl Part for Database {
+    fn name(&self) -> &'static str {
+        super::DATABASE
+    }
+
+    fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.cluster.port())
+    }
+
+    async fn launch(&mut self) -> anyhow::Result<Launch> {
+        self.cluster.recover().await?;
+        let program = self.cluster.program(&self.installation, &self.name)?;
+        let account = &program.account;
+        Ok(Launch {
+            account: account.is_another().then_some((account.uid, account.gid)),
+            program: std::iter::once(OsString::from(program.path)).chain(program.arguments).collect(),
+            environment: program.environment,
+            inherits: false,
+            folder: program.folder,
+            // An immediate shutdown: it ends its own processes, and recovers at its next start.
+            orphan: Orphan::Quits,
+            speaks_json: false,
+        })
+    }
+
+    async fn ready(&self, pid: u32) {
+        self.cluster.ready(pid).await;
+    }
+
+    /// Recovery after a crash reads everything written since the last checkpoint.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(300)
+    }
+
+    fn stop(&self) -> Vec<(Signal, Duration)> {
+        cluster::STOP.into()
+    }
+}

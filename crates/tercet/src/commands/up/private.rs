@@ -1,0 +1,176 @@
+//! The private folder beside `tercet.toml`: `.tercet/`, mode 0700, and who has it.
+//!
+//! ```text
+//! .tercet/
+//!   lock           held by the one `tercet up` that runs here
+//!   secrets/       generated passwords
+//!   run/           generated configurations, written at each start
+//!   log/
+//!   postgresql/    the database; see tercet_database::cluster
+//! ```
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+/// The folder, and the right to use it as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Private {
+    folder: PathBuf,
+    /// The kernel lets go of it when this process ends, however it ends.
+    _lock: File,
+}
+
+/// What the lock file says about its holder, for the next one who comes.
+#[derive(Deserialize, Serialize)]
+struct Holder {
+    pid: u32,
+    since: String,
+}
+
+impl Private {
+    /// Makes and takes the folder.
+    ///
+    /// # Errors
+    /// Somebody else runs here, or the folder is another user's.
+    pub(crate) fn take(project: &Path) -> anyhow::Result<Self> {
+        let folder = project.join(".tercet");
+        create(&folder)?;
+        let lock = lock(&folder.join("lock"))?;
+        for name in ["secrets", "run", "log"] {
+            create(&folder.join(name))?;
+        }
+        // Whatever the project's own rules are: nothing in here belongs into a repository.
+        let ignore = folder.join(".gitignore");
+        fs::write(&ignore, "*\n").with_context(|| ignore.display().to_string())?;
+        Ok(Self { folder, _lock: lock })
+    }
+
+    /// The folder itself.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The folder of the log files.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// Where a generated password is kept.
+    pub(crate) fn secret(&self, name: &str) -> PathBuf {
+        self.folder.join("secrets").join(name)
+    }
+
+    /// Writes a generated configuration, which may hold secrets, mode 0600.
+    pub(crate) fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+        let path = self.folder.join("run").join(name);
+        let write = || {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
+            file.write_all(text.as_bytes())
+        };
+        write().with_context(|| path.display().to_string())?;
+        Ok(path)
+    }
+}
+
+/// Makes a folder of mode 0700; one that is there must be a real folder of this user's.
+fn create(folder: &Path) -> anyhow::Result<()> {
+    let name = || folder.display().to_string();
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error).with_context(name),
+    }
+    let metadata = fs::symlink_metadata(folder).with_context(name)?;
+    if !metadata.is_dir() {
+        bail!("{} is not a folder; hint: move it away", folder.display());
+    }
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        bail!(
+            "{} belongs to user id {}; hint: run tercet as that user, or remove the folder with all its data",
+            folder.display(),
+            metadata.uid()
+        );
+    }
+    if metadata.mode() & 0o077 != 0 {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).with_context(name)?;
+    }
+    Ok(())
+}
+
+fn lock(path: &Path) -> anyhow::Result<File> {
+    let name = || path.display().to_string();
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .with_context(name)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::Error(error)) => return Err(error).with_context(name),
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            file.read_to_string(&mut text).with_context(name)?;
+            let folder = path.parent().and_then(Path::parent).unwrap_or(path).display();
+            match serde_json::from_str::<Holder>(&text) {
+                Ok(Holder { pid, since }) => bail!(
+                    "{folder} is up already: process {pid} runs it since {since}; \
+                     hint: stop that one by Ctrl-C or `kill {pid}`"
+                ),
+                // It has the lock and has not written yet.
+                Err(_) => bail!("{folder} is up already: another process has just begun to run it"),
+            }
+        }
+    }
+    let mut since = Vec::new();
+    tercet_observe::format::push_now(&mut since);
+    let since = String::from_utf8_lossy(&since).into_owned();
+    let holder = serde_json::to_string(&Holder { pid: std::process::id(), since })?;
+    file.set_len(0).with_context(name)?;
+    file.rewind().with_context(name)?;
+    file.write_all(holder.as_bytes()).with_context(name)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_master_and_a_dead_one_s_lock_is_nobody_s() {
+        let project = tempfile::tempdir().unwrap();
+        let private = Private::take(project.path()).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(private.folder()), 0o700);
+        assert_eq!(mode(&private.write("a.toml", "secret").unwrap()), 0o600);
+        let error = Private::take(project.path()).unwrap_err().to_string();
+        let pid = std::process::id();
+        assert!(error.contains(&format!("is up already: process {pid} runs it since 20")), "{error}");
+
+        drop(private);
+        fs::write(project.path().join(".tercet/lock"), r#"{"pid":1,"since":"long ago, and longer"}"#)
+            .unwrap();
+        drop(Private::take(project.path()).unwrap());
+        let text = fs::read_to_string(project.path().join(".tercet/lock")).unwrap();
+        assert_eq!(serde_json::from_str::<Holder>(&text).unwrap().pid, pid);
+    }
+
+    #[test]
+    fn a_link_in_its_place_is_not_followed() {
+        let project = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), project.path().join(".tercet")).unwrap();
+        assert!(Private::take(project.path()).unwrap_err().to_string().contains("is not a folder"));
+    }
+}

@@ -1,0 +1,63 @@
+//! What takes longer than a moment before anything runs: a bar for who watches, plain lines for the others.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tercet_database::installation;
+use tercet_observe::event::SupervisorEvent;
+
+use crate::output::{Output, Style};
+
+/// A line that is gone once the work is done.
+pub(super) struct Progress<'a> {
+    output: &'a Output,
+    bar: Option<ProgressBar>,
+    doing: &'static str,
+}
+
+impl<'a> Progress<'a> {
+    pub(super) fn new(output: &'a Output) -> Self {
+        let watched = output.style() != Style::Json && std::io::stderr().is_terminal();
+        let bar = watched.then(|| {
+            let bar = ProgressBar::new_spinner();
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Self { output, bar, doing: "" }
+    }
+
+    /// Something that nobody can measure.
+    pub(super) fn say(&self, doing: &'static str) {
+        match &self.bar {
+            Some(bar) => bar.set_message(doing),
+            None => self.output.own_voice().event(SupervisorEvent::Preparing { doing }),
+        }
+    }
+
+    /// How far fetching PostgreSQL is.
+    pub(super) fn show(&mut self, step: installation::Progress) {
+        let new = self.doing != step.doing;
+        self.doing = step.doing;
+        if new {
+            self.say(step.doing);
+        }
+        let Some(bar) = &self.bar else { return };
+        if let Some(total) = step.total {
+            if new {
+                let shape = ProgressStyle::with_template("{spinner} {msg} {bar:30} {bytes}/{total_bytes}");
+                bar.set_style(shape.expect("the template is right"));
+            }
+            bar.set_length(total);
+            bar.set_position(step.bytes);
+        }
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

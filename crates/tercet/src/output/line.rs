@@ -1,0 +1,110 @@
+//! One line of the merged log.
+
+use tercet_observe::format::{push_display, push_json_string, push_now};
+
+/// A colour of the terminal that can be read on light and dark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Colour(u8);
+
+impl Colour {
+    /// Always the same for the same name: neighbours in the picture differ.
+    pub(crate) fn of(name: &str) -> Self {
+        Self(match name {
+            "up" => 2,
+            "balancer" => 5,
+            "database" => 4,
+            _ => {
+                let digits = name.bytes().filter(u8::is_ascii_digit);
+                let number =
+                    digits.fold(0_u8, |number, digit| number.wrapping_mul(10).wrapping_add(digit - b'0'));
+                if number.is_multiple_of(2) { 3 } else { 6 }
+            }
+        })
+    }
+}
+
+/// Who says it: `app-1    │ `.
+pub(super) fn push_prefix(line: &mut Vec<u8>, name: &str, width: usize, colour: Option<Colour>) {
+    match colour {
+        Some(Colour(colour)) => push_display(line, format_args!("\x1b[3{colour}m{name:width$} │\x1b[0m ")),
+        None => push_display(line, format_args!("{name:width$} │ ")),
+    }
+}
+
+/// What it says, unable to do more to a terminal than to colour itself: other control characters are shown.
+pub(super) fn push_text(line: &mut Vec<u8>, said: &[u8], colour: bool) {
+    let text = String::from_utf8_lossy(said);
+    let mut rest = &*text;
+    let mut coloured = false;
+    while let Some(character) = rest.chars().next() {
+        if let Some(length) = colour_sequence(rest) {
+            if colour {
+                coloured = true;
+                line.extend_from_slice(&rest.as_bytes()[..length]);
+            }
+            rest = &rest[length..];
+            continue;
+        }
+        if character.is_control() && character != '\t' {
+            push_display(line, character.escape_default());
+        } else {
+            push_display(line, character);
+        }
+        rest = &rest[character.len_utf8()..];
+    }
+    if coloured {
+        line.extend_from_slice(b"\x1b[0m");
+    }
+}
+
+/// The length of the "select graphic rendition" sequence (ECMA-48) the text begins with.
+fn colour_sequence(text: &str) -> Option<usize> {
+    let parameters = text.strip_prefix("\x1b[")?;
+    let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+    parameters[end..].starts_with('m').then_some(2 + end + 1)
+}
+
+/// What a part says that does not speak JSON itself.
+pub(super) fn push_json(line: &mut Vec<u8>, name: &str, said: &[u8]) {
+    line.extend_from_slice(b"{\"time\":\"");
+    push_now(line);
+    line.extend_from_slice(b"\",\"level\":\"info\",\"part\":");
+    push_json_string(line, name.as_bytes());
+    line.extend_from_slice(b",\"message\":");
+    push_json_string(line, said);
+    line.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
+    fn check(said: &[u8], colour: bool, expected: Expect) {
+        let mut line = Vec::new();
+        push_prefix(&mut line, "app-1", 8, colour.then_some(Colour::of("app-1")));
+        push_text(&mut line, said, colour);
+        expected.assert_eq(&String::from_utf8(line).unwrap().replace('\x1b', "ESC"));
+    }
+
+    #[test]
+    fn a_line_can_colour_itself_and_do_nothing_else_to_the_terminal() {
+        check(b"plain\ttext \xff", false, expect!["app-1    │ plain\ttext \u{fffd}"]);
+        check(b"\x1b[1;32mok\x1b[0m \x1b[2Jgone", false, expect![r"app-1    │ ok \u{1b}[2Jgone"]);
+        check(
+            b"\x1b[1;32mok\x1b]0;title\x07",
+            true,
+            expect![r"ESC[36mapp-1    │ESC[0m ESC[1;32mok\u{1b}]0;title\u{7}ESC[0m"],
+        );
+    }
+
+    #[test]
+    fn neighbours_have_different_colours() {
+        let colours = ["up", "balancer", "app-1", "app-2", "database"].map(Colour::of);
+        for (index, colour) in colours.iter().enumerate() {
+            assert!(!colours[..index].contains(colour), "{colours:?}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Whether an HTTP server answers: one GET of one path, over and over.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long one question may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of an answer that are read.
+const ANSWER_LIMIT: u64 = 1 << 20;
+
+/// Returns as soon as `path` at `address` is answered with a status that passes.
+pub(crate) async fn answers(address: SocketAddr, path: &str, passes: fn(u16) -> bool) {
+    loop {
+        if let Ok(Ok(status)) = timeout(PATIENCE, status(address, path)).await
+            && passes(status)
+        {
+            return;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// The status of one answer (RFC 9112 section 4): `HTTP/1.1 200 OK`.
+async fn status(address: SocketAddr, path: &str) -> std::io::Result<u16> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request =
+        format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nuser-agent: tercet\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await?;
+    // To its end, or a simple server would complain that nobody listened.
+    tokio::io::copy(&mut stream.take(ANSWER_LIMIT), &mut tokio::io::sink()).await?;
+    std::str::from_utf8(&head)
+        .ok()
+        .and_then(|head| head.strip_prefix("HTTP/1.")?.split_once(' ')?.1.parse().ok())
+        .ok_or_else(|| std::io::Error::other("not an HTTP answer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_asks_until_the_answer_passes() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = async {
+            for status in ["HTTP/1.1 503 Not yet\r\n\r\n", "garbage, not HTTP", "HTTP/1.0 404 Fine\r\n\r\n"] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                // To its end: closing with something unread would take the answer back.
+                while !request.ends_with(b"\r\n\r\n") {
+                    stream.read_buf(&mut request).await.unwrap();
+                }
+                assert!(request.starts_with(b"GET /r HTTP/1.1\r\n"));
+                stream.write_all(status.as_bytes()).await.unwrap();
+            }
+        };
+        tokio::join!(server, answers(address, "/r", |status| status < 500));
+    }
+}
