@@ -5,7 +5,7 @@
 
 mod component;
 mod operation;
-pub mod page;
+mod page;
 mod parameter;
 mod privileges;
 mod routine;

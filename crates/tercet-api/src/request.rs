@@ -13,6 +13,7 @@ mod json;
 pub mod logic;
 pub mod media_type;
 pub mod order;
+pub mod page;
 pub mod parameters;
 pub mod payload;
 pub mod preferences;
@@ -27,7 +28,6 @@ use http::{HeaderMap, Method, request};
 use percent_encoding::percent_decode_str;
 
 use crate::error::RequestError;
-use crate::openapi::page;
 use crate::schema::SchemaCache;
 use media_type::MediaType;
 use parameters::Parameters;

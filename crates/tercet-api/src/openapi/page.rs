@@ -9,43 +9,14 @@ use http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 
+use crate::request::page::File;
 use crate::response::Response;
 
 /// What a page may load: its own files and the API, styles that scripts write, images and workers they make.
 const POLICY: &str = "default-src 'self'; connect-src *; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                       font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'self'";
 
-/// One file of a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum File {
-    /// `/docs`
-    Docs,
-    /// `/docs/start.js`
-    DocsScript,
-    /// `/docs/swagger-ui-bundle.js`
-    SwaggerUi,
-    /// `/docs/swagger-ui.css`
-    SwaggerUiStyle,
-    /// `/redoc`
-    Redoc,
-    /// `/redoc/redoc.standalone.js`
-    RedocScript,
-}
-
 impl File {
-    /// The file at a path of one or two segments.
-    pub fn at(folder: &str, name: Option<&str>) -> Option<Self> {
-        match (folder, name) {
-            ("docs", None) => Some(Self::Docs),
-            ("docs", Some("start.js")) => Some(Self::DocsScript),
-            ("docs", Some("swagger-ui-bundle.js")) => Some(Self::SwaggerUi),
-            ("docs", Some("swagger-ui.css")) => Some(Self::SwaggerUiStyle),
-            ("redoc", None) => Some(Self::Redoc),
-            ("redoc", Some("redoc.standalone.js")) => Some(Self::RedocScript),
-            _ => None,
-        }
-    }
-
     /// Its content, and whether that is compressed with gzip.
     fn content(self) -> (&'static [u8], bool) {
         match self {
