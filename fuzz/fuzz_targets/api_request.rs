@@ -52,6 +52,7 @@ fuzz_target!(|input: Input<'_>| {
         root_routine: None,
         describes: true,
         transaction_override: true,
+        time_zones: true,
         cache: &SchemaCache::default(),
     };
     if let Err(error) = ApiRequest::parse(&parts, input.body.to_vec().into(), rules) {

@@ -5,7 +5,7 @@
 
 mod component;
 mod operation;
-mod page;
+pub mod page;
 mod parameter;
 mod privileges;
 mod routine;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::error::{ApiError, RequestError, SchemaError, suggestion};
 use crate::request::media_type::MediaType;
 use crate::request::preferences::Count;
-use crate::request::{Action, ApiRequest, Document, Invocation, Mutation};
+use crate::request::{Action, ApiRequest, DescriptionFormat, Invocation, Mutation};
 use crate::schema::{QualifiedName, Relation, Routine, SchemaCache, Volatility};
 
 pub use call::{Argument, Arguments, CallPlan};
@@ -48,15 +48,10 @@ pub struct Policy {
 pub enum Plan {
     /// A statement to run.
     Statement(Box<StatementPlan>),
-    /// `GET /`: a description of the schema, for a client that accepts one.
+    /// A description of the schema, for a client that accepts one.
     Description {
-        /// `HEAD`: no body.
-        head: bool,
-    },
-    /// A page about the schema.
-    Document {
-        /// Which one.
-        document: Document,
+        /// How it is written.
+        format: DescriptionFormat,
         /// `HEAD`: no body.
         head: bool,
     },
@@ -127,18 +122,22 @@ impl StatementPlan {
 /// Names that are not in the schema cache (PGRST2xx) and requests that make no sense (PGRST1xx).
 pub fn plan(request: &ApiRequest, cache: &SchemaCache, policy: &Policy) -> Result<Plan, ApiError> {
     let planner = Planner { request, cache, policy };
-    match &request.action {
+    let planned = match &request.action {
         Action::Read { relation, head } => planner.read(relation, *head),
         Action::Mutate { relation, mutation } => planner.write(relation, *mutation),
         Action::Call { routine, invocation } => planner.call(routine, *invocation),
-        Action::Describe { head } => planner.describe(*head),
+        Action::Describe { format, head } => planner.describe(*format, *head),
         Action::RelationInfo { relation } => planner.relation(relation).cloned().map(Plan::RelationInfo),
         Action::RoutineInfo { routine } => {
             planner.routine(routine, Invocation::Read { head: true }).cloned().map(Plan::RoutineInfo)
         }
         Action::SchemaInfo => Ok(Plan::SchemaInfo),
-        Action::Document { document, head } => Ok(Plan::Document { document: *document, head: *head }),
+    }?;
+    // what is wrong with a name is said before what is wrong with a preference
+    if matches!(planned, Plan::Statement(_)) {
+        request.preferences.check()?;
     }
+    Ok(planned)
 }
 
 /// A request beside what it is planned against.
@@ -227,11 +226,12 @@ impl<'a> Planner<'a> {
         })))
     }
 
-    fn describe(self, head: bool) -> Result<Plan, ApiError> {
+    /// `/openapi.json` is asked for by its name, whatever is accepted.
+    fn describe(self, format: DescriptionFormat, head: bool) -> Result<Plan, ApiError> {
         let described =
             |accepted: &MediaType| matches!(accepted, MediaType::OpenApi | MediaType::Json | MediaType::Any);
-        if self.request.accept.iter().any(described) {
-            Ok(Plan::Description { head })
+        if format == DescriptionFormat::OpenApi || self.request.accept.iter().any(described) {
+            Ok(Plan::Description { format, head })
         } else {
             Err(self.not_acceptable())
         }

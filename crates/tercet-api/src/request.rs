@@ -13,7 +13,6 @@ mod json;
 pub mod logic;
 pub mod media_type;
 pub mod order;
-pub mod page;
 pub mod parameters;
 pub mod payload;
 pub mod preferences;
@@ -90,8 +89,10 @@ pub enum Action {
         /// How its arguments come.
         invocation: Invocation,
     },
-    /// `GET` or `HEAD /`: the description of the schema.
+    /// `GET` or `HEAD` of `/` or `/openapi.json`: the description of the schema.
     Describe {
+        /// How it is written.
+        format: DescriptionFormat,
         /// `HEAD`: no body.
         head: bool,
     },
@@ -107,22 +108,15 @@ pub enum Action {
     },
     /// `OPTIONS /`.
     SchemaInfo,
-    /// `GET` or `HEAD` of a page about the schema.
-    Document {
-        /// Which one.
-        document: Document,
-        /// `HEAD`: no body.
-        head: bool,
-    },
 }
 
-/// Pages about the schema that stand beside its relations; a relation of the same name goes first.
+/// How a schema is described.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Document {
-    /// `/openapi.json`: OpenAPI 3.1.
+pub enum DescriptionFormat {
+    /// Swagger 2.0, at `/`.
+    Swagger,
+    /// OpenAPI 3.1, at `/openapi.json` unless a relation has that name.
     OpenApi,
-    /// `/docs`, `/redoc` and their files: the same in a browser.
-    Page(page::File),
 }
 
 /// What of the configuration and the database decides how a request is read.
@@ -136,7 +130,9 @@ pub struct Rules<'a> {
     pub describes: bool,
     /// Whether clients may choose how a transaction ends (`db-tx-end` ends in `-allow-override`).
     pub transaction_override: bool,
-    /// For the names of relations and time zones.
+    /// Whether clients may choose a time zone (`db-timezone-enabled`).
+    pub time_zones: bool,
+    /// For the names of relations.
     pub cache: &'a SchemaCache,
 }
 
@@ -145,7 +141,6 @@ enum Resource {
     Relation(String),
     Routine(String),
     Schema,
-    PageFile(page::File),
 }
 
 /// A write to a relation.
@@ -188,8 +183,7 @@ impl ApiRequest {
         let content_type =
             text(headers, &CONTENT_TYPE).map_or(MediaType::Json, |text| MediaType::parse(&text));
         let (payload, columns) = payload(&action, &parameters, &content_type, body)?;
-        let has_time_zone = |zone: &str| rules.cache.has_time_zone(zone);
-        let preferences = Preferences::from_headers(headers, rules.transaction_override, has_time_zone);
+        let preferences = Preferences::from_headers(headers, rules.transaction_override, rules.time_zones);
         Ok(Self {
             action,
             schema,
@@ -236,9 +230,6 @@ impl Resource {
             },
             (_, None) => Ok(Self::Relation(first)),
             ("rpc", Some(routine)) if !routine.is_empty() => Ok(Self::Routine(routine)),
-            (folder, Some(name)) if rules.describes => {
-                page::File::at(folder, Some(&name)).map(Self::PageFile).ok_or(RequestError::Path)
-            }
             _ => Err(RequestError::Path),
         }
     }
@@ -254,14 +245,15 @@ impl Action {
         let head = *method == Method::HEAD;
         match resource {
             Resource::Relation(relation) => Ok(match method.as_str() {
-                "GET" | "HEAD" => match Document::named(&relation) {
-                    Some(_) if rules.cache.relation(schema, &relation).is_some() => {
-                        Self::Read { relation, head }
+                "GET" | "HEAD"
+                    if relation == "openapi.json" && rules.cache.relation(schema, &relation).is_none() =>
+                {
+                    if !rules.describes {
+                        return Err(RequestError::DescriptionDisabled);
                     }
-                    Some(document) if rules.describes => Self::Document { document, head },
-                    Some(_) => return Err(RequestError::DescriptionDisabled),
-                    None => Self::Read { relation, head },
-                },
+                    Self::Describe { format: DescriptionFormat::OpenApi, head }
+                }
+                "GET" | "HEAD" => Self::Read { relation, head },
                 "POST" => Self::Mutate { relation, mutation: Mutation::Create },
                 "PATCH" => Self::Mutate { relation, mutation: Mutation::Update },
                 "PUT" => Self::Mutate { relation, mutation: Mutation::SingleUpsert },
@@ -276,23 +268,10 @@ impl Action {
                 other => return Err(RequestError::RoutineMethod(other.to_owned())),
             }),
             Resource::Schema => Ok(match method.as_str() {
-                "GET" | "HEAD" => Self::Describe { head },
+                "GET" | "HEAD" => Self::Describe { format: DescriptionFormat::Swagger, head },
                 "OPTIONS" => Self::SchemaInfo,
                 other => return Err(RequestError::Method(other.to_owned())),
             }),
-            Resource::PageFile(file) if head || *method == Method::GET => {
-                Ok(Self::Document { document: Document::Page(file), head })
-            }
-            Resource::PageFile(_) => Err(RequestError::Method(method.to_string())),
-        }
-    }
-}
-
-impl Document {
-    fn named(name: &str) -> Option<Self> {
-        match name {
-            "openapi.json" => Some(Self::OpenApi),
-            other => page::File::at(other, None).map(Self::Page),
         }
     }
 }
@@ -356,7 +335,14 @@ mod tests {
     use super::*;
 
     fn rules<'a>(cache: &'a SchemaCache, schemas: &'a [String]) -> Rules<'a> {
-        Rules { schemas, root_routine: None, describes: true, transaction_override: false, cache }
+        Rules {
+            schemas,
+            root_routine: None,
+            describes: true,
+            transaction_override: false,
+            time_zones: true,
+            cache,
+        }
     }
 
     fn check(method: &str, target: &str, headers: &[(&str, &str)], expect: &Expect) {
@@ -392,7 +378,7 @@ mod tests {
         );
         check("TRACE", "/films", &[], &expect!["PGRST117 Unsupported HTTP method: TRACE"]);
         check("OPTIONS", "/films", &[], &expect![[r#"RelationInfo { relation: "films" } in one"#]]);
-        check("GET", "/", &[], &expect!["Describe { head: false } in one"]);
+        check("GET", "/", &[], &expect!["Describe { format: Swagger, head: false } in one"]);
         check("POST", "/", &[], &expect!["PGRST117 Unsupported HTTP method: POST"]);
         check(
             "GET",
@@ -406,15 +392,7 @@ mod tests {
         check("GET", "/films/", &[], &expect!["PGRST125 Invalid path specified in request URL"]);
         check("GET", "/a/b/c", &[], &expect!["PGRST125 Invalid path specified in request URL"]);
         check("GET", "/%ff", &[], &expect!["PGRST125 Invalid path specified in request URL"]);
-        check("GET", "/docs", &[], &expect!["Document { document: Page(Docs), head: false } in one"]);
-        check(
-            "GET",
-            "/docs/start.js",
-            &[],
-            &expect!["Document { document: Page(DocsScript), head: false } in one"],
-        );
-        check("GET", "/docs/other", &[], &expect!["PGRST125 Invalid path specified in request URL"]);
-        check("POST", "/docs", &[], &expect![[r#"Mutate { relation: "docs", mutation: Create } in one"#]]);
+        check("GET", "/openapi.json", &[], &expect!["Describe { format: OpenApi, head: false } in one"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod view;
 
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 pub use load::LoadError;
 pub use media::{MediaHandler, MediaTarget};
@@ -29,7 +29,6 @@ pub struct SchemaCache {
     representations: FxHashMap<(Arc<str>, Arc<str>), Arc<str>>,
     media_handlers: FxHashMap<(MediaTarget, Arc<str>), MediaHandler>,
     schema_comments: FxHashMap<Arc<str>, Box<str>>,
-    time_zones: FxHashSet<Box<str>>,
     server_version: u32,
 }
 
@@ -99,11 +98,6 @@ impl SchemaCache {
     /// What `COMMENT ON SCHEMA` says.
     pub fn schema_comment(&self, schema: &str) -> Option<&str> {
         self.schema_comments.get(schema).map(AsRef::as_ref)
-    }
-
-    /// Whether PostgreSQL knows a time zone of that name.
-    pub fn has_time_zone(&self, name: &str) -> bool {
-        self.time_zones.contains(name)
     }
 
     /// PostgreSQL's `server_version_num`, 150004 for 15.4.

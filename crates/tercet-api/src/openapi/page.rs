@@ -3,20 +3,58 @@
 //! Swagger UI 5.35.0 (Apache-2.0) and Redoc 3.0.1 (MIT) as npm has them, compressed; their licences lie beside them.
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
     X_CONTENT_TYPE_OPTIONS,
 };
+use http::request::Parts;
+use http::{Method, StatusCode};
 
-use crate::request::page::File;
+use crate::request::Rules;
 use crate::response::Response;
 
 /// What a page may load: its own files and the API, styles that scripts write, images and workers they make.
 const POLICY: &str = "default-src 'self'; connect-src *; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                       font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'self'";
 
+/// One file of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum File {
+    /// `/docs`
+    Docs,
+    /// `/docs/start.js`
+    DocsScript,
+    /// `/docs/swagger-ui-bundle.js`
+    SwaggerUi,
+    /// `/docs/swagger-ui.css`
+    SwaggerUiStyle,
+    /// `/redoc`
+    Redoc,
+    /// `/redoc/redoc.standalone.js`
+    RedocScript,
+}
+
 impl File {
+    /// The file a request asks for, if it does; a relation of the same name goes first.
+    pub fn requested(parts: &Parts, rules: Rules<'_>) -> Option<Self> {
+        let file = match parts.uri.path() {
+            "/docs" => Self::Docs,
+            "/docs/start.js" => Self::DocsScript,
+            "/docs/swagger-ui-bundle.js" => Self::SwaggerUi,
+            "/docs/swagger-ui.css" => Self::SwaggerUiStyle,
+            "/redoc" => Self::Redoc,
+            "/redoc/redoc.standalone.js" => Self::RedocScript,
+            _ => return None,
+        };
+        let name = match file {
+            Self::Docs | Self::DocsScript | Self::SwaggerUi | Self::SwaggerUiStyle => "docs",
+            Self::Redoc | Self::RedocScript => "redoc",
+        };
+        let is_relation = rules.schemas.iter().any(|schema| rules.cache.relation(schema, name).is_some());
+        let is_read = matches!(parts.method, Method::GET | Method::HEAD);
+        (rules.describes && is_read && !is_relation).then_some(file)
+    }
+
     /// Its content, and whether that is compressed with gzip.
     fn content(self) -> (&'static [u8], bool) {
         match self {

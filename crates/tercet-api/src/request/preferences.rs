@@ -5,6 +5,8 @@ use std::fmt;
 use http::HeaderMap;
 use http::header::HeaderName;
 
+use crate::error::RequestError;
+
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// What a client prefers; of a preference given twice the first counts.
@@ -22,7 +24,7 @@ pub struct Preferences {
     pub missing: Option<Missing>,
     /// `handling=…`
     pub handling: Option<Handling>,
-    /// `timezone=…`, only if PostgreSQL knows it.
+    /// `timezone=…`; PostgreSQL says whether it knows it.
     pub timezone: Option<String>,
     /// `max-affected=…`, rows. Only enforced under [`Handling::Strict`].
     pub max_affected: Option<i64>,
@@ -97,17 +99,13 @@ pub enum Handling {
 
 impl Preferences {
     /// What the `Prefer` headers say. A client may choose how the transaction ends only under `transaction_override`, and a
-    /// time zone only if PostgreSQL has it.
-    pub fn from_headers(
-        headers: &HeaderMap,
-        transaction_override: bool,
-        has_time_zone: impl Fn(&str) -> bool,
-    ) -> Self {
+    /// time zone only under `time_zones`.
+    pub fn from_headers(headers: &HeaderMap, transaction_override: bool, time_zones: bool) -> Self {
         let mut preferences = Self::default();
         let texts = headers.get_all(PREFER).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
         for text in texts {
             for preference in text.split(',').map(str::trim) {
-                if !preferences.accept(preference, &has_time_zone) {
+                if !preferences.accept(preference, time_zones) {
                     preferences.invalid.push(preference.to_owned());
                 }
             }
@@ -118,8 +116,19 @@ impl Preferences {
         preferences
     }
 
+    /// Refuses preferences that are not understood, where the client wants that.
+    ///
+    /// # Errors
+    /// PGRST122
+    pub fn check(&self) -> Result<(), RequestError> {
+        if self.handling == Some(Handling::Strict) && !self.invalid.is_empty() {
+            return Err(RequestError::Preferences(self.invalid.clone()));
+        }
+        Ok(())
+    }
+
     /// Takes one preference over, unless its kind came before; whether it is understood.
-    fn accept(&mut self, preference: &str, has_time_zone: impl Fn(&str) -> bool) -> bool {
+    fn accept(&mut self, preference: &str, time_zones: bool) -> bool {
         fn first<T>(slot: &mut Option<T>, value: T) -> bool {
             slot.get_or_insert(value);
             true
@@ -140,7 +149,7 @@ impl Preferences {
             "handling=strict" => first(&mut self.handling, Handling::Strict),
             "handling=lenient" => first(&mut self.handling, Handling::Lenient),
             other => match other.split_once('=') {
-                Some(("timezone", zone)) if has_time_zone(zone) => first(&mut self.timezone, zone.to_owned()),
+                Some(("timezone", zone)) if time_zones => first(&mut self.timezone, zone.to_owned()),
                 Some(("max-affected", rows)) => match rows.parse() {
                     Ok(rows) => first(&mut self.max_affected, rows),
                     Err(_) => true,
@@ -238,10 +247,9 @@ mod tests {
 
     use super::*;
 
-    fn check(prefer: &[&str], transaction_override: bool, expect: &Expect) {
+    fn check(prefer: &[&str], free: bool, expect: &Expect) {
         let headers = prefer.iter().map(|value| (PREFER, value.parse().unwrap())).collect();
-        let preferences =
-            Preferences::from_headers(&headers, transaction_override, |zone| zone == "America/Lima");
+        let preferences = Preferences::from_headers(&headers, free, free);
         expect.assert_eq(&format!("{preferences} | {}", preferences.invalid.join(", ")));
     }
 
@@ -264,7 +272,7 @@ mod tests {
     #[test]
     fn understands_only_what_can_be_done() {
         check(&["timezone=America/Lima"], true, &expect!["timezone=America/Lima | "]);
-        check(&["timezone=America/lima"], true, &expect![" | timezone=America/lima"]);
+        check(&["timezone=America/Lima"], false, &expect![" | timezone=America/Lima"]);
         check(&["handling=strict, max-affected=10"], true, &expect!["handling=strict, max-affected=10 | "]);
         check(&["handling=lenient, max-affected=10"], true, &expect!["handling=lenient | "]);
         check(&["max-affected=many, handling=strict"], true, &expect!["handling=strict | "]);

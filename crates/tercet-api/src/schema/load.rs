@@ -83,9 +83,6 @@ impl SchemaCache {
             .iter()
             .map(|row| Ok((names.get(row.text(0)?), row.text(1)?.into())))
             .collect::<Result<_, LoadError>>()?;
-        let time_zones = read("time zones", include_str!("time_zones.sql"), false).await?;
-        let time_zones =
-            time_zones.iter().map(|row| Ok(row.text(0)?.into())).collect::<Result<_, LoadError>>()?;
 
         let mut by_name = ByName::default();
         for (_, relation) in relations {
@@ -100,7 +97,6 @@ impl SchemaCache {
             representations,
             media_handlers,
             schema_comments,
-            time_zones,
             server_version: version,
         })
     }

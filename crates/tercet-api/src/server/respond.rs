@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue, REFERER, RETRY_AFTER, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
@@ -19,11 +19,11 @@ use super::worker::Worker;
 use crate::auth::Identity;
 use crate::config::{Config, OpenApiMode};
 use crate::error::{ApiError, DatabaseFailure, RequestError};
-use crate::openapi::{self, Description, Privileges};
+use crate::openapi::{self, Description, Privileges, page};
 use crate::plan::{Plan, StatementPlan, plan};
 use crate::query::Query;
 use crate::request::media_type::MediaType;
-use crate::request::{ApiRequest, Document, Rules};
+use crate::request::{ApiRequest, DescriptionFormat, Rules};
 use crate::response::timing::Timing;
 use crate::response::{Response, cors};
 use crate::schema::SchemaCache;
@@ -78,6 +78,12 @@ async fn answer(
     }
     let cache = settings.cache.as_deref().ok_or(ApiError::NoSchemaCache)?;
 
+    let rules = rules(config, cache);
+    // a page holds nothing that a token would be needed for, and is where people type theirs
+    if let Some(file) = page::File::requested(parts, rules) {
+        return Ok(file.response(parts.method == Method::HEAD));
+    }
+
     let mut clock = Instant::now();
     let identified = worker.authenticator.borrow_mut().identify(config, &parts.headers);
     worker.count_tokens();
@@ -87,7 +93,7 @@ async fn answer(
 
     let body = collect(body, config.server_max_body).await?;
     clock = Instant::now();
-    let request = ApiRequest::parse(parts, body, rules(config, cache))?;
+    let request = ApiRequest::parse(parts, body, rules)?;
     journey.timing.parse = Some(lap(&mut clock));
     let planned = plan(&request, cache, &settings.policy)?;
     journey.timing.plan = Some(lap(&mut clock));
@@ -96,16 +102,17 @@ async fn answer(
         Plan::RelationInfo(relation) => Ok(Response::of_relation_info(&relation)),
         Plan::RoutineInfo(routine) => Ok(Response::of_routine_info(&routine)),
         Plan::SchemaInfo => Ok(Response::of_schema_info()),
-        Plan::Document { document: Document::Page(file), head } => Ok(file.response(head)),
-        Plan::Description { head } => {
+        Plan::Description { format, head } => {
             let privileges = privileges(worker, config, &identity, &request).await?;
-            let body = description(config, cache, &request, &privileges).swagger();
-            Ok(Response::of_description(&request, &MediaType::OpenApi, body.into(), head))
-        }
-        Plan::Document { document: Document::OpenApi, head } => {
-            let privileges = privileges(worker, config, &identity, &request).await?;
-            let body = description(config, cache, &request, &privileges).openapi();
-            Ok(Response::of_description(&request, &MediaType::Json, body.into(), head))
+            journey.timing.transaction = Some(lap(&mut clock));
+            let description = description(config, cache, &request, &privileges);
+            let (media_type, body) = match format {
+                DescriptionFormat::Swagger => (MediaType::OpenApi, description.swagger()),
+                DescriptionFormat::OpenApi => (MediaType::Json, description.openapi()),
+            };
+            let response = Response::of_description(&request, &media_type, body.into(), head);
+            journey.timing.response = Some(lap(&mut clock));
+            Ok(response)
         }
     }
 }
@@ -168,6 +175,7 @@ fn rules<'a>(config: &'a Config, cache: &'a SchemaCache) -> Rules<'a> {
         root_routine: config.db_root_spec.as_ref().map(|function| function.name.as_str()),
         describes: config.openapi_mode != OpenApiMode::Disabled,
         transaction_override: config.db_tx_end.allow_override,
+        time_zones: config.db_timezone_enabled,
         cache,
     }
 }

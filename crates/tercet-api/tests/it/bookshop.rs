@@ -83,6 +83,7 @@ pub(crate) fn planned(parts: &http::request::Parts, body: Bytes, policy: &Policy
         root_routine: None,
         describes: true,
         transaction_override: false,
+        time_zones: true,
         cache: cache(),
     };
     let request = ApiRequest::parse(parts, body, rules)?;
