@@ -47,7 +47,7 @@ impl Schemas {
                 continue;
             }
             write!(out, "\n### `{name}`\n\n{}", description(option)).unwrap();
-            self.choices(out, resolved);
+            choices(out, resolved);
             match default {
                 default if default.is_null() || is_required(option) => out.push('\n'),
                 default => writeln!(out, " Default: `{}`.", toml(default)).unwrap(),
@@ -67,13 +67,13 @@ impl Schemas {
             self.table(out, path.trim_matches(['[', ']']), resolved, &defaults);
         }
     }
+}
 
-    /// The words an option may be.
-    fn choices(&self, out: &mut String, schema: &Value) {
-        let choices = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten();
-        for choice in choices.filter(|choice| choice.get("const").is_some()) {
-            write!(out, " `{}`: {}", toml(&choice["const"]), lower_first(&description(choice))).unwrap();
-        }
+/// The words an option may be.
+fn choices(out: &mut String, schema: &Value) {
+    let choices = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten();
+    for choice in choices.filter(|choice| choice.get("const").is_some()) {
+        write!(out, " `{}`: {}", toml(&choice["const"]), lower_first(&description(choice))).unwrap();
     }
 }
 

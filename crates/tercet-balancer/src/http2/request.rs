@@ -26,7 +26,8 @@ pub(super) struct Malformed;
 /// Writes the head, its empty line included.
 pub(super) fn write(out: &mut Vec<u8>, parts: &request::Parts, has_ended: bool) -> Result<Body, Malformed> {
     // h2 lets a request without :path through when it has no :authority either.
-    let path = parts.uri.path_and_query().ok_or(Malformed)?.as_str();
+    let path = parts.uri.path_and_query().filter(|_| !parts.uri.path().is_empty());
+    let path = path.ok_or(Malformed)?.as_str();
     if parts.headers.values().any(|value| !is_trimmed(value)) {
         return Err(Malformed);
     }

@@ -1,0 +1,299 @@
+//! HTTP/2 as raw frames on a real socket, held against the rules h2spec checks (RFC 9113, RFC 7541).
+
+mod frames;
+mod rules;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use self::frames::{Frame, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, ping, settings};
+use self::rules::{Case, Expected, Step};
+use crate::backend::Backend;
+use crate::running::{Running, config_for};
+use crate::streaming::raw_server;
+
+/// How long a test waits for something that should come: far longer than it takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The other side of an HTTP/2 connection.
+struct Peer {
+    stream: TcpStream,
+    received: Vec<u8>,
+    /// The other side did not close, but said nothing for too long.
+    is_silent: bool,
+}
+
+impl Peer {
+    /// Connects and sends the preface with these settings.
+    fn connect(address: SocketAddr, own_settings: &[u8]) -> Self {
+        let mut peer = Self::silent(address);
+        peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        peer.send(&settings(own_settings));
+        let first = peer.read().expect("the server's own preface");
+        assert_eq!((first.kind, first.flags), (SETTINGS, 0));
+        peer.send(&frames::frame(SETTINGS, frames::ACK, 0, &[]));
+        let acknowledgement = peer.read_until(|frame| frame.kind == SETTINGS).expect("an acknowledgement");
+        assert_eq!(acknowledgement.flags, frames::ACK);
+        peer
+    }
+
+    fn silent(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, received: Vec::new(), is_silent: false }
+    }
+
+    /// The other side may have closed already: then what is read tells.
+    fn send(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
+    /// The next frame; `None` when the connection is closed.
+    fn read(&mut self) -> Option<Frame> {
+        loop {
+            if let Some((frame, length)) = Frame::parse(&self.received) {
+                self.received.drain(..length);
+                return Some(frame);
+            }
+            let mut more = [0; 16 * 1024];
+            match self.stream.read(&mut more) {
+                Ok(count) if count > 0 => self.received.extend_from_slice(&more[..count]),
+                Ok(_) => return None,
+                Err(error) => {
+                    self.is_silent |= error.kind() != std::io::ErrorKind::ConnectionReset;
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn read_until(&mut self, wanted: impl Fn(&Frame) -> bool) -> Option<Frame> {
+        loop {
+            let frame = self.read()?;
+            if wanted(&frame) {
+                return Some(frame);
+            }
+        }
+    }
+
+    /// What becomes of a case: the first frame that decides it, and whether the connection is as it should be after.
+    fn outcome(&mut self, expected: Expected) -> Result<(), String> {
+        let decides = |frame: &Frame| match expected {
+            // A stream that is reset for a reason other than the one looked for decides as well.
+            Expected::Answer(stream) => {
+                matches!(frame.kind, GOAWAY | RST_STREAM) || (frame.kind == HEADERS && frame.stream == stream)
+            }
+            Expected::Pong => frame.kind == GOAWAY || (frame.kind == PING && frame.flags == frames::ACK),
+            _ => matches!(frame.kind, GOAWAY | RST_STREAM),
+        };
+        let Some(frame) = self.read_until(decides) else {
+            return Err(if self.is_silent { "nothing happened" } else { "closed without a word" }.to_owned());
+        };
+        match expected {
+            Expected::Goaway(codes) | Expected::Reset(codes)
+                if frame.kind == GOAWAY && codes.contains(&frame.code()) =>
+            {
+                self.read_until(|_| false);
+                if self.is_silent { Err("not closed".to_owned()) } else { Ok(()) }
+            }
+            Expected::Reset(codes) if frame.kind == RST_STREAM && codes.contains(&frame.code()) => {
+                self.send(&ping(*b"stillon?"));
+                match self.read_until(|frame| matches!(frame.kind, PING | GOAWAY)) {
+                    Some(frame) if frame.kind == PING => Ok(()),
+                    other => Err(format!("the stream was reset as it should, but then {other:?}")),
+                }
+            }
+            Expected::Answer(_) if frame.kind == HEADERS && frame.payload[0] == frames::STATUS_200 => Ok(()),
+            Expected::Pong if frame.kind == PING && frame.payload == *b"pingpong" => Ok(()),
+            _ => Err(format!("{frame:?}")),
+        }
+    }
+}
+
+#[test]
+fn the_rules_of_http2_hold() {
+    let server = Backend::saying("ok");
+    let balancer = Running::start(&[&server], "");
+    let mut wrong = Vec::new();
+    let cases = rules::all();
+    for Case { says, settings, steps, expected } in &cases {
+        let mut peer = Peer::connect(balancer.address, settings);
+        for step in steps {
+            match step {
+                Step::Send(bytes) => peer.send(bytes),
+                Step::AwaitEnd => {
+                    if peer.read_until(Frame::ends_stream).is_none() {
+                        wrong.push(format!("{says}: no answer to go on from"));
+                    }
+                }
+            }
+        }
+        if let Err(outcome) = peer.outcome(*expected) {
+            wrong.push(format!("{says}\n  {expected:?}, but {outcome}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+#[test]
+fn what_does_not_start_like_http2_is_not_spoken_to_like_it() {
+    let server = Backend::saying("ok");
+    let balancer = Running::start(&[&server], "");
+    for (start, answer) in [
+        (&b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"[..], &b"HTTP/1.1 505"[..]),
+        (b"INVALID\r\n\r\n", b"HTTP/1.1 400"),
+    ] {
+        let mut peer = Peer::silent(balancer.address);
+        peer.send(start);
+        let mut received = vec![0; answer.len()];
+        peer.stream.read_exact(&mut received).unwrap();
+        assert_eq!(received, answer);
+    }
+}
+
+#[test]
+fn a_client_that_keeps_breaking_requests_off_is_told_to_calm_down() {
+    // Never answers, so that each request is still under way when it is broken off.
+    let server = Backend::start(|_, stream| stream.read(&mut [0]).is_ok_and(|count| count > 0));
+    let balancer = Running::start(&[&server], "");
+    let mut peer = Peer::connect(balancer.address, &[]);
+    for index in 0..10_000 {
+        let stream = 2 * index + 1;
+        peer.send(&frames::request(stream));
+        peer.send(&frames::frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
+    }
+    let goaway = peer.read_until(|frame| frame.kind == GOAWAY).expect("a word before the end");
+    assert_eq!(goaway.code(), 11, "ENHANCE_YOUR_CALM");
+    assert!(server.requests().len() < 1000, "{} requests reached the server", server.requests().len());
+}
+
+#[test]
+fn requests_over_http2_are_logged_and_forwarded_like_any_other() {
+    let server = Backend::saying("ok");
+    let balancer = Running::start(&[&server], "");
+    let mut peer = Peer::connect(balancer.address, &[]);
+    let block = frames::get(&[
+        frames::field("cookie", "a=1"),
+        frames::field("x-own", "1"),
+        frames::field("cookie", "b=2"),
+    ]);
+    peer.send(&frames::headers(1, frames::END_STREAM | frames::END_HEADERS, &block));
+    peer.read_until(Frame::ends_stream).expect("an answer");
+    let request = server.only_request();
+    assert_eq!(request.line(), "GET / HTTP/1.1");
+    assert_eq!(request.header("host"), Some("a"));
+    assert_eq!(request.header("cookie"), Some("a=1; b=2"));
+    assert_eq!(request.header("x-forwarded-for"), Some("127.0.0.1"));
+    assert_eq!(request.header("x-forwarded-proto"), Some("http"));
+    let log = balancer.stop();
+    assert!(log.contains("\"GET / HTTP/2.0\" 200 2 "), "{log}");
+}
+
+#[test]
+fn a_request_that_is_refused_is_so_over_http2_too() {
+    let server = Backend::saying("ok");
+    let balancer = Running::start(&[&server], "");
+    for (block, status) in [
+        (frames::get(&[frames::field("host", "b")]), 0x8c),
+        (frames::get(&[frames::field("content_length", "1")]), frames::STATUS_200),
+    ] {
+        let mut peer = Peer::connect(balancer.address, &[]);
+        peer.send(&frames::headers(1, frames::END_STREAM | frames::END_HEADERS, &block));
+        let answer = peer.read_until(|frame| frame.kind == HEADERS).expect("an answer");
+        assert_eq!(answer.payload[0], status);
+    }
+    assert_eq!(server.only_request().header("content_length"), None);
+}
+
+#[test]
+fn events_arrive_one_by_one_over_http2() {
+    let (next, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let server = raw_server(move |_, mut reader| {
+        let stream = reader.get_mut();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n").unwrap();
+        for number in 0..3 {
+            stream.write_all(format!("data: {number}\n\n").as_bytes()).unwrap();
+            wait.lock().unwrap().recv().unwrap();
+        }
+    });
+    let balancer = Running::with(config_for(&[server], ""));
+    let mut peer = Peer::connect(balancer.address, &[]);
+    peer.send(&frames::request(1));
+    for number in 0..3 {
+        // The server says the next only after this has arrived.
+        let event = peer.read_until(|frame| frame.kind == frames::DATA).unwrap();
+        assert_eq!(event.payload, format!("data: {number}\n\n").as_bytes());
+        next.send(()).unwrap();
+    }
+    let end = peer.read_until(Frame::ends_stream).unwrap();
+    assert!(end.payload.is_empty());
+}
+
+#[test]
+fn a_stream_nobody_makes_room_for_holds_its_server_back_and_no_other() {
+    let (told, written) = mpsc::channel();
+    let server = raw_server(move |head, mut reader| {
+        let stream = reader.get_mut();
+        if head.starts_with("POST") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+            return;
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").unwrap();
+        stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+        let mut total = 0_usize;
+        while let Ok(count) = stream.write(&[0; 16_384]) {
+            total += count;
+        }
+        told.send(total).unwrap();
+    });
+    let balancer = Running::with(config_for(&[server], ""));
+    let mut peer = Peer::connect(balancer.address, &[]);
+    // Room for the connection, and none beyond the first 64 KiB for the stream.
+    peer.send(&frames::window_update(0, 1 << 30));
+    peer.send(&frames::request(1));
+    let total = written.recv().unwrap();
+    assert!(total < 100 << 20, "{total} bytes were taken from the server for a stream that takes none");
+    peer.send(&frames::headers(3, frames::END_STREAM | frames::END_HEADERS, &frames::post(&[])));
+    let end = peer.read_until(|frame| frame.stream == 3 && frame.ends_stream());
+    assert!(end.is_some(), "the other stream is answered");
+}
+
+#[test]
+fn an_answer_that_breaks_off_resets_its_stream() {
+    for message in [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"[..],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+    ] {
+        let server = Backend::start(move |_, stream| {
+            stream.write_all(message).unwrap();
+            false
+        });
+        let balancer = Running::start(&[&server], "retries.attempts = 0");
+        let mut peer = Peer::connect(balancer.address, &[]);
+        peer.send(&frames::request(1));
+        let end = peer.read_until(|frame| frame.kind == RST_STREAM || frame.ends_stream()).unwrap();
+        assert_eq!((end.kind, end.code()), (RST_STREAM, 2), "INTERNAL_ERROR, never a whole answer");
+    }
+}
+
+#[test]
+fn a_request_broken_off_is_broken_off_at_its_server() {
+    let (gone, noticed) = mpsc::channel();
+    let (arrived, wait) = mpsc::channel();
+    let server = raw_server(move |_, mut reader| {
+        arrived.send(()).unwrap();
+        gone.send(reader.read(&mut [0]).unwrap_or(0)).unwrap();
+    });
+    let balancer = Running::with(config_for(&[server], ""));
+    let mut peer = Peer::connect(balancer.address, &[]);
+    peer.send(&frames::request(1));
+    wait.recv().unwrap();
+    peer.send(&frames::frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes()));
+    assert_eq!(noticed.recv_timeout(PATIENCE), Ok(0), "the connection to the server is closed");
+    let log = balancer.stop();
+    assert!(log.contains("\"GET / HTTP/2.0\" 499 0 "), "{log}");
+}
