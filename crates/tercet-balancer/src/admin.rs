@@ -99,7 +99,6 @@ impl Admin for Endpoint {
                     Some(Answer::json(StatusCode::OK, &describe(&server)))
                 }
                 (&Method::POST, ["reload"]) => Some(reload(&shared).await),
-                (&Method::GET, ["requests"]) => None,
                 _ => None,
             }
         })

@@ -25,6 +25,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) request_id: Option<&'a str>,
     /// When to try again.
     pub(crate) retry_after: Option<Duration>,
+    /// Where to go instead.
+    pub(crate) location: Option<&'a str>,
     /// Whether the connection takes another request.
     pub(crate) keep_alive: bool,
 }
@@ -42,7 +44,14 @@ impl Answer<'_> {
         write::push_line(output, b"Content-Type", b"application/json");
         write::push_line(output, b"Content-Length", body.len().to_string().as_bytes());
         if let Some(after) = self.retry_after {
-            write::push_line(output, b"Retry-After", after.as_secs().max(1).to_string().as_bytes());
+            write::push_line(
+                output,
+                b"Retry-After",
+                (after.as_secs_f64().ceil() as u64).max(1).to_string().as_bytes(),
+            );
+        }
+        if let Some(location) = self.location {
+            write::push_line(output, b"Location", location.as_bytes());
         }
         write::push_persistence(output, version, self.keep_alive);
         output.extend_from_slice(b"\r\n");

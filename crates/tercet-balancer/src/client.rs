@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::buffer::Buffer;
 use crate::clock::Watch;
+use crate::door::Door;
 use crate::socket::Socket;
 
 /// A connected client.
@@ -18,25 +19,22 @@ pub(crate) struct Client {
     pub(crate) watch: Watch,
     /// Who it is: the peer's address, or the one a PROXY header gave.
     pub(crate) address: IpAddr,
+    /// Where it came in.
+    pub(crate) door: Arc<Door>,
     ended: Cell<bool>,
 }
 
 impl Client {
-    pub(crate) fn new(socket: Socket, watch: Watch, address: IpAddr) -> Self {
-        Self { socket, watch, address, ended: Cell::new(false) }
+    pub(crate) fn new(socket: Socket, watch: Watch, address: IpAddr, door: Arc<Door>) -> Self {
+        Self { socket, watch, address, door, ended: Cell::new(false) }
     }
 
-    /// Does something with the deadline set before.
+    /// Does something before the deadline; see [`Watch::in_time`].
     ///
     /// # Errors
     /// What it fails with, or the time is over.
     pub(crate) async fn in_time<T>(&self, doing: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-        let mut doing = pin!(doing);
-        poll_fn(|context| match doing.as_mut().poll(context) {
-            Poll::Pending if self.watch.expired(context) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            settled_or_pending => settled_or_pending,
-        })
-        .await
+        self.watch.in_time(doing).await
     }
 
     /// Writes all of `bytes`; whoever awaits this watches the deadline.

@@ -5,8 +5,11 @@
 //! are therefore met up to one tick late, never early.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -130,6 +133,21 @@ impl Watch {
     }
 }
 
+impl Watch {
+    /// Does something before the deadline.
+    ///
+    /// # Errors
+    /// What it fails with, or the time is over.
+    pub(crate) async fn in_time<T>(&self, doing: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let mut doing = pin!(doing);
+        poll_fn(|context| match doing.as_mut().poll(context) {
+            Poll::Pending if self.expired(context) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            settled_or_pending => settled_or_pending,
+        })
+        .await
+    }
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut slots = self.clock.slots.borrow_mut();
@@ -142,9 +160,6 @@ impl Drop for Watch {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-    use std::task::Poll;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]

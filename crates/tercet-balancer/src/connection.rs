@@ -156,6 +156,7 @@ pub(crate) async fn refuse(
         message: refusal.reason,
         request_id: None,
         retry_after: None,
+        location: None,
         keep_alive: false,
     };
     let bytes = answer.write(&mut scratch.response, Version::Http11, Method::Get);

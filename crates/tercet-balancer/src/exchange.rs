@@ -75,7 +75,7 @@ impl Progress {
     }
 }
 
-/// Why a try came to nothing.
+/// Why a request is not answered by a server, or a try came to nothing.
 #[derive(Debug)]
 enum Failure {
     /// The client broke off.
@@ -94,6 +94,12 @@ enum Failure {
     ServerDied,
     /// What the server sent is no answer.
     Invalid(Refusal),
+    /// The client makes more requests than it may; how long it has to wait.
+    Limited(Duration),
+    /// This address only sends to https; where exactly.
+    Redirect(String),
+    /// The request was not to be forwarded any further (RFC 9110 section 7.6.2).
+    LastForward,
     /// All servers are at their limit, and as many requests wait as may.
     QueueFull,
     /// All servers stayed at their limit.
@@ -157,7 +163,10 @@ pub(crate) async fn run(
     };
     exchange.progress.repeatable.set(true);
     let mut server = None;
-    let outcome = exchange.carry(scratch, &mut server).await;
+    let outcome = match exchange.settle_here(scratch) {
+        Some(reason) => Err(reason),
+        None => exchange.carry(scratch, &mut server).await,
+    };
     let after = match outcome {
         Ok(after) => after,
         Err(failure) => exchange.answer_failure(&failure, scratch).await,
@@ -174,6 +183,25 @@ pub(crate) async fn run(
 }
 
 impl Exchange<'_> {
+    /// Why this request is none for a server, if it is none.
+    fn settle_here(&self, scratch: &Scratch) -> Option<Failure> {
+        let received = scratch.client.filled();
+        if self.client.door.listen.redirect_to_https {
+            return Some(match request::https_location(self.head, received) {
+                Some(location) => Failure::Redirect(location),
+                None => Failure::ClientRefused(Refusal { status: 400, reason: "no Host to redirect to" }),
+            });
+        }
+        if self.head.max_forwards == Some(0) {
+            return Some(Failure::LastForward);
+        }
+        let limits = &self.worker.shared.limits;
+        limits.request(&self.config.limits, self.asker, Instant::now()).err().map(|after| {
+            self.worker.shared.metrics.limited.fetch_add(1, Ordering::Relaxed);
+            Failure::Limited(after)
+        })
+    }
+
     /// Tries servers until one answers or no rule allows another try.
     async fn carry(
         &mut self,
@@ -331,11 +359,11 @@ impl Exchange<'_> {
                     Poll::Ready(Err(UploadFailure::Refused(refusal))) => {
                         return Poll::Ready(Err(Failure::ClientRefused(refusal)));
                     }
-                    Poll::Ready(Err(UploadFailure::Server(_))) if !progress.accepted.get() => {
+                    Poll::Ready(Err(UploadFailure::Server)) if !progress.accepted.get() => {
                         return Poll::Ready(Err(Failure::Closed));
                     }
                     // The server takes no more, but its answer may already be on the way.
-                    Poll::Ready(Err(UploadFailure::Server(_))) => uploading = false,
+                    Poll::Ready(Err(UploadFailure::Server)) => uploading = false,
                 }
             }
             if let Poll::Ready(delivered) = download.as_mut().poll(context) {
@@ -380,6 +408,9 @@ impl Exchange<'_> {
             | Failure::ClientTimeout
             | Failure::ClientRefused(_)
             | Failure::Invalid(_)
+            | Failure::Limited(_)
+            | Failure::Redirect(_)
+            | Failure::LastForward
             | Failure::QueueFull
             | Failure::QueueTimeout => false,
         }
@@ -394,6 +425,9 @@ impl Failure {
             | Self::ClientTimeout
             | Self::ClientRefused(_)
             | Self::ServerDied
+            | Self::Limited(_)
+            | Self::Redirect(_)
+            | Self::LastForward
             | Self::QueueFull
             | Self::QueueTimeout => false,
         }
@@ -434,13 +468,15 @@ impl Exchange<'_> {
         let (status, message) = match failure {
             Failure::ClientGone => (CLIENT_GONE, ""),
             Failure::ClientTimeout => (408, "the request body took too long"),
-            Failure::ClientRefused(refusal) => (refusal.status, refusal.reason),
+            Failure::ClientRefused(refusal) | Failure::Invalid(refusal) => (refusal.status, refusal.reason),
             Failure::NotConnected => (503, "no server is available"),
             Failure::QueueFull | Failure::QueueTimeout => (503, "all servers are busy"),
             Failure::Closed | Failure::ServerDied => {
                 (502, "the server closed the connection without an answer")
             }
-            Failure::Invalid(_) => (502, "the server sent no valid answer"),
+            Failure::Limited(_) => (429, "too many requests"),
+            Failure::Redirect(_) => (308, "this is served over https only"),
+            Failure::LastForward => (200, "this is the balancer"),
             Failure::ServerTimeout => (504, "the server took too long to answer"),
         };
         if self.progress.answering.get() {
@@ -460,7 +496,14 @@ impl Exchange<'_> {
             status,
             message,
             request_id: str::from_utf8(id).ok(),
-            retry_after: (status == 503).then_some(RETRY_AFTER),
+            retry_after: match failure {
+                Failure::Limited(after) => Some(*after),
+                _ => (status == 503).then_some(RETRY_AFTER),
+            },
+            location: match failure {
+                Failure::Redirect(location) => Some(location),
+                _ => None,
+            },
             keep_alive,
         };
         let bytes = answer.write(&mut scratch.response, self.head.version, self.head.method);

@@ -1,6 +1,6 @@
 //! What the balancer counts, and its text for Prometheus.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tercet_observe::metrics::{self, Counter, Family, Gauge, Latency, Registry};
 
@@ -9,8 +9,6 @@ use crate::balancer::Shared;
 /// Counters of the whole process; those of a server are in [`crate::server::Server`].
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    /// Client connections that are open.
-    pub(crate) connections: AtomicUsize,
     /// Client connections taken so far.
     pub(crate) accepted: AtomicU64,
     /// Requests refused before they were understood.
@@ -31,7 +29,7 @@ pub(crate) fn encode(shared: &Shared) -> String {
     let mut registry = Registry::with_prefix("tercet_balancer");
     let own = &shared.metrics;
     let connections = Gauge::<i64>::default();
-    connections.set(own.connections.load(Ordering::Relaxed) as i64);
+    connections.set(shared.limits.connections().try_into().unwrap_or(i64::MAX));
     registry.register("connections", "Client connections that are open", connections);
     for (name, help, count) in [
         ("connections_accepted", "Client connections taken", &own.accepted),
@@ -52,7 +50,7 @@ pub(crate) fn encode(shared: &Shared) -> String {
         let label = vec![("server", server.name.to_string())];
         requests.get_or_create(&label).inc_by(server.requests.load(Ordering::Relaxed));
         failures.get_or_create(&label).inc_by(server.failed.load(Ordering::Relaxed));
-        in_flight.get_or_create(&label).set(server.in_flight() as i64);
+        in_flight.get_or_create(&label).set(server.in_flight().try_into().unwrap_or(i64::MAX));
         up.get_or_create(&label).set(i64::from(server.is_available()));
         latency.get_or_create(&label).include(&server.latency);
         for (class, count) in CLASSES.into_iter().zip(&server.answers) {

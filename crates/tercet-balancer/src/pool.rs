@@ -66,9 +66,4 @@ impl Pool {
         }
         shelves.retain(|shelf| !shelf.idle.is_empty());
     }
-
-    /// Closes everything.
-    pub(crate) fn clear(&self) {
-        self.0.borrow_mut().clear();
-    }
 }

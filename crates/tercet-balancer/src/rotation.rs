@@ -54,6 +54,7 @@ impl Rotation {
         Self { policy, slow_start, sequence: smooth_sequence(&weights), ring, servers }
     }
 
+    /// The servers in rotation.
     pub(crate) fn servers(&self) -> &[Arc<Server>] {
         &self.servers
     }

@@ -15,15 +15,15 @@ use crate::config;
 
 /// A server and its state.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     /// The name logs and metrics use.
-    pub name: Box<str>,
+    pub(crate) name: Box<str>,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Its share of the requests, relative to the others'.
-    pub weight: AtomicU32,
+    pub(crate) weight: AtomicU32,
     /// Requests it may have at a time; 0 is no limit.
-    pub max_requests: AtomicUsize,
+    pub(crate) max_requests: AtomicUsize,
     /// The last active checks say it lives.
     pub(crate) healthy: AtomicBool,
     /// Thrown out for a while, because requests to it failed.
@@ -71,7 +71,7 @@ impl Server {
     }
 
     /// Whether it may be given new requests.
-    pub fn is_available(&self) -> bool {
+    pub(crate) fn is_available(&self) -> bool {
         self.is_alive() && !self.draining.load(Ordering::Relaxed)
     }
 
@@ -81,7 +81,7 @@ impl Server {
     }
 
     /// Requests it has right now.
-    pub fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
 

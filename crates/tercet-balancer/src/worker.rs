@@ -3,18 +3,20 @@
 //! Workers share nothing on a request's way but a few atomics; see [`crate::balancer::Shared`].
 
 use std::cell::Cell;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tercet_observe::event::ProcessEvent;
 use tercet_observe::{AccessRecord, LogHandle};
 use tokio::net::TcpListener;
+use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::balancer::Shared;
+use crate::balancer::{Listening, Shared};
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -47,12 +49,13 @@ impl Worker {
     /// The event loop could not be made, or a listener not be registered with it.
     pub(crate) fn run(
         shared: Arc<Shared>,
-        listeners: Vec<StdListener>,
+        listeners: watch::Receiver<Arc<Vec<Listening>>>,
+        index: usize,
         access_log: LogHandle,
         stop: watch::Receiver<bool>,
     ) -> std::io::Result<()> {
         let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+            tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         runtime.block_on(async {
             let worker = Rc::new(Self {
                 shared,
@@ -64,24 +67,24 @@ impl Worker {
                 stopping: Cell::new(false),
                 idle: Notify::new(),
             });
-            worker.serve(listeners, stop).await
+            worker.serve(listeners, index, stop).await
         })
     }
 
     async fn serve(
         self: Rc<Self>,
-        listeners: Vec<StdListener>,
+        listeners: watch::Receiver<Arc<Vec<Listening>>>,
+        index: usize,
         mut stop: watch::Receiver<bool>,
     ) -> std::io::Result<()> {
-        for listener in listeners {
-            let listener = TcpListener::from_std(listener)?;
-            tokio::task::spawn_local(listener::accept(Rc::clone(&self), listener, stop.clone()));
-        }
+        let listening = tokio::task::spawn_local(Rc::clone(&self).listen(listeners, index, stop.clone()));
         tokio::task::spawn_local(Rc::clone(&self).keep_time());
         tokio::task::spawn_local(Rc::clone(&self).sweep());
         // The sender going away means the same.
         let _ = stop.wait_for(|stop| *stop).await;
         self.stopping.set(true);
+        // It ends by itself; only a panic in it could be reported here, and that has been.
+        let _ = listening.await;
         let finished = async {
             while self.connections.get() > 0 {
                 self.idle.notified().await;
@@ -89,6 +92,45 @@ impl Worker {
         };
         let _ = tokio::time::timeout(self.config().drain, finished).await;
         Ok(())
+    }
+
+    /// Accepts on whatever is listened on, as that changes.
+    async fn listen(
+        self: Rc<Self>,
+        mut listeners: watch::Receiver<Arc<Vec<Listening>>>,
+        index: usize,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let mut accepting: Vec<(SocketAddr, watch::Sender<bool>)> = Vec::new();
+        let mut tasks = tokio::task::JoinSet::new();
+        loop {
+            let wanted = Arc::clone(&listeners.borrow_and_update());
+            // Dropping the sender ends the accepting.
+            accepting.retain(|(address, _)| wanted.iter().any(|listening| listening.address == *address));
+            for listening in wanted.iter() {
+                if accepting.iter().any(|(address, _)| *address == listening.address) {
+                    continue;
+                }
+                match listening.socket_of(index).and_then(TcpListener::from_std) {
+                    Ok(listener) => {
+                        let (until, stopped) = watch::channel(false);
+                        let address = listening.address;
+                        tasks.spawn_local(listener::accept(Rc::clone(&self), address, listener, stopped));
+                        accepting.push((address, until));
+                    }
+                    Err(error) => {
+                        let reason = format!("{}: {error}", listening.address);
+                        self.shared.events.event(ProcessEvent::Failed { reason: &reason });
+                    }
+                }
+            }
+            tokio::select! {
+                changed = listeners.changed() => if changed.is_err() { break },
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
+        drop(accepting);
+        while tasks.join_next().await.is_some() {}
     }
 
     async fn keep_time(self: Rc<Self>) {
@@ -123,11 +165,17 @@ impl Worker {
         self.stopping.get()
     }
 
-    /// Counts a connection in until what is returned is dropped.
-    pub(crate) fn enter(self: &Rc<Self>) -> Entered {
+    /// Counts a connection of this peer in until what is returned is dropped; `None` when the peer has too
+    /// many. Proxies that are trusted carry many clients and have no bound.
+    pub(crate) fn enter(self: &Rc<Self>, peer: IpAddr) -> Option<Entered> {
+        let config = self.config();
+        if !self.shared.limits.connect(&config, peer, std::time::Instant::now()) {
+            self.shared.metrics.limited.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        self.shared.metrics.accepted.fetch_add(1, Ordering::Relaxed);
         self.connections.set(self.connections.get() + 1);
-        self.shared.metrics.connections.fetch_add(1, Ordering::Relaxed);
-        Entered(Rc::clone(self))
+        Some(Entered { worker: Rc::clone(self), peer })
     }
 
     /// Logs a request that was refused before it was understood.
@@ -152,19 +200,18 @@ impl Worker {
 
 /// A connection that is counted.
 #[derive(Debug)]
-pub(crate) struct Entered(Rc<Worker>);
+pub(crate) struct Entered {
+    worker: Rc<Worker>,
+    peer: IpAddr,
+}
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.0.connections.set(self.0.connections.get() - 1);
-        self.0.shared.metrics.connections.fetch_sub(1, Ordering::Relaxed);
-        if self.0.connections.get() == 0 && self.0.is_stopping() {
-            self.0.idle.notify_one();
+        let Self { worker, peer } = self;
+        worker.shared.limits.disconnect(&worker.config().limits, *peer);
+        worker.connections.set(worker.connections.get() - 1);
+        if worker.connections.get() == 0 && worker.is_stopping() {
+            worker.idle.notify_one();
         }
     }
-}
-
-/// The address clients see a connection as coming from.
-pub(crate) fn client_address(peer: SocketAddr) -> std::net::IpAddr {
-    peer.ip().to_canonical()
 }

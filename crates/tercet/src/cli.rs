@@ -88,6 +88,9 @@ pub(crate) struct Balancer {
     /// The balancer's own configuration file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+    /// Serve what the supervising process at the other end of standard input says
+    #[arg(long, hide = true)]
+    pub(crate) worker: bool,
     #[command(flatten)]
     pub(crate) log: LogLines,
 }

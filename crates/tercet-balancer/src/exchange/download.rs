@@ -94,10 +94,10 @@ impl Download<'_> {
         let decoder = Decoder::new(head.framing, u64::MAX);
         let server_keeps = head.keep_alive;
         self.incoming.consume(head.length);
-        if !switched {
-            self.pass_body(decoder, reframing).await?;
-        } else {
+        if switched {
             self.send(0).await?;
+        } else {
+            self.pass_body(decoder, reframing).await?;
         }
         Ok(Delivered {
             // Bytes after the answer were not asked for: nobody may get them.
@@ -140,6 +140,10 @@ impl Download<'_> {
     fn push_own_lines(&mut self, head: &ResponseHead) {
         if !head.has_date {
             write::push_line(self.output, b"Date", crate::answer::date().as_bytes());
+        }
+        if let Some(age) = self.client.door.listen.hsts.filter(|_| self.client.socket.is_tls()) {
+            let value = format!("max-age={}", age.as_secs());
+            write::push_line(self.output, b"Strict-Transport-Security", value.as_bytes());
         }
         if let Some(name) = &self.config.served_by {
             write::push_line(self.output, name.as_bytes(), self.server.name.as_bytes());

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::client::Client;
 use crate::config::{Config, HashOn, Policy};
 use crate::forwarded::{self, Peer, RequestId};
-use crate::http1::{Decoder, Refusal, RequestHead, write};
+use crate::http1::{self, Decoder, Refusal, RequestHead, write};
 use crate::rotation;
 use crate::scratch::Scratch;
 
@@ -63,4 +63,17 @@ pub(super) fn hash_key(config: &Config, asker: IpAddr, head: &RequestHead, recei
         Some(value) => rotation::hash_key(value),
         None => rotation::hash_key(asker),
     }
+}
+
+/// The same URL with https, at its usual port (RFC 9110 section 4.2.2).
+pub(super) fn https_location(head: &RequestHead, received: &[u8]) -> Option<String> {
+    let host = http1::without_port(head.host?.in_buffer(received));
+    let mut location = b"https://".to_vec();
+    location.extend_from_slice(host);
+    let path = head.path.in_buffer(received);
+    if !path.starts_with(b"/") {
+        location.push(b'/');
+    }
+    location.extend_from_slice(path);
+    String::from_utf8(location).ok()
 }

@@ -29,8 +29,9 @@ pub(super) async fn run(client: &Client, server: &Socket, scratch: &mut Scratch,
         loop {
             let (sent, received) = (up.poll(context), down.poll(context));
             match (sent, received) {
-                (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
-                (Poll::Ready(Ok(false)), Poll::Ready(Ok(false))) => return Poll::Ready(()),
+                (Poll::Ready(Err(_)), _)
+                | (_, Poll::Ready(Err(_)))
+                | (Poll::Ready(Ok(false)), Poll::Ready(Ok(false))) => return Poll::Ready(()),
                 (Poll::Ready(Ok(true)), _) | (_, Poll::Ready(Ok(true))) => client.watch.set(idle),
                 _ if client.watch.expired(context) => return Poll::Ready(()),
                 _ => return Poll::Pending,

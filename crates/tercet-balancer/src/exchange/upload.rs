@@ -37,14 +37,14 @@ pub(super) enum UploadFailure {
     /// The client's body is not what HTTP allows, or too long.
     Refused(Refusal),
     /// The server took no more.
-    Server(io::Error),
+    Server,
 }
 
 impl Upload<'_> {
     /// Sends what can be sent; ready when all is.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), UploadFailure>> {
         loop {
-            ready!(self.poll_write(context)).map_err(UploadFailure::Server)?;
+            ready!(self.poll_write(context)).map_err(|_| UploadFailure::Server)?;
             if self.decoder.is_done() {
                 return Poll::Ready(Ok(()));
             }

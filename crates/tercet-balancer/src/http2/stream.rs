@@ -4,6 +4,7 @@ use std::future::{Future as _, poll_fn};
 use std::io::Write as _;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -66,7 +67,8 @@ pub(super) async fn serve(
     drop(parts);
     let (ours, theirs) = pipe::pair();
     let watch = worker.clock.watch();
-    let stream = Client::new(Socket::pipe(theirs, client.socket.is_tls()), watch, client.address);
+    let socket = Socket::pipe(theirs, client.socket.is_tls());
+    let stream = Client::new(socket, watch, client.address, Arc::clone(&client.door));
     let exchange = connection::serve(worker, stream);
     let carry = async move {
         let carried = carry(&ours, &head, framing, body, &mut respond, asked).await;

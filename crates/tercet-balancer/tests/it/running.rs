@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use tempfile::TempDir;
-use tercet_balancer::{Balancer, Config, Listeners};
+use tercet_balancer::{Balancer, Config, Listening};
 use tercet_observe::log::Destination;
 use tercet_observe::{Format, Log};
 
@@ -29,10 +29,10 @@ impl Running {
             Log::open("balancer", Destination::File(folder.path().join(name)), Format::Text).unwrap()
         };
         let (events, access) = (open("events.log"), open("access.log"));
-        let listeners = Listeners::bind(&config).unwrap();
-        let address = listeners.0[0][0].local_addr().unwrap();
+        let listeners = Listening::bind_all(&config).unwrap();
+        let address = listeners[0].local_address().unwrap();
         let balancer =
-            Balancer::start(config, &listeners, &events, &access, tokio::sync::mpsc::channel(1).0).unwrap();
+            Balancer::start(config, listeners, &events, &access, tokio::sync::mpsc::channel(1).0).unwrap();
         Self { address, balancer: Some(balancer), log: Some((events, access)), folder }
     }
 

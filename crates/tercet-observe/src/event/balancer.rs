@@ -15,6 +15,7 @@ pub enum BalancerEvent<'a> {
     ServerDown { server: &'a str, reason: &'a str },
     ServerEjected { server: &'a str, failures: u32, seconds: f64 },
     NoServerLeft,
+    WorkerDied { how: &'a str },
 }
 
 impl BalancerEvent<'_> {
@@ -22,7 +23,7 @@ impl BalancerEvent<'_> {
         match self {
             Self::ServerUp { .. } => Level::Info,
             Self::ServerDown { .. } | Self::ServerEjected { .. } => Level::Warn,
-            Self::NoServerLeft => Level::Error,
+            Self::NoServerLeft | Self::WorkerDied { .. } => Level::Error,
         }
     }
 }
@@ -35,6 +36,7 @@ impl fmt::Display for BalancerEvent<'_> {
             Self::ServerEjected { server, failures, seconds } => {
                 write!(f, "server {server} is ejected for {seconds:.1} s after {failures} failures in a row")
             }
+            Self::WorkerDied { how } => write!(f, "the worker process died ({how}), a new one is started"),
             Self::NoServerLeft => write!(f, "no server is left: requests are answered 503"),
         }
     }

@@ -1,71 +1,66 @@
 //! `tercet balancer`.
 
-use std::path::Path;
+use std::io::IsTerminal as _;
+use std::os::fd::AsFd as _;
 
 use anyhow::Context as _;
-use tercet_balancer::config::{AccessLogFormat, AccessLogTo};
-use tercet_balancer::{Balancer, Config, Listeners};
+use listenfd::ListenFd;
+use tercet_balancer::supervisor::worker;
+use tercet_balancer::{Config, Supervisor};
 use tercet_observe::event::ProcessEvent;
 use tercet_observe::log::Destination;
 use tercet_observe::{Format, Log};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 
 use crate::cli;
 use crate::failure::{Failure, Outcome};
 
 pub(crate) fn run(arguments: &cli::Balancer) -> Outcome {
-    let config = load(&arguments.config).map_err(Failure::input_message)?;
+    let name = arguments.log.name("balancer");
+    let log = Log::open(name, Destination::Stderr, arguments.log.format()).context("log")?;
+    let outcome = if arguments.worker { serve(&log, name) } else { supervise(arguments, &log)? };
+    if let Err(error) = &outcome {
+        log.handle().event(ProcessEvent::Failed { reason: &format!("{error:#}") });
+    }
+    outcome.map_err(Failure::Failed)
+}
+
+/// The process that holds the sockets.
+fn supervise(arguments: &cli::Balancer, log: &Log) -> Result<anyhow::Result<()>, Failure> {
+    let config =
+        Config::load(&arguments.config).map_err(|problems| Failure::input_message(problems.to_string()))?;
+    let mut given = ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for index in 0..given.len() {
+        let socket = given.take_tcp_listener(index).context("a socket handed over by systemd")?;
+        sockets.extend(socket);
+    }
+    let file = arguments.config.clone();
+    let name = arguments.log.name("balancer").to_owned();
+    let json = arguments.log.format() == Format::Json;
+    let program = move || {
+        // The link leads to this very program, also after its file was replaced.
+        let mut command = std::process::Command::new("/proc/self/exe");
+        command
+            .arg("balancer")
+            .arg("--config")
+            .arg(&file)
+            .args(["--worker", "--name", &name])
+            .args(json.then_some("--json"));
+        command
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("event loop")?;
-    runtime.block_on(serve(arguments, config)).map_err(Failure::Failed)
+    Ok(runtime.block_on(async {
+        Supervisor::new(&arguments.config, config, sockets, program, log.handle())?.run().await?;
+        Ok(())
+    }))
 }
 
-async fn serve(arguments: &cli::Balancer, config: Config) -> anyhow::Result<()> {
-    let (file, name) = (arguments.config.as_path(), arguments.log.name("balancer"));
-    let events = Log::open(name, Destination::Stderr, arguments.log.format())?;
-    let to = match &config.access_log.to {
-        AccessLogTo::Stdout => Destination::Stdout,
-        AccessLogTo::Off => Destination::Discard,
-        AccessLogTo::File(path) => Destination::File(path.clone()),
-    };
-    let format = match config.access_log.format {
-        AccessLogFormat::Combined => Format::Text,
-        AccessLogFormat::Json => Format::Json,
-    };
-    let access = Log::open(name, to, format).context("access log")?;
-    let told = events.handle();
-
-    let (mut stop, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let (mut hang_up, mut reopen) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
-    let (reload_wanted, mut reloads) = mpsc::channel(1);
-    let listeners = Listeners::bind(&config)?;
-    let balancer = Balancer::start(config, &listeners, &events, &access, reload_wanted)?;
-    told.event(ProcessEvent::Started { version: env!("CARGO_PKG_VERSION"), pid: std::process::id() });
-
-    let source = file.display().to_string();
-    let reload = || {
-        let outcome = load(file).map(|config| balancer.reload(config));
-        match &outcome {
-            Ok(()) => told.event(ProcessEvent::ConfigurationLoaded { source: &source }),
-            Err(reason) => told.event(ProcessEvent::ConfigurationRefused { source: &source, reason }),
-        }
-        outcome
-    };
-    let reason = loop {
-        tokio::select! {
-            _ = stop.recv() => break "SIGTERM",
-            _ = interrupt.recv() => break "SIGINT",
-            _ = reopen.recv() => access.reopen(),
-            _ = hang_up.recv() => drop(reload()),
-            Some(reply) = reloads.recv() => drop(reply.send(reload())),
-        }
-    };
-    told.event(ProcessEvent::Stopping { reason });
-    balancer.stop()?;
-    told.event(ProcessEvent::Stopped);
+/// The process that serves.
+fn serve(log: &Log, name: &str) -> anyhow::Result<()> {
+    let input = std::io::stdin();
+    if input.is_terminal() {
+        anyhow::bail!("--worker is for the balancer's own use");
+    }
+    worker::run(input.as_fd().try_clone_to_owned()?, log, name)?;
     Ok(())
-}
-
-fn load(file: &Path) -> Result<Config, String> {
-    Config::load(file).map_err(|problems| problems.to_string())
 }
