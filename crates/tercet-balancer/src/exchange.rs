@@ -468,7 +468,9 @@ impl Exchange<'_> {
         let (status, message) = match failure {
             Failure::ClientGone => (CLIENT_GONE, ""),
             Failure::ClientTimeout => (408, "the request body took too long"),
-            Failure::ClientRefused(refusal) | Failure::Invalid(refusal) => (refusal.status, refusal.reason),
+            Failure::ClientRefused(refusal) => (refusal.status, refusal.reason),
+            // Bodies are checked by the same rules in both directions, and refused as a client's would be.
+            Failure::Invalid(refusal) => (502, refusal.reason),
             Failure::NotConnected => (503, "no server is available"),
             Failure::QueueFull | Failure::QueueTimeout => (503, "all servers are busy"),
             Failure::Closed | Failure::ServerDied => {
