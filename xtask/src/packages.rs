@@ -43,12 +43,17 @@ pub(crate) fn python(workspace: &Workspace, name: &str, requirements: &str) -> R
 }
 
 /// Calls `make` unless `folder` was last made from a file equal to `source`.
-fn unless_made_from(source: &Path, folder: &Path, make: impl FnOnce() -> Result<String>) -> Result<()> {
+pub(crate) fn unless_made_from<T>(
+    source: &Path,
+    folder: &Path,
+    make: impl FnOnce() -> Result<T>,
+) -> Result<()> {
     let stamp = folder.join("made-from");
     let wanted = fs::read(source).with_context(|| format!("{}: cannot be read", source.display()))?;
     if fs::read(&stamp).is_ok_and(|made| made == wanted) {
         return Ok(());
     }
     make()?;
+    fs::create_dir_all(folder)?;
     fs::write(&stamp, wanted).with_context(|| format!("{}: cannot be written", stamp.display()))
 }

@@ -10,6 +10,7 @@ mod embedding;
 mod isolation;
 mod postgres;
 mod reading;
+mod recovery;
 mod safety;
 mod schema_cache;
 mod service;

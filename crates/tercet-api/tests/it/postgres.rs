@@ -15,6 +15,8 @@ use std::sync::{Arc, LazyLock};
 
 use tercet_api::postgres::Target;
 
+use crate::service::wait_until;
+
 /// What every cluster has: the role servers log in as and the roles requests run as.
 const ROLES: &str = "
     create role authenticator login noinherit password 'secret';
@@ -99,6 +101,27 @@ impl Cluster {
         assert!(output.status.success(), "psql: {}", output.status);
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
+
+    /// Stops the server as an administrator would (`fast`) or as a power cut would (`immediate`).
+    pub(crate) fn stop(&self, mode: &str) {
+        run(command("pg_ctl", &self.folder)
+            .args(["stop", "-w", "-m", mode, "-D"])
+            .arg(self.folder.join("data")));
+    }
+
+    /// Kills the postmaster with SIGKILL and waits until nothing of it is left.
+    pub(crate) fn kill(&self) {
+        let pids = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
+        run(Command::new("kill").args(["-9", pids.lines().next().unwrap()]));
+        let socket = self.folder.join(format!(".s.PGSQL.{}", self.port));
+        wait_until("the postmaster is dead", || std::os::unix::net::UnixStream::connect(&socket).is_err());
+    }
+
+    /// Starts the server again on the same port.
+    pub(crate) fn restart(&self) {
+        // The children of a killed postmaster hold its shared memory until they notice.
+        wait_until("PostgreSQL starts again", || start(&self.folder, self.port));
+    }
 }
 
 impl Database {
@@ -148,6 +171,7 @@ fn start(folder: &Path, port: u16) -> bool {
         .arg("-D")
         .arg(folder.join("data"))
         .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .status()
         .unwrap()
         .success()
