@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod backend;
+mod changes;
 mod client;
+mod faults;
 mod forwarding;
 mod grammar;
 mod hostile;

@@ -12,7 +12,9 @@ use crate::client::Client;
 use crate::running::{Running, config_for};
 
 /// A server of which each connection is served by `serve`, after its request's head; checks are answered.
-pub(crate) fn raw_server(serve: impl Fn(String, BufReader<TcpStream>) + Send + Sync + 'static) -> std::net::SocketAddr {
+pub(crate) fn raw_server(
+    serve: impl Fn(String, BufReader<TcpStream>) + Send + Sync + 'static,
+) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let serve = std::sync::Arc::new(serve);

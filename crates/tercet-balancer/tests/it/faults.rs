@@ -1,0 +1,309 @@
+//! Servers that refuse, break off, hang or die, under load: what clients see of it, and what servers never do.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::backend::{Backend, Request};
+use crate::client::Client;
+use crate::running::{Running, config_for};
+
+/// Checks out of the way: only what requests meet counts.
+const NO_CHECKS: &str = "[health]\ninterval = \"1h\"\nejection-failures = 1000000\n";
+
+fn ok(stream: &mut std::net::TcpStream) -> bool {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok()
+}
+
+fn id_of(request: &Request) -> String {
+    request.line().split(' ').nth(1).unwrap().to_owned()
+}
+
+/// An address nobody listens on.
+fn refusing() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Sends `count` requests of `method` from each of eight clients and returns how often each status came;
+/// 0 is no answer at all.
+fn load(address: SocketAddr, method: &str, count: usize) -> HashMap<u16, usize> {
+    let statuses = Mutex::new(HashMap::new());
+    std::thread::scope(|scope| {
+        for client in 0..8 {
+            let statuses = &statuses;
+            scope.spawn(move || {
+                let mut connection = Client::connect(address);
+                for number in 0..count {
+                    let request = format!(
+                        "{method} /{client}-{number} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab"
+                    );
+                    let answer = connection.send(request.as_bytes()).try_answer();
+                    let status = answer.as_ref().map_or(0, |answer| answer.status);
+                    *statuses.lock().unwrap().entry(status).or_insert(0) += 1;
+                    if answer.is_none_or(|answer| answer.header("connection") == Some("close")) {
+                        connection = Client::connect(address);
+                    }
+                }
+            });
+        }
+    });
+    statuses.into_inner().unwrap()
+}
+
+#[test]
+fn a_refused_connection_goes_to_the_next_server_whatever_the_method() {
+    let server = Backend::start(|_, stream| ok(stream));
+    let balancer = Running::with(config_for(&[refusing(), server.address, refusing()], NO_CHECKS));
+    assert_eq!(load(balancer.address, "POST", 10), HashMap::from([(200, 80)]));
+    assert_eq!(server.requests().len(), 80);
+}
+
+#[test]
+fn a_post_never_reaches_servers_twice_and_a_get_never_fails() {
+    // Every tenth request is swallowed the first time: the connection closes without an answer.
+    let seen = Arc::new(Mutex::new(HashMap::<String, usize>::new()));
+    let servers = [0, 1, 2].map(|_| {
+        let seen = Arc::clone(&seen);
+        Backend::start(move |request, stream| {
+            let id = format!("{} {}", &request.head[..3], id_of(request));
+            let is_tenth = id.ends_with('7');
+            let times = *seen.lock().unwrap().entry(id).and_modify(|times| *times += 1).or_insert(1);
+            (times > 1 || !is_tenth) && ok(stream)
+        })
+    });
+    let generous = format!("{NO_CHECKS}[retries]\nattempts = 10\nbudget-minimum = 100\n");
+    let balancer = Running::start(&[&servers[0], &servers[1], &servers[2]], &generous);
+    let posts = load(balancer.address, "POST", 100);
+    assert_eq!(posts, HashMap::from([(200, 720), (502, 80)]));
+    let twice: Vec<_> =
+        seen.lock().unwrap().iter().filter(|(_, times)| **times > 1).map(|(id, _)| id.clone()).collect();
+    assert!(twice.is_empty(), "sent twice: {twice:?}");
+    assert_eq!(seen.lock().unwrap().len(), 800);
+    assert_eq!(load(balancer.address, "PUT", 100), HashMap::from([(200, 800)]));
+}
+
+#[test]
+fn a_request_whose_body_is_gone_is_not_repeated() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let servers = [0, 1].map(|_| {
+        let seen = Arc::clone(&seen);
+        Backend::start(move |_, _| {
+            seen.fetch_add(1, Ordering::SeqCst);
+            false
+        })
+    });
+    let balancer = Running::start(&[&servers[0], &servers[1]], NO_CHECKS);
+    let mut client = Client::connect(balancer.address);
+    let body = vec![b'x'; 1_000_000];
+    client
+        .send(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes())
+        .send(&body);
+    assert_eq!(client.answer().status, 502);
+    assert_eq!(seen.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn the_budget_keeps_retries_from_multiplying_an_outage() {
+    let servers = [0, 1, 2].map(|_| Backend::start(|_, _| false));
+    let balancer = Running::start(
+        &[&servers[0], &servers[1], &servers[2]],
+        &format!("{NO_CHECKS}[retries]\nattempts = 2\nbudget-percent = 0\nbudget-minimum = 0\n"),
+    );
+    assert_eq!(load(balancer.address, "GET", 10), HashMap::from([(502, 80)]));
+    let reached: usize = servers.iter().map(|server| server.requests().len()).sum();
+    assert_eq!(reached, 80);
+}
+
+#[test]
+fn a_server_that_dies_under_load_loses_no_idempotent_request() {
+    let steady = [Backend::start(|_, stream| ok(stream)), Backend::start(|_, stream| ok(stream))];
+    let dying = Mutex::new(Some(Backend::start(|_, stream| ok(stream))));
+    let addresses = [steady[0].address, dying.lock().unwrap().as_ref().unwrap().address, steady[1].address];
+    let balancer = Running::with(config_for(&addresses, ""));
+    let statuses = std::thread::scope(|scope| {
+        let loading = scope.spawn(|| load(balancer.address, "GET", 300));
+        while dying.lock().unwrap().as_ref().unwrap().requests().len() < 100 {
+            std::thread::yield_now();
+        }
+        dying.lock().unwrap().take();
+        loading.join().unwrap()
+    });
+    assert_eq!(statuses, HashMap::from([(200, 2400)]));
+}
+
+#[test]
+fn a_server_that_hangs_is_out_within_a_second_and_its_requests_go_elsewhere() {
+    let steady = [Backend::start(|_, stream| ok(stream)), Backend::start(|_, stream| ok(stream))];
+    // Accepts connections (the kernel does) and never answers, as a stopped process.
+    let stopped = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addresses = [steady[0].address, stopped.local_addr().unwrap(), steady[1].address];
+    let started = Instant::now();
+    let balancer = Running::with(config_for(&addresses, ""));
+    assert_eq!(load(balancer.address, "GET", 20), HashMap::from([(200, 160)]));
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    // From now on nobody waits for it.
+    let started = Instant::now();
+    assert_eq!(load(balancer.address, "POST", 20), HashMap::from([(200, 160)]));
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+#[test]
+fn failures_in_a_row_eject_a_server_but_never_the_last() {
+    let good = Backend::start(|_, stream| ok(stream));
+    let broken = Backend::start(|_, _| false);
+    let rules = "[health]\ninterval = \"1h\"\nejection-failures = 3\nejection-time = \"1h\"\nejection-time-max = \"1h\"\n[retries]\nattempts = 0\n";
+    let balancer = Running::start(&[&good, &broken], rules);
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        let mut client = Client::connect(balancer.address);
+        statuses.push(client.get("/").status);
+    }
+    assert_eq!(statuses.iter().filter(|status| **status == 502).count(), 3, "{statuses:?}");
+    drop(good);
+    let mut client = Client::connect(balancer.address);
+    assert_eq!(client.get("/").status, 503, "the good one refuses now, and stays as it is the last");
+    assert_eq!(broken.requests().len(), 3);
+}
+
+#[test]
+fn a_server_that_comes_back_gets_requests_again() {
+    let steady = Backend::start(|_, stream| ok(stream));
+    let address = refusing();
+    let rules = "[health]\ninterval = \"20ms\"\nrise = 1\nslow-start = \"0s\"\n";
+    let balancer = Running::with(config_for(&[steady.address, address], rules));
+    let mut client = Client::connect(balancer.address);
+    assert_eq!(client.get("/").status, 200);
+    let listener = TcpListener::bind(address).unwrap();
+    let back = Backend::on(listener, |_, stream| ok(stream));
+    while back.requests().is_empty() {
+        assert_eq!(client.get("/").status, 200);
+    }
+}
+
+#[test]
+fn garbage_is_a_502_and_half_an_answer_breaks_off() {
+    let server = Backend::start(|request, stream| {
+        let answer: &[u8] = match id_of(request).as_str() {
+            "/garbage" => b"\x16\x03\x01 what is this",
+            "/half" => b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this",
+            "/half-chunk" => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\n",
+            _ => b"HTTP/1.1 200 OK\r\nX-Cut",
+        };
+        stream.write_all(answer).unwrap();
+        false
+    });
+    let balancer = Running::start(&[&server], &format!("{NO_CHECKS}[retries]\nattempts = 0\n"));
+    for (target, status) in [("/garbage", 502), ("/head", 502)] {
+        assert_eq!(Client::connect(balancer.address).get(target).status, status, "{target}");
+    }
+    for target in ["/half", "/half-chunk"] {
+        let mut client = Client::connect(balancer.address);
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        assert!(client.try_answer().is_none(), "{target} must not look whole");
+    }
+}
+
+#[test]
+fn timeouts_are_504_from_servers_and_408_from_clients() {
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let waiting = Arc::clone(&gate);
+    let server = Backend::start(move |_, _| {
+        let (open, opened) = &*waiting;
+        drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+        false
+    });
+    let rules = format!(
+        "{NO_CHECKS}[timeouts]\nresponse = \"100ms\"\nhead = \"100ms\"\nbody = \"100ms\"\nidle = \"100ms\"\n"
+    );
+    let balancer = Running::start(&[&server], &rules);
+    let mut client = Client::connect(balancer.address);
+    assert_eq!(client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").answer().status, 504);
+    assert!(client.is_closed(), "idle for too long");
+    let mut client = Client::connect(balancer.address);
+    assert_eq!(client.send(b"GET / HTTP/1.1\r\nHos").answer().status, 408);
+    assert!(client.is_closed());
+    let mut client = Client::connect(balancer.address);
+    assert_eq!(client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab").answer().status, 408);
+    assert!(client.is_closed());
+    *gate.0.lock().unwrap() = true;
+    gate.1.notify_all();
+}
+
+#[test]
+fn requests_beyond_a_servers_limit_wait_and_beyond_the_queue_are_turned_away() {
+    let (arrived, release) = (Arc::new(AtomicUsize::new(0)), Arc::new((Mutex::new(false), Condvar::new())));
+    let (counting, waiting) = (Arc::clone(&arrived), Arc::clone(&release));
+    let server = Backend::start(move |_, stream| {
+        counting.fetch_add(1, Ordering::SeqCst);
+        let (open, opened) = &*waiting;
+        drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+        ok(stream)
+    });
+    let mut config = config_for(&[server.address], &format!("{NO_CHECKS}[limits]\nqueue = 1\n"));
+    config.servers[0].max_connections = 1;
+    let balancer = Running::with(config);
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut first = Client::connect(balancer.address);
+    first.send(request);
+    while arrived.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    // Of the next two one waits and one is turned away, whichever is first.
+    let (mut second, mut third) = (Client::connect(balancer.address), Client::connect(balancer.address));
+    let barrier = Barrier::new(2);
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let clients = [&mut second, &mut third].map(|client| {
+            let (barrier, release) = (&barrier, &release);
+            scope.spawn(move || {
+                barrier.wait();
+                let status = client.send(request).answer().status;
+                // Only once one was turned away may the other go on.
+                *release.0.lock().unwrap() = true;
+                release.1.notify_all();
+                status
+            })
+        });
+        clients.map(|client| client.join().unwrap()).to_vec()
+    });
+    assert!(statuses.contains(&503) && statuses.contains(&200), "{statuses:?}");
+    assert_eq!(first.answer().status, 200);
+    assert_eq!(arrived.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_client_that_only_ends_its_own_direction_gets_its_answer() {
+    let server = Backend::saying("late");
+    let balancer = Running::start(&[&server], "");
+    let mut client = Client::connect(balancer.address);
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.stream().shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(client.answer().text(), "late");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_client_that_resets_its_connection_frees_the_server() {
+    let freed = Arc::new(AtomicBool::new(false));
+    let noticing = Arc::clone(&freed);
+    let server = Backend::start(move |_, stream| {
+        // Reads until the balancer closes.
+        noticing.store(std::io::Read::read(stream, &mut [0]).is_ok_and(|count| count == 0), Ordering::SeqCst);
+        false
+    });
+    let balancer = Running::start(&[&server], NO_CHECKS);
+    let mut client = Client::connect(balancer.address);
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    while server.requests().is_empty() {
+        std::thread::yield_now();
+    }
+    socket2::SockRef::from(client.stream()).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    while !freed.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+    let log = balancer.stop();
+    assert!(log.contains("\" 499 0 "), "{log}");
+}
