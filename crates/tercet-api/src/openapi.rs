@@ -65,10 +65,12 @@ impl<'a> Description<'a> {
         let (title, words) = operation::words(self.cache.schema_comment(self.schema));
         let mut paths = Map::new();
         let mut schemas = Map::new();
+        let mut parameters = parameter::shared();
         let mut tags = Vec::new();
         for relation in self.relations() {
-            paths.insert(path(&relation.name), operation::of_relation(self, relation));
+            paths.insert(path(&relation.name), operation::of_relation(relation));
             schemas.extend(component::of_relation(self, relation));
+            parameters.extend(parameter::of_relation(self, relation));
             let mut tag = json!({ "name": relation.name });
             if let Some(comment) = &relation.comment {
                 tag["description"] = (**comment).into();
@@ -95,7 +97,7 @@ impl<'a> Description<'a> {
             "paths": paths,
             "components": {
                 "schemas": schemas,
-                "parameters": parameter::shared(),
+                "parameters": parameters,
                 "responses": operation::shared_responses(),
                 "securitySchemes": { "JWT": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" } },
             },

@@ -3,24 +3,24 @@
 use serde_json::{Map, Value, json};
 
 use super::component::{key, reference};
-use super::{Description, parameter};
+use super::parameter;
 use crate::schema::Relation;
 
 /// Everything a relation answers to.
-pub(super) fn of_relation(description: &Description<'_>, relation: &Relation) -> Value {
+pub(super) fn of_relation(relation: &Relation) -> Value {
     let mut item = Map::new();
-    item.insert("get".into(), read(description, relation));
+    item.insert("get".into(), read(relation));
     if relation.insertable {
-        item.insert("post".into(), insert(description, relation));
+        item.insert("post".into(), insert(relation));
     }
     if relation.insertable && relation.updatable && !relation.primary_key.is_empty() {
-        item.insert("put".into(), replace(description, relation));
+        item.insert("put".into(), replace(relation));
     }
     if relation.updatable {
-        item.insert("patch".into(), update(description, relation));
+        item.insert("patch".into(), update(relation));
     }
     if relation.deletable {
-        item.insert("delete".into(), delete(description, relation));
+        item.insert("delete".into(), delete(relation));
     }
     item.into()
 }
@@ -98,10 +98,10 @@ fn body(schema: &Value, also: &[&str]) -> Value {
     json!({ "required": true, "content": content })
 }
 
-fn read(description: &Description<'_>, relation: &Relation) -> Value {
+fn read(relation: &Relation) -> Value {
     let shared = parameter::references(&["and", "or", "order", "limit", "offset", "range", "prefer_read"]);
-    let parameters = std::iter::once(parameter::select(description, relation))
-        .chain(parameter::filters(relation))
+    let parameters = std::iter::once(parameter::select_reference(relation))
+        .chain(parameter::filter_references(relation))
         .chain(shared);
     let mut operation = operation(relation, "read", "Rows of", parameters);
     let range = json!({
@@ -115,13 +115,13 @@ fn read(description: &Description<'_>, relation: &Relation) -> Value {
     operation
 }
 
-fn insert(description: &Description<'_>, relation: &Relation) -> Value {
+fn insert(relation: &Relation) -> Value {
     let shared = parameter::references(&["columns", "on_conflict", "prefer_insert"]);
     let mut operation = operation(
         relation,
         "insert",
         "Insert into",
-        std::iter::once(parameter::select(description, relation)).chain(shared),
+        std::iter::once(parameter::select_reference(relation)).chain(shared),
     );
     let row = reference("schemas", &format!("{}.insert", key(&relation.name)));
     let schema = json!({ "anyOf": [row, { "type": "array", "items": row }] });
@@ -138,9 +138,9 @@ fn insert(description: &Description<'_>, relation: &Relation) -> Value {
     operation
 }
 
-fn replace(description: &Description<'_>, relation: &Relation) -> Value {
+fn replace(relation: &Relation) -> Value {
     let parameters = parameter::key_filters(relation)
-        .chain([parameter::select(description, relation)])
+        .chain([parameter::select_reference(relation)])
         .chain(parameter::references(&["prefer_write"]));
     let mut operation = operation(relation, "replace", "Insert or replace one row of", parameters);
     operation["requestBody"] = body(&reference("schemas", &format!("{}.insert", key(&relation.name))), &[]);
@@ -153,28 +153,24 @@ fn replace(description: &Description<'_>, relation: &Relation) -> Value {
     operation
 }
 
-fn update(description: &Description<'_>, relation: &Relation) -> Value {
-    let mut operation = operation(relation, "update", "Update", changed(description, relation, &["columns"]));
+fn update(relation: &Relation) -> Value {
+    let mut operation = operation(relation, "update", "Update", changed(relation, &["columns"]));
     operation["requestBody"] = body(&reference("schemas", &format!("{}.update", key(&relation.name))), &[]);
     operation["responses"] = changed_responses(relation);
     operation
 }
 
-fn delete(description: &Description<'_>, relation: &Relation) -> Value {
-    let mut operation = operation(relation, "delete", "Delete from", changed(description, relation, &[]));
+fn delete(relation: &Relation) -> Value {
+    let mut operation = operation(relation, "delete", "Delete from", changed(relation, &[]));
     operation["responses"] = changed_responses(relation);
     operation
 }
 
 /// Parameters that say which rows are changed.
-fn changed(
-    description: &Description<'_>,
-    relation: &Relation,
-    also: &'static [&'static str],
-) -> impl Iterator<Item = Value> {
-    parameter::filters(relation)
+fn changed(relation: &Relation, also: &'static [&'static str]) -> impl Iterator<Item = Value> {
+    parameter::filter_references(relation)
         .chain(parameter::references(&["and", "or"]))
-        .chain([parameter::select(description, relation)])
+        .chain([parameter::select_reference(relation)])
         .chain(parameter::references(also))
         .chain(parameter::references(&["prefer_write"]))
 }

@@ -2,18 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-use super::component::{embedded_name, reference};
+use super::component::{embedded_name, key, reference};
 use super::{Description, path};
-use crate::schema::{Relation, Relationship};
+use crate::schema::{Column, Relation, Relationship};
 
 /// Names in a query string that are no filters.
 const RESERVED: [&str; 8] = ["select", "order", "limit", "offset", "and", "or", "columns", "on_conflict"];
 
 /// Parameters that are the same for every relation.
-pub(super) fn shared() -> Value {
+pub(super) fn shared() -> Map<String, Value> {
     let query = |name: &str, description: &str| json!({ "name": name, "in": "query", "description": description, "schema": { "type": "string" } });
     let rows = |name: &str, description: &str| json!({ "name": name, "in": "query", "description": description, "schema": { "type": "integer", "minimum": 0 } });
-    json!({
+    let parameters = json!({
         "order": query("order", "Order of the rows: `name.desc.nullslast,id`, `related(name)`."),
         "limit": rows("limit", "Rows returned at most."),
         "offset": rows("offset", "Rows skipped."),
@@ -38,7 +38,11 @@ pub(super) fn shared() -> Value {
              `handling=strict, max-affected=10` refuses to change more rows than that."),
         "prefer_call": prefer(&["count=exact"], "`count=exact` asks for the total number of rows; `handling=strict, max-affected=10` \
              refuses to change more rows than that; `timezone=…` shows times there."),
-    })
+    });
+    match parameters {
+        Value::Object(parameters) => parameters,
+        _ => Map::new(),
+    }
 }
 
 fn prefer(examples: &[&str], description: &str) -> Value {
@@ -58,8 +62,40 @@ pub(super) fn references(names: &[&str]) -> impl Iterator<Item = Value> {
     names.iter().map(|name| reference("parameters", name))
 }
 
-/// What may be selected of a relation.
-pub(super) fn select(description: &Description<'_>, relation: &Relation) -> Value {
+/// Parameters of a relation's own: what may be selected, and a filter for each column.
+pub(super) fn of_relation<'r>(
+    description: &Description<'_>,
+    relation: &'r Relation,
+) -> impl Iterator<Item = (String, Value)> + use<'r> {
+    let select = (select_key(relation), select(description, relation));
+    std::iter::once(select)
+        .chain(filtered(relation).map(|column| (filter_key(relation, column), filter(column))))
+}
+
+/// A reference to what may be selected of a relation.
+pub(super) fn select_reference(relation: &Relation) -> Value {
+    reference("parameters", &select_key(relation))
+}
+
+/// References to the filters of a relation.
+pub(super) fn filter_references(relation: &Relation) -> impl Iterator<Item = Value> {
+    filtered(relation).map(|column| reference("parameters", &filter_key(relation, column)))
+}
+
+fn select_key(relation: &Relation) -> String {
+    format!("select.{}", key(&relation.name))
+}
+
+fn filter_key(relation: &Relation, column: &Column) -> String {
+    format!("filter.{}.{}", key(&relation.name), key(&column.name))
+}
+
+/// Columns that can be filtered by name: not those that have the name of another parameter.
+fn filtered(relation: &Relation) -> impl Iterator<Item = &Column> {
+    relation.columns.iter().filter(|column| !RESERVED.contains(&&*column.name))
+}
+
+fn select(description: &Description<'_>, relation: &Relation) -> Value {
     let mut words = "Columns, with commas between them: `id,label:name,price::text`.".to_owned();
     let related: Vec<String> = description.embeddable(relation).map(related).collect();
     if !related.is_empty() {
@@ -81,19 +117,16 @@ fn related(relationship: &Relationship) -> String {
     }
 }
 
-/// A filter for each column, but for those that have the name of another parameter.
-pub(super) fn filters(relation: &Relation) -> impl Iterator<Item = Value> {
-    relation.columns.iter().filter(|column| !RESERVED.contains(&&*column.name)).map(|column| {
-        let comment = column.comment.as_deref().map(|comment| format!("{comment}\n\n")).unwrap_or_default();
-        json!({
-            "name": column.name,
-            "in": "query",
-            "description": format!(
-                "{comment}Condition on `{}` ({}), an operator and a value: `eq.…`, `gt.…`, `in.(…,…)`, `is.null`.",
-                column.name, column.nominal_type
-            ),
-            "schema": { "type": "string" },
-        })
+fn filter(column: &Column) -> Value {
+    let comment = column.comment.as_deref().map(|comment| format!("{comment}\n\n")).unwrap_or_default();
+    json!({
+        "name": column.name,
+        "in": "query",
+        "description": format!(
+            "{comment}Condition on `{}` ({}), an operator and a value: `eq.…`, `gt.…`, `in.(…,…)`, `is.null`.",
+            column.name, column.nominal_type
+        ),
+        "schema": { "type": "string" },
     })
 }
 

@@ -36,6 +36,9 @@ impl Timing {
             .filter_map(|(name, duration)| Some((name, duration?)))
             .map(|(name, duration)| format!("{name};dur={:.1}", duration.as_secs_f64() * 1000.0))
             .collect();
+        if stages.is_empty() {
+            return;
+        }
         if let Ok(value) = HeaderValue::from_str(&stages.join(", ")) {
             response.headers.insert(HeaderName::from_static("server-timing"), value);
         }

@@ -327,7 +327,7 @@ fn a_relation_says_what_its_rows_are() {
     );
     check(
         &openapi,
-        "/paths/~1ebooks/get/parameters/0",
+        "/components/parameters/select.ebooks",
         &expect![[r#"
         {
           "name": "select",
