@@ -27,7 +27,7 @@ pub(super) fn add(sql: &mut Sql, plan: &StatementPlan) {
             .push(BODY_ROWS)
             .push(")::json), '[]'))");
         }
-        Handler::Custom(handler) => custom(sql, handler, routine),
+        Handler::Custom(handler) => custom(sql, handler, routine, plan.explains()),
     }
 }
 
@@ -61,8 +61,10 @@ fn csv(sql: &mut Sql) {
         .push("::text) - 2), '\n'), '')");
 }
 
-fn custom(sql: &mut Sql, handler: &MediaHandler, routine: Option<&Routine>) {
-    if handler.binary {
+/// Bytes travel as hexadecimal digits, unless nothing travels.
+fn custom(sql: &mut Sql, handler: &MediaHandler, routine: Option<&Routine>, explains: bool) {
+    let encodes = handler.binary && !explains;
+    if encodes {
         sql.push("encode(");
     }
     sql.qualified(&handler.function).push("(").push(BODY_ROWS);
@@ -72,7 +74,7 @@ fn custom(sql: &mut Sql, handler: &MediaHandler, routine: Option<&Routine>) {
         sql.push("::").qualified(target);
     }
     sql.push(")");
-    if handler.binary {
+    if encodes {
         sql.push(", 'hex')");
     }
 }
