@@ -40,11 +40,17 @@ const STEPS: &[Step] = &[
     ("sources", sources::check),
 ];
 
-/// Runs all steps; an error with everything that failing steps said.
-pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+/// Runs the steps whose names begin with one of `only`, or all; an error with everything that failing steps said.
+pub(crate) fn run(workspace: &Workspace, only: &[String]) -> Result<()> {
     prerequisites::check(prerequisites::OF_TOOLS)?;
     let mut failures = Vec::new();
-    for (name, step) in STEPS {
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|begin| name.starts_with(begin.as_str()));
+    let steps: Vec<_> = STEPS.iter().filter(|(name, _)| wanted(name)).collect();
+    if steps.is_empty() {
+        let names: Vec<_> = STEPS.iter().map(|(name, _)| *name).collect();
+        bail!("no such step\nhint: these are: {}", names.join("; "));
+    }
+    for (name, step) in &steps {
         print!("{name:.<28} ");
         std::io::stdout().flush()?;
         let begin = Instant::now();
@@ -58,7 +64,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     if failures.is_empty() {
         return Ok(());
     }
-    bail!("{} of {} steps failed\n\n{}", failures.len(), STEPS.len(), failures.join("\n"))
+    bail!("{} of {} steps failed\n\n{}", failures.len(), steps.len(), failures.join("\n"))
 }
 
 fn cargo(workspace: &Workspace, arguments: &[&str]) -> Result<()> {

@@ -29,7 +29,10 @@ enum Chore {
         arguments: Vec<String>,
     },
     /// Run the rest of the gate: formatting, lints, documentation, licences, directions, …
-    Ci,
+    Ci {
+        /// Only the steps whose names begin so.
+        only: Vec<String>,
+    },
     /// Write the files that are made from other files.
     Generate {
         /// Change nothing; fail if a file is not as it would be written.
@@ -52,7 +55,7 @@ enum Chore {
 fn main() -> ExitCode {
     let result = Workspace::find().and_then(|workspace| match Chore::parse() {
         Chore::Test { arguments } => test::run(&workspace, &arguments),
-        Chore::Ci => ci::run(&workspace),
+        Chore::Ci { only } => ci::run(&workspace, &only),
         Chore::Generate { check: false } => generate::write(&workspace),
         Chore::Generate { check: true } => generate::check(&workspace),
         Chore::Fuzz { target, seconds } => {
