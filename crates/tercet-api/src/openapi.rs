@@ -91,7 +91,7 @@ impl<'a> Description<'a> {
                 "description": words.unwrap_or("Every table, view and function of the schema, over HTTP."),
                 "version": env!("CARGO_PKG_VERSION"),
             },
-            "servers": [{ "url": self.server.proxy_uri.unwrap_or("./") }],
+            "servers": [{ "url": self.server.proxy_uri.unwrap_or("/") }],
             "security": security,
             "tags": tags,
             "paths": paths,

@@ -364,7 +364,7 @@ fn a_role_sees_what_it_has_a_privilege_on() {
 fn the_server_is_where_the_configuration_says() {
     let proxied = Server { proxy_uri: Some("https://shop.example/api"), security_active: true, ..SERVER };
     for (server, expect) in [
-        (SERVER, expect![[r#"[{"url":"./"}] [{},{"JWT":[]}] "0.0.0.0:3000" "/" null"#]]),
+        (SERVER, expect![[r#"[{"url":"/"}] [{},{"JWT":[]}] "0.0.0.0:3000" "/" null"#]]),
         (
             proxied,
             expect![[
