@@ -101,10 +101,13 @@ impl<'a> Options<'a> {
         match text.trim().trim_matches('"').to_ascii_lowercase().as_str() {
             "true" => true,
             "false" => false,
-            number => number.parse::<i64>().map(|number| number > 0).unwrap_or_else(|_| {
-                self.mistake(name, &format!("\"{text}\" is neither true nor false"));
-                default
-            }),
+            number => number.parse::<i64>().map_or_else(
+                |_| {
+                    self.mistake(name, &format!("\"{text}\" is neither true nor false"));
+                    default
+                },
+                |number| number > 0,
+            ),
         }
     }
 

@@ -44,7 +44,7 @@ fn hostile() -> impl Strategy<Value = String> {
 }
 
 fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    text.bytes().fold(String::new(), |text, byte| text + &format!("%{byte:02X}"))
 }
 
 /// The places a client's text can be put; `@` is where.

@@ -311,7 +311,7 @@ fn functions_are_found_with_overloads_and_parameters() {
 #[test]
 fn representations_and_comments_are_known() {
     let cache = cache();
-    let function = |source, target| cache.representation(source, target).map(|name| name.to_string());
+    let function = |source, target| cache.representation(source, target).map(ToString::to_string);
     assert_eq!(function("shop.colour", "json").as_deref(), Some("shop.colour_to_json"));
     assert_eq!(function("text", "shop.colour").as_deref(), Some("shop.colour_from_text"));
     assert_eq!(function("json", "text"), None);

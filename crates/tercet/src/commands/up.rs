@@ -12,6 +12,7 @@ mod private;
 mod progress;
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -169,9 +170,10 @@ fn announce(plan: &Plan, project: &Project, private: &Private, output: &Output) 
     let docs = ("docs".to_owned(), format!("{url}/docs"));
     let logs = ("log files".to_owned(), private.log().display().to_string());
     let stop = ("stop".to_owned(), format!("Ctrl-C, or kill {}", std::process::id()));
-    let rows = addresses.iter().chain([&docs, &logs, &stop]);
-    let rows: String = rows.map(|(name, value)| format!("  {name:10} {value}\n")).collect();
-    let block = format!("\n  {} is up on {url}\n\n{rows}", topology.name());
+    let mut block = format!("\n  {} is up on {url}\n\n", topology.name());
+    for (name, value) in addresses.iter().chain([&docs, &logs, &stop]) {
+        let _ = writeln!(block, "  {name:10} {value}");
+    }
     output.block(&block);
 }
 
