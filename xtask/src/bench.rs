@@ -3,12 +3,9 @@
 
 mod api;
 mod balancer;
-#[expect(dead_code, reason = "the benches that use it are on their way")]
 mod load;
-#[expect(dead_code, reason = "the benches that use it are on their way")]
 mod machine;
 mod process;
-#[expect(dead_code, reason = "the benches that use it are on their way")]
 mod report;
 
 use anyhow::Result;

@@ -20,7 +20,6 @@ pub(crate) struct Usage {
 
 impl Usage {
     /// The usage of `process` and everything it started, directly or not.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the benches that use it are on their way"))]
     pub(crate) fn of(process: u32) -> Result<Self> {
         let mut usage = Self { processor: processor(process)?, memory: memory(process)? };
         let mut waiting = children(process)?;

@@ -1,0 +1,195 @@
+//! The balancers that are compared, and the servers behind them: how each is told the same.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::command::output;
+use crate::workspace::Workspace;
+
+/// Where the two servers listen.
+const SERVERS: [u16; 2] = [18_101, 18_102];
+/// How long a balancer may take until it answers.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A small answer as an API gives it: 150 bytes of JSON.
+const JSON: &str = r#"{"id":1,"title":"The Left Hand of Darkness","author":"Ursula K. Le Guin","year":1969,"isbn":"9780441478125","price":12.5,"stock":42,"tags":["sf","a"]}"#;
+
+/// One of the balancers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    Tercet,
+    Nginx,
+    HaProxy,
+}
+
+/// One of a balancer's doors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Port {
+    Plain,
+    Tls,
+}
+
+impl Peer {
+    pub(super) const ALL: [Self; 3] = [Self::Tercet, Self::Nginx, Self::HaProxy];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Tercet => "tercet",
+            Self::Nginx => "nginx",
+            Self::HaProxy => "HAProxy",
+        }
+    }
+
+    pub(super) fn address(self, port: Port) -> SocketAddr {
+        let own = match self {
+            Self::Tercet => 0,
+            Self::Nginx => 10,
+            Self::HaProxy => 20,
+        };
+        let door = match port {
+            Port::Plain => 0,
+            Port::Tls => 1,
+        };
+        ([127, 0, 0, 1], 18_200 + own + door).into()
+    }
+
+    pub(super) fn url(self, port: Port, path: &str) -> String {
+        let scheme = match port {
+            Port::Plain => "http",
+            Port::Tls => "https",
+        };
+        format!("{scheme}://{}{path}", self.address(port))
+    }
+
+    pub(super) fn version(self) -> String {
+        let said = match self {
+            Self::Tercet => return "tercet of this tree".to_owned(),
+            // It says so on standard error.
+            Self::Nginx => output(Command::new("sh").args(["-c", "nginx -v 2>&1"])),
+            Self::HaProxy => output(Command::new("haproxy").arg("-v")),
+        };
+        said.ok().and_then(|said| said.lines().next().map(str::to_owned)).unwrap_or_default()
+    }
+
+    /// The command that runs it on one thread, with its configuration written to `folder`.
+    pub(super) fn command(self, workspace: &Workspace, folder: &Path) -> Result<Command> {
+        let own = folder.join(self.name());
+        fs::create_dir_all(&own)?;
+        let certificate = certificate(folder)?;
+        let (plain, tls) = (self.address(Port::Plain), self.address(Port::Tls));
+        let [one, other] = SERVERS;
+        let at = |name: &str| own.join(name).display().to_string();
+        Ok(match self {
+            Self::Tercet => {
+                let text = format!(
+                    "listen = [\"{plain}\", {{ address = \"{tls}\", certificates = [{{ certificate = \"{certificate}\", key = \"{certificate}\" }}] }}]\n\
+                     servers = [\"127.0.0.1:{one}\", \"127.0.0.1:{other}\"]\nworkers = 1\n[access-log]\nto = \"{}\"\n",
+                    at("access.log")
+                );
+                fs::write(own.join("balancer.toml"), text)?;
+                let mut command = Command::new(workspace.target.join("release/tercet"));
+                command.args(["balancer", "--config", &at("balancer.toml")]);
+                command
+            }
+            Self::Nginx => {
+                let text = format!(
+                    "{}http {{ {} access_log {} combined buffer=64k flush=1s;
+                     upstream servers {{ server 127.0.0.1:{one}; server 127.0.0.1:{other}; keepalive 256; keepalive_requests 1000000000; }}
+                     server {{ listen {plain} reuseport backlog=4096; listen {tls} ssl reuseport backlog=4096;
+                       ssl_certificate {certificate}; ssl_certificate_key {certificate}; ssl_protocols TLSv1.2 TLSv1.3;
+                       keepalive_requests 1000000000; keepalive_timeout 3600s;
+                       location / {{ proxy_pass http://servers; proxy_http_version 1.1; proxy_set_header Connection \"\";
+                         proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Request-Id $request_id; }} }} }}",
+                    nginx_events(&own),
+                    nginx_paths(&own),
+                    at("access.log")
+                );
+                fs::write(own.join("nginx.conf"), text)?;
+                let mut command = Command::new("nginx");
+                command.args(["-c", &at("nginx.conf"), "-e", &at("error.log")]);
+                command
+            }
+            Self::HaProxy => {
+                let text = format!(
+                    "global\n nbthread 1\n maxconn 60000\n log stdout format raw local0\n ssl-default-bind-options ssl-min-ver TLSv1.2\n\
+                     defaults\n mode http\n log global\n option httplog\n timeout client 3600s\n timeout server 60s\n timeout connect 5s\n timeout http-keep-alive 3600s\n maxconn 60000\n\
+                     frontend f\n bind {plain} backlog 4096\n bind {tls} ssl crt {certificate} alpn h2,http/1.1 backlog 4096\n unique-id-format %[uuid()]\n unique-id-header X-Request-Id\n option forwardfor\n default_backend b\n\
+                     backend b\n balance roundrobin\n http-reuse always\n server one 127.0.0.1:{one} check inter 250ms\n server other 127.0.0.1:{other} check inter 250ms\n"
+                );
+                fs::write(own.join("haproxy.cfg"), text)?;
+                let mut command = Command::new("haproxy");
+                command.args(["-db", "-f", &at("haproxy.cfg")]);
+                command
+            }
+        })
+    }
+
+    /// Waits until it forwards.
+    pub(super) fn wait_until_it_answers(self) -> Result<()> {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            let url = self.url(Port::Plain, "/");
+            if TcpStream::connect(self.address(Port::Plain)).is_ok()
+                && output(Command::new("curl").args(["--silent", "--fail", "--max-time", "1", &url])).is_ok()
+            {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("{} does not answer\nhint: see what it said in target/bench-balancer", self.name())
+    }
+}
+
+/// The servers behind: one nginx process with two addresses.
+pub(super) fn servers(folder: &Path) -> Result<Command> {
+    let own = folder.join("servers");
+    fs::create_dir_all(own.join("www"))?;
+    fs::write(own.join("www/10k"), "x".repeat(10 << 10))?;
+    fs::write(own.join("www/1m"), "x".repeat(1 << 20))?;
+    let [one, other] = SERVERS;
+    let text = format!(
+        "{}http {{ {} access_log off; sendfile on; keepalive_requests 1000000000; keepalive_timeout 3600s;
+         server {{ listen 127.0.0.1:{one} reuseport backlog=4096; listen 127.0.0.1:{other} reuseport backlog=4096; root {};
+           location = / {{ default_type application/json; return 200 '{JSON}'; }} }} }}",
+        nginx_events(&own),
+        nginx_paths(&own),
+        own.join("www").display()
+    );
+    fs::write(own.join("nginx.conf"), text)?;
+    let mut command = Command::new("nginx");
+    command.arg("-c").arg(own.join("nginx.conf")).arg("-e").arg(own.join("error.log"));
+    Ok(command)
+}
+
+fn nginx_events(own: &Path) -> String {
+    format!(
+        "daemon off; worker_processes 1; worker_rlimit_nofile 65536; pid {0}/pid; error_log {0}/error.log;\nevents {{ worker_connections 60000; }}\n",
+        own.display()
+    )
+}
+
+/// Paths that are compiled in and may not be ours to write.
+fn nginx_paths(own: &Path) -> String {
+    ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("{kind}_temp_path {}/{kind};", own.display()))
+        .concat()
+}
+
+/// A certificate and its key in one file, as HAProxy wants it; made once.
+fn certificate(folder: &Path) -> Result<String> {
+    let (both, key) = (folder.join("both.pem"), folder.join("key.pem"));
+    if !both.exists() {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+        openssl.args(["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]);
+        output(openssl.arg("-keyout").arg(&key).arg("-out").arg(&both))?;
+        let joined = fs::read_to_string(&both)? + &fs::read_to_string(&key)?;
+        fs::write(&both, joined)?;
+    }
+    Ok(both.display().to_string())
+}
