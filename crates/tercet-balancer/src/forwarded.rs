@@ -139,7 +139,7 @@ fn push_trace(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, peer: &Peer,
         RequestId::Fresh(id) => *id,
         RequestId::Kept(_) => request_id::fresh(),
     };
-    push_line(out, trace_context::HEADER.as_bytes(), trace_context::from_request_id(trace).as_bytes());
+    push_line(out, trace_context::HEADER.as_bytes(), &trace_context::from_request_id(trace));
 }
 
 /// What the peer says, if it may.
@@ -229,7 +229,8 @@ mod tests {
         push(&mut out, &buffer, &head, &peer, &id);
         let mut out = String::from_utf8(out).unwrap().replace("\r\n", "\n");
         if let RequestId::Fresh(id) = id {
-            out = out.replace(&trace_context::from_request_id(id), "TRACE").replace(&id.to_string(), "FRESH");
+            let trace = String::from_utf8(trace_context::from_request_id(id).to_vec()).unwrap();
+            out = out.replace(&trace, "TRACE").replace(&id.to_string(), "FRESH");
         }
         expected.assert_eq(&out);
     }

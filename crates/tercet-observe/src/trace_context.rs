@@ -23,9 +23,14 @@ pub fn is_valid(value: &[u8]) -> bool {
 }
 
 /// A fresh, sampled traceparent whose trace id is the request id, so that a trace is found by either name.
-pub fn from_request_id(id: Uuid) -> String {
+pub fn from_request_id(id: Uuid) -> [u8; 55] {
     let (_, low) = id.as_u64_pair();
-    format!("00-{:032x}-{:016x}-01", id.as_u128(), low | 1)
+    let mut value = *b"00-00000000000000000000000000000000-0000000000000000-01";
+    id.as_simple().encode_lower(&mut value[3..35]);
+    let mut parent = [0; 32];
+    Uuid::from_u64_pair(0, low | 1).as_simple().encode_lower(&mut parent);
+    value[36..52].copy_from_slice(&parent[16..]);
+    value
 }
 
 #[cfg(test)]
@@ -34,7 +39,9 @@ mod tests {
 
     #[test]
     fn only_the_standard_form_is_valid() {
-        assert!(is_valid(from_request_id(crate::request_id::fresh()).as_bytes()));
+        assert!(is_valid(&from_request_id(crate::request_id::fresh())));
+        let id = Uuid::from_u128(0x0190_1234_5678_7abc_8def_0123_4567_89aa);
+        assert_eq!(&from_request_id(id), b"00-0190123456787abc8def0123456789aa-8def0123456789ab-01");
         assert!(is_valid(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
         for refused in [
             &b"00-00000000000000000000000000000000-00f067aa0ba902b7-01"[..],
