@@ -16,6 +16,8 @@ pub mod order;
 pub mod parameters;
 pub mod payload;
 pub mod preferences;
+#[cfg(test)]
+mod properties;
 pub mod range;
 pub mod select;
 

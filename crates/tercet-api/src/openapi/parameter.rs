@@ -27,16 +27,14 @@ pub(super) fn shared() -> Map<String, Value> {
             "description": "Rows by position, `0-9`, in place of limit and offset.",
             "schema": { "type": "string", "pattern": "^[0-9]+-[0-9]*$" },
         },
-        "prefer_read": prefer(&["count=exact"], "`count=exact`, `count=planned` or `count=estimated` asks for the total number of rows; \
+        "prefer_read": prefer("`count=exact`, `count=planned` or `count=estimated` asks for the total number of rows; \
              `handling=strict` refuses preferences that are not understood; `timezone=…` shows times there."),
-        "prefer_insert": prefer(&["return=representation", "return=minimal", "resolution=merge-duplicates"],
-            "`return=representation`, `return=headers-only` or `return=minimal` says what comes back; \
+        "prefer_insert": prefer("`return=representation`, `return=headers-only` or `return=minimal` says what comes back; \
              `resolution=merge-duplicates` or `resolution=ignore-duplicates` what happens to rows that exist; \
              `missing=default` or `missing=null` what a missing key means."),
-        "prefer_write": prefer(&["return=representation", "return=minimal"],
-            "`return=representation` or `return=minimal` says what comes back; `count=exact` asks for the number of rows; \
+        "prefer_write": prefer("`return=representation` or `return=minimal` says what comes back; `count=exact` asks for the number of rows; \
              `handling=strict, max-affected=10` refuses to change more rows than that."),
-        "prefer_call": prefer(&["count=exact"], "`count=exact` asks for the total number of rows; `handling=strict, max-affected=10` \
+        "prefer_call": prefer("`count=exact` asks for the total number of rows; `handling=strict, max-affected=10` \
              refuses to change more rows than that; `timezone=…` shows times there."),
     });
     match parameters {
@@ -45,15 +43,12 @@ pub(super) fn shared() -> Map<String, Value> {
     }
 }
 
-fn prefer(examples: &[&str], description: &str) -> Value {
-    let examples: Map<String, Value> =
-        examples.iter().map(|example| ((*example).to_owned(), json!({ "value": example }))).collect();
+fn prefer(description: &str) -> Value {
     json!({
         "name": "Prefer",
         "in": "header",
         "description": format!("Preferences, with commas between them: {description}"),
         "schema": { "type": "string" },
-        "examples": examples,
     })
 }
 

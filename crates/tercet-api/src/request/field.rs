@@ -126,7 +126,10 @@ fn array_index(input: &mut Input<'_>) -> Parsed<JsonOperand> {
             return Ok(JsonOperand::Index(format!("{sign}{digits}")));
         }
     }
-    either(input, character_ahead('.'), |input| either(input, character_ahead(','), end))?;
+    // PostgREST takes an index before a closing bracket for a key, which no array has
+    if !input.input.starts_with(')') {
+        either(input, character_ahead('.'), |input| either(input, character_ahead(','), end))?;
+    }
     Ok(JsonOperand::Index(format!("{sign}{digits}")))
 }
 
