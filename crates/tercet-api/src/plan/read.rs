@@ -187,7 +187,7 @@ impl Planner<'_> {
         let spread = matches!(shape, Some(Shape::Spread(_) | Shape::SpreadArrays(_)));
         let each = above
             || matches!(shape, Some(Shape::SpreadArrays(_)))
-            || spread && !node.children.is_empty()
+            || spread && node.select.len() + node.children.len() > 1
             || folds(node);
         if let Some(relation) = node.relation.clone() {
             let shown = |column| self.shown(TypedField::column(column));

@@ -1,7 +1,7 @@
 //! Spread embeddings: which of their columns show in the parent, and at which level their aggregates
 //! fold rows.
 
-use super::{ReadNode, SelectedField, Shape, SpreadField};
+use super::{ReadNode, Shape, SpreadField};
 use crate::error::{ApiError, RequestError};
 
 const TO_MANY_AGGREGATE: &str = "Aggregates are not implemented for one-to-many or many-to-many spreads.";
@@ -36,43 +36,39 @@ pub(super) fn arrange(node: &mut ReadNode, names: &mut usize) -> Result<(), ApiE
 }
 
 /// The columns of a spread node as its parent sees them. With `hoist`, aggregates leave the node: it
-/// selects the bare value under a name of its own.
+/// selects the bare value. What the parent could not tell apart by its name gets one that is made up; it
+/// keeps its own in the result.
 fn shown_fields(node: &mut ReadNode, hoist: bool, names: &mut usize) -> Vec<SpreadField> {
     let mut fields: Vec<SpreadField> = Vec::new();
     for selected in &mut node.select {
-        fields.push(if hoist && selected.aggregate.is_some() {
-            hoisted(selected, names)
+        let shown = selected.alias.as_ref().unwrap_or(&selected.field.name).clone();
+        if hoist && let Some(aggregate) = selected.aggregate.take() {
+            let name = made_up(names);
+            let alias = selected.alias.replace(name.clone());
+            fields.push(SpreadField { name, aggregate: Some(aggregate), alias });
+        } else if shown != "*" && is_taken(&fields, &shown) {
+            let name = made_up(names);
+            selected.alias = Some(name.clone());
+            fields.push(SpreadField { name, aggregate: None, alias: Some(shown) });
         } else {
-            let name = selected.alias.as_ref().unwrap_or(&selected.field.name).clone();
-            SpreadField { name, aggregate: selected.aggregate.clone(), alias: None }
-        });
+            fields.push(SpreadField { name: shown, aggregate: selected.aggregate.clone(), alias: None });
+        }
     }
-    for embed in node
-        .children
-        .iter_mut()
-        .filter(|child| !child.selects_nothing())
-        .filter_map(|child| child.embed.as_mut())
-    {
+    for child in node.children.iter_mut().filter(|child| !child.selects_nothing()) {
+        let Some(embed) = &mut child.embed else { continue };
+        let shown_name = embed.shown_name().to_owned();
         match &mut embed.shape {
+            Shape::Object | Shape::Array if is_taken(&fields, &shown_name) => {
+                let name = made_up(names);
+                embed.alias = Some(name.clone());
+                fields.push(SpreadField { name, aggregate: None, alias: Some(shown_name) });
+            }
             Shape::Object | Shape::Array => {
-                fields.push(SpreadField {
-                    name: embed.shown_name().to_owned(),
-                    aggregate: None,
-                    alias: None,
-                });
+                fields.push(SpreadField { name: shown_name, aggregate: None, alias: None });
             }
             Shape::Spread(inner) | Shape::SpreadArrays(inner) => {
                 for field in inner {
-                    let shown = field.alias.clone().filter(|_| field.aggregate.is_none());
-                    fields.push(SpreadField {
-                        name: shown.unwrap_or_else(|| field.name.clone()),
-                        aggregate: field.aggregate.clone(),
-                        alias: field.alias.clone(),
-                    });
-                    if hoist {
-                        field.aggregate = None;
-                        field.alias = None;
-                    }
+                    fields.push(passed_on(field, &fields, hoist, names));
                 }
             }
         }
@@ -80,10 +76,30 @@ fn shown_fields(node: &mut ReadNode, hoist: bool, names: &mut usize) -> Vec<Spre
     fields
 }
 
-fn hoisted(selected: &mut SelectedField, names: &mut usize) -> SpreadField {
+/// A column of a spread embedding within a spread node, as the node's own parent sees it.
+fn passed_on(field: &mut SpreadField, above: &[SpreadField], hoist: bool, names: &mut usize) -> SpreadField {
+    if field.aggregate.is_some() {
+        let passed = field.clone();
+        if hoist {
+            field.aggregate = None;
+            field.alias = None;
+        }
+        return passed;
+    }
+    let shown = field.alias.as_ref().unwrap_or(&field.name).clone();
+    if shown == "*" || !is_taken(above, &shown) {
+        return SpreadField { name: shown, aggregate: None, alias: None };
+    }
+    let name = made_up(names);
+    field.alias = Some(name.clone());
+    SpreadField { name, aggregate: None, alias: Some(shown) }
+}
+
+fn is_taken(fields: &[SpreadField], name: &str) -> bool {
+    fields.iter().any(|field| field.name == name)
+}
+
+fn made_up(names: &mut usize) -> String {
     *names += 1;
-    let name = format!("pgrst_aggregate_{names}");
-    let aggregate = selected.aggregate.take();
-    let alias = selected.alias.replace(name.clone());
-    SpreadField { name, aggregate, alias }
+    format!("pgrst_spread_{names}")
 }

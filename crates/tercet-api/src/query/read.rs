@@ -99,7 +99,7 @@ fn selection(sql: &mut Sql, node: &ReadNode, qualifier: &QualifiedName) {
                 for spread in fields {
                     separate(sql);
                     sql.push("COALESCE(").name(&embed.join_alias).push(".").name(&spread.name);
-                    sql.push(", '[]') AS ").name(&spread.name);
+                    sql.push(", '[]') AS ").name(spread.alias.as_ref().unwrap_or(&spread.name));
                 }
             }
         }
@@ -161,7 +161,7 @@ pub(super) fn from(sql: &mut Sql, node: &ReadNode) {
     match node.embed.as_ref().map(|embed| (&embed.relationship.link, embed)) {
         // The row's type tells overloads apart; it is lost where the parent's rows went through a CTE.
         Some((Link::Computed { function, .. }, embed)) => {
-            sql.qualified(function).push("(").name(&embed.parent.name).push("::");
+            sql.qualified(function).push("((").qualified(&embed.parent).push(".*)::");
             sql.qualified(&embed.relationship.source).push(")");
         }
         _ if node.from_source => {

@@ -13,9 +13,9 @@ use tercet_api::request::{ApiRequest, Rules};
 use tercet_api::schema::SchemaCache;
 use tokio::task::LocalSet;
 
-use crate::postgres::{Database, database};
+use crate::postgres::{self, Database};
 
-static BOOKSHOP: LazyLock<Database> = LazyLock::new(|| database(include_str!("bookshop.sql")));
+static BOOKSHOP: LazyLock<Database> = LazyLock::new(|| postgres::database(include_str!("bookshop.sql")));
 
 static CACHE: LazyLock<SchemaCache> = LazyLock::new(|| {
     on_one_thread(async {
@@ -23,6 +23,11 @@ static CACHE: LazyLock<SchemaCache> = LazyLock::new(|| {
         SchemaCache::load(&connection, &["shop".to_owned()]).await.unwrap()
     })
 });
+
+/// The bookshop's database.
+pub(crate) fn database() -> &'static Database {
+    &BOOKSHOP
+}
 
 /// The bookshop's schema cache.
 pub(crate) fn cache() -> &'static SchemaCache {
@@ -173,7 +178,7 @@ fn print(statement: &Statement) -> String {
 }
 
 /// Runs a test's future as the server runs its own: on one thread.
-fn on_one_thread<F: Future>(future: F) -> F::Output {
+pub(crate) fn on_one_thread<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, future)
 }

@@ -15,4 +15,5 @@ mod safety;
 mod schema_cache;
 mod service;
 mod sql;
+mod validity;
 mod writing;

@@ -161,17 +161,17 @@ fn embeddings() {
     check_sql(
         "GET /books?select=title,siblings(id),writer(name)",
         &expect![[r#"
-        WITH pgrst_source AS (SELECT "shop"."books"."title", COALESCE("books_siblings_1"."books_siblings_1", '[]') AS "siblings", row_to_json("books_writer_1".*)::jsonb AS "writer"
-        FROM "shop"."books"
-        LEFT JOIN LATERAL (SELECT json_agg("books_siblings_1")::jsonb AS "books_siblings_1"
-        FROM (SELECT "books_1"."id"
-        FROM "shop"."siblings"("books"::"shop"."books") AS "books_1") AS "books_siblings_1") AS "books_siblings_1" ON TRUE
-        LEFT JOIN LATERAL (SELECT "authors_1"."name"
-        FROM "shop"."writer"("books"::"shop"."books") AS "authors_1") AS "books_writer_1" ON TRUE)
-        SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-        FROM (SELECT *
-        FROM pgrst_source) _postgrest_t
-    "#]],
+            WITH pgrst_source AS (SELECT "shop"."books"."title", COALESCE("books_siblings_1"."books_siblings_1", '[]') AS "siblings", row_to_json("books_writer_1".*)::jsonb AS "writer"
+            FROM "shop"."books"
+            LEFT JOIN LATERAL (SELECT json_agg("books_siblings_1")::jsonb AS "books_siblings_1"
+            FROM (SELECT "books_1"."id"
+            FROM "shop"."siblings"(("shop"."books".*)::"shop"."books") AS "books_1") AS "books_siblings_1") AS "books_siblings_1" ON TRUE
+            LEFT JOIN LATERAL (SELECT "authors_1"."name"
+            FROM "shop"."writer"(("shop"."books".*)::"shop"."books") AS "authors_1") AS "books_writer_1" ON TRUE)
+            SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            FROM (SELECT *
+            FROM pgrst_source) _postgrest_t
+        "#]],
     );
     check_sql(
         "GET /books?select=id,...covers(colour),...tags(label)",
@@ -207,9 +207,9 @@ fn aggregates() {
     check_sql(
         "GET /copies?select=room,...books(price.avg()::int)",
         &expect![[r#"
-        WITH pgrst_source AS (SELECT "shop"."copies"."room", CAST(AVG("copies_books_1"."pgrst_aggregate_1") AS int)
+        WITH pgrst_source AS (SELECT "shop"."copies"."room", CAST(AVG("copies_books_1"."pgrst_spread_1") AS int)
         FROM "shop"."copies"
-        LEFT JOIN LATERAL (SELECT "books_1"."price" AS "pgrst_aggregate_1"
+        LEFT JOIN LATERAL (SELECT "books_1"."price" AS "pgrst_spread_1"
         FROM "shop"."books" AS "books_1"
         WHERE "books_1"."id" = "shop"."copies"."book_id") AS "copies_books_1" ON TRUE GROUP BY 1)
         SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
