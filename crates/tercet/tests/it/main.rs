@@ -2,7 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod command_line;
+mod examples;
+mod http;
 mod init;
 mod options;
+mod system;
 mod tercet;
 mod token;

@@ -1,0 +1,143 @@
+//! The examples, as their own pages say to use them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::http::{get, request};
+use crate::system::System;
+use crate::tercet;
+
+/// A copy of an example, so that nothing is left in it.
+fn copy_of(example: &str) -> TempDir {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(example);
+    let copy = tempfile::tempdir().unwrap();
+    copy_folder(&source, copy.path());
+    copy
+}
+
+fn copy_folder(source: &Path, target: &Path) {
+    for entry in source.read_dir().unwrap() {
+        let entry = entry.unwrap();
+        // What using the example leaves in it: .tercet, .venv, node_modules, …
+        let name = entry.file_name();
+        if name.to_str().is_none_or(|name| name.starts_with('.') || name == "node_modules") {
+            continue;
+        }
+        let target = target.join(&name);
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// What `cargo xtask test` made for the tests.
+fn made(variable: &str) -> PathBuf {
+    let path = std::env::var_os(variable);
+    path.unwrap_or_else(|| panic!("{variable} is not set; hint: run the tests by cargo xtask test")).into()
+}
+
+fn token(folder: &Path, subject: &str) -> String {
+    tercet::run(folder, ["token", "--subject", subject]).trim().to_owned()
+}
+
+#[test]
+fn the_atlas_serves_the_client_people_have() {
+    let node = made("TERCET_TEST_NODE");
+    let folder = copy_of("atlas");
+    let system = System::start(folder.path());
+    let output = Command::new("node")
+        .arg(node.join("postgrest.mjs"))
+        .arg(format!("http://{}", system.address))
+        .args([token(folder.path(), "ann"), token(folder.path(), "ben")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.stdout, b"all as expected\n");
+}
+
+#[test]
+fn the_atlas_answers_what_its_page_suggests() {
+    let folder = copy_of("atlas");
+    let page = std::fs::read_to_string(folder.path().join("README.md")).unwrap();
+    let system = System::start(folder.path());
+    let mut asked = 0;
+    for line in page.lines().filter(|line| line.starts_with("curl") && !line.contains("bearer")) {
+        let Some((_, target)) = line.split_once("$A") else { continue };
+        let target = target.trim_start_matches("\"'").split(['"', '\'']).next().unwrap();
+        let answer = system.ask(get(target).header("accept", "*/*"));
+        let expected =
+            if target.starts_with("/visit") || target.starts_with("/progress") { 401 } else { 200 };
+        assert_eq!(answer.status, expected, "{target}: {}", answer.body);
+        assert!(answer.body.len() > 20, "{target}: {}", answer.body);
+        asked += 1;
+    }
+    assert!(asked >= 10, "only {asked} requests are on the page");
+}
+
+#[test]
+fn links_are_made_followed_counted_and_forgotten() {
+    let python = made("TERCET_TEST_PYTHON");
+    let folder = copy_of("fastapi");
+    std::os::unix::fs::symlink(python, folder.path().join(".venv")).unwrap();
+    let mut system = System::start(folder.path());
+
+    let made = system.ask(request("POST", "/links").json(r#"{"url": "https://example.com/", "code": "ex"}"#));
+    assert_eq!((made.status, &made.value()["visits"]), (201, &0.into()), "{}", made.body);
+    let again =
+        system.ask(request("POST", "/links").json(r#"{"url": "https://example.org/", "code": "ex"}"#));
+    assert_eq!((again.status, again.body.as_str()), (409, r#"{"detail":"the code ex is taken"}"#));
+    let wrong = system.ask(request("POST", "/links").json(r#"{"url": "not a url"}"#));
+    assert_eq!(wrong.status, 422, "{}", wrong.body);
+
+    // Each server follows it once, and says so under the balancer's id of the request.
+    for _ in 0..2 {
+        let followed = system.ask(get("/ex"));
+        assert_eq!((followed.status, followed.header("location")), (307, Some("https://example.com/")));
+        let server = followed.header("x-served-by").unwrap();
+        let at_balancer = system.wait_for(|line| line["target"] == "/ex" && line["upstream"] == server);
+        let id = at_balancer["request_id"].as_str().unwrap();
+        let said = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains(id));
+        let at_server = system.wait_for(said);
+        assert_eq!(at_server["part"], server);
+        assert!(at_server["message"].as_str().unwrap().contains("GET /ex 307"), "{at_server}");
+    }
+
+    assert_eq!(system.ask(get("/links/ex")).value()["visits"], 2);
+    assert_eq!(system.ask(get("/links?limit=1")).value().as_array().unwrap().len(), 1);
+    assert_eq!(system.ask(request("DELETE", "/links/ex")).status, 204);
+    assert_eq!(system.ask(get("/ex")).status, 404);
+}
+
+#[test]
+fn a_first_api_goes_as_the_guide_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop = folder.path().join("shop");
+    tercet::run(folder.path(), ["init", "shop"]);
+    let system = System::start(&shop);
+    let todo = system.ask(get("/todo?select=task,owner&order=id"));
+    assert_eq!(
+        todo.value(),
+        json!([
+            {"task": "read the first migration", "owner": null},
+            {"task": "change it into your own", "owner": null},
+        ])
+    );
+    let task = || request("POST", "/todo").json(r#"{"task": "learn SQL"}"#);
+    assert_eq!(system.ask(task()).status, 401);
+    let bearer = format!("Bearer {}", token(&shop, "ann"));
+    assert_eq!(system.ask(task().header("authorization", &bearer)).status, 201);
+    let done =
+        request("PATCH", "/todo?owner=eq.ann").json(r#"{"done": true}"#).header("authorization", &bearer);
+    let done = system.ask(done.header("prefer", "return=representation"));
+    assert_eq!(done.value()[0]["owner"], "ann", "{}", done.body);
+    // The others are nobody's, so they are not Ann's to remove.
+    let gone = request("DELETE", "/todo?id=gt.0").header("authorization", &bearer);
+    assert_eq!(system.ask(gone.header("prefer", "count=exact")).header("content-range"), Some("*/1"));
+    assert_eq!(system.ask(get("/todo")).value().as_array().unwrap().len(), 2);
+}
