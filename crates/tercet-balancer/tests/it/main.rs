@@ -16,3 +16,4 @@ mod real_clients;
 mod rules;
 mod running;
 mod streaming;
+mod tls;

@@ -1,0 +1,150 @@
+//! TLS and the PROXY protocol at the door, with curl in front.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use rcgen::{CertificateParams, DnType, Issuer, KeyPair};
+use tempfile::TempDir;
+use tercet_balancer::Config;
+
+use crate::backend::Backend;
+use crate::running::{Running, config};
+
+/// An authority, and certificates it issued, in a folder.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    folder: TempDir,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "root");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root = params.self_signed(&key).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("root.pem"), root.pem()).unwrap();
+        Self { issuer: Issuer::new(params, key), folder }
+    }
+
+    /// Writes a certificate and its key for this name, and returns what the configuration says of them.
+    fn issue(&self, name: &str) -> String {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let path = |kind: &str| self.folder.path().join(format!("{name}.{kind}"));
+        fs::write(path("pem"), certificate.pem()).unwrap();
+        fs::write(path("key"), key.serialize_pem()).unwrap();
+        format!("{{ certificate = {:?}, key = {:?} }}", path("pem"), path("key"))
+    }
+
+    fn root(&self) -> std::path::PathBuf {
+        self.folder.path().join("root.pem")
+    }
+}
+
+/// A balancer that listens like this, in front of a server.
+fn listening(server: &Backend, listen: &str) -> Running {
+    let text = format!("listen = [{listen}]\nservers = [\"{}\"]", server.address);
+    let listen = Config::parse(&text, Path::new("test.toml")).unwrap().listen;
+    Running::with(Config { listen, ..config(&[server], "") })
+}
+
+/// What curl says of a request to a name at the balancer's port, or why it failed.
+fn curl(balancer: &Running, root: &Path, name: &str, arguments: &[&str]) -> Result<String, String> {
+    let port = balancer.address.port();
+    let output = Command::new("curl")
+        .args(["-sS", "--max-time", "20", "--resolve", &format!("{name}:{port}:127.0.0.1")])
+        .arg("--cacert")
+        .arg(root)
+        .args(arguments)
+        .arg(format!("https://{name}:{port}/a"))
+        .output()
+        .expect("curl is installed");
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout).unwrap())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+/// A server that says how it was asked.
+fn echo() -> Backend {
+    Backend::start(|request, stream| {
+        let body = format!(
+            "{} from {} by {} for {}",
+            request.header("host").unwrap_or("-").split(':').next().unwrap_or("-"),
+            request.header("x-forwarded-for").unwrap_or("-"),
+            request.header("x-forwarded-proto").unwrap_or("-"),
+            request.header("forwarded").unwrap_or("-").split(';').next().unwrap_or("-"),
+        );
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).is_ok()
+    })
+}
+
+#[test]
+fn curl_comes_in_by_either_name_and_version() {
+    let authority = Authority::new();
+    let certificates = [authority.issue("shop.example"), authority.issue("club.example")].join(", ");
+    let server = echo();
+    let listen = format!("{{ address = \"127.0.0.1:0\", hsts = \"1d\", certificates = [{certificates}] }}");
+    let balancer = listening(&server, &listen);
+    for name in ["shop.example", "club.example"] {
+        for (version, spoken) in [("--http1.1", "1.1"), ("--http2", "2")] {
+            for tls in [&["--tlsv1.2", "--tls-max", "1.2"][..], &["--tlsv1.3"]] {
+                let asked = [&[version, "-w", " %{http_version}"], tls].concat();
+                let answer = curl(&balancer, &authority.root(), name, &asked).unwrap();
+                let expected = format!("{name} from 127.0.0.1 by https for for=127.0.0.1 {spoken}");
+                assert_eq!(answer, expected, "{version} {tls:?}");
+            }
+            let head = curl(&balancer, &authority.root(), name, &[version, "-I"]).unwrap();
+            assert!(head.to_ascii_lowercase().contains("strict-transport-security: max-age=86400"), "{head}");
+        }
+    }
+    let refused = curl(&balancer, &authority.root(), "other.example", &[]).unwrap_err();
+    assert!(refused.contains("certificate"), "{refused}");
+    let old = curl(&balancer, &authority.root(), "shop.example", &["--tls-max", "1.1"]);
+    assert!(old.is_err(), "{old:?}");
+}
+
+#[test]
+fn a_proxy_says_who_connects() {
+    let authority = Authority::new();
+    let certificate = authority.issue("shop.example");
+    let server = echo();
+    let listen =
+        format!("{{ address = \"127.0.0.1:0\", proxy-protocol = true, certificates = [{certificate}] }}");
+    let balancer = listening(&server, &listen);
+    for version in ["--http1.1", "--http2"] {
+        let asked = [version, "--haproxy-protocol"];
+        let answer = curl(&balancer, &authority.root(), "shop.example", &asked).unwrap();
+        assert_eq!(answer, "shop.example from 127.0.0.1 by https for for=127.0.0.1", "{version}");
+        let without = curl(&balancer, &authority.root(), "shop.example", &[version]);
+        assert!(without.is_err(), "{without:?}");
+    }
+}
+
+#[test]
+fn the_address_in_a_proxy_header_is_the_clients() {
+    let server = echo();
+    let balancer = listening(&server, "{ address = \"127.0.0.1:0\", proxy-protocol = true }");
+    let four = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x07\x7f\x00\x00\x01\x10\x00\x00\x50";
+    for (header, address) in [
+        (&b"PROXY TCP4 203.0.113.7 127.0.0.1 4096 80\r\n"[..], "203.0.113.7"),
+        (b"PROXY TCP6 2001:db8::7 ::1 4096 80\r\n", "2001:db8::7"),
+        (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
+        (four, "203.0.113.7"),
+    ] {
+        let mut client = crate::client::Client::connect(balancer.address);
+        let answer = client.send(header).get("/");
+        assert!(answer.text().contains(&format!("from {address} by http ")), "{}", answer.text());
+        assert!(client.get("/").text().contains(address), "the connection keeps its client");
+    }
+    let mut client = crate::client::Client::connect(balancer.address);
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(client.is_closed());
+}
