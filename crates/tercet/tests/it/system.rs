@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A project that is up. Dropped, it is asked to stop and waited for.
 pub(crate) struct System {
+    folder: PathBuf,
     process: Child,
     lines: Receiver<String>,
     /// Where clients connect.
@@ -41,7 +42,7 @@ impl System {
             }
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut system = Self { process, lines, address, said: Vec::new() };
+        let mut system = Self { folder: folder.to_owned(), process, lines, address, said: Vec::new() };
         let up = system.wait_for(|line| line["event"] == "up");
         system.address = up["address"].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
         system
@@ -78,6 +79,10 @@ impl Drop for System {
         let pid = Pid::from_child(&self.process);
         let _ = rustix::process::kill_process(pid, Signal::TERM);
         let status = self.process.wait().unwrap();
+        // Run by root, the data is not beside the project but where PostgreSQL's account can reach it.
+        if let Ok(data) = std::fs::read_link(self.folder.join(".tercet/postgresql")) {
+            std::fs::remove_dir_all(data).unwrap();
+        }
         if !std::thread::panicking() {
             assert!(status.success(), "{status}");
         }
