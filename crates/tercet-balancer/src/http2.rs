@@ -4,6 +4,7 @@
 //! written as HTTP/1.1 into a [`pipe`], at whose other end a connection is served like any other. So
 //! routing, retries, limits and logs are the same, and the rules of HTTP/1.1 are checked once more.
 
+mod guard;
 pub(crate) mod pipe;
 mod request;
 mod response;
@@ -21,7 +22,8 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 
-use self::wire::Wire;
+use self::wire::{Fault, Wire};
+use crate::answer;
 use crate::client::Client;
 use crate::config::Config;
 use crate::worker::Worker;
@@ -66,7 +68,8 @@ enum Event {
     Ended,
     Idle,
     Stopping,
-    TooManyBrokenOff,
+    /// The client did what it must not.
+    Fault(Reason),
 }
 
 /// Serves an HTTP/2 client, of which `early` has been read already, until either side has had enough.
@@ -74,13 +77,14 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
     let config = worker.config();
     let client = Rc::new(client);
     client.watch.set(config.timeouts.handshake);
-    let handshake = builder(&config).handshake(Wire::new(Rc::clone(&client), early));
+    let fault = Fault::default();
+    let handshake = builder(&config).handshake(Wire::new(Rc::clone(&client), early, Rc::clone(&fault)));
     let handshake = client.in_time(async { handshake.await.map_err(io::Error::other) });
     let Ok(mut connection) = handshake.await else { return };
     let streams = Rc::new(Streams::default());
     client.watch.set(config.timeouts.head);
     loop {
-        match next_event(&worker, &client, &mut connection, &streams).await {
+        match next_event(&worker, &client, &mut connection, &streams, &fault).await {
             Event::Request(request) => {
                 client.watch.clear();
                 streams.live.set(streams.live.get() + 1);
@@ -101,13 +105,14 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
                     client.watch.set(FAREWELL);
                 }
             }
-            Event::TooManyBrokenOff => {
-                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            Event::Fault(reason) => {
+                connection.abrupt_shutdown(reason);
                 client.watch.set(FAREWELL);
                 let closed = poll_fn(|context| connection.poll_closed(context));
                 // Whether it took the news or not, it is closed.
                 let _ = client.in_time(async { closed.await.map_err(io::Error::other) }).await;
-                return;
+                drop(connection);
+                return answer::linger(&client).await;
             }
         }
     }
@@ -118,16 +123,20 @@ async fn next_event(
     client: &Client,
     connection: &mut Connection<Wire, Bytes>,
     streams: &Streams,
+    fault: &Fault,
 ) -> Event {
     poll_fn(|context| {
         if streams.broken_off.get() > BROKEN_OFF {
-            return Poll::Ready(Event::TooManyBrokenOff);
+            return Poll::Ready(Event::Fault(Reason::ENHANCE_YOUR_CALM));
         }
         if let Poll::Ready(accepted) = connection.poll_accept(context) {
             return Poll::Ready(match accepted {
                 Some(Ok(request)) => Event::Request(Box::new(request)),
                 Some(Err(_)) | None => Event::Ended,
             });
+        }
+        if let Some(reason) = fault.get() {
+            return Poll::Ready(Event::Fault(reason));
         }
         if client.watch.expired(context) {
             return Poll::Ready(Event::Idle);

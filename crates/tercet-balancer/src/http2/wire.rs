@@ -1,41 +1,65 @@
-//! A client's socket as `h2` wants it.
+//! A client's socket as `h2` wants it, with a [`Guard`] over what comes in.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
+use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::PREFACE;
+use super::guard::Guard;
 use crate::client::Client;
 
-/// Reads what was read before it was known to be HTTP/2, then the socket.
+/// Why a connection is to be ended, once the guard has found a reason.
+pub(super) type Fault = Rc<Cell<Option<Reason>>>;
+
+/// Reads what was read before it was known to be HTTP/2, then the socket, until there is a fault.
 #[derive(Debug)]
 pub(super) struct Wire {
     client: Rc<Client>,
     early: Bytes,
+    guard: Guard,
+    fault: Fault,
 }
 
 impl Wire {
-    pub(super) fn new(client: Rc<Client>, early: Bytes) -> Self {
-        Self { client, early }
+    pub(super) fn new(client: Rc<Client>, early: Bytes, fault: Fault) -> Self {
+        Self { client, early, guard: Guard::new(PREFACE.len()), fault }
     }
 }
 
 impl AsyncRead for Wire {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         target: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.early.is_empty() {
-            let count = ready!(self.client.socket.poll_read(context, target.initialize_unfilled()))?;
-            target.advance(count);
+        let Self { client, early, guard, fault } = self.get_mut();
+        if fault.get().is_some() {
+            // Nothing more is to reach h2. Whoever polls it looks at the fault next.
+            return Poll::Pending;
+        }
+        let room = target.initialize_unfilled();
+        let count = if early.is_empty() {
+            ready!(client.socket.poll_read(context, room))?
         } else {
-            let count = self.early.len().min(target.remaining());
-            target.put_slice(&self.early[..count]);
-            self.early.advance(count);
+            let count = early.len().min(room.len());
+            early.copy_to_slice(&mut room[..count]);
+            count
+        };
+        match guard.inspect(&room[..count]) {
+            Ok(()) => target.advance(count),
+            Err((passed, reason)) => {
+                fault.set(Some(reason));
+                if passed == 0 {
+                    return Poll::Pending;
+                }
+                target.advance(passed);
+            }
         }
         Poll::Ready(Ok(()))
     }

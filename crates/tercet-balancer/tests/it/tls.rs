@@ -39,7 +39,7 @@ impl Authority {
         let path = |kind: &str| self.folder.path().join(format!("{name}.{kind}"));
         fs::write(path("pem"), certificate.pem()).unwrap();
         fs::write(path("key"), key.serialize_pem()).unwrap();
-        format!("{{ certificate = {:?}, key = {:?} }}", path("pem"), path("key"))
+        format!("{{ certificate = '{}', key = '{}' }}", path("pem").display(), path("key").display())
     }
 
     fn root(&self) -> std::path::PathBuf {

@@ -1,0 +1,381 @@
+//! What `h2` lets pass, or ends a connection for with a less exact code than RFC 9113 has, caught as frames come in.
+//!
+//! It looks at frame heads, at settings, and at the header blocks of trailers, and knows of a stream only whether
+//! the client has ended it. Everything it does not object to is `h2`'s to judge.
+
+use std::collections::BTreeSet;
+
+use h2::Reason;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+/// `END_STREAM` of DATA and HEADERS, `ACK` of SETTINGS.
+const FIRST_FLAG: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
+const PRIORITISED: u8 = 0x20;
+
+const HEAD_BYTES: usize = 9;
+/// Streams of either kind that are remembered, the latest of them.
+const REMEMBERED: usize = 1024;
+/// The longest header block of trailers that is looked at; `h2` refuses longer ones itself.
+const BLOCK_BYTES: usize = 256 << 10;
+/// The last index of the static table that is a pseudo-header's (RFC 7541 appendix A).
+const LAST_PSEUDO_HEADER: usize = 14;
+
+/// Follows the frames of one connection from behind its preface on.
+#[derive(Debug, Default)]
+pub(super) struct Guard {
+    /// Bytes of the preface that are still to come.
+    preface_left: usize,
+    /// The head of the frame that is coming in, as far as it has come.
+    head: Vec<u8>,
+    /// The payload, of frames that have to be looked into.
+    payload: Vec<u8>,
+    /// Bytes of the payload still to come.
+    left: usize,
+    /// The header block of trailers that is coming in.
+    trailers: Option<Vec<u8>>,
+    highest: u32,
+    open: BTreeSet<u32>,
+    ended: BTreeSet<u32>,
+}
+
+/// A frame's head.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    length: usize,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+}
+
+impl Guard {
+    pub(super) fn new(preface: usize) -> Self {
+        Self { preface_left: preface, ..Self::default() }
+    }
+
+    /// Looks at the next bytes of the connection. An error says how many of them may still go to `h2`, and why no more
+    /// may: the connection is to be ended with that reason.
+    pub(super) fn inspect(&mut self, bytes: &[u8]) -> Result<(), (usize, Reason)> {
+        let mut at = self.preface_left.min(bytes.len());
+        self.preface_left -= at;
+        while at < bytes.len() {
+            let start = at;
+            if self.head.len() < HEAD_BYTES {
+                let taken = (HEAD_BYTES - self.head.len()).min(bytes.len() - at);
+                self.head.extend_from_slice(&bytes[at..at + taken]);
+                at += taken;
+                let Some(head) = self.whole_head() else { break };
+                self.left = head.length;
+                self.check_head(head).map_err(|reason| (start, reason))?;
+            }
+            let Some(head) = self.whole_head() else { break };
+            let taken = self.left.min(bytes.len() - at);
+            if self.is_looked_into(head) {
+                self.payload.extend_from_slice(&bytes[at..at + taken]);
+            }
+            at += taken;
+            self.left -= taken;
+            if self.left == 0 {
+                self.head.clear();
+                let payload = std::mem::take(&mut self.payload);
+                self.check_payload(head, &payload).map_err(|reason| (start, reason))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn whole_head(&self) -> Option<Head> {
+        let [a, b, c, kind, flags, stream @ ..] = self.head.first_chunk::<HEAD_BYTES>()?;
+        Some(Head {
+            length: u32::from_be_bytes([0, *a, *b, *c]) as usize,
+            kind: *kind,
+            flags: *flags,
+            stream: u32::from_be_bytes(*stream) & 0x7fff_ffff,
+        })
+    }
+
+    fn is_looked_into(&self, head: Head) -> bool {
+        match head.kind {
+            SETTINGS => true,
+            HEADERS | CONTINUATION => self.trailers.is_some(),
+            _ => false,
+        }
+    }
+
+    fn check_head(&mut self, head: Head) -> Result<(), Reason> {
+        let is_sized = match head.kind {
+            PING => head.length == 8,
+            RST_STREAM | WINDOW_UPDATE => head.length == 4,
+            PRIORITY => head.length == 5,
+            SETTINGS if head.has(FIRST_FLAG) => head.length == 0,
+            SETTINGS => head.length.is_multiple_of(6),
+            GOAWAY => head.length >= 8,
+            DATA | HEADERS => head.length > 0 || !head.has(PADDED),
+            _ => true,
+        };
+        if !is_sized {
+            return Err(Reason::FRAME_SIZE_ERROR);
+        }
+        if matches!(head.kind, DATA | HEADERS) && self.ended.contains(&head.stream) {
+            return Err(Reason::STREAM_CLOSED);
+        }
+        match head.kind {
+            HEADERS if head.stream > self.highest => {
+                self.highest = head.stream;
+                remember(&mut self.open, head.stream);
+            }
+            HEADERS if self.open.contains(&head.stream) => self.trailers = Some(Vec::new()),
+            _ => {}
+        }
+        let ends = matches!(head.kind, DATA | HEADERS) && head.has(FIRST_FLAG) || head.kind == RST_STREAM;
+        if ends && self.open.remove(&head.stream) {
+            remember(&mut self.ended, head.stream);
+        }
+        Ok(())
+    }
+
+    fn check_payload(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
+        match head.kind {
+            SETTINGS => check_settings(payload),
+            HEADERS | CONTINUATION => self.check_trailers(head, payload),
+            _ => Ok(()),
+        }
+    }
+
+    /// RFC 9113 section 8.1: trailers have no pseudo-headers. `h2` would leave them out.
+    fn check_trailers(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
+        let Some(block) = &mut self.trailers else { return Ok(()) };
+        block.extend_from_slice(head.fragment(payload));
+        let has_pseudo_header = head.has(END_HEADERS) && has_pseudo_header(block);
+        if head.has(END_HEADERS) || block.len() > BLOCK_BYTES {
+            self.trailers = None;
+        }
+        if has_pseudo_header { Err(Reason::PROTOCOL_ERROR) } else { Ok(()) }
+    }
+}
+
+impl Head {
+    fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// The part of a header block in a payload of HEADERS or CONTINUATION; empty where padding is wrong, which `h2`
+    /// refuses.
+    fn fragment(self, payload: &[u8]) -> &[u8] {
+        let mut fragment = payload;
+        if self.kind == HEADERS && self.has(PADDED) {
+            let Some((padding, rest)) = payload.split_first() else { return &[] };
+            let Some(end) = rest.len().checked_sub(usize::from(*padding)) else { return &[] };
+            fragment = &rest[..end];
+        }
+        if self.kind == HEADERS && self.has(PRIORITISED) {
+            fragment = fragment.get(5..).unwrap_or_default();
+        }
+        fragment
+    }
+}
+
+/// Keeps the latest.
+fn remember(streams: &mut BTreeSet<u32>, stream: u32) {
+    streams.insert(stream);
+    if streams.len() > REMEMBERED {
+        streams.pop_first();
+    }
+}
+
+/// RFC 9113 section 6.5.2: a window over 2^31-1 is a FLOW_CONTROL_ERROR.
+fn check_settings(payload: &[u8]) -> Result<(), Reason> {
+    let is_too_wide = |setting: &[u8]| matches!(setting, [0, 4, high, ..] if *high >= 0x80);
+    if payload.chunks(6).any(is_too_wide) { Err(Reason::FLOW_CONTROL_ERROR) } else { Ok(()) }
+}
+
+/// Whether a field of the block is a pseudo-header by the static table or by its own name (RFC 7541 section 6). What
+/// the dynamic table holds is not known here, and malformed blocks are `h2`'s to refuse.
+fn has_pseudo_header(mut block: &[u8]) -> bool {
+    while let Some(first) = block.first() {
+        let (prefix, has_value) = match first {
+            0x80.. => (7, false),
+            0x40.. => (6, true),
+            0x20.. => (5, false),
+            _ => (4, true),
+        };
+        let is_update = (0x20..0x40).contains(first);
+        let Some((index, rest)) = integer(block, prefix) else { return false };
+        block = rest;
+        if !is_update && (1..=LAST_PSEUDO_HEADER).contains(&index) {
+            return true;
+        }
+        if has_value && index == 0 {
+            let Some((is_coded, name, rest)) = string(block) else { return false };
+            // A colon, as it is or as the first seven bits of a Huffman code (RFC 7541 appendix B).
+            let starts =
+                name.first().is_some_and(|byte| if is_coded { byte >> 1 == 0x5c } else { *byte == b':' });
+            if starts {
+                return true;
+            }
+            block = rest;
+        }
+        if has_value {
+            let Some((_, _, rest)) = string(block) else { return false };
+            block = rest;
+        }
+    }
+    false
+}
+
+/// RFC 7541 section 5.1, and what follows.
+fn integer(bytes: &[u8], prefix: u8) -> Option<(usize, &[u8])> {
+    let (first, mut rest) = bytes.split_first()?;
+    let most = (1_usize << prefix) - 1;
+    let mut value = usize::from(*first) & most;
+    if value < most {
+        return Some((value, rest));
+    }
+    for shift in [0, 7, 14, 21] {
+        let (byte, after) = rest.split_first()?;
+        rest = after;
+        value += usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some((value, rest));
+        }
+    }
+    None
+}
+
+/// RFC 7541 section 5.2: whether it is Huffman-coded, its bytes, and what follows.
+fn string(bytes: &[u8]) -> Option<(bool, &[u8], &[u8])> {
+    let is_coded = bytes.first()? & 0x80 != 0;
+    let (length, rest) = integer(bytes, 7)?;
+    let (text, rest) = rest.split_at_checked(length)?;
+    Some((is_coded, text, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        frame.extend_from_slice(&[kind, flags]);
+        frame.extend_from_slice(&stream.to_be_bytes());
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    /// The verdict on frames behind a preface, which is the same however they are read; of what is refused at least
+    /// the last byte is kept from going on.
+    fn check(frames: &[Vec<u8>], expected: Option<Reason>) {
+        let bytes = [vec![0; 24], frames.concat()].concat();
+        for size in [1, 2, 7, 10, bytes.len()] {
+            let mut guard = Guard::new(24);
+            let mut passed = 0;
+            let mut verdict = None;
+            for part in bytes.chunks(size) {
+                match guard.inspect(part) {
+                    Ok(()) => passed += part.len(),
+                    Err((some, reason)) => {
+                        passed += some;
+                        verdict = Some(reason);
+                        break;
+                    }
+                }
+            }
+            assert_eq!(verdict, expected, "{frames:x?} in parts of {size}");
+            assert_eq!(passed < bytes.len(), expected.is_some());
+        }
+    }
+
+    #[test]
+    fn frames_have_their_size() {
+        check(
+            &[frame(PING, 0, 0, &[0; 8]), frame(SETTINGS, 0, 0, &[0; 12]), frame(SETTINGS, 1, 0, &[])],
+            None,
+        );
+        for wrong in [
+            frame(PING, 0, 0, &[0; 7]),
+            frame(RST_STREAM, 0, 1, &[0; 5]),
+            frame(WINDOW_UPDATE, 0, 0, &[0; 3]),
+            frame(PRIORITY, 0, 1, &[0; 4]),
+            frame(SETTINGS, 0, 0, &[0; 7]),
+            frame(SETTINGS, 1, 0, &[0; 6]),
+            frame(GOAWAY, 0, 0, &[0; 7]),
+            frame(DATA, PADDED, 1, &[]),
+        ] {
+            check(&[frame(PING, 0, 0, &[0; 8]), wrong], Some(Reason::FRAME_SIZE_ERROR));
+        }
+    }
+
+    #[test]
+    fn windows_are_no_wider_than_31_bits() {
+        check(&[frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff])], None);
+        let wide = frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 1, 0, 4, 0x80, 0, 0, 0]);
+        check(&[wide], Some(Reason::FLOW_CONTROL_ERROR));
+    }
+
+    #[test]
+    fn what_a_client_has_ended_it_does_not_go_on_with() {
+        let whole = || frame(HEADERS, FIRST_FLAG | END_HEADERS, 1, &[0x82]);
+        let open = || frame(HEADERS, END_HEADERS, 1, &[0x82]);
+        let reset = || frame(RST_STREAM, 0, 1, &[0; 4]);
+        check(&[whole(), frame(DATA, 0, 1, b"x")], Some(Reason::STREAM_CLOSED));
+        check(&[whole(), whole()], Some(Reason::STREAM_CLOSED));
+        check(&[open(), reset(), frame(DATA, 0, 1, b"x")], Some(Reason::STREAM_CLOSED));
+        check(&[open(), frame(DATA, FIRST_FLAG, 1, b"x"), whole()], Some(Reason::STREAM_CLOSED));
+        check(&[open(), frame(DATA, 0, 1, b"x"), frame(DATA, FIRST_FLAG, 1, b"x"), reset()], None);
+        check(&[whole(), frame(HEADERS, FIRST_FLAG | END_HEADERS, 3, &[0x82])], None);
+    }
+
+    #[test]
+    fn trailers_have_no_pseudo_headers() {
+        let trailers = |block: &[u8]| {
+            let (start, end) = block.split_at(block.len() / 2);
+            vec![
+                frame(HEADERS, END_HEADERS, 1, &[0x82]),
+                frame(DATA, 0, 1, b"x"),
+                frame(HEADERS, FIRST_FLAG, 1, start),
+                frame(CONTINUATION, END_HEADERS, 1, end),
+            ]
+        };
+        // x-sum: 1, plain; a name by index; a table size update; an index beyond the static table.
+        check(&trailers(b"\x00\x05x-sum\x011"), None);
+        check(&trailers(b"\x0f\x2b\x01a\x20\xbe"), None);
+        for refused in [
+            &b"\x83"[..],
+            b"\x42\x03200",
+            b"\x02\x03200",
+            b"\x00\x05x-sum\x011\x00\x05:test\x011",
+            // `:a`, Huffman-coded.
+            b"\x00\x82\xb8\x3f\x011",
+        ] {
+            check(&trailers(refused), Some(Reason::PROTOCOL_ERROR));
+        }
+        let padded =
+            frame(HEADERS, FIRST_FLAG | END_HEADERS | PADDED | PRIORITISED, 1, b"\x02\0\0\0\0\0\x83\0\0");
+        check(&[frame(HEADERS, END_HEADERS, 1, &[0x82]), padded], Some(Reason::PROTOCOL_ERROR));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_have_one_verdict(
+            frames in proptest::collection::vec((0..10_u8, 0..0x40_u8, 0..4_u32, proptest::collection::vec(0..0xff_u8, 0..20)), 0..8),
+        ) {
+            let frames: Vec<_> = frames
+                .iter()
+                .map(|(kind, flags, stream, payload)| frame(*kind, *flags, *stream, payload))
+                .collect();
+            let mut guard = Guard::new(0);
+            let verdict = guard.inspect(&frames.concat()).err().map(|(_, reason)| reason);
+            check(&frames, verdict);
+        }
+    }
+}
