@@ -113,7 +113,11 @@ pub(super) fn of_column(column: &Column) -> Map<String, Value> {
 /// The default of a column, if it is a constant: `42`, `true`, `'text'::text`.
 fn constant(column: &Column) -> Option<Value> {
     let default = column.default.as_deref()?;
-    let (kind, _) = kind(&column.data_type);
+    let (kind, format) = kind(&column.data_type);
+    // PostgreSQL reads more ways of writing these than the formats allow
+    if matches!(format, Some("date" | "date-time" | "uuid")) {
+        return None;
+    }
     let text = default.strip_prefix('\'').and_then(|rest| {
         let (text, cast) = rest.rsplit_once('\'')?;
         (cast.is_empty() || cast.starts_with("::")).then(|| text.replace("''", "'"))
