@@ -54,8 +54,8 @@ pub(crate) struct Application {
     /// `{port}` in it are replaced.
     #[schemars(extend("examples" = ["uvicorn main:app --host {host} --port {port}"]))]
     pub(crate) run: Option<Located<String>>,
-    /// The path your own program answers with 200 when it can take requests. Default: `/`. The data API has
-    /// its own.
+    /// The path your own program is asked whether it can take requests: not while it answers with a status of 500
+    /// or more, or not at all. Default: `/`. The data API has its own.
     #[schemars(extend("examples" = ["/health"]))]
     pub(crate) health: Option<Located<String>>,
     /// The port of the first server on a machine; further ones there take the next ports. Default: 8081, or the
