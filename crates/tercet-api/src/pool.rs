@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 pub use self::lease::Lease;
 use self::pace::Paces;
-use crate::postgres::{Connection, DatabaseError, Target};
+use crate::postgres::{Connection, DatabaseError, Statement, Target};
 
 /// Requests that may stand on one connection.
 const DEPTH: usize = 16;
@@ -42,6 +42,8 @@ pub struct Options {
     pub max_lifetime: Duration,
     /// Whether statements are prepared.
     pub prepare: bool,
+    /// What every connection is set up with, and again whenever it has been wiped.
+    pub session: Option<Statement>,
 }
 
 /// What all pools of a process count together.
@@ -215,7 +217,7 @@ impl Inner {
     }
 
     async fn open(self: Rc<Self>) {
-        let connected = Connection::connect(&self.options.target, self.options.prepare).await;
+        let connected = self.connect().await;
         self.opening.set(self.opening.get() - 1);
         match connected {
             Ok(connection) => {
@@ -242,6 +244,14 @@ impl Inner {
             }
             Err(_) => {}
         }
+    }
+
+    async fn connect(&self) -> Result<Connection, DatabaseError> {
+        let connection = Connection::connect(&self.options.target, self.options.prepare).await?;
+        if let Some(session) = &self.options.session {
+            connection.query(session).await?;
+        }
+        Ok(connection)
     }
 
     fn release(self: &Rc<Self>, slot: &Rc<Slot>, slow: bool) {

@@ -29,7 +29,7 @@ use self::state::{Settings, Shared};
 use self::worker::{Handle, Work};
 use crate::config::{Config, ConfigError, ConfigSource};
 use crate::pool::Options;
-use crate::postgres::{DatabaseError, Target};
+use crate::postgres::{DatabaseError, Statement};
 
 /// What a running server is told from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,21 +204,21 @@ fn share(all: usize, threads: usize, number: usize) -> usize {
 
 fn pool_options(config: &Config, size: usize) -> Options {
     Options {
-        target: with_statement_timeout(&config.db_uri, config.db_statement_timeout),
+        target: Arc::clone(&config.db_uri),
         size,
         acquisition_timeout: config.db_pool_acquisition_timeout,
         max_idletime: config.db_pool_max_idletime,
         max_lifetime: config.db_pool_max_lifetime,
         prepare: config.db_prepared_statements,
+        session: statement_timeout(config.db_statement_timeout),
     }
 }
 
-/// The session's `statement_timeout`: what a role or function sets for itself wins over it.
-fn with_statement_timeout(target: &Arc<Target>, timeout: Duration) -> Arc<Target> {
-    let given = target.options.as_deref().unwrap_or("");
-    if timeout.is_zero() || given.contains("statement_timeout") {
-        return Arc::clone(target);
+/// Gives a session a `statement_timeout` where nobody has set one: not the server, not the login role.
+fn statement_timeout(timeout: Duration) -> Option<Statement> {
+    if timeout.is_zero() {
+        return None;
     }
-    let options = format!("{given} -c statement_timeout={}", timeout.as_millis());
-    Arc::new(Target { options: Some(options.trim().to_owned()), ..(**target).clone() })
+    let sql = "select set_config('statement_timeout', $1, false) where current_setting('statement_timeout') = '0'";
+    Some(Statement::new(sql, vec![Some(timeout.as_millis().to_string().into())]))
 }

@@ -235,10 +235,11 @@ fn check(plan: &StatementPlan, request: &ApiRequest, answer: &Answer) -> Result<
     }
 }
 
-/// Whether the connection broke before the statement was answered.
+/// Whether the connection broke before the statement was answered, or has lost what was prepared on it.
 fn is_lost(error: &DatabaseError) -> bool {
     matches!(error, DatabaseError::Closed | DatabaseError::Io(_))
         || matches!(error.code(), Some("57P01" | "57P02")) && error.is_fatal()
+        || error.code() == Some("26000")
 }
 
 fn failure(error: DatabaseError, identity: &Identity) -> ApiError {

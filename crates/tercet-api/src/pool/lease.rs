@@ -48,6 +48,12 @@ impl Lease {
             held.pool.paces.borrow_mut().learn(key, now.saturating_duration_since(began));
         }
         held.slot.moved.set(now);
+        // What was prepared is gone, or does not fit the schema any more.
+        if let Err(error) = &answer
+            && matches!(error.code(), Some("26000" | "0A000"))
+        {
+            held.slot.connection.forget_statements();
+        }
         answer
     }
 
@@ -103,7 +109,7 @@ impl Held {
         if self.wipe {
             // Nobody waits for it: it rides in front of the next transaction.
             let wiping = WIPE.map(Statement::from);
-            drop(self.slot.connection.exchange(&wiping));
+            drop(self.slot.connection.exchange(wiping.iter().chain(&self.pool.options.session)));
         }
         self.pool.release(&self.slot, self.slow);
     }
