@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 pub use self::lease::Lease;
 use self::pace::Paces;
-use crate::postgres::{Connection, DatabaseError, Statement, Target};
+use crate::postgres::{Connection, DatabaseError, Target};
 
 /// Requests that may stand on one connection.
 const DEPTH: usize = 16;
@@ -42,8 +42,8 @@ pub struct Options {
     pub max_lifetime: Duration,
     /// Whether statements are prepared.
     pub prepare: bool,
-    /// What every connection is set up with, and again whenever it has been wiped.
-    pub session: Option<Statement>,
+    /// Commands that every connection is set up with, and again whenever it has been wiped.
+    pub session: String,
 }
 
 /// What all pools of a process count together.
@@ -248,8 +248,8 @@ impl Inner {
 
     async fn connect(&self) -> Result<Connection, DatabaseError> {
         let connection = Connection::connect(&self.options.target, self.options.prepare).await?;
-        if let Some(session) = &self.options.session {
-            connection.query(session).await?;
+        if !self.options.session.is_empty() {
+            connection.ensure(&self.options.session);
         }
         Ok(connection)
     }

@@ -29,7 +29,7 @@ use self::state::{Settings, Shared};
 use self::worker::{Handle, Work};
 use crate::config::{Config, ConfigError, ConfigSource};
 use crate::pool::Options;
-use crate::postgres::{DatabaseError, Statement};
+use crate::postgres::DatabaseError;
 
 /// What a running server is told from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,10 +215,12 @@ fn pool_options(config: &Config, size: usize) -> Options {
 }
 
 /// Gives a session a `statement_timeout` where nobody has set one: not the server, not the login role.
-fn statement_timeout(timeout: Duration) -> Option<Statement> {
+fn statement_timeout(timeout: Duration) -> String {
     if timeout.is_zero() {
-        return None;
+        return String::new();
     }
-    let sql = "select set_config('statement_timeout', $1, false) where current_setting('statement_timeout') = '0'";
-    Some(Statement::new(sql, vec![Some(timeout.as_millis().to_string().into())]))
+    format!(
+        "select set_config('statement_timeout', '{}', false) where current_setting('statement_timeout') = '0'",
+        timeout.as_millis()
+    )
 }

@@ -8,7 +8,7 @@ use super::{Inner, Need, Slot};
 use crate::postgres::{DatabaseError, Exchange, Results, Statement};
 
 /// Settings, temporary tables and locks that outlive a transaction.
-const WIPE: [&str; 3] = ["reset all", "discard temporary", "select pg_advisory_unlock_all()"];
+const WIPE: &str = "reset all; discard temporary; select pg_advisory_unlock_all(); ";
 
 /// A connection, or a place on a shared one. Dropping it gives it back; dropping it while an exchange is
 /// under way cancels that where it can hit nobody else.
@@ -108,8 +108,7 @@ impl Held {
     fn release(self) {
         if self.wipe {
             // Nobody waits for it: it rides in front of the next transaction.
-            let wiping = WIPE.map(Statement::from);
-            drop(self.slot.connection.exchange(wiping.iter().chain(&self.pool.options.session)));
+            self.slot.connection.ensure(&format!("{WIPE}{}", self.pool.options.session));
         }
         self.pool.release(&self.slot, self.slow);
     }

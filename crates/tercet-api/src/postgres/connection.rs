@@ -170,6 +170,20 @@ impl Connection {
         Ok(answer)
     }
 
+    /// Queues commands whose result nobody waits for; what is asked for next runs behind them. If they fail,
+    /// the connection is closed, so what runs behind them may rely on them.
+    pub fn ensure(&self, commands: &str) {
+        let mut state = self.state.borrow_mut();
+        if state.closed.is_none() {
+            // Not the extended protocol: this must work even if what was prepared is gone.
+            match frontend::query(commands, &mut state.out) {
+                Ok(()) => state.pending.push_back(Pending::essential()),
+                Err(error) => state.closed = Some(error.into()),
+            }
+            state.wake();
+        }
+    }
+
     /// Listens on `channel`; the notifications arrive at the receiver, which ends when the connection does.
     ///
     /// # Errors

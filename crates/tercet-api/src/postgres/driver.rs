@@ -32,7 +32,8 @@ pub(super) type Parses = SmallVec<[Option<Arc<str>>; 3]>;
 /// An exchange that waits for its ReadyForQuery.
 #[derive(Debug)]
 pub(super) struct Pending {
-    reply: oneshot::Sender<Result<Results, DatabaseError>>,
+    /// Nobody's, where the connection is given up when it fails.
+    reply: Option<oneshot::Sender<Result<Results, DatabaseError>>>,
     parses: Parses,
     parsed: usize,
     results: Results,
@@ -42,15 +43,27 @@ pub(super) struct Pending {
 
 impl Pending {
     pub(super) fn new(reply: oneshot::Sender<Result<Results, DatabaseError>>, parses: Parses) -> Self {
+        Self::with(Some(reply), parses)
+    }
+
+    /// One that must succeed, or the connection is of no use.
+    pub(super) fn essential() -> Self {
+        Self::with(None, Parses::new())
+    }
+
+    fn with(reply: Option<oneshot::Sender<Result<Results, DatabaseError>>>, parses: Parses) -> Self {
         Self { reply, parses, parsed: 0, results: Results::new(), rows: Rows::new(), error: None }
     }
 
-    fn finish(self) {
-        // Whoever waited may be gone.
-        let _ = self.reply.send(match self.error {
-            Some(error) => Err(error),
-            None => Ok(self.results),
-        });
+    fn finish(self) -> Result<(), DatabaseError> {
+        match (self.reply, self.error) {
+            // Whoever waited may be gone.
+            (Some(reply), Some(error)) => drop(reply.send(Err(error))),
+            (Some(reply), None) => drop(reply.send(Ok(self.results))),
+            (None, Some(_)) => return Err(DatabaseError::Closed),
+            (None, None) => {}
+        }
+        Ok(())
     }
 }
 
@@ -93,7 +106,9 @@ impl State {
     fn close(&mut self, reason: DatabaseError) {
         for pending in self.pending.drain(..) {
             let error = pending.error.unwrap_or_else(|| reason.copy());
-            let _ = pending.reply.send(Err(error));
+            if let Some(reply) = pending.reply {
+                let _ = reply.send(Err(error));
+            }
         }
         self.notifications = None;
         self.closed.get_or_insert(reason);
@@ -117,7 +132,7 @@ impl State {
                 for sql in pending.parses[pending.parsed..].iter().flatten() {
                     self.prepared.forget(sql);
                 }
-                pending.finish();
+                pending.finish()?;
             }
             Message::ParseComplete => {
                 let front = self.pending.front_mut().ok_or_else(unexpected)?;
@@ -147,7 +162,8 @@ impl State {
             Message::BindComplete
             | Message::CloseComplete
             | Message::NoticeResponse(_)
-            | Message::ParameterStatus(_) => {}
+            | Message::ParameterStatus(_)
+            | Message::RowDescription(_) => {}
             _ => return Err(unexpected()),
         }
         Ok(())

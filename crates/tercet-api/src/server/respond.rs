@@ -12,12 +12,13 @@ use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
+use tercet_observe::event::ApiEvent;
 use tercet_observe::{AccessRecord, request_id};
 
 use super::state::{Settings, logs};
 use super::worker::Worker;
 use crate::auth::Identity;
-use crate::config::{Config, OpenApiMode};
+use crate::config::{Config, LogLevel, OpenApiMode};
 use crate::error::{ApiError, DatabaseFailure, RequestError};
 use crate::openapi::{self, Description, Privileges, page};
 use crate::plan::{Plan, StatementPlan, plan};
@@ -164,6 +165,9 @@ async fn statement(
     let context = Context { config, identity, request, routine: plan.routine().map(Arc::as_ref) };
     let answered = transaction::run(&worker.pool, context, plan, &query).await;
     journey.timing.transaction = Some(lap(&mut clock));
+    if config.log_query && config.log_level > LogLevel::Critical {
+        worker.log.event(ApiEvent::Query { sql: &query.main.sql });
+    }
     let response = Response::new(request, plan, answered?, config.client_error_verbosity)?;
     journey.timing.response = Some(lap(&mut clock));
     Ok(response)

@@ -15,12 +15,13 @@ pub enum ApiEvent<'a> {
     DatabaseLost { reason: &'a str, retry_seconds: f64 },
     SchemaCacheLoaded { relations: usize, functions: usize, milliseconds: f64 },
     SchemaCacheFailed { reason: &'a str },
+    Query { sql: &'a str },
 }
 
 impl ApiEvent<'_> {
     pub(super) fn level(&self) -> Level {
         match self {
-            Self::DatabaseConnected { .. } | Self::SchemaCacheLoaded { .. } => Level::Info,
+            Self::DatabaseConnected { .. } | Self::SchemaCacheLoaded { .. } | Self::Query { .. } => Level::Info,
             Self::DatabaseLost { .. } | Self::SchemaCacheFailed { .. } => Level::Error,
         }
     }
@@ -39,6 +40,7 @@ impl fmt::Display for ApiEvent<'_> {
                 f,
                 "schema cache loaded: {relations} relations, {functions} functions, in {milliseconds:.0} ms"
             ),
+            Self::Query { sql } => write!(f, "query: {sql}"),
             Self::SchemaCacheFailed { reason } => write!(f, "schema cache could not be loaded: {reason}"),
         }
     }
