@@ -36,11 +36,9 @@ struct Endpoint {
     steers: bool,
 }
 
-/// Serves whatever the configuration names, until it is dropped.
-///
-/// # Errors
-/// An address that is taken or may not be used; it is named.
-pub(crate) async fn serve(shared: Arc<Shared>) -> std::io::Result<()> {
+/// Serves whatever the configuration names, until it is dropped. An address that is taken or may not be used is
+/// told as an event: requests are served all the same.
+pub(crate) async fn serve(shared: Arc<Shared>) {
     let config = shared.config.load_full();
     let mut serving = tokio::task::JoinSet::new();
     let addresses = [
@@ -52,16 +50,20 @@ pub(crate) async fn serve(shared: Arc<Shared>) -> std::io::Result<()> {
             Address::Tcp(address) => address.to_string(),
             Address::Unix(path, _) => path.display().to_string(),
         };
-        let server = admin::Server::bind(&address)
-            .await
-            .map_err(|error| std::io::Error::new(error.kind(), format!("admin address {named}: {error}")))?;
+        let server = match admin::Server::bind(&address).await {
+            Ok(server) => server,
+            Err(error) => {
+                let reason = format!("admin address {named}: {error}");
+                shared.events.event(ProcessEvent::Failed { reason: &reason });
+                continue;
+            }
+        };
         let named = server.local_addr().map_or(named, |address| address.to_string());
         let purpose = if steers { "steering" } else { "metrics" };
         shared.events.event(ProcessEvent::Listening { address: &named, purpose });
         serving.spawn_local(server.serve(Rc::new(Endpoint { shared: Arc::clone(&shared), steers })));
     }
     while serving.join_next().await.is_some() {}
-    std::future::pending().await
 }
 
 impl Admin for Endpoint {
@@ -99,6 +101,9 @@ impl Admin for Endpoint {
                     Some(Answer::json(StatusCode::OK, &describe(&server)))
                 }
                 (&Method::POST, ["reload"]) => Some(reload(&shared).await),
+                (&Method::GET, ["requests"]) => {
+                    Some(Answer::json(StatusCode::OK, &json!({ "requests": shared.recent.newest_first() })))
+                }
                 _ => None,
             }
         })

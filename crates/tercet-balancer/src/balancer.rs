@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::door::Doors;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::recent::Recent;
 use crate::servers::Servers;
 use crate::tls::TlsError;
 use crate::worker::Worker;
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) doors: ArcSwap<Doors>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
+    pub(crate) recent: Recent,
     pub(crate) events: LogHandle,
     /// Where the admin socket's wish for a reload goes.
     pub(crate) reload_wanted: mpsc::Sender<ReloadReply>,
@@ -129,6 +131,7 @@ impl Balancer {
             doors: ArcSwap::from_pointee(doors),
             limits: Limits::default(),
             metrics: Metrics::default(),
+            recent: Recent::new(count),
             events,
             reload_wanted,
             queued: AtomicUsize::new(0),
@@ -203,6 +206,8 @@ impl Balancer {
     /// A thread failed or panicked.
     pub fn stop(mut self) -> io::Result<()> {
         self.stop.send_replace(true);
+        // The sockets close with their last holder: clients are to be refused, not to wait for nobody.
+        self.listening.send_replace(Arc::default());
         let threads = self.workers.drain(..).chain(self.steward.take());
         let mut outcome = Ok(());
         for thread in threads {
@@ -276,19 +281,20 @@ fn steward(
     runtime.block_on(async {
         tokio::task::spawn_local(health::end_ejections(Arc::clone(shared)));
         tokio::task::spawn_local(keep_house(Arc::clone(shared)));
-        tokio::task::spawn_local({
-            let shared = Arc::clone(shared);
-            async move {
-                if let Err(error) = admin::serve(Arc::clone(&shared)).await {
-                    shared.events.event(ProcessEvent::Failed { reason: &error.to_string() });
-                }
-            }
-        });
+        let mut admin = tokio::task::spawn_local(admin::serve(Arc::clone(shared)));
+        let mut served = shared.config.load().admin.clone();
         loop {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 _ = reloads.changed() => {}
                 () = health::check_all(Arc::clone(shared)) => {}
+            }
+            let wanted = &shared.config.load().admin;
+            if *wanted != served {
+                // What is being answered (the reload itself, say) has a task of its own and goes on.
+                admin.abort();
+                admin = tokio::task::spawn_local(admin::serve(Arc::clone(shared)));
+                served = wanted.clone();
             }
         }
     });

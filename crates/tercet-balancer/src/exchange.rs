@@ -30,7 +30,7 @@ use crate::client::Client;
 use crate::config::Config;
 use crate::forwarded::RequestId;
 use crate::http1::response::Asked;
-use crate::http1::{Decoder, Field, Refusal, RequestHead, Version};
+use crate::http1::{Decoder, Field, Method, Refusal, RequestHead, Version};
 use crate::rotation::{Pick, Turn};
 use crate::scratch::Scratch;
 use crate::server::Server;
@@ -72,6 +72,11 @@ struct Progress {
 impl Progress {
     fn count(&self, bytes: u64) {
         self.bytes.set(self.bytes.get() + bytes);
+    }
+
+    /// Whether the request may be sent once more, as far as its meaning goes.
+    fn may_send_again(&self, method: Method) -> bool {
+        !self.answering.get() && self.repeatable.get() && (!self.accepted.get() || method.is_idempotent())
     }
 }
 
@@ -253,8 +258,9 @@ impl Exchange<'_> {
     async fn try_server(&mut self, turn: &Turn, scratch: &mut Scratch) -> Result<After, Failure> {
         if let Some(socket) = self.worker.pool.take(turn, !self.head.method.is_idempotent()) {
             match self.try_connection(turn, socket, scratch).await {
-                Err(Failure::Closed) if self.progress.first_byte.get().is_none() && self.may_send_again() => {
-                }
+                Err(Failure::Closed)
+                    if self.progress.first_byte.get().is_none()
+                        && self.progress.may_send_again(self.head.method) => {}
                 settled => return settled,
             }
         }
@@ -384,7 +390,9 @@ impl Exchange<'_> {
                     Failure::ServerTimeout
                 }));
             }
-            if !progress.answering.get() && !turn.is_alive() {
+            // Only when somebody else can have it: the server may be slow and not dead.
+            let is_movable = !turn.is_alive() && progress.may_send_again(head.method);
+            if is_movable && worker.shared.servers.available() > 0 {
                 return Poll::Ready(Err(Failure::ServerDied));
             }
             Poll::Pending
@@ -392,18 +400,13 @@ impl Exchange<'_> {
         .await
     }
 
-    /// Whether the request may be sent once more, as far as its meaning goes.
-    fn may_send_again(&self) -> bool {
-        !self.progress.answering.get()
-            && self.progress.repeatable.get()
-            && (!self.progress.accepted.get() || self.head.method.is_idempotent())
-    }
-
     /// Whether the request may go to another server after this failure.
     fn may_repeat(&self, failure: &Failure) -> bool {
         match failure {
             Failure::NotConnected => true,
-            Failure::Closed | Failure::ServerTimeout | Failure::ServerDied => self.may_send_again(),
+            Failure::Closed | Failure::ServerTimeout | Failure::ServerDied => {
+                self.progress.may_send_again(self.head.method)
+            }
             Failure::ClientGone
             | Failure::ClientTimeout
             | Failure::ClientRefused(_)
@@ -519,7 +522,7 @@ impl Exchange<'_> {
 
     fn record(&self, scratch: &Scratch, server: Option<&Server>, started: Instant) {
         let buffer = scratch.client.filled();
-        self.worker.access_log.request(&AccessRecord {
+        self.worker.record(&AccessRecord {
             client: Some(self.asker),
             request_id: self.id.text(buffer, &mut [0; 36]),
             method: self.head.method_name.in_buffer(buffer),

@@ -19,6 +19,7 @@ mod listener;
 mod metrics;
 mod pool;
 pub mod proxy_protocol;
+mod recent;
 mod rotation;
 mod scratch;
 mod server;

@@ -1,8 +1,10 @@
 //! Listening sockets: how they are bound, and taking connections off them.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
@@ -64,10 +66,8 @@ pub(crate) async fn accept(
             listener.accept().await
         };
         let accepted = tokio::select! {
-            // What waits in the kernel when the stop comes is still served: it would be reset otherwise.
-            biased;
             accepted = accept => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = stop.wait_for(|stop| *stop) => break,
         };
         match accepted {
             Ok((stream, peer)) => begin(&worker, address, stream, peer.ip().to_canonical()),
@@ -75,6 +75,16 @@ pub(crate) async fn accept(
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(_) => tokio::time::sleep(OUT_OF_DESCRIPTORS).await,
         }
+    }
+    // What waits in the kernel is still served: it would be reset when the socket closes. Others may come while
+    // it is taken, so it is no more than can have waited.
+    for _ in 0..BACKLOG {
+        let accepted = poll_fn(|context| match listener.poll_accept(context) {
+            Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
+        });
+        let Some((stream, peer)) = accepted.await else { return };
+        begin(&worker, address, stream, peer.ip().to_canonical());
     }
 }
 

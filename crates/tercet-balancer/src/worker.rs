@@ -33,6 +33,7 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) stock: Stock,
     pub(crate) access_log: LogHandle,
+    index: usize,
     connections: Cell<usize>,
     stopping: Cell<bool>,
     idle: Notify,
@@ -63,21 +64,21 @@ impl Worker {
                 pool: Pool::default(),
                 stock: Stock::default(),
                 access_log,
+                index,
                 connections: Cell::new(0),
                 stopping: Cell::new(false),
                 idle: Notify::new(),
             });
-            worker.serve(listeners, index, stop).await
+            worker.serve(listeners, stop).await
         })
     }
 
     async fn serve(
         self: Rc<Self>,
         listeners: watch::Receiver<Arc<Vec<Listening>>>,
-        index: usize,
         mut stop: watch::Receiver<bool>,
     ) -> std::io::Result<()> {
-        let listening = tokio::task::spawn_local(Rc::clone(&self).listen(listeners, index, stop.clone()));
+        let listening = tokio::task::spawn_local(Rc::clone(&self).listen(listeners, stop.clone()));
         tokio::task::spawn_local(Rc::clone(&self).keep_time());
         tokio::task::spawn_local(Rc::clone(&self).sweep());
         // The sender going away means the same.
@@ -98,7 +99,6 @@ impl Worker {
     async fn listen(
         self: Rc<Self>,
         mut listeners: watch::Receiver<Arc<Vec<Listening>>>,
-        index: usize,
         mut stop: watch::Receiver<bool>,
     ) {
         let mut accepting: Vec<(SocketAddr, watch::Sender<bool>)> = Vec::new();
@@ -111,7 +111,7 @@ impl Worker {
                 if accepting.iter().any(|(address, _)| *address == listening.address) {
                     continue;
                 }
-                match listening.socket_of(index).and_then(TcpListener::from_std) {
+                match listening.socket_of(self.index).and_then(TcpListener::from_std) {
                     Ok(listener) => {
                         let (until, stopped) = watch::channel(false);
                         let address = listening.address;
@@ -178,10 +178,18 @@ impl Worker {
         Some(Entered { worker: Rc::clone(self), peer })
     }
 
+    /// Tells of a request that is over: a line in the access log, and a place among the latest.
+    pub(crate) fn record(&self, record: &AccessRecord<'_>) {
+        self.access_log.request(record);
+        if self.config().admin.socket.is_some() {
+            self.shared.recent.remember(self.index, record);
+        }
+    }
+
     /// Logs a request that was refused before it was understood.
     pub(crate) fn refused(&self, client: &Client, refusal: Refusal, bytes: u64) {
         self.shared.metrics.refused.fetch_add(1, Ordering::Relaxed);
-        self.access_log.request(&AccessRecord {
+        self.record(&AccessRecord {
             client: Some(client.address),
             request_id: b"-",
             method: b"-",

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use tercet_observe::event::ProcessEvent;
 use tercet_observe::log::Destination;
 use tercet_observe::{Format, Log};
@@ -23,6 +23,7 @@ use crate::config::{AccessLogFormat, AccessLogTo, Config};
 pub fn run(channel: OwnedFd, events: &Log, name: &str) -> io::Result<()> {
     // The channel's end says the same, but only to a process that still listens.
     set_parent_process_death_signal(Some(Signal::KILL))?;
+    allow_descriptors()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { serve(Channel::new(channel)?, events, name).await })
 }
@@ -71,6 +72,13 @@ async fn serve(mut channel: Channel, events: &Log, name: &str) -> io::Result<()>
     }
     // Joining threads must not hold up the signal handlers' runtime: nothing else runs on it any more.
     balancer.stop()
+}
+
+/// Takes as many descriptors as the system lets this process have: every connection is one, or two.
+fn allow_descriptors() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok(())
 }
 
 async fn first_configuration(channel: &mut Channel) -> io::Result<(Config, Vec<Listening>)> {

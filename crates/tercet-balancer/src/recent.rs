@@ -1,0 +1,103 @@
+//! The latest requests, for whoever looks on the admin socket.
+//!
+//! Each worker writes to a ring of its own, under a lock that only a look at all of them contends for. Entries are
+//! written over, so a busy worker allocates nothing.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use serde::Serialize;
+use tercet_observe::AccessRecord;
+
+/// Requests each worker remembers.
+const KEPT: usize = 64;
+/// Bytes of a target that are remembered.
+const LONGEST_TARGET: usize = 512;
+
+/// The latest requests of all workers.
+#[derive(Debug)]
+pub(crate) struct Recent(Vec<Mutex<VecDeque<Entry>>>);
+
+/// What is remembered of a request.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Entry {
+    unix_seconds: f64,
+    request_id: String,
+    client: String,
+    method: String,
+    target: String,
+    status: u16,
+    bytes: u64,
+    seconds: f64,
+    server: String,
+}
+
+impl Recent {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self((0..workers).map(|_| Mutex::default()).collect())
+    }
+
+    /// Remembers a request of this worker.
+    pub(crate) fn remember(&self, worker: usize, record: &AccessRecord<'_>) {
+        let mut ring = lock(&self.0[worker]);
+        let mut entry =
+            if ring.len() == KEPT { ring.pop_front().unwrap_or_default() } else { Entry::default() };
+        entry.write(record);
+        ring.push_back(entry);
+    }
+
+    /// All that is remembered.
+    pub(crate) fn newest_first(&self) -> Vec<Entry> {
+        let mut all: Vec<Entry> = self.0.iter().flat_map(|ring| lock(ring).clone()).collect();
+        all.sort_by(|one, other| other.unix_seconds.total_cmp(&one.unix_seconds));
+        all
+    }
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self {
+            unix_seconds: 0.0,
+            request_id: String::new(),
+            client: String::new(),
+            method: String::new(),
+            target: String::new(),
+            status: 0,
+            bytes: 0,
+            seconds: 0.0,
+            server: String::new(),
+        }
+    }
+}
+
+impl Entry {
+    fn write(&mut self, record: &AccessRecord<'_>) {
+        use std::fmt::Write as _;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.unix_seconds = now.as_secs_f64();
+        self.client.clear();
+        if let Some(client) = record.client {
+            // Writing to a String cannot fail.
+            let _ = write!(self.client, "{client}");
+        }
+        let target = &record.target[..record.target.len().min(LONGEST_TARGET)];
+        for (field, value) in [
+            (&mut self.request_id, record.request_id),
+            (&mut self.method, record.method),
+            (&mut self.target, target),
+            (&mut self.server, record.upstream.as_bytes()),
+        ] {
+            field.clear();
+            field.push_str(&String::from_utf8_lossy(value));
+        }
+        self.status = record.status;
+        self.bytes = record.bytes;
+        self.seconds = record.duration.as_secs_f64();
+    }
+}
+
+/// A panic while an entry was written leaves at worst one that is half new.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
