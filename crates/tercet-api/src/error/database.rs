@@ -169,3 +169,161 @@ impl DatabaseFailure {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::error::{ApiError, Verbosity};
+
+    fn check(sqlstate: &str, message: &str, detail: Option<&str>, authenticated: bool, expect: &Expect) {
+        let error = ApiError::from(DatabaseFailure {
+            sqlstate: sqlstate.into(),
+            message: message.into(),
+            detail: detail.map(Into::into),
+            hint: None,
+            authenticated,
+        });
+        let body = String::from_utf8(error.json(Verbosity::Verbose)).unwrap();
+        let headers: Vec<_> =
+            error.headers().into_iter().map(|(name, value)| format!("{name:?}: {value:?}")).collect();
+        let reason = error.reason().map(|reason| format!(" {reason}")).unwrap_or_default();
+        expect.assert_eq(&format!("{}{reason}\n{body}\n{}", error.status().as_u16(), headers.join("\n")));
+    }
+
+    fn check_status(sqlstates: &[&str], expect: &Expect) {
+        let status = |sqlstate: &&str| {
+            let failure = DatabaseFailure {
+                sqlstate: (*sqlstate).into(),
+                message: String::new(),
+                detail: None,
+                hint: None,
+                authenticated: true,
+            };
+            format!("{sqlstate} {}", failure.status().as_u16())
+        };
+        expect.assert_eq(&sqlstates.iter().map(status).collect::<Vec<_>>().join(", "));
+    }
+
+    #[test]
+    fn statuses_follow_classes_and_their_exceptions() {
+        check_status(
+            &["08006", "53100", "57P01", "53400", "57014"],
+            &expect!["08006 503, 53100 503, 57P01 503, 53400 500, 57014 500"],
+        );
+        check_status(
+            &["23503", "23505", "23502", "25006", "25001"],
+            &expect!["23503 409, 23505 409, 23502 400, 25006 405, 25001 500"],
+        );
+        check_status(
+            &["42501", "42883", "42P01", "42P17", "42703"],
+            &expect!["42501 403, 42883 404, 42P01 404, 42P17 500, 42703 400"],
+        );
+        check_status(
+            &["P0001", "P0002", "XX000", "HV000", "54001", "21000"],
+            &expect!["P0001 400, P0002 500, XX000 500, HV000 500, 54001 500, 21000 500"],
+        );
+        check_status(
+            &["PT402", "PT40A", "PT099", "22023", "0P000", "é"],
+            &expect!["PT402 402, PT40A 500, PT099 500, 22023 400, 0P000 403, é 400"],
+        );
+    }
+
+    #[test]
+    fn anonymous_clients_are_asked_who_they_are() {
+        check(
+            "42501",
+            "permission denied for table t",
+            None,
+            false,
+            &expect![[r#"
+                401
+                {"code":"42501","message":"permission denied for table t","details":null,"hint":null}
+                Some("proxy-status"): "PostgREST; error=42501"
+                Some("www-authenticate"): "Bearer""#]],
+        );
+        check(
+            "42501",
+            "permission denied for table t",
+            None,
+            true,
+            &expect![[r#"
+                403
+                {"code":"42501","message":"permission denied for table t","details":null,"hint":null}
+                Some("proxy-status"): "PostgREST; error=42501""#]],
+        );
+        check(
+            "22023",
+            "role \"x\" does not exist",
+            None,
+            true,
+            &expect![[r#"
+                401
+                {"code":"22023","message":"role \"x\" does not exist","details":null,"hint":null}
+                Some("proxy-status"): "PostgREST; error=22023"
+                Some("www-authenticate"): "Bearer""#]],
+        );
+    }
+
+    #[test]
+    fn sql_can_decide_the_whole_response() {
+        let message = r#"{"code":"123","message":"ABC","details":"DEF","hint":"XYZ"}"#;
+        let detail = r#"{"status":332,"status_text":"My Text","headers":{"X-Header":"str"}}"#;
+        check(
+            "PGRST",
+            message,
+            Some(detail),
+            true,
+            &expect![[r#"
+            332 My Text
+            {"code":"123","message":"ABC","details":"DEF","hint":"XYZ"}
+            Some("proxy-status"): "PostgREST; error=123"
+            Some("x-header"): "str""#]],
+        );
+        check(
+            "PT402",
+            "Payment Required",
+            Some("Quota exceeded"),
+            true,
+            &expect![[r#"
+            402 Payment Required
+            {"code":"PT402","message":"Payment Required","details":"Quota exceeded","hint":null}
+            Some("proxy-status"): "PostgREST; error=PT402""#]],
+        );
+    }
+
+    #[test]
+    fn what_sql_got_wrong_is_said() {
+        check(
+            "PGRST",
+            "{}",
+            None,
+            true,
+            &expect![[r#"
+                500
+                {"code":"PGRST121","message":"Could not parse JSON in the \"RAISE SQLSTATE 'PGRST'\" error","details":"Invalid JSON value for MESSAGE: '{}'","hint":"MESSAGE must be a JSON object with obligatory keys: 'code', 'message' and optional keys: 'details', 'hint'."}
+                Some("proxy-status"): "PostgREST; error=PGRST121""#]],
+        );
+        check(
+            "PGRST",
+            r#"{"code":"1","message":"2"}"#,
+            None,
+            true,
+            &expect![[r#"
+                500
+                {"code":"PGRST121","message":"Could not parse JSON in the \"RAISE SQLSTATE 'PGRST'\" error","details":"DETAIL is missing in the RAISE statement","hint":"DETAIL must be a JSON object with obligatory keys: 'status', 'headers' and optional key: 'status_text'."}
+                Some("proxy-status"): "PostgREST; error=PGRST121""#]],
+        );
+        check(
+            "PGRST",
+            r#"{"code":"1","message":"2"}"#,
+            Some(r#"{"status":200}"#),
+            true,
+            &expect![[r#"
+                500
+                {"code":"PGRST121","message":"Could not parse JSON in the \"RAISE SQLSTATE 'PGRST'\" error","details":"Invalid JSON value for DETAIL: '{\"status\":200}'","hint":"DETAIL must be a JSON object with obligatory keys: 'status', 'headers' and optional key: 'status_text'."}
+                Some("proxy-status"): "PostgREST; error=PGRST121""#]],
+        );
+    }
+}

@@ -19,6 +19,9 @@ pub enum RequestError {
     /// The body does not fit its media type.
     #[error("{0}")]
     Body(String),
+    /// The body has more bytes than this.
+    #[error("The request's body is longer than {0} bytes")]
+    BodyTooLong(usize),
     /// The rows asked for cannot be had.
     #[error("Requested range not satisfiable")]
     Range(RangeError),
@@ -123,7 +126,7 @@ impl RequestError {
         match self {
             Self::Parameter { .. } => "PGRST100",
             Self::RoutineMethod(_) => "PGRST101",
-            Self::Body(_) => "PGRST102",
+            Self::Body(_) | Self::BodyTooLong(_) => "PGRST102",
             Self::Range(_) => "PGRST103",
             Self::PutFilters => "PGRST105",
             Self::Schema { .. } => "PGRST106",
@@ -152,6 +155,7 @@ impl RequestError {
         match self {
             Self::MediaType(_) | Self::Schema { .. } | Self::NotSingular(_) => StatusCode::NOT_ACCEPTABLE,
             Self::PutFilters | Self::RoutineMethod(_) | Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::ResponseHeadersSetting | Self::ResponseStatusSetting => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Path | Self::DescriptionDisabled => StatusCode::NOT_FOUND,

@@ -222,3 +222,113 @@ fn routine_arguments(arguments: &[String], unnamed: Option<UnnamedParameter>) ->
         _ => format!("({})", arguments.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::error::{ApiError, Verbosity};
+
+    fn check(error: SchemaError, expect: &Expect) {
+        let error = ApiError::from(error);
+        let body: Value = serde_json::from_slice(&error.json(Verbosity::Verbose)).unwrap();
+        expect.assert_eq(&format!("{} {body:#}", error.status().as_u16()));
+    }
+
+    fn no_routine(arguments: &[&str], unnamed: Option<UnnamedParameter>) -> SchemaError {
+        SchemaError::NoRoutine {
+            schema: "shop".into(),
+            routine: "add".into(),
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            unnamed,
+            suggestion: Some("sum(a, b)".into()),
+        }
+    }
+
+    #[test]
+    fn a_missing_routine_says_what_was_looked_for() {
+        check(
+            no_routine(&[], None),
+            &expect![[r#"
+            404 {
+              "code": "PGRST202",
+              "message": "Could not find the function shop.add without parameters in the schema cache",
+              "details": "Searched for the function shop.add without parameters, but no matches were found in the schema cache.",
+              "hint": "Perhaps you meant to call the function shop.sum(a, b)"
+            }"#]],
+        );
+        check(
+            no_routine(&["a"], Some(UnnamedParameter::Json)),
+            &expect![[r#"
+            404 {
+              "code": "PGRST202",
+              "message": "Could not find the function shop.add(a) in the schema cache",
+              "details": "Searched for the function shop.add with parameter a or with a single unnamed json/jsonb parameter, but no matches were found in the schema cache.",
+              "hint": "Perhaps you meant to call the function shop.sum(a, b)"
+            }"#]],
+        );
+        check(
+            no_routine(&["a", "b"], Some(UnnamedParameter::Bytea)),
+            &expect![[r#"
+            404 {
+              "code": "PGRST202",
+              "message": "Could not find the function shop.add in the schema cache",
+              "details": "Searched for the function shop.add with a single unnamed bytea parameter, but no matches were found in the schema cache.",
+              "hint": null
+            }"#]],
+        );
+    }
+
+    #[test]
+    fn relationships_that_are_missing_or_too_many_say_which() {
+        let suggestion = Some(Suggestion { instead_of: "film".into(), name: "films".into() });
+        check(
+            SchemaError::NoRelationship {
+                parent: "film".into(),
+                child: "actors".into(),
+                hint: Some("roles".into()),
+                schema: "shop".into(),
+                suggestion,
+            },
+            &expect![[r#"
+                400 {
+                  "code": "PGRST200",
+                  "message": "Could not find a relationship between 'film' and 'actors' in the schema cache",
+                  "details": "Searched for a foreign key relationship between 'film' and 'actors' using the hint 'roles' in the schema 'shop', but no matches were found.",
+                  "hint": "Perhaps you meant 'films' instead of 'film'."
+                }"#]],
+        );
+        let candidate = |constraint: &str| RelationshipCandidate {
+            cardinality: "many-to-one",
+            embedding: "films with people".into(),
+            relationship: format!("{constraint} using films(id) and people(id)"),
+            hint: format!("people!{constraint}"),
+        };
+        check(
+            SchemaError::AmbiguousRelationship {
+                parent: "films".into(),
+                child: "people".into(),
+                candidates: vec![candidate("director"), candidate("writer")],
+            },
+            &expect![[r#"
+                300 {
+                  "code": "PGRST201",
+                  "message": "Could not embed because more than one relationship was found for 'films' and 'people'",
+                  "details": [
+                    {
+                      "cardinality": "many-to-one",
+                      "embedding": "films with people",
+                      "relationship": "director using films(id) and people(id)"
+                    },
+                    {
+                      "cardinality": "many-to-one",
+                      "embedding": "films with people",
+                      "relationship": "writer using films(id) and people(id)"
+                    }
+                  ],
+                  "hint": "Try changing 'people' to one of the following: 'people!director', 'people!writer'. Find the desired relationship in the 'details' key."
+                }"#]],
+        );
+    }
+}

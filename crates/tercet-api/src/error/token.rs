@@ -99,3 +99,39 @@ impl TokenError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(error: &TokenError, expect: &Expect) {
+        let challenge = error.challenge().unwrap_or_default();
+        expect.assert_eq(&format!("{} {} {error} | {challenge}", error.status().as_u16(), error.code()));
+    }
+
+    #[test]
+    fn clients_are_told_what_to_send() {
+        check(&TokenError::NoSecret, &expect!["500 PGRST300 Server lacks JWT secret | "]);
+        check(&TokenError::Required, &expect!["401 PGRST302 Anonymous access is disabled | Bearer"]);
+        check(
+            &TokenError::Parts(2),
+            &expect![[
+                r#"401 PGRST301 Expected 3 parts in JWT; got 2 | Bearer error="invalid_token", error_description="Expected 3 parts in JWT; got 2""#
+            ]],
+        );
+        check(
+            &TokenError::NotANumber("exp"),
+            &expect![[
+                r#"401 PGRST303 The JWT 'exp' claim must be a number | Bearer error="invalid_token", error_description="The JWT 'exp' claim must be a number""#
+            ]],
+        );
+        check(
+            &TokenError::Key("None of the keys fits".into()),
+            &expect![[
+                r#"401 PGRST301 No suitable key or wrong key type | Bearer error="invalid_token", error_description="No suitable key or wrong key type""#
+            ]],
+        );
+    }
+}

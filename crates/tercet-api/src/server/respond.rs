@@ -19,7 +19,7 @@ use super::state::{Settings, logs};
 use super::worker::Worker;
 use crate::auth::Identity;
 use crate::config::{Config, LogLevel, OpenApiMode};
-use crate::error::{ApiError, DatabaseFailure, RequestError};
+use crate::error::{ApiError, RequestError};
 use crate::openapi::{self, Description, Privileges, page};
 use crate::plan::{Plan, StatementPlan, plan};
 use crate::query::Query;
@@ -192,14 +192,7 @@ async fn collect(body: Incoming, limit: usize) -> Result<Bytes, ApiError> {
     }
     match Limited::new(body, limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        // PostgreSQL's program_limit_exceeded, which is a 413.
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::Database(DatabaseFailure {
-            sqlstate: "54000".to_owned(),
-            message: format!("The request's body is longer than {limit} bytes"),
-            detail: None,
-            hint: None,
-            authenticated: true,
-        })),
+        Err(error) if error.is::<LengthLimitError>() => Err(RequestError::BodyTooLong(limit).into()),
         Err(error) => Err(RequestError::Body(error.to_string()).into()),
     }
 }
