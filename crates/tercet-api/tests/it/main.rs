@@ -11,6 +11,7 @@ mod isolation;
 mod postgres;
 mod reading;
 mod recovery;
+mod responding;
 mod safety;
 mod schema_cache;
 mod service;
