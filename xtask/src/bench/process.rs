@@ -41,10 +41,12 @@ fn processor(process: u32) -> Result<Duration> {
     ticks(&stat).map(|ticks| TICK * ticks).with_context(|| format!("/proc/{process}/stat: unknown form"))
 }
 
-/// utime + stime; the name before them, in brackets, may hold anything.
+/// utime, stime and, of children that have ended, cutime and cstime; the name before them, in brackets, may hold
+/// anything.
 fn ticks(stat: &str) -> Option<u32> {
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    Some(fields.next()?.parse::<u32>().ok()? + fields.next()?.parse::<u32>().ok()?)
+    let fields: Vec<u32> =
+        stat.rsplit_once(')')?.1.split_whitespace().skip(11).map_while(|it| it.parse().ok()).collect();
+    fields.get(..4).map(|times| times.iter().sum())
 }
 
 fn memory(process: u32) -> Result<u64> {
@@ -71,7 +73,7 @@ mod tests {
     #[test]
     fn times_stand_after_the_name_whatever_it_is() {
         let stat = "17 (a) b (c) S 1 17 17 0 -1 4194560 100 0 0 0 250 50 7 7 20 0 1 0 99";
-        assert_eq!(ticks(stat), Some(300));
+        assert_eq!(ticks(stat), Some(314));
         assert_eq!(ticks("17 (cut"), None);
     }
 

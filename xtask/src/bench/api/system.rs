@@ -1,0 +1,99 @@
+//! A whole system under `tercet up`, of which the bench knows where its parts listen and which processes they are.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+use crate::bench::process::Usage;
+use crate::command::output;
+
+/// A running system; it is stopped when dropped.
+pub(crate) struct System {
+    up: Child,
+    parts: BTreeMap<String, Part>,
+}
+
+#[derive(Default)]
+struct Part {
+    process: u32,
+    address: String,
+}
+
+/// What `tercet up` says that matters here.
+#[derive(Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event {
+    PartStarted { name: String, pid: u32 },
+    PartReady { name: String, address: String },
+    Up {},
+}
+
+impl System {
+    /// Writes a project into `folder`, starts it with the program `tercet` and waits until it is up.
+    pub(crate) fn start(tercet: &Path, folder: &Path, config: &str, migration: &str) -> Result<Self> {
+        fs::create_dir_all(folder.join("migrations"))?;
+        fs::write(folder.join("tercet.toml"), config)?;
+        fs::write(folder.join("migrations/0001_shop.sql"), migration)?;
+        let errors = File::create(folder.join("errors"))?;
+        let mut up = Command::new(tercet)
+            .arg("up")
+            .arg(folder)
+            .arg("--json")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .with_context(|| format!("{}: cannot be started", tercet.display()))?;
+        let mut lines = BufReader::new(up.stdout.take().context("standard output is piped")?);
+        // From here on a failure stops what was started.
+        let mut system = Self { up, parts: BTreeMap::new() };
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if lines.read_line(&mut line)? == 0 {
+                bail!("tercet up ended: {}", fs::read_to_string(folder.join("errors"))?);
+            }
+            match serde_json::from_str(&line) {
+                Ok(Event::PartStarted { name, pid }) => system.part(name).process = pid,
+                Ok(Event::PartReady { name, address }) => system.part(name).address = address,
+                Ok(Event::Up {}) => break,
+                // Whatever else the parts say.
+                Err(_) => {}
+            }
+        }
+        // Nobody must wait for a full pipe.
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        Ok(system)
+    }
+
+    fn part(&mut self, name: String) -> &mut Part {
+        self.parts.entry(name).or_default()
+    }
+
+    /// Where the part `name` listens.
+    pub(crate) fn address(&self, name: &str) -> Result<&str> {
+        Ok(&self.find(name)?.address)
+    }
+
+    /// What the part `name` and its children have used.
+    pub(crate) fn usage(&self, name: &str) -> Result<Usage> {
+        Usage::of(self.find(name)?.process)
+    }
+
+    fn find(&self, name: &str) -> Result<&Part> {
+        self.parts.get(name).with_context(|| format!("tercet up did not start {name}"))
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = output(Command::new("kill").arg(self.up.id().to_string()));
+        let _ = self.up.wait();
+    }
+}
