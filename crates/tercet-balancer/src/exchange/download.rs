@@ -16,6 +16,8 @@ use crate::socket::Socket;
 
 /// Body bytes up to which head and body go out in one write; beyond, copying costs more than a second write.
 const TOGETHER: usize = 64 * 1024;
+/// Interim responses that may precede an answer; a server that sends more is not going to give one.
+const MOST_INTERIM: usize = 32;
 
 /// One try to get an answer.
 pub(super) struct Download<'a> {
@@ -70,10 +72,16 @@ enum Reframing {
 impl Download<'_> {
     /// Receives the answer and passes it on.
     pub(super) async fn run(mut self) -> Result<Delivered, DownloadFailure> {
+        let mut interim = 0;
         let head = loop {
             let head = self.read_head().await?;
             if !head.is_interim() {
                 break head;
+            }
+            interim += 1;
+            if interim > MOST_INTERIM {
+                let reason = "interim responses without end";
+                return Err(DownloadFailure::Invalid(Refusal { status: 502, reason }));
             }
             self.pass_interim(&head).await?;
         };

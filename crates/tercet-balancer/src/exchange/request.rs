@@ -32,7 +32,9 @@ pub(super) fn compose(
     let received = scratch.client.filled();
     let output = &mut scratch.request;
     output.clear();
-    write::request(output, received, head, b"");
+    // What an HTTP/1.0 client that names no host has connected to (RFC 9112 section 3.3).
+    let here = if head.host.is_none() { client.door.listen.address.to_string() } else { String::new() };
+    write::request(output, received, head, here.as_bytes());
     let peer = Peer::new(Some(client.address), &config.trusted_proxies, client.socket.is_tls());
     let id = RequestId::of(received, head, &peer);
     let asker = peer.client(received, head, &config.trusted_proxies).unwrap_or(client.address);

@@ -188,3 +188,27 @@ fn a_head_without_end_is_a_502() {
     let balancer = Running::start(&[&server], "retries.attempts = 0\n[limits]\nheaders = 1000");
     assert_eq!(Client::connect(balancer.address).get("/").status, 502);
 }
+
+#[test]
+fn interim_responses_without_end_are_a_502() {
+    let server = Backend::start(|_, stream| {
+        while stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").is_ok() {}
+        false
+    });
+    let balancer = Running::start(&[&server], "retries.attempts = 0");
+    // HTTP/1.0 gets no interim responses, so there is still a status to give.
+    let answer = Client::connect(balancer.address).send(b"GET / HTTP/1.0\r\n\r\n").answer();
+    assert_eq!(answer.status, 502);
+    let mut client = Client::connect(balancer.address);
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    while client.try_answer().is_some_and(|answer| answer.status == 100) {}
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_client_that_names_no_host_reaches_servers_under_the_address_it_reached() {
+    let server = Backend::saying("ok");
+    let balancer = Running::start(&[&server], "");
+    assert_eq!(Client::connect(balancer.address).send(b"GET / HTTP/1.0\r\n\r\n").answer().status, 200);
+    assert_eq!(server.only_request().header("host"), Some("127.0.0.1:0"));
+}
