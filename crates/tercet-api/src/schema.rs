@@ -4,10 +4,12 @@
 mod load;
 mod media;
 mod name;
+mod record;
 mod relation;
 mod relationship;
 mod routine;
 mod view;
+mod view_key;
 
 use std::sync::Arc;
 

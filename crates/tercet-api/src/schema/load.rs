@@ -1,19 +1,19 @@
 //! Loading the schema cache: one catalogue query per kind of object, all in one snapshot.
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustc_hash::{FxHashMap, FxHashSet};
-use serde::de::DeserializeOwned;
+use rustc_hash::FxHashMap;
 
+use super::record::{Names, Record};
 use super::relationship::{self, Link, Reference, Relationship};
-use super::view::{self, KeyRole, Origins, ViewKey};
+use super::view::{self, Origins};
+use super::view_key::{CatalogueReference, PrimaryKey, add_view_primary_keys, view_keys};
 use super::{
     ByName, Column, MediaHandler, MediaTarget, Parameter, QualifiedName, Relation, RelationKind, Routine,
     RoutineResult, SchemaCache, Volatility,
 };
-use crate::postgres::{Connection, DatabaseError, Row, Statement};
+use crate::postgres::{Connection, DatabaseError, Statement};
 
 /// Why the catalogue could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -115,73 +115,6 @@ fn array_literal(elements: &[String]) -> String {
     format!("{{{}}}", quoted.join(","))
 }
 
-/// Every name once in memory, however many objects carry it.
-#[derive(Default)]
-struct Names(FxHashSet<Arc<str>>);
-
-impl Names {
-    fn get(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(name) {
-            return known.clone();
-        }
-        let name: Arc<str> = Arc::from(name);
-        self.0.insert(name.clone());
-        name
-    }
-
-    fn qualified(&mut self, schema: &str, name: &str) -> QualifiedName {
-        QualifiedName { schema: self.get(schema), name: self.get(name) }
-    }
-}
-
-/// A row of a catalogue query.
-struct Record {
-    what: &'static str,
-    row: Row,
-}
-
-impl Record {
-    fn form(&self, column: usize) -> LoadError {
-        LoadError::Form { what: self.what, column }
-    }
-
-    fn optional(&self, column: usize) -> Result<Option<&str>, LoadError> {
-        if column >= self.row.len() {
-            return Err(self.form(column));
-        }
-        Ok(self.row.text(column))
-    }
-
-    fn text(&self, column: usize) -> Result<&str, LoadError> {
-        self.optional(column)?.ok_or_else(|| self.form(column))
-    }
-
-    fn number<T: FromStr>(&self, column: usize) -> Result<T, LoadError> {
-        self.text(column)?.parse().map_err(|_| self.form(column))
-    }
-
-    fn flag(&self, column: usize) -> Result<bool, LoadError> {
-        Ok(self.text(column)? == "t")
-    }
-
-    fn boxed(&self, column: usize) -> Result<Option<Box<str>>, LoadError> {
-        Ok(self.optional(column)?.map(Into::into))
-    }
-
-    fn json<T: DeserializeOwned>(&self, column: usize) -> Result<T, LoadError> {
-        serde_json::from_str(self.text(column)?).map_err(|_| self.form(column))
-    }
-
-    fn name(&self, column: usize, names: &mut Names) -> Result<QualifiedName, LoadError> {
-        Ok(names.qualified(self.text(column)?, self.text(column + 1)?))
-    }
-}
-
-struct PrimaryKey {
-    numbers: Vec<i16>,
-    columns: Vec<Arc<str>>,
-}
-
 fn primary_keys(rows: &[Record], names: &mut Names) -> Result<FxHashMap<u32, PrimaryKey>, LoadError> {
     rows.iter()
         .map(|row| {
@@ -245,15 +178,6 @@ fn relations(
         .collect()
 }
 
-/// A foreign key with the oids and column numbers that views are traced by.
-struct CatalogueReference {
-    source: u32,
-    target: u32,
-    source_numbers: Vec<i16>,
-    target_numbers: Vec<i16>,
-    reference: Reference,
-}
-
 fn foreign_keys(rows: &[Record], names: &mut Names) -> Result<Vec<CatalogueReference>, LoadError> {
     rows.iter()
         .map(|row| {
@@ -279,88 +203,6 @@ fn foreign_keys(rows: &[Record], names: &mut Names) -> Result<Vec<CatalogueRefer
 
 fn definitions(rows: &[Record]) -> Result<FxHashMap<u32, Origins>, LoadError> {
     rows.iter().map(|row| Ok((row.number(0)?, view::origins(row.text(1)?)))).collect()
-}
-
-/// Which keys of tables every exposed view shows in full.
-fn view_keys(
-    relations: &[(u32, Relation)],
-    primary_keys: &FxHashMap<u32, PrimaryKey>,
-    references: &[CatalogueReference],
-    definitions: &FxHashMap<u32, Origins>,
-) -> Vec<ViewKey> {
-    let mut by_table: FxHashMap<u32, Vec<(KeyRole, &CatalogueReference)>> = FxHashMap::default();
-    for reference in references {
-        by_table.entry(reference.source).or_default().push((KeyRole::Foreign, reference));
-        by_table.entry(reference.target).or_default().push((KeyRole::Referenced, reference));
-    }
-    let mut found = Vec::new();
-    for (oid, relation) in relations.iter().filter(|(_, relation)| relation.kind.is_view()) {
-        let traced = view::trace(*oid, definitions);
-        let name_of: FxHashMap<i16, &Arc<str>> =
-            relation.columns.iter().map(|column| (column.number, &column.name)).collect();
-        let shown = |table: u32, numbers: &[i16]| -> Option<Vec<Vec<Arc<str>>>> {
-            numbers
-                .iter()
-                .map(|number| {
-                    let columns: Vec<_> = traced
-                        .get(&(table, *number))?
-                        .iter()
-                        .filter_map(|number| name_of.get(number).map(|name| Arc::clone(name)))
-                        .collect();
-                    (!columns.is_empty()).then_some(columns)
-                })
-                .collect()
-        };
-        let view = QualifiedName { schema: relation.schema.clone(), name: relation.name.clone() };
-        let mut tables: Vec<u32> = traced.keys().map(|column| column.0).collect();
-        tables.sort_unstable();
-        tables.dedup();
-        for table in tables {
-            if let Some(columns) = primary_keys.get(&table).and_then(|key| shown(table, &key.numbers)) {
-                found.push(ViewKey {
-                    table: QualifiedName::local(""),
-                    view: view.clone(),
-                    constraint: Arc::from(""),
-                    role: KeyRole::Primary,
-                    columns,
-                });
-            }
-            for (role, reference) in by_table.get(&table).into_iter().flatten() {
-                let (numbers, table_name) = match role {
-                    KeyRole::Foreign => (&reference.source_numbers, &reference.reference.source),
-                    _ => (&reference.target_numbers, &reference.reference.target),
-                };
-                if let Some(columns) = shown(table, numbers) {
-                    found.push(ViewKey {
-                        table: table_name.clone(),
-                        view: view.clone(),
-                        constraint: reference.reference.constraint.clone(),
-                        role: *role,
-                        columns,
-                    });
-                }
-            }
-        }
-    }
-    found
-}
-
-/// A view has the primary keys of the tables it shows them of; of several view columns that show the
-/// same key column the first stands for it.
-fn add_view_primary_keys(relations: &mut [(u32, Relation)], view_keys: &[ViewKey]) {
-    let mut by_view: FxHashMap<&QualifiedName, Vec<&ViewKey>> = FxHashMap::default();
-    for key in view_keys.iter().filter(|key| key.role == KeyRole::Primary) {
-        by_view.entry(&key.view).or_default().push(key);
-    }
-    for (_, relation) in relations.iter_mut().filter(|(_, relation)| relation.kind.is_view()) {
-        let view = QualifiedName { schema: relation.schema.clone(), name: relation.name.clone() };
-        relation.primary_key = by_view
-            .get(&view)
-            .into_iter()
-            .flatten()
-            .flat_map(|key| key.columns.iter().filter_map(|columns| columns.first().cloned()))
-            .collect();
-    }
 }
 
 fn computed_relationships(rows: &[Record], names: &mut Names) -> Result<Vec<Relationship>, LoadError> {

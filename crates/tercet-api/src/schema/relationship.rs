@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::view::{KeyRole, ViewKey};
+use super::view_key::{KeyRole, ViewKey};
 use super::{ByName, QualifiedName, Relation};
 
 /// A directed way from one relation to another.

@@ -1,52 +1,7 @@
-//! Views: from which table's column each of a view's columns comes, read from the stored definition,
-//! and which keys of tables are therefore visible in which views. It refuses to understand anything
-//! in a definition beyond the target list of the outermost query.
-
-use std::sync::Arc;
+//! Views: from which table's column each of a view's columns comes, read from the stored definition. It
+//! refuses to understand anything in a definition beyond the target list of the outermost query.
 
 use rustc_hash::FxHashMap;
-
-use super::QualifiedName;
-
-/// What a key's columns are to the foreign key or primary key they belong to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum KeyRole {
-    Primary,
-    Foreign,
-    Referenced,
-}
-
-/// A key of a table, all of whose columns a view shows.
-#[derive(Debug)]
-pub(super) struct ViewKey {
-    pub(super) table: QualifiedName,
-    pub(super) view: QualifiedName,
-    /// Empty for a primary key.
-    pub(super) constraint: Arc<str>,
-    pub(super) role: KeyRole,
-    /// For each column of the key, the view's columns that show it, at least one.
-    pub(super) columns: Vec<Vec<Arc<str>>>,
-}
-
-impl ViewKey {
-    /// Every choice of one view column for each column of the key.
-    pub(super) fn variants(&self) -> Vec<(&QualifiedName, Vec<Arc<str>>)> {
-        let mut variants: Vec<Vec<Arc<str>>> = vec![Vec::new()];
-        for choices in &self.columns {
-            variants = variants
-                .iter()
-                .flat_map(|chosen| {
-                    choices.iter().map(|choice| {
-                        let mut longer = chosen.clone();
-                        longer.push(choice.clone());
-                        longer
-                    })
-                })
-                .collect();
-        }
-        variants.into_iter().map(|columns| (&self.view, columns)).collect()
-    }
-}
 
 /// A column of a relation: the relation's oid and the column's number.
 pub(super) type ColumnId = (u32, i16);
@@ -168,5 +123,49 @@ impl<'a> Reader<'a> {
 
     fn number(&mut self) -> u32 {
         self.token().and_then(|token| std::str::from_utf8(token).ok()?.parse().ok()).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `select t.a as "resorigcol 9", count(*), (select b from u) from t`, as far as it matters.
+    const DEFINITION: &str = "({QUERY :commandType 1 :rtable ({RANGETBLENTRY :eref {ALIAS :aliasname t :colnames (\"a\" \"b\\}c\")} \
+        :subquery {QUERY :targetList ({TARGETENTRY :expr {VAR :varno 1} :resno 1 :resname x :resorigtbl 7 :resorigcol 7 :resjunk false})}}) \
+        :targetList ({TARGETENTRY :expr {VAR :varno 1} :resno 1 :resname resorigcol\\ 9 :ressortgroupref 0 :resorigtbl 16385 :resorigcol 3 \
+        :resjunk false} {TARGETENTRY :expr {AGGREF :args <>} :resno 2 :resname :resno :resorigtbl 0 :resorigcol 0 :resjunk false} \
+        {TARGETENTRY :expr {SUBLINK :subselect {QUERY :targetList ({TARGETENTRY :expr {VAR} :resno 1 :resname b :resorigtbl 9 \
+        :resorigcol 1 :resjunk false})}} :resno 3 :resname b :resorigtbl 16390 :resorigcol 2 :resjunk false}) :override 0 \
+        :groupClause ({SORTGROUPCLAUSE :tleSortGroupRef 1})})";
+
+    #[test]
+    fn only_the_outermost_target_list_counts() {
+        assert_eq!(origins(DEFINITION), [(1, (16385, 3)), (3, (16390, 2))]);
+    }
+
+    #[test]
+    fn columns_are_followed_through_views_and_never_in_circles() {
+        let definitions = [
+            (1, vec![(1, (2, 1)), (2, (2, 1))]),
+            (2, vec![(1, (30, 4))]),
+            (5, vec![(1, (6, 1))]),
+            (6, vec![(1, (5, 1))]),
+        ];
+        let definitions: FxHashMap<u32, Origins> = definitions.into_iter().collect();
+        let traced = trace(1, &definitions);
+        assert_eq!(traced[&(30, 4)], [1, 2]);
+        assert_eq!(traced[&(2, 1)], [1, 2]);
+        assert_eq!(trace(5, &definitions)[&(6, 1)], [1]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_to_its_end(text in "[(){}: \\\\a-z0-9\"<>]{0,200}", cut in 0..DEFINITION.len()) {
+            let _ = origins(&text);
+            let _ = origins(&DEFINITION[..cut]);
+        }
     }
 }
