@@ -57,7 +57,7 @@ struct Shared {
     style: Style,
     folder: PathBuf,
     width: usize,
-    own: RefCell<Option<Voice>>,
+    own: Rc<RefCell<Journal>>,
 }
 
 /// One part's way into the log.
@@ -76,17 +76,8 @@ impl Output {
         let log = Log::open(OWN, Destination::Stdout, format).context("cannot write to standard output")?;
         let terminal = log.handle();
         let width = names.iter().map(|name| name.len()).max().unwrap_or(0).max(OWN.len());
-        let output = Self(Rc::new(Shared {
-            _log: log,
-            terminal,
-            style,
-            folder: folder.to_owned(),
-            width,
-            own: RefCell::default(),
-        }));
-        let own = output.voice(OWN)?;
-        *output.0.own.borrow_mut() = Some(own);
-        Ok(output)
+        let own = journal(folder, OWN)?;
+        Ok(Self(Rc::new(Shared { _log: log, terminal, style, folder: folder.to_owned(), width, own })))
     }
 
     pub(crate) fn style(&self) -> Style {
@@ -95,19 +86,14 @@ impl Output {
 
     /// The voice of a part; its file is `NAME.log`.
     pub(crate) fn voice(&self, name: &str) -> anyhow::Result<Voice> {
-        let path = self.0.folder.join(format!("{name}.log"));
-        let journal = Journal::open(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Voice {
-            name: name.into(),
-            colour: Colour::of(name),
-            output: self.clone(),
-            journal: Rc::new(RefCell::new(journal)),
-        })
+        let journal = journal(&self.0.folder, name)?;
+        Ok(Voice { name: name.into(), colour: Colour::of(name), output: self.clone(), journal })
     }
 
     /// The voice of `tercet up` itself.
     pub(crate) fn own_voice(&self) -> Voice {
-        self.0.own.borrow().clone().expect("it is set when the output is opened")
+        let journal = Rc::clone(&self.0.own);
+        Voice { name: OWN.into(), colour: Colour::of(OWN), output: self.clone(), journal }
     }
 
     /// A few lines for people; nothing in JSON, where an event says the same.
@@ -116,6 +102,12 @@ impl Output {
             self.0.terminal.line(|line| line.extend_from_slice(text.trim_end().as_bytes()));
         }
     }
+}
+
+fn journal(folder: &Path, name: &str) -> anyhow::Result<Rc<RefCell<Journal>>> {
+    let path = folder.join(format!("{name}.log"));
+    let journal = Journal::open(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Rc::new(RefCell::new(journal)))
 }
 
 impl Voice {
@@ -148,5 +140,12 @@ impl Voice {
             }
             Style::Json => event.push(line, &self.name, Format::Json),
         });
+    }
+
+    /// The last thing this part said, for an error that has to explain itself.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        let journal = self.journal.borrow();
+        let last = journal.last();
+        (!last.is_empty()).then(|| last.chars().filter(|character| !character.is_control()).collect())
     }
 }

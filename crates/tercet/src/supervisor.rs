@@ -193,7 +193,8 @@ impl<P: Part> Supervised<P> {
                 Err(error) => format!("{error:#}"),
             };
             if *self.state.borrow() != State::Ready {
-                self.state.send_replace(State::Failed(reason));
+                let said = self.voice.last_words().map(|words| format!("; the last it said: {words}"));
+                self.state.send_replace(State::Failed(reason + &said.unwrap_or_default()));
                 return;
             }
             let wait = self.backoff.after(started.elapsed());

@@ -10,6 +10,9 @@ use tercet_observe::{Format, Log, LogHandle};
 /// The size at which a file becomes the older one: 10 MiB.
 const LIMIT: u64 = 10 << 20;
 
+/// Characters of the last line that are remembered.
+const LAST_LIMIT: usize = 300;
+
 /// A log file that is appended to.
 pub(super) struct Journal {
     log: Log,
@@ -17,6 +20,7 @@ pub(super) struct Journal {
     path: PathBuf,
     written: u64,
     limit: u64,
+    last: String,
 }
 
 impl Journal {
@@ -28,7 +32,7 @@ impl Journal {
         let log = Log::open("", Destination::File(path.to_owned()), Format::Text)?;
         let handle = log.handle();
         let written = fs::metadata(path)?.len();
-        Ok(Self { log, handle, path: path.to_owned(), written, limit })
+        Ok(Self { log, handle, path: path.to_owned(), written, limit, last: String::new() })
     }
 
     pub(super) fn line(&mut self, said: &[u8]) {
@@ -36,7 +40,15 @@ impl Journal {
             self.turn_over();
         }
         self.handle.line(|line| line.extend_from_slice(said));
+        if !said.trim_ascii().is_empty() {
+            self.last = String::from_utf8_lossy(said).chars().take(LAST_LIMIT).collect();
+        }
         self.written += said.len() as u64 + 1;
+    }
+
+    /// The last line that was not empty, cut to a readable length.
+    pub(super) fn last(&self) -> &str {
+        self.last.trim()
     }
 
     /// The present file becomes the older one. What is still on its way to it goes to either.
@@ -70,5 +82,15 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
         let log = fs::read_to_string(&path).unwrap();
         assert_eq!(log.lines().last(), Some("round 4 line  99"));
+    }
+
+    #[test]
+    fn the_last_words_are_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(&folder.path().join("app-1.log")).unwrap();
+        for said in ["the beginning", " the end", "  "] {
+            journal.line(said.as_bytes());
+        }
+        assert_eq!(journal.last(), "the end");
     }
 }

@@ -1,7 +1,7 @@
 //! An HTTP client of a few lines: one request, one connection, the whole answer.
 
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -61,6 +61,30 @@ impl<'a> Request<'a> {
         if answer.header("transfer-encoding") == Some("chunked") {
             answer.body = unchunked(&answer.body);
         }
+        answer
+    }
+}
+
+/// A connection that is kept for one request after the other.
+pub(crate) struct Connection(BufReader<TcpStream>);
+
+impl Connection {
+    pub(crate) fn to(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    /// Asks and reads an answer of a known length.
+    pub(crate) fn get(&mut self, target: &str) -> Answer {
+        write!(self.0.get_mut(), "GET {target} HTTP/1.1\r\nhost: shop.test\r\n\r\n").unwrap();
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(self.0.read_line(&mut head).unwrap(), 0, "closed after {head:?}");
+        }
+        let mut answer = Answer { status: head[9..12].parse().unwrap(), head, body: String::new() };
+        let length = answer.header("content-length").unwrap().parse().unwrap();
+        self.0.by_ref().take(length).read_to_string(&mut answer.body).unwrap();
         answer
     }
 }

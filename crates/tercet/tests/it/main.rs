@@ -4,9 +4,13 @@
 mod balancer;
 mod command_line;
 mod examples;
+mod folder;
 mod http;
 mod init;
 mod options;
+mod own_program;
+mod processes;
 mod system;
 mod tercet;
 mod token;
+mod up;

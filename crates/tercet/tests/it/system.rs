@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
-use crate::http::{Answer, Request};
+use crate::http::{Answer, Connection, Request};
 use crate::tercet;
 
 /// The most a start may take, PostgreSQL's first one included.
@@ -19,19 +19,27 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// A project that is up. Dropped, it is asked to stop and waited for.
 pub(crate) struct System {
     folder: PathBuf,
-    process: Child,
+    pub(crate) process: Child,
     lines: Receiver<String>,
     /// Where clients connect.
     pub(crate) address: SocketAddr,
     /// What it has said.
     said: Vec<String>,
+    /// Whether it has ended, by a test's doing.
+    pub(crate) ended: bool,
 }
 
 impl System {
     /// Starts what is in a folder and waits until it is up.
     pub(crate) fn start(folder: &Path) -> Self {
         let mut command = tercet::command();
-        command.args(["up", "--json"]).arg(folder).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        // The variable would win over the generated configuration if it were passed on.
+        command
+            .env("PGRST_SERVER_PORT", "1")
+            .args(["up", "--json"])
+            .arg(folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
         let mut process = command.spawn().unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
         let (sender, lines) = channel();
@@ -42,7 +50,8 @@ impl System {
             }
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut system = Self { folder: folder.to_owned(), process, lines, address, said: Vec::new() };
+        let mut system =
+            Self { folder: folder.to_owned(), process, lines, address, said: Vec::new(), ended: false };
         let up = system.wait_for(|line| line["event"] == "up");
         system.address = up["address"].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
         system
@@ -50,10 +59,17 @@ impl System {
 
     /// The first line of the log that is wanted, said already or yet to be said.
     pub(crate) fn wait_for(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let parse = |line: &String| serde_json::from_str(line).unwrap_or(Value::Null);
-        if let Some(said) = self.said.iter().map(parse).find(&wanted) {
-            return said;
-        }
+        let said = self.said().find(&wanted);
+        said.unwrap_or_else(|| self.wait_for_next(wanted))
+    }
+
+    /// What it has said so far, as far as it was waited for.
+    pub(crate) fn said(&self) -> impl DoubleEndedIterator<Item = Value> {
+        self.said.iter().map(|line| parse(line))
+    }
+
+    /// The first line that is wanted of those yet to be said.
+    pub(crate) fn wait_for_next(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -68,6 +84,18 @@ impl System {
         }
     }
 
+    /// Everything it says until its end.
+    pub(crate) fn hear_out(&mut self) {
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            self.said.push(line);
+        }
+    }
+
+    /// A connection to the balancer.
+    pub(crate) fn connect(&self) -> Connection {
+        Connection::to(self.address)
+    }
+
     /// Sends a request through the balancer.
     pub(crate) fn ask(&self, request: Request<'_>) -> Answer {
         request.send(self.address)
@@ -76,15 +104,28 @@ impl System {
 
 impl Drop for System {
     fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
         let pid = Pid::from_child(&self.process);
         let _ = rustix::process::kill_process(pid, Signal::TERM);
         let status = self.process.wait().unwrap();
-        // Run by root, the data is not beside the project but where PostgreSQL's account can reach it.
-        if let Ok(data) = std::fs::read_link(self.folder.join(".tercet/postgresql")) {
-            std::fs::remove_dir_all(data).unwrap();
-        }
+        remove_data(&self.folder);
         if !std::thread::panicking() {
             assert!(status.success(), "{status}");
         }
     }
+}
+
+/// Run by root, the data is not beside the project but where PostgreSQL's account can reach it.
+pub(crate) fn remove_data(folder: &Path) {
+    if let Ok(data) = std::fs::read_link(folder.join(".tercet/postgresql"))
+        && data.exists()
+    {
+        std::fs::remove_dir_all(data).unwrap();
+    }
+}
+
+fn parse(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or(Value::Null)
 }

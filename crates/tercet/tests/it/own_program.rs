@@ -1,0 +1,74 @@
+//! `tercet up` with a person's own program.
+
+use rustix::process::Signal;
+
+use crate::folder::Folder;
+use crate::http::get;
+use crate::processes::descendants;
+use crate::system::System;
+
+/// A server that starts a process in a session of its own, and answers with what it was given.
+const SERVER: &str = r#"
+import http.server, json, os, subprocess, sys
+subprocess.Popen(["sleep", "1000"], start_new_session=True)
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        body = json.dumps([os.environ.get(n) for n in ("HOST", "DATABASE_URL")] + [os.environ["PORT"] == sys.argv[1]])
+        self.send_response(200 if self.path == "/health" or self.path == "/" else 404)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+    def log_message(self, *arguments):
+        pass
+
+print("\x1b[2Jready\x07", flush=True)
+http.server.ThreadingHTTPServer((os.environ["HOST"], int(sys.argv[1])), Handler).serve_forever()
+"#;
+
+/// No database is reached, so the URL may lead nowhere.
+const CONFIG: &str = "
+[database]
+url = 'postgres://shop@127.0.0.1:1/shop'
+[application]
+run = 'python3 server.py {port}'
+health = '/health'
+";
+
+fn folder() -> Folder {
+    Folder::with(&[("tercet.toml", CONFIG), ("server.py", SERVER)])
+}
+
+#[test]
+fn it_gets_its_address_and_leaves_nothing_behind() {
+    let folder = folder();
+    let mut system = System::start(folder.path());
+    let body = system.ask(get("/")).body;
+    assert_eq!(body, r#"["127.0.0.1", "postgres://shop@127.0.0.1:1/shop", true]"#);
+    let said = system.wait_for(|line| line["part"] == "app-1" && line["event"].is_null());
+    assert_eq!(said["message"], "\u{1b}[2Jready\u{7}");
+
+    // The program's guardian is killed: the program goes with it, and both come back.
+    system.kill("app-1");
+    system.wait_until_ready("app-1");
+
+    let everything = descendants(system.own_pid());
+    let sleepers = everything.values().filter(|name| *name == "sleep").count();
+    assert!(sleepers >= 2, "{everything:?}");
+    system.vanish();
+}
+
+#[test]
+fn it_is_stopped_with_everything_it_started() {
+    let folder = folder();
+    let system = System::start(folder.path());
+    let below = descendants(system.own_pid());
+    let sleepers: Vec<_> = below.iter().filter(|(_, name)| *name == "sleep").map(|(pid, _)| *pid).collect();
+    assert_eq!(sleepers.len(), 2, "{below:?}");
+    let (code, heard) = system.stop(Signal::INT);
+    assert_eq!(code, Some(0), "{heard:#?}");
+    for pid in sleepers {
+        assert!(rustix::process::test_kill_process(pid).is_err(), "{pid} is still there");
+    }
+}

@@ -1,0 +1,212 @@
+//! `tercet up` with the data API: the whole system, and what it survives.
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use expect_test::{Expect, expect};
+use rustix::process::Signal;
+
+use crate::folder::Folder;
+use crate::http::{Answer, get};
+use crate::system::System;
+
+const BOOKS: (&str, &str) = (
+    "migrations/0001_book.sql",
+    "create table book (id int primary key, title text);\n\
+     insert into book values (1, 'Hyperion'), (2, 'Ulysses');\n\
+     grant select on book to anon;\n",
+);
+const BOOK: &str = "/book?id=eq.1&select=title";
+
+fn server(answer: &Answer) -> String {
+    answer.header("x-served-by").unwrap_or_else(|| panic!("{answer:?}")).to_owned()
+}
+
+#[test]
+fn requests_take_turns_and_whatever_is_killed_comes_back() {
+    let folder = Folder::with(&[BOOKS]);
+    let mut system = System::start(folder.path());
+    let first = system.ask(get(BOOK));
+    assert_eq!((first.status, first.body.as_str()), (200, r#"[{"title":"Hyperion"}]"#));
+    requests_take_strict_turns(&system);
+    no_request_is_lost_when_a_server_is_killed(&mut system);
+    without_its_database_everybody_is_told_and_nobody_restarts(&mut system);
+}
+
+fn requests_take_strict_turns(system: &System) {
+    let turns: Vec<_> = (0..10).map(|_| server(&system.ask(get(BOOK)))).collect();
+    assert!(turns.chunks(2).all(|pair| pair == &turns[..2]) && turns[0] != turns[1], "{turns:?}");
+
+    // 200 connections at once: whichever carried it, every second request went to app-1.
+    let served: Vec<String> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..200)
+            .map(|_| {
+                let mut connection = system.connect();
+                scope.spawn(move || (0..5).map(|_| server(&connection.get(BOOK))).collect::<Vec<_>>())
+            })
+            .collect();
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    let count = |name| served.iter().filter(|server| *server == name).count();
+    assert_eq!((count("app-1"), count("app-2")), (500, 500));
+}
+
+fn no_request_is_lost_when_a_server_is_killed(system: &mut System) {
+    let killed = system.pid("app-1");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                let mut connection = system.connect();
+                let done = &done;
+                scope.spawn(move || {
+                    let mut statuses = Vec::new();
+                    while !done.load(Ordering::Relaxed) {
+                        statuses.push(connection.get(BOOK).status);
+                    }
+                    statuses
+                })
+            })
+            .collect();
+        system.kill("app-1");
+        system.wait_until_ready("app-1");
+        // Until the balancer has it back.
+        let mut connection = system.connect();
+        while server(&connection.get(BOOK)) != "app-1" {}
+        done.store(true, Ordering::Relaxed);
+        for client in clients {
+            let statuses = client.join().unwrap();
+            assert!(!statuses.is_empty() && statuses.iter().all(|status| *status == 200), "{statuses:?}");
+        }
+    });
+    assert_ne!(system.pid("app-1"), killed);
+}
+
+fn without_its_database_everybody_is_told_and_nobody_restarts(system: &mut System) {
+    let servers = [system.pid("app-1"), system.pid("app-2"), system.pid("balancer")];
+    system.kill("database");
+    let mut connection = system.connect();
+    let mut refusals = 0;
+    loop {
+        let answer = connection.get(BOOK);
+        match answer.status {
+            200 if refusals > 0 => break,
+            // Answered before anybody could know.
+            200 => {}
+            503 => {
+                refusals += 1;
+                assert!(answer.body.len() > 10, "{answer:?}");
+            }
+            _ => panic!("{answer:?}"),
+        }
+    }
+    system.wait_until_ready("database");
+    assert_eq!(servers, [system.pid("app-1"), system.pid("app-2"), system.pid("balancer")]);
+}
+
+#[test]
+fn a_folder_has_one_master_and_outlives_any_end_of_it() {
+    let folder = Folder::with(&[BOOKS]);
+    let system = System::start(folder.path());
+    let pid = system.own_pid();
+    let second = folder.up_to_the_end();
+    assert!(second.contains(&format!("is up already: process {pid} runs it since 20")), "{second}");
+    assert!(second.ends_with("exit code 1\n"), "{second}");
+    system.vanish();
+
+    // A power cut: the process ids in the locks that are left are somebody else's by now.
+    let lock = folder.cluster().join("data/postmaster.pid");
+    std::fs::write(&lock, format!("{}\n{}\n", std::process::id(), folder.cluster().display())).unwrap();
+    let system = System::start(folder.path());
+    assert_eq!(system.ask(get(BOOK)).status, 200);
+
+    let (code, heard) = system.stop(Signal::TERM);
+    assert_eq!(code, Some(0));
+    let events = |name: &str| {
+        let of = heard.iter().filter(|event| event["event"] == name);
+        of.map(|event| event["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let mut stopped = events("part_stopped");
+    stopped[1..3].sort();
+    assert_eq!(stopped, ["balancer", "app-1", "app-2", "database"]);
+    assert!(!lock.exists());
+    for part in ["up", "balancer", "app-1", "app-2", "database"] {
+        let log = folder.path().join(format!(".tercet/log/{part}.log"));
+        assert!(std::fs::metadata(&log).unwrap().len() > 0, "{}", log.display());
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
+fn check_refused(files: &[(&str, &str)], expected: Expect) {
+    let folder = Folder::with(files);
+    let said = folder.up_to_the_end();
+    // What is said on the way is JSON; the end is for people.
+    let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with('{')).collect();
+    expected.assert_eq(&(lines.join("\n") + "\n"));
+}
+
+#[test]
+fn what_cannot_work_is_said_with_the_right_exit_code() {
+    check_refused(
+        &[("tercet.toml", "nam = 'shop'\n")],
+        expect![[r#"
+          × tercet.toml has a mistake
+
+        Error:
+          × unknown key nam at the top of the file
+           ╭─[tercet.toml:1:1]
+         1 │ nam = 'shop'
+           · ─┬─
+           ·  ╰── unknown
+           ╰────
+          help: did you mean name?
+
+        exit code 2
+    "#]],
+    );
+    check_refused(
+        &[("migrations/book.sql", "select 1")],
+        expect![[r#"
+          × DIR/migrations/book.sql: a migration's name begins with its
+          │ number; hint: rename it to 0001_book.sql
+
+        exit code 2
+    "#]],
+    );
+    check_refused(
+        &[("migrations/1_a.sql", "create table a ();\nselect from b;\n")],
+        expect![[r#"
+          × DIR/migrations/1_a.sql:2:13: relation "b" does not exist
+
+        exit code 1
+    "#]],
+    );
+    let own = "[database]\nurl = 'postgres://127.0.0.1:1/none'\n[application]\nservers = 1\n";
+    check_refused(
+        &[("tercet.toml", &format!("{own}run = 'false'\n"))],
+        expect![[r#"
+          × app-1 did not start: exit status 1
+
+        exit code 1
+    "#]],
+    );
+    check_refused(
+        &[("tercet.toml", &format!("{own}run = './missing'\n"))],
+        expect![[r#"
+              × app-1 did not start: exit status 1; the last it said: × ./missing cannot
+              │ be run: No such file or directory (os error 2)
+
+            exit code 1
+        "#]],
+    );
+}
+
+#[test]
+fn a_named_port_that_is_taken_is_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let folder = Folder::with(&[("tercet.toml", &format!("balancer.listen = ['{address}']\n"))]);
+    let said = folder.up_to_the_end();
+    assert!(said.contains(&format!("balancer cannot listen on {address}: the port is taken")), "{said}");
+    assert!(said.ends_with("exit code 1\n"), "{said}");
+}
