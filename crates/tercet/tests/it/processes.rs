@@ -84,12 +84,14 @@ fn remaining(watched: &HashMap<Pid, String>) -> Vec<(Pid, String)> {
     processes().filter(|(pid, ..)| watched.contains_key(pid)).map(|(pid, _, name)| (pid, name)).collect()
 }
 
-/// Every process with its parent and its name; see proc(5).
+/// Every process with its parent and its command line; see proc(5).
 fn processes() -> impl Iterator<Item = (Pid, i32, String)> {
     std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
         let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
         let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-        let (name, rest) = stat.rsplit_once(')')?;
-        Some((pid, rest.split_whitespace().nth(1)?.parse().ok()?, name.split_once('(')?.1.to_owned()))
+        // The name before it may hold anything, but ends at the last parenthesis.
+        let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+        let command = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        Some((pid, parent, command.replace('\0', " ").trim().to_owned()))
     })
 }

@@ -84,6 +84,13 @@ impl System {
         }
     }
 
+    /// What it has said so far except for requests, for whoever has to explain a failure.
+    pub(crate) fn log(&mut self) -> String {
+        self.said.extend(self.lines.try_iter());
+        let events = self.said.iter().filter(|line| !line.contains(r#""event":"request""#));
+        events.map(|line| format!("{line}\n")).collect()
+    }
+
     /// Everything it says until its end.
     pub(crate) fn hear_out(&mut self) {
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {

@@ -97,7 +97,7 @@ fn without_its_database_everybody_is_told_and_nobody_restarts(system: &mut Syste
                 refusals += 1;
                 assert!(answer.body.len() > 10, "{answer:?}");
             }
-            _ => panic!("{answer:?}"),
+            _ => panic!("{answer:?}\n{}", system.log()),
         }
     }
     system.wait_until_ready("database");
