@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::format::{Format, push_display, push_escaped, push_json_string, push_now};
+use crate::format::{Format, push_address, push_display, push_escaped, push_json_string, push_now};
 
 /// What the access log says about one request. Everything borrowed may come from the network and is
 /// escaped; times are measured by the caller.
@@ -47,7 +47,7 @@ impl AccessRecord<'_> {
 
     fn push_combined(&self, line: &mut Vec<u8>) {
         match self.client {
-            Some(client) => push_display(line, client),
+            Some(client) => push_address(line, client),
             None => line.push(b'-'),
         }
         line.extend_from_slice(b" - - [");
@@ -87,7 +87,11 @@ impl AccessRecord<'_> {
         push_json_string(line, part.as_bytes());
         line.extend_from_slice(b",\"client\":");
         match self.client {
-            Some(client) => push_display(line, format_args!("\"{client}\"")),
+            Some(client) => {
+                line.push(b'"');
+                push_address(line, client);
+                line.push(b'"');
+            }
             None => line.extend_from_slice(b"null"),
         }
         for (name, value) in [

@@ -1,6 +1,9 @@
 //! The two shapes of a log line, and the escaping that keeps one event on one line.
 
+use std::cell::RefCell;
 use std::io::Write as _;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
@@ -65,7 +68,41 @@ pub fn push_display(line: &mut Vec<u8>, value: impl std::fmt::Display) {
 
 /// Appends the present instant as RFC 3339 in UTC with milliseconds.
 pub fn push_now(line: &mut Vec<u8>) {
-    push_display(line, format_args!("{:.3}", jiff::Timestamp::now()));
+    push_instant(line, SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+}
+
+/// Appends the instant this long after 1970. A thread formats the seconds once for all its lines in them.
+fn push_instant(line: &mut Vec<u8>, since_1970: Duration) {
+    thread_local! {
+        static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+    }
+    let seconds = since_1970.as_secs();
+    SECOND.with_borrow_mut(|(formatted, text)| {
+        if *formatted != seconds {
+            let instant = i64::try_from(seconds).ok().and_then(|it| jiff::Timestamp::from_second(it).ok());
+            *text = format!("{:.0}", instant.unwrap_or_default());
+            *formatted = seconds;
+        }
+        line.extend_from_slice(text.trim_end_matches('Z').as_bytes());
+    });
+    let millis = since_1970.subsec_millis();
+    let digits = [100, 10, 1].map(|place| b'0' + (millis / place % 10) as u8);
+    line.extend_from_slice(&[b'.', digits[0], digits[1], digits[2], b'Z']);
+}
+
+/// Appends an address as it is usually written.
+pub fn push_address(line: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                if index > 0 {
+                    line.push(b'.');
+                }
+                line.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(address) => push_display(line, address),
+    }
 }
 
 #[cfg(test)]
@@ -79,6 +116,19 @@ mod tests {
         let mut line = Vec::new();
         append(&mut line, value);
         expected.assert_eq(&String::from_utf8(line).unwrap());
+    }
+
+    #[test]
+    fn instants_are_rfc_3339_in_utc_with_milliseconds() {
+        for (millis, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_793_504_801_007, "2026-11-01T03:46:41.007Z"),
+            (1_793_504_801_950, "2026-11-01T03:46:41.950Z"),
+        ] {
+            let mut line = Vec::new();
+            push_instant(&mut line, Duration::from_millis(millis));
+            assert_eq!(String::from_utf8(line).unwrap(), expected);
+        }
     }
 
     #[test]

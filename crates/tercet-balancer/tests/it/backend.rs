@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
@@ -34,6 +35,7 @@ type Handler = dyn Fn(&Request, &mut TcpStream) -> bool + Send + Sync;
 pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
+    accepting: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -70,19 +72,19 @@ impl Backend {
             connections: Mutex::default(),
             stopped: AtomicBool::new(false),
         });
-        let accepting = Arc::clone(&shared);
-        std::thread::spawn(move || {
+        let own = Arc::clone(&shared);
+        let accepting = std::thread::spawn(move || {
             for stream in listener.incoming() {
-                if accepting.stopped.load(Ordering::SeqCst) {
+                if own.stopped.load(Ordering::SeqCst) {
                     return;
                 }
                 let stream = stream.unwrap();
-                let shared = Arc::clone(&accepting);
+                let shared = Arc::clone(&own);
                 shared.connections.lock().unwrap().push(stream.try_clone().unwrap());
                 std::thread::spawn(move || shared.serve(stream));
             }
         });
-        Self { address, shared }
+        Self { address, shared, accepting: Some(accepting) }
     }
 
     /// The requests that arrived, checks left out.
@@ -103,6 +105,9 @@ impl Drop for Backend {
         self.shared.stopped.store(true, Ordering::SeqCst);
         // Wakes the accepting thread, which then lets go of the listener.
         let _ = TcpStream::connect(self.address);
+        if let Some(accepting) = self.accepting.take() {
+            accepting.join().unwrap();
+        }
         for connection in self.shared.connections.lock().unwrap().drain(..) {
             let _ = connection.shutdown(Shutdown::Both);
         }

@@ -21,7 +21,9 @@ pub enum ApiEvent<'a> {
 impl ApiEvent<'_> {
     pub(super) fn level(&self) -> Level {
         match self {
-            Self::DatabaseConnected { .. } | Self::SchemaCacheLoaded { .. } | Self::Query { .. } => Level::Info,
+            Self::DatabaseConnected { .. } | Self::SchemaCacheLoaded { .. } | Self::Query { .. } => {
+                Level::Info
+            }
             Self::DatabaseLost { .. } | Self::SchemaCacheFailed { .. } => Level::Error,
         }
     }
