@@ -6,6 +6,7 @@ mod ci;
 mod command;
 mod fuzz;
 mod generate;
+mod lab;
 mod packages;
 mod prerequisites;
 mod test;
@@ -50,6 +51,9 @@ enum Chore {
     /// Measure against the peers; nothing is installed.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Machines to try `tercet apply` on, without owning any.
+    #[command(subcommand)]
+    Lab(lab::Lab),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
             fuzz::run(&workspace, target.as_deref(), fuzz::Effort::Seconds(seconds))
         }
         Chore::Bench(bench) => bench.run(&workspace),
+        Chore::Lab(lab) => lab.run(&workspace),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -108,6 +108,10 @@ pub struct Server {
     /// IP address and port. Required in a table.
     #[cfg_attr(test, schemars(with = "String"))]
     pub address: SocketAddr,
+    /// Where health checks ask instead: for servers with a health endpoint of its own port. Unset: at its address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub health_address: Option<SocketAddr>,
     /// Its share of requests compared with the others'; 1 to 256.
     pub weight: u16,
     /// Requests it gets at the same time; more wait in the queue. 0: no limit.
@@ -399,7 +403,7 @@ impl Listen {
 impl Server {
     /// A server of this name at this address, with weight 1 and no limit.
     pub fn new(name: impl Into<String>, address: SocketAddr) -> Self {
-        Self { name: name.into(), address, weight: 1, max_connections: 0 }
+        Self { name: name.into(), address, health_address: None, weight: 1, max_connections: 0 }
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`crate::servers`].
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,18 +42,20 @@ pub(crate) async fn check_all(shared: Arc<Shared>) {
     let mut checks = tokio::task::JoinSet::new();
     for server in shared.servers.all() {
         let (shared, rules) = (Arc::clone(&shared), Rc::clone(&rules));
-        checks.spawn_local(async move { check_one(&shared, &rules, &server).await });
+        let entry = config.servers.iter().find(|it| *it.name == *server.name && it.address == server.address);
+        let address = entry.and_then(|it| it.health_address).unwrap_or(server.address);
+        checks.spawn_local(async move { check_one(&shared, &rules, &server, address).await });
     }
     while checks.join_next().await.is_some() {}
 }
 
-async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>) {
+async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, address: SocketAddr) {
     let mut interval = tokio::time::interval(rules.interval);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut passed, mut failed) = (0, 0);
     loop {
         interval.tick().await;
-        match check(rules, server).await {
+        match check(rules, address).await {
             Ok(()) => {
                 failed = 0;
                 passed += 1;
@@ -72,8 +75,8 @@ async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>) {
     }
 }
 
-async fn check(rules: &Health, server: &Server) -> Result<(), Ill> {
-    let asked = tokio::time::timeout(rules.timeout, ask(&rules.path, server));
+async fn check(rules: &Health, address: SocketAddr) -> Result<(), Ill> {
+    let asked = tokio::time::timeout(rules.timeout, ask(&rules.path, address));
     match asked.await {
         Err(_) => Err(Ill::Timeout(rules.timeout)),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Ill::Refused),
@@ -84,11 +87,10 @@ async fn check(rules: &Health, server: &Server) -> Result<(), Ill> {
 }
 
 /// Sends one request and returns the status of its answer.
-async fn ask(path: &str, server: &Server) -> io::Result<u16> {
-    let mut stream = TcpStream::connect(server.address).await?;
+async fn ask(path: &str, address: SocketAddr) -> io::Result<u16> {
+    let mut stream = TcpStream::connect(address).await?;
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: tercet-balancer\r\nConnection: close\r\n\r\n",
-        server.address
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: tercet-balancer\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
     let limits = HeadLimits { head_bytes: HEAD_BYTES, headers: 100, target_bytes: 0, body_bytes: u64::MAX };

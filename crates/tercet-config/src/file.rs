@@ -54,6 +54,10 @@ pub(crate) struct Application {
     /// `{port}` in it are replaced.
     #[schemars(extend("examples" = ["uvicorn main:app --host {host} --port {port}"]))]
     pub(crate) run: Option<Located<String>>,
+    /// On machines, the command that prepares your program's folder there, once for each release, before it
+    /// starts: it installs what the program needs. Run as it stands, without a shell, in that folder.
+    #[schemars(extend("examples" = ["./prepare.sh"]))]
+    pub(crate) build: Option<Located<String>>,
     /// The path your own program is asked whether it can take requests: not while it answers with a status of 500
     /// or more, or not at all. Default: `/`. The data API has its own.
     #[schemars(extend("examples" = ["/health"]))]

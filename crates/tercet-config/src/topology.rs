@@ -84,7 +84,8 @@ impl Topology {
         addresses
     }
 
-    pub(crate) fn machine_of(&self, part: &Part) -> &Machine {
+    /// The machine a part runs on.
+    pub fn machine_of(&self, part: &Part) -> &Machine {
         &self.machines[part.machine]
     }
 }
@@ -153,9 +154,27 @@ pub struct Part {
     pub tier: Tier,
     /// The port it is reached at; the balancer's first.
     pub port: Port,
+    /// On machines, the port an application server's successor takes while a release is rolled: the two
+    /// alternate.
+    pub standby: Option<u16>,
     /// Which of [`Topology::machines`] it runs on.
     machine: usize,
 }
+
+impl Part {
+    /// The ports it may be found at.
+    pub fn ports(&self) -> Vec<u16> {
+        [self.port.number].into_iter().chain(self.standby).collect()
+    }
+}
+
+/// The port of a data API server's admin endpoint on a machine, by the server's own port.
+pub fn admin_port(port: u16) -> u16 {
+    port + ADMIN_PORT_DISTANCE
+}
+
+/// How far an admin endpoint's port is from its server's.
+pub(crate) const ADMIN_PORT_DISTANCE: u16 = 1000;
 
 /// A TCP port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +241,8 @@ pub enum Server {
     Own {
         /// The command.
         program: Program,
+        /// The command that prepares the shipped folder on each machine, before a release starts.
+        build: Option<Program>,
         /// The path that answers 200 when it can take requests; starts with `/`.
         health: String,
     },

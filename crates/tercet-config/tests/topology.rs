@@ -85,7 +85,7 @@ ssh = "root@203.0.113.13"
 address = "10.0.0.13"
 tiers = ["database"]
 "#,
-        expect![[r"
+        expect![[r#"
             bookshop
             lb (root@203.0.113.10, 10.0.0.10): balancer
             app1 (root@203.0.113.11, 10.0.0.11): application
@@ -98,12 +98,20 @@ tiers = ["database"]
             internet → balancer http 0.0.0.0:80: requests of clients
             internet → balancer http [::]:80: requests of clients
             balancer → app-1 http 10.0.0.11:8081: requests in turn, health checks
+            balancer → app-1 http 10.0.0.11:9081: whether it is ready, metrics
+            balancer → app-1 http 10.0.0.11:8082: requests in turn, health checks
+            balancer → app-1 http 10.0.0.11:9082: whether it is ready, metrics
             balancer → app-2 http 10.0.0.12:8081: requests in turn, health checks
+            balancer → app-2 http 10.0.0.12:9081: whether it is ready, metrics
+            balancer → app-2 http 10.0.0.12:8082: requests in turn, health checks
+            balancer → app-2 http 10.0.0.12:9082: whether it is ready, metrics
             app-1 → app-2 http 10.0.0.12:8081: application servers may ask each other
+            app-1 → app-2 http 10.0.0.12:8082: application servers may ask each other
             app-2 → app-1 http 10.0.0.11:8081: application servers may ask each other
+            app-2 → app-1 http 10.0.0.11:8082: application servers may ask each other
             app-1 → database postgres 10.0.0.13:5432: queries, one transaction a request
             app-2 → database postgres 10.0.0.13:5432: queries, one transaction a request
-        "]],
+        "#]],
     );
 }
 
@@ -130,7 +138,7 @@ ssh = "b"
 address = "fd00::3"
 tiers = ["application"]
 "#,
-        expect![[r"
+        expect![[r#"
             my_shop
             front (front, fd00::1): balancer, database
             a (a, fd00::2): application
@@ -143,18 +151,33 @@ tiers = ["application"]
             internet → balancer http 0.0.0.0:80: requests of clients
             internet → balancer http [::]:80: requests of clients
             balancer → app-1 http [fd00::2]:9000: requests in turn, health checks
+            balancer → app-1 http [fd00::2]:10000: whether it is ready, metrics
+            balancer → app-1 http [fd00::2]:9002: requests in turn, health checks
+            balancer → app-1 http [fd00::2]:10002: whether it is ready, metrics
             balancer → app-2 http [fd00::3]:9000: requests in turn, health checks
+            balancer → app-2 http [fd00::3]:10000: whether it is ready, metrics
+            balancer → app-2 http [fd00::3]:9002: requests in turn, health checks
+            balancer → app-2 http [fd00::3]:10002: whether it is ready, metrics
             balancer → app-3 http [fd00::2]:9001: requests in turn, health checks
+            balancer → app-3 http [fd00::2]:10001: whether it is ready, metrics
+            balancer → app-3 http [fd00::2]:9003: requests in turn, health checks
+            balancer → app-3 http [fd00::2]:10003: whether it is ready, metrics
             app-1 → app-2 http [fd00::3]:9000: application servers may ask each other
+            app-1 → app-2 http [fd00::3]:9002: application servers may ask each other
             app-1 → app-3 http 127.0.0.1:9001: application servers may ask each other
+            app-1 → app-3 http 127.0.0.1:9003: application servers may ask each other
             app-2 → app-1 http [fd00::2]:9000: application servers may ask each other
+            app-2 → app-1 http [fd00::2]:9002: application servers may ask each other
             app-2 → app-3 http [fd00::2]:9001: application servers may ask each other
+            app-2 → app-3 http [fd00::2]:9003: application servers may ask each other
             app-3 → app-1 http 127.0.0.1:9000: application servers may ask each other
+            app-3 → app-1 http 127.0.0.1:9002: application servers may ask each other
             app-3 → app-2 http [fd00::3]:9000: application servers may ask each other
+            app-3 → app-2 http [fd00::3]:9002: application servers may ask each other
             app-1 → database postgres [fd00::1]:5432: queries, one transaction a request
             app-2 → database postgres [fd00::1]:5432: queries, one transaction a request
             app-3 → database postgres [fd00::1]:5432: queries, one transaction a request
-        "]],
+        "#]],
     );
 }
 

@@ -274,12 +274,7 @@ impl Cluster {
 
     /// How to connect as the superuser: through the private socket.
     pub fn superuser(&self, database: &str) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
-            .socket(self.sockets.path())
-            .port(self.port)
-            .username(SUPERUSER)
-            .database(database)
-            .ssl_mode(PgSslMode::Disable)
+        by_socket(self.sockets.path(), self.port, SUPERUSER, database)
     }
 
     /// The folder of the private socket, for `psql -h`.
@@ -291,6 +286,16 @@ impl Cluster {
     pub fn port(&self) -> u16 {
         self.port
     }
+}
+
+/// How to connect through a Unix socket, to a cluster that lets this process in by who it is.
+pub fn by_socket(folder: &Path, port: u16, role: &str, database: &str) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .socket(folder)
+        .port(port)
+        .username(role)
+        .database(database)
+        .ssl_mode(PgSslMode::Disable)
 }
 
 /// A locale that is the same on every machine and knows Unicode: characters have their classes and

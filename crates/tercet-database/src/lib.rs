@@ -6,6 +6,7 @@
 pub mod account;
 pub mod cluster;
 pub mod installation;
+pub mod login;
 pub mod migration;
 pub mod program;
 pub mod roles;

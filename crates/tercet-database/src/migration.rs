@@ -135,10 +135,17 @@ impl Migrations {
     /// # Errors
     /// See [`MigrationError`]. What came before the failing file stays applied.
     pub async fn apply(&self, url: &str) -> Result<u64, MigrationError> {
+        self.apply_as(&url.parse().map_err(MigrationError::Database)?).await
+    }
+
+    /// The same, by a connection that is already described.
+    ///
+    /// # Errors
+    /// See [`MigrationError`]. What came before the failing file stays applied.
+    pub async fn apply_as(&self, database: &PgConnectOptions) -> Result<u64, MigrationError> {
         if self.files.is_empty() {
             return Ok(0);
         }
-        let database: PgConnectOptions = url.parse().map_err(MigrationError::Database)?;
         let mut migrator = Migrator::with_migrations(
             self.files
                 .iter()

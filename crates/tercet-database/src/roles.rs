@@ -81,7 +81,16 @@ pub async fn prepare(
     }
     server.close().await?;
 
-    let mut database = connect(name).connect().await?;
+    grant_once(&connect(name), name).await
+}
+
+/// Says what the roles may do in the database `name`, once in its life: after that it is the migrations' to
+/// change. `superuser` connects to that database.
+///
+/// # Errors
+/// A statement fails.
+pub async fn grant_once(superuser: &PgConnectOptions, name: &str) -> Result<(), sqlx::Error> {
+    let mut database = superuser.connect().await?;
     let made =
         sqlx::query_scalar::<_, bool>("select exists (select from pg_namespace where nspname = 'tercet')")
             .fetch_one(&mut database)

@@ -24,6 +24,17 @@ pub(crate) enum Command {
     Token(Token),
     Api(Api),
     Balancer(Balancer),
+    Plan(Plan),
+    Apply(Apply),
+    Rollback(Apply),
+    Prove(Prove),
+    Status(Status),
+    Logs(Logs),
+    Trace(Trace),
+    Exec(Exec),
+    /// What an operator's tercet runs on a machine, over ssh.
+    #[command(hide = true)]
+    Machine,
     Completions(Completions),
     Man(Man),
     #[command(hide = true)]
@@ -115,6 +126,117 @@ impl LogLines {
     pub(crate) fn format(&self) -> Format {
         if self.json { Format::Json } else { Format::Text }
     }
+}
+
+/// Which project's machines, and how to get to them.
+#[derive(Args, Debug)]
+pub(crate) struct Machines {
+    /// The folder that holds tercet.toml
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Use this configuration file instead of ~/.ssh/config
+    #[arg(long, env = "TERCET_SSH_CONFIG", value_name = "FILE")]
+    pub(crate) ssh_config: Option<PathBuf>,
+}
+
+/// Show what an apply would change on the machines, field by field; change nothing.
+///
+/// tercet copies its own binary to each machine, to be able to look.
+#[derive(Args, Debug)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) machines: Machines,
+    /// Print the plan as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Make the machines what tercet.toml says; for rollback, go back to the previous release.
+///
+/// Plans, asks, brings each machine there, migrates the database, rolls the application servers one by one
+/// behind the balancer, and proves that every connection is as drawn. Anything failing: what served before
+/// serves again.
+#[derive(Args, Debug)]
+pub(crate) struct Apply {
+    #[command(flatten)]
+    pub(crate) machines: Machines,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+/// Try every allowed and every forbidden connection, from everywhere.
+#[derive(Args, Debug)]
+pub(crate) struct Prove {
+    #[command(flatten)]
+    pub(crate) machines: Machines,
+    /// Print all trials as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Show how the machines and the parts on them are doing.
+#[derive(Args, Debug)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) machines: Machines,
+    /// Look again every two seconds
+    #[arg(long, short)]
+    pub(crate) watch: bool,
+    /// Print it as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Show what all machines' parts said, as one stream.
+#[derive(Args, Debug)]
+pub(crate) struct Logs {
+    #[command(flatten)]
+    pub(crate) machines: Machines,
+    /// Go on with lines as they come
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only of this tier: balancer, application or database
+    #[arg(long, value_name = "TIER")]
+    pub(crate) tier: Option<String>,
+    /// Only lines that matter at least as much
+    #[arg(long, value_parser = ["debug", "info", "warn", "error"])]
+    pub(crate) level: Option<String>,
+    /// Only lines about this request
+    #[arg(long, value_name = "ID")]
+    pub(crate) request: Option<String>,
+    /// How far back, as journalctl understands it; an hour, unless given
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
+    pub(crate) since: Option<String>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Show one request's way: balancer, application server, SQL.
+#[derive(Args, Debug)]
+pub(crate) struct Trace {
+    /// Its id, from the x-request-id header
+    #[arg(value_name = "ID")]
+    pub(crate) request: String,
+    #[command(flatten)]
+    pub(crate) machines: Machines,
+    /// How far back to look, as journalctl understands it
+    #[arg(long, value_name = "WHEN", default_value = "-1d", allow_hyphen_values = true)]
+    pub(crate) since: String,
+}
+
+/// Run a command on a machine, or on all machines of a tier.
+#[derive(Args, Debug)]
+pub(crate) struct Exec {
+    /// A machine's name, or balancer, application or database
+    #[arg(value_name = "WHERE")]
+    pub(crate) on: String,
+    #[command(flatten)]
+    pub(crate) machines: Machines,
+    /// The command
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<String>,
 }
 
 /// Print the completions of a shell.

@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod failure;
+mod fleet;
 mod output;
 mod project;
 mod supervisor;
@@ -20,6 +21,15 @@ fn main() -> ExitCode {
         Command::Token(arguments) => commands::token::run(&arguments),
         Command::Api(arguments) => commands::api::run(&arguments),
         Command::Balancer(arguments) => commands::balancer::run(&arguments),
+        Command::Plan(arguments) => commands::plan::run(&arguments),
+        Command::Apply(arguments) => commands::apply::run(&arguments),
+        Command::Rollback(arguments) => commands::apply::rollback(&arguments),
+        Command::Prove(arguments) => commands::prove::run(&arguments),
+        Command::Status(arguments) => commands::status::run(&arguments),
+        Command::Logs(arguments) => commands::logs::run(&arguments),
+        Command::Trace(arguments) => commands::logs::trace(&arguments),
+        Command::Exec(arguments) => commands::exec::run(&arguments),
+        Command::Machine => commands::machine::run(),
         Command::Completions(arguments) => commands::completions::run(&arguments),
         Command::Man(arguments) => commands::man::run(&arguments),
         Command::Child(arguments) => commands::child::run(&arguments),

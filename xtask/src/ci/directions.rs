@@ -6,11 +6,23 @@ use crate::workspace::{Package, Workspace};
 
 /// Every crate of the product, and the crates of the product it may import.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("tercet", &["tercet-api", "tercet-balancer", "tercet-config", "tercet-database", "tercet-observe"]),
+    (
+        "tercet",
+        &[
+            "tercet-api",
+            "tercet-balancer",
+            "tercet-config",
+            "tercet-database",
+            "tercet-fleet",
+            "tercet-observe",
+        ],
+    ),
     ("tercet-api", &["tercet-observe"]),
     ("tercet-balancer", &["tercet-observe"]),
     ("tercet-config", &[]),
     ("tercet-database", &[]),
+    ("tercet-fleet", &["tercet-config", "tercet-database", "tercet-machine"]),
+    ("tercet-machine", &[]),
     ("tercet-observe", &[]),
 ];
 

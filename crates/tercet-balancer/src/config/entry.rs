@@ -40,15 +40,17 @@ impl<'de> Deserialize<'de> for Server {
         struct Table {
             name: Option<String>,
             address: SocketAddr,
+            health_address: Option<SocketAddr>,
             weight: Option<u16>,
             #[serde(default)]
             max_connections: u32,
         }
         Ok(match deserializer.deserialize_any(AddressOr(PhantomData::<Table>))? {
             Entry::Address(address) => Self::new(address.to_string(), address),
-            Entry::Table(Table { name, address, weight, max_connections }) => Self {
+            Entry::Table(Table { name, address, health_address, weight, max_connections }) => Self {
                 name: name.unwrap_or_else(|| address.to_string()),
                 address,
+                health_address,
                 weight: weight.unwrap_or(1),
                 max_connections,
             },

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Machine, Part, Tier, Topology};
+use super::{Machine, Part, Server, Tier, Topology, admin_port};
 
 /// One arrow.
 #[derive(Clone, Debug)]
@@ -89,30 +89,45 @@ pub(super) fn between(topology: &Topology) -> Vec<Edge<'_>> {
             });
         }
         for server in of(Tier::Application) {
-            edges.push(inside(topology, balancer, server, "requests in turn, health checks"));
+            for port in server.ports() {
+                edges.push(inside(topology, balancer, server, port, "requests in turn, health checks"));
+                if server.standby.is_some() && matches!(topology.application.server, Server::Api(_)) {
+                    let port = admin_port(port);
+                    edges.push(inside(topology, balancer, server, port, "whether it is ready, metrics"));
+                }
+            }
         }
     }
     for server in of(Tier::Application) {
         for peer in of(Tier::Application).filter(|peer| peer.name != server.name) {
-            edges.push(inside(topology, server, peer, "application servers may ask each other"));
+            for port in peer.ports() {
+                edges.push(inside(topology, server, peer, port, "application servers may ask each other"));
+            }
         }
     }
     for database in of(Tier::Database) {
         for server in of(Tier::Application) {
-            edges.push(inside(topology, server, database, "queries, one transaction a request"));
+            let port = database.port.number;
+            edges.push(inside(topology, server, database, port, "queries, one transaction a request"));
         }
     }
     edges
 }
 
-fn inside<'a>(topology: &'a Topology, from: &'a Part, to: &'a Part, why: &'static str) -> Edge<'a> {
+fn inside<'a>(
+    topology: &'a Topology,
+    from: &'a Part,
+    to: &'a Part,
+    port: u16,
+    why: &'static str,
+) -> Edge<'a> {
     let machine = topology.machine_of(to);
     Edge {
         from: End::Part(from, topology.machine_of(from)),
         to,
         machine,
         address: if from.machine == to.machine { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { machine.address },
-        port: to.port.number,
+        port,
         protocol: if to.tier == Tier::Database { Protocol::Postgres } else { Protocol::Http },
         why,
     }

@@ -144,6 +144,11 @@ fn application(
                 .hint("the data API has a health path of its own: leave this out, or add run");
         }
     }
+    if let (Some(build), None) = (&section.build, &section.run) {
+        mistakes
+            .add(build.span(), "build is for your own program, and there is none", "for run")
+            .hint("add run, or leave this out");
+    }
     let Some(run) = &section.run else {
         return Application { server: Server::Api(options(api.as_ref(), mistakes)) };
     };
@@ -153,12 +158,16 @@ fn application(
             .and(run.span(), "your own program")
             .hint("keep one of the two");
     }
-    let program = Program::parse(run).unwrap_or_else(|reason| {
-        mistakes.add(run.span(), format!("run can't be started: {reason}"), "this command");
-        Program::default()
-    });
+    let mut command = |key: &str, text: &Located<String>| {
+        Program::parse(text).unwrap_or_else(|reason| {
+            mistakes.add(text.span(), format!("{key} can't be started: {reason}"), "this command");
+            Program::default()
+        })
+    };
+    let program = command("run", run);
+    let build = section.build.as_ref().map(|build| command("build", build));
     let health = section.health.as_ref().map_or("/", |health| health.as_str()).to_owned();
-    Application { server: Server::Own { program, health } }
+    Application { server: Server::Own { program, build, health } }
 }
 
 /// The API's options as PostgREST spells them, without the secret.

@@ -3,11 +3,14 @@
 //! It is split like a shell splits words, and nothing more of a shell happens to it: what a request or a
 //! setting says can never become a command.
 
+use serde::{Deserialize, Serialize};
+
 /// The placeholders a command may have.
 const PLACEHOLDERS: [&str; 2] = ["{host}", "{port}"];
 
 /// A command with `{host}` and `{port}` still in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Program {
     words: Vec<String>,
 }

@@ -3,7 +3,7 @@
 use super::machines::Placement;
 use crate::diagnostic::Mistakes;
 use crate::file::{File, Located};
-use crate::topology::{Balancer, Part, Port, Tier};
+use crate::topology::{ADMIN_PORT_DISTANCE, Balancer, Part, Port, Tier};
 
 /// The first application server's port unless the file names one.
 const APPLICATION_PORT: u16 = 8081;
@@ -21,13 +21,19 @@ pub(super) fn place(
     for machine in placement.carrying(Tier::Balancer).take(1) {
         let number = balancer.listen.first().map_or(0, std::net::SocketAddr::port);
         let port = Port { number, fixed: placement.named || file.balancer.listen.is_some() };
-        parts.push(Part { name: "balancer".to_owned(), tier: Tier::Balancer, port, machine });
+        parts.push(Part { name: "balancer".to_owned(), tier: Tier::Balancer, port, standby: None, machine });
     }
     servers(file, placement, &mut parts, mistakes);
     if file.database.url.is_none() {
         for machine in placement.carrying(Tier::Database).take(1) {
             let port = port(file.database.port.as_ref(), DATABASE_PORT, placement);
-            parts.push(Part { name: "database".to_owned(), tier: Tier::Database, port, machine });
+            parts.push(Part {
+                name: "database".to_owned(),
+                tier: Tier::Database,
+                port,
+                standby: None,
+                machine,
+            });
         }
     }
     apart(file, balancer, &parts, mistakes);
@@ -59,16 +65,21 @@ fn servers(file: &File, placement: &Placement, parts: &mut Vec<Part>, mistakes: 
         None => 2,
     };
     let first = port(section.port.as_ref(), APPLICATION_PORT, placement);
+    let each = count.div_ceil(machines.len());
+    // On machines, as many again for the successors, and all of them again for the admin endpoints.
+    let last = if placement.named { 2 * each + usize::from(ADMIN_PORT_DISTANCE) } else { each } - 1;
+    if usize::from(first.number) + last > usize::from(u16::MAX) {
+        let span = section.port.as_ref().map(Located::span).unwrap_or_default();
+        mistakes.add(span, format!("there are no {} ports from here on", last + 1), "too high");
+        return;
+    }
     for index in 0..count {
-        let Some(number) = first.number.checked_add((index / machines.len()) as u16) else {
-            let span = section.port.as_ref().map(Located::span).unwrap_or_default();
-            mistakes.add(span, format!("there are no {count} ports from here on"), "too high");
-            return;
-        };
+        let number = first.number + (index / machines.len()) as u16;
         parts.push(Part {
             name: format!("app-{}", index + 1),
             tier: Tier::Application,
             port: Port { number, ..first },
+            standby: placement.named.then_some(number + each as u16),
             machine: machines[index % machines.len()],
         });
     }
@@ -85,7 +96,7 @@ fn apart(file: &File, balancer: &Balancer, parts: &[Part], mistakes: &mut Mistak
         for first in parts[..index].iter().filter(|first| first.machine == second.machine) {
             let ports: Vec<u16> = match first.tier {
                 Tier::Balancer => balancer.listen.iter().map(std::net::SocketAddr::port).collect(),
-                _ => vec![first.port.number],
+                _ => first.ports(),
             };
             let (Some(first_span), Some(second_span)) = (span(first), span(second)) else { continue };
             if ports.contains(&second.port.number) {

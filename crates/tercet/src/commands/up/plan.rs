@@ -19,8 +19,8 @@ const LISTEN: u16 = 8080;
 /// The response header that names the server; only here, where it helps to see the turn.
 const SERVED_BY: &str = "x-served-by";
 
-/// What the balancer asks of a data API: a page that needs no query, and is refused while it has no database.
-const API_HEALTH: &str = "/docs";
+/// What the balancer asks of a data API's admin endpoint.
+const API_HEALTH: &str = "/ready";
 
 /// How long a server may take to say that it lives. Everything shares this machine, often with a compiler: who is
 /// slow here is not dead, and who is dead refuses connections at once.
@@ -110,7 +110,7 @@ impl Plan {
     ) -> anyhow::Result<Vec<Application>> {
         let application = project.topology.application();
         let server = |place: &Place| match (&application.server, place.admin) {
-            (Server::Own { program, health }, _) => Ok(application::Server::Own {
+            (Server::Own { program, health, .. }, _) => Ok(application::Server::Own {
                 words: program.words(&place.address.ip().to_string(), place.address.port()),
                 health: health.clone(),
                 database_url: database_url.to_owned(),
@@ -142,7 +142,10 @@ impl Plan {
         private: &Private,
         json: bool,
     ) -> anyhow::Result<Balancer> {
-        let server = |place: &Place| balancer_config::Server::new(place.name.clone(), place.address);
+        let server = |place: &Place| balancer_config::Server {
+            health_address: place.admin,
+            ..balancer_config::Server::new(place.name.clone(), place.address)
+        };
         let balancer = project.topology.balancer();
         let (policy, hash_on) = match &balancer.policy {
             Policy::RoundRobin => (balancer_config::Policy::RoundRobin, None),
@@ -249,7 +252,11 @@ fn api_options(
     database_url: &str,
 ) -> anyhow::Result<toml::Table> {
     let mut options = api.options.clone();
-    options.entry("db-anon-role").or_insert_with(|| tercet_database::roles::ANONYMOUS.into());
+    for (name, value) in
+        [("db-anon-role", tercet_database::roles::ANONYMOUS), ("server-trace-header", "x-request-id")]
+    {
+        options.entry(name).or_insert_with(|| value.into());
+    }
     for (name, value) in [
         ("db-uri", toml::Value::from(database_url)),
         ("jwt-secret", project.jwt_secret(api)?.into()),

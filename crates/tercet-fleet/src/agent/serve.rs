@@ -1,0 +1,104 @@
+//! The machine's end of the conversation.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use tercet_machine::{Desired, Step, execute, probe};
+
+use super::{Reply, Request};
+use crate::desired::ADMIN_SOCKET;
+use crate::prove::attempt;
+use crate::{lease, migrate, report};
+
+/// Reads one request, does it, writes the replies. A failure is a reply, too.
+///
+/// # Errors
+/// The operator is gone.
+pub fn serve(mut input: impl Read, mut output: impl Write) -> Result<()> {
+    let mut text = String::new();
+    input.read_to_string(&mut text).context("standard input")?;
+    let mut say = |reply: &Reply| -> Result<()> {
+        serde_json::to_writer(&mut output, reply)?;
+        output.write_all(b"\n")?;
+        Ok(output.flush()?)
+    };
+    let outcome = serde_json::from_str(&text)
+        .context("a request nobody understands; hint: the two tercets are of different versions")
+        .and_then(|request| answer(request, &mut say));
+    if let Err(error) = outcome {
+        say(&Reply::Failed { message: format!("{error:#}") })?;
+    }
+    Ok(())
+}
+
+fn answer(request: Request, say: &mut impl FnMut(&Reply) -> Result<()>) -> Result<()> {
+    match request {
+        Request::Probe { desired } => say(&Reply::Facts(probe(&desired)?)),
+        Request::Execute { desired, steps, fence } => take(&desired, &steps, fence, say),
+        Request::Lease(request) => say(&Reply::Lease(lease::serve(&request)?)),
+        Request::Await { address, path, seconds } => {
+            wait_for(address, &path, Duration::from_secs(seconds))?;
+            say(&Reply::Ready)
+        }
+        Request::Migrate(migrate) => say(&Reply::Migrated(migrate::serve(&migrate)?)),
+        Request::Connect { targets } => say(&Reply::Connected(attempt::connect_all(&targets))),
+        Request::TryDatabase { attempts } => say(&Reply::Tried(attempt::try_all(&attempts)?)),
+        Request::Report => say(&Reply::Report(report::read()?)),
+        Request::Balancer { method, target } => {
+            let mut socket = UnixStream::connect(ADMIN_SOCKET).context("the balancer does not run")?;
+            let (status, body) = http(&mut socket, &method, &target)?;
+            say(&Reply::Balancer { status, body })
+        }
+    }
+}
+
+fn take(
+    desired: &Desired,
+    steps: &[Step],
+    fence: u64,
+    say: &mut impl FnMut(&Reply) -> Result<()>,
+) -> Result<()> {
+    for (place, step) in steps.iter().enumerate() {
+        lease::check(fence)?;
+        say(&Reply::Begun(place))?;
+        execute(step, desired).with_context(|| step.to_string())?;
+        say(&Reply::Done(place))?;
+    }
+    say(&Reply::Ready)
+}
+
+fn wait_for(address: SocketAddr, path: &str, limit: Duration) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        let answer = TcpStream::connect_timeout(&address, Duration::from_secs(2))
+            .map_err(anyhow::Error::from)
+            .and_then(|mut stream| http(&mut stream, "GET", path));
+        let last = match answer {
+            Ok((200..=299, _)) => return Ok(()),
+            Ok((status, body)) => format!("it answers {status} {}", body.lines().next().unwrap_or_default()),
+            Err(error) => format!("{error:#}"),
+        };
+        if begin.elapsed() > limit {
+            bail!("http://{address}{path} was not ready within {} s: {last}", limit.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// One request and its answer, read to the end of the connection: status and body.
+fn http<S: Read + Write>(stream: &mut S, method: &str, target: &str) -> Result<(u16, String)> {
+    write!(stream, "{method} {target} HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(16 << 20).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a head")?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .context("an answer without a status")?;
+    Ok((status, body.to_owned()))
+}

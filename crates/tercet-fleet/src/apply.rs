@@ -1,0 +1,304 @@
+//! From what is to what the file says: plan, then converge, migrate, roll.
+
+pub(crate) mod held;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail};
+use tercet_config::Tier;
+use tercet_machine::{Desired, Facts, Step, plan};
+
+use self::held::{Held, holding};
+use crate::agent::{Reply, Request};
+use crate::fleet::{Fleet, Member, at_once, unexpected};
+use crate::migrate::Migrate;
+use crate::progress::{Listener, Progress};
+use crate::release::{self, Kind, Release, Shipment};
+use crate::report::Report;
+use crate::rollout;
+use crate::world::{Instance, World};
+
+/// How many releases stay on the machines: the one in use and those to go back to.
+const RELEASES_KEPT: usize = 3;
+
+/// What an apply would do.
+#[derive(Debug)]
+pub struct FleetPlan {
+    /// The steps on each machine, in the order of the file.
+    pub machines: Vec<(String, Vec<Step>)>,
+    /// The release each application server would change from and to; those that stay are not here.
+    pub releases: Vec<(String, Option<String>, String)>,
+    /// How many migration files there are; those not applied yet run before the switch.
+    pub migrations: usize,
+    pub(crate) now: World,
+    pub(crate) then: World,
+    pub(crate) shipment: Shipment,
+    pub(crate) migrate: Option<Migrate>,
+}
+
+impl FleetPlan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.releases.is_empty() && self.machines.iter().all(|(_, steps)| steps.is_empty())
+    }
+}
+
+/// What `tercet.toml` would change. Changes nothing.
+///
+/// # Errors
+/// A machine cannot be read, or the project's files cannot.
+pub fn plan_release(fleet: &Fleet<'_>) -> Result<FleetPlan> {
+    let shipment = release::prepare(fleet.topology, fleet.folder, &fleet.program)?;
+    plan_for(fleet, shipment)
+}
+
+/// What going back to the release before the present one would change.
+///
+/// # Errors
+/// A machine cannot be read, or there is no earlier release.
+pub fn plan_rollback(fleet: &Fleet<'_>) -> Result<FleetPlan> {
+    let reports = fleet.reports()?;
+    let now = present(fleet, &reports);
+    let serving: Vec<&String> = now.serving.values().map(|instance| &instance.release).collect();
+    let previous = now.releases.iter().find(|release| !serving.contains(&&release.id)).cloned();
+    let release =
+        previous.context("there is no earlier release on the machines\nhint: tercet apply makes releases")?;
+    plan_for(fleet, Shipment { release, archive: None })
+}
+
+fn plan_for(fleet: &Fleet<'_>, shipment: Shipment) -> Result<FleetPlan> {
+    let now = present(fleet, &fleet.reports()?);
+    let then = future(fleet, &now, &shipment.release);
+    let facts_and_desired = probe_all(fleet, &then)?;
+    let machines = fleet
+        .names()
+        .map(str::to_owned)
+        .zip(facts_and_desired.iter().map(|(desired, facts)| plan(desired, facts)));
+    let releases = then.serving.values().filter_map(|instance| {
+        let from = now.serving.get(&instance.part).map(|instance| instance.release.clone());
+        (from.as_ref() != Some(&instance.release))
+            .then(|| (instance.part.clone(), from, instance.release.clone()))
+    });
+    let database = fleet.topology.parts().iter().find(|part| part.tier == Tier::Database);
+    let migrate = database
+        .map(|part| {
+            let folder = fleet.folder.join(&fleet.topology.database().migrations);
+            Migrate::read(&folder, fleet.topology.name(), part.port.number)
+        })
+        .transpose()?;
+    Ok(FleetPlan {
+        machines: machines.collect(),
+        releases: releases.collect(),
+        migrations: migrate.as_ref().map_or(0, |migrate| migrate.files.len()),
+        now,
+        then,
+        shipment,
+        migrate,
+    })
+}
+
+/// Makes it so.
+///
+/// # Errors
+/// Something failed: what served before still serves; a further apply goes on from where this one ended.
+pub fn execute(fleet: &Fleet<'_>, plan: &FleetPlan, listener: Listener<'_>) -> Result<()> {
+    holding(fleet, listener, |held| execute_held(fleet, plan, held, listener))
+}
+
+fn execute_held(
+    fleet: &Fleet<'_>,
+    plan: &FleetPlan,
+    held: &Held<'_, '_>,
+    listener: Listener<'_>,
+) -> Result<()> {
+    // What runs goes on running while the machines get what the new release needs.
+    let mut base = plan.now.clone();
+    base.releases.clone_from(&plan.then.releases);
+    let bare = base.serving.is_empty();
+    let (database, others): (Vec<_>, Vec<_>) =
+        fleet.machines.iter().partition(|member| member.machine.tiers.contains(&Tier::Database));
+    converge(fleet, &database, &base, held, listener)?;
+    converge(fleet, &others, &base, held, listener)?;
+    ship(fleet, &plan.shipment, held, listener)?;
+    if let Some(migrate) = &plan.migrate {
+        apply_migrations(fleet, migrate, listener)?;
+    }
+    if bare {
+        rollout::first(fleet, &plan.then, held, listener)?;
+    } else {
+        rollout::roll(fleet, &base, &plan.then, held, listener)?;
+    }
+    let all: Vec<&Member<'_>> = fleet.machines.iter().collect();
+    converge(fleet, &all, &plan.then, held, listener)?;
+    rollout::wait_for_balancer(fleet, &plan.then)
+}
+
+/// Brings machines to what they should be in `world`, all at the same time.
+pub(crate) fn converge(
+    fleet: &Fleet<'_>,
+    members: &[&Member<'_>],
+    world: &World,
+    held: &Held<'_, '_>,
+    listener: Listener<'_>,
+) -> Result<()> {
+    at_once(members, |member| {
+        let (desired, facts) = probe_one(fleet, member, world)?;
+        let mut steps = plan(&desired, &facts);
+        // A package brings users, files and running units: what is to be done beside it is decided after it.
+        if let Some(install @ Step::InstallPackages { .. }) = steps.first() {
+            take(fleet, member, &desired, vec![install.clone()], held, listener, false)?;
+            let (desired, facts) = probe_one(fleet, member, world)?;
+            steps = plan(&desired, &facts);
+        }
+        // The new firewall rules stay only if a connection opened after them still gets in.
+        let (before, confirm): (Vec<Step>, Vec<Step>) =
+            steps.into_iter().partition(|step| !matches!(step, Step::KeepFirewall { .. }));
+        take(fleet, member, &desired, before, held, listener, false)?;
+        take(fleet, member, &desired, confirm, held, listener, true)
+    })
+    .map(drop)
+}
+
+fn take(
+    fleet: &Fleet<'_>,
+    member: &Member<'_>,
+    desired: &Desired,
+    steps: Vec<Step>,
+    held: &Held<'_, '_>,
+    listener: Listener<'_>,
+    anew: bool,
+) -> Result<()> {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    held.check()?;
+    let names: Vec<String> = steps.iter().map(ToString::to_string).collect();
+    let fence = held.fence(&member.machine.name);
+    let agent = fleet.agent(member);
+    let request = Request::Execute { desired: desired.clone(), steps, fence };
+    if anew {
+        for step in names {
+            listener(Progress::Step { machine: member.machine.name.clone(), step });
+        }
+        return agent.ask_anew(&request);
+    }
+    agent.converse(&request, |reply| {
+        if let Reply::Begun(place) = reply
+            && let Some(step) = names.get(place)
+        {
+            listener(Progress::Step { machine: member.machine.name.clone(), step: step.clone() });
+        }
+        Ok(())
+    })
+}
+
+fn probe_all(fleet: &Fleet<'_>, world: &World) -> Result<Vec<(Desired, Facts)>> {
+    at_once(&fleet.machines, |member| probe_one(fleet, member, world))
+}
+
+fn probe_one(fleet: &Fleet<'_>, member: &Member<'_>, world: &World) -> Result<(Desired, Facts)> {
+    let desired = fleet.project().desired(member.machine, &member.survey, world);
+    match fleet.agent(member).ask(&Request::Probe { desired: desired.clone() })? {
+        Reply::Facts(facts) => Ok((desired, facts)),
+        _ => Err(unexpected(&member.machine.name)),
+    }
+}
+
+/// What runs and serves, as the machines tell.
+fn present(fleet: &Fleet<'_>, reports: &[Report]) -> World {
+    let mut world = World::default();
+    let serving: BTreeMap<&String, u16> =
+        reports.iter().flat_map(|report| &report.serving).map(|(part, port)| (part, *port)).collect();
+    for (member, report) in fleet.machines.iter().zip(reports) {
+        for release in &report.releases {
+            if !world.releases.contains(release) {
+                world.releases.push(release.clone());
+            }
+        }
+        for (instance, _) in &report.instances {
+            let known = fleet.topology.parts().iter().any(|part| {
+                part.name == instance.part && fleet.topology.machine_of(part).name == member.machine.name
+            });
+            if known {
+                world.running.push(instance.clone());
+                if serving.get(&instance.part) == Some(&instance.port) {
+                    world.serving.insert(instance.part.clone(), instance.clone());
+                }
+            } else {
+                world.stale.entry(member.machine.name.clone()).or_default().push(instance.clone());
+            }
+        }
+    }
+    world
+}
+
+/// The world in which every application server is of `release`.
+fn future(fleet: &Fleet<'_>, now: &World, release: &Release) -> World {
+    let mut then = World { stale: now.stale.clone(), ..World::default() };
+    for part in fleet.topology.parts().iter().filter(|part| part.tier == Tier::Application) {
+        let kept = now.serving.get(&part.name).filter(|instance| instance.release == release.id);
+        let instance = kept.cloned().unwrap_or_else(|| {
+            // The port the present one does not have.
+            let taken = now.serving.get(&part.name).map(|instance| instance.port);
+            let port = part.ports().into_iter().find(|port| Some(*port) != taken).unwrap_or(part.port.number);
+            Instance { part: part.name.clone(), release: release.id.clone(), port }
+        });
+        then.serving.insert(part.name.clone(), instance.clone());
+        let machine = &fleet.topology.machine_of(part).name;
+        for other in now.of(&part.name).filter(|other| **other != instance) {
+            then.stale.entry(machine.clone()).or_default().push(other.clone());
+        }
+        then.running.push(instance);
+    }
+    let others = now.releases.iter().filter(|other| other.id != release.id);
+    then.releases = [release].into_iter().chain(others).take(RELEASES_KEPT).cloned().collect();
+    then.dropped = now.releases.iter().filter(|other| !then.releases.contains(other)).cloned().collect();
+    then
+}
+
+/// Puts the person's own folder on every application machine and prepares it there.
+fn ship(fleet: &Fleet<'_>, shipment: &Shipment, held: &Held<'_, '_>, listener: Listener<'_>) -> Result<()> {
+    let Some(archive) = &shipment.archive else { return Ok(()) };
+    let Kind::Own { build, .. } = &shipment.release.kind else { return Ok(()) };
+    let folder = shipment.release.folder();
+    let folder = folder.display();
+    let members: Vec<&Member<'_>> = applications(fleet).collect();
+    at_once(&members, |member| {
+        held.check()?;
+        let machine = member.machine.name.clone();
+        if member.remote.run(&format!("test -d {folder}/program && echo there || true"), b"")?.trim() == "there" {
+            return Ok(());
+        }
+        listener(Progress::Step { machine: machine.clone(), step: format!("unpack release {}", shipment.release.id) });
+        // Built under its final name, since programs remember where they were built; the mark comes last.
+        let unpack = format!(
+            "set -e; rm -rf {folder}/program.new; mkdir -p {folder}/program.new; tar -x -C {folder}/program.new"
+        );
+        member.remote.run(&unpack, archive)?;
+        if build.is_some() {
+            listener(Progress::Step { machine, step: format!("build release {}", shipment.release.id) });
+        }
+        let build = build.as_ref().map_or(String::from("true"), |build| crate::ssh::shell_words(&build.words("", 0)));
+        let build = format!(
+            "set -e; mv {folder}/program.new {folder}/program; cd {folder}/program; \
+             if ! ( {build} ) </dev/null >&2; then rm -rf {folder}/program; exit 1; fi"
+        );
+        member.remote.run(&build, b"").map(drop)
+    })
+    .map(drop)
+}
+
+/// The machines that carry application servers.
+fn applications<'b, 'a>(fleet: &'b Fleet<'a>) -> impl Iterator<Item = &'b Member<'a>> {
+    fleet.machines.iter().filter(|member| member.machine.tiers.contains(&Tier::Application))
+}
+
+fn apply_migrations(fleet: &Fleet<'_>, migrate: &Migrate, listener: Listener<'_>) -> Result<()> {
+    let member = fleet.machines.iter().find(|member| member.machine.tiers.contains(&Tier::Database));
+    let Some(member) = member else { return Ok(()) };
+    match fleet.agent(member).ask(&Request::Migrate(migrate.clone()))? {
+        Reply::Migrated(count) => listener(Progress::Migrated { count }),
+        _ => bail!(unexpected(&member.machine.name)),
+    }
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! The private certificate authority between the application machines and PostgreSQL.
+//!
+//! Made at the first apply and kept by the operator (0600): no machine ever holds its key. Certificates last a
+//! year and are renewed by any apply in their last third.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType,
+};
+use tercet_machine::desired::Secret;
+
+/// How long the authority itself lasts, in days.
+const AUTHORITY_DAYS: u64 = 3650;
+/// How long a certificate lasts, in days.
+const CERTIFICATE_DAYS: u64 = 365;
+/// Tolerance for clocks that are behind, in days.
+const BACKDATED_DAYS: u64 = 1;
+
+/// The authority, in the operator's folder.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    folder: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+    /// Its own certificate, PEM.
+    pub certificate: String,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// PEM.
+    pub certificate: String,
+    /// PEM.
+    pub key: Secret,
+}
+
+/// Whom a certificate speaks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Subject<'a> {
+    /// A PostgreSQL server reached at this address.
+    Server(IpAddr),
+    /// A client that logs in as this role.
+    Client(&'a str),
+}
+
+impl Authority {
+    /// The authority kept in `folder`; made there when there is none.
+    ///
+    /// # Errors
+    /// The folder cannot be read or written, or what is in it is no key.
+    pub(crate) fn kept_in(folder: &Path, project: &str) -> Result<Self> {
+        let params = authority_params(project);
+        let key = match fs::read_to_string(folder.join("authority.key")) {
+            Ok(pem) => {
+                KeyPair::from_pem(&pem).with_context(|| folder.join("authority.key").display().to_string())?
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let key = KeyPair::generate()?;
+                write(&folder.join("authority.key"), &key.serialize_pem(), 0o600)?;
+                key
+            }
+            Err(error) => {
+                return Err(error).with_context(|| folder.join("authority.key").display().to_string());
+            }
+        };
+        let path = folder.join("authority.crt");
+        let certificate = match fs::read_to_string(&path) {
+            Ok(pem) => pem,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let pem = params.self_signed(&key)?.pem();
+                write(&path, &pem, 0o644)?;
+                pem
+            }
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        };
+        Ok(Self { folder: folder.to_owned(), issuer: Issuer::new(params, key), certificate })
+    }
+
+    /// The identity called `name`; issued when there is none or it is in its last third.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub(crate) fn identity(&self, name: &str, subject: Subject<'_>) -> Result<Identity> {
+        let [certificate, key] = ["crt", "key"].map(|kind| self.folder.join(format!("{name}.{kind}")));
+        let fresh = fs::metadata(&certificate).and_then(|metadata| metadata.modified()).is_ok_and(|issued| {
+            issued.elapsed().is_ok_and(|age| age.as_secs() < CERTIFICATE_DAYS * 86_400 * 2 / 3)
+        });
+        if !(fresh && key.exists() && self.speaks_for(name, subject)) {
+            let pair = KeyPair::generate()?;
+            let pem = identity_params(subject)?.signed_by(&pair, &self.issuer)?.pem();
+            // The certificate last: without it the key is not used.
+            write(&key, &pair.serialize_pem(), 0o600)?;
+            write(&self.folder.join(format!("{name}.subject")), &format!("{subject:?}"), 0o600)?;
+            write(&certificate, &pem, 0o600)?;
+        }
+        let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
+        Ok(Identity { certificate: read(&certificate)?, key: Secret::new(read(&key)?) })
+    }
+
+    /// Whether the certificate was issued for this subject: an address may change.
+    fn speaks_for(&self, name: &str, subject: Subject<'_>) -> bool {
+        fs::read_to_string(self.folder.join(format!("{name}.subject")))
+            .is_ok_and(|it| it == format!("{subject:?}"))
+    }
+}
+
+fn authority_params(project: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = common_name(&format!("tercet authority of {project}"));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    lasting(&mut params, AUTHORITY_DAYS);
+    params
+}
+
+fn identity_params(subject: Subject<'_>) -> Result<CertificateParams> {
+    let mut params = CertificateParams::default();
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.use_authority_key_identifier_extension = true;
+    match subject {
+        Subject::Server(address) => {
+            params.distinguished_name = common_name("database");
+            params.subject_alt_names =
+                vec![SanType::IpAddress(address), SanType::DnsName("database".try_into()?)];
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        }
+        Subject::Client(role) => {
+            params.distinguished_name = common_name(role);
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        }
+    }
+    lasting(&mut params, CERTIFICATE_DAYS);
+    Ok(params)
+}
+
+fn common_name(name: &str) -> DistinguishedName {
+    let mut names = DistinguishedName::new();
+    names.push(DnType::CommonName, name);
+    names
+}
+
+fn lasting(params: &mut CertificateParams, days: u64) {
+    let day = std::time::Duration::from_secs(86_400);
+    let now = SystemTime::now();
+    params.not_before = (now - day * BACKDATED_DAYS as u32).into();
+    params.not_after = (now + day * days as u32).into();
+}
+
+/// Writes a file whole or not at all.
+pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
+    let partial = path.with_extension("new");
+    let _ = fs::remove_file(&partial);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&partial)
+        .with_context(|| partial.display().to_string())?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&partial, path).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_are_kept_until_their_subject_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::kept_in(folder.path(), "shop").unwrap();
+        let address = |last| IpAddr::from([10, 0, 0, last]);
+        let first = authority.identity("db", Subject::Server(address(1))).unwrap();
+        let again = Authority::kept_in(folder.path(), "shop").unwrap();
+        assert_eq!(again.certificate, authority.certificate);
+        assert_eq!(again.identity("db", Subject::Server(address(1))).unwrap().certificate, first.certificate);
+        assert_ne!(again.identity("db", Subject::Server(address(2))).unwrap().certificate, first.certificate);
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &fs::metadata(folder.path().join("authority.key")).unwrap().permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,132 @@
+//! Tier 1 on a machine: the balancer's socket, which stays while the balancer is replaced, its unit and its
+//! configuration.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::Serialize;
+use tercet_config::{End, Policy, Tier};
+use tercet_machine::Desired;
+use tercet_machine::unit::{Goal, Unit};
+
+use super::{CONFIGURATION, Project, hardening, public_file, unit_file};
+use crate::world::World;
+
+const SOCKET: &str = "tercet-balancer.socket";
+/// Where the balancer listens for its operator; its runtime directory is the unit's.
+pub(crate) const ADMIN_SOCKET: &str = "/run/tercet-balancer/admin.sock";
+
+const SERVICE: &str = "tercet-balancer.service";
+
+/// The balancer's configuration file, as far as a topology decides it; everything else is the balancer's default.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Configuration {
+    listen: Vec<SocketAddr>,
+    policy: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash_on: Option<String>,
+    trusted_proxies: Vec<String>,
+    #[serde(flatten)]
+    options: toml::Table,
+    access_log: BTreeMap<&'static str, &'static str>,
+    admin: BTreeMap<&'static str, &'static str>,
+    servers: Vec<Server>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Server {
+    name: String,
+    address: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health_address: Option<SocketAddr>,
+}
+
+/// Adds the balancer to what the machine should be.
+pub(super) fn add(desired: &mut Desired, project: &Project<'_>, world: &World) {
+    let configuration = public_file(format!("{CONFIGURATION}/balancer.toml"), configuration(project, world));
+    let socket = unit_file(SOCKET, socket(project));
+    let service = unit_file(SERVICE, service(project));
+    let unit = |name: &str, restart_when, reload_when| Unit {
+        name: name.to_owned(),
+        enabled: Some(true),
+        goal: Goal::Running,
+        restart_when,
+        reload_when,
+    };
+    desired.units.extend([
+        unit(SOCKET, vec![socket.path.clone()], vec![]),
+        unit(SERVICE, vec![service.path.clone(), socket.path.clone()], vec![configuration.path.clone()]),
+    ]);
+    desired.files.extend([configuration, socket, service]);
+}
+
+fn configuration(project: &Project<'_>, world: &World) -> String {
+    let topology = project.topology;
+    let edges = topology.edges();
+    let mut servers = Vec::new();
+    let mut path = "/";
+    for instance in topology.parts().iter().filter_map(|part| world.serving.get(&part.name)) {
+        let release = world.releases.iter().find(|release| release.id == instance.release);
+        let edge = edges.iter().find(|edge| {
+            edge.to.name == instance.part
+                && matches!(edge.from, End::Part(from, _) if from.tier == Tier::Balancer)
+        });
+        let (Some(release), Some(edge)) = (release, edge) else { continue };
+        path = release.health_path();
+        servers.push(Server {
+            name: instance.part.clone(),
+            address: SocketAddr::new(edge.address, instance.port),
+            health_address: release
+                .health_port(instance.port)
+                .map(|port| SocketAddr::new(edge.address, port)),
+        });
+    }
+    let balancer = topology.balancer();
+    let mut options = balancer.options.clone();
+    if let Some(health) = options.entry("health").or_insert_with(|| toml::Table::new().into()).as_table_mut()
+    {
+        health.insert("path".to_owned(), path.into());
+    }
+    let configuration = Configuration {
+        listen: balancer.listen.clone(),
+        policy: balancer.policy.to_string(),
+        hash_on: match &balancer.policy {
+            Policy::Hash { on } => Some(on.clone()),
+            _ => None,
+        },
+        trusted_proxies: balancer.trusted_proxies.iter().map(ToString::to_string).collect(),
+        options,
+        access_log: BTreeMap::from([("to", "stdout"), ("format", "json")]),
+        admin: BTreeMap::from([("socket", ADMIN_SOCKET)]),
+        servers,
+    };
+    toml::to_string(&configuration).expect("a configuration is plain data")
+}
+
+fn socket(project: &Project<'_>) -> String {
+    let listen: String = project
+        .topology
+        .balancer()
+        .listen
+        .iter()
+        .map(|address| format!("ListenStream={address}\n"))
+        .collect();
+    format!(
+        "[Unit]\nDescription=tercet: the balancer's public door\n\n[Socket]\n{listen}BindIPv6Only=ipv6-only\n\
+         Backlog=4096\nNoDelay=yes\n\n[Install]\nWantedBy=sockets.target\n"
+    )
+}
+
+fn service(project: &Project<'_>) -> String {
+    format!(
+        "[Unit]\nDescription=tercet: balancer\nRequires={SOCKET}\nAfter={SOCKET} network-online.target\n\
+         Wants=network-online.target\nStartLimitIntervalSec=0\n\n\
+         [Service]\nExecStart={} balancer --config {CONFIGURATION}/balancer.toml --json\nExecReload=/bin/kill -HUP $MAINPID\n\
+         KillMode=mixed\nTimeoutStopSec=40\nRuntimeDirectory=tercet-balancer\n{}{}\n[Install]\nWantedBy=multi-user.target\n",
+        project.program,
+        hardening::NO_NEW_CODE,
+        hardening::SERVICE,
+    )
+}

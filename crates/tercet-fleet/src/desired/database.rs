@@ -1,0 +1,166 @@
+//! Tier 3 on a machine: Debian's PostgreSQL, made to listen to the application machines and to nobody else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use tercet_config::{End, Machine, Server, Tier, Topology};
+use tercet_database::roles::{ANONYMOUS, AUTHENTICATED, AUTHENTICATOR, owner};
+use tercet_machine::Desired;
+use tercet_machine::cluster::{Cluster, Database, Role};
+use tercet_machine::desired::Secret;
+use tercet_machine::directory::Directory;
+use tercet_machine::file::{Contents, File, Owner};
+use tercet_machine::package::Package;
+use tercet_machine::unit::{Goal, Unit};
+
+use super::{Project, unit_file};
+use crate::survey::Survey;
+
+/// The map by which the operating system's `postgres` may be the owner: for migrations.
+pub(crate) const IDENT_MAP: &str = "tercet";
+
+/// Adds PostgreSQL to what the machine should be.
+pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machine, survey: &Survey) {
+    let Some(part) = project.topology.parts().iter().find(|part| part.tier == Tier::Database) else { return };
+    let major = survey.postgresql;
+    let folder = PathBuf::from(format!("/etc/postgresql/{major}/main"));
+    let unit = format!("postgresql@{major}-main.service");
+    let own =
+        |path: PathBuf, contents: Contents, mode| File { path, contents, owner: Owner::of("postgres"), mode };
+    let keys = PathBuf::from("/etc/tercet/postgresql");
+    let settings = own(
+        folder.join("conf.d/tercet.conf"),
+        Contents::Text(settings(project.topology, part.port.number, survey)),
+        0o640,
+    );
+    let hba = own(folder.join("pg_hba.conf"), Contents::Text(hba(project.topology, machine)), 0o640);
+    let ident = own(folder.join("pg_ident.conf"), Contents::Text(ident(project.topology)), 0o640);
+    let drop_in = unit_file(
+        &format!("{unit}.d/tercet.conf"),
+        "[Unit]\nWants=network-online.target\nAfter=network-online.target\nStartLimitIntervalSec=0\n\n\
+         [Service]\nRestart=always\nRestartSec=1\n"
+            .to_owned(),
+    );
+    let identity = &project.secrets.server;
+    let identity = [
+        own(keys.join("server.crt"), Contents::Text(identity.certificate.clone()), 0o640),
+        own(keys.join("server.key"), Contents::Secret(identity.key.clone()), 0o600),
+        own(keys.join("authority.crt"), Contents::Text(project.secrets.authority.clone()), 0o640),
+    ];
+    desired.packages.push(Package(format!("postgresql-{major}")));
+    desired.directories.extend([
+        Directory { path: keys, owner: Owner::of("postgres"), mode: 0o750 },
+        Directory {
+            path: drop_in.path.parent().expect("a file has a folder").into(),
+            owner: Owner::root(),
+            mode: 0o755,
+        },
+    ]);
+    let restart_when = identity.iter().chain([&settings, &drop_in]).map(|file| file.path.clone()).collect();
+    desired.units.push(Unit {
+        name: unit,
+        enabled: None,
+        goal: Goal::Running,
+        restart_when,
+        reload_when: vec![hba.path.clone(), ident.path.clone()],
+    });
+    desired.files.extend(identity);
+    desired.files.extend([settings, hba, ident, drop_in]);
+    desired.cluster = Some(cluster(project, part.port.number));
+}
+
+/// Settings by the machine's size: a quarter of its memory for PostgreSQL's own cache, as its manual advises
+/// (section 20.4, shared_buffers).
+fn settings(topology: &Topology, port: u16, survey: &Survey) -> String {
+    let part =
+        topology.parts().iter().find(|part| part.tier == Tier::Database).expect("asked for its settings");
+    let addresses: BTreeSet<String> =
+        topology.addresses(part).into_iter().map(|address| address.ip().to_string()).collect();
+    let addresses: Vec<String> = addresses.into_iter().collect();
+    let megabytes = survey.memory_kib >> 10;
+    format!(
+        "listen_addresses = '{}'\nport = {port}\nmax_connections = 200\n\
+         ssl = on\nssl_cert_file = '/etc/tercet/postgresql/server.crt'\nssl_key_file = '/etc/tercet/postgresql/server.key'\n\
+         ssl_ca_file = '/etc/tercet/postgresql/authority.crt'\nssl_min_protocol_version = 'TLSv1.3'\n\
+         password_encryption = 'scram-sha-256'\nidle_in_transaction_session_timeout = '60s'\n\
+         shared_buffers = '{}MB'\neffective_cache_size = '{}MB'\nmaintenance_work_mem = '{}MB'\n\
+         log_connections = off\nlog_line_prefix = '%m [%p] %q%u@%d '\n",
+        addresses.join(", "),
+        (megabytes / 4).clamp(32, 16_384),
+        (megabytes * 3 / 4).max(64),
+        (megabytes / 16).clamp(32, 1024),
+    )
+}
+
+/// Who may log in: the first line that matches decides, and without one nobody (PostgreSQL manual, chapter 21.1).
+fn hba(topology: &Topology, machine: &Machine) -> String {
+    let name = quoted(topology.name());
+    let mut lines = vec![
+        "# Written by tercet from the arrows of the picture; changes are undone by the next apply."
+            .to_owned(),
+        "local all postgres peer".to_owned(),
+        format!("local {name} {} peer map={IDENT_MAP}", quoted(&owner(topology.name()))),
+    ];
+    let mut seen = BTreeSet::new();
+    for edge in topology.edges().iter().filter(|edge| edge.to.tier == Tier::Database) {
+        let End::Part(_, from) = edge.from else { continue };
+        if !seen.insert(&from.name) {
+            continue;
+        }
+        if from.name == machine.name {
+            lines.push(format!("host {name} {AUTHENTICATOR} {}/32 scram-sha-256", edge.address));
+        } else {
+            let length = if from.address.is_ipv4() { 32 } else { 128 };
+            lines.push(format!(
+                "hostssl {name} {AUTHENTICATOR} {}/{length} scram-sha-256 clientcert=verify-full",
+                from.address
+            ));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+fn ident(topology: &Topology) -> String {
+    format!("{IDENT_MAP} postgres {}\n", quoted(&owner(topology.name())))
+}
+
+/// As a name in pg_hba.conf: quoted, so that no name has a meaning there.
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+fn cluster(project: &Project<'_>, port: u16) -> Cluster {
+    let name = project.topology.name();
+    let role = |name: &str, login| Role {
+        name: name.to_owned(),
+        login,
+        inherit: false,
+        member_of: vec![],
+        verifier: None,
+        settings: BTreeMap::new(),
+    };
+    // A person's own program does not choose a role for each request: its sessions begin as one.
+    let begins_as = match project.topology.application().server {
+        Server::Api(_) => BTreeMap::new(),
+        Server::Own { .. } => BTreeMap::from([("role".to_owned(), AUTHENTICATED.to_owned())]),
+    };
+    Cluster {
+        port,
+        roles: vec![
+            role(&owner(name), true),
+            role(ANONYMOUS, false),
+            role(AUTHENTICATED, false),
+            Role {
+                member_of: vec![ANONYMOUS.to_owned(), AUTHENTICATED.to_owned()],
+                verifier: Some(Secret::new(&*project.secrets.authenticator_verifier)),
+                settings: begins_as,
+                ..role(AUTHENTICATOR, true)
+            },
+        ],
+        databases: vec![Database {
+            name: name.to_owned(),
+            owner: owner(name),
+            connect: vec![AUTHENTICATOR.to_owned()],
+        }],
+    }
+}

@@ -1,0 +1,75 @@
+//! A machine's firewall rules: the arrows that end on it, and ssh from where the operator comes from.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use tercet_config::{End, Machine, Topology};
+use tercet_machine::firewall::Firewall;
+
+use crate::survey::Survey;
+
+/// Seconds until the old rules return when no new ssh connection confirms the new ones.
+const REVERT_SECONDS: u32 = 60;
+
+/// What every machine lets in: answers, itself, what IP itself needs (RFC 4890), its own address by DHCP.
+const ALWAYS: &str = "\
+\t\tct state established,related accept
+\t\tct state invalid drop
+\t\tiif lo accept
+\t\ticmp type { destination-unreachable, echo-request, time-exceeded, parameter-problem } accept
+\t\ticmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem, echo-request } accept
+\t\ticmpv6 type { nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept
+\t\tip6 saddr fe80::/10 icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report } accept
+\t\tudp sport 67 udp dport 68 accept
+\t\tip6 saddr fe80::/10 udp sport 547 udp dport 546 accept
+";
+
+/// The rules of `machine`.
+pub(super) fn of(topology: &Topology, machine: &Machine, survey: &Survey) -> Firewall {
+    let mut rules =
+        String::from("\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n");
+    rules += ALWAYS;
+    let (operator, port) = survey.operator;
+    writeln!(rules, "\t\t{} tcp dport {port} accept comment \"ssh of the operator\"", source(operator))
+        .expect("writing to a String cannot fail");
+    for line in openings(topology, machine) {
+        rules += &line;
+    }
+    rules += "\t}\n\tchain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n";
+    Firewall { rules, revert_seconds: REVERT_SECONDS }
+}
+
+/// A line for each arrow that comes from another machine, each once, in the order of the picture.
+fn openings(topology: &Topology, machine: &Machine) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let edges = topology.edges();
+    let arriving = edges.iter().filter(|edge| edge.machine.name == machine.name && !edge.is_local());
+    arriving
+        .filter_map(|edge| {
+            let (from, who) = match edge.from {
+                End::Internet if edge.address.is_unspecified() => (
+                    format!("meta nfproto {}", if edge.address.is_ipv4() { "ipv4" } else { "ipv6" }),
+                    "the internet",
+                ),
+                End::Internet => (destination(edge.address), "the internet"),
+                End::Part(_, from) => (source(from.address), from.name.as_str()),
+            };
+            let rule = format!("{from} tcp dport {}", edge.port);
+            seen.insert(rule.clone())
+                .then(|| format!("\t\t{rule} accept comment \"{who} to {}\"\n", edge.to.name))
+        })
+        .collect()
+}
+
+fn source(address: IpAddr) -> String {
+    format!("{} saddr {address}", family(address))
+}
+
+fn destination(address: IpAddr) -> String {
+    format!("{} daddr {address}", family(address))
+}
+
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "ip" } else { "ip6" }
+}

@@ -1,0 +1,194 @@
+//! What the parts of all machines said, from their journals, as one stream.
+
+use std::sync::mpsc::{Sender, channel};
+
+use anyhow::{Result, anyhow};
+use serde::{Deserialize, Serialize};
+use tercet_config::{Machine, Tier};
+
+use crate::fleet::at_once;
+use crate::ssh::{Remote, shell_words};
+
+/// Which lines to show.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Only of this tier.
+    pub tier: Option<Tier>,
+    /// Only those that matter at least as much: `debug`, `info`, `warn`, `error`.
+    pub level: Option<String>,
+    /// Only those about this request.
+    pub request_id: Option<String>,
+    /// How far back, as journalctl understands it: `-1h`, `today`, `2026-11-24 10:00`.
+    pub since: Option<String>,
+}
+
+/// One line of one machine's journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// Microseconds since the Unix epoch, by the machine's clock.
+    pub time: u64,
+    /// The machine.
+    pub machine: String,
+    /// The part: `balancer`, `app-1`, `database`.
+    pub part: String,
+    /// `debug`, `info`, `warn`, `error`.
+    pub level: String,
+    /// What it said, as it said it.
+    pub message: String,
+}
+
+/// The lines there are, oldest first.
+///
+/// # Errors
+/// A machine cannot be reached.
+pub fn read(remotes: &[(&Machine, Remote<'_>)], selection: &Selection) -> Result<Vec<Line>> {
+    let mut lines = at_once(remotes, |(machine, remote)| {
+        let mut lines = Vec::new();
+        remote.converse(&command(machine, selection, false), b"", |text| {
+            lines.extend(parse(&machine.name, text).filter(|line| selection.takes(line)));
+            Ok(())
+        })?;
+        Ok(lines)
+    })?
+    .concat();
+    lines.sort_by_key(|line| line.time);
+    Ok(lines)
+}
+
+/// The lines as they come, until `each` fails or every machine is gone.
+///
+/// # Errors
+/// A machine cannot be reached, or what `each` returns.
+pub fn follow(
+    remotes: &[(&Machine, Remote<'_>)],
+    selection: &Selection,
+    mut each: impl FnMut(Line) -> Result<()>,
+) -> Result<()> {
+    std::thread::scope(|scope| {
+        let (sender, receiver) = channel();
+        for (machine, remote) in remotes {
+            let sender: Sender<Result<Line>> = sender.clone();
+            scope.spawn(move || {
+                let result = remote.converse(&command(machine, selection, true), b"", |text| {
+                    match parse(&machine.name, text).filter(|line| selection.takes(line)) {
+                        Some(line) => sender.send(Ok(line)).map_err(|_| anyhow!("nobody listens any more")),
+                        None => Ok(()),
+                    }
+                });
+                if let Err(error) = result {
+                    // Who followed may be gone by now.
+                    let _ = sender.send(Err(error));
+                }
+            });
+        }
+        drop(sender);
+        receiver.iter().try_for_each(|line| each(line?))
+    })
+}
+
+fn command(machine: &Machine, selection: &Selection, follow: bool) -> String {
+    let mut words = vec!["journalctl", "--output=json", "--no-pager", "--quiet", "--utc"];
+    let since = format!("--since={}", selection.since.as_deref().unwrap_or("-1h"));
+    if follow {
+        words.extend(["--follow", "--lines=20"]);
+    } else {
+        words.push(&since);
+    }
+    let units = machine.tiers.iter().filter(|tier| selection.tier.is_none_or(|wanted| wanted == **tier));
+    let units: Vec<&str> = units
+        .map(|tier| match tier {
+            Tier::Balancer => "--unit=tercet-balancer.service",
+            Tier::Application => "--unit=tercet-app-*",
+            Tier::Database => "--unit=postgresql@*",
+        })
+        .collect();
+    if units.is_empty() {
+        return "true".to_owned();
+    }
+    words.extend(units);
+    shell_words(&words.into_iter().map(str::to_owned).collect::<Vec<_>>())
+}
+
+/// A line of `journalctl --output=json`; one that is no such line is nothing.
+fn parse(machine: &str, text: &str) -> Option<Line> {
+    #[derive(Deserialize)]
+    struct Entry {
+        #[serde(rename = "__REALTIME_TIMESTAMP")]
+        time: String,
+        #[serde(rename = "_SYSTEMD_UNIT", default)]
+        unit: String,
+        #[serde(rename = "PRIORITY", default)]
+        priority: String,
+        #[serde(rename = "MESSAGE", default)]
+        message: serde_json::Value,
+    }
+    let entry: Entry = serde_json::from_str(text).ok()?;
+    let message = match entry.message {
+        serde_json::Value::String(message) => message,
+        // journalctl gives bytes that are no text as an array of numbers (systemd.journal-fields(7)).
+        serde_json::Value::Array(bytes) => {
+            let bytes: Vec<u8> = bytes.iter().filter_map(|byte| byte.as_u64()?.try_into().ok()).collect();
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+        _ => return None,
+    };
+    let unit = entry.unit.trim_end_matches(".service");
+    let part = match unit.strip_prefix("tercet-") {
+        Some(part) => part.split('@').next().unwrap_or(part),
+        None => "database",
+    };
+    let said: Option<String> = serde_json::from_str::<serde_json::Value>(&message)
+        .ok()
+        .and_then(|value| value.get("level")?.as_str().map(str::to_owned));
+    let level = said.unwrap_or_else(|| {
+        let upper = |word: &str| message.contains(word);
+        match entry.priority.as_str() {
+            "0" | "1" | "2" | "3" => "error",
+            "4" => "warn",
+            "7" => "debug",
+            // PostgreSQL says in its own words how much a line matters.
+            _ if upper("ERROR:") || upper("FATAL:") || upper("PANIC:") => "error",
+            _ if upper("WARNING:") => "warn",
+            _ => "info",
+        }
+        .to_owned()
+    });
+    Some(Line {
+        time: entry.time.parse().ok()?,
+        machine: machine.to_owned(),
+        part: part.to_owned(),
+        level,
+        message,
+    })
+}
+
+impl Selection {
+    fn takes(&self, line: &Line) -> bool {
+        const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
+        let rank = |level: &str| LEVELS.iter().position(|it| *it == level).unwrap_or(1);
+        self.level.as_ref().is_none_or(|level| rank(&line.level) >= rank(level))
+            && self.request_id.as_ref().is_none_or(|id| line.message.contains(id.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn journal_lines_are_read_and_chosen() {
+        let json = r#"{"__REALTIME_TIMESTAMP":"5","_SYSTEMD_UNIT":"tercet-app-1@abc.service","PRIORITY":"6","MESSAGE":"{\"level\":\"warn\",\"request_id\":\"r1\"}"}"#;
+        let line = parse("app1", json).unwrap();
+        assert_eq!((line.time, &*line.part, &*line.level), (5, "app-1", "warn"));
+        let takes = |level: Option<&str>, id: Option<&str>| {
+            let (level, request_id) = (level.map(str::to_owned), id.map(str::to_owned));
+            Selection { level, request_id, ..Selection::default() }.takes(&line)
+        };
+        assert!(takes(Some("info"), Some("r1")) && !takes(Some("error"), None) && !takes(None, Some("r2")));
+
+        let bytes = r#"{"__REALTIME_TIMESTAMP":"5","_SYSTEMD_UNIT":"postgresql@15-main.service","MESSAGE":[69,82,82,79,82,58]}"#;
+        let line = parse("db", bytes).unwrap();
+        assert_eq!((&*line.part, &*line.level, &*line.message), ("database", "error", "ERROR:"));
+        assert_eq!(parse("db", "no json"), None);
+    }
+}

@@ -1,0 +1,81 @@
+//! What happens while machines are changed, for whoever shows it.
+
+use std::fmt;
+
+/// Something that happened. Machines are worked on at the same time, so lines of several may alternate.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// A machine was looked at and can be used.
+    Surveyed {
+        /// The machine.
+        machine: String,
+        /// Its system.
+        system: String,
+    },
+    /// tercet's own binary goes over.
+    Uploading {
+        /// The machine.
+        machine: String,
+    },
+    /// A lease had run out and was taken over.
+    LeaseTakenOver {
+        /// The machine.
+        machine: String,
+        /// Who had it.
+        from: String,
+    },
+    /// A step begins.
+    Step {
+        /// The machine.
+        machine: String,
+        /// What is done.
+        step: String,
+    },
+    /// Migrations were applied.
+    Migrated {
+        /// How many were new.
+        count: u64,
+    },
+    /// A server of a release is started beside the old one.
+    Starting {
+        /// The part.
+        part: String,
+        /// The release.
+        release: String,
+    },
+    /// It is ready and gets the requests; the old one finishes what it has.
+    Switched {
+        /// The part.
+        part: String,
+        /// The release.
+        release: String,
+    },
+    /// Something failed and what was is put back.
+    Reverting {
+        /// What failed.
+        why: String,
+    },
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Surveyed { machine, system } => write!(f, "{machine}: reached, {system}"),
+            Self::Uploading { machine } => write!(f, "{machine}: copying tercet there"),
+            Self::LeaseTakenOver { machine, from } => {
+                write!(f, "{machine}: the lease of {from} had run out and is taken over")
+            }
+            Self::Step { machine, step } => write!(f, "{machine}: {step}"),
+            Self::Migrated { count: 0 } => write!(f, "database: no new migrations"),
+            Self::Migrated { count } => write!(f, "database: {count} migrations applied"),
+            Self::Starting { part, release } => write!(f, "{part}: starting release {release}"),
+            Self::Switched { part, release } => {
+                write!(f, "{part}: release {release} is ready and gets the requests")
+            }
+            Self::Reverting { why } => write!(f, "putting back what was: {why}"),
+        }
+    }
+}
+
+/// Who is told. Called from several threads.
+pub type Listener<'a> = &'a (dyn Fn(Progress) + Sync);

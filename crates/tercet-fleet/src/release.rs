@@ -1,0 +1,204 @@
+//! A release of the application tier: immutable, named by its content, complete in itself.
+//!
+//! Everything a unit needs to run it is in its record or its folder, so that an older release can be gone back
+//! to whatever the project's files say by now.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+use tercet_config::{Program, Server, Topology};
+use tercet_database::roles::ANONYMOUS;
+
+use crate::desired::LIBRARY;
+
+/// The most a person's own program may weigh when it is shipped: 512 MiB.
+const ARCHIVE_LIMIT: usize = 512 << 20;
+
+/// What a release is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Twelve hexadecimal digits of the digest of all the rest.
+    pub id: String,
+    /// What runs.
+    pub kind: Kind,
+    /// tercet's own binary on the machine when the release was made.
+    pub program: String,
+}
+
+/// What an application server runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The data API with this configuration (PostgREST's options, no secret).
+    Api {
+        /// The text of its configuration file.
+        configuration: String,
+    },
+    /// The person's own program, in the release's folder.
+    Own {
+        /// The command.
+        run: Program,
+        /// The command that prepares the folder, once, on each machine.
+        build: Option<Program>,
+        /// The path that answers when it is ready.
+        health: String,
+        /// The digest of the folder's archive.
+        archive: String,
+    },
+}
+
+/// A release and what must be shipped for it.
+#[derive(Debug)]
+pub(crate) struct Shipment {
+    /// The release.
+    pub release: Release,
+    /// The person's own folder as a tar archive.
+    pub archive: Option<Vec<u8>>,
+}
+
+impl Release {
+    /// Its folder on a machine.
+    pub fn folder(&self) -> PathBuf {
+        Path::new(LIBRARY).join("releases").join(&self.id)
+    }
+
+    /// The path that answers when a server of it is ready.
+    pub(crate) fn health_path(&self) -> &str {
+        match &self.kind {
+            Kind::Api { .. } => "/ready",
+            Kind::Own { health, .. } => health,
+        }
+    }
+
+    /// The port it answers there on, where that is not the server's own: the data API has an admin endpoint.
+    pub(crate) fn health_port(&self, port: u16) -> Option<u16> {
+        match self.kind {
+            Kind::Api { .. } => Some(tercet_config::admin_port(port)),
+            Kind::Own { .. } => None,
+        }
+    }
+}
+
+/// The release that the project's files now are.
+///
+/// # Errors
+/// The person's own folder cannot be read or is too large.
+pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str) -> Result<Shipment> {
+    let (kind, archive) = match &topology.application().server {
+        Server::Api(api) => (Kind::Api { configuration: toml::to_string(&api_options(api))? }, None),
+        Server::Own { program, build, health } => {
+            let archive = pack(folder)?;
+            let digest = crate::digest(&archive);
+            let (run, build) = (program.clone(), build.clone());
+            (Kind::Own { run, build, health: health.clone(), archive: digest }, Some(archive))
+        }
+    };
+    let program = program.to_owned();
+    let content = serde_json::to_vec(&(&kind, &program))?;
+    let id = crate::digest(&content)[..12].to_owned();
+    Ok(Shipment { release: Release { id, kind, program }, archive })
+}
+
+/// The data API's options: the person's own, and what ties its log lines to the balancer's.
+fn api_options(api: &tercet_config::Api) -> toml::Table {
+    let mut options = api.options.clone();
+    for (name, value) in
+        [("db-anon-role", ANONYMOUS), ("log-level", "info"), ("server-trace-header", "x-request-id")]
+    {
+        options.entry(name).or_insert_with(|| value.into());
+    }
+    options
+}
+
+/// The folder as a tar archive that is the same whenever the files are the same: what git knows or would know
+/// of it where it is in a git checkout, else everything but what is tercet's own.
+fn pack(folder: &Path) -> Result<Vec<u8>> {
+    let listed = Command::new("git")
+        .arg("-C")
+        .arg(folder)
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate", "--", "."])
+        .output();
+    let mut tar = Command::new("tar");
+    tar.arg("-C").arg(folder).args([
+        "--create",
+        "--sort=name",
+        "--mtime=@0",
+        "--owner=0",
+        "--group=0",
+        "--numeric-owner",
+    ]);
+    tar.args(["--mode=go=rX,u+rw", "--exclude=./.tercet", "--exclude=.tercet", "--no-recursion", "--null"]);
+    let files: Vec<u8> = match listed {
+        Ok(output) if output.status.success() && !output.stdout.is_empty() => output.stdout,
+        _ => walk(folder, Path::new(""))?,
+    };
+    let list = tempfile::NamedTempFile::new()?;
+    std::fs::write(list.path(), existing(folder, &files))?;
+    let output = tar.arg("--files-from").arg(list.path()).output().context("tar\nhint: install GNU tar")?;
+    if !output.status.success() {
+        bail!("{}: cannot be packed: {}", folder.display(), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    if output.stdout.len() > ARCHIVE_LIMIT {
+        bail!(
+            "{}: {} MiB is more than a release may be\nhint: list what need not be shipped in .gitignore",
+            folder.display(),
+            output.stdout.len() >> 20
+        );
+    }
+    Ok(output.stdout)
+}
+
+/// Those of the NUL-separated paths that are there: git also lists what was deleted and not yet committed.
+fn existing(folder: &Path, paths: &[u8]) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt as _;
+    paths
+        .split(|byte| *byte == 0)
+        .filter(|path| !path.is_empty())
+        .filter(|path| std::fs::symlink_metadata(folder.join(std::ffi::OsStr::from_bytes(path))).is_ok())
+        .flat_map(|path| path.iter().copied().chain([0]))
+        .collect()
+}
+
+/// Every file below `folder`, NUL-separated, but for what tercet and others make anew anywhere.
+fn walk(folder: &Path, below: &Path) -> Result<Vec<u8>> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut paths = Vec::new();
+    for entry in
+        std::fs::read_dir(folder.join(below)).with_context(|| folder.join(below).display().to_string())?
+    {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_str(), Some(".tercet" | ".git" | ".venv" | "node_modules" | "__pycache__")) {
+            continue;
+        }
+        let path = below.join(&name);
+        if entry.file_type()?.is_dir() {
+            paths.extend(walk(folder, &path)?);
+        } else {
+            paths.extend_from_slice(path.as_os_str().as_bytes());
+            paths.push(0);
+        }
+    }
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_files_are_the_same_archive_whatever_their_times() {
+        let pack_of = |text: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(folder.path().join(".tercet")).unwrap();
+            std::fs::write(folder.path().join(".tercet/secret"), text).unwrap();
+            std::fs::create_dir(folder.path().join("app")).unwrap();
+            std::fs::write(folder.path().join("app/main.py"), "print()").unwrap();
+            pack(folder.path()).unwrap()
+        };
+        assert_eq!(pack_of("one"), pack_of("two"));
+        assert!(!String::from_utf8_lossy(&pack_of("hush")).contains("hush"));
+    }
+}

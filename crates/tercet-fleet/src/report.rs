@@ -1,0 +1,144 @@
+//! How tercet's parts on this machine are doing, and which releases are there.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use tercet_machine::firewall::Firewall;
+
+use crate::desired::{CONFIGURATION, LIBRARY};
+use crate::release::Release;
+use crate::world::Instance;
+
+/// The section of a unit's file that says what systemd ignores and tercet needs.
+pub(crate) const SECTION: &str = "[X-Tercet]";
+
+/// A machine's own account of itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// Application servers' units, running or not.
+    pub instances: Vec<(Instance, UnitState)>,
+    /// The ports the balancer here hands requests to, by part.
+    pub serving: BTreeMap<String, u16>,
+    /// The other units: the balancer's, the database's.
+    pub units: BTreeMap<String, UnitState>,
+    /// The releases that are here, newest first.
+    pub releases: Vec<Release>,
+    /// Seconds since the machine booted.
+    pub uptime: u64,
+    /// Load average of the last minute.
+    pub load: f64,
+    /// Memory in KiB: all, and what is available.
+    pub memory: (u64, u64),
+}
+
+/// How a unit is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitState {
+    /// `active`, `failed`, …
+    pub active: String,
+    /// How often systemd has restarted it.
+    pub restarts: u32,
+    /// Memory in bytes, when systemd counts it.
+    pub memory: Option<u64>,
+}
+
+/// Reads it.
+pub(crate) fn read() -> Result<Report> {
+    let mut instances = Vec::new();
+    let mut units = BTreeMap::new();
+    for entry in fs::read_dir("/etc/systemd/system").context("/etc/systemd/system")? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name == Firewall::BOOT_UNIT {
+            continue;
+        }
+        if let Some(text) = name.starts_with("tercet-").then(|| fs::read_to_string(&path).ok()).flatten() {
+            match instance(&text) {
+                Some(instance) => instances.push((instance, state(&name)?)),
+                None => drop(units.insert(name.clone(), state(&name)?)),
+            }
+        } else if let Some(unit) = name.strip_suffix(".d").filter(|unit| unit.starts_with("postgresql@")) {
+            units.insert(unit.to_owned(), state(unit)?);
+        }
+    }
+    instances.sort_by(|a, b| a.0.cmp(&b.0));
+    let number =
+        |text: &str| text.split_whitespace().next().and_then(|it| it.parse::<f64>().ok()).unwrap_or_default();
+    let memory = fs::read_to_string("/proc/meminfo")?;
+    let kib =
+        |key: &str| memory.lines().find_map(|line| line.strip_prefix(key)).map_or(0, |it| number(it) as u64);
+    Ok(Report {
+        instances,
+        serving: serving(),
+        units,
+        releases: releases()?,
+        uptime: number(&fs::read_to_string("/proc/uptime")?) as u64,
+        load: number(&fs::read_to_string("/proc/loadavg")?),
+        memory: (kib("MemTotal:"), kib("MemAvailable:")),
+    })
+}
+
+/// The instance a unit's file is about, when it is an application server's.
+fn instance(text: &str) -> Option<Instance> {
+    let (_, section) = text.split_once(SECTION)?;
+    let value = |key: &str| {
+        section.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).map(str::to_owned)
+    };
+    Some(Instance { part: value("Part")?, release: value("Release")?, port: value("Port")?.parse().ok()? })
+}
+
+/// What the balancer's configuration says; nothing without a balancer.
+fn serving() -> BTreeMap<String, u16> {
+    #[derive(Deserialize)]
+    struct Configuration {
+        #[serde(default)]
+        servers: Vec<Server>,
+    }
+    #[derive(Deserialize)]
+    struct Server {
+        name: String,
+        address: std::net::SocketAddr,
+    }
+    let text = fs::read_to_string(Path::new(CONFIGURATION).join("balancer.toml")).unwrap_or_default();
+    let servers = toml::from_str::<Configuration>(&text).map(|it| it.servers).unwrap_or_default();
+    servers.into_iter().map(|server| (server.name, server.address.port())).collect()
+}
+
+fn state(unit: &str) -> Result<UnitState> {
+    let output = Command::new("systemctl")
+        .args(["show", "--property=ActiveState,NRestarts,MemoryCurrent", "--", unit])
+        .output()
+        .context("systemctl")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let value = |key: &str| {
+        text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default()
+    };
+    Ok(UnitState {
+        active: value("ActiveState").to_owned(),
+        restarts: value("NRestarts").parse().unwrap_or_default(),
+        memory: value("MemoryCurrent").parse().ok(),
+    })
+}
+
+/// The releases kept here, the one that was made last first.
+fn releases() -> Result<Vec<Release>> {
+    let folder = Path::new(LIBRARY).join("releases");
+    let Ok(entries) = fs::read_dir(&folder) else { return Ok(Vec::new()) };
+    let mut releases = Vec::new();
+    for entry in entries {
+        let path = entry?.path().join("release.json");
+        // A release whose last file is missing was never whole.
+        if let Ok(text) = fs::read(&path) {
+            let release: Release =
+                serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+            releases.push((fs::metadata(&path)?.modified()?, release));
+        }
+    }
+    releases.sort_by_key(|(made, _)| std::cmp::Reverse(*made));
+    Ok(releases.into_iter().map(|(_, release)| release).collect())
+}

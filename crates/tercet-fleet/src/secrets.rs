@@ -1,0 +1,104 @@
+//! What the operator keeps: the certificate authority, passwords. In the project's `.tercet/fleet/`, 0700; files 0600.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use tercet_config::{Server, Tier, Topology};
+use tercet_database::Password;
+use tercet_database::roles::AUTHENTICATOR;
+use tercet_machine::desired::Secret;
+
+use crate::authority::{self, Authority, Identity, Subject};
+
+/// Secrets and certificates, ready to be put on machines.
+#[derive(Debug)]
+pub struct Secrets {
+    /// The authority's certificate, PEM.
+    pub authority: String,
+    /// PostgreSQL's identity.
+    pub server: Identity,
+    /// What application machines identify themselves with, besides the password.
+    pub client: Identity,
+    /// The password of `authenticator`.
+    pub authenticator: Password,
+    /// What PostgreSQL stores of it; kept, since each computation salts anew.
+    pub authenticator_verifier: String,
+    /// What tokens are verified with: what tercet.toml names, else the one `tercet up` and `tercet token` use.
+    pub jwt: Secret,
+    /// The URL of a PostgreSQL that exists already, when tercet.toml names one.
+    pub database_url: Option<Secret>,
+}
+
+impl Secrets {
+    /// Reads what is kept in the project's folder, making what is missing.
+    ///
+    /// # Errors
+    /// Something cannot be read, or others may read it.
+    pub fn kept_in(project: &Path, topology: &Topology) -> Result<Self> {
+        let folder = private_folder(project)?;
+        let ca = Authority::kept_in(&folder, topology.name())?;
+        let database = topology.parts().iter().find(|part| part.tier == Tier::Database);
+        let address =
+            database.map_or(std::net::Ipv4Addr::LOCALHOST.into(), |part| topology.machine_of(part).address);
+        let authenticator = Password::kept_in(&folder.join("authenticator"))?;
+        let jwt = match &topology.application().server {
+            Server::Api(api) => api.jwt_secret.as_ref(),
+            Server::Own { .. } => None,
+        };
+        let read =
+            |secret: Option<&tercet_config::Secret>| secret.map(|secret| read(project, secret)).transpose();
+        Ok(Self {
+            server: ca.identity("database", Subject::Server(address))?,
+            client: ca.identity("application", Subject::Client(AUTHENTICATOR))?,
+            authority: ca.certificate,
+            authenticator_verifier: verifier(&folder.join("authenticator.verifier"), &authenticator)?,
+            authenticator,
+            jwt: match read(jwt)? {
+                Some(secret) => secret,
+                None => Secret::new(Password::kept_in(&project.join(".tercet/jwt-secret"))?.reveal()),
+            },
+            database_url: read(topology.database().url.as_ref())?,
+        })
+    }
+}
+
+fn private_folder(project: &Path) -> Result<PathBuf> {
+    let folder = project.join(".tercet/fleet");
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .with_context(|| folder.display().to_string())?;
+    Ok(folder)
+}
+
+/// The verifier of a password that stays the same as long as the password does.
+fn verifier(path: &Path, password: &Password) -> Result<String> {
+    // Beside it a trace of the password it was made of: a password somebody replaced gets a new verifier.
+    let trace = crate::digest(password.reveal().as_bytes());
+    if let Ok(kept) = fs::read_to_string(path)
+        && let Some((verifier, of)) = kept.trim().split_once('\n')
+        && of == trace
+    {
+        return Ok(verifier.to_owned());
+    }
+    let verifier = password.verifier();
+    authority::write(path, &format!("{verifier}\n{trace}\n"), 0o600)?;
+    Ok(verifier)
+}
+
+fn read(project: &Path, secret: &tercet_config::Secret) -> Result<Secret> {
+    Ok(Secret::new(match secret {
+        tercet_config::Secret::Inline(text) => text.clone(),
+        tercet_config::Secret::File(path) => {
+            let path = project.join(path);
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            if text.trim().is_empty() {
+                bail!("{}: it is empty\nhint: put the secret in it", path.display());
+            }
+            text.trim_end_matches(['\r', '\n']).to_owned()
+        }
+    }))
+}

@@ -1,0 +1,170 @@
+//! The person's own OpenSSH: their configuration, agent, jump hosts and known hosts. Host keys are always
+//! checked, and nothing ever asks for a password.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
+
+/// Seconds until a machine that does not answer is given up.
+const CONNECT_SECONDS: u32 = 10;
+
+/// How ssh is called, and the folder of the connections that commands share.
+#[derive(Debug)]
+pub struct Ssh {
+    config: Option<PathBuf>,
+    sockets: TempDir,
+}
+
+/// Words as one shell command that means exactly them.
+pub fn shell_words(words: &[String]) -> String {
+    words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect::<Vec<_>>().join(" ")
+}
+
+/// A machine, reached by ssh.
+#[derive(Debug)]
+pub struct Remote<'a> {
+    ssh: &'a Ssh,
+    /// What the machine is called in tercet.toml.
+    pub name: &'a str,
+    destination: &'a str,
+}
+
+impl Ssh {
+    /// `config` replaces the person's own ssh configuration (`ssh -F`).
+    ///
+    /// # Errors
+    /// No folder can be made for the shared connections.
+    pub fn new(config: Option<PathBuf>) -> Result<Self> {
+        // The path of a Unix socket is at most 108 bytes, so the folder cannot be inside the project's.
+        let sockets = tempfile::Builder::new().prefix("tercet-").tempdir().context("no temporary folder")?;
+        Ok(Self { config, sockets })
+    }
+
+    /// The machine at `destination` (`user@host` or a name of the ssh configuration).
+    pub fn to<'a>(&'a self, name: &'a str, destination: &'a str) -> Remote<'a> {
+        Remote { ssh: self, name, destination }
+    }
+}
+
+impl Remote<'_> {
+    /// The host name or address ssh connects to, as its configuration resolves it (`ssh -G`).
+    ///
+    /// # Errors
+    /// ssh cannot be run or does not understand its configuration.
+    pub fn host(&self) -> Result<String> {
+        let output =
+            self.ssh_command(&["-G"]).arg("--").arg(self.destination).output().context("cannot run ssh")?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines()
+            .find_map(|line| line.strip_prefix("hostname "))
+            .map(str::to_owned)
+            .with_context(|| format!("{}: ssh -G does not tell its host name", self.name))
+    }
+
+    /// Runs a shell command over there with `input` on its standard input; its standard output.
+    ///
+    /// # Errors
+    /// The machine cannot be reached, or the command fails: named, with the end of what it wrote.
+    pub fn run(&self, command: &str, input: &[u8]) -> Result<String> {
+        let mut output = String::new();
+        self.converse(command, input, |line| {
+            output.push_str(line);
+            output.push('\n');
+            Ok(())
+        })?;
+        Ok(output)
+    }
+
+    /// Runs a shell command over there and hands each line of its standard output over as it comes.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and what `each` returns.
+    pub fn converse(&self, command: &str, input: &[u8], each: impl FnMut(&str) -> Result<()>) -> Result<()> {
+        let path = format!("ControlPath={}", self.ssh.sockets.path().join("%C").display());
+        let shared = ["-o", "ControlMaster=auto", "-o", &path, "-o", "ControlPersist=60"];
+        let child = self.spawn(&shared, command)?;
+        self.talk(child, input, each)
+    }
+
+    /// Like [`converse`](Self::converse), over a connection of its own: proof that the machine still lets us in.
+    ///
+    /// # Errors
+    /// As [`converse`](Self::converse).
+    pub fn converse_anew(
+        &self,
+        command: &str,
+        input: &[u8],
+        each: impl FnMut(&str) -> Result<()>,
+    ) -> Result<()> {
+        let child = self.spawn(&["-o", "ControlPath=none"], command)?;
+        self.talk(child, input, each)
+    }
+
+    fn spawn(&self, options: &[&str], command: &str) -> Result<Child> {
+        self.ssh_command(options)
+            .arg("--")
+            .arg(self.destination)
+            .arg(command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot run ssh\nhint: install the OpenSSH client")
+    }
+
+    fn ssh_command(&self, options: &[&str]) -> Command {
+        let mut command = Command::new("ssh");
+        if let Some(config) = &self.ssh.config {
+            command.arg("-F").arg(config);
+        }
+        command
+            .args(["-T", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"])
+            .args(["-o", &format!("ConnectTimeout={CONNECT_SECONDS}")])
+            .args(["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3", "-o", "LogLevel=ERROR"])
+            .args(options);
+        command
+    }
+
+    fn talk(&self, mut child: Child, input: &[u8], mut each: impl FnMut(&str) -> Result<()>) -> Result<()> {
+        let mut stdin = child.stdin.take().expect("standard input is piped");
+        let stdout = child.stdout.take().expect("standard output is piped");
+        let mut stderr = child.stderr.take().expect("standard error is piped");
+        let (result, errors) = std::thread::scope(|scope| {
+            // All three at once: any pipe may fill up. Who reads no input has said why on standard error.
+            scope.spawn(move || drop(stdin.write_all(input)));
+            let errors = scope.spawn(move || {
+                let mut text = Vec::new();
+                // With ControlPersist the background connection keeps standard error open: one read of what
+                // came is enough there, the exit status ends the wait.
+                let _ = (&mut stderr).take(64 << 10).read_to_end(&mut text);
+                String::from_utf8_lossy(&text).trim().to_owned()
+            });
+            let result = BufReader::new(stdout).lines().try_for_each(|line: io::Result<String>| each(&line?));
+            (result, errors.join().unwrap_or_default())
+        });
+        let status = child.wait()?;
+        result?;
+        match status.code() {
+            Some(0) => Ok(()),
+            Some(255) => bail!("{}: cannot be reached by ssh ({}): {errors}", self.name, self.destination),
+            _ => bail!("{}: {}", self.name, if errors.is_empty() { status.to_string() } else { errors }),
+        }
+    }
+
+    /// Copies a file there, to a path that must not be taken half: it appears whole or not at all.
+    ///
+    /// # Errors
+    /// It cannot be read here or written there.
+    pub fn upload(&self, from: &Path, to: &str, mode: u32) -> Result<()> {
+        let bytes = std::fs::read(from).with_context(|| from.display().to_string())?;
+        let folder = to.rsplit_once('/').map_or("/", |(folder, _)| folder);
+        let command = format!(
+            "set -e; mkdir -p '{folder}'; new=$(mktemp '{folder}/.new-XXXXXX'); trap 'rm -f \"$new\"' EXIT; \
+             cat >\"$new\"; chmod {mode:o} \"$new\"; sync \"$new\"; mv \"$new\" '{to}'"
+        );
+        self.run(&command, &bytes).map(drop)
+    }
+}

@@ -1,0 +1,237 @@
+//! A PostgreSQL cluster's roles and databases, seen from the machine it runs on.
+//!
+//! Spoken to by psql over the Unix socket as the operating system's `postgres` user (peer authentication);
+//! passwords are SCRAM verifiers (RFC 5803), so that none ever leaves where it was made.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::{CommandError, output, run_with_input};
+use crate::desired::Secret;
+use crate::step::{Change, Step};
+
+/// Roles and databases as they should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// The port its Unix socket is named after.
+    pub port: u16,
+    /// Roles, each after those it is a member of.
+    pub roles: Vec<Role>,
+    /// Databases.
+    pub databases: Vec<Database>,
+}
+
+/// A role; what is not said here it may not do (no superuser, no createdb, …).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// Whether it may log in.
+    pub login: bool,
+    /// Whether it has the rights of the roles it is a member of without asking.
+    pub inherit: bool,
+    /// The roles it is a member of, all of them.
+    pub member_of: Vec<String>,
+    /// Its password's SCRAM verifier.
+    pub verifier: Option<Secret>,
+    /// Its settings (`ALTER ROLE … SET`).
+    pub settings: BTreeMap<String, String>,
+}
+
+/// A database and who may connect to it besides its owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// Its name.
+    pub name: String,
+    /// The role that owns it.
+    pub owner: String,
+    /// The roles that may connect.
+    pub connect: Vec<String>,
+}
+
+/// Roles and databases as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterFacts {
+    /// By name.
+    pub roles: BTreeMap<String, RoleFacts>,
+    /// By name.
+    pub databases: BTreeMap<String, DatabaseFacts>,
+}
+
+/// A role as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleFacts {
+    login: bool,
+    inherit: bool,
+    /// Of superuser, createdb, createrole, replication, bypassrls: those it has.
+    powers: Vec<String>,
+    member_of: Vec<String>,
+    verifier: Option<Secret>,
+    settings: BTreeMap<String, String>,
+}
+
+/// A database as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseFacts {
+    owner: String,
+    connect: Vec<String>,
+}
+
+const PROBE: &str = include_str!("cluster/probe.sql");
+
+/// `None` when the cluster does not answer.
+pub(crate) fn probe(cluster: &Cluster) -> Result<Option<ClusterFacts>, CommandError> {
+    let output = match output("runuser", &psql(&cluster.port.to_string()), PROBE) {
+        Err(CommandError::Start { .. }) => return Ok(None),
+        output => output?,
+    };
+    // A facts document that cannot be read is the same as none: the plan then sets everything again.
+    Ok(output.status.success().then(|| serde_json::from_slice(&output.stdout).ok()).flatten())
+}
+
+fn psql(port: &str) -> Vec<&str> {
+    vec![
+        "-u",
+        "postgres",
+        "--",
+        "psql",
+        "-X",
+        "-A",
+        "-t",
+        "-q",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-h",
+        "/var/run/postgresql",
+        "-p",
+        port,
+        "-d",
+        "postgres",
+    ]
+}
+
+impl Cluster {
+    /// The steps that bring its roles and databases there.
+    pub(crate) fn steps(&self, facts: Option<&ClusterFacts>) -> Vec<Step> {
+        let none = ClusterFacts::default();
+        let facts = facts.unwrap_or(&none);
+        let roles = self.roles.iter().filter_map(|role| {
+            let changes = role.changes(facts.roles.get(&role.name));
+            (!changes.is_empty()).then(|| Step::EnsureRole { role: role.clone(), changes })
+        });
+        let databases = self.databases.iter().filter_map(|database| {
+            let changes = database.changes(facts.databases.get(&database.name));
+            (!changes.is_empty()).then(|| Step::EnsureDatabase { database: database.clone(), changes })
+        });
+        roles.chain(databases).collect()
+    }
+}
+
+impl Role {
+    fn changes(&self, facts: Option<&RoleFacts>) -> Vec<Change> {
+        let Some(facts) = facts else { return vec![Change::new("role", "absent", "present")] };
+        let mut changes = Vec::new();
+        let mut compare = |field: &str, from: String, to: String| {
+            if from != to {
+                changes.push(Change::new(field, from, to));
+            }
+        };
+        compare("login", facts.login.to_string(), self.login.to_string());
+        compare("inherit", facts.inherit.to_string(), self.inherit.to_string());
+        compare("powers", list(&facts.powers), list(&[]));
+        compare("member of", list(&facts.member_of), list(&self.member_of));
+        compare("settings", format!("{:?}", facts.settings), format!("{:?}", self.settings));
+        if facts.verifier != self.verifier {
+            changes.push(Change::new("password", "another", "the generated one"));
+        }
+        changes
+    }
+
+    /// SQL that makes or changes the role, whatever it is now.
+    pub(crate) fn sql(&self) -> String {
+        let name = quote_identifier(&self.name);
+        let literal = quote_literal(&self.name);
+        let mut sql = format!(
+            "begin;\ndo $$ begin if not exists (select from pg_roles where rolname = {literal}) then create role {name}; end if; end $$;\n\
+             alter role {name} nosuperuser nocreatedb nocreaterole noreplication nobypassrls {login} {inherit} password {password};\n\
+             alter role {name} reset all;\n",
+            login = if self.login { "login" } else { "nologin" },
+            inherit = if self.inherit { "inherit" } else { "noinherit" },
+            password =
+                self.verifier.as_ref().map_or("null".to_owned(), |verifier| quote_literal(verifier.reveal())),
+        );
+        for (key, value) in &self.settings {
+            sql += &format!("alter role {name} set {} = {};\n", quote_identifier(key), quote_literal(value));
+        }
+        // All memberships are taken and the wanted ones given, in one transaction.
+        sql += &format!(
+            "do $$ declare other record; begin for other in select g.rolname from pg_auth_members m \
+             join pg_roles g on g.oid = m.roleid join pg_roles r on r.oid = m.member where r.rolname = {literal} \
+             loop execute format('revoke %I from %I', other.rolname, {literal}); end loop; end $$;\n"
+        );
+        for group in &self.member_of {
+            sql += &format!("grant {} to {name};\n", quote_identifier(group));
+        }
+        sql + "commit;\n"
+    }
+}
+
+impl Database {
+    fn changes(&self, facts: Option<&DatabaseFacts>) -> Vec<Change> {
+        let Some(facts) = facts else { return vec![Change::new("database", "absent", "present")] };
+        let mut changes = Vec::new();
+        if facts.owner != self.owner {
+            changes.push(Change::new("owner", facts.owner.clone(), self.owner.clone()));
+        }
+        if list(&facts.connect) != list(&self.connect) {
+            changes.push(Change::new("may connect", list(&facts.connect), list(&self.connect)));
+        }
+        changes
+    }
+
+    /// SQL that makes or changes the database, whatever it is now. `CREATE DATABASE` runs outside a transaction.
+    pub(crate) fn sql(&self) -> String {
+        let name = quote_identifier(&self.name);
+        let owner = quote_identifier(&self.owner);
+        let literal = quote_literal(&self.name);
+        let mut sql = format!(
+            "select format('create database %I owner %I template template0 encoding ''UTF8''', {literal}, {}) \
+             where not exists (select from pg_database where datname = {literal}) \\gexec\n\
+             begin;\nalter database {name} owner to {owner};\nrevoke all on database {name} from public;\n\
+             do $$ declare other record; begin for other in select distinct r.rolname from pg_database d, \
+             aclexplode(d.datacl) a join pg_roles r on r.oid = a.grantee where d.datname = {literal} and a.grantee <> d.datdba \
+             loop execute format('revoke all on database %I from %I', {literal}, other.rolname); end loop; end $$;\n",
+            quote_literal(&self.owner),
+        );
+        for role in &self.connect {
+            sql += &format!("grant connect on database {name} to {};\n", quote_identifier(role));
+        }
+        sql + "commit;\n"
+    }
+}
+
+/// Has the cluster on `port` run `sql`, which may hold verifiers and so goes in by standard input.
+pub(crate) fn execute(port: u16, sql: &str) -> Result<(), CommandError> {
+    run_with_input("runuser", &psql(&port.to_string()), sql).map(drop)
+}
+
+fn list(names: &[String]) -> String {
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// Quotes an identifier (PostgreSQL manual, section 4.1.1).
+fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Quotes a string constant (PostgreSQL manual, section 4.1.2.1): `E''` where a backslash would depend on settings.
+fn quote_literal(text: &str) -> String {
+    let quoted = text.replace('\\', "\\\\").replace('\'', "''");
+    if text.contains('\\') { format!("E'{quoted}'") } else { format!("'{quoted}'") }
+}

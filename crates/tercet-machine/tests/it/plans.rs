@@ -1,0 +1,220 @@
+//! A desired state and facts in, the plan as it is printed out.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use expect_test::{Expect, expect};
+use tercet_machine::cluster::{Cluster, Database, Role};
+use tercet_machine::desired::Secret;
+use tercet_machine::directory::Directory;
+use tercet_machine::file::{Contents, File, Kind, Owner, PathFacts};
+use tercet_machine::firewall::Firewall;
+use tercet_machine::package::Package;
+use tercet_machine::sysctl::Sysctl;
+use tercet_machine::unit::{Goal, Unit, UnitFacts};
+use tercet_machine::user::User;
+use tercet_machine::{Desired, Facts, plan};
+
+#[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
+fn check(desired: &Desired, facts: &Facts, expected: Expect) {
+    let mut text = String::new();
+    for step in plan(desired, facts) {
+        writeln!(text, "{step}").expect("a String takes anything");
+        for change in step.changes() {
+            writeln!(text, "  {}", change.to_string().replace('\n', "\n  "))
+                .expect("a String takes anything");
+        }
+    }
+    expected.assert_eq(&text);
+}
+
+fn file(path: &str, contents: Contents) -> File {
+    File { path: path.into(), contents, owner: Owner::root(), mode: 0o640 }
+}
+
+fn written(text: &str, modified: u64) -> PathFacts {
+    let digest = if text == "port = 1\n" {
+        "a512046503d7fca82f59d5d02e627becbdde094e5863f8951a6e709016186d84".to_owned()
+    } else {
+        "other".to_owned()
+    };
+    PathFacts {
+        kind: Kind::File { digest, text: Some(text.to_owned()) },
+        mode: 0o640,
+        owner: Owner::root(),
+        modified: Duration::from_secs(modified),
+    }
+}
+
+fn unit(restart: &[&str], reload: &[&str]) -> Unit {
+    Unit {
+        name: "a.service".to_owned(),
+        enabled: Some(true),
+        goal: Goal::Running,
+        restart_when: restart.iter().map(PathBuf::from).collect(),
+        reload_when: reload.iter().map(PathBuf::from).collect(),
+    }
+}
+
+fn running(started: u64, reloaded: u64) -> BTreeMap<String, UnitFacts> {
+    let facts = UnitFacts {
+        enabled: true,
+        active: "active".to_owned(),
+        started: Duration::from_secs(started),
+        reloaded: Duration::from_secs(reloaded),
+        stale: false,
+    };
+    BTreeMap::from([("a.service".to_owned(), facts)])
+}
+
+#[test]
+fn a_bare_machine_gets_everything_in_order_and_the_firewall_last() {
+    let desired = Desired {
+        packages: vec![Package("nftables".to_owned()), Package("postgresql-15".to_owned())],
+        users: vec![User("tercet".to_owned())],
+        directories: vec![Directory { path: "/etc/tercet".into(), owner: Owner::root(), mode: 0o750 }],
+        files: vec![
+            file("/etc/systemd/system/a.service", Contents::Text("[Service]\n".to_owned())),
+            file("/etc/tercet/key", Contents::Secret(Secret::new("hush"))),
+        ],
+        absent: vec!["/etc/tercet/old".into()],
+        sysctls: vec![Sysctl { key: "net.core.somaxconn".to_owned(), value: "4096".to_owned() }],
+        firewall: Some(Firewall { rules: "  chain input {}\n".to_owned(), revert_seconds: 60 }),
+        units: vec![unit(&["/etc/tercet/key"], &[])],
+        cluster: Some(Cluster {
+            port: 5432,
+            roles: vec![Role {
+                name: "authenticator".to_owned(),
+                login: true,
+                inherit: false,
+                member_of: vec![],
+                verifier: Some(Secret::new("SCRAM-SHA-256$hush")),
+                settings: BTreeMap::new(),
+            }],
+            databases: vec![Database {
+                name: "shop".to_owned(),
+                owner: "shop_owner".to_owned(),
+                connect: vec![],
+            }],
+        }),
+    };
+    check(
+        &desired,
+        &Facts::default(),
+        expect![[r#"
+            install nftables, postgresql-15
+            create system user tercet
+            make directory /etc/tercet
+              directory: absent → root:root 0750
+            write /etc/systemd/system/a.service
+              contents: absent → 1 lines, root:root 0640
+            write /etc/tercet/key
+              contents: absent → 1 lines, root:root 0640
+            write /etc/sysctl.d/60-tercet.conf
+              contents: absent → 1 lines, root:root 0644
+            set net.core.somaxconn
+              value: unknown to this kernel → 4096
+            have systemd read its unit files again
+            enable a.service
+            start a.service
+            set database role authenticator
+              role: absent → present
+            set database shop
+              database: absent → present
+            replace the firewall rules
+              rules:
+                @@ -0,0 +1,5 @@
+                +table inet tercet
+                +delete table inet tercet
+                +table inet tercet {
+                +  chain input {}
+                +}
+              in force: no rules → these rules
+            keep the firewall rules at every boot
+        "#]],
+    );
+}
+
+#[test]
+fn what_somebody_changed_by_hand_is_shown_line_by_line_unless_it_is_secret() {
+    let text = Contents::Text("port = 1\nhost = a\n".to_owned());
+    let desired = Desired {
+        files: vec![file("/a", text), file("/b", Contents::Secret(Secret::new("hush")))],
+        ..Desired::default()
+    };
+    let mut facts = Facts::default();
+    facts.paths.insert("/a".into(), PathFacts { mode: 0o666, ..written("port = 2\nhost = a\n", 1) });
+    facts.paths.insert("/b".into(), PathFacts { owner: Owner::of("nobody"), ..written("", 1) });
+    check(
+        &desired,
+        &facts,
+        expect![[r#"
+            write /a
+              contents:
+                @@ -1 +1 @@
+                -port = 2
+                +port = 1
+              mode: 0666 → 0640
+            write /b
+              contents: other contents → new contents
+              owner: nobody:nobody → root:root
+        "#]],
+    );
+}
+
+/// A run may be killed between writing a file and restarting what reads it: the next plan must notice.
+#[test]
+fn a_unit_older_than_its_files_is_restarted_or_reloaded() {
+    let text = Contents::Text("port = 1\n".to_owned());
+    let check = |unit: Unit, modified, started, reloaded, expected| {
+        let desired =
+            Desired { files: vec![file("/a", text.clone())], units: vec![unit], ..Desired::default() };
+        let facts = Facts {
+            paths: BTreeMap::from([("/a".into(), written("port = 1\n", modified))]),
+            units: running(started, reloaded),
+            ..Facts::default()
+        };
+        check(&desired, &facts, expected);
+    };
+    check(unit(&["/a"], &[]), 5, 6, 0, expect![""]);
+    check(unit(&["/a"], &[]), 7, 6, 0, expect!["restart a.service: /a changed\n"]);
+    check(unit(&[], &["/a"]), 7, 6, 0, expect!["reload a.service: /a changed\n"]);
+    check(unit(&[], &["/a"]), 7, 6, 8, expect![""]);
+}
+
+#[test]
+fn a_unit_that_should_not_run_is_stopped_and_disabled() {
+    let unit = Unit { enabled: Some(false), goal: Goal::Stopped, ..unit(&[], &[]) };
+    let desired = Desired { units: vec![unit], ..Desired::default() };
+    let facts = Facts { units: running(1, 0), ..Facts::default() };
+    check(&desired, &facts, expect!["disable a.service\nstop a.service\n"]);
+    check(&desired, &Facts::default(), expect![""]);
+}
+
+#[test]
+fn a_unit_of_an_earlier_release_goes_without_a_trace() {
+    let desired =
+        Desired { units: vec![Unit { goal: Goal::Absent, ..unit(&[], &[]) }], ..Desired::default() };
+    let mut facts = Facts { units: running(1, 0), ..Facts::default() };
+    facts.paths.insert("/etc/systemd/system/a.service".into(), written("", 1));
+    check(
+        &desired,
+        &facts,
+        expect![[r"
+            disable a.service
+            stop a.service
+            remove /etc/systemd/system/a.service
+            have systemd read its unit files again
+        "]],
+    );
+    check(&desired, &Facts::default(), expect![""]);
+}
+
+#[test]
+fn no_secret_is_in_a_step_as_it_is_printed_for_debugging() {
+    let desired =
+        Desired { files: vec![file("/b", Contents::Secret(Secret::new("hush")))], ..Desired::default() };
+    assert!(!format!("{:?}", plan(&desired, &Facts::default())).contains("hush"));
+}

@@ -1,0 +1,35 @@
+//! `tercet exec`: one command on machines, by the person's own ssh.
+
+use anyhow::anyhow;
+use tercet_fleet::ssh::shell_words;
+
+use crate::cli;
+use crate::failure::Outcome;
+use crate::fleet::Machines;
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the command is the one place that prints")]
+pub(crate) fn run(arguments: &cli::Exec) -> Outcome {
+    let machines = Machines::of(&arguments.machines)?;
+    let remotes = machines.remotes(std::slice::from_ref(&arguments.on))?;
+    let command = shell_words(&arguments.command);
+    let failed: usize = std::thread::scope(|scope| {
+        let running: Vec<_> = remotes
+            .iter()
+            .map(|(machine, remote)| {
+                let command = &command;
+                scope.spawn(move || {
+                    let result = remote.converse(command, b"", |line| {
+                        println!("{}: {line}", machine.name);
+                        Ok(())
+                    });
+                    result.map_err(|error| eprintln!("{error:#}")).is_err()
+                })
+            })
+            .collect();
+        running.into_iter().filter_map(|thread| thread.join().ok()).filter(|failed| *failed).count()
+    });
+    match failed {
+        0 => Ok(()),
+        _ => Err(anyhow!("it failed on {failed} of {} machines", remotes.len()).into()),
+    }
+}

@@ -1,0 +1,52 @@
+//! `tercet prove`: every connection tried, from everywhere.
+
+use anyhow::anyhow;
+use tercet_fleet::prove::Trial;
+
+use crate::cli;
+use crate::failure::Outcome;
+use crate::fleet::{Machines, Show, table};
+
+pub(crate) fn run(arguments: &cli::Prove) -> Outcome {
+    let machines = Machines::of(&arguments.machines)?;
+    let show = Show::new("trying every connection");
+    let fleet = machines.open(&show)?;
+    let trials = tercet_fleet::prove::prove(&fleet)?;
+    show.done();
+    print(&trials, arguments.json);
+    match trials.iter().filter(|trial| !trial.passed).count() {
+        0 => Ok(()),
+        failed => Err(anyhow!("{failed} of {} connections are not as drawn", trials.len()).into()),
+    }
+}
+
+/// Prints the matrix: the arrows of the picture and all that is not as drawn, each on a line; the rest counted.
+#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
+pub(crate) fn print(trials: &[Trial], as_json: bool) {
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(trials).expect("trials are plain data"));
+        return;
+    }
+    let mut rows =
+        vec![["from", "to", "address", "tried", "drawn", "outcome", ""].map(str::to_owned).to_vec()];
+    let shown = |trial: &&Trial| trial.drawn || !trial.passed || trial.what != "tcp";
+    for trial in trials.iter().filter(shown) {
+        rows.push(vec![
+            trial.from.clone(),
+            trial.to.clone(),
+            trial.address.to_string(),
+            trial.what.clone(),
+            if trial.drawn { "yes" } else { "no" }.to_owned(),
+            trial.outcome.clone(),
+            if trial.passed { "ok" } else { "FAIL" }.to_owned(),
+        ]);
+    }
+    print!("{}", table(&rows));
+    let silent = trials.len() - trials.iter().filter(shown).count();
+    println!("and {silent} connections that are not drawn got no answer");
+    for trial in trials.iter().filter(|trial| !trial.passed) {
+        if let Some(rule) = &trial.rule {
+            println!("FAIL {} → {} {}: {rule}", trial.from, trial.to, trial.address);
+        }
+    }
+}

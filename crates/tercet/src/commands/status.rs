@@ -1,0 +1,107 @@
+//! `tercet status`: how every machine and every part is doing.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tercet_fleet::Fleet;
+use tercet_fleet::fleet::BalancerState;
+use tercet_fleet::report::Report;
+
+use crate::cli;
+use crate::failure::Outcome;
+use crate::fleet::{Machines, Show, table};
+
+/// How often `--watch` looks again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
+pub(crate) fn run(arguments: &cli::Status) -> Outcome {
+    let machines = Machines::of(&arguments.machines)?;
+    let show = Show::new("looking at the machines");
+    let fleet = machines.open(&show)?;
+    show.done();
+    let mut before = None;
+    loop {
+        let reports = fleet.reports()?;
+        let balancer = fleet.balancer()?;
+        if arguments.json {
+            let named: Vec<_> = fleet
+                .names()
+                .zip(&reports)
+                .map(|(name, report)| json!({ "machine": name, "report": report }))
+                .collect();
+            println!("{:#}", json!({ "machines": named, "balancer": balancer }));
+        } else {
+            if arguments.watch {
+                // Home and clear (ECMA-48): the picture stays in place.
+                print!("\x1b[H\x1b[2J");
+            }
+            print!("{}", describe(&fleet, &reports, balancer.as_ref(), before.as_ref()));
+        }
+        before = balancer;
+        if !arguments.watch || machines.interrupted() {
+            return Ok(());
+        }
+        std::thread::sleep(AGAIN);
+    }
+}
+
+fn describe(
+    fleet: &Fleet<'_>,
+    reports: &[Report],
+    balancer: Option<&BalancerState>,
+    before: Option<&BalancerState>,
+) -> String {
+    let mut rows =
+        vec![["machine", "up", "load", "memory", "part", "state", "restarts"].map(str::to_owned).to_vec()];
+    for (name, report) in fleet.names().zip(reports) {
+        let (all, available) = report.memory;
+        let machine = [
+            name.to_owned(),
+            since(report.uptime),
+            format!("{:.2}", report.load),
+            format!("{} of {} MiB", (all - available) >> 10, all >> 10),
+        ];
+        let instances = report.instances.iter().map(|(instance, state)| {
+            (format!("{} release {} port {}", instance.part, instance.release, instance.port), state)
+        });
+        let units = report.units.iter().map(|(unit, state)| (unit.clone(), state));
+        for (place, (part, state)) in units.chain(instances).enumerate() {
+            let mut row = if place == 0 { machine.to_vec() } else { vec![String::new(); 4] };
+            row.extend([part, state.active.clone(), state.restarts.to_string()]);
+            rows.push(row);
+        }
+    }
+    let mut text = table(&rows);
+    if let Some(balancer) = balancer {
+        let mut rows = vec![
+            ["server", "address", "state", "requests", "failed", "per second"].map(str::to_owned).to_vec(),
+        ];
+        for server in &balancer.servers {
+            let earlier = before.and_then(|before| before.servers.iter().find(|it| it.name == server.name));
+            let rate = earlier.map_or("-".to_owned(), |earlier| {
+                let new = server.requests.saturating_sub(earlier.requests);
+                format!("{:.0}", new as f64 / AGAIN.as_secs_f64())
+            });
+            rows.push(vec![
+                server.name.clone(),
+                server.address.clone(),
+                server.state.clone(),
+                server.requests.to_string(),
+                server.failed.to_string(),
+                rate,
+            ]);
+        }
+        text = format!("{text}\n{}", table(&rows));
+    }
+    text
+}
+
+fn since(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}

@@ -1,0 +1,93 @@
+//! A project's machines, as the verbs that work on them see them: opened with the operator's own ssh, watched
+//! on the terminal.
+
+mod show;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use tercet_config::{Machine, Reach};
+use tercet_fleet::Fleet;
+use tercet_fleet::fleet::Operator;
+use tercet_fleet::ssh::{Remote, Ssh};
+
+pub(crate) use self::show::{Show, table};
+use crate::cli;
+use crate::failure::Failure;
+use crate::project::Project;
+
+/// What is needed to open a project's machines.
+pub(crate) struct Machines {
+    project: Project,
+    ssh: Ssh,
+    binary: PathBuf,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Machines {
+    /// Reads the project and sees to Ctrl-C: the first lets the step at hand end, the second ends at once.
+    pub(crate) fn of(arguments: &cli::Machines) -> Result<Self, Failure> {
+        let project = Project::open(&arguments.folder)?;
+        if project.topology.only_this_machine() {
+            return Err(Failure::input_message(
+                "tercet.toml names no machines\nhint: add a [[machine]] for each; `tercet up` runs everything on this one",
+            ));
+        }
+        let interrupted = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&interrupted))?;
+            signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+        }
+        let binary = std::env::current_exe().context("tercet's own file")?;
+        Ok(Self { project, ssh: Ssh::new(arguments.ssh_config.clone())?, binary, interrupted })
+    }
+
+    /// Reaches all machines.
+    pub(crate) fn open<'a>(&'a self, show: &'a Show) -> anyhow::Result<Fleet<'a>> {
+        let operator = Operator { name: whoami(), binary: &self.binary, interrupted: &self.interrupted };
+        Fleet::open(&self.project.topology, &self.project.folder, &self.ssh, operator, &|it| show.tell(&it))
+    }
+
+    /// The machines whose name or tier is among `wanted`, all when it is empty, by ssh alone.
+    pub(crate) fn remotes(&self, wanted: &[String]) -> Result<Vec<(&Machine, Remote<'_>)>, Failure> {
+        let machines = self.project.topology.machines();
+        for name in wanted {
+            let known = |machine: &Machine| machine.name == *name || carries(machine, name);
+            if !machines.iter().any(known) {
+                let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
+                return Err(Failure::input_message(format!(
+                    "no machine and no tier is called {name}\nhint: there are {}, and the tiers balancer, application, database",
+                    names.join(", ")
+                )));
+            }
+        }
+        let chosen = machines.iter().filter(|machine| {
+            wanted.is_empty() || wanted.iter().any(|name| machine.name == *name || carries(machine, name))
+        });
+        Ok(chosen
+            .filter_map(|machine| match &machine.reach {
+                Reach::Ssh(destination) => Some((machine, self.ssh.to(&machine.name, destination))),
+                Reach::ThisMachine => None,
+            })
+            .collect())
+    }
+
+    /// Whether the person wants to stop.
+    pub(crate) fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+}
+
+fn carries(machine: &Machine, tier: &str) -> bool {
+    machine.tiers.iter().any(|it| it.to_string() == tier)
+}
+
+/// User and host, for the messages other operators get.
+fn whoami() -> String {
+    let user =
+        std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".to_owned());
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{user}@{host}")
+}

@@ -1,0 +1,286 @@
+//! A lab: four Debian machines, an operator and an internet client on one Linux host, without virtualisation.
+//!
+//! Each machine is a systemd-nspawn container with systemd as PID 1, its own address, sshd and firewall, on an
+//! overlay over a shared base. The whole lab lives in one private mount, pid and network namespace, so that
+//! killing one process removes all of it. Root and a few Debian packages are needed; the host is not changed.
+
+mod base;
+mod guest;
+mod inside;
+mod machines;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use self::machines::{MACHINES, Machine};
+use crate::command::{attached, output};
+use crate::workspace::Workspace;
+
+/// What to do with the lab.
+#[derive(clap::Subcommand)]
+pub(crate) enum Lab {
+    /// Start the machines; the first time builds their base, in about a minute.
+    Up,
+    /// Remove the machines and all that was on them.
+    Down,
+    /// Show the machines.
+    Status,
+    /// Open a shell on a machine, or run a command there, over ssh from the operator.
+    Ssh {
+        /// lb, app1, app2 or db.
+        machine: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Run a command where the operator or the internet client is.
+    In {
+        /// operator or internet.
+        place: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Reboot a machine and wait until it answers again.
+    Reboot {
+        /// lb, app1, app2 or db.
+        machine: String,
+    },
+    /// Cut a machine's power: it is gone at once and stays off.
+    Cut {
+        /// lb, app1, app2 or db.
+        machine: String,
+    },
+    /// Start a machine that was cut, and wait until it answers.
+    Start {
+        /// lb, app1, app2 or db.
+        machine: String,
+    },
+    /// The first process inside the lab's namespaces.
+    #[command(hide = true)]
+    Inside,
+}
+
+impl Lab {
+    pub(crate) fn run(self, workspace: &Workspace) -> Result<()> {
+        let lab = Folders::of(workspace);
+        match self {
+            Self::Up => lab.up().map(|lab| println!("{}", lab.how_to_use())),
+            Self::Down => lab.down(),
+            Self::Status => {
+                lab.running()?.print_status();
+                Ok(())
+            }
+            Self::Ssh { machine, command } => {
+                attached(lab.running()?.ssh(Machine::named(&machine)?).args(command))
+            }
+            Self::In { place, command } => attached(lab.running()?.at(&place)?.args(command)),
+            Self::Reboot { machine } => lab.running()?.reboot(Machine::named(&machine)?),
+            Self::Cut { machine } => lab.running()?.cut(Machine::named(&machine)?),
+            Self::Start { machine } => lab.running()?.start(Machine::named(&machine)?),
+            Self::Inside => inside::run(&lab),
+        }
+    }
+}
+
+/// Where the lab keeps things, all under cargo's target folder.
+pub(crate) struct Folders {
+    /// Base image, package repository and keys: built once.
+    base: PathBuf,
+    /// What a running lab writes; gone with it.
+    run: PathBuf,
+}
+
+impl Folders {
+    fn of(workspace: &Workspace) -> Self {
+        let folder = workspace.target.join("lab");
+        Self { base: folder.join("base"), run: folder.join("run") }
+    }
+
+    fn machine(&self, machine: Machine) -> PathBuf {
+        self.run.join(machine.name)
+    }
+
+    /// The ssh configuration of the operator: `ssh -F FILE`.
+    pub(crate) fn ssh_config(&self) -> PathBuf {
+        self.run.join("ssh_config")
+    }
+
+    fn running(&self) -> Result<Running<'_>> {
+        let pid = std::fs::read_to_string(self.run.join("pid")).unwrap_or_default();
+        let pid: u32 = pid.trim().parse().ok().context("the lab is not up\nhint: cargo xtask lab up")?;
+        if !Path::new(&format!("/proc/{pid}/ns")).exists() {
+            bail!("the lab is not up any more\nhint: cargo xtask lab up");
+        }
+        Ok(Running { folders: self, pid })
+    }
+
+    /// Starts the lab and waits until every machine answers to ssh.
+    pub(crate) fn up(&self) -> Result<Running<'_>> {
+        base::check_host()?;
+        if self.running().is_ok() {
+            bail!("the lab is up already\nhint: cargo xtask lab down");
+        }
+        base::build(self)?;
+        self.down()?;
+        std::fs::create_dir_all(&self.run)?;
+        self.write_ssh_config()?;
+        let log = std::fs::File::create(self.run.join("lab.log"))?;
+        let mut unshare = Command::new("setsid")
+            .args(["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child=KILL", "--mount-proc"])
+            .args(["--propagation", "private", "--"])
+            .arg(std::env::current_exe()?)
+            .args(["lab", "inside"])
+            .stdin(std::process::Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        let ready = self.run.join("ready");
+        until("the lab's network", Duration::from_secs(20), || {
+            if let Some(status) = unshare.try_wait()? {
+                let log = std::fs::read_to_string(self.run.join("lab.log"))?;
+                bail!("the lab ended at once ({status}):\n{log}");
+            }
+            Ok(ready.exists())
+        })?;
+        let children = format!("/proc/{0}/task/{0}/children", unshare.id());
+        let pid = std::fs::read_to_string(&children).with_context(|| children.clone())?;
+        std::fs::write(self.run.join("pid"), pid.trim())?;
+        let running = self.running()?;
+        for machine in MACHINES {
+            running.wait_for(machine)?;
+        }
+        Ok(running)
+    }
+
+    /// Kills the lab, if it is there, and removes what it wrote.
+    pub(crate) fn down(&self) -> Result<()> {
+        if let Ok(running) = self.running() {
+            output(Command::new("kill").args(["-KILL", &running.pid.to_string()]))?;
+            let process = PathBuf::from(format!("/proc/{}", running.pid));
+            until("the lab's end", Duration::from_secs(20), || Ok(!process.exists()))?;
+        }
+        guest::remove_control_groups()?;
+        match std::fs::remove_dir_all(&self.run) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn write_ssh_config(&self) -> Result<()> {
+        let mut known = String::new();
+        for machine in MACHINES {
+            let key = std::fs::read_to_string(self.base.join(format!("keys/host_{}.pub", machine.name)))?;
+            known += &format!("{},{} {key}", machine.name, machine.address());
+        }
+        std::fs::write(self.run.join("known_hosts"), known)?;
+        let mut config = String::new();
+        for machine in MACHINES {
+            config += &format!("Host {}\n  HostName {}\n", machine.name, machine.address());
+        }
+        config += &format!(
+            "Host *\n  User root\n  IdentityFile {}\n  IdentitiesOnly yes\n  UserKnownHostsFile {}\n  \
+             StrictHostKeyChecking yes\n  ConnectTimeout 5\n  LogLevel ERROR\n",
+            self.base.join("keys/operator").display(),
+            self.run.join("known_hosts").display(),
+        );
+        Ok(std::fs::write(self.ssh_config(), config)?)
+    }
+}
+
+/// A lab that is up.
+pub(crate) struct Running<'a> {
+    folders: &'a Folders,
+    pid: u32,
+}
+
+impl Running<'_> {
+    /// A command in the lab's namespaces, where the network's switch is.
+    fn inside(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.pid.to_string(), "-m", "-p", "-n", "--", program]);
+        command
+    }
+
+    /// A command where `operator`, `internet` or a machine's network is; the host's files.
+    pub(crate) fn at(&self, place: &str) -> Result<Command> {
+        if !matches!(place, "operator" | "internet") {
+            Machine::named(place).context("or operator, or internet")?;
+        }
+        let mut command = self.inside("nsenter");
+        command.args([&format!("--net=/run/netns/{place}"), "--"]);
+        Ok(command)
+    }
+
+    /// A command on a machine, over ssh from the operator.
+    pub(crate) fn ssh(&self, machine: Machine) -> Command {
+        let mut command = self.at("operator").expect("the operator is a place");
+        command.args(["ssh", "-F"]).arg(self.folders.ssh_config()).arg(machine.name);
+        command
+    }
+
+    fn wait_for(&self, machine: Machine) -> Result<()> {
+        until(&format!("{}'s ssh", machine.name), Duration::from_secs(60), || {
+            Ok(output(self.ssh(machine).arg("true")).is_ok())
+        })
+    }
+
+    pub(crate) fn reboot(&self, machine: Machine) -> Result<()> {
+        let boots = || guest::boots(self.folders, machine);
+        let before = boots();
+        // The connection may break before the answer comes.
+        let _ = output(self.ssh(machine).args(["systemctl", "reboot"]));
+        until(&format!("{}'s reboot", machine.name), Duration::from_secs(60), || Ok(boots() > before))?;
+        self.wait_for(machine)
+    }
+
+    pub(crate) fn cut(&self, machine: Machine) -> Result<()> {
+        let leader =
+            guest::leader(self.folders, machine).with_context(|| format!("{} is off", machine.name))?;
+        output(self.inside("kill").args(["-KILL", &leader]))?;
+        until(&format!("{}'s power cut", machine.name), Duration::from_secs(10), || {
+            Ok(!guest::is_on(self.folders, machine))
+        })
+    }
+
+    pub(crate) fn start(&self, machine: Machine) -> Result<()> {
+        guest::turn_on(self.folders, machine)?;
+        self.wait_for(machine)
+    }
+
+    fn print_status(&self) {
+        for machine in MACHINES {
+            let state = if guest::is_on(self.folders, machine) { "on" } else { "off" };
+            println!(
+                "{:<5} {:<13} {state}, booted {} times",
+                machine.name,
+                machine.address(),
+                guest::boots(self.folders, machine)
+            );
+        }
+    }
+
+    fn how_to_use(&self) -> String {
+        format!(
+            "lb, app1, app2 and db are up; the operator's ssh configuration is {}\n\
+             cargo xtask lab ssh lb               a shell on a machine\n\
+             cargo xtask lab in operator COMMAND  where the operator is\n\
+             cargo xtask lab in internet COMMAND  where the internet client is\n\
+             cargo xtask lab down                 remove it all",
+            self.folders.ssh_config().display()
+        )
+    }
+}
+
+/// Asks every 50 ms until it is so, or fails after `limit`.
+pub(crate) fn until(what: &str, limit: Duration, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+    let begin = Instant::now();
+    while !is_so()? {
+        if begin.elapsed() > limit {
+            bail!("waited {limit:?} for {what} in vain");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! What every machine starts from: a small Debian, a repository of the packages it may install, keys.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Folders;
+use super::machines::{MACHINES, SWITCH, inside, plain};
+use crate::command::output;
+
+/// Programs the host needs and the Debian packages that bring them.
+const HOST: &[(&str, &str)] = &[
+    ("mmdebstrap", "mmdebstrap"),
+    ("systemd-nspawn", "systemd-container"),
+    ("dpkg-scanpackages", "dpkg-dev"),
+    ("ssh", "openssh-client"),
+    ("ip", "iproute2"),
+    ("sysctl", "procps"),
+    ("unshare", "util-linux"),
+    ("python3", "python3"),
+    ("curl", "curl"),
+];
+
+/// On every machine from the start: a server as a hoster delivers it.
+const INSTALLED: &str = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,openssh-server,curl,ca-certificates,procps,udev,kmod,apt-utils";
+
+/// What machines may install from the lab's own repository.
+const INSTALLABLE: &str = "nftables postgresql postgresql-contrib python3-minimal python3-venv";
+
+/// The port of the lab's own package repository.
+pub(super) const MIRROR_PORT: u16 = 3142;
+
+/// An error that says what the host lacks.
+pub(super) fn check_host() -> Result<()> {
+    if output(Command::new("id").arg("-u"))?.trim() != "0" {
+        bail!(
+            "the lab needs root: machines are containers with their own network\nhint: sudo -E cargo xtask lab …"
+        );
+    }
+    let missing: Vec<&str> = HOST
+        .iter()
+        .filter(|(program, _)| output(Command::new("which").arg(program)).is_err())
+        .map(|(_, package)| *package)
+        .collect();
+    if !missing.is_empty() {
+        bail!(
+            "the lab needs more of this machine\nhint: apt-get install -y --no-install-recommends {}",
+            missing.join(" ")
+        );
+    }
+    Ok(())
+}
+
+/// Builds what is not there yet; half a build is thrown away.
+pub(super) fn build(folders: &Folders) -> Result<()> {
+    let base = &folders.base;
+    if base.join("complete").exists() {
+        return Ok(());
+    }
+    println!("building the lab's base system, once");
+    if base.exists() {
+        fs::remove_dir_all(base)?;
+    }
+    for folder in ["keys", "repository"] {
+        fs::create_dir_all(base.join(folder))?;
+    }
+    // The repository is read by an unprivileged web server, the keys by root alone.
+    fs::set_permissions(base.join("keys"), fs::Permissions::from_mode(0o700))?;
+    let keys = MACHINES.iter().map(|machine| format!("host_{}", machine.name)).chain(["operator".to_owned()]);
+    for key in keys {
+        let path = base.join("keys").join(&key);
+        output(
+            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", &key, "-f"]).arg(path),
+        )?;
+    }
+    bootstrap(base)?;
+    configure(base)?;
+    index(&base.join("repository"))?;
+    Ok(fs::write(base.join("complete"), "")?)
+}
+
+fn bootstrap(base: &Path) -> Result<()> {
+    let download = format!(
+        "--customize-hook=APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get -qq --yes --download-only install {INSTALLABLE}"
+    );
+    let keep = format!(
+        "--customize-hook=cp \"$1\"/var/cache/apt/archives/*.deb '{}'",
+        base.join("repository").display()
+    );
+    output(
+        Command::new("mmdebstrap")
+            .args(["--quiet", "--variant=minbase", "--include", INSTALLED])
+            .args(["--aptopt=APT::Install-Recommends \"false\"", "--dpkgopt=path-exclude=/usr/share/doc/*"])
+            .args(["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*"])
+            .args([&download, &keep])
+            .arg("bookworm")
+            .arg(base.join("root")),
+    )
+    .context("the base system could not be made")
+    .map(drop)
+}
+
+fn configure(base: &Path) -> Result<()> {
+    let root = base.join("root");
+    for name in ["etc/machine-id", "etc/resolv.conf"] {
+        fs::write(root.join(name), "")?;
+    }
+    for entry in fs::read_dir(root.join("etc/ssh"))? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("ssh_host_") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    let ssh = root.join("root/.ssh");
+    fs::create_dir_all(&ssh)?;
+    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o700))?;
+    fs::copy(base.join("keys/operator.pub"), ssh.join("authorized_keys"))?;
+    fs::write(
+        root.join("etc/ssh/sshd_config.d/lab.conf"),
+        "HostKey /etc/ssh/ssh_host_ed25519_key\nMaxStartups 100\n",
+    )?;
+    let sources = root.join("etc/apt/sources.list.d");
+    for entry in fs::read_dir(&sources)? {
+        fs::remove_file(entry?.path())?;
+    }
+    let switch = inside(SWITCH);
+    let mirror = format!("deb [trusted=yes] http://{}:{MIRROR_PORT}/ ./\n", plain(&switch[0]));
+    fs::write(root.join("etc/apt/sources.list"), mirror)?;
+    fs::create_dir_all(root.join("var/log/journal"))?;
+    output(Command::new("chroot").arg(&root).args(["systemctl", "-q", "enable", "systemd-networkd", "ssh"]))?;
+    output(Command::new("chroot").arg(&root).args([
+        "systemctl",
+        "-q",
+        "mask",
+        "systemd-networkd-wait-online.service",
+    ]))?;
+    Ok(())
+}
+
+/// Makes the folder of packages a repository (Debian's repository format, flat).
+fn index(repository: &Path) -> Result<()> {
+    let packages =
+        output(Command::new("dpkg-scanpackages").current_dir(repository).args(["-m", ".", "/dev/null"]))?;
+    fs::write(repository.join("Packages"), &packages)?;
+    let sum = output(Command::new("sha256sum").current_dir(repository).arg("Packages"))?;
+    let sum = sum.split_whitespace().next().context("sha256sum printed nothing")?;
+    let date = output(Command::new("date").env("LC_ALL", "C").arg("-Ru"))?;
+    let release = format!(
+        "Origin: lab\nLabel: lab\nSuite: bookworm\nCodename: bookworm\nArchitectures: amd64 all\nDate: {date}SHA256:\n {sum} {} Packages\n",
+        packages.len()
+    );
+    Ok(fs::write(repository.join("Release"), release)?)
+}

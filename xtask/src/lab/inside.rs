@@ -1,0 +1,89 @@
+//! The first process inside the lab's namespaces: it lays the network and keeps the machines running.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use anyhow::Result;
+
+use super::Folders;
+use super::base::MIRROR_PORT;
+use super::guest;
+use super::machines::{INTERNET, MACHINES, Machine, OPERATOR, SWITCH, inside, outside, plain};
+use crate::command::output;
+
+/// Lays the network, starts the package repository and every machine; returns when no machine is left.
+pub(super) fn run(folders: &Folders) -> Result<()> {
+    fs::create_dir_all("/run/netns")?;
+    output(Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run/netns"]))?;
+    ip("link set lo up")?;
+    for (bridge, addresses) in [("inner", inside(SWITCH)), ("outer", outside(SWITCH))] {
+        ip(&format!("link add {bridge} type bridge forward_delay 0"))?;
+        ip(&format!("link set {bridge} up"))?;
+        for address in addresses {
+            ip(&format!("address add {address} dev {bridge} nodad"))?;
+        }
+    }
+    for setting in ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"] {
+        output(Command::new("sysctl").args(["-qw", setting]))?;
+    }
+    person("operator", "inner", &inside(OPERATOR), &inside(SWITCH))?;
+    person("internet", "outer", &outside(INTERNET), &outside(SWITCH))?;
+    let switch = inside(SWITCH);
+    let mut repository = Command::new("python3")
+        .args(["-m", "http.server", "--bind", plain(&switch[0]), &MIRROR_PORT.to_string(), "--directory"])
+        .arg(folders.base.join("repository"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    fs::write(folders.run.join("ready"), "")?;
+    std::thread::scope(|scope| {
+        for machine in MACHINES {
+            scope.spawn(move || {
+                if let Err(error) = guest::keep_running(folders, machine) {
+                    println!("{}: {error:#}", machine.name);
+                }
+            });
+        }
+    });
+    repository.kill()?;
+    Ok(())
+}
+
+/// A bare network namespace: somebody's own computer.
+fn person(name: &str, bridge: &str, addresses: &[String; 2], gateways: &[String; 2]) -> Result<()> {
+    ip(&format!("netns add {name}"))?;
+    ip(&format!("link add v-{name} type veth peer name eth0 netns {name}"))?;
+    ip(&format!("link set v-{name} master {bridge} up"))?;
+    ip(&format!("-n {name} link set lo up"))?;
+    ip(&format!("-n {name} link set eth0 up"))?;
+    for (address, gateway) in addresses.iter().zip(gateways) {
+        ip(&format!("-n {name} address add {address} dev eth0 nodad"))?;
+        ip(&format!("-n {name} route add default via {}", plain(gateway)))?;
+    }
+    Ok(())
+}
+
+/// A fresh network namespace for each boot: no address and no firewall rule survives unless the machine itself
+/// restores it. Hardware addresses stay, or neighbours would send to the old one for half a minute.
+pub(super) fn plug_in(machine: Machine) -> Result<()> {
+    let Machine { name, host, public } = machine;
+    unplug(machine);
+    ip(&format!("netns add {name}"))?;
+    let hardware = |network: u8| format!("52:54:00:4c:{network:02x}:{host:02x}");
+    ip(&format!("link add v-{name} type veth peer name eth0 address {} netns {name}", hardware(1)))?;
+    ip(&format!("link set v-{name} master inner up"))?;
+    if public {
+        ip(&format!("link add x-{name} type veth peer name eth1 address {} netns {name}", hardware(2)))?;
+        ip(&format!("link set x-{name} master outer up"))?;
+    }
+    Ok(())
+}
+
+/// Removes the machine's network, if there is one.
+pub(super) fn unplug(machine: Machine) {
+    let _ = ip(&format!("netns delete {}", machine.name));
+}
+
+fn ip(arguments: &str) -> Result<()> {
+    output(Command::new("ip").args(arguments.split(' '))).map(drop)
+}
