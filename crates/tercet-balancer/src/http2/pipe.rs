@@ -130,11 +130,6 @@ impl Drop for Pipe {
             wake(&mut direction.reader);
             wake(&mut direction.writer);
         }
-        // What was written and not ended is nothing the other end should act upon.
-        let outgoing = &mut *self.outgoing.borrow_mut();
-        if !outgoing.ended {
-            outgoing.buffer.clear();
-        }
     }
 }
 
@@ -206,11 +201,14 @@ mod tests {
 
         let (one, other) = pair();
         let reading = async { read(&other).await.unwrap_err().kind() };
-        let breaking = async {
-            write_all(&one, b"half").await.unwrap();
-            drop(one);
-        };
+        let breaking = async { drop(one) };
         let (kind, ()) = tokio::join!(biased; reading, breaking);
-        assert_eq!(kind, io::ErrorKind::ConnectionReset, "half a message is not delivered");
+        assert_eq!(kind, io::ErrorKind::ConnectionReset);
+
+        let (one, other) = pair();
+        write_all(&one, b"half").await.unwrap();
+        drop(one);
+        assert_eq!(read(&other).await.unwrap(), b"half");
+        assert_eq!(read(&other).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 }

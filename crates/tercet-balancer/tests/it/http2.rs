@@ -8,6 +8,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use tercet_balancer::Config;
+
 use self::frames::{Frame, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, ping, settings};
 use self::rules::{Case, Expected, Step};
 use crate::backend::Backend;
@@ -51,11 +53,14 @@ impl Peer {
         let _ = self.stream.write_all(bytes);
     }
 
-    /// The next frame; `None` when the connection is closed.
+    /// The next frame; `None` when the connection is closed. Pings are answered.
     fn read(&mut self) -> Option<Frame> {
         loop {
             if let Some((frame, length)) = Frame::parse(&self.received) {
                 self.received.drain(..length);
+                if frame.kind == PING && frame.flags == 0 {
+                    self.send(&frames::frame(PING, frames::ACK, 0, &frame.payload));
+                }
                 return Some(frame);
             }
             let mut more = [0; 16 * 1024];
@@ -296,4 +301,70 @@ fn a_request_broken_off_is_broken_off_at_its_server() {
     assert_eq!(noticed.recv_timeout(PATIENCE), Ok(0), "the connection to the server is closed");
     let log = balancer.stop();
     assert!(log.contains("\"GET / HTTP/2.0\" 499 0 "), "{log}");
+}
+
+#[test]
+fn a_body_is_sent_only_when_the_server_wants_it_over_http2() {
+    let server = raw_server(|head, mut reader| {
+        assert!(head.to_ascii_lowercase().contains("\r\nexpect: 100-continue\r\n"), "{head}");
+        reader.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+        let mut body = [0; 5];
+        reader.read_exact(&mut body).unwrap();
+        reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").unwrap();
+        reader.get_mut().write_all(&body).unwrap();
+    });
+    let balancer = Running::with(config_for(&[server], ""));
+    let mut peer = Peer::connect(balancer.address, &[]);
+    let expecting = [frames::field("expect", "100-continue"), frames::field("content-length", "5")];
+    peer.send(&frames::headers(1, frames::END_HEADERS, &frames::post(&expecting)));
+    let interim = peer.read_until(|frame| frame.kind == HEADERS).unwrap();
+    // `:status: 100`, Huffman-coded.
+    assert_eq!(interim.payload, [0x48, 0x82, 0x08, 0x01]);
+    assert_eq!(interim.flags & frames::END_STREAM, 0);
+    peer.send(&frames::data(1, frames::END_STREAM, b"hello"));
+    let answer = peer.read_until(|frame| frame.kind == HEADERS).unwrap();
+    assert_eq!(answer.payload[0], frames::STATUS_200);
+    assert_eq!(peer.read_until(|frame| frame.kind == frames::DATA).unwrap().payload, b"hello");
+}
+
+#[test]
+fn a_client_that_says_nothing_is_let_go() {
+    let server = Backend::saying("ok");
+    let balancer = Running::start(&[&server], "[timeouts]\nhead = \"100ms\"\nidle = \"100ms\"");
+    // Before its first request, and after it.
+    for requests in 0..2 {
+        let mut peer = Peer::connect(balancer.address, &[]);
+        for _ in 0..requests {
+            peer.send(&frames::request(1));
+            peer.read_until(Frame::ends_stream).expect("an answer");
+        }
+        let goaway = peer.read_until(|frame| frame.kind == GOAWAY).expect("a word before the end");
+        assert_eq!(goaway.code(), 0, "NO_ERROR");
+        peer.read_until(|_| false);
+        assert!(!peer.is_silent, "closed");
+    }
+}
+
+#[test]
+fn a_stopping_balancer_finishes_what_is_under_way() {
+    let (arrived, wait) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let server = raw_server(move |_, mut reader| {
+        arrived.send(()).unwrap();
+        released.lock().unwrap().recv().unwrap();
+        reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    });
+    let balancer = Running::with(Config { drain: PATIENCE, ..config_for(&[server], "") });
+    let mut peer = Peer::connect(balancer.address, &[]);
+    peer.send(&frames::request(1));
+    wait.recv().unwrap();
+    let stopping = std::thread::spawn(move || balancer.stop());
+    let goaway = peer.read_until(|frame| frame.kind == GOAWAY).expect("a word before the end");
+    assert_eq!(goaway.code(), 0, "NO_ERROR");
+    release.send(()).unwrap();
+    let end = peer.read_until(Frame::ends_stream).expect("an answer");
+    assert_eq!(end.payload, b"ok");
+    let log = stopping.join().unwrap();
+    assert!(log.contains("\"GET / HTTP/2.0\" 200 2 "), "{log}");
 }

@@ -2,12 +2,18 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use rcgen::{CertificateParams, DnType, Issuer, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tempfile::TempDir;
 use tercet_balancer::Config;
+use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::backend::Backend;
 use crate::running::{Running, config};
@@ -147,4 +153,43 @@ fn the_address_in_a_proxy_header_is_the_clients() {
     let mut client = crate::client::Client::connect(balancer.address);
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(client.is_closed());
+}
+
+#[test]
+fn websockets_pass_under_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // A health check is no WebSocket and ends here.
+            let Ok(mut socket) = tungstenite::accept(stream.unwrap()) else { continue };
+            while let Ok(message) = socket.read() {
+                if message.is_binary() && socket.send(message).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    let authority = Authority::new();
+    let text = format!(
+        "listen = [{{ address = \"127.0.0.1:0\", certificates = [{}] }}]\nservers = [\"{address}\"]\nhealth.interval = \"1h\"",
+        authority.issue("shop.example")
+    );
+    let balancer = Running::with(Config::parse(&text, Path::new("test.toml")).unwrap());
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority.root()).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connection = ClientConnection::new(Arc::new(config), "shop.example".try_into().unwrap()).unwrap();
+    let stream = StreamOwned::new(connection, TcpStream::connect(balancer.address).unwrap());
+    let (mut socket, response) = tungstenite::client("wss://shop.example/chat", stream).unwrap();
+    assert_eq!(response.status(), 101);
+    for size in [0, 70_000, 1_000_000] {
+        let message = Message::binary(vec![b'x'; size]);
+        socket.send(message.clone()).unwrap();
+        assert_eq!(socket.read().unwrap(), message);
+    }
 }
