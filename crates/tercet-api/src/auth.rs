@@ -3,7 +3,7 @@
 //! Knows tokens and nothing of what a role may do: that is PostgreSQL's to decide.
 
 mod cache;
-mod keys;
+pub(crate) mod keys;
 mod token;
 
 use std::rc::Rc;

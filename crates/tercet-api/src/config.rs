@@ -21,7 +21,7 @@ use rustc_hash::FxHashMap;
 use self::database::RoleSettings;
 use self::options::Options;
 use self::role_claim::RoleClaim;
-use crate::auth::Keys;
+use crate::auth::keys::Keys;
 use crate::error::Verbosity;
 use crate::postgres::Target;
 

@@ -15,7 +15,7 @@ mod stream;
 mod target;
 mod tls;
 
-pub use self::connection::{Connection, Exchange, Notification, Results};
+pub use self::connection::{Connection, Exchange};
 pub use self::error::{DatabaseError, ServerError};
-pub use self::statement::{Row, Rows, Statement};
+pub use self::statement::{Notification, Results, Row, Rows, Statement};
 pub use self::target::{Host, SessionAttributes, SslMode, Target, TargetError};

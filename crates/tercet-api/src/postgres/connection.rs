@@ -17,23 +17,11 @@ use super::driver::{Driver, Pending, State};
 use super::error::DatabaseError;
 use super::prepared::Use;
 use super::startup;
-use super::statement::{Rows, Statement};
+use super::statement::{Notification, Results, Rows, Statement};
 use super::stream::Stream;
 use super::target::{Host, SessionAttributes, Target};
 
-/// Rows of each statement of an exchange, in order.
-pub type Results = SmallVec<[Rows; 3]>;
-
 type Answer = oneshot::Receiver<Result<Results, DatabaseError>>;
-
-/// A `NOTIFY` (<https://www.postgresql.org/docs/current/sql-notify.html>).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notification {
-    /// The channel.
-    pub channel: String,
-    /// The payload, empty when there is none.
-    pub payload: String,
-}
 
 /// A connection of this thread. A task on the thread's [`tokio::task::LocalSet`] moves its bytes: everything
 /// that is asked for in one turn of the event loop leaves in one write.

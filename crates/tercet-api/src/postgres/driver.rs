@@ -17,10 +17,9 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::sync::{mpsc, oneshot};
 
-use super::connection::{Notification, Results};
 use super::error::{DatabaseError, ServerError};
 use super::prepared::Prepared;
-use super::statement::{Row, Rows};
+use super::statement::{Notification, Results, Row, Rows};
 use super::stream::Stream;
 
 /// Bytes read at once.

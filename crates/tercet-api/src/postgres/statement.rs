@@ -67,3 +67,15 @@ impl FromIterator<Option<Bytes>> for Row {
         Self { columns: columns.into_iter().collect() }
     }
 }
+
+/// Rows of each statement of an exchange, in order.
+pub type Results = SmallVec<[Rows; 3]>;
+
+/// A `NOTIFY` (<https://www.postgresql.org/docs/current/sql-notify.html>).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// The channel.
+    pub channel: String,
+    /// The payload, empty when there is none.
+    pub payload: String,
+}

@@ -8,7 +8,7 @@ use super::form;
 use super::grammar::{Input, Parsed, character, optional, read, separated, spaced};
 use super::logic::{LogicTree, logic_path, logic_tree};
 use super::order::{OrderTerm, order};
-use super::range::RowRange;
+use super::range::{OwnRange, RowRange};
 use super::select::{SelectItem, selection};
 use crate::error::RequestError;
 
@@ -37,13 +37,6 @@ pub struct Parameters {
     pub on_conflict: Option<Vec<String>>,
     /// Arguments of a routine called with `GET`: parameters whose value has no operator, in their order, repeated ones kept.
     pub arguments: Vec<(String, String)>,
-}
-
-/// `limit` and `offset` of the target as the client wrote them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct OwnRange {
-    pub(super) limit: Option<i64>,
-    pub(super) offset: Option<i64>,
 }
 
 /// Parameters that are not filters, whatever they are prefixed with.

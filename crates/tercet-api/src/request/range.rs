@@ -3,7 +3,6 @@
 use http::header::RANGE;
 use http::{HeaderMap, Method};
 
-use super::parameters::OwnRange;
 use crate::error::{RangeError, RequestError};
 
 /// A window of rows, by position. Numbers are the client's and may be negative inside an embedding; PostgreSQL refuses those.
@@ -33,6 +32,13 @@ impl RowRange {
         };
         Self { limit, ..self }
     }
+}
+
+/// `limit` and `offset` of the target as the client wrote them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct OwnRange {
+    pub(super) limit: Option<i64>,
+    pub(super) offset: Option<i64>,
 }
 
 /// The rows of the target: what the query string says within what the `Range` header says.
