@@ -203,6 +203,8 @@ fn a_request_that_is_refused_is_so_over_http2_too() {
     let balancer = Running::start(&[&server], "");
     for (block, status) in [
         (frames::get(&[frames::field("host", "b")]), 0x8c),
+        ([frames::GET, frames::SCHEME, frames::PATH, b"\x01\x03u@a"].concat(), 0x8c),
+        ([frames::GET, frames::SCHEME, b"\x04\x01*", frames::AUTHORITY].concat(), 0x8c),
         (frames::get(&[frames::field("content_length", "1")]), frames::STATUS_200),
     ] {
         let mut peer = Peer::connect(balancer.address, &[]);

@@ -443,6 +443,28 @@ fn messages() -> Vec<Case> {
             &[length("2"), data(1, 0, b"x"), data(1, END_STREAM, b"y")],
             Answer(1),
         ),
+        case(
+            "10.3: a line end in :path",
+            &[only(&[GET, SCHEME, &path("/ HTTP/1.1\r\nx: y"), AUTHORITY])],
+            Reset(PROTOCOL),
+        ),
+        case("10.3: a space in :path", &[only(&[GET, SCHEME, &path("/a b"), AUTHORITY])], Reset(PROTOCOL)),
+        case(
+            "10.3: a space in :method",
+            &[only(&[b"\x02\x07GET / a", SCHEME, PATH, AUTHORITY])],
+            Goaway(PROTOCOL),
+        ),
+        case(
+            "10.3: a line end in :method",
+            &[only(&[b"\x02\x05GET\r\n", SCHEME, PATH, AUTHORITY])],
+            Goaway(PROTOCOL),
+        ),
+        case(
+            "10.3: a line end in :authority",
+            &[only(&[GET, SCHEME, PATH, b"\x01\x05a\r\nb:"])],
+            Reset(PROTOCOL),
+        ),
+        case("10.3: a colon in a name", &[with("x:y", "1")], Reset(PROTOCOL)),
         case("8: several requests at once", &[request(1), request(3), request(5)], Answer(5)),
     ]
 }
