@@ -55,7 +55,10 @@ async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, addres
     let (mut passed, mut failed) = (0, 0);
     loop {
         interval.tick().await;
+        let before = server.answer_count();
         match check(rules, address).await {
+            // On a busy machine a check is late like everything else. Whoever answers requests lives.
+            Err(Ill::Timeout(_)) if server.answer_count() != before => failed = 0,
             Ok(()) => {
                 failed = 0;
                 passed += 1;

@@ -116,6 +116,11 @@ impl Server {
         }
     }
 
+    /// How many requests it has answered, with whatever status.
+    pub(crate) fn answer_count(&self) -> u64 {
+        self.answers.iter().map(|class| class.load(Ordering::Relaxed)).sum()
+    }
+
     /// Notes a failed request and returns how many have failed in a row.
     pub(crate) fn failed(&self) -> u32 {
         self.failed.fetch_add(1, Ordering::Relaxed);

@@ -151,6 +151,35 @@ fn a_server_that_hangs_is_out_within_a_second_and_its_requests_go_elsewhere() {
 }
 
 #[test]
+fn a_server_too_busy_for_checks_stays_while_it_answers_requests() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let checks = Arc::new(Mutex::new(Vec::new()));
+    let held = Arc::clone(&checks);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let held = Arc::clone(&held);
+            std::thread::spawn(move || {
+                let mut head = [0; 4096];
+                while let Ok(length @ 1..) = std::io::Read::read(&mut stream, &mut head) {
+                    if String::from_utf8_lossy(&head[..length]).contains("tercet-balancer") {
+                        held.lock().unwrap().push(stream);
+                        return;
+                    }
+                    ok(&mut stream);
+                }
+            });
+        }
+    });
+    let rules = "[health]\ninterval = \"10ms\"\ntimeout = \"500ms\"\n";
+    let balancer = Running::with(config_for(&[address], rules));
+    let mut client = Client::connect(balancer.address);
+    while checks.lock().unwrap().len() < 5 {
+        assert_eq!(client.get("/").status, 200);
+    }
+}
+
+#[test]
 fn failures_in_a_row_eject_a_server_but_never_the_last() {
     let good = Backend::start(|_, stream| ok(stream));
     let broken = Backend::start(|_, _| false);
