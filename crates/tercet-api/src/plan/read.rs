@@ -296,3 +296,17 @@ fn alias(name: &str, suffix: &str) -> String {
     let hash = std::hash::BuildHasher::hash_one(&rustc_hash::FxBuildHasher, &whole);
     format!("pgrst_{hash:016x}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_names_stay_apart() {
+        let long = "annotations_that_readers_have_written_into_margins_of_books_";
+        let (one, two) = (alias(&format!("{long}one"), "1"), alias(&format!("{long}two"), "1"));
+        assert_ne!(one, two);
+        assert!(one.len() <= LONGEST_NAME && two.len() <= LONGEST_NAME);
+        assert_eq!(alias("books", "tags_1"), "books_tags_1");
+    }
+}

@@ -1,9 +1,9 @@
 //! Counting: how many rows there are when limits are left aside.
 
+use super::SOURCE;
 use super::condition::condition;
 use super::fragment::Sql;
 use super::read::{add_join_conditions, from};
-use super::{BODY_ROWS, SOURCE};
 use crate::plan::{Command, ReadNode, StatementPlan};
 use crate::request::preferences::Count;
 use crate::request::select::JoinType;
@@ -38,7 +38,7 @@ impl Total {
 pub(super) fn page(sql: &mut Sql, plan: &StatementPlan) {
     match plan.routine() {
         Some(routine) if !routine.returns_set => sql.push("1"),
-        _ => sql.push("pg_catalog.count(").push(BODY_ROWS).push(")"),
+        _ => sql.push("pg_catalog.count(*)"),
     };
 }
 

@@ -18,7 +18,7 @@ const UPDATING: &str = "set_config('pgrst.inserted', (coalesce(nullif(current_se
 pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan, write: &WritePlan) {
     sql.push("WITH ").push(SOURCE).push(" AS (");
     command(sql, write);
-    sql.push(") SELECT '' AS total_result_set, pg_catalog.count(").push(BODY_ROWS).push(") AS page_total, ");
+    sql.push(") SELECT '' AS total_result_set, pg_catalog.count(*) AS page_total, ");
     location(sql, write);
     sql.push(" AS header, ");
     body::add(sql, plan);
@@ -141,8 +141,8 @@ fn location(sql: &mut Sql, write: &WritePlan) {
         sql.push("null");
         return;
     }
-    sql.push("CASE WHEN pg_catalog.count(").push(BODY_ROWS).push(
-        ") = 1 THEN (WITH data AS (SELECT row_to_json(_) AS row FROM pgrst_source AS _ LIMIT 1) \
+    sql.push(
+        "CASE WHEN pg_catalog.count(*) = 1 THEN (WITH data AS (SELECT row_to_json(_) AS row FROM pgrst_source AS _ LIMIT 1) \
          SELECT json_agg(json_build_array(json_data.key, json_data.value)) \
          FROM data CROSS JOIN json_each_text(data.row) AS json_data WHERE json_data.key IN (",
     );

@@ -10,14 +10,14 @@ fn a_read() {
     check_sql(
         "GET /books?id=eq.1",
         &expect![[r#"
-        WITH pgrst_source AS (SELECT "shop"."books".*
-        FROM "shop"."books"
-        WHERE "shop"."books"."id" = $1)
-        SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-        FROM (SELECT *
-        FROM pgrst_source) _postgrest_t
-        $1 = 1
-    "#]],
+            WITH pgrst_source AS (SELECT "shop"."books".*
+            FROM "shop"."books"
+            WHERE "shop"."books"."id" = $1)
+            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            FROM (SELECT *
+            FROM pgrst_source) _postgrest_t
+            $1 = 1
+        "#]],
     );
     check_sql(
         "GET /books?select=id,name:title,price::text&order=price.desc.nullslast&limit=2&offset=1",
@@ -25,7 +25,7 @@ fn a_read() {
             WITH pgrst_source AS (SELECT "shop"."books"."id", "shop"."books"."title" AS "name", CAST("shop"."books"."price" AS text)
             FROM "shop"."books"
             ORDER BY "shop"."books"."price" DESC NULLS LAST LIMIT $1 OFFSET $2)
-            SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
             FROM (SELECT *
             FROM pgrst_source) _postgrest_t
             $1 = 2
@@ -35,26 +35,26 @@ fn a_read() {
     check_sql(
         "HEAD /books\nprefer: count=exact",
         &expect![[r#"
-        WITH pgrst_source AS (SELECT "shop"."books".*
-        FROM "shop"."books")
-        SELECT pg_catalog.count(_postgrest_t) AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, ''::text AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-        FROM (SELECT *
-        FROM pgrst_source) _postgrest_t
-    "#]],
+            WITH pgrst_source AS (SELECT "shop"."books".*
+            FROM "shop"."books")
+            SELECT pg_catalog.count(*) AS total_result_set, pg_catalog.count(*) AS page_total, ''::text AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            FROM (SELECT *
+            FROM pgrst_source) _postgrest_t
+        "#]],
     );
     check_sql(
         "GET /books?limit=1\nprefer: count=exact",
         &expect![[r#"
-        WITH pgrst_source AS (SELECT "shop"."books".*
-        FROM "shop"."books" LIMIT $1 OFFSET $2), pgrst_source_count AS (SELECT 1
-        FROM "shop"."books")
-        SELECT (SELECT pg_catalog.count(*)
-        FROM pgrst_source_count) AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-        FROM (SELECT *
-        FROM pgrst_source) _postgrest_t
-        $1 = 1
-        $2 = 0
-    "#]],
+            WITH pgrst_source AS (SELECT "shop"."books".*
+            FROM "shop"."books" LIMIT $1 OFFSET $2), pgrst_source_count AS (SELECT 1
+            FROM "shop"."books")
+            SELECT (SELECT pg_catalog.count(*)
+            FROM pgrst_source_count) AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            FROM (SELECT *
+            FROM pgrst_source) _postgrest_t
+            $1 = 1
+            $2 = 0
+        "#]],
     );
 }
 
@@ -66,7 +66,7 @@ fn conditions() {
             WITH pgrst_source AS (SELECT "shop"."tags"."id"
             FROM "shop"."tags"
             WHERE "shop"."tags"."id" = ANY ($1) AND NOT "shop"."tags"."label" like $2 AND ("shop"."tags"."id" > $3 OR NOT ("shop"."tags"."label" IS NULL AND "shop"."tags"."id" <> $4)))
-            SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
             FROM (SELECT *
             FROM pgrst_source) _postgrest_t
             $1 = {"1","2"}
@@ -81,7 +81,7 @@ fn conditions() {
             WITH pgrst_source AS (SELECT "shop"."books"."id"
             FROM "shop"."books"
             WHERE "shop"."books"."facts"->$1->>$2 = $3 AND "shop"."books"."words" @> $4 AND "shop"."books"."search" @@ plainto_tsquery($5, $6))
-            SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
             FROM (SELECT *
             FROM pgrst_source) _postgrest_t
             $1 = lang
@@ -95,28 +95,28 @@ fn conditions() {
     check_sql(
         "GET /books?select=id&title=like(any).{N*,T*}&title=fts.notes",
         &expect![[r#"
-        WITH pgrst_source AS (SELECT "shop"."books"."id"
-        FROM "shop"."books"
-        WHERE "shop"."books"."title" like ANY($1) AND to_tsvector("shop"."books"."title") @@ to_tsquery($2))
-        SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-        FROM (SELECT *
-        FROM pgrst_source) _postgrest_t
-        $1 = {N%,T%}
-        $2 = notes
-    "#]],
+            WITH pgrst_source AS (SELECT "shop"."books"."id"
+            FROM "shop"."books"
+            WHERE "shop"."books"."title" like ANY($1) AND to_tsvector("shop"."books"."title") @@ to_tsquery($2))
+            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            FROM (SELECT *
+            FROM pgrst_source) _postgrest_t
+            $1 = {N%,T%}
+            $2 = notes
+        "#]],
     );
     check_sql(
         "GET /inks?select=id&tone=eq.%230000ff&tone=in.(%230000ff)",
         &expect![[r##"
-        WITH pgrst_source AS (SELECT "shop"."inks"."id"
-        FROM "shop"."inks"
-        WHERE "shop"."inks"."tone" = shop.colour_from_text($1) AND "shop"."inks"."tone" = ANY (SELECT shop.colour_from_text(unnest($2::text[]))))
-        SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-        FROM (SELECT *
-        FROM pgrst_source) _postgrest_t
-        $1 = #0000ff
-        $2 = {"#0000ff"}
-    "##]],
+            WITH pgrst_source AS (SELECT "shop"."inks"."id"
+            FROM "shop"."inks"
+            WHERE "shop"."inks"."tone" = shop.colour_from_text($1) AND "shop"."inks"."tone" = ANY (SELECT shop.colour_from_text(unnest($2::text[]))))
+            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            FROM (SELECT *
+            FROM pgrst_source) _postgrest_t
+            $1 = #0000ff
+            $2 = {"#0000ff"}
+        "##]],
     );
 }
 
@@ -125,17 +125,17 @@ fn embeddings() {
     check_sql(
         "GET /books?select=title,authors!author_id(name)&authors=not.is.null",
         &expect![[r#"
-        WITH pgrst_source AS (SELECT "shop"."books"."title", row_to_json("books_authors_1".*)::jsonb AS "authors"
-        FROM "shop"."books"
-        LEFT JOIN LATERAL (SELECT "authors_1"."name"
-        FROM "shop"."authors" AS "authors_1"
-        WHERE "authors_1"."id" = "shop"."books"."author_id") AS "books_authors_1" ON TRUE
-        WHERE "books_authors_1" IS DISTINCT
-        FROM NULL)
-        SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-        FROM (SELECT *
-        FROM pgrst_source) _postgrest_t
-    "#]],
+            WITH pgrst_source AS (SELECT "shop"."books"."title", row_to_json("books_authors_1".*)::jsonb AS "authors"
+            FROM "shop"."books"
+            LEFT JOIN LATERAL (SELECT "authors_1"."name"
+            FROM "shop"."authors" AS "authors_1"
+            WHERE "authors_1"."id" = "shop"."books"."author_id") AS "books_authors_1" ON TRUE
+            WHERE "books_authors_1" IS DISTINCT
+            FROM NULL)
+            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            FROM (SELECT *
+            FROM pgrst_source) _postgrest_t
+        "#]],
     );
     check_sql(
         "GET /authors?select=name,books!author_id!inner(title,tags(label))&books.limit=1&books.tags.order=id",
@@ -151,7 +151,7 @@ fn embeddings() {
             WHERE "tags_2"."id" = "shop"."book_tags"."tag_id" AND "shop"."book_tags"."book_id" = "books_1"."id"
             ORDER BY "tags_2"."id") AS "books_tags_2") AS "books_tags_2" ON TRUE
             WHERE "books_1"."author_id" = "shop"."authors"."id" LIMIT $1 OFFSET $2) AS "authors_books_1") AS "authors_books_1" ON "authors_books_1" IS NOT NULL)
-            SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
             FROM (SELECT *
             FROM pgrst_source) _postgrest_t
             $1 = 1
@@ -168,7 +168,7 @@ fn embeddings() {
             FROM "shop"."siblings"(("shop"."books".*)::"shop"."books") AS "books_1") AS "books_siblings_1") AS "books_siblings_1" ON TRUE
             LEFT JOIN LATERAL (SELECT "authors_1"."name"
             FROM "shop"."writer"(("shop"."books".*)::"shop"."books") AS "authors_1") AS "books_writer_1" ON TRUE)
-            SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
             FROM (SELECT *
             FROM pgrst_source) _postgrest_t
         "#]],
@@ -176,19 +176,19 @@ fn embeddings() {
     check_sql(
         "GET /books?select=id,...covers(colour),...tags(label)",
         &expect![[r#"
-        WITH pgrst_source AS (SELECT "shop"."books"."id", "books_covers_1"."colour", COALESCE("books_tags_1"."label", '[]') AS "label"
-        FROM "shop"."books"
-        LEFT JOIN LATERAL (SELECT "covers_1"."colour"
-        FROM "shop"."covers" AS "covers_1"
-        WHERE "covers_1"."book_id" = "shop"."books"."id") AS "books_covers_1" ON TRUE
-        LEFT JOIN LATERAL (SELECT json_agg("books_tags_1")::jsonb AS "books_tags_1", json_agg("books_tags_1"."label")::jsonb AS "label"
-        FROM (SELECT "tags_1"."label"
-        FROM "shop"."tags" AS "tags_1", "shop"."book_tags"
-        WHERE "tags_1"."id" = "shop"."book_tags"."tag_id" AND "shop"."book_tags"."book_id" = "shop"."books"."id") AS "books_tags_1") AS "books_tags_1" ON TRUE)
-        SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-        FROM (SELECT *
-        FROM pgrst_source) _postgrest_t
-    "#]],
+            WITH pgrst_source AS (SELECT "shop"."books"."id", "books_covers_1"."colour", COALESCE("books_tags_1"."label", '[]') AS "label"
+            FROM "shop"."books"
+            LEFT JOIN LATERAL (SELECT "covers_1"."colour"
+            FROM "shop"."covers" AS "covers_1"
+            WHERE "covers_1"."book_id" = "shop"."books"."id") AS "books_covers_1" ON TRUE
+            LEFT JOIN LATERAL (SELECT json_agg("books_tags_1")::jsonb AS "books_tags_1", json_agg("books_tags_1"."label")::jsonb AS "label"
+            FROM (SELECT "tags_1"."label"
+            FROM "shop"."tags" AS "tags_1", "shop"."book_tags"
+            WHERE "tags_1"."id" = "shop"."book_tags"."tag_id" AND "shop"."book_tags"."book_id" = "shop"."books"."id") AS "books_tags_1") AS "books_tags_1" ON TRUE)
+            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            FROM (SELECT *
+            FROM pgrst_source) _postgrest_t
+        "#]],
     );
 }
 
@@ -197,25 +197,25 @@ fn aggregates() {
     check_sql(
         "GET /books?select=format,price.sum(),count()",
         &expect![[r#"
-        WITH pgrst_source AS (SELECT "shop"."books"."format", SUM("shop"."books"."price"), COUNT("shop"."books".*)
-        FROM "shop"."books" GROUP BY 1)
-        SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-        FROM (SELECT *
-        FROM pgrst_source) _postgrest_t
-    "#]],
+            WITH pgrst_source AS (SELECT "shop"."books"."format", SUM("shop"."books"."price"), COUNT("shop"."books".*)
+            FROM "shop"."books" GROUP BY 1)
+            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            FROM (SELECT *
+            FROM pgrst_source) _postgrest_t
+        "#]],
     );
     check_sql(
         "GET /copies?select=room,...books(price.avg()::int)",
         &expect![[r#"
-        WITH pgrst_source AS (SELECT "shop"."copies"."room", CAST(AVG("copies_books_1"."pgrst_spread_1") AS int)
-        FROM "shop"."copies"
-        LEFT JOIN LATERAL (SELECT "books_1"."price" AS "pgrst_spread_1"
-        FROM "shop"."books" AS "books_1"
-        WHERE "books_1"."id" = "shop"."copies"."book_id") AS "copies_books_1" ON TRUE GROUP BY 1)
-        SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-        FROM (SELECT *
-        FROM pgrst_source) _postgrest_t
-    "#]],
+            WITH pgrst_source AS (SELECT "shop"."copies"."room", CAST(AVG("copies_books_1"."pgrst_spread_1") AS int)
+            FROM "shop"."copies"
+            LEFT JOIN LATERAL (SELECT "books_1"."price" AS "pgrst_spread_1"
+            FROM "shop"."books" AS "books_1"
+            WHERE "books_1"."id" = "shop"."copies"."book_id") AS "copies_books_1" ON TRUE GROUP BY 1)
+            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            FROM (SELECT *
+            FROM pgrst_source) _postgrest_t
+        "#]],
     );
 }
 
@@ -224,16 +224,16 @@ fn writes() {
     check_sql(
         "POST /tags\nprefer: return=representation\n\n{\"id\": 3, \"label\": \"new\"}",
         &expect![[r#"
-        WITH pgrst_source AS (INSERT INTO "shop"."tags"("id", "label")
-        SELECT pgrst_body."id", pgrst_body."label"
-        FROM (SELECT $1::json AS json_data) pgrst_payload, LATERAL (SELECT "id", "label"
-        FROM json_to_record(pgrst_payload.json_data) AS _("id" integer, "label" text) ) pgrst_body 
-        RETURNING "shop"."tags".*)
-        SELECT '' AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, null AS header, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, nullif(current_setting('pgrst.inserted', true), '')::int AS response_inserted
-        FROM (SELECT "tags".*
-        FROM pgrst_source AS "tags") _postgrest_t
-        $1 = {"id": 3, "label": "new"}
-    "#]],
+            WITH pgrst_source AS (INSERT INTO "shop"."tags"("id", "label")
+            SELECT pgrst_body."id", pgrst_body."label"
+            FROM (SELECT $1::json AS json_data) pgrst_payload, LATERAL (SELECT "id", "label"
+            FROM json_to_record(pgrst_payload.json_data) AS _("id" integer, "label" text) ) pgrst_body 
+            RETURNING "shop"."tags".*)
+            SELECT '' AS total_result_set, pg_catalog.count(*) AS page_total, null AS header, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, nullif(current_setting('pgrst.inserted', true), '')::int AS response_inserted
+            FROM (SELECT "tags".*
+            FROM pgrst_source AS "tags") _postgrest_t
+            $1 = {"id": 3, "label": "new"}
+        "#]],
     );
     check_sql(
         "POST /tags?columns=id,label&on_conflict=id\nprefer: resolution=merge-duplicates\n\n[{\"id\": 3}]",
@@ -246,7 +246,7 @@ fn writes() {
             ON CONFLICT("id") DO UPDATE SET "id" = EXCLUDED."id", "label" = EXCLUDED."label"
             WHERE set_config('pgrst.inserted', (coalesce(nullif(current_setting('pgrst.inserted', true), '')::int, 0) - 1)::text, true) <> '-1'
             RETURNING 1)
-            SELECT '' AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, null AS header, ''::text AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, nullif(current_setting('pgrst.inserted', true), '')::int AS response_inserted
+            SELECT '' AS total_result_set, pg_catalog.count(*) AS page_total, null AS header, ''::text AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, nullif(current_setting('pgrst.inserted', true), '')::int AS response_inserted
             FROM (SELECT *
             FROM pgrst_source) _postgrest_t
             $1 = [{"id": 3}]
@@ -261,7 +261,7 @@ fn writes() {
             FROM jsonb_array_elements(pgrst_payload.json_data) elem) pgrst_json_defs, LATERAL (SELECT "name", shop.colour_from_json("tone") AS "tone"
             FROM jsonb_to_recordset(pgrst_json_defs.val) AS _("name" text, "tone" json) ) pgrst_body 
             RETURNING "shop"."inks"."id", "shop"."inks"."name", "shop"."inks"."tone")
-            SELECT '' AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, CASE WHEN pg_catalog.count(_postgrest_t) = 1 THEN (WITH data AS (SELECT row_to_json(_) AS row
+            SELECT '' AS total_result_set, pg_catalog.count(*) AS page_total, CASE WHEN pg_catalog.count(*) = 1 THEN (WITH data AS (SELECT row_to_json(_) AS row
             FROM pgrst_source AS _ LIMIT 1)
             SELECT json_agg(json_build_array(json_data.key, json_data.value))
             FROM data CROSS JOIN json_each_text(data.row) AS json_data
@@ -274,48 +274,48 @@ fn writes() {
     check_sql(
         "PATCH /tags?id=eq.1\n\n{\"label\": \"old\"}",
         &expect![[r#"
-        WITH pgrst_source AS (UPDATE "shop"."tags" SET "label" = pgrst_body."label"
-        FROM (SELECT $1::json AS json_data) pgrst_payload, LATERAL (SELECT "label"
-        FROM json_to_record(pgrst_payload.json_data) AS _("label" text) ) pgrst_body
-        WHERE "shop"."tags"."id" = $2
-        RETURNING 1)
-        SELECT '' AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, null AS header, ''::text AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, nullif(current_setting('pgrst.inserted', true), '')::int AS response_inserted
-        FROM (SELECT *
-        FROM pgrst_source) _postgrest_t
-        $1 = {"label": "old"}
-        $2 = 1
-    "#]],
+            WITH pgrst_source AS (UPDATE "shop"."tags" SET "label" = pgrst_body."label"
+            FROM (SELECT $1::json AS json_data) pgrst_payload, LATERAL (SELECT "label"
+            FROM json_to_record(pgrst_payload.json_data) AS _("label" text) ) pgrst_body
+            WHERE "shop"."tags"."id" = $2
+            RETURNING 1)
+            SELECT '' AS total_result_set, pg_catalog.count(*) AS page_total, null AS header, ''::text AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, nullif(current_setting('pgrst.inserted', true), '')::int AS response_inserted
+            FROM (SELECT *
+            FROM pgrst_source) _postgrest_t
+            $1 = {"label": "old"}
+            $2 = 1
+        "#]],
     );
     check_sql(
         "PUT /tags?id=eq.1\n\n{\"id\": 1, \"label\": \"old\"}",
         &expect![[r#"
-        WITH pgrst_source AS (INSERT INTO "shop"."tags"("id", "label")
-        SELECT pgrst_body."id", pgrst_body."label"
-        FROM (SELECT $1::json AS json_data) pgrst_payload, LATERAL (SELECT "id", "label"
-        FROM json_to_record(pgrst_payload.json_data) AS _("id" integer, "label" text) ) pgrst_body
-        WHERE set_config('pgrst.inserted', (coalesce(nullif(current_setting('pgrst.inserted', true), '')::int, 0) + 1)::text, true) <> '0' AND "pgrst_body"."id" = $2
-        ON CONFLICT("id") DO UPDATE SET "id" = EXCLUDED."id", "label" = EXCLUDED."label"
-        WHERE set_config('pgrst.inserted', (coalesce(nullif(current_setting('pgrst.inserted', true), '')::int, 0) - 1)::text, true) <> '-1'
-        RETURNING 1)
-        SELECT '' AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, null AS header, ''::text AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, nullif(current_setting('pgrst.inserted', true), '')::int AS response_inserted
-        FROM (SELECT *
-        FROM pgrst_source) _postgrest_t
-        $1 = {"id": 1, "label": "old"}
-        $2 = 1
-    "#]],
+            WITH pgrst_source AS (INSERT INTO "shop"."tags"("id", "label")
+            SELECT pgrst_body."id", pgrst_body."label"
+            FROM (SELECT $1::json AS json_data) pgrst_payload, LATERAL (SELECT "id", "label"
+            FROM json_to_record(pgrst_payload.json_data) AS _("id" integer, "label" text) ) pgrst_body
+            WHERE set_config('pgrst.inserted', (coalesce(nullif(current_setting('pgrst.inserted', true), '')::int, 0) + 1)::text, true) <> '0' AND "pgrst_body"."id" = $2
+            ON CONFLICT("id") DO UPDATE SET "id" = EXCLUDED."id", "label" = EXCLUDED."label"
+            WHERE set_config('pgrst.inserted', (coalesce(nullif(current_setting('pgrst.inserted', true), '')::int, 0) - 1)::text, true) <> '-1'
+            RETURNING 1)
+            SELECT '' AS total_result_set, pg_catalog.count(*) AS page_total, null AS header, ''::text AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, nullif(current_setting('pgrst.inserted', true), '')::int AS response_inserted
+            FROM (SELECT *
+            FROM pgrst_source) _postgrest_t
+            $1 = {"id": 1, "label": "old"}
+            $2 = 1
+        "#]],
     );
     check_sql(
         "DELETE /tags?id=gt.1\nprefer: return=representation",
         &expect![[r#"
-        WITH pgrst_source AS (DELETE
-        FROM "shop"."tags"
-        WHERE "shop"."tags"."id" > $1
-        RETURNING "shop"."tags".*)
-        SELECT '' AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, null AS header, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, nullif(current_setting('pgrst.inserted', true), '')::int AS response_inserted
-        FROM (SELECT "tags".*
-        FROM pgrst_source AS "tags") _postgrest_t
-        $1 = 1
-    "#]],
+            WITH pgrst_source AS (DELETE
+            FROM "shop"."tags"
+            WHERE "shop"."tags"."id" > $1
+            RETURNING "shop"."tags".*)
+            SELECT '' AS total_result_set, pg_catalog.count(*) AS page_total, null AS header, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, nullif(current_setting('pgrst.inserted', true), '')::int AS response_inserted
+            FROM (SELECT "tags".*
+            FROM pgrst_source AS "tags") _postgrest_t
+            $1 = 1
+        "#]],
     );
 }
 
@@ -359,15 +359,15 @@ fn calls() {
     check_sql(
         "GET /rpc/books_by?author=Ada&select=title&price=gt.1",
         &expect![[r#"
-        WITH pgrst_source AS (SELECT "pgrst_call"."price", "pgrst_call"."title"
-        FROM "shop"."books_by"("author" := $1::text) pgrst_call)
-        SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-        FROM (SELECT "books"."title"
-        FROM pgrst_source AS "books"
-        WHERE "books"."price" > $2) _postgrest_t
-        $1 = Ada
-        $2 = 1
-    "#]],
+            WITH pgrst_source AS (SELECT "pgrst_call"."price", "pgrst_call"."title"
+            FROM "shop"."books_by"("author" := $1::text) pgrst_call)
+            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            FROM (SELECT "books"."title"
+            FROM pgrst_source AS "books"
+            WHERE "books"."price" > $2) _postgrest_t
+            $1 = Ada
+            $2 = 1
+        "#]],
     );
     check_sql(
         "POST /rpc/take_json\n\n{\"word\": \"x\"}",
@@ -387,12 +387,12 @@ fn execution_plans() {
     check_sql(
         "GET /tags\naccept: application/vnd.pgrst.plan+json; options=analyze|verbose",
         &expect![[r#"
-        EXPLAIN (FORMAT JSON, ANALYZE, VERBOSE) WITH pgrst_source AS (SELECT "shop"."tags".*
-        FROM "shop"."tags")
-        SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-        FROM (SELECT *
-        FROM pgrst_source) _postgrest_t
-    "#]],
+            EXPLAIN (FORMAT JSON, ANALYZE, VERBOSE) WITH pgrst_source AS (SELECT "shop"."tags".*
+            FROM "shop"."tags")
+            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            FROM (SELECT *
+            FROM pgrst_source) _postgrest_t
+        "#]],
     );
 }
 
