@@ -108,10 +108,11 @@ impl Progress {
     }
 }
 
-/// Reads `text` with `parser`, which may leave a rest; `name` says in an error what the text is.
+/// Reads `text` with `parser`, which may leave a rest; an error says that it is a `kind`, and shows `shown` of it.
 pub(super) fn read<'i, T>(
     text: &'i str,
-    name: &str,
+    kind: &str,
+    shown: &str,
     parser: impl FnOnce(&mut Input<'i>) -> Parsed<T>,
 ) -> Result<T, RequestError> {
     let mut input = Input { input: text, state: Progress::default() };
@@ -119,7 +120,7 @@ pub(super) fn read<'i, T>(
         let read = text.get(..text.len().saturating_sub(input.state.left)).unwrap_or(text);
         let (line, column) = place(read);
         RequestError::Parameter {
-            message: format!("\"{name}\" (line {line}, column {column})"),
+            message: format!("\"failed to parse {kind} ({shown})\" (line {line}, column {column})"),
             details: input.state.to_string(),
         }
     })

@@ -69,24 +69,20 @@ pub(super) fn parse(query: &str, is_routine_read: bool) -> Result<(Parameters, O
 
     for (name, value) in given(&["order"]) {
         let (path, _) = tree_path(name)?;
-        let terms = read(value, &format!("failed to parse order ({value})"), order)?;
+        let terms = read(value, "order", value, order)?;
         parameters.order.push((path, terms));
     }
     for (name, value) in given(&["and", "or"]) {
-        let (path, operator) = read(name, &format!("failed to parse logic path ({name})"), logic_path)?;
-        let tree = read(
-            &format!("{operator}{value}"),
-            &format!("failed to parse logic tree ({value})"),
-            logic_tree,
-        )?;
+        let (path, operator) = read(name, "logic path", name, logic_path)?;
+        let tree = read(&format!("{operator}{value}"), "logic tree", value, logic_tree)?;
         parameters.logic.push((path, tree));
     }
     if let Some(value) = named("columns") {
-        let columns = read(value, &format!("failed to parse columns parameter ({value})"), columns)?;
+        let columns = read(value, "columns parameter", value, columns)?;
         parameters.columns = Some(columns.into_iter().collect());
     }
     let select = named("select").unwrap_or("*");
-    parameters.select = read(select, &format!("failed to parse select parameter ({select})"), selection)?;
+    parameters.select = read(select, "select parameter", select, selection)?;
     for (name, value) in pairs.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_deref()?))) {
         let is_reserved = RESERVED.contains(&name)
             || matches!(last_word(name), "order" | "limit" | "offset" | "and" | "or");
@@ -95,7 +91,7 @@ pub(super) fn parse(query: &str, is_routine_read: bool) -> Result<(Parameters, O
         }
     }
     if let Some(value) = named("on_conflict") {
-        let columns = read(value, &format!("failed to parse on_conflict parameter ({value})"), columns)?;
+        let columns = read(value, "on_conflict parameter", value, columns)?;
         parameters.on_conflict = Some(columns);
     }
     let mut own = OwnRange::default();
@@ -124,7 +120,7 @@ fn filter(
 ) -> Result<(), RequestError> {
     let (path, field) = tree_path(name)?;
     let field_name = field.name.clone();
-    let filter = read(value, &format!("failed to parse filter ({value})"), |input| {
+    let filter = read(value, "filter", value, |input| {
         let condition = |input: &mut _| condition(input, field, |input| Ok(whole_value(input)));
         if is_routine_read { optional(input, condition) } else { condition(input).map(Some) }
     })?;
@@ -138,7 +134,7 @@ fn filter(
 }
 
 fn tree_path(name: &str) -> Result<(EmbedPath, Field), RequestError> {
-    read(name, &format!("failed to parse tree path ({name})"), embedded_field)
+    read(name, "tree path", name, embedded_field)
 }
 
 fn columns(input: &mut Input<'_>) -> Parsed<Vec<String>> {
