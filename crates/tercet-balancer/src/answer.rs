@@ -65,8 +65,8 @@ impl Answer<'_> {
 
 /// Sends the answer in `scratch.response`.
 pub(crate) async fn send(worker: &Worker, client: &Client, scratch: &Scratch) -> std::io::Result<()> {
-    client.watch.set(worker.config().timeouts.send);
-    client.in_time(client.write_all(&scratch.response)).await
+    let patience = worker.config().timeouts.send;
+    client.in_time(client.write_all(&scratch.response, patience)).await
 }
 
 /// Lets the client read an answer before its connection is closed: closing while it still sends would make

@@ -6,6 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::buffer::Buffer;
 use crate::clock::Watch;
@@ -37,9 +38,11 @@ impl Client {
         self.watch.in_time(doing).await
     }
 
-    /// Writes all of `bytes`; whoever awaits this watches the deadline.
-    pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+    /// Writes all of `bytes`. Each time the client has taken some it has `patience` for more; whoever awaits this
+    /// watches that deadline.
+    pub(crate) async fn write_all(&self, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
         while !bytes.is_empty() {
+            self.watch.set(patience);
             let count = poll_fn(|context| self.socket.poll_write(context, bytes)).await?;
             if count == 0 {
                 return Err(io::ErrorKind::WriteZero.into());

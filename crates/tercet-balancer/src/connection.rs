@@ -30,7 +30,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client) {
             return Box::pin(http2::serve(worker, client, early)).await;
         }
         first = false;
-        let after = serve_request(&worker, &client, &mut scratch).await;
+        // Boxed, so that the state of a request is there only while there is one: an idle connection is small.
+        let after = Box::pin(serve_request(&worker, &client, &mut scratch)).await;
         if after == After::Keep && !scratch.client.is_empty() {
             worker.stock.shrink(&mut scratch);
             left_over = Some(scratch);
@@ -40,7 +41,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client) {
         match after {
             After::Keep if client.has_ended() && left_over.is_none() => return,
             After::Keep => {}
-            After::Close => return answer::linger(&client).await,
+            After::Close => return Box::pin(answer::linger(&client)).await,
             After::Abort => return,
         }
     }
@@ -56,8 +57,10 @@ async fn next_scratch(
     if left_over.is_some() {
         return left_over;
     }
-    let timeouts = &worker.config().timeouts;
-    client.watch.set(if first { timeouts.head } else { timeouts.idle });
+    let config = worker.config();
+    client.watch.set(if first { config.timeouts.head } else { config.timeouts.idle });
+    // An idle connection must not hold on to a configuration that is reloaded meanwhile.
+    drop(config);
     poll_fn(|context| {
         let mut scratch = worker.stock.take();
         match client.socket.poll_read(context, scratch.client.spare()) {
@@ -164,5 +167,19 @@ pub(crate) async fn refuse(
     match answer::send(worker, client, scratch).await {
         Ok(()) => After::Close,
         Err(_) => After::Abort,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state_of<T>(_: fn(Rc<Worker>, Client) -> T) -> usize {
+        size_of::<T>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(state_of(serve) <= 512, "{} bytes", state_of(serve));
     }
 }

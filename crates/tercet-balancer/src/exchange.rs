@@ -137,6 +137,9 @@ struct Exchange<'a> {
     asker: IpAddr,
 }
 
+/// How long a client that has ended its direction still gets an answer: most that do have gone, and what their
+/// requests cost is to end with them.
+const HALF_CLOSED: Duration = Duration::from_secs(5);
 /// How long clients are told to stay away when no server can take a request.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// What the access log says when the client broke off before there was an answer (nginx's convention).
@@ -377,8 +380,12 @@ impl Exchange<'_> {
             }
             if !uploading {
                 let ahead = if *streamed { &mut *upload.body } else { &mut scratch.client };
+                let had_ended = client.has_ended();
                 if client.read_ahead(context, ahead).is_err() {
                     return Poll::Ready(Err(Failure::ClientGone));
+                }
+                if client.has_ended() && !had_ended && !progress.answering.get() {
+                    client.watch.set(timeouts.response.min(HALF_CLOSED));
                 }
             }
             if client.watch.expired(context) {

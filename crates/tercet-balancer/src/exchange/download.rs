@@ -84,6 +84,7 @@ impl Download<'_> {
                 return Err(DownloadFailure::Invalid(Refusal { status: 502, reason }));
             }
             self.pass_interim(&head).await?;
+            self.client.watch.set(self.config.timeouts.response);
         };
         self.progress.status.set(head.status);
         let (framing, reframing) = match (head.framing, self.version) {
@@ -236,15 +237,15 @@ impl Download<'_> {
             return Ok(());
         }
         self.progress.answering.set(true);
-        self.client.watch.set(self.config.timeouts.send);
+        let patience = self.config.timeouts.send;
         let sent = if self.output.is_empty() {
-            self.client.write_all(body).await
+            self.client.write_all(body, patience).await
         } else if body.len() <= TOGETHER {
             self.output.extend_from_slice(body);
-            self.client.write_all(self.output).await
+            self.client.write_all(self.output, patience).await
         } else {
-            match self.client.write_all(self.output).await {
-                Ok(()) => self.client.write_all(body).await,
+            match self.client.write_all(self.output, patience).await {
+                Ok(()) => self.client.write_all(body, patience).await,
                 error => error,
             }
         };
