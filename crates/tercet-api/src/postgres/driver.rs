@@ -9,9 +9,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator as _;
-use postgres_protocol::message::backend::{DataRowBody, Message};
+use postgres_protocol::message::backend::{
+    BIND_COMPLETE_TAG, CLOSE_COMPLETE_TAG, DATA_ROW_TAG, DataRowBody, Header, Message,
+};
 use postgres_protocol::message::frontend;
 use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
@@ -22,8 +24,15 @@ use super::prepared::Prepared;
 use super::statement::{Notification, Results, Row, Rows};
 use super::stream::Stream;
 
-/// Bytes read at once.
-const READ: usize = 64 * 1024;
+/// Bytes read at once, at least.
+const READ: usize = 32 * 1024;
+/// Bytes read at once, at most.
+const LONG_READ: usize = 1024 * 1024;
+/// Bytes of a message's tag and length.
+const HEADER: usize = 5;
+/// Rows up to this many bytes are copied out of the read buffer, which can then be used again; longer ones
+/// keep their part of it.
+const SHORT_ROW: usize = 8 * 1024;
 
 /// The texts whose Parse an exchange carries; `None` for an unnamed one.
 pub(super) type Parses = SmallVec<[Option<Arc<str>>; 3]>;
@@ -158,11 +167,7 @@ impl State {
                     });
                 }
             }
-            Message::BindComplete
-            | Message::CloseComplete
-            | Message::NoticeResponse(_)
-            | Message::ParameterStatus(_)
-            | Message::RowDescription(_) => {}
+            Message::NoticeResponse(_) | Message::ParameterStatus(_) | Message::RowDescription(_) => {}
             _ => return Err(unexpected()),
         }
         Ok(())
@@ -183,6 +188,25 @@ fn row(body: &DataRowBody) -> Result<Row, DatabaseError> {
     Ok(row)
 }
 
+/// A row from the body of a DataRow: a count, then a length (-1 for NULL) and bytes for each column.
+fn short_row(body: &[u8]) -> Result<Row, DatabaseError> {
+    let malformed = || DatabaseError::Protocol("a row that is cut off".to_owned());
+    let (count, mut rest) = body.split_first_chunk().ok_or_else(malformed)?;
+    let mut row = Row::default();
+    for _ in 0..u16::from_be_bytes(*count) {
+        let (length, after) = rest.split_first_chunk().ok_or_else(malformed)?;
+        rest = after;
+        if let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) {
+            let (value, after) = rest.split_at_checked(length).ok_or_else(malformed)?;
+            row.push(Some(Bytes::copy_from_slice(value)));
+            rest = after;
+        } else {
+            row.push(None);
+        }
+    }
+    Ok(row)
+}
+
 fn unexpected() -> DatabaseError {
     DatabaseError::Protocol("a message nobody waits for".to_owned())
 }
@@ -196,12 +220,14 @@ fn protocol(error: io::Error) -> DatabaseError {
 pub(super) struct Driver {
     stream: Stream,
     buffer: BytesMut,
+    /// Bytes the message at the end of the buffer still lacks.
+    missing: usize,
     state: Rc<RefCell<State>>,
 }
 
 impl Driver {
     pub(super) fn new(stream: Stream, buffer: BytesMut, state: Rc<RefCell<State>>) -> Self {
-        Self { stream, buffer, state }
+        Self { stream, buffer, missing: 0, state }
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -217,16 +243,32 @@ impl Driver {
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), DatabaseError>> {
-        self.buffer.reserve(READ.min(self.buffer.capacity().max(READ / 8)));
+        // At once for the rest of a long message, so that it is not read in pieces.
+        self.buffer.reserve(self.missing.clamp(READ, LONG_READ));
         let read = ready!(pin!(self.stream.read_buf(&mut self.buffer)).poll(context))?;
         if read == 0 {
             return Poll::Ready(Err(DatabaseError::Closed));
         }
         let mut state = self.state.borrow_mut();
-        while let Some(message) = Message::parse(&mut self.buffer).map_err(protocol)? {
-            state.receive(message)?;
+        loop {
+            let (tag, length) = match Header::parse(&self.buffer).map_err(protocol)? {
+                // The length counts itself and not the tag.
+                Some(header) => (header.tag(), header.len() as usize + 1),
+                None => (0, HEADER),
+            };
+            if self.buffer.len() < length {
+                self.missing = length - self.buffer.len();
+                return Poll::Ready(Ok(()));
+            }
+            if tag == DATA_ROW_TAG && length <= SHORT_ROW {
+                state.front()?.rows.push(short_row(&self.buffer[HEADER..length])?);
+                self.buffer.advance(length);
+            } else if matches!(tag, BIND_COMPLETE_TAG | CLOSE_COMPLETE_TAG) {
+                self.buffer.advance(length);
+            } else if let Some(message) = Message::parse(&mut self.buffer).map_err(protocol)? {
+                state.receive(message)?;
+            }
         }
-        Poll::Ready(Ok(()))
     }
 
     fn poll_serve(&mut self, context: &mut Context<'_>) -> Poll<Result<(), DatabaseError>> {

@@ -12,9 +12,10 @@ use crate::postgres::Statement;
 /// The setting that is not set like others, because it must come before the transaction does anything.
 pub(super) const ISOLATION: &str = "default_transaction_isolation";
 
-/// One `select set_config(…), …`, local to the transaction
-/// (<https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SET>). Its text depends
-/// on what is configured only, never on what a client sent.
+/// One `select where set_config(…) is null or …`, local to the transaction
+/// (<https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SET>): all are set, in this
+/// order, and no row comes back that would say the values again. Its text depends on what is configured only,
+/// never on what a client sent.
 pub(super) fn statement(context: Context<'_>, read_only: bool) -> Statement {
     let Context { config, identity, request, routine } = context;
     let mut settings = Settings { sql: String::with_capacity(512), parameters: Vec::with_capacity(8) };
@@ -59,17 +60,18 @@ impl Settings {
         self.parameters.push(Some(value.into()));
         let number = self.parameters.len();
         self.next();
-        write!(self.sql, "set_config('{name}',${number},true)").expect("writing to a String cannot fail");
+        write!(self.sql, "set_config('{name}',${number},true) is null")
+            .expect("writing to a String cannot fail");
     }
 
     fn constant(&mut self, name: &str, value: &str) {
         self.next();
         let (name, value) = (escape_literal(name), escape_literal(value));
-        write!(self.sql, "set_config({name},{value},true)").expect("writing to a String cannot fail");
+        write!(self.sql, "set_config({name},{value},true) is null").expect("writing to a String cannot fail");
     }
 
     fn next(&mut self) {
-        self.sql.push_str(if self.sql.is_empty() { "select " } else { "," });
+        self.sql.push_str(if self.sql.is_empty() { "select where " } else { " or " });
     }
 }
 
