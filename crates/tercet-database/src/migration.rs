@@ -16,6 +16,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Sq
 /// The table that records what was applied; in a schema that no API exposes.
 const TABLE: &str = "tercet.migrations";
 
+/// How a file begins that holds a single statement which allows no transaction around it, such as
+/// `create index concurrently`.
+const WITHOUT_TRANSACTION: &str = "-- no-transaction";
+
 /// The migrations of a folder, read and in order.
 #[derive(Debug)]
 pub struct Migrations {
@@ -28,6 +32,14 @@ struct File {
     path: PathBuf,
     description: String,
     sql: String,
+}
+
+impl File {
+    fn migration(&self, version: i64) -> Migration {
+        let sql = AssertSqlSafe(self.sql.clone()).into_sql_str();
+        let alone = self.sql.starts_with(WITHOUT_TRANSACTION);
+        Migration::new(version, self.description.clone().into(), MigrationType::Simple, sql, alone)
+    }
 }
 
 /// The migrations are not what they should be, or did not succeed.
@@ -146,21 +158,8 @@ impl Migrations {
         if self.files.is_empty() {
             return Ok(0);
         }
-        let mut migrator = Migrator::with_migrations(
-            self.files
-                .iter()
-                .map(|(version, file)| {
-                    let sql = AssertSqlSafe(file.sql.clone()).into_sql_str();
-                    Migration::new(
-                        *version,
-                        file.description.clone().into(),
-                        MigrationType::Simple,
-                        sql,
-                        false,
-                    )
-                })
-                .collect(),
-        );
+        let migrations = self.files.iter().map(|(version, file)| file.migration(*version));
+        let mut migrator = Migrator::with_migrations(migrations.collect());
         migrator.dangerous_set_table_name(TABLE);
         migrator.create_schema("tercet");
         let mut connection = database.connect().await.map_err(MigrationError::Database)?;

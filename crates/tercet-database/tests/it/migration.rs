@@ -54,6 +54,13 @@ async fn each_file_is_applied_once_and_a_mistake_is_named_by_file_line_and_colum
     check(
         &server,
         folder,
+        &[("4_index.sql", "-- no-transaction\ncreate index concurrently on books (id);")],
+        expect!["1 applied"],
+    )
+    .await;
+    check(
+        &server,
+        folder,
         &[("1_books.sql", "create table books (id bigint primary key);")],
         expect![
             "FOLDER/1_books.sql: it has been applied already, and its text was different then; hint: put the old text back, and write what is new as a migration of its own"
