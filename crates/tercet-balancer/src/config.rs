@@ -108,7 +108,8 @@ pub struct Server {
     /// IP address and port. Required in a table.
     #[cfg_attr(test, schemars(with = "String"))]
     pub address: SocketAddr,
-    /// Where health checks ask instead: for servers with a health endpoint of its own port. Unset: at its address.
+    /// IP address and port that health checks ask, for a server whose health page has a port of its own; its address
+    /// unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub health_address: Option<SocketAddr>,

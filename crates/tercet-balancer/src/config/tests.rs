@@ -133,9 +133,9 @@ fn unknown_keys_and_wrong_types_name_their_line() {
     );
     check_problems(
         "[[servers]]\naddress = '127.0.0.1:1'\nwieght = 2",
-        expect![[r"
-        balancer.toml:3: unknown field `wieght`, expected one of `name`, `address`, `weight`, `max-connections`
-        hint: did you mean `weight`?"]],
+        expect![[r#"
+            balancer.toml:3: unknown field `wieght`, expected one of `name`, `address`, `health-address`, `weight`, `max-connections`
+            hint: did you mean `weight`?"#]],
     );
     check_problems(
         "servers = [",
@@ -184,6 +184,7 @@ fn contradictions_are_reported_all_at_once() {
             [[servers]]
             name = "one"
             address = "127.0.0.1:0"
+            health-address = "127.0.0.1:0"
             [limits]
             head = "2MiB"
             headers = 0
@@ -211,17 +212,19 @@ fn contradictions_are_reported_all_at_once() {
             hint: give each its own name
             balancer.toml:12: 127.0.0.1:0 has port 0
             hint: give the port the server listens on
-            balancer.toml:14: `limits.head` is not between 1KiB and 1MiB
+            balancer.toml:13: 127.0.0.1:0 has port 0
+            hint: give the port the server listens on
+            balancer.toml:15: `limits.head` is not between 1KiB and 1MiB
             hint: 32KiB is usual
-            balancer.toml:15: `limits.headers` is not between 1 and 1000
+            balancer.toml:16: `limits.headers` is not between 1 and 1000
             hint: 100 is usual
-            balancer.toml:16: `limits.http2-streams` is not between 1 and 10000
+            balancer.toml:17: `limits.http2-streams` is not between 1 and 10000
             hint: 128 is usual
-            balancer.toml:18: `timeouts.head` is zero or longer than a year
+            balancer.toml:19: `timeouts.head` is zero or longer than a year
             hint: give a duration like "5s"
-            balancer.toml:19: `timeouts.idle` is zero or longer than a year
+            balancer.toml:20: `timeouts.idle` is zero or longer than a year
             hint: give a duration like "5s"
-            balancer.toml:21: a retry budget over 100 percent
+            balancer.toml:22: a retry budget over 100 percent
             hint: 20 is usual"#]],
     );
     check_problems(

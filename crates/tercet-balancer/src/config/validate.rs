@@ -95,12 +95,12 @@ impl Config {
                     "drain a server to give it no requests",
                 );
             }
-            if server.address.port() == 0 {
-                found.push(
-                    &at("address"),
-                    format!("{} has port 0", server.address),
-                    "give the port the server listens on",
-                );
+            let addresses = [("address", Some(server.address)), ("health-address", server.health_address)];
+            for (key, address) in addresses {
+                if let Some(address) = address.filter(|address| address.port() == 0) {
+                    let message = format!("{address} has port 0");
+                    found.push(&at(key), message, "give the port the server listens on");
+                }
             }
         }
     }
