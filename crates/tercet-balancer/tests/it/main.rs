@@ -6,6 +6,7 @@
 mod backend;
 mod changes;
 mod client;
+mod doors;
 mod faults;
 mod forwarding;
 mod grammar;
@@ -15,5 +16,6 @@ mod properties;
 mod real_clients;
 mod rules;
 mod running;
+mod steering;
 mod streaming;
 mod tls;

@@ -1,0 +1,121 @@
+//! The admin socket and the metrics address: what they tell, and what can be done there.
+
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::backend::Backend;
+use crate::client::Client;
+use crate::running::{Running, config};
+
+/// Sends one request and returns the status and the body.
+fn exchange(mut stream: impl std::io::Read + std::io::Write, request: &str) -> (u16, String) {
+    write!(stream, "{request} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+/// Asks as soon as somebody listens.
+fn steer(socket: &Path, request: &str) -> (u16, String) {
+    loop {
+        if let Ok(stream) = UnixStream::connect(socket) {
+            return exchange(stream, request);
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn steered(servers: &[&Backend], folder: &Path) -> (Running, std::path::PathBuf) {
+    let socket = folder.join("admin.sock");
+    let mut config = config(servers, "");
+    config.admin.socket = Some(socket.clone());
+    (Running::with(config), socket)
+}
+
+#[test]
+fn a_drained_server_gets_no_request_until_it_is_put_back() {
+    let servers = [Backend::saying("one"), Backend::saying("two")];
+    let folder = tempfile::tempdir().unwrap();
+    let (balancer, socket) = steered(&[&servers[0], &servers[1]], folder.path());
+    let mut client = Client::connect(balancer.address);
+
+    let (status, body) = steer(&socket, "POST /servers/app-1/drain");
+    let drained: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &drained["state"], &drained["in_flight"]), (200, &"draining".into(), &0.into()));
+    assert_eq!([(); 4].map(|()| client.get("/").text().to_owned()), ["two"; 4]);
+
+    assert_eq!(steer(&socket, "POST /servers/app-1/undrain").0, 200);
+    let mut said = [(); 4].map(|()| client.get("/").text().to_owned());
+    said.sort();
+    assert_eq!(said, ["one", "one", "two", "two"]);
+
+    let (status, body) = steer(&socket, "POST /servers/nobody/drain");
+    assert_eq!((status, body.as_str()), (404, "no server is called nobody\n"));
+}
+
+#[test]
+fn servers_and_the_latest_requests_are_told() {
+    let server = Backend::saying("hello");
+    let folder = tempfile::tempdir().unwrap();
+    let (balancer, socket) = steered(&[&server], folder.path());
+    let mut client = Client::connect(balancer.address);
+    for target in ["/first", "/second"] {
+        assert_eq!(client.get(target).status, 200);
+    }
+    // The answer is there before it is told of.
+    let requests = loop {
+        let (_, body) = steer(&socket, "GET /requests");
+        let told: Value = serde_json::from_str(&body).unwrap();
+        let requests = told["requests"].as_array().unwrap().clone();
+        if requests.len() == 2 {
+            break requests;
+        }
+    };
+    assert_eq!((&requests[0]["target"], &requests[1]["target"]), (&"/second".into(), &"/first".into()));
+    assert_eq!(requests[0]["server"], "app-1");
+    assert_eq!(requests[0]["bytes"], 5);
+    let id = server.requests()[1].header("x-request-id").unwrap().to_owned();
+    assert_eq!(requests[0]["request_id"], Value::from(id));
+
+    let (_, body) = steer(&socket, "GET /servers");
+    let told: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(told["servers"][0]["name"], "app-1");
+    assert_eq!(told["servers"][0]["answers"]["2xx"], 2);
+    assert_eq!(steer(&socket, "POST /reload").0, 501, "there is no file behind this one");
+}
+
+#[test]
+fn metrics_count_requests_by_server_and_time_them() {
+    let server = Backend::saying("hello");
+    let address: SocketAddr = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut config = config(&[&server], "");
+    config.admin.metrics = Some(address);
+    let balancer = Running::with(config);
+    let mut client = Client::connect(balancer.address);
+    for _ in 0..3 {
+        assert_eq!(client.get("/").status, 200);
+    }
+    let stream = loop {
+        if let Ok(stream) = TcpStream::connect(address) {
+            break stream;
+        }
+        std::thread::yield_now();
+    };
+    let (_, text) = exchange(stream, "GET /metrics");
+    for line in [
+        "tercet_balancer_connections 1",
+        "tercet_balancer_server_requests_total{server=\"app-1\"} 3",
+        "tercet_balancer_server_answers_total{server=\"app-1\",class=\"2xx\"} 3",
+        "tercet_balancer_server_up{server=\"app-1\"} 1",
+        "tercet_balancer_server_first_byte_seconds_count{server=\"app-1\"} 3",
+    ] {
+        assert!(text.contains(line), "{line} not in\n{text}");
+    }
+    let stream = TcpStream::connect(address).unwrap();
+    assert_eq!(exchange(stream, "POST /servers/app-1/drain").0, 404, "nothing is steered from here");
+}
