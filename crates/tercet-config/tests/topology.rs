@@ -204,8 +204,11 @@ fn what_tercet_init_writes_means_what_the_empty_file_means() {
 
 #[test]
 fn each_key_that_tercet_init_suggests_is_one() {
+    let (tiers, machine) = EXAMPLE.split_once("# [[machine]]").unwrap();
+    let machine = parse(&format!("[[machine]]{}", machine.replace("\n# ", "\n")));
+    assert_eq!(machine.parts().len(), 3);
     let mut section = "";
-    for line in EXAMPLE.lines() {
+    for line in tiers.lines() {
         if line.starts_with('[') {
             section = line;
         }

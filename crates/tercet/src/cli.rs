@@ -26,6 +26,9 @@ pub(crate) enum Command {
     Balancer(Balancer),
     Plan(Plan),
     Apply(Apply),
+    /// Go back to the previous release.
+    ///
+    /// The same walk as an apply, to what ran before.
     Rollback(Apply),
     Prove(Prove),
     Status(Status),
@@ -151,7 +154,7 @@ pub(crate) struct Plan {
     pub(crate) json: bool,
 }
 
-/// Make the machines what tercet.toml says; for rollback, go back to the previous release.
+/// Make the machines what tercet.toml says.
 ///
 /// Plans, asks, brings each machine there, migrates the database, rolls the application servers one by one
 /// behind the balancer, and proves that every connection is as drawn. Anything failing: what served before

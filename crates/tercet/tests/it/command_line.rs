@@ -26,6 +26,14 @@ fn help() {
               token        Print a token that signs a person in to the data API of a project
               api          Run one data API server in the foreground
               balancer     Run one balancer in the foreground
+              plan         Show what an apply would change on the machines, field by field; change nothing
+              apply        Make the machines what tercet.toml says
+              rollback     Go back to the previous release
+              prove        Try every allowed and every forbidden connection, from everywhere
+              status       Show how the machines and the parts on them are doing
+              logs         Show what all machines' parts said, as one stream
+              trace        Show one request's way: balancer, application server, SQL
+              exec         Run a command on a machine, or on all machines of a tier
               completions  Print the completions of a shell
               man          Print the manual page, or write one page per verb into a folder
               help         Print this message or the help of the given subcommand(s)
