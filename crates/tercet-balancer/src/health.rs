@@ -46,31 +46,29 @@ pub(crate) async fn check_all(shared: Arc<Shared>) {
         let address = entry.and_then(|it| it.health_address).unwrap_or(server.address);
         checks.spawn_local(async move { check_one(&shared, &rules, &server, address).await });
     }
+    if checks.is_empty() {
+        return std::future::pending().await;
+    }
     while checks.join_next().await.is_some() {}
 }
 
 async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, address: SocketAddr) {
     let mut interval = tokio::time::interval(rules.interval);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut passed, mut failed) = (0, 0);
     loop {
         interval.tick().await;
         let before = server.answer_count();
         match check(rules, address).await {
             // On a busy machine a check is late like everything else. Whoever answers requests lives.
-            Err(Ill::Timeout(_)) if server.answer_count() != before => failed = 0,
+            Err(Ill::Timeout(_)) if server.answer_count() != before => server.check_excused(),
             Ok(()) => {
-                failed = 0;
-                passed += 1;
-                if passed >= rules.rise.get() {
+                if server.check_passed() >= rules.rise.get() {
                     shared.servers.set_health(server, true, "");
                 }
             }
             Err(ill) => {
-                passed = 0;
-                failed += 1;
                 // A refused connection leaves no doubt.
-                if failed >= rules.fall.get() || matches!(ill, Ill::Refused) {
+                if server.check_failed() >= rules.fall.get() || matches!(ill, Ill::Refused) {
                     shared.servers.set_health(server, false, &ill.to_string());
                 }
             }

@@ -33,6 +33,9 @@ pub(crate) struct Server {
     /// Times it was ejected lately; each makes the next ejection longer.
     pub(crate) ejections: AtomicU32,
     failures: AtomicU32,
+    /// Active checks in a row that passed, or failed; kept here so that a reload does not start the count anew.
+    checks_passed: AtomicU32,
+    checks_failed: AtomicU32,
     in_flight: AtomicUsize,
     /// Told when a request leaves while there is a limit.
     room: Arc<Notify>,
@@ -60,6 +63,8 @@ impl Server {
             draining: AtomicBool::new(false),
             ejections: AtomicU32::new(0),
             failures: AtomicU32::new(0),
+            checks_passed: AtomicU32::new(0),
+            checks_failed: AtomicU32::new(0),
             in_flight: AtomicUsize::new(0),
             room,
             back_since: AtomicU64::new(0),
@@ -125,6 +130,23 @@ impl Server {
     pub(crate) fn failed(&self) -> u32 {
         self.failed.fetch_add(1, Ordering::Relaxed);
         self.failures.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Notes an active check that passed and returns how many have in a row.
+    pub(crate) fn check_passed(&self) -> u32 {
+        self.checks_failed.store(0, Ordering::Relaxed);
+        self.checks_passed.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Notes an active check that was late while requests were answered: it says nothing.
+    pub(crate) fn check_excused(&self) {
+        self.checks_failed.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes an active check that failed and returns how many have in a row.
+    pub(crate) fn check_failed(&self) -> u32 {
+        self.checks_passed.store(0, Ordering::Relaxed);
+        self.checks_failed.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
     /// Forgets failures in a row, when a new chance is given.

@@ -42,7 +42,9 @@ fn a_proxy_header_says_who_asks_and_is_required_where_it_is_configured() {
     pieces.send(b"PROXY TCP4 192.0.2.8 ").send(b"198.51.100.1 4000 80\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(pieces.answer().status, 200);
     let log = balancer.stop();
-    assert!(log.starts_with("192.0.2.7 - - ") && log.contains("\n192.0.2.8 - - "), "{log}");
+    let mut askers: Vec<&str> = log.lines().filter_map(|line| line.split(' ').next()).collect();
+    askers.sort_unstable();
+    assert_eq!(askers, ["192.0.2.7", "192.0.2.8"]);
 }
 
 #[test]
