@@ -8,6 +8,8 @@ mod base;
 mod guest;
 mod inside;
 mod machines;
+mod scenario;
+mod traffic;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,6 +59,11 @@ pub(crate) enum Lab {
         /// lb, app1, app2 or db.
         machine: String,
     },
+    /// Run the whole-system test: bare machines to a proven system, releases, reboots, power cuts.
+    Test,
+    /// Clients of the whole-system test.
+    #[command(hide = true)]
+    Traffic { kind: traffic::Kind, address: std::net::SocketAddr, path: String },
     /// The first process inside the lab's namespaces.
     #[command(hide = true)]
     Inside,
@@ -79,6 +86,8 @@ impl Lab {
             Self::Reboot { machine } => lab.running()?.reboot(Machine::named(&machine)?),
             Self::Cut { machine } => lab.running()?.cut(Machine::named(&machine)?),
             Self::Start { machine } => lab.running()?.start(Machine::named(&machine)?),
+            Self::Test => scenario::run(workspace, &lab),
+            Self::Traffic { kind, address, path } => traffic::run(kind, address, &path),
             Self::Inside => inside::run(&lab),
         }
     }

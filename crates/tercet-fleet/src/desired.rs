@@ -93,3 +93,6 @@ pub(crate) fn unit_file(name: &str, text: String) -> File {
 pub(crate) fn public_file(path: impl Into<PathBuf>, text: String) -> File {
     File { path: path.into(), contents: Contents::Text(text), owner: Owner::root(), mode: 0o644 }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,305 @@
+//! What a topology becomes on each machine, as it is written there.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use expect_test::{Expect, expect};
+use tercet_config::{Origin, Topology};
+use tercet_database::Password;
+use tercet_machine::Desired;
+use tercet_machine::desired::Secret;
+use tercet_machine::file::Contents;
+
+use super::Project;
+use crate::authority::Identity;
+use crate::release::{Kind, Release};
+use crate::secrets::Secrets;
+use crate::survey::Survey;
+use crate::world::{Instance, World};
+
+const FOUR: &str = r#"
+    name = "shop"
+    machine = [
+        { name = "lb", ssh = "lb", address = "10.0.0.10", tiers = ["balancer"] },
+        { name = "app1", ssh = "app1", address = "10.0.0.11", tiers = ["application"] },
+        { name = "app2", ssh = "app2", address = "10.0.0.12", tiers = ["application"] },
+        { name = "db", ssh = "db", address = "10.0.0.20", tiers = ["database"] },
+    ]
+"#;
+
+const SHARED: &str = r#"
+    name = "shop"
+    balancer.listen = ["192.0.2.1:80"]
+    machine = [
+        { name = "one", ssh = "one", address = "10.0.0.10", tiers = ["balancer", "application", "database"] },
+        { name = "two", ssh = "two", address = "10.0.0.11", tiers = ["application"] },
+    ]
+"#;
+
+/// What `machine` should be, with every server of release `abc` at its first port.
+fn desired(text: &str, machine: &str) -> Desired {
+    let topology =
+        tercet_config::parse(text, Origin { file: "tercet.toml", folder: "shop" }).expect("a valid file");
+    let identity = |name: &str| Identity {
+        certificate: format!("{name} certificate\n"),
+        key: Secret::new(format!("{name} key\n")),
+    };
+    let secrets = Secrets {
+        authority: "authority\n".to_owned(),
+        server: identity("server"),
+        client: identity("client"),
+        authenticator: Password::generate().expect("random numbers"),
+        authenticator_verifier: "SCRAM-SHA-256$".to_owned(),
+        jwt: Secret::new("hush"),
+        database_url: None,
+    };
+    let release = Release {
+        id: "abc".to_owned(),
+        kind: Kind::Api { configuration: "db-anon-role = \"anon\"\n".to_owned() },
+        program: "/usr/local/lib/tercet/1/tercet".to_owned(),
+    };
+    let project = Project { topology: &topology, secrets: &secrets, program: &release.program };
+    let world = world(&topology, &release);
+    let machine = topology.machines().iter().find(|it| it.name == machine).expect("a machine of the file");
+    project.desired(machine, &survey(machine.address), &world)
+}
+
+fn world(topology: &Topology, release: &Release) -> World {
+    let running: Vec<Instance> = topology
+        .parts()
+        .iter()
+        .filter(|part| part.name.starts_with("app-"))
+        .map(|part| Instance { part: part.name.clone(), release: release.id.clone(), port: part.port.number })
+        .collect();
+    let serving: BTreeMap<String, Instance> =
+        running.iter().map(|instance| (instance.part.clone(), instance.clone())).collect();
+    World { releases: vec![release.clone()], running, serving, ..World::default() }
+}
+
+fn survey(address: IpAddr) -> Survey {
+    Survey {
+        system: ("debian".to_owned(), "12".to_owned()),
+        architecture: "x86_64".to_owned(),
+        memory_kib: 4 << 20,
+        addresses: vec![address],
+        operator: (IpAddr::from([192, 0, 2, 7]), 22),
+        postgresql: 15,
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
+fn check(desired: &Desired, path: &str, expected: Expect) {
+    let file = desired.files.iter().find(|file| file.path.ends_with(path)).expect("a file of the machine");
+    let Contents::Text(text) = &file.contents else { panic!("{path} is secret") };
+    expected.assert_eq(text);
+}
+
+/// The rules that let somebody in besides what every machine needs.
+fn openings(desired: &Desired) -> String {
+    let rules = &desired.firewall.as_ref().expect("every machine has a firewall").rules;
+    rules.lines().filter(|line| line.contains("comment")).map(|line| format!("{}\n", line.trim())).collect()
+}
+
+#[test]
+fn firewalls_open_the_arrows_and_nothing_else() {
+    expect![[r#"
+        ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
+        meta nfproto ipv4 tcp dport 80 accept comment "the internet to balancer"
+        meta nfproto ipv6 tcp dport 80 accept comment "the internet to balancer"
+    "#]].assert_eq(&openings(&desired(FOUR, "lb")));
+    expect![[r#"
+        ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
+        ip saddr 10.0.0.10 tcp dport 8081 accept comment "lb to app-1"
+        ip saddr 10.0.0.10 tcp dport 9081 accept comment "lb to app-1"
+        ip saddr 10.0.0.10 tcp dport 8082 accept comment "lb to app-1"
+        ip saddr 10.0.0.10 tcp dport 9082 accept comment "lb to app-1"
+        ip saddr 10.0.0.12 tcp dport 8081 accept comment "app2 to app-1"
+        ip saddr 10.0.0.12 tcp dport 8082 accept comment "app2 to app-1"
+    "#]].assert_eq(&openings(&desired(FOUR, "app1")));
+    expect![[r#"
+        ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
+        ip saddr 10.0.0.11 tcp dport 5432 accept comment "app1 to database"
+        ip saddr 10.0.0.12 tcp dport 5432 accept comment "app2 to database"
+    "#]].assert_eq(&openings(&desired(FOUR, "db")));
+    expect![[r#"
+        ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
+        ip daddr 192.0.2.1 tcp dport 80 accept comment "the internet to balancer"
+        ip saddr 10.0.0.11 tcp dport 8081 accept comment "two to app-1"
+        ip saddr 10.0.0.11 tcp dport 8082 accept comment "two to app-1"
+        ip saddr 10.0.0.11 tcp dport 5432 accept comment "two to database"
+    "#]].assert_eq(&openings(&desired(SHARED, "one")));
+    expect![[r#"
+        ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
+        ip saddr 10.0.0.10 tcp dport 8081 accept comment "one to app-2"
+        ip saddr 10.0.0.10 tcp dport 9081 accept comment "one to app-2"
+        ip saddr 10.0.0.10 tcp dport 8082 accept comment "one to app-2"
+        ip saddr 10.0.0.10 tcp dport 9082 accept comment "one to app-2"
+    "#]].assert_eq(&openings(&desired(SHARED, "two")));
+}
+
+#[test]
+fn postgresql_lets_application_machines_in_and_nobody_else() {
+    check(&desired(FOUR, "db"), "pg_hba.conf", expect![[r##"
+        # Written by tercet from the arrows of the picture; changes are undone by the next apply.
+        local all postgres peer
+        local "shop" "shop_owner" peer map=tercet
+        hostssl "shop" authenticator 10.0.0.11/32 scram-sha-256 clientcert=verify-full
+        hostssl "shop" authenticator 10.0.0.12/32 scram-sha-256 clientcert=verify-full
+    "##]]);
+    check(&desired(SHARED, "one"), "pg_hba.conf", expect![[r##"
+        # Written by tercet from the arrows of the picture; changes are undone by the next apply.
+        local all postgres peer
+        local "shop" "shop_owner" peer map=tercet
+        host "shop" authenticator 127.0.0.1/32 scram-sha-256
+        hostssl "shop" authenticator 10.0.0.11/32 scram-sha-256 clientcert=verify-full
+    "##]]);
+    check(&desired(SHARED, "one"), "conf.d/tercet.conf", expect![[r#"
+        listen_addresses = '10.0.0.10, 127.0.0.1'
+        port = 5432
+        max_connections = 200
+        ssl = on
+        ssl_cert_file = '/etc/tercet/postgresql/server.crt'
+        ssl_key_file = '/etc/tercet/postgresql/server.key'
+        ssl_ca_file = '/etc/tercet/postgresql/authority.crt'
+        ssl_min_protocol_version = 'TLSv1.3'
+        password_encryption = 'scram-sha-256'
+        idle_in_transaction_session_timeout = '60s'
+        shared_buffers = '1024MB'
+        effective_cache_size = '3072MB'
+        maintenance_work_mem = '256MB'
+        log_connections = off
+        log_line_prefix = '%m [%p] %q%u@%d '
+    "#]]);
+}
+
+#[test]
+fn an_application_server_is_a_unit_with_its_secrets_as_credentials() {
+    check(&desired(FOUR, "app1"), "tercet-app-1@abc.service", expect![[r#"
+        [Unit]
+        Description=tercet: app-1, release abc
+        Wants=network-online.target
+        After=network-online.target
+        StartLimitIntervalSec=0
+
+        [Service]
+        MemoryDenyWriteExecute=yes
+        ExecStart=/usr/local/lib/tercet/1/tercet api --config /usr/local/lib/tercet/releases/abc/api.conf --name app-1 --json
+        Environment="PGSSLROOTCERT=/run/credentials/%n/authority.crt"
+        Environment="PGSSLCERT=/run/credentials/%n/client.crt"
+        Environment="PGSSLKEY=/run/credentials/%n/client.key"
+        Environment="PGRST_SERVER_HOST=10.0.0.11"
+        Environment="PGRST_SERVER_PORT=8081"
+        Environment="PGRST_ADMIN_SERVER_PORT=9081"
+        Environment="PGRST_DB_URI=@/run/credentials/%n/database-url"
+        Environment="PGRST_JWT_SECRET=@/run/credentials/%n/jwt-secret"
+        LoadCredential=authority.crt:/etc/tercet/credentials/authority.crt
+        LoadCredential=client.crt:/etc/tercet/credentials/client.crt
+        LoadCredential=client.key:/etc/tercet/credentials/client.key
+        LoadCredential=database-password:/etc/tercet/credentials/database-password
+        LoadCredential=database-url:/etc/tercet/credentials/database-url
+        LoadCredential=pgpass:/etc/tercet/credentials/pgpass
+        LoadCredential=jwt-secret:/etc/tercet/credentials/jwt-secret
+        DynamicUser=yes
+        ProtectSystem=strict
+        ProtectHome=yes
+        PrivateTmp=yes
+        PrivateDevices=yes
+        ProtectKernelTunables=yes
+        ProtectKernelModules=yes
+        ProtectKernelLogs=yes
+        ProtectControlGroups=yes
+        ProtectClock=yes
+        ProtectHostname=yes
+        ProtectProc=invisible
+        ProcSubset=pid
+        NoNewPrivileges=yes
+        RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+        RestrictNamespaces=yes
+        RestrictRealtime=yes
+        RestrictSUIDSGID=yes
+        LockPersonality=yes
+        SystemCallArchitectures=native
+        SystemCallFilter=@system-service
+        SystemCallFilter=~@privileged @resources
+        CapabilityBoundingSet=
+        AmbientCapabilities=
+        RemoveIPC=yes
+        UMask=0077
+        TasksMax=512
+        LimitNOFILE=65536
+        LogRateLimitIntervalSec=0
+        Restart=always
+        RestartSec=200ms
+        TimeoutStopSec=40
+
+        [Install]
+        WantedBy=multi-user.target
+
+        [X-Tercet]
+        Part=app-1
+        Release=abc
+        Port=8081
+    "#]]);
+}
+
+#[test]
+fn the_balancer_has_a_socket_that_stays() {
+    let desired = desired(SHARED, "one");
+    check(&desired, "balancer.toml", expect![[r#"
+        listen = ["192.0.2.1:80"]
+        policy = "round-robin"
+        trusted-proxies = []
+
+        [health]
+        path = "/ready"
+
+        [limits]
+
+        [retries]
+
+        [timeouts]
+
+        [access-log]
+        format = "json"
+        to = "stdout"
+
+        [admin]
+        socket = "/run/tercet-balancer/admin.sock"
+
+        [[servers]]
+        name = "app-1"
+        address = "127.0.0.1:8081"
+        health-address = "127.0.0.1:9081"
+
+        [[servers]]
+        name = "app-2"
+        address = "10.0.0.11:8081"
+        health-address = "10.0.0.11:9081"
+    "#]]);
+    check(&desired, "tercet-balancer.socket", expect![[r#"
+        [Unit]
+        Description=tercet: the balancer's public door
+
+        [Socket]
+        ListenStream=192.0.2.1:80
+        BindIPv6Only=ipv6-only
+        Backlog=4096
+        NoDelay=yes
+
+        [Install]
+        WantedBy=sockets.target
+    "#]]);
+}
+
+#[test]
+fn no_secret_is_in_a_text_that_a_plan_may_show() {
+    for machine in ["lb", "app1", "db"] {
+        let desired = desired(FOUR, machine);
+        for file in &desired.files {
+            if let Contents::Text(text) = &file.contents {
+                assert!(!text.contains("hush") && !text.contains(" key"), "{}", file.path.display());
+            }
+        }
+        assert!(!format!("{desired:?}").contains("hush"));
+    }
+}

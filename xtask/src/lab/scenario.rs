@@ -1,0 +1,276 @@
+//! The whole-system test: the real binary, driven by the operator, from bare machines to a proven system, through
+//! releases, faults and reboots. Each stage prints a line with its time; the first that fails ends it.
+
+mod colocation;
+mod faults;
+mod holes;
+mod releases;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use super::machines::{MACHINES, outside, plain};
+use super::traffic::{Kind, Outcome, Traffic};
+use super::{Folders, Running, until};
+use crate::command::attached;
+use crate::workspace::Workspace;
+
+/// One migration: a table anybody may read and add to.
+const MIGRATION: &str =
+    "create table event (number bigint primary key, at timestamptz not null default now());
+grant select, insert on event to anon;
+insert into event (number) values (0);
+";
+
+/// The lab, a project, and the binary that works on it.
+pub(super) struct Scenario<'a> {
+    lab: Running<'a>,
+    project: tempfile::TempDir,
+    tercet: PathBuf,
+    ssh_config: PathBuf,
+}
+
+/// Runs all stages on a lab of its own.
+pub(super) fn run(workspace: &Workspace, folders: &Folders) -> Result<()> {
+    attached(workspace.command("cargo").args(["build", "--package", "tercet"]))?;
+    let tercet = workspace.target.join("debug/tercet");
+    let begin = Instant::now();
+    let stages = |tiers: &str, stages: &[(&str, Stage)]| -> Result<()> {
+        folders.down()?;
+        let scenario = Scenario::begin(folders, &tercet, tiers)?;
+        for (name, stage) in stages {
+            let begin = Instant::now();
+            stage(&scenario).with_context(|| format!("lab: {name}"))?;
+            println!("{name:.<60} ok {:>6.1} s", begin.elapsed().as_secs_f64());
+        }
+        folders.down()
+    };
+    let result = stages(FOUR_MACHINES, STAGES)
+        .and_then(|()| stages(colocation::SHARED, colocation::STAGES))
+        .and_then(|()| stages(colocation::ONE_MACHINE, colocation::ALONE));
+    folders.down()?;
+    result?;
+    println!("the lab is through in {:.0} s", begin.elapsed().as_secs_f64());
+    Ok(())
+}
+
+type Stage = fn(&Scenario<'_>) -> Result<()>;
+
+const FOUR_MACHINES: &str = "lb=balancer app1=application app2=application db=database";
+
+const STAGES: &[(&str, Stage)] = &[
+    ("bare machines to answered requests in one apply", first_apply),
+    ("a second apply plans nothing", nothing_to_do),
+    ("requests go round strictly, and can be traced", round_and_traced),
+    ("units are locked down", hardened),
+    ("holes are proven, shown as drift, and mended", holes::found_and_mended),
+    ("two operators: one waits; a lease that ran out is taken over", releases::leases),
+    ("a release and a rollback under load lose nothing", releases::under_load),
+    ("a release that does not start is taken back, nothing is lost", releases::taken_back),
+    ("an apply that was killed is finished by the next", releases::killed),
+    ("a machine that is off is named before anything changes", faults::unreachable),
+    ("each machine rebooted in turn under load", faults::reboots),
+    ("power cut of an application machine under load", faults::application_cut),
+    ("power cut of the database: nothing acknowledged is lost", faults::database_cut),
+    ("all machines rebooted at once: back by itself, still proven", faults::all_at_once),
+];
+
+impl<'a> Scenario<'a> {
+    fn begin(folders: &'a Folders, tercet: &Path, tiers: &str) -> Result<Self> {
+        let lab = folders.up()?;
+        let project = tempfile::tempdir()?;
+        std::fs::create_dir(project.path().join("migrations"))?;
+        std::fs::write(project.path().join("migrations/0001_event.sql"), MIGRATION)?;
+        let scenario = Self { lab, project, tercet: tercet.to_owned(), ssh_config: folders.ssh_config() };
+        scenario.write(tiers, "")?;
+        Ok(scenario)
+    }
+
+    /// Writes tercet.toml: `machine=tier+tier …`, and more.
+    fn write(&self, tiers: &str, more: &str) -> Result<()> {
+        let mut text = format!("name = \"shop\"\n{more}\n");
+        for entry in tiers.split(' ') {
+            let (name, tiers) = entry.split_once('=').context("machine=tiers")?;
+            let machine =
+                MACHINES.into_iter().find(|machine| machine.name == name).context("a machine of the lab")?;
+            let tiers: Vec<String> = tiers.split('+').map(|tier| format!("{tier:?}")).collect();
+            write!(
+                text,
+                "\n[[machine]]\nname = {name:?}\nssh = {name:?}\naddress = {:?}\ntiers = [{}]\n",
+                machine.address(),
+                tiers.join(", ")
+            )?;
+        }
+        Ok(std::fs::write(self.project.path().join("tercet.toml"), text)?)
+    }
+
+    /// The tercet command where the operator is.
+    fn tercet(&self, verb: &str, arguments: &[&str]) -> Result<Command> {
+        let mut command = self.lab.at("operator")?;
+        command.arg(&self.tercet).arg(verb).args(arguments).args(["--ssh-config"]).arg(&self.ssh_config);
+        command.env("NO_COLOR", "1");
+        Ok(command)
+    }
+
+    /// Runs a verb on the project; its output, whatever came of it.
+    fn outcome(&self, verb: &str, arguments: &[&str]) -> Result<Output> {
+        let mut command = self.tercet(verb, arguments)?;
+        if verb != "trace" {
+            command.arg(self.project.path());
+        }
+        Ok(command.stdin(std::process::Stdio::null()).output()?)
+    }
+
+    /// Runs a verb that must succeed; what it printed.
+    fn succeed(&self, verb: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.outcome(verb, arguments)?;
+        ensure!(
+            output.status.success(),
+            "tercet {verb}: {}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs a verb that must fail with exit code 1; all it said.
+    fn fail(&self, verb: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.outcome(verb, arguments)?;
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status.code() == Some(1),
+            "tercet {verb} should have failed: {}\n{said}",
+            output.status
+        );
+        // miette wraps long lines; what is looked for may stand on two.
+        Ok(said.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" "))
+    }
+
+    /// A shell command on a machine, as its root.
+    fn on(&self, machine: &str, command: &str) -> Result<String> {
+        let machine = MACHINES.into_iter().find(|it| it.name == machine).context("a machine of the lab")?;
+        crate::command::output(self.lab.ssh(machine).arg(command))
+    }
+
+    /// One request of the internet client: status line, headers and body.
+    fn get(&self, path: &str) -> Result<String> {
+        let url = format!("http://{}{path}", public_address());
+        crate::command::output(self.lab.at("internet")?.args(["curl", "-s", "-i", "-m", "5", &url]))
+    }
+
+    fn traffic(&self, kind: Kind) -> Result<Traffic> {
+        let address = format!("{}:80", public_address()).parse()?;
+        let path = match kind {
+            Kind::Read => "/event?number=eq.0",
+            Kind::Write => "/event",
+        };
+        Traffic::start(self.lab.at("internet")?, kind, address, path)
+    }
+
+    /// Waits until the internet client is answered.
+    fn answered(&self, limit: Duration) -> Result<()> {
+        until("an answer", limit, || {
+            Ok(self.get("/event?number=eq.0").is_ok_and(|it| it.starts_with("HTTP/1.1 200")))
+        })
+    }
+}
+
+/// The balancer's address on the internet.
+fn public_address() -> String {
+    plain(&outside(MACHINES[0].host)[0]).to_owned()
+}
+
+/// Nothing failed, and something was asked.
+fn lossless(outcome: &Outcome) -> Result<()> {
+    ensure!(outcome.answered > 0, "no request was answered");
+    if outcome.failed > 0 {
+        bail!(
+            "{} of {} requests failed: {:?}",
+            outcome.failed,
+            outcome.answered + outcome.failed,
+            outcome.examples
+        );
+    }
+    Ok(())
+}
+
+fn first_apply(scenario: &Scenario<'_>) -> Result<()> {
+    let said = scenario.succeed("apply", &["--yes"])?;
+    ensure!(said.contains("proven:"), "apply does not end with proof:\n{said}");
+    for address in outside(MACHINES[0].host) {
+        let host = plain(&address);
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let url = format!("http://{host}/event");
+        let answer =
+            crate::command::output(scenario.lab.at("internet")?.args(["curl", "-s", "-m", "5", &url]))?;
+        let rows: Value = serde_json::from_str(&answer)?;
+        ensure!(rows[0]["number"] == 0, "{url}: {answer}");
+    }
+    Ok(())
+}
+
+fn nothing_to_do(scenario: &Scenario<'_>) -> Result<()> {
+    let said = scenario.succeed("plan", &[])?;
+    ensure!(said.contains("nothing to do"), "the second plan has steps:\n{said}");
+    Ok(())
+}
+
+fn round_and_traced(scenario: &Scenario<'_>) -> Result<()> {
+    let traffic = scenario.traffic(Kind::Read)?;
+    std::thread::sleep(Duration::from_secs(2));
+    lossless(&traffic.stop()?)?;
+    let status: Value = serde_json::from_str(&scenario.succeed("status", &["--json"])?)?;
+    let servers = status["balancer"]["servers"].as_array().context("the balancer's servers")?;
+    let requests: Vec<u64> = servers.iter().filter_map(|server| server["requests"].as_u64()).collect();
+    ensure!(requests.len() == 2 && requests[0].abs_diff(requests[1]) <= 1, "requests: {requests:?}");
+
+    let answer = scenario.get("/event?number=eq.0")?;
+    let id = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("x-request-id: "))
+        .context("an x-request-id header")?;
+    let mut trace = String::new();
+    until("the request's two log lines", Duration::from_secs(10), || {
+        let mut command = scenario.tercet("trace", &[id.trim()])?;
+        trace = String::from_utf8_lossy(&command.arg(scenario.project.path()).output()?.stdout).into_owned();
+        Ok(trace.contains("balancer") && trace.contains(" app-"))
+    })
+    .with_context(|| format!("tercet trace {id}:\n{trace}"))?;
+    let logs = scenario.succeed("logs", &["--tier", "balancer", "--json"])?;
+    ensure!(logs.contains(id.trim()), "the balancer's log has no line about {id}");
+    let said = scenario.succeed_on("application", &["hostname"])?;
+    ensure!(said.contains("app1: app1") && said.contains("app2: app2"), "tercet exec: {said}");
+    Ok(())
+}
+
+impl Scenario<'_> {
+    /// `tercet exec` on a tier.
+    fn succeed_on(&self, on: &str, command: &[&str]) -> Result<String> {
+        let mut exec = self.tercet("exec", &[on])?;
+        exec.arg(self.project.path()).arg("--").args(command);
+        crate::command::output(&mut exec)
+    }
+}
+
+/// systemd judges the units: 2.0 and less is what it calls OK.
+fn hardened(scenario: &Scenario<'_>) -> Result<()> {
+    for (machine, pattern) in [("lb", "tercet-balancer.service"), ("app1", "tercet-app-1@*")] {
+        let unit = scenario.on(machine, &format!("systemctl list-units --plain --no-legend '{pattern}'"))?;
+        let unit = unit.split(' ').next().context("the unit runs")?;
+        let verdict =
+            scenario.on(machine, &format!("systemd-analyze security --no-pager '{unit}' | tail -1"))?;
+        let exposure = verdict.split_whitespace().find_map(|word| word.parse::<f64>().ok());
+        let exposure = exposure.with_context(|| format!("systemd-analyze said {verdict}"))?;
+        ensure!(exposure <= 2.0, "{unit}: exposure {exposure}");
+        let secrets = scenario.on(machine, "find /etc/tercet/credentials -type f ! -perm 600; cat /proc/*/cmdline | tr '\\0' ' ' | grep -c '[p]ostgres[^ ]*://[^ ]*:[^ ]*@' || true")?;
+        ensure!(secrets.trim() == "0", "{machine}: a secret can be seen: {secrets}");
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Tiers that share machines, and a person's own program.
+
+use anyhow::{Result, ensure};
+
+use super::{Scenario, Stage};
+
+/// The database on the balancer's machine.
+pub(super) const SHARED: &str = "lb=balancer+database app1=application app2=application";
+/// Everything on one machine.
+pub(super) const ONE_MACHINE: &str = "lb=balancer+application+database";
+
+pub(super) const STAGES: &[(&str, Stage)] = &[
+    ("the database on the balancer's machine, the person's own program", own_program),
+    ("a release of the person's own program, and back", own_release),
+];
+
+pub(super) const ALONE: &[(&str, Stage)] = &[("everything on one machine, two servers", one_machine)];
+
+const PROGRAM: &str = "import http.server, os, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+    def do_GET(self):
+        body = (open('version').read() + ' ' + os.environ['DATABASE_URL']).encode()
+        self.send_response(200)
+        self.send_header('content-length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+http.server.ThreadingHTTPServer((os.environ['HOST'], int(os.environ['PORT'])), Handler).serve_forever()
+";
+
+const OWN: &str =
+    "[application]\nrun = \"python3 main.py\"\nbuild = \"cp source version\"\nhealth = \"/health\"\n";
+
+fn own_program(scenario: &Scenario<'_>) -> Result<()> {
+    let folder = scenario.project.path();
+    std::fs::write(folder.join("main.py"), PROGRAM)?;
+    std::fs::write(folder.join("source"), "one")?;
+    for machine in ["app1", "app2"] {
+        scenario
+            .on(machine, "apt-get -qq update && apt-get -qq install -y python3-minimal >/dev/null 2>&1")?;
+    }
+    scenario.write(SHARED, OWN)?;
+    scenario.succeed("apply", &["--yes"])?;
+    let answer = scenario.get("/")?;
+    ensure!(
+        answer.contains("one postgresql://authenticator@10.77.0.10:5432/shop?sslmode=verify-full"),
+        "{answer}"
+    );
+    let plan = scenario.succeed("plan", &[])?;
+    ensure!(plan.contains("nothing to do"), "{plan}");
+    Ok(())
+}
+
+fn own_release(scenario: &Scenario<'_>) -> Result<()> {
+    std::fs::write(scenario.project.path().join("source"), "two")?;
+    scenario.succeed("apply", &["--yes"])?;
+    ensure!(scenario.get("/")?.contains("two postgresql://"), "the new release does not answer");
+    scenario.succeed("rollback", &["--yes"])?;
+    ensure!(scenario.get("/")?.contains("one postgresql://"), "the old release does not answer");
+    Ok(())
+}
+
+fn one_machine(scenario: &Scenario<'_>) -> Result<()> {
+    scenario.write(ONE_MACHINE, "application.servers = 2")?;
+    scenario.succeed("apply", &["--yes"])?;
+    let answer = scenario.get("/event?select=number")?;
+    ensure!(answer.contains("[{\"number\":0}]"), "{answer}");
+    let listening = scenario.on("lb", "ss -Hltn | awk '{print $4}' | sort")?;
+    for line in listening.lines() {
+        let public = line.starts_with("0.0.0.0:") || line.starts_with("[::]:");
+        ensure!(
+            !public || line.ends_with(":80") || line.ends_with(":22"),
+            "more than the door is open:\n{listening}"
+        );
+    }
+    let plan = scenario.succeed("plan", &[])?;
+    ensure!(plan.contains("nothing to do"), "{plan}");
+    Ok(())
+}

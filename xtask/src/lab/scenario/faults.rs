@@ -1,0 +1,108 @@
+//! Machines that go away, by order and without.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use super::{Scenario, lossless};
+use crate::lab::machines::{MACHINES, Machine};
+use crate::lab::traffic::{Kind, READERS};
+use crate::lab::until;
+
+/// How long a machine of the lab may take from boot to answers.
+const BOOT: Duration = Duration::from_secs(60);
+
+fn machine(name: &str) -> Result<Machine> {
+    Machine::named(name)
+}
+
+pub(super) fn unreachable(scenario: &Scenario<'_>) -> Result<()> {
+    scenario.lab.cut(machine("app2")?)?;
+    scenario.write(super::FOUR_MACHINES, "api.db-max-rows = 300")?;
+    let said = scenario.fail("apply", &["--yes"])?;
+    ensure!(said.contains("app2: cannot be reached by ssh"), "the machine is not named:\n{said}");
+    let kept = scenario.on("app1", "cat /usr/local/lib/tercet/releases/*/api.conf")?;
+    ensure!(!kept.contains("300"), "app1 was changed although app2 could not be:\n{kept}");
+    scenario.lab.start(machine("app2")?)?;
+    scenario.write(super::FOUR_MACHINES, "api.db-max-rows = 400")?;
+    healthy(scenario)
+}
+
+/// Waits until the balancer hands requests to both servers.
+fn healthy(scenario: &Scenario<'_>) -> Result<()> {
+    until("both servers in rotation", BOOT, || {
+        let servers = scenario
+            .on("lb", "curl -s --unix-socket /run/tercet-balancer/admin.sock http://localhost/servers");
+        let servers: Value = serde_json::from_str(&servers.unwrap_or_default()).unwrap_or_default();
+        let up = servers["servers"]
+            .as_array()
+            .map_or(0, |all| all.iter().filter(|it| it["state"] == "up").count());
+        Ok(up == 2)
+    })
+}
+
+pub(super) fn reboots(scenario: &Scenario<'_>) -> Result<()> {
+    for name in ["app1", "app2"] {
+        let traffic = scenario.traffic(Kind::Read)?;
+        scenario.lab.reboot(machine(name)?)?;
+        healthy(scenario)?;
+        lossless(&traffic.stop()?)?;
+    }
+    // Without the only database, or the only door, requests cannot be answered; but all is back by itself.
+    for name in ["db", "lb"] {
+        scenario.lab.reboot(machine(name)?)?;
+        scenario.answered(BOOT)?;
+        healthy(scenario)?;
+    }
+    scenario.succeed("prove", &[]).map(drop)
+}
+
+pub(super) fn application_cut(scenario: &Scenario<'_>) -> Result<()> {
+    let traffic = scenario.traffic(Kind::Read)?;
+    std::thread::sleep(Duration::from_secs(1));
+    scenario.lab.cut(machine("app1")?)?;
+    // Long enough for whoever waits for the dead machine to be told.
+    std::thread::sleep(Duration::from_secs(8));
+    let outcome = traffic.stop()?;
+    ensure!(outcome.answered > 0, "nothing was answered");
+    ensure!(
+        outcome.failed <= READERS as u64,
+        "{} requests failed, and at most {READERS} were in flight: {:?}",
+        outcome.failed,
+        outcome.examples
+    );
+    scenario.lab.start(machine("app1")?)?;
+    healthy(scenario)
+}
+
+pub(super) fn database_cut(scenario: &Scenario<'_>) -> Result<()> {
+    let traffic = scenario.traffic(Kind::Write)?;
+    std::thread::sleep(Duration::from_secs(3));
+    scenario.lab.cut(machine("db")?)?;
+    scenario.lab.start(machine("db")?)?;
+    scenario.answered(BOOT)?;
+    let outcome = traffic.stop()?;
+    ensure!(outcome.acknowledged.len() > 10, "hardly anything was written: {:?}", outcome.examples);
+    let stored = scenario.on("db", "runuser -u postgres -- psql -Atc 'select number from event' shop")?;
+    let stored: std::collections::BTreeSet<u64> =
+        stored.lines().filter_map(|line| line.parse().ok()).collect();
+    let lost: Vec<&u64> = outcome.acknowledged.iter().filter(|number| !stored.contains(number)).collect();
+    ensure!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+    Ok(())
+}
+
+pub(super) fn all_at_once(scenario: &Scenario<'_>) -> Result<()> {
+    std::thread::scope(|scope| {
+        let reboots: Vec<_> =
+            MACHINES.into_iter().map(|machine| scope.spawn(move || scenario.lab.reboot(machine))).collect();
+        reboots
+            .into_iter()
+            .try_for_each(|reboot| reboot.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?)
+    })?;
+    scenario.answered(BOOT)?;
+    healthy(scenario)?;
+    let plan = scenario.succeed("plan", &[])?;
+    ensure!(plan.contains("nothing to do"), "after the reboot there is:\n{plan}");
+    scenario.succeed("prove", &[]).map(drop)
+}

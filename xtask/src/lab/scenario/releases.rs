@@ -1,0 +1,96 @@
+//! Releases: rolled, gone back from, refused, interrupted.
+
+use std::io::Read as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{FOUR_MACHINES, Scenario, lossless};
+use crate::lab::traffic::Kind;
+use crate::lab::until;
+
+pub(super) fn leases(scenario: &Scenario<'_>) -> Result<()> {
+    let now = scenario.on("db", "date +%s")?;
+    let lease = |expires: u64| {
+        format!(
+            "mkdir -p /var/lib/tercet; printf '{{\"owner\":\"ann@desk\",\"token\":\"t\",\"expires\":{expires},\"fence\":7,\
+             \"taken_over_from\":null}}' > /var/lib/tercet/lease.json"
+        )
+    };
+    let now: u64 = now.trim().parse()?;
+    scenario.write(FOUR_MACHINES, "api.db-max-rows = 900")?;
+    scenario.on("db", &lease(now + 3600))?;
+    let said = scenario.fail("apply", &["--yes"])?;
+    ensure!(said.contains("db: ann@desk is changing this machine"), "who has the lease is not said:\n{said}");
+    // Nobody else was touched: the leases taken before were given back.
+    let lb = scenario.on("lb", "cat /var/lib/tercet/lease.json")?;
+    ensure!(lb.contains("\"owner\":\"\""), "lb's lease was kept: {lb}");
+    scenario.on("db", &lease(now - 1))?;
+    let output = scenario.outcome("apply", &["--yes"])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && said.contains("lease of ann@desk had run out"), "{said}");
+    Ok(())
+}
+
+pub(super) fn under_load(scenario: &Scenario<'_>) -> Result<()> {
+    let traffic = scenario.traffic(Kind::Read)?;
+    scenario.write(FOUR_MACHINES, "api.db-max-rows = 500")?;
+    let said = scenario.succeed("apply", &["--yes"])?;
+    ensure!(
+        said.contains("app-1: release") && said.contains("app-2: release"),
+        "no release was rolled:\n{said}"
+    );
+    scenario.succeed("rollback", &["--yes"])?;
+    lossless(&traffic.stop()?)?;
+    let units = scenario.on("app1", "systemctl list-units --all --plain --no-legend 'tercet-app-*'")?;
+    ensure!(units.lines().count() == 1, "more than one server is left on app1:\n{units}");
+    // What the file says is the newer release again.
+    scenario.succeed("apply", &["--yes"]).map(drop)
+}
+
+pub(super) fn taken_back(scenario: &Scenario<'_>) -> Result<()> {
+    let before = scenario.on("app1", "systemctl list-units --plain --no-legend 'tercet-app-*'")?;
+    let traffic = scenario.traffic(Kind::Read)?;
+    scenario.write(FOUR_MACHINES, "api.db-schemas = [\"no_such_schema\"]\napi.db-pool = 0")?;
+    let said = scenario.fail("apply", &["--yes"])?;
+    ensure!(said.contains("what served before serves again"), "{said}");
+    lossless(&traffic.stop()?)?;
+    let after = scenario.on("app1", "systemctl list-units --plain --no-legend 'tercet-app-*'")?;
+    ensure!(before == after, "app1 ran\n{before}and now\n{after}");
+    scenario.write(FOUR_MACHINES, "api.db-max-rows = 500")?;
+    scenario.succeed("apply", &["--yes"]).map(drop)
+}
+
+/// Killed when the new server of app-1 is being started: the worst moment there is.
+pub(super) fn killed(scenario: &Scenario<'_>) -> Result<()> {
+    scenario.write(FOUR_MACHINES, "api.db-max-rows = 400")?;
+    let mut apply = scenario.tercet("apply", &["--yes"])?;
+    let mut child = apply
+        .arg(scenario.project.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut stderr = child.stderr.take().context("standard error is piped")?;
+    let (mut said, mut buffer) = (String::new(), [0; 4096]);
+    while !said.contains("app1: start tercet-app-1@") {
+        let read = stderr.read(&mut buffer)?;
+        ensure!(read > 0, "apply ended early:\n{said}");
+        said.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    // nsenter becomes the command it starts, so this is tercet itself.
+    child.kill()?;
+    child.wait()?;
+    scenario.answered(Duration::from_secs(10))?;
+    // Its lease has to run out first: nobody else may go on where it might still be at work.
+    until("the dead operator's lease", Duration::from_secs(90), || {
+        let output = scenario.outcome("apply", &["--yes"])?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success() || said.contains("is changing this"), "{said}");
+        Ok(output.status.success())
+    })?;
+    let plan = scenario.succeed("plan", &[])?;
+    ensure!(plan.contains("nothing to do"), "there is still:\n{plan}");
+    Ok(())
+}
