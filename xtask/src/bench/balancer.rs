@@ -226,8 +226,10 @@ fn start(program: &Command, folder: &Path, cores: &str) -> Result<Running> {
     let name =
         Path::new(program.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let said = std::fs::File::create(folder.join(format!("{name}-{cores}.out")))?;
-    let mut pinned = Command::new("prlimit");
-    pinned.args(["--nofile=65536:65536", "taskset", "--cpu-list", cores]).arg(program.get_program());
-    pinned.args(program.get_args()).stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
+    let mut pinned = Command::new("sh");
+    // As many descriptors as this machine allows: the balancers hold thousands of connections.
+    pinned.args(["-c", r#"ulimit -n "$(ulimit -Hn)"; exec taskset --cpu-list "$0" "$@""#, cores]);
+    pinned.arg(program.get_program()).args(program.get_args());
+    pinned.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
     Ok(Running(pinned.spawn().with_context(|| format!("{name}: cannot be started"))?))
 }

@@ -16,7 +16,7 @@ impl Connections {
     pub(super) fn allow(most: usize) -> Result<Self> {
         let files = most + 1_000;
         let mut prlimit = Command::new("prlimit");
-        prlimit.arg("--pid").arg(std::process::id().to_string()).arg(format!("--nofile={files}:{files}"));
+        prlimit.arg("--pid").arg(std::process::id().to_string()).arg(format!("--nofile={files}:"));
         output(&mut prlimit)?;
         Ok(Self(Vec::new()))
     }

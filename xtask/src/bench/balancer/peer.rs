@@ -116,7 +116,7 @@ impl Peer {
             }
             Self::HaProxy => {
                 let text = format!(
-                    "global\n nbthread 1\n maxconn 60000\n log stdout format raw local0\n ssl-default-bind-options ssl-min-ver TLSv1.2\n\
+                    "global\n nbthread 1\n maxconn 60000\n no strict-limits\n log stdout format raw local0\n ssl-default-bind-options ssl-min-ver TLSv1.2\n\
                      defaults\n mode http\n log global\n option httplog\n timeout client 3600s\n timeout server 60s\n timeout connect 5s\n timeout http-keep-alive 3600s\n maxconn 60000\n\
                      frontend f\n bind {plain} backlog 4096\n bind {tls} ssl crt {certificate} alpn h2,http/1.1 backlog 4096\n unique-id-format %[uuid()]\n unique-id-header X-Request-Id\n option forwardfor\n default_backend b\n\
                      backend b\n balance roundrobin\n http-reuse always\n server one 127.0.0.1:{one} check inter 250ms\n server other 127.0.0.1:{other} check inter 250ms\n"
@@ -168,7 +168,7 @@ pub(super) fn servers(folder: &Path) -> Result<Command> {
 
 fn nginx_events(own: &Path) -> String {
     format!(
-        "daemon off; worker_processes 1; worker_rlimit_nofile 65536; pid {0}/pid; error_log {0}/error.log;\nevents {{ worker_connections 60000; }}\n",
+        "daemon off; worker_processes 1; pid {0}/pid; error_log {0}/error.log;\nevents {{ worker_connections 60000; }}\n",
         own.display()
     )
 }
