@@ -16,5 +16,6 @@ mod safety;
 mod schema_cache;
 mod service;
 mod sql;
+mod surface;
 mod validity;
 mod writing;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -48,8 +49,19 @@ impl Service {
         service
     }
 
+    /// Starts a server that logs to a file, and waits until it is ready.
+    pub(crate) fn start_logging(uri: &str, options: &[(&str, &str)], path: &Path) -> Self {
+        let service = Self::start_with(uri, options, Destination::File(path.to_owned()));
+        service.wait_until_ready();
+        service
+    }
+
     /// Starts a server.
     pub(crate) fn start_unready(uri: &str, options: &[(&str, &str)]) -> Self {
+        Self::start_with(uri, options, Destination::Discard)
+    }
+
+    fn start_with(uri: &str, options: &[(&str, &str)], destination: Destination) -> Self {
         let mut environment = BTreeMap::new();
         let defaults = [
             ("db-uri", uri),
@@ -68,7 +80,7 @@ impl Service {
         let (instruct, instructions) = tokio::sync::mpsc::unbounded_channel();
         let (bound, addresses) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let log = Log::open("api", Destination::Discard, Format::Text).unwrap();
+            let log = Log::open("api", destination, Format::Text).unwrap();
             on_one_thread(async {
                 let server = Server::bind(ConfigSource { file: None, environment }).await?;
                 bound.send((server.address().unwrap(), server.admin_address().unwrap())).unwrap();
