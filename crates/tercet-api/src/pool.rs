@@ -250,6 +250,7 @@ impl Inner {
         let connection = Connection::connect(&self.options.target, self.options.prepare).await?;
         if !self.options.session.is_empty() {
             connection.ensure(&self.options.session);
+            connection.flush();
         }
         Ok(connection)
     }
@@ -270,6 +271,10 @@ impl Inner {
         }
         if !self.waiters.borrow().is_empty() {
             self.dispatch();
+        }
+        // Whoever got the connection sends what is queued along with the own request.
+        if slot.users.get() == 0 {
+            slot.connection.flush();
         }
     }
 

@@ -107,7 +107,7 @@ impl Held {
 
     fn release(self) {
         if self.wipe {
-            // Nobody waits for it: it rides in front of the next transaction.
+            // Nobody waits for it: it goes out in front of the next transaction.
             self.slot.connection.ensure(&format!("{WIPE}{}", self.pool.options.session));
         }
         self.pool.release(&self.slot, self.slow);

@@ -158,8 +158,9 @@ impl Connection {
         Ok(answer)
     }
 
-    /// Queues commands whose result nobody waits for; what is asked for next runs behind them. If they fail,
-    /// the connection is closed, so what runs behind them may rely on them.
+    /// Queues commands whose result nobody waits for. They leave together with what is asked for next, which
+    /// runs behind them, or at [`Connection::flush`]. If they fail, the connection is closed, so what runs
+    /// behind them may rely on them.
     pub fn ensure(&self, commands: &str) {
         let mut state = self.state.borrow_mut();
         if state.closed.is_none() {
@@ -168,8 +169,12 @@ impl Connection {
                 Ok(()) => state.pending.push_back(Pending::essential()),
                 Err(error) => state.closed = Some(error.into()),
             }
-            state.wake();
         }
+    }
+
+    /// Sends what is queued.
+    pub fn flush(&self) {
+        self.state.borrow_mut().wake();
     }
 
     /// Listens on `channel`; the notifications arrive at the receiver, which ends when the connection does.
