@@ -2,7 +2,8 @@
 //!
 //! The rules of trying again live here. A request that no server can have seen goes to the next server,
 //! whatever its method; one that a server may have seen is repeated only if its method is idempotent, its
-//! body is still at hand, nothing of an answer has gone out, and the retry budget allows it.
+//! body is still at hand, nothing of an answer has gone out, and the retry budget allows it. The budget is
+//! for load: what a server that is out of rotation leaves behind is not charged to it.
 
 mod download;
 mod request;
@@ -238,16 +239,15 @@ impl Exchange<'_> {
             if !self.may_repeat(&failed) || attempts == 0 {
                 return Err(failed);
             }
-            // Where no server can have seen the request, or the one that has is out of rotation, another try
-            // adds no load; elsewhere the budget has to allow it.
-            let adds_load = self.progress.accepted.get() && !matches!(failed, Failure::ServerDied);
-            if adds_load {
+            if self.progress.accepted.get() && !matches!(failed, Failure::ServerDied) {
                 attempts -= 1;
-                if repeating.is_none() {
+                // A server that is out of rotation, by this very failure perhaps, does no work for the request
+                // any more: the next one gets what it would have got anyway. Elsewhere the budget has to allow it.
+                if turn.is_alive() && repeating.is_none() {
                     repeating = self.worker.shared.retry(self.config);
-                }
-                if repeating.is_none() {
-                    return Err(failed);
+                    if repeating.is_none() {
+                        return Err(failed);
+                    }
                 }
             }
             self.worker.shared.metrics.retries.fetch_add(1, Ordering::Relaxed);
@@ -481,11 +481,10 @@ impl Exchange<'_> {
             Failure::ClientRefused(refusal) => (refusal.status, refusal.reason),
             // Bodies are checked by the same rules in both directions, and refused as a client's would be.
             Failure::Invalid(refusal) => (502, refusal.reason),
-            Failure::NotConnected => (503, "no server is available"),
+            // A server that was given up because others were left, who are gone by now as well.
+            Failure::NotConnected | Failure::ServerDied => (503, "no server is available"),
             Failure::QueueFull | Failure::QueueTimeout => (503, "all servers are busy"),
-            Failure::Closed | Failure::ServerDied => {
-                (502, "the server closed the connection without an answer")
-            }
+            Failure::Closed => (502, "the server closed the connection without an answer"),
             Failure::Limited(_) => (429, "too many requests"),
             Failure::Redirect(_) => (308, "this is served over https only"),
             Failure::LastForward => (200, "this is the balancer"),

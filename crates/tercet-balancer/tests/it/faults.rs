@@ -1,13 +1,13 @@
 //! Servers that refuse, break off, hang or die, under load: what clients see of it, and what servers never do.
 
 use std::collections::HashMap;
-use std::io::Write as _;
+use std::io::{BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::backend::{Backend, Request};
+use crate::backend::{Backend, Request, read_head};
 use crate::client::Client;
 use crate::running::{Running, config_for};
 
@@ -115,6 +115,48 @@ fn the_budget_keeps_retries_from_multiplying_an_outage() {
     assert_eq!(load(balancer.address, "GET", 10), HashMap::from([(502, 80)]));
     let reached: usize = servers.iter().map(|server| server.requests().len()).sum();
     assert_eq!(reached, 80);
+}
+
+#[test]
+fn the_budget_is_not_charged_for_what_a_dead_server_leaves_behind() {
+    const SHARE: usize = 20;
+    let all_there = Barrier::new(SHARE);
+    let dying = Backend::start(move |_, _| {
+        all_there.wait();
+        false
+    });
+    let steady = Backend::start(|_, stream| ok(stream));
+    let addresses = [dying.address, steady.address];
+    let balancer =
+        Running::with(config_for(&addresses, "[retries]\nbudget-percent = 0\nbudget-minimum = 2\n"));
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let ask = || Client::connect(balancer.address).get("/").status;
+        let clients: Vec<_> = (0..2 * SHARE).map(|_| scope.spawn(ask)).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    assert_eq!(statuses, [200; 2 * SHARE]);
+    assert_eq!((dying.requests().len(), steady.requests().len()), (SHARE, 2 * SHARE));
+}
+
+#[test]
+fn a_request_whose_last_server_is_found_dead_is_told_that_none_is_available() {
+    let closing = Backend::start(|_, _| false);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addresses = [closing.address, listener.local_addr().unwrap()];
+    let balancer = Running::with(config_for(&addresses, "health.timeout = \"10s\"\n"));
+    // Answers checks until it gets the request; from then on nobody listens, and nobody answers that request.
+    let dying = std::thread::spawn(move || {
+        loop {
+            let (mut stream, _) = listener.accept().unwrap();
+            let head = read_head(&mut BufReader::new(stream.try_clone().unwrap())).unwrap();
+            if !head.contains("tercet-balancer") {
+                return stream;
+            }
+            ok(&mut stream);
+        }
+    });
+    assert_eq!(Client::connect(balancer.address).get("/").status, 503);
+    dying.join().unwrap();
 }
 
 #[test]

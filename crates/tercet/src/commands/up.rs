@@ -26,6 +26,7 @@ use tokio::task::LocalSet;
 
 use self::database::Database;
 use self::plan::Plan;
+use self::ports::Ports;
 use self::private::Private;
 use crate::cli;
 use crate::failure::{Failure, Outcome};
@@ -77,8 +78,10 @@ async fn supervise(
 ) -> Outcome {
     let mut stop = Stop::listen()?;
     let supervisor = Supervisor::new(output.clone());
+    // Kept to the end: a part that is being started again must find its port as it left it.
+    let mut ports = Ports::default();
     let started = tokio::select! {
-        started = start(project, migrations, private, output, &supervisor) => started,
+        started = start(project, migrations, private, output, &supervisor, &mut ports) => started,
         () = stop.asked() => Ok(()),
     };
     if started.is_ok() && !stop.was_asked() {
@@ -100,9 +103,10 @@ async fn start(
     private: &Private,
     output: &Output,
     supervisor: &Supervisor,
+    ports: &mut Ports,
 ) -> Outcome {
     let topology = &project.topology;
-    let plan = Plan::of(topology)?;
+    let plan = Plan::of(topology, ports)?;
 
     // The URL migrations run by, and the one application servers get.
     let (owner, server) = if let Some(url) = &topology.database().url {

@@ -1,6 +1,6 @@
 //! `tercet up` with a person's own program.
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::folder::Folder;
 use crate::http::get;
@@ -40,6 +40,12 @@ fn folder() -> Folder {
     Folder::with(&[("tercet.toml", CONFIG), ("server.py", SERVER)])
 }
 
+/// What the servers below a process have started.
+fn sleepers(ancestor: Pid) -> Vec<Pid> {
+    let below = descendants(ancestor).into_iter();
+    below.filter(|(_, name)| name.starts_with("sleep ")).map(|(pid, _)| pid).collect()
+}
+
 #[test]
 fn it_gets_its_address_and_leaves_nothing_behind() {
     let folder = folder();
@@ -49,13 +55,16 @@ fn it_gets_its_address_and_leaves_nothing_behind() {
     let said = system.wait_for(|line| line["part"] == "app-1" && line["event"].is_null());
     assert_eq!(said["message"], "\u{1b}[2Jready\u{7}");
 
-    // The program's guardian is killed: the program goes with it, and both come back.
+    // The program's guardian is killed: the program goes with it, and both come back. What the program started in
+    // a session of its own was the guardian's to end, and is left to this test.
+    let orphans = sleepers(system.pid("app-1"));
     system.kill("app-1");
+    for orphan in orphans {
+        kill_process(orphan, Signal::KILL).unwrap();
+    }
     system.wait_until_ready("app-1");
 
-    let everything = descendants(system.own_pid());
-    let sleepers = everything.values().filter(|name| name.starts_with("sleep ")).count();
-    assert!(sleepers >= 2, "{everything:?}");
+    assert_eq!(sleepers(system.own_pid()).len(), 2, "{:?}", descendants(system.own_pid()));
     system.vanish();
 }
 
@@ -63,13 +72,11 @@ fn it_gets_its_address_and_leaves_nothing_behind() {
 fn it_is_stopped_with_everything_it_started() {
     let folder = folder();
     let system = System::start(folder.path());
-    let below = descendants(system.own_pid());
-    let sleepers: Vec<_> =
-        below.iter().filter(|(_, name)| name.starts_with("sleep ")).map(|(pid, _)| *pid).collect();
-    assert_eq!(sleepers.len(), 2, "{below:?}");
+    let sleepers = sleepers(system.own_pid());
+    assert_eq!(sleepers.len(), 2, "{:?}", descendants(system.own_pid()));
     let (code, heard) = system.stop(Signal::INT);
     assert_eq!(code, Some(0), "{heard:#?}");
     for pid in sleepers {
-        assert!(rustix::process::test_kill_process(pid).is_err(), "{pid} is still there");
+        assert!(test_kill_process(pid).is_err(), "{pid} is still there");
     }
 }

@@ -1,6 +1,9 @@
 //! `tercet up` with the data API: the whole system, and what it survives.
 
+use std::io::ErrorKind;
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use expect_test::{Expect, expect};
@@ -28,9 +31,22 @@ fn requests_take_turns_and_whatever_is_killed_comes_back() {
     let mut system = System::start(folder.path());
     let first = system.ask(get(BOOK));
     assert_eq!((first.status, first.body.as_str()), (200, r#"[{"title":"Hyperion"}]"#));
+    every_port_is_kept_for_who_has_it(&system);
     requests_take_strict_turns(&system);
     no_request_is_lost_when_a_server_is_killed(&mut system);
     without_its_database_everybody_is_told_and_nobody_restarts(&mut system);
+}
+
+/// Even while nobody listens on it: another `tercet up` that took it would get this one's requests.
+fn every_port_is_kept_for_who_has_it(system: &System) {
+    for part in ["database", "app-1", "app-2", "balancer"] {
+        let ready =
+            system.said().find(|event| event["event"] == "part_ready" && event["name"] == part).unwrap();
+        let port = ready["address"].as_str().unwrap().rsplit_once(':').unwrap().1;
+        let name = SocketAddr::from_abstract_name(format!("tercet-port-{port}")).unwrap();
+        let error = UnixDatagram::bind_addr(&name).expect_err(part);
+        assert_eq!(error.kind(), ErrorKind::AddrInUse, "{part}");
+    }
 }
 
 fn requests_take_strict_turns(system: &System) {

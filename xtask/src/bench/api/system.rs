@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -12,8 +12,9 @@ use serde::Deserialize;
 use crate::bench::process::Usage;
 use crate::command::output;
 
-/// A running system; it is stopped when dropped.
+/// A running system; it is stopped, and its database removed, when dropped.
 pub(crate) struct System {
+    folder: PathBuf,
     up: Child,
     parts: BTreeMap<String, Part>,
 }
@@ -51,7 +52,7 @@ impl System {
             .with_context(|| format!("{}: cannot be started", tercet.display()))?;
         let mut lines = BufReader::new(up.stdout.take().context("standard output is piped")?);
         // From here on a failure stops what was started.
-        let mut system = Self { up, parts: BTreeMap::new() };
+        let mut system = Self { folder: folder.to_owned(), up, parts: BTreeMap::new() };
         let mut line = String::new();
         loop {
             line.clear();
@@ -95,5 +96,9 @@ impl Drop for System {
         // Gone already is as good.
         let _ = output(Command::new("kill").arg(self.up.id().to_string()));
         let _ = self.up.wait();
+        // Run by root, the database is not in the folder but where PostgreSQL's account can reach it.
+        if let Ok(database) = fs::read_link(self.folder.join(".tercet/postgresql")) {
+            let _ = fs::remove_dir_all(database);
+        }
     }
 }

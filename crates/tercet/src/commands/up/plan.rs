@@ -34,7 +34,6 @@ pub(super) struct Plan {
     servers: Vec<Place>,
     pub(super) database: u16,
     runs_database: bool,
-    _ports: Ports,
 }
 
 /// Where an application server listens.
@@ -47,12 +46,11 @@ struct Place {
 }
 
 impl Plan {
-    /// Takes the ports: those the file names, or the next free ones.
+    /// Takes the parts' ports from `ports`: those the file names, or the next free ones.
     ///
     /// # Errors
     /// A named port is taken.
-    pub(super) fn of(topology: &Topology) -> anyhow::Result<Self> {
-        let mut ports = Ports::default();
+    pub(super) fn of(topology: &Topology, ports: &mut Ports) -> anyhow::Result<Self> {
         // With machines, the file's ports are theirs.
         let here = topology.only_this_machine();
         let mut port = |part: &Part, number: u16| {
@@ -81,7 +79,7 @@ impl Plan {
         }
         let listen = match listens_where_it_likes {
             Some(address) => vec![address],
-            None => named(topology, &mut ports)?,
+            None => named(topology, ports)?,
         };
         let mut admin =
             |what: &str| Ok::<_, anyhow::Error>(SocketAddr::new(LOOPBACK, ports.any(LOOPBACK, what)?));
@@ -96,7 +94,6 @@ impl Plan {
             servers,
             database,
             runs_database: topology.database().url.is_none(),
-            _ports: ports,
         })
     }
 
@@ -168,8 +165,6 @@ impl Plan {
                 timeout: HEALTH_TIMEOUT,
                 ..Default::default()
             },
-            // A server that is killed takes its whole share of the requests in flight with it, and none may be lost.
-            retries: balancer_config::Retries { budget_percent: 100, ..Default::default() },
             access_log: balancer_config::AccessLog {
                 to: balancer_config::AccessLogTo::Stdout,
                 format: if json {

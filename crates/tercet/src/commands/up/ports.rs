@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use anyhow::bail;
 
-/// The ports this `tercet up` has taken, until it ends.
+/// The ports this `tercet up` has taken, for as long as this lives.
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
     reserved: Vec<Reservation>,
