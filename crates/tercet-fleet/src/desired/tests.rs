@@ -106,7 +106,8 @@ fn firewalls_open_the_arrows_and_nothing_else() {
         ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
         meta nfproto ipv4 tcp dport 80 accept comment "the internet to balancer"
         meta nfproto ipv6 tcp dport 80 accept comment "the internet to balancer"
-    "#]].assert_eq(&openings(&desired(FOUR, "lb")));
+    "#]]
+    .assert_eq(&openings(&desired(FOUR, "lb")));
     expect![[r#"
         ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
         ip saddr 10.0.0.10 tcp dport 8081 accept comment "lb to app-1"
@@ -115,45 +116,60 @@ fn firewalls_open_the_arrows_and_nothing_else() {
         ip saddr 10.0.0.10 tcp dport 9082 accept comment "lb to app-1"
         ip saddr 10.0.0.12 tcp dport 8081 accept comment "app2 to app-1"
         ip saddr 10.0.0.12 tcp dport 8082 accept comment "app2 to app-1"
-    "#]].assert_eq(&openings(&desired(FOUR, "app1")));
+    "#]]
+    .assert_eq(&openings(&desired(FOUR, "app1")));
     expect![[r#"
         ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
         ip saddr 10.0.0.11 tcp dport 5432 accept comment "app1 to database"
         ip saddr 10.0.0.12 tcp dport 5432 accept comment "app2 to database"
-    "#]].assert_eq(&openings(&desired(FOUR, "db")));
+    "#]]
+    .assert_eq(&openings(&desired(FOUR, "db")));
     expect![[r#"
         ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
         ip daddr 192.0.2.1 tcp dport 80 accept comment "the internet to balancer"
         ip saddr 10.0.0.11 tcp dport 8081 accept comment "two to app-1"
         ip saddr 10.0.0.11 tcp dport 8082 accept comment "two to app-1"
         ip saddr 10.0.0.11 tcp dport 5432 accept comment "two to database"
-    "#]].assert_eq(&openings(&desired(SHARED, "one")));
+    "#]]
+    .assert_eq(&openings(&desired(SHARED, "one")));
     expect![[r#"
         ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
         ip saddr 10.0.0.10 tcp dport 8081 accept comment "one to app-2"
         ip saddr 10.0.0.10 tcp dport 9081 accept comment "one to app-2"
         ip saddr 10.0.0.10 tcp dport 8082 accept comment "one to app-2"
         ip saddr 10.0.0.10 tcp dport 9082 accept comment "one to app-2"
-    "#]].assert_eq(&openings(&desired(SHARED, "two")));
+    "#]]
+    .assert_eq(&openings(&desired(SHARED, "two")));
 }
 
 #[test]
 fn postgresql_lets_application_machines_in_and_nobody_else() {
-    check(&desired(FOUR, "db"), "pg_hba.conf", expect![[r##"
+    check(
+        &desired(FOUR, "db"),
+        "pg_hba.conf",
+        expect![[r##"
         # Written by tercet from the arrows of the picture; changes are undone by the next apply.
         local all postgres peer
         local "shop" "shop_owner" peer map=tercet
         hostssl "shop" authenticator 10.0.0.11/32 scram-sha-256 clientcert=verify-full
         hostssl "shop" authenticator 10.0.0.12/32 scram-sha-256 clientcert=verify-full
-    "##]]);
-    check(&desired(SHARED, "one"), "pg_hba.conf", expect![[r##"
+    "##]],
+    );
+    check(
+        &desired(SHARED, "one"),
+        "pg_hba.conf",
+        expect![[r##"
         # Written by tercet from the arrows of the picture; changes are undone by the next apply.
         local all postgres peer
         local "shop" "shop_owner" peer map=tercet
         host "shop" authenticator 127.0.0.1/32 scram-sha-256
         hostssl "shop" authenticator 10.0.0.11/32 scram-sha-256 clientcert=verify-full
-    "##]]);
-    check(&desired(SHARED, "one"), "conf.d/tercet.conf", expect![[r#"
+    "##]],
+    );
+    check(
+        &desired(SHARED, "one"),
+        "conf.d/tercet.conf",
+        expect![[r#"
         listen_addresses = '10.0.0.10, 127.0.0.1'
         port = 5432
         max_connections = 200
@@ -169,12 +185,16 @@ fn postgresql_lets_application_machines_in_and_nobody_else() {
         maintenance_work_mem = '256MB'
         log_connections = off
         log_line_prefix = '%m [%p] %q%u@%d '
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn an_application_server_is_a_unit_with_its_secrets_as_credentials() {
-    check(&desired(FOUR, "app1"), "tercet-app-1@abc.service", expect![[r#"
+    check(
+        &desired(FOUR, "app1"),
+        "tercet-app-1@abc.service",
+        expect![[r#"
         [Unit]
         Description=tercet: app-1, release abc
         Wants=network-online.target
@@ -239,13 +259,17 @@ fn an_application_server_is_a_unit_with_its_secrets_as_credentials() {
         Part=app-1
         Release=abc
         Port=8081
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_balancer_has_a_socket_that_stays() {
     let desired = desired(SHARED, "one");
-    check(&desired, "balancer.toml", expect![[r#"
+    check(
+        &desired,
+        "balancer.toml",
+        expect![[r#"
         listen = ["192.0.2.1:80"]
         policy = "round-robin"
         trusted-proxies = []
@@ -275,8 +299,12 @@ fn the_balancer_has_a_socket_that_stays() {
         name = "app-2"
         address = "10.0.0.11:8081"
         health-address = "10.0.0.11:9081"
-    "#]]);
-    check(&desired, "tercet-balancer.socket", expect![[r#"
+    "#]],
+    );
+    check(
+        &desired,
+        "tercet-balancer.socket",
+        expect![[r#"
         [Unit]
         Description=tercet: the balancer's public door
 
@@ -288,7 +316,8 @@ fn the_balancer_has_a_socket_that_stays() {
 
         [Install]
         WantedBy=sockets.target
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
