@@ -47,6 +47,8 @@ pub enum Request {
         path: String,
         /// How long, in seconds.
         seconds: u64,
+        /// The unit that should answer: when it ends again and again, waiting is over.
+        unit: String,
     },
     /// Bring the database's schema up to date.
     Migrate(Migrate),

@@ -20,6 +20,7 @@ use tercet_machine::package::Package;
 use tercet_machine::sysctl::Sysctl;
 use tercet_machine::unit::{Goal, Unit};
 
+pub(crate) use self::application::unit_name;
 pub(crate) use self::balancer::ADMIN_SOCKET;
 use crate::secrets::Secrets;
 use crate::survey::Survey;

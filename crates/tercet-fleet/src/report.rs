@@ -109,7 +109,8 @@ fn serving() -> BTreeMap<String, u16> {
     servers.into_iter().map(|server| (server.name, server.address.port())).collect()
 }
 
-fn state(unit: &str) -> Result<UnitState> {
+/// How a unit is doing.
+pub(crate) fn state(unit: &str) -> Result<UnitState> {
     let output = Command::new("systemctl")
         .args(["show", "--property=ActiveState,NRestarts,MemoryCurrent", "--", unit])
         .output()
@@ -123,6 +124,16 @@ fn state(unit: &str) -> Result<UnitState> {
         restarts: value("NRestarts").parse().unwrap_or_default(),
         memory: value("MemoryCurrent").parse().ok(),
     })
+}
+
+/// The last lines of a unit's own log.
+pub(crate) fn log_end(unit: &str) -> Result<String> {
+    let output = Command::new("journalctl")
+        .args(["--no-pager", "--quiet", "--output=cat", "--lines=12"])
+        .arg(format!("_SYSTEMD_UNIT={unit}"))
+        .output()
+        .context("journalctl")?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The releases kept here, the one that was made last first.

@@ -12,6 +12,7 @@ use tercet_config::{Part, Tier};
 use crate::agent::Request;
 use crate::apply::converge;
 use crate::apply::held::Held;
+use crate::desired::unit_name;
 use crate::fleet::{Fleet, Member, at_once};
 use crate::progress::{Listener, Progress};
 use crate::world::{Instance, World};
@@ -119,6 +120,7 @@ fn wait(fleet: &Fleet<'_>, instance: &Instance, world: &World) -> Result<()> {
         address: SocketAddr::new(host, port),
         path: release.health_path().to_owned(),
         seconds: READY_SECONDS,
+        unit: unit_name(instance),
     };
     fleet
         .agent(member)

@@ -16,8 +16,13 @@ pub(super) fn run(folders: &Folders) -> Result<()> {
     fs::create_dir_all("/run/netns")?;
     output(Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run/netns"]))?;
     ip("link set lo up")?;
-    for (bridge, addresses) in [("inner", inside(SWITCH)), ("outer", outside(SWITCH))] {
-        ip(&format!("link add {bridge} type bridge forward_delay 0"))?;
+    for (number, (bridge, addresses)) in
+        [("inner", inside(SWITCH)), ("outer", outside(SWITCH))].iter().enumerate()
+    {
+        // A bridge without an address of its own takes one of its ports', and another when that one goes: neighbours
+        // would go on sending to the old one.
+        let hardware = format!("52:54:00:4c:{:02x}:{SWITCH:02x}", number + 1);
+        ip(&format!("link add {bridge} address {hardware} type bridge forward_delay 0"))?;
         ip(&format!("link set {bridge} up"))?;
         for address in addresses {
             ip(&format!("address add {address} dev {bridge} nodad"))?;

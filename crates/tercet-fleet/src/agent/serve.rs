@@ -13,6 +13,9 @@ use crate::desired::ADMIN_SOCKET;
 use crate::prove::attempt;
 use crate::{lease, migrate, report};
 
+/// Restarts after which a unit will not get ready.
+const HOPELESS: u32 = 5;
+
 /// Reads one request, does it, writes the replies. A failure is a reply, too.
 ///
 /// # Errors
@@ -39,8 +42,8 @@ fn answer(request: Request, say: &mut impl FnMut(&Reply) -> Result<()>) -> Resul
         Request::Probe { desired } => say(&Reply::Facts(probe(&desired)?)),
         Request::Execute { desired, steps, fence } => take(&desired, &steps, fence, say),
         Request::Lease(request) => say(&Reply::Lease(lease::serve(&request)?)),
-        Request::Await { address, path, seconds } => {
-            wait_for(address, &path, Duration::from_secs(seconds))?;
+        Request::Await { address, path, seconds, unit } => {
+            wait_for(address, &path, Duration::from_secs(seconds), &unit)?;
             say(&Reply::Ready)
         }
         Request::Migrate(migrate) => say(&Reply::Migrated(migrate::serve(&migrate)?)),
@@ -70,7 +73,7 @@ fn take(
     say(&Reply::Ready)
 }
 
-fn wait_for(address: SocketAddr, path: &str, limit: Duration) -> Result<()> {
+fn wait_for(address: SocketAddr, path: &str, limit: Duration, unit: &str) -> Result<()> {
     let begin = Instant::now();
     loop {
         let answer = TcpStream::connect_timeout(&address, Duration::from_secs(2))
@@ -83,6 +86,9 @@ fn wait_for(address: SocketAddr, path: &str, limit: Duration) -> Result<()> {
         };
         if begin.elapsed() > limit {
             bail!("http://{address}{path} was not ready within {} s: {last}", limit.as_secs());
+        }
+        if report::state(unit)?.restarts >= HOPELESS {
+            bail!("it ends again and again; its log ends:\n{}", report::log_end(unit)?);
         }
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -18,7 +18,7 @@ use crate::report::SECTION;
 use crate::world::{Instance, World};
 
 /// The unit of an instance: `tercet-app-1@3f9c2ab1d0e4.service`.
-pub(super) fn unit_name(instance: &Instance) -> String {
+pub(crate) fn unit_name(instance: &Instance) -> String {
     format!("tercet-{}@{}.service", instance.part, instance.release)
 }
 

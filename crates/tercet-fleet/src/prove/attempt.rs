@@ -13,7 +13,7 @@ use tercet_database::login::{self, Login, Tls};
 /// How long an answer may take before nobody is taken to be there.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How many attempts are made at once.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 512;
 
 /// What became of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

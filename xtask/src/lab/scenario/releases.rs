@@ -52,9 +52,10 @@ pub(super) fn under_load(scenario: &Scenario<'_>) -> Result<()> {
 pub(super) fn taken_back(scenario: &Scenario<'_>) -> Result<()> {
     let before = scenario.on("app1", "systemctl list-units --plain --no-legend 'tercet-app-*'")?;
     let traffic = scenario.traffic(Kind::Read)?;
-    scenario.write(FOUR_MACHINES, "api.db-schemas = [\"no_such_schema\"]\napi.db-pool = 0")?;
+    scenario.write(FOUR_MACHINES, "api.jwt-role-claim-key = \"role[\"")?;
     let said = scenario.fail("apply", &["--yes"])?;
     ensure!(said.contains("what served before serves again"), "{said}");
+    ensure!(said.contains("jwt-role-claim-key"), "the server's own words are not passed on:\n{said}");
     lossless(&traffic.stop()?)?;
     let after = scenario.on("app1", "systemctl list-units --plain --no-legend 'tercet-app-*'")?;
     ensure!(before == after, "app1 ran\n{before}and now\n{after}");
