@@ -241,9 +241,11 @@ impl Exchange<'_> {
             }
             if self.progress.accepted.get() && !matches!(failed, Failure::ServerDied) {
                 attempts -= 1;
-                // A server that is out of rotation, by this very failure perhaps, does no work for the request
-                // any more: the next one gets what it would have got anyway. Elsewhere the budget has to allow it.
-                if turn.is_alive() && repeating.is_none() {
+                // A server that refuses connections or is out of rotation, by this very failure perhaps, does no work
+                // for the request any more: the next one gets what it would have got anyway. Elsewhere the budget
+                // has to allow it.
+                let adds_load = turn.is_alive() && !matches!(failed, Failure::NotConnected);
+                if adds_load && repeating.is_none() {
                     repeating = self.worker.shared.retry(self.config);
                     if repeating.is_none() {
                         return Err(failed);
