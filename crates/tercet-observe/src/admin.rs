@@ -7,8 +7,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,6 +18,8 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, UnixListener};
+
+use crate::unix_socket;
 
 /// The most body an admin request may have: 1 MiB.
 const BODY_LIMIT: usize = 1 << 20;
@@ -96,7 +97,7 @@ impl Server {
     pub async fn bind(address: &Address) -> io::Result<Self> {
         Ok(Self(match address {
             Address::Tcp(address) => Listener::Tcp(TcpListener::bind(address).await?),
-            Address::Unix(path, mode) => Listener::Unix(bind_unix(path, *mode)?),
+            Address::Unix(path, mode) => Listener::Unix(unix_socket::bind(path, *mode)?),
         }))
     }
 
@@ -124,21 +125,6 @@ impl Server {
             }
         }
     }
-}
-
-fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(error);
-            }
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)?
-        }
-        bound => bound?,
-    };
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    Ok(listener)
 }
 
 /// Out of descriptors, most likely: let some be closed before accepting again.

@@ -11,6 +11,7 @@ pub mod log;
 pub mod metrics;
 pub mod request_id;
 pub mod trace_context;
+pub mod unix_socket;
 
 pub use access::AccessRecord;
 pub use event::{Event, Level};

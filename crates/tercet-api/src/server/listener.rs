@@ -2,11 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net as unix;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tercet_observe::unix_socket;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::ServerError;
@@ -33,7 +33,7 @@ impl Listener {
     /// Binds what the configuration says.
     pub(super) fn bind(config: &Config) -> Result<Self, ServerError> {
         if let Some(path) = &config.server_unix_socket {
-            return bind_unix(path, config.server_unix_socket_mode)
+            return unix_socket::bind(path, config.server_unix_socket_mode)
                 .map(|listener| Self::Unix(listener, path.clone()))
                 .map_err(|source| ServerError::Bind { address: path.display().to_string(), source });
         }
@@ -116,20 +116,4 @@ fn bind_tcp(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
-}
-
-/// A socket file nobody listens on any more is replaced.
-fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if unix::UnixStream::connect(path).is_ok() {
-                return Err(error);
-            }
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)?
-        }
-        bound => bound?,
-    };
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    Ok(listener)
 }
