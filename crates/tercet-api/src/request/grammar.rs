@@ -18,8 +18,8 @@ pub(super) type Input<'i> = Stateful<&'i str, Progress>;
 /// What a parser gives.
 pub(super) type Parsed<T> = Result<T, Refused>;
 
-/// Brackets inside brackets a client may write; more would not be a question but an attack on the stack.
-const DEEPEST: usize = 64;
+/// How deep brackets may be inside each other, and what those who go deeper are told.
+pub(super) type Depth = (usize, &'static str);
 
 /// The input is not what the parser reads; [`Progress`] knows why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -397,10 +397,11 @@ fn spaces(input: &mut Input<'_>) {
 /// `parser` one bracket deeper.
 pub(super) fn deeper<'i, T>(
     input: &mut Input<'i>,
+    (deepest, rule): Depth,
     parser: impl FnOnce(&mut Input<'i>) -> Parsed<T>,
 ) -> Parsed<T> {
-    if input.state.depth == DEEPEST {
-        return Err(refuse_here(input, [Expected::Label("at most 64 brackets inside each other")]));
+    if input.state.depth >= deepest {
+        return Err(refuse_here(input, [Expected::Label(rule)]));
     }
     input.state.depth += 1;
     let result = parser(input);

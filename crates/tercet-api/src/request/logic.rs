@@ -5,8 +5,12 @@ use winnow::Parser as _;
 use super::field::{EmbedPath, delimiter, field, field_name};
 use super::filter::{Filter, bare_element, condition, quoted_element};
 use super::grammar::{
-    Input, Parsed, attempt, character, deeper, either, labelled, literal, optional, run, separated, spaced,
+    Depth, Input, Parsed, attempt, character, deeper, either, labelled, literal, optional, run, separated,
+    spaced,
 };
+
+/// More would not be a question but an attack on the stack.
+const DEEPEST: Depth = (64, "at most 64 brackets inside each other");
 
 /// A boolean expression over filters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +49,9 @@ pub(super) fn logic_tree(input: &mut Input<'_>) -> Parsed<LogicTree> {
             .is_some();
             let operator = labelled(input, "logic operator (and, or)", logic_operator)?;
             spaced(input, character('('))?;
-            let branches =
-                deeper(input, |input| separated(input, logic_tree, |input| spaced(input, character(','))))?;
+            let branches = deeper(input, DEEPEST, |input| {
+                separated(input, logic_tree, |input| spaced(input, character(',')))
+            })?;
             spaced(input, character(')'))?;
             Ok(LogicTree::Branch { negated, operator, branches })
         },

@@ -288,9 +288,15 @@ mod tests {
             ]],
         );
         check(
-            &format!("select={}", "a(".repeat(65)),
+            &format!("select={}", "a(".repeat(17)),
             &expect![[
-                r#""failed to parse select parameter (a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a()" (line 1, column 131): unexpected end of input expecting at most 64 brackets inside each other"#
+                r#""failed to parse select parameter (a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a(a()" (line 1, column 35): unexpected end of input expecting at most 16 resources embedded inside each other"#
+            ]],
+        );
+        check(
+            &format!("or=(a.eq.1,{}", "or(".repeat(64)),
+            &expect![[
+                r#""failed to parse logic tree ((a.eq.1,or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or(or()" (line 1, column 203): unexpected end of input expecting at most 64 brackets inside each other"#
             ]],
         );
         check(

@@ -5,9 +5,12 @@ use winnow::combinator::{delimited, preceded, terminated};
 
 use super::field::{Field, field, field_name, identifier};
 use super::grammar::{
-    Expected, Input, Parsed, Refused, ahead, attempt, character, deeper, either, end, literal, not_before,
-    optional, separated, spaced,
+    Depth, Expected, Input, Parsed, Refused, ahead, attempt, character, deeper, either, end, literal,
+    not_before, optional, separated, spaced,
 };
+
+/// Each embedding is one more join for PostgreSQL to plan, and multiplies the rows: few, written deep, take hours.
+const DEEPEST: Depth = (16, "at most 16 resources embedded inside each other");
 
 /// One item of a selection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +112,7 @@ fn select_item(input: &mut Input<'_>) -> Parsed<SelectItem> {
 
 fn embedded(input: &mut Input<'_>) -> Parsed<Vec<SelectItem>> {
     character('(')(input)?;
-    let items = deeper(input, selection)?;
+    let items = deeper(input, DEEPEST, selection)?;
     character(')')(input)?;
     Ok(items)
 }
