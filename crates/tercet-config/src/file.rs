@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(crate) use self::api::{Api, RESERVED};
-pub(crate) use self::balancer::{Balancer, Policy};
+pub(crate) use self::balancer::{Balancer, Certificate, Policy};
 pub(crate) use self::located::Located;
 pub(crate) use self::quantity::{FORMATS, Format};
 

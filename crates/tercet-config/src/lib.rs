@@ -13,8 +13,8 @@ pub use self::diagnostic::{Mistake, Mistakes};
 pub use self::reference::{json_schema, markdown};
 pub use self::topology::edge::{Edge, End, Protocol};
 pub use self::topology::{
-    Api, Application, Balancer, Database, Machine, Part, Policy, Port, Program, Reach, Secret, Server, Tier,
-    Topology, admin_port,
+    Api, Application, Balancer, Certificate, Database, Machine, Part, Policy, Port, Program, Reach, Secret,
+    Server, Tier, Tls, Topology, admin_port,
 };
 
 /// The `tercet.toml` that `tercet init` writes: every section, every common key, said in comments.

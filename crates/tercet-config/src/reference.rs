@@ -51,6 +51,9 @@ fn key(name: &str, rule: &Json) -> String {
     if let Some(example) = rule["examples"].get(0) {
         let _ = write!(entry, "\n```toml\n{name} = {example}\n```\n");
     }
+    for (inner, rule) in rule["items"]["properties"].as_object().into_iter().flatten() {
+        entry.push_str(&key(&format!("{name}[].{inner}"), rule));
+    }
     entry
 }
 
@@ -68,6 +71,7 @@ fn kind(rule: &Json) -> String {
         ("integer", Some(least), Some(most)) => format!("integer, {least} to {most}"),
         ("integer", Some(least), None) => format!("integer, at least {least}"),
         ("array", ..) => format!("list of {}s", kind(&rule["items"]).replace("one of the following", "name")),
+        ("object", ..) if rule["properties"].is_object() => "table".to_owned(),
         ("object", ..) => "table of strings".to_owned(),
         ("boolean", ..) => "true or false".to_owned(),
         (kind, ..) => rule["format"].as_str().filter(|_| kind == "string").unwrap_or(kind).to_owned(),

@@ -101,7 +101,7 @@ impl Checker<'_> {
             let message =
                 format!("{path} must be {}, not {}", expected::describe(rule), expected::article(found));
             let added = self.mistakes.add(span, message, format!("this is {}", expected::article(found)));
-            if let Some(hint) = expected::repair(rule, value.get_ref()) {
+            if let Some(hint) = expected::repair(rule, path, value.get_ref()) {
                 added.hint(hint);
             }
             return false;

@@ -188,14 +188,47 @@ pub struct Port {
 /// Tier 1: where clients connect.
 #[derive(Clone, Debug)]
 pub struct Balancer {
-    /// The addresses to listen on, never empty.
+    /// The addresses to speak plain HTTP on, never empty.
     pub listen: Vec<SocketAddr>,
+    /// How it speaks TLS, if it does.
+    pub tls: Option<Tls>,
     /// Which server gets the next request.
     pub policy: Policy,
     /// Proxies in front, whose word about the client is taken.
     pub trusted_proxies: Vec<IpNet>,
     /// The tables `health`, `retries`, `limits` and `timeouts`: the balancer's own options as the file gives them.
     pub options: toml::Table,
+}
+
+impl Balancer {
+    /// The addresses to listen on: the plain ones, then those with TLS.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listen.iter().chain(self.tls.iter().flat_map(|tls| &tls.listen)).copied()
+    }
+}
+
+/// How the balancer speaks TLS.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The addresses to speak it on, never empty.
+    pub listen: Vec<SocketAddr>,
+    /// Whether the file names them; otherwise the next free port of this machine may be taken.
+    pub listen_named: bool,
+    /// Never empty.
+    pub certificates: Vec<Certificate>,
+    /// Whether requests to the plain addresses are redirected to https.
+    pub redirect: bool,
+    /// For how long browsers shall use nothing but https, like `365d`.
+    pub hsts: Option<String>,
+}
+
+/// PEM files, relative to the folder of `tercet.toml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The certificate and those up to its authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// Which server gets the next request.

@@ -835,3 +835,146 @@ tiers = ["balancer", "application", "database"]
         "#]],
     );
 }
+
+#[test]
+fn certificates_are_whole_and_what_is_about_tls_needs_one() {
+    check(
+        r#"
+[balancer]
+tls-listen = ["0.0.0.0:8443"]
+redirect-to-https = true
+hsts = "365d"
+"#,
+        expect![[r#"
+              × tercet.toml has 3 mistakes
+
+            Error:
+              × tls-listen means nothing without a certificate
+               ╭─[tercet.toml:3:14]
+             2 │ [balancer]
+             3 │ tls-listen = ["0.0.0.0:8443"]
+               ·              ────────┬───────
+               ·                      ╰── for TLS
+             4 │ redirect-to-https = true
+               ╰────
+              help: add certificates = [{ certificate = "FILE", key = "FILE" }]
+
+            Error:
+              × redirect-to-https means nothing without a certificate
+               ╭─[tercet.toml:4:21]
+             3 │ tls-listen = ["0.0.0.0:8443"]
+             4 │ redirect-to-https = true
+               ·                     ──┬─
+               ·                       ╰── for TLS
+             5 │ hsts = "365d"
+               ╰────
+              help: add certificates = [{ certificate = "FILE", key = "FILE" }]
+
+            Error:
+              × hsts means nothing without a certificate
+               ╭─[tercet.toml:5:8]
+             4 │ redirect-to-https = true
+             5 │ hsts = "365d"
+               ·        ───┬──
+               ·           ╰── for TLS
+               ╰────
+              help: add certificates = [{ certificate = "FILE", key = "FILE" }]
+        "#]],
+    );
+    check(
+        r#"
+[balancer]
+listen = ["0.0.0.0:443"]
+certificates = [{ certificate = "shop.crt" }, { certificate = "", key = "shop.key" }]
+tls-listen = ["0.0.0.0:443", "443"]
+hsts = "1 year"
+"#,
+        expect![[r#"
+              × tercet.toml has 5 mistakes
+
+            Error:
+              × this certificate has no key
+               ╭─[tercet.toml:4:17]
+             3 │ listen = ["0.0.0.0:443"]
+             4 │ certificates = [{ certificate = "shop.crt" }, { certificate = "", key = "shop.key" }]
+               ·                 ──────────────┬─────────────
+               ·                               ╰── incomplete
+             5 │ tls-listen = ["0.0.0.0:443", "443"]
+               ╰────
+              help: write { certificate = "FILE", key = "FILE" }
+
+            Error:
+              × certificate names no file
+               ╭─[tercet.toml:4:63]
+             3 │ listen = ["0.0.0.0:443"]
+             4 │ certificates = [{ certificate = "shop.crt" }, { certificate = "", key = "shop.key" }]
+               ·                                                               ─┬
+               ·                                                                ╰── empty
+             5 │ tls-listen = ["0.0.0.0:443", "443"]
+               ╰────
+
+            Error:
+              × the balancer can't listen on 0.0.0.0:443 twice
+               ╭─[tercet.toml:5:15]
+             4 │ certificates = [{ certificate = "shop.crt" }, { certificate = "", key = "shop.key" }]
+             5 │ tls-listen = ["0.0.0.0:443", "443"]
+               ·               ──────┬──────
+               ·                     ╰── again
+             6 │ hsts = "1 year"
+               ╰────
+
+            Error:
+              × "443" is no address to listen on
+               ╭─[tercet.toml:5:30]
+             4 │ certificates = [{ certificate = "shop.crt" }, { certificate = "", key = "shop.key" }]
+             5 │ tls-listen = ["0.0.0.0:443", "443"]
+               ·                              ──┬──
+               ·                                ╰── not IP:PORT
+             6 │ hsts = "1 year"
+               ╰────
+              help: write it like 0.0.0.0:8080, or [::]:8080 for IPv6
+
+            Error:
+              × balancer.hsts can't be "1 year"
+               ╭─[tercet.toml:6:8]
+             5 │ tls-listen = ["0.0.0.0:443", "443"]
+             6 │ hsts = "1 year"
+               ·        ────┬───
+               ·            ╰── a whole number and a unit
+               ╰────
+              help: write a duration like "250ms", "5s", "2m" or "1h"
+        "#]],
+    );
+    check(
+        "[balancer]\ncertificates = { certificate = 'a', key = 'b' }\n",
+        expect![[r#"
+          × tercet.toml has a mistake
+
+        Error:
+          × balancer.certificates must be a list of tables, not a table
+           ╭─[tercet.toml:2:16]
+         1 │ [balancer]
+         2 │ certificates = { certificate = 'a', key = 'b' }
+           ·                ────────────────┬───────────────
+           ·                                ╰── this is a table
+           ╰────
+          help: put it in brackets: [{ … }]
+    "#]],
+    );
+    check(
+        "[balancer]\ncertificates = [{ certificate = 'a', key = 'b' }]\ntls-listen = []\n",
+        expect![[r#"
+          × tercet.toml has a mistake
+
+        Error:
+          × the balancer must listen on an address
+           ╭─[tercet.toml:3:14]
+         2 │ certificates = [{ certificate = 'a', key = 'b' }]
+         3 │ tls-listen = []
+           ·              ─┬
+           ·               ╰── none
+           ╰────
+          help: leave the key out for 127.0.0.1:8443
+    "#]],
+    );
+}

@@ -251,3 +251,26 @@ fn options_are_postgrests_own() {
     "#]]
     .assert_eq(&api.options.to_string());
 }
+
+#[test]
+fn with_a_certificate_there_are_addresses_with_tls() {
+    let doors = |text: &str| {
+        let topology = parse(text);
+        let edges = topology.edges();
+        let doors: Vec<String> = edges
+            .iter()
+            .filter(|edge| matches!(edge.from, tercet_config::End::Internet))
+            .map(|edge| format!("{} {}:{}", edge.protocol, edge.address, edge.port))
+            .collect();
+        let tls = topology.balancer().tls.as_ref().expect("there is a certificate");
+        format!("{}, redirect {}", doors.join(", "), tls.redirect)
+    };
+    let pair = "balancer.certificates = [{ certificate = 'shop.crt', key = 'shop.key' }]\n";
+    expect!["http 127.0.0.1:8080, https 127.0.0.1:8443, redirect false"].assert_eq(&doors(pair));
+    let machine = "machine = [{ name = 'one', ssh = 'one', address = '10.0.0.1', tiers = ['balancer', 'application', 'database'] }]\n";
+    expect!["http 0.0.0.0:80, http :::80, https 0.0.0.0:443, https :::443, redirect true"]
+        .assert_eq(&doors(&format!("{pair}{machine}")));
+    let named = "balancer.listen = ['10.0.0.1:80']\nbalancer.tls-listen = ['10.0.0.1:443']\nbalancer.redirect-to-https = false\n";
+    expect!["http 10.0.0.1:80, https 10.0.0.1:443, redirect false"]
+        .assert_eq(&doors(&format!("{pair}{named}{machine}")));
+}

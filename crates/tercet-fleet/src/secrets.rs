@@ -27,6 +27,8 @@ pub struct Secrets {
     pub authenticator_verifier: String,
     /// What tokens are verified with: what tercet.toml names, else the one `tercet up` and `tercet token` use.
     pub jwt: Secret,
+    /// The balancer's certificates, in the order of tercet.toml.
+    pub certificates: Vec<Identity>,
     /// The URL of a PostgreSQL that exists already, when tercet.toml names one.
     pub database_url: Option<Secret>,
 }
@@ -59,9 +61,33 @@ impl Secrets {
                 Some(secret) => secret,
                 None => Secret::new(Password::kept_in(&project.join(".tercet/jwt-secret"))?.reveal()),
             },
+            certificates: certificates(project, topology)?,
             database_url: read(topology.database().url.as_ref())?,
         })
     }
+}
+
+/// What the balancer identifies itself with, read from the files tercet.toml names.
+fn certificates(project: &Path, topology: &Topology) -> Result<Vec<Identity>> {
+    let pem = |path: &Path, what: &str| -> Result<String> {
+        let path = project.join(path);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let begins = |line: &str| {
+            line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{what}-----"))
+        };
+        if !text.lines().any(begins) {
+            bail!("{}: there is no {} in it\nhint: it has to be PEM", path.display(), what.to_lowercase());
+        }
+        Ok(text)
+    };
+    let tls = topology.balancer().tls.as_ref();
+    let identity = |pair: &tercet_config::Certificate| {
+        Ok(Identity {
+            certificate: pem(&pair.certificate, "CERTIFICATE")?,
+            key: Secret::new(pem(&pair.key, "PRIVATE KEY")?),
+        })
+    };
+    tls.iter().flat_map(|tls| &tls.certificates).map(identity).collect()
 }
 
 fn private_folder(project: &Path) -> Result<PathBuf> {

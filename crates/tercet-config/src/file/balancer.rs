@@ -14,6 +14,21 @@ pub(crate) struct Balancer {
     /// `["0.0.0.0:80", "[::]:80"]`.
     #[schemars(extend("examples" = [["0.0.0.0:8080"]]))]
     pub(crate) listen: Option<Located<Vec<Located<String>>>>,
+    /// Certificates with their keys, for TLS: `[{ certificate = "tls/shop.crt", key = "tls/shop.key" }]`. Which one a
+    /// client gets is decided by the name it asks for. Default: none, and no TLS.
+    #[serde(default)]
+    pub(crate) certificates: Vec<Located<Certificate>>,
+    /// The addresses to speak TLS on, besides those of `listen`, each `IP:PORT`. Only with `certificates`. Default:
+    /// `["127.0.0.1:8443"]`; with `[[machine]]`s `["0.0.0.0:443", "[::]:443"]`.
+    #[schemars(extend("examples" = [["0.0.0.0:8443"]]))]
+    pub(crate) tls_listen: Option<Located<Vec<Located<String>>>>,
+    /// Whether requests to the addresses of `listen` are answered by a permanent redirect (308) to the same URL with
+    /// https, at port 443. Only with `certificates`. Default: true with `[[machine]]`s, else false.
+    pub(crate) redirect_to_https: Option<Located<bool>>,
+    /// For how long browsers that came by https shall use nothing else for this name (`strict-transport-security`).
+    /// Only with `certificates`. Default: not said.
+    #[schemars(extend("examples" = ["365d"]))]
+    pub(crate) hsts: Option<Located<Duration>>,
     /// Which server gets the next request.
     #[serde(default)]
     #[schemars(extend("default" = "round-robin"))]
@@ -38,6 +53,16 @@ pub(crate) struct Balancer {
     /// How long is waited.
     #[serde(default)]
     pub(crate) timeouts: Timeouts,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Certificate {
+    /// The PEM file with the certificate and those up to its authority, relative to `tercet.toml`.
+    pub(crate) certificate: Option<Located<String>>,
+    /// The PEM file with the private key, relative to `tercet.toml`.
+    pub(crate) key: Option<Located<String>>,
 }
 
 /// Which server gets the next request.

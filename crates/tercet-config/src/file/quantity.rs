@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 /// A way to write an amount: its name in the schema, its units, and an example.
 pub(crate) struct Format {
     pub(crate) name: &'static str,
-    pub(crate) units: &'static [&'static str],
+    /// Each with how many of the smallest it is.
+    units: &'static [(&'static str, u64)],
     pub(crate) like: &'static str,
 }
 
@@ -16,22 +17,33 @@ pub(crate) struct Format {
 pub(crate) const FORMATS: [Format; 2] = [
     Format {
         name: "duration",
-        units: &["ms", "s", "m", "h", "d"],
+        units: &[("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)],
         like: "\"250ms\", \"5s\", \"2m\" or \"1h\"",
     },
     Format {
         name: "size",
-        units: &["B", "kB", "MB", "GB", "KiB", "MiB", "GiB"],
+        units: &[
+            ("B", 1),
+            ("kB", 1000),
+            ("MB", 1_000_000),
+            ("GB", 1_000_000_000),
+            ("KiB", 1 << 10),
+            ("MiB", 1 << 20),
+            ("GiB", 1 << 30),
+        ],
         like: "\"512B\", \"64KiB\" or \"10MiB\"",
     },
 ];
 
 impl Format {
-    /// Whether a text is a whole number and one of the units.
+    /// Whether a text is a whole number and one of the units, and together they fit 64 bits.
     pub(crate) fn is(&self, text: &str) -> bool {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
-        number.parse::<u32>().is_ok() && self.units.contains(&unit.trim_start())
+        let size = self.units.iter().find(|(name, _)| *name == unit.trim_start());
+        let amount =
+            number.parse::<u64>().ok().zip(size).and_then(|(number, (_, size))| number.checked_mul(*size));
+        amount.is_some()
     }
 }
 
@@ -39,6 +51,13 @@ impl Format {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Duration(String);
+
+impl Duration {
+    /// As it was written.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 /// How large, like `"64KiB"`.
 #[derive(Debug, Deserialize, Serialize)]

@@ -59,11 +59,12 @@ pub(super) fn article(kind: &str) -> String {
 }
 
 /// How to write what was probably meant.
-pub(super) fn repair(rule: &Json, value: &DeValue<'_>) -> Option<String> {
+pub(super) fn repair(rule: &Json, path: &str, value: &DeValue<'_>) -> Option<String> {
     match (kind(rule), value) {
         ("array", DeValue::String(text)) if kind(&rule["items"]) == "string" => {
             Some(format!("write [{text:?}]"))
         }
+        ("array", DeValue::Table(_)) if path != "machine" => Some("put it in brackets: [{ … }]".to_owned()),
         ("array", DeValue::Table(_)) => Some("write the header in double brackets: [[machine]]".to_owned()),
         ("string", DeValue::Integer(_)) if let Some(format) = format(rule) => {
             Some(format!("write a {} like {}", format.name, format.like))

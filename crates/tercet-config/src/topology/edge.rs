@@ -41,6 +41,8 @@ pub enum End<'a> {
 pub enum Protocol {
     /// HTTP in the clear.
     Http,
+    /// HTTP over TLS.
+    Https,
     /// PostgreSQL's protocol.
     Postgres,
 }
@@ -49,6 +51,7 @@ impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Http => "http",
+            Self::Https => "https",
             Self::Postgres => "postgres",
         })
     }
@@ -77,14 +80,16 @@ pub(super) fn between(topology: &Topology) -> Vec<Edge<'_>> {
     let of = |tier| topology.parts.iter().filter(move |part| part.tier == tier);
     let mut edges = Vec::new();
     for balancer in of(Tier::Balancer) {
-        for listen in &topology.balancer.listen {
+        let plain = topology.balancer.listen.iter().map(|listen| (listen, Protocol::Http));
+        let tls = topology.balancer.tls.iter().flat_map(|tls| &tls.listen);
+        for (listen, protocol) in plain.chain(tls.map(|listen| (listen, Protocol::Https))) {
             edges.push(Edge {
                 from: End::Internet,
                 to: balancer,
                 machine: topology.machine_of(balancer),
                 address: listen.ip(),
                 port: listen.port(),
-                protocol: Protocol::Http,
+                protocol,
                 why: "requests of clients",
             });
         }

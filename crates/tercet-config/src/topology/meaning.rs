@@ -1,9 +1,11 @@
 //! From what the file says to what it means, reporting everything in it that contradicts itself.
 
+mod addresses;
 mod machines;
 mod parts;
+mod tls;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -44,32 +46,12 @@ fn name(name: Option<&Located<String>>, folder: &str, mistakes: &mut Mistakes) -
 }
 
 fn balancer(section: &file::Balancer, placement: &Placement, mistakes: &mut Mistakes) -> Balancer {
-    let mut listen: Vec<SocketAddr> = Vec::new();
-    for text in section.listen.iter().flat_map(|listen| listen.iter()) {
-        let Ok(address) = text.parse::<SocketAddr>() else {
-            let message = format!("{:?} is no address to listen on", **text);
-            let added = mistakes.add(text.span(), message, "not IP:PORT");
-            added.hint("write it like 0.0.0.0:8080, or [::]:8080 for IPv6");
-            continue;
-        };
-        if listen.contains(&address) {
-            mistakes.add(text.span(), format!("the balancer can't listen on {address} twice"), "again");
-        }
-        listen.push(address);
-    }
-    if let Some(addresses) = &section.listen
-        && addresses.is_empty()
-    {
-        mistakes
-            .add(addresses.span(), "the balancer must listen on an address", "none")
-            .hint("leave the key out for 127.0.0.1:8080");
-    }
-    if section.listen.is_none() {
-        let default: &[&str] = if placement.named { &["0.0.0.0:80", "[::]:80"] } else { &["127.0.0.1:8080"] };
-        listen.extend(default.iter().map(|text| text.parse::<SocketAddr>().expect("written right above")));
-    }
+    let default: &[&str] = if placement.named { &["0.0.0.0:80", "[::]:80"] } else { &["127.0.0.1:8080"] };
+    let listen = addresses::read(section.listen.as_ref(), default, &[], mistakes);
+    let tls = tls::read(section, placement, &listen, mistakes);
     Balancer {
         listen,
+        tls,
         policy: policy(section, mistakes),
         trusted_proxies: section
             .trusted_proxies

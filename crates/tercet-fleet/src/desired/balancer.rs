@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::Serialize;
 use tercet_config::{End, Policy, Tier};
 use tercet_machine::Desired;
+use tercet_machine::file::{Contents, File, Owner};
 use tercet_machine::unit::{Goal, Unit};
 
-use super::{CONFIGURATION, Project, hardening, public_file, unit_file};
+use super::{CONFIGURATION, CREDENTIALS, Project, hardening, public_file, unit_file};
 use crate::world::World;
 
 const SOCKET: &str = "tercet-balancer.socket";
@@ -22,7 +24,7 @@ const SERVICE: &str = "tercet-balancer.service";
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Configuration {
-    listen: Vec<SocketAddr>,
+    listen: Vec<Listen>,
     policy: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     hash_on: Option<String>,
@@ -32,6 +34,29 @@ struct Configuration {
     access_log: BTreeMap<&'static str, &'static str>,
     admin: BTreeMap<&'static str, &'static str>,
     servers: Vec<Server>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case", untagged)]
+enum Listen {
+    Plain(SocketAddr),
+    #[serde(rename_all = "kebab-case")]
+    Redirecting {
+        address: SocketAddr,
+        redirect_to_https: bool,
+    },
+    Tls {
+        address: SocketAddr,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hsts: Option<String>,
+        certificates: Vec<Certificate>,
+    },
+}
+
+#[derive(Serialize)]
+struct Certificate {
+    certificate: String,
+    key: String,
 }
 
 #[derive(Serialize)]
@@ -47,7 +72,8 @@ struct Server {
 pub(super) fn add(desired: &mut Desired, project: &Project<'_>, world: &World) {
     let configuration = public_file(format!("{CONFIGURATION}/balancer.toml"), configuration(project, world));
     let socket = unit_file(SOCKET, socket(project));
-    let service = unit_file(SERVICE, service(project));
+    let credentials = credentials(project);
+    let service = unit_file(SERVICE, service(project, &credentials));
     let unit = |name: &str, restart_when, reload_when| Unit {
         name: name.to_owned(),
         enabled: Some(true),
@@ -55,11 +81,67 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, world: &World) {
         restart_when,
         reload_when,
     };
+    // A reload hands a unit no new credentials: a new certificate starts the balancer anew. Its socket stays, so
+    // clients wait a moment and none is refused.
+    let restart_when =
+        [&service, &socket].into_iter().chain(&credentials).map(|file| file.path.clone()).collect();
     desired.units.extend([
         unit(SOCKET, vec![socket.path.clone()], vec![]),
-        unit(SERVICE, vec![service.path.clone(), socket.path.clone()], vec![configuration.path.clone()]),
+        unit(SERVICE, restart_when, vec![configuration.path.clone()]),
     ]);
+    desired.files.extend(credentials);
     desired.files.extend([configuration, socket, service]);
+}
+
+/// The certificates and their keys, root's alone; systemd hands them to the unit.
+fn credentials(project: &Project<'_>) -> Vec<File> {
+    let file = |name: String, contents| File {
+        path: PathBuf::from(CREDENTIALS).join(name),
+        contents,
+        owner: Owner::root(),
+        mode: 0o600,
+    };
+    let files = project.secrets.certificates.iter().enumerate().flat_map(|(index, identity)| {
+        [
+            file(certificate_name(index), Contents::Text(identity.certificate.clone())),
+            file(key_name(index), Contents::Secret(identity.key.clone())),
+        ]
+    });
+    files.collect()
+}
+
+fn certificate_name(index: usize) -> String {
+    format!("balancer-{}.crt", index + 1)
+}
+
+fn key_name(index: usize) -> String {
+    format!("balancer-{}.key", index + 1)
+}
+
+/// The addresses in the clear, then those with TLS.
+fn listens(project: &Project<'_>) -> Vec<Listen> {
+    let balancer = project.topology.balancer();
+    let redirects = balancer.tls.as_ref().is_some_and(|tls| tls.redirect);
+    let plain = balancer.listen.iter().map(|address| {
+        if redirects {
+            Listen::Redirecting { address: *address, redirect_to_https: true }
+        } else {
+            Listen::Plain(*address)
+        }
+    });
+    let credential = |name: String| format!("/run/credentials/{SERVICE}/{name}");
+    let certificate = |index: usize| Certificate {
+        certificate: credential(certificate_name(index)),
+        key: credential(key_name(index)),
+    };
+    let secure = balancer.tls.iter().flat_map(|tls| {
+        tls.listen.iter().map(|address| Listen::Tls {
+            address: *address,
+            hsts: tls.hsts.clone(),
+            certificates: (0..tls.certificates.len()).map(certificate).collect(),
+        })
+    });
+    plain.chain(secure).collect()
 }
 
 fn configuration(project: &Project<'_>, world: &World) -> String {
@@ -90,7 +172,7 @@ fn configuration(project: &Project<'_>, world: &World) -> String {
         health.insert("path".to_owned(), path.into());
     }
     let configuration = Configuration {
-        listen: balancer.listen.clone(),
+        listen: listens(project),
         policy: balancer.policy.to_string(),
         hash_on: match &balancer.policy {
             Policy::Hash { on } => Some(on.clone()),
@@ -106,25 +188,25 @@ fn configuration(project: &Project<'_>, world: &World) -> String {
 }
 
 fn socket(project: &Project<'_>) -> String {
-    let listen: String = project
-        .topology
-        .balancer()
-        .listen
-        .iter()
-        .map(|address| format!("ListenStream={address}\n"))
-        .collect();
+    let listen: String =
+        project.topology.balancer().addresses().map(|address| format!("ListenStream={address}\n")).collect();
     format!(
         "[Unit]\nDescription=tercet: the balancer's public door\n\n[Socket]\n{listen}BindIPv6Only=ipv6-only\n\
          Backlog=4096\nNoDelay=yes\n\n[Install]\nWantedBy=sockets.target\n"
     )
 }
 
-fn service(project: &Project<'_>) -> String {
+fn service(project: &Project<'_>, credentials: &[File]) -> String {
+    let credentials: String = credentials
+        .iter()
+        .filter_map(|file| Some((file.path.file_name()?.to_str()?, file.path.display())))
+        .map(|(name, path)| format!("LoadCredential={name}:{path}\n"))
+        .collect();
     format!(
         "[Unit]\nDescription=tercet: balancer\nRequires={SOCKET}\nAfter={SOCKET} network-online.target\n\
          Wants=network-online.target\nStartLimitIntervalSec=0\n\n\
          [Service]\nExecStart={} balancer --config {CONFIGURATION}/balancer.toml --json\nExecReload=/bin/kill -HUP $MAINPID\n\
-         KillMode=mixed\nTimeoutStopSec=40\nRuntimeDirectory=tercet-balancer\n{}{}\n[Install]\nWantedBy=multi-user.target\n",
+         KillMode=mixed\nTimeoutStopSec=40\nRuntimeDirectory=tercet-balancer\n{credentials}{}{}\n[Install]\nWantedBy=multi-user.target\n",
         project.program,
         hardening::NO_NEW_CODE,
         hardening::SERVICE,

@@ -96,3 +96,37 @@ fn the_balancers_options_are_offered_with_their_defaults() {
         assert_eq!(offered, has, "[balancer.{table}]");
     }
 }
+
+#[test]
+fn the_same_amounts_are_understood_in_both_files() {
+    let numbers = [
+        "0",
+        "1",
+        "007",
+        "250",
+        "4294967296",
+        "18446744073709551615",
+        "18446744073709551616",
+        "",
+        "-1",
+        "+1",
+        "1.5",
+        "1e3",
+        " 1",
+    ];
+    let units = [
+        "", "ms", "s", "m", "h", "d", " s", "  KiB", "w", "S", "sec", "B", "kB", "MB", "GB", "KiB", "MiB",
+        "GiB", "KB", "kib", "s ",
+    ];
+    for (key, accepted) in [("timeouts.idle", 5 + 1), ("limits.body", 7 + 1)] {
+        let mut understood = std::collections::BTreeSet::<&str>::new();
+        for (number, unit) in numbers.iter().flat_map(|number| units.iter().map(move |unit| (number, unit))) {
+            let line = format!("{key} = \"{number}{unit}\"");
+            let origin = tercet_config::Origin { file: "tercet.toml", folder: "shop" };
+            let here = tercet_config::parse(&format!("balancer.{line}"), origin).is_ok();
+            assert_eq!(here, toml::from_str::<tercet_balancer::config::Config>(&line).is_ok(), "{line}");
+            understood.extend(here.then_some(*unit));
+        }
+        assert_eq!(understood.len(), accepted, "{key}: {understood:?}");
+    }
+}

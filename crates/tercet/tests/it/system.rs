@@ -53,7 +53,7 @@ impl System {
         let mut system =
             Self { folder: folder.to_owned(), process, lines, address, said: Vec::new(), ended: false };
         let up = system.wait_for(|line| line["event"] == "up");
-        system.address = up["address"].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
+        system.address = up["address"].as_str().unwrap().split_once("://").unwrap().1.parse().unwrap();
         system
     }
 

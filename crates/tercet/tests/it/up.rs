@@ -225,3 +225,26 @@ fn a_named_port_that_is_taken_is_an_error() {
     assert!(said.contains(&format!("balancer cannot listen on {address}: the port is taken")), "{said}");
     assert!(said.ends_with("exit code 1\n"), "{said}");
 }
+
+#[test]
+fn a_certificate_opens_a_door_with_tls() {
+    let pair = rcgen::generate_simple_self_signed(["shop.test".to_owned()]).unwrap();
+    let (certificate, key) = (pair.cert.pem(), pair.signing_key.serialize_pem());
+    let file = "[balancer]\nlisten = ['127.0.0.1:0']\ntls-listen = ['127.0.0.1:0']\nhsts = '1d'\n\
+                certificates = [{ certificate = 'tls/shop.crt', key = 'tls/shop.key' }]\n";
+    let folder =
+        Folder::with(&[BOOKS, ("tercet.toml", file), ("tls/shop.crt", &certificate), ("tls/shop.key", &key)]);
+    let system = System::start(folder.path());
+    let output = std::process::Command::new("curl")
+        .args(["--silent", "--show-error", "--include", "--noproxy", "*", "--cacert"])
+        .arg(folder.path().join("tls/shop.crt"))
+        .arg("--connect-to")
+        .arg(format!("shop.test:443:{}", system.address))
+        .arg(format!("https://shop.test{BOOK}"))
+        .output()
+        .expect("curl");
+    let answer = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(answer.contains("strict-transport-security: max-age=86400"), "{answer}");
+    assert!(answer.ends_with(r#"[{"title":"Hyperion"}]"#), "{answer}");
+}

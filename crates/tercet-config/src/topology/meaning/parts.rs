@@ -95,7 +95,7 @@ fn apart(file: &File, balancer: &Balancer, parts: &[Part], mistakes: &mut Mistak
     for (index, second) in parts.iter().enumerate() {
         for first in parts[..index].iter().filter(|first| first.machine == second.machine) {
             let ports: Vec<u16> = match first.tier {
-                Tier::Balancer => balancer.listen.iter().map(std::net::SocketAddr::port).collect(),
+                Tier::Balancer => balancer.addresses().map(|address| address.port()).collect(),
                 _ => first.ports(),
             };
             let (Some(first_span), Some(second_span)) = (span(first), span(second)) else { continue };

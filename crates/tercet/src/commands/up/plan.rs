@@ -15,6 +15,8 @@ use crate::project::Project;
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Where the balancer listens here when the file's address is meant for a machine of its own.
 const LISTEN: u16 = 8080;
+/// The same with TLS.
+const TLS_LISTEN: u16 = 8443;
 /// The response header that names the server; only here, where it helps to see the turn.
 const SERVED_BY: &str = "x-served-by";
 
@@ -25,6 +27,8 @@ const API_HEALTH: &str = "/ready";
 #[derive(Debug)]
 pub(super) struct Plan {
     listen: Vec<SocketAddr>,
+    /// Where it speaks TLS.
+    tls_listen: Vec<SocketAddr>,
     balancer_admin: SocketAddr,
     servers: Vec<Place>,
     pub(super) database: u16,
@@ -74,7 +78,14 @@ impl Plan {
         }
         let listen = match listens_where_it_likes {
             Some(address) => vec![address],
-            None => named(topology, ports)?,
+            None => named(&topology.balancer().listen, ports)?,
+        };
+        let tls_listen = match &topology.balancer().tls {
+            Some(tls) if here && tls.listen_named => named(&tls.listen, ports)?,
+            Some(_) => {
+                vec![SocketAddr::new(LOOPBACK, ports.next_free(LOOPBACK, TLS_LISTEN, super::BALANCER)?)]
+            }
+            None => Vec::new(),
         };
         let mut admin =
             |what: &str| Ok::<_, anyhow::Error>(SocketAddr::new(LOOPBACK, ports.any(LOOPBACK, what)?));
@@ -85,6 +96,7 @@ impl Plan {
         }
         Ok(Self {
             listen,
+            tls_listen,
             balancer_admin: admin(super::BALANCER)?,
             servers,
             database,
@@ -146,7 +158,7 @@ impl Plan {
             Policy::Hash { on } => (balancer_config::Policy::Hash, Some(on.clone())),
         };
         let config = balancer_config::Config {
-            listen: self.listen.iter().copied().map(balancer_config::Listen::on).collect(),
+            listen: self.listens(project),
             servers: self.servers.iter().map(server).collect(),
             policy,
             trusted_proxies: balancer.trusted_proxies.clone(),
@@ -175,11 +187,17 @@ impl Plan {
         if let Some(hash_on) = hash_on {
             config.insert("hash-on".to_owned(), hash_on.into());
         }
+        if let Some(hsts) = balancer.tls.as_ref().and_then(|tls| tls.hsts.as_deref()) {
+            let listens = config.get_mut("listen").and_then(toml::Value::as_array_mut).into_iter().flatten();
+            for listen in listens.skip(self.listen.len()).filter_map(toml::Value::as_table_mut) {
+                listen.insert("hsts".to_owned(), hsts.into());
+            }
+        }
         merge(&mut config, &balancer.options);
         let path = private.write("balancer.toml", &config.to_string())?;
         balancer_config::Config::load(&path)?;
         Ok(Balancer {
-            listen: self.listen.clone(),
+            listen: self.listen.iter().chain(&self.tls_listen).copied().collect(),
             admin: self.balancer_admin,
             config: path,
             folder: project.folder.clone(),
@@ -187,18 +205,40 @@ impl Plan {
         })
     }
 
+    /// The addresses in the clear, then those with TLS.
+    fn listens(&self, project: &Project) -> Vec<balancer_config::Listen> {
+        let tls = project.topology.balancer().tls.as_ref();
+        let certificate = |pair: &tercet_config::Certificate| balancer_config::Certificate {
+            certificate: project.folder.join(&pair.certificate),
+            key: project.folder.join(&pair.key),
+        };
+        let certificates: Vec<_> = tls.iter().flat_map(|tls| &tls.certificates).map(certificate).collect();
+        let plain = self.listen.iter().map(|address| balancer_config::Listen {
+            redirect_to_https: tls.is_some_and(|tls| tls.redirect),
+            ..balancer_config::Listen::on(*address)
+        });
+        let secure = self.tls_listen.iter().map(|address| balancer_config::Listen {
+            certificates: certificates.clone(),
+            ..balancer_config::Listen::on(*address)
+        });
+        plain.chain(secure).collect()
+    }
+
     /// Where a browser on this machine finds the system.
     pub(super) fn url(&self) -> String {
-        let mut address = self.listen[0];
+        let (scheme, mut address) = match self.tls_listen.first() {
+            Some(address) => ("https", *address),
+            None => ("http", self.listen[0]),
+        };
         if address.ip().is_unspecified() {
             address.set_ip(LOOPBACK);
         }
-        format!("http://{address}")
+        format!("{scheme}://{address}")
     }
 
     /// Each part and where it listens, in the order of the picture.
     pub(super) fn addresses(&self) -> Vec<(String, String)> {
-        let listen: Vec<_> = self.listen.iter().map(ToString::to_string).collect();
+        let listen: Vec<_> = self.listen.iter().chain(&self.tls_listen).map(ToString::to_string).collect();
         let mut addresses = vec![(super::BALANCER.to_owned(), listen.join(", "))];
         addresses.extend(self.servers.iter().map(|place| (place.name.clone(), place.address.to_string())));
         if self.runs_database {
@@ -209,7 +249,7 @@ impl Plan {
 }
 
 /// The balancer's addresses as the file names them; port 0 is any free one.
-fn named(topology: &Topology, ports: &mut Ports) -> anyhow::Result<Vec<SocketAddr>> {
+fn named(addresses: &[SocketAddr], ports: &mut Ports) -> anyhow::Result<Vec<SocketAddr>> {
     let take = |address: &SocketAddr| {
         let mut address = *address;
         if address.port() == 0 {
@@ -219,7 +259,7 @@ fn named(topology: &Topology, ports: &mut Ports) -> anyhow::Result<Vec<SocketAdd
         }
         Ok(address)
     };
-    topology.balancer().listen.iter().map(take).collect()
+    addresses.iter().map(take).collect()
 }
 
 /// Puts what a person wrote over what holds otherwise, option by option.
