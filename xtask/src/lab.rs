@@ -238,8 +238,8 @@ impl Running<'_> {
     pub(crate) fn reboot(&self, machine: Machine) -> Result<()> {
         let boots = || guest::boots(self.folders, machine);
         let before = boots();
-        // The connection may break before the answer comes.
-        let _ = output(self.ssh(machine).args(["systemctl", "reboot"]));
+        // A moment later, so that the connection does not break before the answer comes.
+        output(self.ssh(machine).arg("systemd-run --quiet --on-active=100ms systemctl reboot"))?;
         until(&format!("{}'s reboot", machine.name), Duration::from_secs(60), || Ok(boots() > before))?;
         self.wait_for(machine)
     }
