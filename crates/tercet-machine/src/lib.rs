@@ -1,7 +1,7 @@
 //! One Linux machine, brought to a desired state.
 //!
-//! [`probe`] reads what is there, [`plan`] decides what to do about it (pure, the only place that decides),
-//! [`execute`] does one [`Step`]. A [`Desired`] is a plain serialisable value, so the same code converges
+//! [`probe()`] reads what is there, [`plan()`] decides what to do about it (pure, the only place that decides),
+//! [`execute()`] does one [`Step`]. A [`Desired`] is a plain serialisable value, so the same code converges
 //! this machine and, sent to the binary over there, any other. This crate knows packages, files, units and
 //! firewalls; it knows no tier, no topology and no network.
 
