@@ -6,6 +6,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -47,6 +48,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client) {
     }
 }
 
+/// How long a balancer that stops waits for the first request of a connection: whoever has just connected is about
+/// to send it, and has no way to tell that it was not served. Kept connections may be closed at any time.
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
+
 /// Waits for the first bytes of a request; `None` when none comes.
 async fn next_scratch(
     worker: &Worker,
@@ -61,15 +66,20 @@ async fn next_scratch(
     client.watch.set(if first { config.timeouts.head } else { config.timeouts.idle });
     // An idle connection must not hold on to a configuration that is reloaded meanwhile.
     drop(config);
+    let mut hurries = false;
     poll_fn(|context| {
         let mut scratch = worker.stock.take();
+        if first && worker.is_stopping() && !hurries {
+            hurries = true;
+            client.watch.set(FIRST_REQUEST);
+        }
         match client.socket.poll_read(context, scratch.client.spare()) {
             Poll::Ready(Ok(count)) if count > 0 => {
                 scratch.client.advance(count);
                 return Poll::Ready(Some(scratch));
             }
             Poll::Ready(_) => {}
-            Poll::Pending if client.watch.expired(context) || worker.is_stopping() => {}
+            Poll::Pending if client.watch.expired(context) || (worker.is_stopping() && !first) => {}
             Poll::Pending => {
                 worker.stock.give_back(scratch);
                 return Poll::Pending;

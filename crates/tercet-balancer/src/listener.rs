@@ -1,10 +1,8 @@
 //! Listening sockets: how they are bound, and taking connections off them.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
@@ -76,15 +74,22 @@ pub(crate) async fn accept(
             Err(_) => tokio::time::sleep(OUT_OF_DESCRIPTORS).await,
         }
     }
-    // What waits in the kernel is still served: it would be reset when the socket closes. Others may come while
-    // it is taken, so it is no more than can have waited.
+    // What waits in the kernel is still served: it would be reset when the socket closes. The kernel itself is
+    // asked, since the runtime may not have heard of it yet. Others may come while it is taken, so it is no more
+    // than can have waited.
+    let Ok(listener) = listener.into_std() else { return };
     for _ in 0..BACKLOG {
-        let accepted = poll_fn(|context| match listener.poll_accept(context) {
-            Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
-            Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
-        });
-        let Some((stream, peer)) = accepted.await else { return };
-        begin(&worker, address, stream, peer.ip().to_canonical());
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                if stream.set_nonblocking(true).is_ok()
+                    && let Ok(stream) = TcpStream::from_std(stream)
+                {
+                    begin(&worker, address, stream, peer.ip().to_canonical());
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(_) => return,
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use tercet_balancer::Config;
+
 use crate::backend::{Backend, Request, read_head};
 use crate::client::Client;
 use crate::running::{Running, config_for};
@@ -377,4 +379,22 @@ fn a_client_that_resets_its_connection_frees_the_server() {
     }
     let log = balancer.stop();
     assert!(log.contains("\" 499 0 "), "{log}");
+}
+
+#[test]
+fn whoever_has_just_connected_is_served_by_a_balancer_that_stops() {
+    let server = Backend::saying("served");
+    // One worker, which serves once it has answered somebody.
+    let balancer = Running::with(Config { workers: 1, ..config_for(&[server.address], "") });
+    let address = balancer.address;
+    assert_eq!(Client::connect(address).get("/").status, 200);
+    let mut client = Client::connect(address);
+    std::thread::scope(|scope| {
+        let stopping = scope.spawn(|| balancer.stop());
+        while std::net::TcpStream::connect(address).is_ok() {
+            std::thread::yield_now();
+        }
+        assert_eq!(client.get("/").status, 200);
+        stopping.join().unwrap();
+    });
 }
