@@ -40,16 +40,56 @@ struct Scenario {
     path: &'static str,
     port: Port,
     connections: u32,
+    /// At most this part of each peer's processor time is to be used.
+    goals: &'static [(Peer, f64)],
 }
 
+const SMALL: &[(Peer, f64)] = &[(Peer::Nginx, 0.8), (Peer::HaProxy, 0.9)];
+
 const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "small JSON, 1 connection", path: "/", port: Port::Plain, connections: 1 },
-    Scenario { name: "small JSON, 16 connections", path: "/", port: Port::Plain, connections: 16 },
-    Scenario { name: "small JSON, 64 connections", path: "/", port: Port::Plain, connections: 64 },
-    Scenario { name: "small JSON, 256 connections", path: "/", port: Port::Plain, connections: 256 },
-    Scenario { name: "10 KB, 64 connections", path: "/10k", port: Port::Plain, connections: 64 },
-    Scenario { name: "1 MB, 16 connections", path: "/1m", port: Port::Plain, connections: 16 },
-    Scenario { name: "small JSON over TLS, 64 connections", path: "/", port: Port::Tls, connections: 64 },
+    Scenario { name: "small JSON, 1 connection", path: "/", port: Port::Plain, connections: 1, goals: &[] },
+    Scenario {
+        name: "small JSON, 16 connections",
+        path: "/",
+        port: Port::Plain,
+        connections: 16,
+        goals: SMALL,
+    },
+    Scenario {
+        name: "small JSON, 64 connections",
+        path: "/",
+        port: Port::Plain,
+        connections: 64,
+        goals: SMALL,
+    },
+    Scenario {
+        name: "small JSON, 256 connections",
+        path: "/",
+        port: Port::Plain,
+        connections: 256,
+        goals: &[(Peer::Nginx, 0.7), (Peer::HaProxy, 0.7)],
+    },
+    Scenario {
+        name: "10 KB, 64 connections",
+        path: "/10k",
+        port: Port::Plain,
+        connections: 64,
+        goals: &[(Peer::Nginx, 0.9)],
+    },
+    Scenario {
+        name: "1 MB, 16 connections",
+        path: "/1m",
+        port: Port::Plain,
+        connections: 16,
+        goals: &[(Peer::Nginx, 0.9)],
+    },
+    Scenario {
+        name: "small JSON over TLS, 64 connections",
+        path: "/",
+        port: Port::Tls,
+        connections: 64,
+        goals: &[(Peer::Nginx, 1.0)],
+    },
 ];
 
 /// Connections that are held open for the memory table.
@@ -116,6 +156,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let scenarios: Vec<&Scenario> = SCENARIOS.iter().filter(wanted).collect();
     let samples = measure(workspace, &scenarios, &balancers, &others, arguments)?;
     write_loads(&mut text, &scenarios, &samples);
+    write_goals(&mut text, &scenarios, &samples);
     if arguments.only.is_none() {
         write_idle(&mut text, &balancers)?;
         report::write(workspace, "balancer", &text)?;
@@ -179,14 +220,16 @@ fn sample(
     })
 }
 
+/// The median of something over a balancer's rounds.
+fn middle(rounds: &[Sample], of: fn(&Sample) -> f64) -> f64 {
+    report::median(&rounds.iter().map(of).collect::<Vec<_>>())
+}
+
 fn write_loads(text: &mut String, scenarios: &[&Scenario], samples: &[Vec<Vec<Sample>>]) {
     text.push_str(
         "\n| load | balancer | requests/s | p50 ms | p99 ms | CPU µs/request | tercet's share of it |\n|---|---|---|---|---|---|---|\n",
     );
     for (scenario, of_scenario) in scenarios.iter().zip(samples) {
-        let middle = |of_peer: &[Sample], of: fn(&Sample) -> f64| {
-            report::median(&of_peer.iter().map(of).collect::<Vec<_>>())
-        };
         let own = middle(&of_scenario[0], |sample| sample.micros);
         for (peer, of_peer) in Peer::ALL.iter().zip(of_scenario) {
             let micros = middle(of_peer, |sample| sample.micros);
@@ -202,6 +245,34 @@ fn write_loads(text: &mut String, scenarios: &[&Scenario], samples: &[Vec<Vec<Sa
                 middle(of_peer, |sample| sample.p99_ms),
             );
         }
+    }
+}
+
+/// What is to be reached, and whether it is: processor time beside each peer's, and nginx's p99.
+fn write_goals(text: &mut String, scenarios: &[&Scenario], samples: &[Vec<Vec<Sample>>]) {
+    text.push_str("\n| load | goal | measured | |\n|---|---|---|---|\n");
+    let verdict = |holds: bool| if holds { "holds" } else { "**missed**" };
+    for (scenario, of_scenario) in scenarios.iter().zip(samples) {
+        let of = |peer: Peer, what| middle(&of_scenario[peer as usize], what);
+        for (peer, most) in scenario.goals {
+            let share = of(Peer::Tercet, |sample| sample.micros) / of(*peer, |sample| sample.micros);
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "| {} | CPU ≤ {most} × {}'s | {share:.2} | {} |",
+                scenario.name,
+                peer.name(),
+                verdict(share <= *most)
+            );
+        }
+        let (own, nginx) =
+            (of(Peer::Tercet, |sample| sample.p99_ms), of(Peer::Nginx, |sample| sample.p99_ms));
+        let _ = writeln!(
+            text,
+            "| {} | p99 ≤ nginx's | {own:.2} of {nginx:.2} ms | {} |",
+            scenario.name,
+            verdict(own <= nginx)
+        );
     }
 }
 

@@ -242,7 +242,7 @@ fn a_certificate_opens_a_door_with_tls() {
         .arg(format!("shop.test:443:{}", system.address))
         .arg(format!("https://shop.test{BOOK}"))
         .output()
-        .expect("curl");
+        .expect("curl runs; hint: sudo apt-get install curl");
     let answer = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(answer.contains("strict-transport-security: max-age=86400"), "{answer}");
