@@ -100,6 +100,11 @@ impl Clock {
         }
     }
 
+    /// When the last tick was: the time without asking for it, up to one [`TICK`] old while anybody watches.
+    pub(crate) fn last_tick(&self) -> Instant {
+        self.started + TICK * u32::try_from(self.now.get()).unwrap_or(u32::MAX)
+    }
+
     fn read(&self) -> u64 {
         (self.started.elapsed().as_millis() / TICK.as_millis()) as u64
     }

@@ -172,7 +172,7 @@ pub(crate) async fn run(
     };
     exchange.progress.repeatable.set(true);
     let mut server = None;
-    let outcome = match exchange.settle_here(scratch) {
+    let outcome = match exchange.settle_here(scratch, started) {
         Some(reason) => Err(reason),
         None => exchange.carry(scratch, &mut server).await,
     };
@@ -193,7 +193,7 @@ pub(crate) async fn run(
 
 impl Exchange<'_> {
     /// Why this request is none for a server, if it is none.
-    fn settle_here(&self, scratch: &Scratch) -> Option<Failure> {
+    fn settle_here(&self, scratch: &Scratch, now: Instant) -> Option<Failure> {
         let received = scratch.client.filled();
         if self.client.door.listen.redirect_to_https {
             return Some(match request::https_location(self.head, received) {
@@ -205,7 +205,7 @@ impl Exchange<'_> {
             return Some(Failure::LastForward);
         }
         let limits = &self.worker.shared.limits;
-        limits.request(&self.config.limits, self.asker, Instant::now()).err().map(|after| {
+        limits.request(&self.config.limits, self.asker, now).err().map(|after| {
             self.worker.shared.metrics.limited.fetch_add(1, Ordering::Relaxed);
             Failure::Limited(after)
         })
@@ -308,7 +308,7 @@ impl Exchange<'_> {
             return Ok(After::Abort);
         }
         if delivered.server_reusable && turn.is_available() {
-            self.worker.pool.give_back(turn, socket, tokio::time::Instant::now());
+            self.worker.pool.give_back(turn, socket, self.worker.clock.last_tick());
         }
         Ok(if delivered.client_reusable { After::Keep } else { After::Close })
     }

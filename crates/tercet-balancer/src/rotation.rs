@@ -60,8 +60,15 @@ impl Rotation {
     }
 
     /// Picks the server whose turn it is, leaving out those that were `tried`. `turns` is the process's
-    /// counter, `key` what the hash policy goes by, `now` the milliseconds of the process's clock.
-    pub(crate) fn pick(&self, turns: &AtomicU64, key: u64, tried: &[Arc<Server>], now: u64) -> Pick {
+    /// counter, `key` what the hash policy goes by, `now` reads the milliseconds of the process's clock: only a
+    /// server that came back lately makes it necessary.
+    pub(crate) fn pick(
+        &self,
+        turns: &AtomicU64,
+        key: u64,
+        tried: &[Arc<Server>],
+        now: impl Fn() -> u64,
+    ) -> Pick {
         if self.servers.is_empty() {
             return Pick::Nobody;
         }
@@ -72,7 +79,7 @@ impl Rotation {
             let found = self.candidates(turn, key, |index| {
                 let server = &self.servers[index];
                 !tried.iter().any(|other| Arc::ptr_eq(other, server))
-                    && (may_be_cold || !self.is_cold(server, now))
+                    && (may_be_cold || !self.is_cold(server, &now))
                     && server.enter()
             });
             if let Some(index) = found {
@@ -125,12 +132,12 @@ impl Rotation {
 
     /// Whether a server that came back lately has as many requests as its warmth allows: a part of what
     /// the others have on average that grows to the whole over the time of the slow start.
-    fn is_cold(&self, server: &Server, now: u64) -> bool {
+    fn is_cold(&self, server: &Server, now: impl Fn() -> u64) -> bool {
         let back_since = server.back_since.load(Ordering::Relaxed);
         if back_since == 0 || self.slow_start.is_zero() {
             return false;
         }
-        let warmth = now.saturating_sub(back_since) as f64 / self.slow_start.as_millis() as f64;
+        let warmth = now().saturating_sub(back_since) as f64 / self.slow_start.as_millis() as f64;
         if warmth >= 1.0 {
             server.back_since.store(0, Ordering::Relaxed);
             return false;
@@ -250,7 +257,7 @@ mod tests {
         let rotation = rotation(Policy::RoundRobin, weights);
         let turns = AtomicU64::new(0);
         let picked: Vec<String> =
-            (0..count).map(|_| name(&rotation.pick(&turns, 0, &[], 1)).to_owned()).collect();
+            (0..count).map(|_| name(&rotation.pick(&turns, 0, &[], || 1)).to_owned()).collect();
         expected.assert_eq(&picked.concat());
     }
 
@@ -270,7 +277,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..1000 {
-                        drop(rotation.pick(&turns, 0, &[], 1));
+                        drop(rotation.pick(&turns, 0, &[], || 1));
                     }
                 });
             }
@@ -286,23 +293,23 @@ mod tests {
         let turns = AtomicU64::new(0);
         let a = Arc::clone(&rotation.servers()[0]);
         let b = Arc::clone(&rotation.servers()[1]);
-        assert_eq!(name(&rotation.pick(&turns, 0, &[Arc::clone(&a)], 1)), "b");
-        assert_eq!(name(&rotation.pick(&turns, 0, &[Arc::clone(&a), Arc::clone(&b)], 1)), "nobody");
+        assert_eq!(name(&rotation.pick(&turns, 0, &[Arc::clone(&a)], || 1)), "b");
+        assert_eq!(name(&rotation.pick(&turns, 0, &[Arc::clone(&a), Arc::clone(&b)], || 1)), "nobody");
         a.max_requests.store(1, Ordering::Relaxed);
         b.max_requests.store(1, Ordering::Relaxed);
-        let first = rotation.pick(&turns, 0, &[], 1);
-        let second = rotation.pick(&turns, 0, &[], 1);
+        let first = rotation.pick(&turns, 0, &[], || 1);
+        let second = rotation.pick(&turns, 0, &[], || 1);
         assert_ne!(name(&first), name(&second));
-        assert_eq!(name(&rotation.pick(&turns, 0, &[], 1)), "full");
+        assert_eq!(name(&rotation.pick(&turns, 0, &[], || 1)), "full");
         drop(first);
-        assert_ne!(name(&rotation.pick(&turns, 0, &[], 1)), "full");
+        assert_ne!(name(&rotation.pick(&turns, 0, &[], || 1)), "full");
     }
 
     #[test]
     fn least_connections_goes_where_the_least_waits_for_its_weight() {
         let rotation = rotation(Policy::LeastConnections, &[1, 2]);
         let turns = AtomicU64::new(0);
-        let held: Vec<Pick> = (0..6).map(|_| rotation.pick(&turns, 0, &[], 1)).collect();
+        let held: Vec<Pick> = (0..6).map(|_| rotation.pick(&turns, 0, &[], || 1)).collect();
         assert_eq!(held.iter().filter(|pick| name(pick) == "b").count(), 4);
     }
 
@@ -310,7 +317,7 @@ mod tests {
     fn random_two_prefers_the_less_busy_and_reaches_everybody() {
         let rotation = rotation(Policy::RandomTwo, &[1, 1, 1, 1]);
         let turns = AtomicU64::new(0);
-        let held: Vec<Pick> = (0..400).map(|_| rotation.pick(&turns, 0, &[], 1)).collect();
+        let held: Vec<Pick> = (0..400).map(|_| rotation.pick(&turns, 0, &[], || 1)).collect();
         for server in ["a", "b", "c", "d"] {
             let count = held.iter().filter(|pick| name(pick) == server).count();
             assert!((90..=110).contains(&count), "{server} has {count}");
@@ -326,8 +333,8 @@ mod tests {
         let mut shares = [0; 4];
         for client in 0..4000 {
             let key = hash_key(client);
-            let before = name(&whole.pick(&turns, key, &[], 1)).to_owned();
-            let after = name(&less.pick(&turns, key, &[], 1)).to_owned();
+            let before = name(&whole.pick(&turns, key, &[], || 1)).to_owned();
+            let after = name(&less.pick(&turns, key, &[], || 1)).to_owned();
             shares[usize::from(before.as_bytes()[0] - b'a')] += 1;
             assert!(before == after || before == "d", "{client} moved from {before} to {after}");
         }
@@ -341,9 +348,9 @@ mod tests {
         let rotation = Rotation::new(Policy::RoundRobin, Duration::from_secs(10), servers);
         let turns = AtomicU64::new(0);
         let at_rest: Vec<String> =
-            (0..4).map(|_| name(&rotation.pick(&turns, 0, &[], 2000)).to_owned()).collect();
+            (0..4).map(|_| name(&rotation.pick(&turns, 0, &[], || 2000)).to_owned()).collect();
         assert_eq!(at_rest.concat(), "abab");
-        let held: Vec<Pick> = (0..110).map(|_| rotation.pick(&turns, 0, &[], 2000)).collect();
+        let held: Vec<Pick> = (0..110).map(|_| rotation.pick(&turns, 0, &[], || 2000)).collect();
         let cold = held.iter().filter(|pick| name(pick) == "b").count();
         assert!((8..=14).contains(&cold), "a tenth of its warm share, not {cold}");
     }

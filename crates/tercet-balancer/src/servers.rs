@@ -95,7 +95,7 @@ impl Servers {
 
     /// Picks a server for a request; see [`Rotation::pick`].
     pub(crate) fn pick(&self, key: u64, tried: &[Arc<Server>]) -> Pick {
-        self.rotation.load().pick(&self.turns, key, tried, self.now())
+        self.rotation.load().pick(&self.turns, key, tried, || self.now())
     }
 
     /// All servers, in rotation or not.

@@ -181,7 +181,7 @@ impl Worker {
     /// Tells of a request that is over: a line in the access log, and a place among the latest.
     pub(crate) fn record(&self, record: &AccessRecord<'_>) {
         self.access_log.request(record);
-        if self.config().admin.socket.is_some() {
+        if self.shared.config.load().admin.socket.is_some() {
             self.shared.recent.remember(self.index, record);
         }
     }
