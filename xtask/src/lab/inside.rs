@@ -84,8 +84,12 @@ pub(super) fn plug_in(machine: Machine) -> Result<()> {
     Ok(())
 }
 
-/// Removes the machine's network, if there is one.
+/// Removes the machine's network, if there is one. The links by name: the kernel takes its time to remove those of a
+/// namespace that is gone, and their names are needed at once.
 pub(super) fn unplug(machine: Machine) {
+    for end in ["v", "x"] {
+        let _ = ip(&format!("link delete {end}-{}", machine.name));
+    }
     let _ = ip(&format!("netns delete {}", machine.name));
 }
 
