@@ -33,7 +33,7 @@ impl Default for Health {
         Self {
             path: "/".to_owned(),
             interval: Duration::from_millis(250),
-            timeout: Duration::from_secs(2),
+            timeout: Duration::from_millis(300),
             rise: ONCE.saturating_add(1),
             fall: ONCE.saturating_add(1),
             ejection_failures: ONCE.saturating_add(2),

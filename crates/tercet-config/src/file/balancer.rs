@@ -90,7 +90,7 @@ pub(crate) struct Health {
     interval: Option<Duration>,
     /// How long a check may take, connecting included.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("default" = "2s"))]
+    #[schemars(extend("default" = "300ms"))]
     timeout: Option<Duration>,
     /// Checks in a row that must pass before a server that was down gets requests.
     #[serde(skip_serializing_if = "Option::is_none")]

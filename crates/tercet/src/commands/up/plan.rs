@@ -1,6 +1,7 @@
 //! A topology lowered to one machine: ports, and each tier's own configuration.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tercet_balancer::config as balancer_config;
@@ -22,6 +23,10 @@ const SERVED_BY: &str = "x-served-by";
 
 /// What the balancer asks of a data API's admin endpoint.
 const API_HEALTH: &str = "/ready";
+
+/// How long a server may take to say that it lives. Everything shares this machine, often with a compiler: who is
+/// slow here is not dead, and who is dead refuses connections at once.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Who listens where.
 #[derive(Debug)]
@@ -169,6 +174,7 @@ impl Plan {
                     Server::Own { health, .. } => health.clone(),
                     Server::Api(_) => API_HEALTH.to_owned(),
                 },
+                timeout: HEALTH_TIMEOUT,
                 ..Default::default()
             },
             access_log: balancer_config::AccessLog {
