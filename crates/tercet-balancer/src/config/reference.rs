@@ -39,7 +39,10 @@ impl Schemas {
     /// Everything about one table: its options, then the tables in it.
     fn table(&self, out: &mut String, path: &str, schema: &Value, defaults: &Value) {
         let mut tables = Vec::new();
-        for (name, option) in schema["properties"].as_object().unwrap() {
+        // By name, whether or not a dependency has serde_json keep the order of keys.
+        let mut options: Vec<_> = schema["properties"].as_object().unwrap().iter().collect();
+        options.sort_by_key(|(name, _)| *name);
+        for (name, option) in options {
             let resolved = self.resolve(option);
             let default = &defaults[name];
             if resolved.get("properties").is_some() {
