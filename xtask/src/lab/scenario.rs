@@ -37,7 +37,7 @@ pub(super) struct Scenario<'a> {
 
 /// Runs all stages on a lab of its own.
 pub(super) fn run(workspace: &Workspace, folders: &Folders) -> Result<()> {
-    attached(workspace.command("cargo").args(["build", "--package", "tercet"]))?;
+    attached(workspace.command("cargo").args(["build", "--workspace", "--bin", "tercet"]))?;
     let tercet = workspace.target.join("debug/tercet");
     let begin = Instant::now();
     let stages = |tiers: &str, stages: &[(&str, Stage)]| -> Result<()> {

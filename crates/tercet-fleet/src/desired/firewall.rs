@@ -53,7 +53,9 @@ fn openings(topology: &Topology, machine: &Machine) -> Vec<String> {
                     "the internet",
                 ),
                 End::Internet => (destination(edge.address), "the internet"),
-                End::Part(_, from) => (source(from.address), from.name.as_str()),
+                End::Part(_, from) => {
+                    (format!("{} {}", source(from.address), destination(edge.address)), from.name.as_str())
+                }
             };
             let rule = format!("{from} tcp dport {}", edge.port);
             seen.insert(rule.clone())

@@ -117,34 +117,34 @@ fn firewalls_open_the_arrows_and_nothing_else() {
     .assert_eq(&openings(&desired(FOUR, "lb")));
     expect![[r#"
         ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
-        ip saddr 10.0.0.10 tcp dport 8081 accept comment "lb to app-1"
-        ip saddr 10.0.0.10 tcp dport 9081 accept comment "lb to app-1"
-        ip saddr 10.0.0.10 tcp dport 8082 accept comment "lb to app-1"
-        ip saddr 10.0.0.10 tcp dport 9082 accept comment "lb to app-1"
-        ip saddr 10.0.0.12 tcp dport 8081 accept comment "app2 to app-1"
-        ip saddr 10.0.0.12 tcp dport 8082 accept comment "app2 to app-1"
+        ip saddr 10.0.0.10 ip daddr 10.0.0.11 tcp dport 8081 accept comment "lb to app-1"
+        ip saddr 10.0.0.10 ip daddr 10.0.0.11 tcp dport 9081 accept comment "lb to app-1"
+        ip saddr 10.0.0.10 ip daddr 10.0.0.11 tcp dport 8082 accept comment "lb to app-1"
+        ip saddr 10.0.0.10 ip daddr 10.0.0.11 tcp dport 9082 accept comment "lb to app-1"
+        ip saddr 10.0.0.12 ip daddr 10.0.0.11 tcp dport 8081 accept comment "app2 to app-1"
+        ip saddr 10.0.0.12 ip daddr 10.0.0.11 tcp dport 8082 accept comment "app2 to app-1"
     "#]]
     .assert_eq(&openings(&desired(FOUR, "app1")));
     expect![[r#"
         ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
-        ip saddr 10.0.0.11 tcp dport 5432 accept comment "app1 to database"
-        ip saddr 10.0.0.12 tcp dport 5432 accept comment "app2 to database"
+        ip saddr 10.0.0.11 ip daddr 10.0.0.20 tcp dport 5432 accept comment "app1 to database"
+        ip saddr 10.0.0.12 ip daddr 10.0.0.20 tcp dport 5432 accept comment "app2 to database"
     "#]]
     .assert_eq(&openings(&desired(FOUR, "db")));
     expect![[r#"
         ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
         ip daddr 192.0.2.1 tcp dport 80 accept comment "the internet to balancer"
-        ip saddr 10.0.0.11 tcp dport 8081 accept comment "two to app-1"
-        ip saddr 10.0.0.11 tcp dport 8082 accept comment "two to app-1"
-        ip saddr 10.0.0.11 tcp dport 5432 accept comment "two to database"
+        ip saddr 10.0.0.11 ip daddr 10.0.0.10 tcp dport 8081 accept comment "two to app-1"
+        ip saddr 10.0.0.11 ip daddr 10.0.0.10 tcp dport 8082 accept comment "two to app-1"
+        ip saddr 10.0.0.11 ip daddr 10.0.0.10 tcp dport 5432 accept comment "two to database"
     "#]]
     .assert_eq(&openings(&desired(SHARED, "one")));
     expect![[r#"
         ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
-        ip saddr 10.0.0.10 tcp dport 8081 accept comment "one to app-2"
-        ip saddr 10.0.0.10 tcp dport 9081 accept comment "one to app-2"
-        ip saddr 10.0.0.10 tcp dport 8082 accept comment "one to app-2"
-        ip saddr 10.0.0.10 tcp dport 9082 accept comment "one to app-2"
+        ip saddr 10.0.0.10 ip daddr 10.0.0.11 tcp dport 8081 accept comment "one to app-2"
+        ip saddr 10.0.0.10 ip daddr 10.0.0.11 tcp dport 9081 accept comment "one to app-2"
+        ip saddr 10.0.0.10 ip daddr 10.0.0.11 tcp dport 8082 accept comment "one to app-2"
+        ip saddr 10.0.0.10 ip daddr 10.0.0.11 tcp dport 9082 accept comment "one to app-2"
     "#]]
     .assert_eq(&openings(&desired(SHARED, "two")));
 }
