@@ -123,7 +123,7 @@ fn without_a_live_server_the_answer_is_503_at_once() {
     for _ in 0..2 {
         let answer = client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab").answer();
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
-        let said: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+        let said: serde_json::Value = serde_json::from_str(answer.text()).unwrap();
         assert_eq!(said["message"], "no server is available");
         assert!(said["request_id"].is_string(), "{said}");
     }
