@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
@@ -31,7 +31,8 @@ use crate::client::Client;
 use crate::config::Config;
 use crate::forwarded::RequestId;
 use crate::http1::response::Asked;
-use crate::http1::{Decoder, Field, Method, Refusal, RequestHead, Version};
+use crate::http1::{Decoder, Field, Framing, Method, Refusal, RequestHead, Version};
+use crate::pipeline::Ticket;
 use crate::rotation::{Pick, Turn};
 use crate::scratch::Scratch;
 use crate::server::Server;
@@ -71,6 +72,14 @@ struct Progress {
 }
 
 impl Progress {
+    /// Forgets the try before; `sent` is whether the request is on its way already.
+    fn start(&self, sent: bool) {
+        self.accepted.set(sent);
+        self.uploaded.set(false);
+        self.waits_for_client.set(false);
+        self.first_byte.set(None);
+    }
+
     fn count(&self, bytes: u64) {
         self.bytes.set(self.bytes.get() + bytes);
     }
@@ -98,6 +107,8 @@ enum Failure {
     ServerTimeout,
     /// The server was found dead while the answer was waited for.
     ServerDied,
+    /// The connection was shared with a request that went wrong or takes its time.
+    Displaced,
     /// What the server sent is no answer.
     Invalid(Refusal),
     /// The client makes more requests than it may; how long it has to wait.
@@ -136,6 +147,24 @@ struct Exchange<'a> {
     id: RequestId,
     /// Who asked, as far as can be believed.
     asker: IpAddr,
+}
+
+/// The connection a request goes over.
+#[derive(Clone, Copy, Debug)]
+enum Way<'a> {
+    /// One it has for itself.
+    Own(&'a Socket),
+    /// One that others share: the request was sent, and it has the turn.
+    Shared(&'a Ticket),
+}
+
+impl Way<'_> {
+    fn socket(&self) -> &Socket {
+        match self {
+            Self::Own(socket) => socket,
+            Self::Shared(ticket) => ticket.socket(),
+        }
+    }
 }
 
 /// How long a client that has ended its direction still gets an answer: most that do have gone, and what their
@@ -258,9 +287,17 @@ impl Exchange<'_> {
         }
     }
 
-    /// Tries one server: on a connection that is at hand, and if that turns out to have been closed
-    /// meanwhile, on a new one.
+    /// Tries one server: on a connection that others share, on one that is at hand, and if that turns out to have
+    /// been closed meanwhile, on a new one.
     async fn try_server(&mut self, turn: &Turn, scratch: &mut Scratch) -> Result<After, Failure> {
+        if let Some(ticket) = self.join(turn, scratch) {
+            match self.try_shared(turn, ticket, scratch).await {
+                // What is no answer may be the leftovers of the one before.
+                Err(Failure::Displaced | Failure::Closed | Failure::Invalid(_))
+                    if self.progress.may_send_again(self.head.method) => {}
+                settled => return settled,
+            }
+        }
         if let Some(socket) = self.worker.pool.take(turn, !self.head.method.is_idempotent()) {
             match self.try_connection(turn, socket, scratch).await {
                 Err(Failure::Closed)
@@ -295,10 +332,9 @@ impl Exchange<'_> {
         socket: Socket,
         scratch: &mut Scratch,
     ) -> Result<After, Failure> {
-        let delivered = self.pass(turn, &socket, scratch).await?;
-        if let Some(after) = self.progress.first_byte.get() {
-            turn.answered(self.progress.status.get(), after);
-        }
+        scratch.server.clear();
+        self.progress.start(false);
+        let delivered = self.pass(turn, Way::Own(&socket), scratch).await?;
         if delivered.switched {
             // The head stays where it is until it is logged.
             scratch.body = Buffer::new(SMALL);
@@ -307,37 +343,62 @@ impl Exchange<'_> {
             tunnel::run(self.client, &socket, scratch, self.config.timeouts.upgrade).await;
             return Ok(After::Abort);
         }
-        if delivered.server_reusable && turn.is_available() {
+        // Bytes after the answer were not asked for: nobody may get them.
+        if delivered.server_keeps && scratch.server.is_empty() && turn.is_available() {
             self.worker.pool.give_back(turn, socket, self.worker.clock.last_tick());
         }
         Ok(if delivered.client_reusable { After::Keep } else { After::Close })
     }
 
+    /// A place on a connection that requests share, if this one may.
+    fn join(&self, server: &Arc<Server>, scratch: &Scratch) -> Option<Ticket> {
+        let head = self.head;
+        if !head.method.is_safe() || self.streamed || head.framing != Framing::None || head.upgrade.is_some()
+        {
+            return None;
+        }
+        let Worker { pipelines, pool, clock, .. } = self.worker;
+        pipelines.join(server, &scratch.request, pool, clock.last_tick())
+    }
+
+    async fn try_shared(&self, turn: &Turn, ticket: Ticket, scratch: &mut Scratch) -> Result<After, Failure> {
+        self.progress.start(true);
+        self.client.watch.set(self.config.timeouts.response);
+        poll_fn(|context| match ticket.poll_turn(context) {
+            Poll::Ready(true) => Poll::Ready(Ok(())),
+            Poll::Ready(false) => Poll::Ready(Err(Failure::Displaced)),
+            Poll::Pending => match self.interruption(context, turn, &mut scratch.client) {
+                Some(failure) => Poll::Ready(Err(failure)),
+                None => Poll::Pending,
+            },
+        })
+        .await?;
+        ticket.swap_incoming(&mut scratch.server);
+        let delivered = self.pass(turn, Way::Shared(&ticket), scratch).await?;
+        ticket.swap_incoming(&mut scratch.server);
+        ticket.settle(delivered.server_keeps && turn.is_available(), self.worker.clock.last_tick());
+        Ok(if delivered.client_reusable { After::Keep } else { After::Close })
+    }
+
     /// Sends the request over one connection and passes the answer on, both directions at the same time.
-    async fn pass(
-        &mut self,
-        turn: &Turn,
-        socket: &Socket,
-        scratch: &mut Scratch,
-    ) -> Result<Delivered, Failure> {
-        let Self { worker, client, config, head, progress, decoder, streamed, .. } = self;
-        let timeouts = &config.timeouts;
-        progress.accepted.set(false);
-        progress.uploaded.set(false);
-        progress.waits_for_client.set(false);
-        progress.first_byte.set(None);
-        scratch.server.clear();
-        client.watch.set(timeouts.response);
+    async fn pass(&self, turn: &Turn, way: Way<'_>, scratch: &mut Scratch) -> Result<Delivered, Failure> {
+        let Self { worker, client, config, head, progress, .. } = self;
+        let mut decoder = self.decoder;
+        client.watch.set(config.timeouts.response);
+        let socket = way.socket();
         let mut upload = Upload {
             client,
             server: socket,
-            timeouts,
+            timeouts: &config.timeouts,
             stock: &worker.stock,
             progress,
             outgoing: &scratch.request,
             body: &mut scratch.body,
-            decoder,
-            written: 0,
+            decoder: &mut decoder,
+            written: match way {
+                Way::Own(_) => 0,
+                Way::Shared(_) => scratch.request.len(),
+            },
             ready: 0,
         };
         let download = Download {
@@ -356,7 +417,7 @@ impl Exchange<'_> {
         };
         let mut download = pin!(download.run());
         let mut uploading = true;
-        poll_fn(|context| {
+        let delivered = poll_fn(|context| {
             if uploading {
                 match upload.poll(context) {
                     Poll::Pending => {}
@@ -380,40 +441,58 @@ impl Exchange<'_> {
             if let Poll::Ready(delivered) = download.as_mut().poll(context) {
                 return Poll::Ready(delivered.map_err(Failure::from));
             }
-            if !uploading {
-                let ahead = if *streamed { &mut *upload.body } else { &mut scratch.client };
-                let had_ended = client.has_ended();
-                if client.read_ahead(context, ahead).is_err() {
-                    return Poll::Ready(Err(Failure::ClientGone));
-                }
-                if client.has_ended() && !had_ended && !progress.answering.get() {
-                    client.watch.set(timeouts.response.min(HALF_CLOSED));
-                }
+            let ahead = match (uploading, self.streamed) {
+                (true, _) => &mut Buffer::new(0),
+                (false, true) => &mut *upload.body,
+                (false, false) => &mut scratch.client,
+            };
+            match self.interruption(context, turn, ahead) {
+                Some(failure) => Poll::Ready(Err(failure)),
+                None => Poll::Pending,
             }
-            if client.watch.expired(context) {
-                return Poll::Ready(Err(if progress.waits_for_client.get() {
-                    Failure::ClientTimeout
-                } else if client.has_ended() {
-                    Failure::ClientGone
-                } else {
-                    Failure::ServerTimeout
-                }));
-            }
-            // Only when somebody else can have it: the server may be slow and not dead.
-            let is_movable = !turn.is_alive() && progress.may_send_again(head.method);
-            if is_movable && worker.shared.servers.available() > 0 {
-                return Poll::Ready(Err(Failure::ServerDied));
-            }
-            Poll::Pending
         })
-        .await
+        .await?;
+        if let Some(after) = progress.first_byte.get() {
+            turn.answered(progress.status.get(), after);
+        }
+        Ok(delivered)
+    }
+
+    /// Why an answer that is not there yet is not waited for any more. What the client sends meanwhile goes to
+    /// `ahead`, as far as that has room.
+    fn interruption(
+        &self,
+        context: &mut Context<'_>,
+        server: &Server,
+        ahead: &mut Buffer,
+    ) -> Option<Failure> {
+        let Self { worker, client, config, progress, .. } = self;
+        let had_ended = client.has_ended();
+        if client.read_ahead(context, ahead).is_err() {
+            return Some(Failure::ClientGone);
+        }
+        if client.has_ended() && !had_ended && !progress.answering.get() {
+            client.watch.set(config.timeouts.response.min(HALF_CLOSED));
+        }
+        if client.watch.expired(context) {
+            return Some(if progress.waits_for_client.get() {
+                Failure::ClientTimeout
+            } else if client.has_ended() {
+                Failure::ClientGone
+            } else {
+                Failure::ServerTimeout
+            });
+        }
+        // Only when somebody else can have it: the server may be slow and not dead.
+        let is_movable = !server.is_alive() && progress.may_send_again(self.head.method);
+        (is_movable && worker.shared.servers.available() > 0).then_some(Failure::ServerDied)
     }
 
     /// Whether the request may go to another server after this failure.
     fn may_repeat(&self, failure: &Failure) -> bool {
         match failure {
             Failure::NotConnected => true,
-            Failure::Closed | Failure::ServerTimeout | Failure::ServerDied => {
+            Failure::Closed | Failure::ServerTimeout | Failure::ServerDied | Failure::Displaced => {
                 self.progress.may_send_again(self.head.method)
             }
             Failure::ClientGone
@@ -437,6 +516,7 @@ impl Failure {
             | Self::ClientTimeout
             | Self::ClientRefused(_)
             | Self::ServerDied
+            | Self::Displaced
             | Self::Limited(_)
             | Self::Redirect(_)
             | Self::LastForward
@@ -484,7 +564,9 @@ impl Exchange<'_> {
             // Bodies are checked by the same rules in both directions, and refused as a client's would be.
             Failure::Invalid(refusal) => (502, refusal.reason),
             // A server that was given up because others were left, who are gone by now as well.
-            Failure::NotConnected | Failure::ServerDied => (503, "no server is available"),
+            Failure::NotConnected | Failure::ServerDied | Failure::Displaced => {
+                (503, "no server is available")
+            }
             Failure::QueueFull | Failure::QueueTimeout => (503, "all servers are busy"),
             Failure::Closed => (502, "the server closed the connection without an answer"),
             Failure::Limited(_) => (429, "too many requests"),

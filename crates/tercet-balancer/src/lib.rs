@@ -17,6 +17,7 @@ mod http2;
 mod limits;
 mod listener;
 mod metrics;
+mod pipeline;
 mod pool;
 pub mod proxy_protocol;
 mod recent;

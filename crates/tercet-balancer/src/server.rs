@@ -24,6 +24,8 @@ pub(crate) struct Server {
     pub(crate) weight: AtomicU32,
     /// Requests it may have at a time; 0 is no limit.
     pub(crate) max_requests: AtomicUsize,
+    /// Requests that may share a connection; 1 is no sharing.
+    pub(crate) pipeline: AtomicUsize,
     /// The last active checks say it lives.
     pub(crate) healthy: AtomicBool,
     /// Thrown out for a while, because requests to it failed.
@@ -58,6 +60,7 @@ impl Server {
             address: wanted.address,
             weight: AtomicU32::new(wanted.weight.into()),
             max_requests: AtomicUsize::new(wanted.max_connections as usize),
+            pipeline: AtomicUsize::new(wanted.pipeline.into()),
             healthy: AtomicBool::new(true),
             ejected: AtomicBool::new(false),
             draining: AtomicBool::new(false),

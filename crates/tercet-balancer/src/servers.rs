@@ -77,6 +77,7 @@ impl Servers {
                 if let Some(server) = known {
                     server.weight.store(wanted.weight.into(), Ordering::Relaxed);
                     server.max_requests.store(wanted.max_connections as usize, Ordering::Relaxed);
+                    server.pipeline.store(wanted.pipeline.into(), Ordering::Relaxed);
                     return Arc::clone(server);
                 }
                 Arc::new(Server::new(wanted, Arc::clone(&self.room)))

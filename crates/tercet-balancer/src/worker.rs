@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::http1::Refusal;
 use crate::listener;
+use crate::pipeline::Pipelines;
 use crate::pool::Pool;
 use crate::scratch::Stock;
 
@@ -31,6 +32,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Rc<Clock>,
     pub(crate) pool: Pool,
+    pub(crate) pipelines: Pipelines,
     pub(crate) stock: Stock,
     pub(crate) access_log: LogHandle,
     index: usize,
@@ -62,6 +64,7 @@ impl Worker {
                 shared,
                 clock: Clock::new(),
                 pool: Pool::default(),
+                pipelines: Pipelines::default(),
                 stock: Stock::default(),
                 access_log,
                 index,
@@ -81,6 +84,7 @@ impl Worker {
         let listening = tokio::task::spawn_local(Rc::clone(&self).listen(listeners, stop.clone()));
         tokio::task::spawn_local(Rc::clone(&self).keep_time());
         tokio::task::spawn_local(Rc::clone(&self).sweep());
+        tokio::task::spawn_local(Rc::clone(&self).send());
         // The sender going away means the same.
         let _ = stop.wait_for(|stop| *stop).await;
         self.stopping.set(true);
@@ -138,6 +142,7 @@ impl Worker {
         let told_to_stop = Cell::new(false);
         self.clock
             .run(|| {
+                self.pipelines.tick(self.clock.last_tick());
                 // Whoever waits for a server that has just been found dead is to notice, and so are idle
                 // connections when the balancer stops.
                 let now = self.shared.servers.generation();
@@ -151,8 +156,15 @@ impl Worker {
         let mut interval = tokio::time::interval(SWEEP);
         loop {
             interval.tick().await;
-            self.pool.sweep(self.config().timeouts.server_idle, Instant::now());
+            let (timeout, now) = (self.config().timeouts.server_idle, Instant::now());
+            self.pool.sweep(timeout, now);
+            self.pipelines.sweep(timeout, now);
         }
+    }
+
+    /// Sends the requests that share connections.
+    async fn send(self: Rc<Self>) {
+        std::future::poll_fn(|context| self.pipelines.poll_send(context)).await;
     }
 
     /// The configuration in force.

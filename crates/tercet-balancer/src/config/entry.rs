@@ -44,16 +44,20 @@ impl<'de> Deserialize<'de> for Server {
             weight: Option<u16>,
             #[serde(default)]
             max_connections: u32,
+            pipeline: Option<u16>,
         }
         Ok(match deserializer.deserialize_any(AddressOr(PhantomData::<Table>))? {
             Entry::Address(address) => Self::new(address.to_string(), address),
-            Entry::Table(Table { name, address, health_address, weight, max_connections }) => Self {
-                name: name.unwrap_or_else(|| address.to_string()),
-                address,
-                health_address,
-                weight: weight.unwrap_or(1),
-                max_connections,
-            },
+            Entry::Table(Table { name, address, health_address, weight, max_connections, pipeline }) => {
+                Self {
+                    name: name.unwrap_or_else(|| address.to_string()),
+                    address,
+                    health_address,
+                    weight: weight.unwrap_or(1),
+                    max_connections,
+                    pipeline: pipeline.unwrap_or(1),
+                }
+            }
         })
     }
 }

@@ -134,7 +134,7 @@ fn unknown_keys_and_wrong_types_name_their_line() {
     check_problems(
         "[[servers]]\naddress = '127.0.0.1:1'\nwieght = 2",
         expect![[r#"
-            balancer.toml:3: unknown field `wieght`, expected one of `name`, `address`, `health-address`, `weight`, `max-connections`
+            balancer.toml:3: unknown field `wieght`, expected one of `name`, `address`, `health-address`, `weight`, `max-connections`, `pipeline`
             hint: did you mean `weight`?"#]],
     );
     check_problems(

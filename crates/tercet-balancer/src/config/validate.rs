@@ -95,6 +95,13 @@ impl Config {
                     "drain a server to give it no requests",
                 );
             }
+            if !(1..=64).contains(&server.pipeline) {
+                found.push(
+                    &at("pipeline"),
+                    format!("the pipeline of {} is not between 1 and 64", server.name),
+                    "1 gives each request a connection of its own, 16 is plenty",
+                );
+            }
             let addresses = [("address", Some(server.address)), ("health-address", server.health_address)];
             for (key, address) in addresses {
                 if let Some(address) = address.filter(|address| address.port() == 0) {

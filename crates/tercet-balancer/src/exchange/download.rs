@@ -39,8 +39,8 @@ pub(super) struct Download<'a> {
 /// How an answer ended well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Delivered {
-    /// The server's connection can carry another request.
-    pub(super) server_reusable: bool,
+    /// The server's connection can carry another request, if nothing came after the answer.
+    pub(super) server_keeps: bool,
     /// The client's connection can carry another request.
     pub(super) client_reusable: bool,
     /// The server switched protocols: from here on bytes are passed both ways.
@@ -109,8 +109,7 @@ impl Download<'_> {
             self.pass_body(decoder, reframing).await?;
         }
         Ok(Delivered {
-            // Bytes after the answer were not asked for: nobody may get them.
-            server_reusable: server_keeps && self.incoming.is_empty() && self.progress.uploaded.get(),
+            server_keeps: server_keeps && self.progress.uploaded.get(),
             client_reusable,
             switched,
         })

@@ -12,6 +12,7 @@ mod forwarding;
 mod grammar;
 mod hostile;
 mod http2;
+mod pipelining;
 mod properties;
 mod real_clients;
 mod rules;

@@ -1,0 +1,292 @@
+//! Connections to a server that several requests share, one behind the other (RFC 9112 section 9.3.2).
+//!
+//! Most of what a small request costs is the kernel's: here the requests of one round of the event loop go to a
+//! server in one write, and their answers come in one read. The price is that an answer waits for those before
+//! it, so sharing is only for servers the configuration vouches for, for safe requests without a body, and only
+//! as long as all goes well: at the first answer that is late, broken or held up by its client, those behind it
+//! go to connections of their own, and the server's connections are not shared for a moment. What an answer
+//! is, and where it ends, is for whoever has the turn to know.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::buffer::{Buffer, SMALL};
+use crate::pool::Pool;
+use crate::server::Server;
+use crate::socket::Socket;
+
+/// How long those behind may be kept waiting by the one at the front.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a server's connections are not shared after one had to be given up.
+const REST: Duration = Duration::from_secs(1);
+/// Bytes of requests a connection's buffer may keep for the next ones.
+const KEPT: usize = 64 * 1024;
+
+/// A worker's shared connections.
+#[derive(Debug, Default)]
+pub(crate) struct Pipelines {
+    shelves: RefCell<Vec<Shelf>>,
+    /// Those with requests that are not sent yet.
+    unsent: RefCell<Vec<Rc<Pipeline>>>,
+    /// The task that sends: it comes after all who have something to send in this round of the event loop.
+    sender: RefCell<Option<Waker>>,
+}
+
+#[derive(Debug)]
+struct Shelf {
+    server: Arc<Server>,
+    open: Vec<Rc<Pipeline>>,
+    rests_until: Option<Instant>,
+}
+
+/// One connection and the requests on it.
+#[derive(Debug)]
+struct Pipeline {
+    socket: Socket,
+    state: Cell<State>,
+    queue: RefCell<Queue>,
+}
+
+/// Whether a connection is still shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The server closes it: nobody joins any more, and those who wait leave.
+    Closing,
+    /// Something went wrong on it, or took too long: as above, and its server has a rest from sharing.
+    GivenUp,
+}
+
+#[derive(Debug)]
+struct Queue {
+    /// Requests the socket has not taken yet.
+    outgoing: Vec<u8>,
+    written: usize,
+    /// What came from the server and belongs to whoever has the turn.
+    incoming: Buffer,
+    /// The number of the ticket that has the turn.
+    turn: u64,
+    /// Who waits for which ticket, from the one that has the turn on.
+    waiting: VecDeque<Option<Waker>>,
+    /// When the turn last went on.
+    since: Instant,
+}
+
+/// A request's place on a shared connection. Dropping it unsettled gives the connection up.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pipeline: Rc<Pipeline>,
+    number: u64,
+    settled: bool,
+}
+
+impl Pipelines {
+    /// Sends a request over a connection to `server` that others share; `None` when there is none, or the server
+    /// does not take part. A connection for it comes from the `pool`.
+    pub(crate) fn join(
+        &self,
+        server: &Arc<Server>,
+        request: &[u8],
+        pool: &Pool,
+        now: Instant,
+    ) -> Option<Ticket> {
+        let depth = server.pipeline.load(Ordering::Relaxed);
+        if depth < 2 {
+            return None;
+        }
+        let mut shelves = self.shelves.borrow_mut();
+        let shelf = match shelves.iter().position(|shelf| Arc::ptr_eq(&shelf.server, server)) {
+            Some(index) => &mut shelves[index],
+            None => {
+                shelves.push_mut(Shelf { server: Arc::clone(server), open: Vec::new(), rests_until: None })
+            }
+        };
+        shelf.look_through(now);
+        if shelf.rests_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        let pipeline = match shelf.open.iter().find(|pipeline| pipeline.length() < depth) {
+            Some(pipeline) => Rc::clone(pipeline),
+            None => Rc::clone(shelf.open.push_mut(Pipeline::new(pool.take(server, false)?, now))),
+        };
+        let ticket = Ticket::new(&pipeline, request, now);
+        if pipeline.queue.borrow().outgoing.len() == request.len() {
+            self.unsent.borrow_mut().push(pipeline);
+            if let Some(sender) = &*self.sender.borrow() {
+                sender.wake_by_ref();
+            }
+        }
+        Some(ticket)
+    }
+
+    /// Sends what waits to be sent; never ready.
+    pub(crate) fn poll_send<T>(&self, context: &mut Context<'_>) -> Poll<T> {
+        self.sender.borrow_mut().get_or_insert_with(|| context.waker().clone()).clone_from(context.waker());
+        self.unsent.borrow_mut().retain(|pipeline| pipeline.poll_send(context).is_pending());
+        Poll::Pending
+    }
+
+    /// Gives up connections whose turn has not gone on for too long while others wait for it.
+    pub(crate) fn tick(&self, now: Instant) {
+        for pipeline in self.shelves.borrow().iter().flat_map(|shelf| &shelf.open) {
+            if pipeline.length() > 1
+                && now.saturating_duration_since(pipeline.queue.borrow().since) >= PATIENCE
+            {
+                pipeline.end(State::GivenUp);
+            }
+        }
+    }
+
+    /// Closes what has been idle for `timeout`, what servers have closed, and idle connections to servers that are
+    /// not in rotation.
+    pub(crate) fn sweep(&self, timeout: Duration, now: Instant) {
+        let mut shelves = self.shelves.borrow_mut();
+        for shelf in shelves.iter_mut() {
+            shelf.look_through(now);
+            let keep = shelf.server.is_available();
+            shelf.open.retain(|pipeline| {
+                pipeline.length() > 0 || (keep && now - pipeline.queue.borrow().since < timeout)
+            });
+        }
+        shelves.retain(|shelf| !shelf.open.is_empty() || shelf.rests_until.is_some_and(|until| now < until));
+        // What nobody waits for any more need not be sent either.
+        self.unsent.borrow_mut().retain(|pipeline| Rc::strong_count(pipeline) > 1);
+    }
+}
+
+impl Shelf {
+    /// Takes away what was given up, and what was closed while idle.
+    fn look_through(&mut self, now: Instant) {
+        let Self { open, rests_until, .. } = self;
+        open.retain(|pipeline| match pipeline.state.get() {
+            State::Open => pipeline.length() > 0 || pipeline.socket.is_quiet(),
+            State::Closing => false,
+            State::GivenUp => {
+                *rests_until = Some(now + REST);
+                false
+            }
+        });
+    }
+}
+
+impl Pipeline {
+    fn new(socket: Socket, now: Instant) -> Rc<Self> {
+        let queue = Queue {
+            outgoing: Vec::new(),
+            written: 0,
+            incoming: Buffer::new(SMALL),
+            turn: 0,
+            waiting: VecDeque::new(),
+            since: now,
+        };
+        Rc::new(Self { socket, state: Cell::new(State::Open), queue: RefCell::new(queue) })
+    }
+
+    /// Requests on it.
+    fn length(&self) -> usize {
+        self.queue.borrow().waiting.len()
+    }
+
+    /// Ends the sharing. Whoever has the turn goes on alone.
+    fn end(&self, state: State) {
+        if self.state.get() == State::Open {
+            self.state.set(state);
+        }
+        for waker in self.queue.borrow_mut().waiting.iter_mut().filter_map(Option::take) {
+            waker.wake();
+        }
+    }
+
+    fn poll_send(&self, context: &mut Context<'_>) -> Poll<()> {
+        let queue = &mut *self.queue.borrow_mut();
+        while queue.written < queue.outgoing.len() {
+            match self.socket.poll_write(context, &queue.outgoing[queue.written..]) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(count)) if count > 0 => queue.written += count,
+                // Who has the turn finds out by reading.
+                Poll::Ready(_) => break,
+            }
+        }
+        queue.outgoing.clear();
+        queue.outgoing.shrink_to(KEPT);
+        queue.written = 0;
+        Poll::Ready(())
+    }
+}
+
+impl Ticket {
+    fn new(pipeline: &Rc<Pipeline>, request: &[u8], now: Instant) -> Self {
+        let queue = &mut *pipeline.queue.borrow_mut();
+        if queue.waiting.is_empty() {
+            queue.since = now;
+        }
+        queue.outgoing.extend_from_slice(request);
+        queue.waiting.push_back(None);
+        let number = queue.turn + queue.waiting.len() as u64 - 1;
+        Self { pipeline: Rc::clone(pipeline), number, settled: false }
+    }
+
+    /// The connection.
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.pipeline.socket
+    }
+
+    /// Waits until the next answer on the connection is this request's; false when the connection was given up.
+    pub(crate) fn poll_turn(&self, context: &mut Context<'_>) -> Poll<bool> {
+        if self.pipeline.state.get() != State::Open {
+            return Poll::Ready(false);
+        }
+        let queue = &mut *self.pipeline.queue.borrow_mut();
+        if queue.turn == self.number {
+            return Poll::Ready(true);
+        }
+        let place = &mut queue.waiting[(self.number - queue.turn) as usize];
+        if !place.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            *place = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Swaps `buffer` for the one with what came from the server; for whoever has the turn, before reading on
+    /// and again before settling.
+    pub(crate) fn swap_incoming(&self, buffer: &mut Buffer) {
+        std::mem::swap(buffer, &mut self.pipeline.queue.borrow_mut().incoming);
+    }
+
+    /// Ends the turn after a whole answer. `keeps` is whether the server keeps the connection. Bytes that nobody
+    /// has asked for end it as well.
+    pub(crate) fn settle(mut self, keeps: bool, now: Instant) {
+        self.settled = true;
+        if !keeps {
+            return self.pipeline.end(State::Closing);
+        }
+        let next = {
+            let queue = &mut *self.pipeline.queue.borrow_mut();
+            queue.waiting.pop_front();
+            queue.turn += 1;
+            queue.since = now;
+            if queue.waiting.is_empty() && !queue.incoming.is_empty() {
+                self.pipeline.state.set(State::GivenUp);
+            }
+            queue.waiting.front_mut().and_then(Option::take)
+        };
+        if let Some(next) = next {
+            next.wake();
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.pipeline.end(State::GivenUp);
+        }
+    }
+}
