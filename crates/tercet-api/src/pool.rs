@@ -171,11 +171,11 @@ impl Inner {
     fn grant(self: &Rc<Self>, need: Need) -> Option<Lease> {
         self.remove(|slot| slot.connection.is_closed());
         let slots = self.slots.borrow();
+        let now = Instant::now();
         let (slot, slow) = match need {
             Need::Alone => (slots.iter().rev().find(|slot| slot.users.get() == 0)?, true),
             Need::Shared(key) => {
                 let quick = self.paces.borrow().is_quick(key);
-                let now = Instant::now();
                 let slot = if quick {
                     slots.iter().find(|slot| slot.takes_another(now))
                 } else {
@@ -185,13 +185,13 @@ impl Inner {
             }
         };
         if slot.users.get() == 0 {
-            slot.moved.set(Instant::now());
+            slot.moved.set(now);
             self.counts.available.fetch_sub(1, Ordering::Relaxed);
         }
         slot.users.set(slot.users.get() + 1);
         slot.slow_users.set(slot.slow_users.get() + usize::from(slow));
         slot.alone.set(need == Need::Alone);
-        Some(Lease::new(Rc::clone(self), Rc::clone(slot), need, slow))
+        Some(Lease::new(Rc::clone(self), Rc::clone(slot), need, slow, now))
     }
 
     /// Gives what is free to those who wait, in their order, and opens connections for the rest.
@@ -256,8 +256,6 @@ impl Inner {
     }
 
     fn release(self: &Rc<Self>, slot: &Rc<Slot>, slow: bool) {
-        let now = Instant::now();
-        slot.moved.set(now);
         slot.users.set(slot.users.get() - 1);
         slot.slow_users.set(slot.slow_users.get() - usize::from(slow));
         slot.alone.set(false);
@@ -265,7 +263,7 @@ impl Inner {
             self.counts.available.fetch_add(1, Ordering::Relaxed);
             let connection = &slot.connection;
             let fit = connection.is_idle() && !connection.is_closed();
-            if !fit || slot.opened + self.options.max_lifetime < now {
+            if !fit || slot.opened + self.options.max_lifetime < slot.moved.get() {
                 self.remove(|other| Rc::ptr_eq(other, slot));
             }
         }

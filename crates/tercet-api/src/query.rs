@@ -82,7 +82,7 @@ pub struct Answer {
 impl Query {
     /// The statement for a plan.
     pub fn new(plan: &StatementPlan) -> Self {
-        let mut sql = Sql::default();
+        let mut sql = Sql::new();
         let columns = if let MediaType::Plan { format, options, .. } = &plan.media_type {
             explain(&mut sql, *format, options);
             Columns::Explain
@@ -179,7 +179,7 @@ fn estimate(plan: &StatementPlan) -> Option<Estimate> {
     if plan.explains() || !matches!(plan.command, Command::Read) {
         return None;
     }
-    let mut sql = Sql::default();
+    let mut sql = Sql::new();
     explain(&mut sql, PlanFormat::Json, &[]);
     count::rows(&mut sql, &plan.tree);
     Some(Estimate { statement: sql.into_statement(), above })

@@ -25,6 +25,9 @@ use crate::request::{ApiRequest, Mutation};
 use crate::schema::{Relation, Routine, Volatility};
 
 const CONTENT_PROFILE: HeaderName = HeaderName::from_static("content-profile");
+/// What of a request decides about the response, besides its target.
+const VARIES: HeaderValue = HeaderValue::from_static("Accept, Prefer, Range");
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// Everything but letters, digits and `-_.~` in a part of a query string.
@@ -72,7 +75,7 @@ impl Response {
                  stop working in a future release. Update `{relation}` to `{alias}` in query string filters, orders or limits."
             ));
         }
-        response.insert(VARY, "Accept, Prefer, Range");
+        response.headers.insert(VARY, VARIES);
         settings.apply(&mut response);
         Ok(response)
     }
@@ -117,7 +120,7 @@ impl Response {
         if head {
             response.drop_body();
         }
-        response.insert(VARY, "Accept, Prefer, Range");
+        response.headers.insert(VARY, VARIES);
         response
     }
 
@@ -127,10 +130,7 @@ impl Response {
             Self { reason: error.reason(), headers: error.headers(), ..Self::empty(error.status()) };
         let own_type = response.headers.get(CONTENT_TYPE).cloned();
         response.set_body(error.json(verbosity).into());
-        response.headers.insert(
-            CONTENT_TYPE,
-            own_type.unwrap_or(HeaderValue::from_static("application/json; charset=utf-8")),
-        );
+        response.headers.insert(CONTENT_TYPE, own_type.unwrap_or(JSON));
         response
     }
 
@@ -144,14 +144,18 @@ impl Response {
         response.set_body(Bytes::new());
         response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, "*");
         response.insert(ALLOW, methods);
-        response.insert(VARY, "Accept, Prefer, Range");
+        response.headers.insert(VARY, VARIES);
         response
     }
 
     /// A body, its length, its type, and the schema it is from where there are several.
     fn content(&mut self, request: &ApiRequest, media_type: &MediaType, body: Bytes) {
         self.set_body(body);
-        self.insert(CONTENT_TYPE, &media_type.content_type());
+        if *media_type == MediaType::Json {
+            self.headers.insert(CONTENT_TYPE, JSON);
+        } else {
+            self.insert(CONTENT_TYPE, &media_type.content_type());
+        }
         if request.negotiated_by_profile {
             self.insert(CONTENT_PROFILE, &request.schema);
         }

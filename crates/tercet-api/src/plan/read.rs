@@ -191,7 +191,7 @@ impl Planner<'_> {
             || folds(node);
         if let Some(relation) = node.relation.clone() {
             let shown = |column| self.shown(TypedField::column(column));
-            let represented = relation.columns.iter().any(|column| shown(column).transform.is_some());
+            let represented = relation.columns.iter().any(|column| self.is_represented(column));
             if each || represented {
                 node.select = node
                     .select

@@ -88,6 +88,11 @@ impl Planner<'_> {
         TypedField { transform, ..field }
     }
 
+    /// Whether a person said how a column's domain is shown as JSON.
+    pub(super) fn is_represented(self, column: &Column) -> bool {
+        self.cache.representation(&column.nominal_type, "json").is_some()
+    }
+
     /// A field as a query string's value is compared with it.
     pub(super) fn compared_field(
         self,

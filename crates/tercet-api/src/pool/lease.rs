@@ -19,13 +19,14 @@ struct Held {
     slot: Rc<Slot>,
     need: Need,
     slow: bool,
+    granted: Instant,
     wipe: bool,
     in_flight: Option<Exchange>,
 }
 
 impl Lease {
-    pub(super) fn new(pool: Rc<Inner>, slot: Rc<Slot>, need: Need, slow: bool) -> Self {
-        Self(Some(Held { pool, slot, need, slow, wipe: false, in_flight: None }))
+    pub(super) fn new(pool: Rc<Inner>, slot: Rc<Slot>, need: Need, slow: bool, granted: Instant) -> Self {
+        Self(Some(Held { pool, slot, need, slow, granted, wipe: false, in_flight: None }))
     }
 
     /// Runs statements up to one Sync, as [`Connection::exchange`](crate::postgres::Connection::exchange).
@@ -37,14 +38,13 @@ impl Lease {
         statements: impl IntoIterator<Item = &'a Statement>,
     ) -> Result<Results, DatabaseError> {
         let held = self.0.as_mut().expect("only drop takes it");
-        let sent = Instant::now();
         let exchange = held.in_flight.insert(held.slot.connection.exchange(statements));
         let answer = exchange.await;
         held.in_flight = None;
         let now = Instant::now();
         if let Need::Shared(key) = held.need {
             // What stood before on the connection is not this statement's fault.
-            let began = held.slot.moved.get().max(sent);
+            let began = held.slot.moved.get().max(held.granted);
             held.pool.paces.borrow_mut().learn(key, now.saturating_duration_since(began));
         }
         held.slot.moved.set(now);
@@ -102,6 +102,7 @@ impl Held {
             // A connection that cannot even do this is discarded on release.
             let _ = self.slot.connection.query(&"rollback".into()).await;
         }
+        self.slot.moved.set(Instant::now());
         self.release();
     }
 

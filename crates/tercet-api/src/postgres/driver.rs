@@ -12,7 +12,8 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf as _, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::backend::{
-    BIND_COMPLETE_TAG, CLOSE_COMPLETE_TAG, DATA_ROW_TAG, DataRowBody, Header, Message,
+    BIND_COMPLETE_TAG, CLOSE_COMPLETE_TAG, COMMAND_COMPLETE_TAG, DATA_ROW_TAG, DataRowBody, Header, Message,
+    READY_FOR_QUERY_TAG,
 };
 use postgres_protocol::message::frontend;
 use smallvec::SmallVec;
@@ -128,20 +129,8 @@ impl State {
                 let row = row(&body)?;
                 self.front()?.rows.push(row);
             }
-            Message::CommandComplete(_) | Message::EmptyQueryResponse => {
-                let front = self.front()?;
-                let rows = std::mem::take(&mut front.rows);
-                front.results.push(rows);
-            }
-            Message::ReadyForQuery(body) => {
-                self.transaction = body.status();
-                let pending = self.pending.pop_front().ok_or_else(unexpected)?;
-                // What was not parsed because of an error before it is not there.
-                for sql in pending.parses[pending.parsed..].iter().flatten() {
-                    self.prepared.forget(sql);
-                }
-                pending.finish()?;
-            }
+            Message::CommandComplete(_) | Message::EmptyQueryResponse => self.completed()?,
+            Message::ReadyForQuery(body) => self.ready(body.status())?,
             Message::ParseComplete => {
                 let front = self.pending.front_mut().ok_or_else(unexpected)?;
                 let sql = front.parses.get(front.parsed).ok_or_else(unexpected)?;
@@ -171,6 +160,25 @@ impl State {
             _ => return Err(unexpected()),
         }
         Ok(())
+    }
+
+    /// A statement is done.
+    fn completed(&mut self) -> Result<(), DatabaseError> {
+        let front = self.front()?;
+        let rows = std::mem::take(&mut front.rows);
+        front.results.push(rows);
+        Ok(())
+    }
+
+    /// An exchange is done, and the transaction is as `status` says.
+    fn ready(&mut self, status: u8) -> Result<(), DatabaseError> {
+        self.transaction = status;
+        let pending = self.pending.pop_front().ok_or_else(unexpected)?;
+        // What was not parsed because of an error before it is not there.
+        for sql in pending.parses[pending.parsed..].iter().flatten() {
+            self.prepared.forget(sql);
+        }
+        pending.finish()
     }
 
     fn front(&mut self) -> Result<&mut Pending, DatabaseError> {
@@ -260,14 +268,20 @@ impl Driver {
                 self.missing = length - self.buffer.len();
                 return Poll::Ready(Ok(()));
             }
-            if tag == DATA_ROW_TAG && length <= SHORT_ROW {
-                state.front()?.rows.push(short_row(&self.buffer[HEADER..length])?);
-                self.buffer.advance(length);
-            } else if matches!(tag, BIND_COMPLETE_TAG | CLOSE_COMPLETE_TAG) {
-                self.buffer.advance(length);
-            } else if let Some(message) = Message::parse(&mut self.buffer).map_err(protocol)? {
-                state.receive(message)?;
+            // What every exchange consists of is read in place: a message of its own is an allocation.
+            match (tag, &self.buffer[HEADER..length]) {
+                (BIND_COMPLETE_TAG | CLOSE_COMPLETE_TAG, _) => {}
+                (DATA_ROW_TAG, row) if length <= SHORT_ROW => state.front()?.rows.push(short_row(row)?),
+                (COMMAND_COMPLETE_TAG, _) => state.completed()?,
+                (READY_FOR_QUERY_TAG, [status]) => state.ready(*status)?,
+                _ => {
+                    if let Some(message) = Message::parse(&mut self.buffer).map_err(protocol)? {
+                        state.receive(message)?;
+                    }
+                    continue;
+                }
             }
+            self.buffer.advance(length);
         }
     }
 

@@ -1,21 +1,24 @@
 //! SQL under construction: text with `$1`, `$2`, … and the values that go there. The only place where a
 //! name becomes text, and where a value becomes a parameter.
 
-use std::fmt::Write;
-
 use bytes::Bytes;
 
 use crate::postgres::Statement;
 use crate::schema::QualifiedName;
 
 /// SQL text and its parameters.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sql {
     text: String,
     parameters: Vec<Option<Bytes>>,
 }
 
 impl Sql {
+    /// Nothing yet, with room for what most statements are.
+    pub(super) fn new() -> Self {
+        Self { text: String::with_capacity(1024), parameters: Vec::with_capacity(4) }
+    }
+
     /// Adds text that is part of this program.
     pub(super) fn push(&mut self, text: &'static str) -> &mut Self {
         self.text.push_str(text);
@@ -30,7 +33,7 @@ impl Sql {
 
     /// Adds a number.
     pub(super) fn number(&mut self, number: usize) -> &mut Self {
-        let _ = write!(self.text, "{number}");
+        self.text.push_str(itoa::Buffer::new().format(number));
         self
     }
 
@@ -45,11 +48,15 @@ impl Sql {
     /// Adds a quoted name. PostgreSQL has no names with NUL.
     pub(super) fn name(&mut self, name: &str) -> &mut Self {
         self.text.push('"');
-        for character in name.chars().take_while(|c| *c != '\0') {
-            if character == '"' {
-                self.text.push('"');
+        if memchr::memchr2(b'"', 0, name.as_bytes()).is_none() {
+            self.text.push_str(name);
+        } else {
+            for character in name.chars().take_while(|c| *c != '\0') {
+                if character == '"' {
+                    self.text.push('"');
+                }
+                self.text.push(character);
             }
-            self.text.push(character);
         }
         self.text.push('"');
         self
@@ -90,8 +97,8 @@ impl Sql {
     /// Adds a parameter as it is.
     pub(super) fn raw_value(&mut self, value: Option<Bytes>) -> &mut Self {
         self.parameters.push(value);
-        let _ = write!(self.text, "${}", self.parameters.len());
-        self
+        self.text.push('$');
+        self.number(self.parameters.len())
     }
 
     /// Adds items with text between them.

@@ -18,6 +18,9 @@ pub(super) fn headers(headers: &HeaderMap) -> String {
 
 /// Cookies by name ([RFC 6265 §5.4](https://www.rfc-editor.org/rfc/rfc6265#section-5.4)); of one given twice the last counts.
 pub(super) fn cookies(headers: &HeaderMap) -> String {
+    if !headers.contains_key(COOKIE) {
+        return "{}".to_owned();
+    }
     let texts: Vec<Cow<'_, str>> =
         headers.get_all(COOKIE).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     let cookies: BTreeMap<&str, &str> = texts

@@ -127,17 +127,17 @@ pub enum FullTextOperator {
     Websearch,
 }
 
-/// `not.operator.value`, where `value` reads the operand of operators that take one.
+/// `not.operator.value`, where `value` reads the operand of operators that take one: whether it is negated, and what
+/// it says.
 pub(super) fn condition<'i>(
     input: &mut Input<'i>,
-    field: Field,
     value: impl Fn(&mut Input<'i>) -> Parsed<String>,
-) -> Parsed<Filter> {
+) -> Parsed<(bool, Operation)> {
     let negated =
         optional(input, |input| attempt(input, |input| (literal("not"), delimiter).parse_next(input)))?
             .is_some();
     let operation = labelled(input, "operator (eq, gt, ...)", |input| operation(input, &value))?;
-    Ok(Filter { field, negated, operation })
+    Ok((negated, operation))
 }
 
 /// The operand of a filter that is a parameter of its own: all that is left.

@@ -3,6 +3,7 @@
 //! Input remembers what would have been accepted at the furthest point it was refused at, and forgets it as soon as it gets on: that
 //! is how PostgREST finds what a PGRST100 says was "unexpected" and what was "expecting". So [`either`], [`attempt`], [`optional`]
 //! and [`labelled`] are used here in place of winnow's own alternatives, which keep no such record; sequences are winnow's.
+//! What is remembered never decides what is accepted, so [`read`] remembers nothing at first, and reads again what it must refuse.
 
 use std::fmt::Write as _;
 
@@ -58,17 +59,24 @@ enum Found {
     Character(char),
 }
 
-/// The furthest refusal so far.
+/// What is known besides the text.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress {
+    /// The furthest refusal so far, where it is remembered.
+    furthest: Option<Box<Refusal>>,
+    depth: usize,
+}
+
+/// What was refused somewhere, and what would have been accepted there.
+#[derive(Debug, Clone, Default)]
+struct Refusal {
     /// Bytes that were left there.
     left: usize,
     found: Option<Found>,
     expected: SmallVec<[Expected; 8]>,
-    depth: usize,
 }
 
-impl Progress {
+impl Refusal {
     fn is_empty(&self) -> bool {
         self.found.is_none() && self.expected.is_empty()
     }
@@ -78,7 +86,7 @@ impl Progress {
         self.expected.clear();
     }
 
-    fn refuse(&mut self, left: usize, found: Found, expected: impl IntoIterator<Item = Expected>) {
+    fn add(&mut self, left: usize, found: Found, expected: impl IntoIterator<Item = Expected>) {
         if self.is_empty() || left < self.left {
             self.forget();
             self.left = left;
@@ -95,16 +103,38 @@ impl Progress {
             }
         }
     }
+}
 
-    /// What was known before, and then this.
-    fn join(&mut self, later: Self) {
-        if let Some(found) = later.found {
+impl Progress {
+    fn remembering() -> Self {
+        Self { furthest: Some(Box::default()), depth: 0 }
+    }
+
+    fn forget(&mut self) {
+        if let Some(furthest) = &mut self.furthest {
+            furthest.forget();
+        }
+    }
+
+    fn refuse(&mut self, left: usize, found: Found, expected: impl IntoIterator<Item = Expected>) {
+        if let Some(furthest) = &mut self.furthest {
+            furthest.add(left, found, expected);
+        }
+    }
+
+    /// Puts back what was known before `later`, and adds that to it.
+    fn resume(&mut self, known: Option<Box<Refusal>>) {
+        let later = std::mem::replace(&mut self.furthest, known);
+        if let Some(later) = later
+            && let Some(found) = later.found
+        {
             self.refuse(later.left, found, later.expected);
         }
     }
 
-    fn take(&mut self) -> Self {
-        std::mem::replace(self, Self { depth: self.depth, ..Self::default() })
+    /// Takes what is known, as if nothing had been read yet.
+    fn take(&mut self) -> Option<Box<Refusal>> {
+        self.furthest.as_mut().map(std::mem::take)
     }
 }
 
@@ -113,15 +143,19 @@ pub(super) fn read<'i, T>(
     text: &'i str,
     kind: &str,
     shown: &str,
-    parser: impl FnOnce(&mut Input<'i>) -> Parsed<T>,
+    parser: impl Fn(&mut Input<'i>) -> Parsed<T>,
 ) -> Result<T, RequestError> {
-    let mut input = Input { input: text, state: Progress::default() };
+    if let Ok(read) = parser(&mut Input { input: text, state: Progress::default() }) {
+        return Ok(read);
+    }
+    let mut input = Input { input: text, state: Progress::remembering() };
     parser(&mut input).map_err(|Refused| {
-        let read = text.get(..text.len().saturating_sub(input.state.left)).unwrap_or(text);
+        let refusal = input.state.furthest.unwrap_or_default();
+        let read = text.get(..text.len().saturating_sub(refusal.left)).unwrap_or(text);
         let (line, column) = place(read);
         RequestError::Parameter {
             message: format!("\"failed to parse {kind} ({shown})\" (line {line}, column {column})"),
-            details: input.state.to_string(),
+            details: refusal.to_string(),
         }
     })
 }
@@ -135,7 +169,7 @@ fn place(read: &str) -> (usize, usize) {
     })
 }
 
-impl std::fmt::Display for Progress {
+impl std::fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.found {
             None => formatter.write_str("unknown parse error")?,
@@ -317,11 +351,10 @@ pub(super) fn attempt<'i, T>(
     parser: impl FnOnce(&mut Input<'i>) -> Parsed<T>,
 ) -> Parsed<T> {
     let text = input.input;
-    let known = input.state.clone();
+    let known = input.state.furthest.clone();
     parser(input).inspect_err(|_| {
         input.input = text;
-        let refusal = std::mem::replace(&mut input.state, known);
-        input.state.join(refusal);
+        input.state.resume(known);
     })
 }
 
@@ -339,10 +372,10 @@ pub(super) fn ahead<'i, T>(
     parser: impl FnOnce(&mut Input<'i>) -> Parsed<T>,
 ) -> Parsed<T> {
     let text = input.input;
-    let known = input.state.clone();
+    let known = input.state.furthest.clone();
     let ahead = parser(input)?;
     input.input = text;
-    input.state = known;
+    input.state.furthest = known;
     Ok(ahead)
 }
 
@@ -356,12 +389,13 @@ pub(super) fn labelled<'i, T>(
     let known = input.state.take();
     let result = parser(input);
     if input.input.len() == left {
-        let mut own = std::mem::replace(&mut input.state, known);
-        if result.is_err() || !own.is_empty() {
+        if let Some(own) = &mut input.state.furthest
+            && (result.is_err() || !own.is_empty())
+        {
             own.expected.clear();
             own.expected.push(Expected::Label(label));
         }
-        input.state.join(own);
+        input.state.resume(known);
     }
     result
 }

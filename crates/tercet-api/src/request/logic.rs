@@ -70,7 +70,8 @@ pub(super) fn logic_path(input: &mut Input<'_>) -> Parsed<(EmbedPath, String)> {
 fn leaf(input: &mut Input<'_>) -> Parsed<Filter> {
     let field = field(input)?;
     delimiter(input)?;
-    condition(input, field, value)
+    let (negated, operation) = condition(input, value)?;
+    Ok(Filter { field, negated, operation })
 }
 
 fn logic_operator(input: &mut Input<'_>) -> Parsed<LogicOperator> {

@@ -119,16 +119,20 @@ fn filter(
     is_routine_read: bool,
 ) -> Result<(), RequestError> {
     let (path, field) = tree_path(name)?;
-    let field_name = field.name.clone();
-    let filter = read(value, "filter", value, |input| {
-        let condition = |input: &mut _| condition(input, field, |input| Ok(whole_value(input)));
+    let condition = read(value, "filter", value, |input| {
+        let condition = |input: &mut _| condition(input, |input| Ok(whole_value(input)));
         if is_routine_read { optional(input, condition) } else { condition(input).map(Some) }
     })?;
     parameters.filter_names.insert(name.to_owned());
-    match filter {
-        None => parameters.arguments.push((field_name, value.to_owned())),
-        Some(filter) if path.is_empty() => parameters.filters.push(filter),
-        Some(filter) => parameters.embedded_filters.push((path, filter)),
+    let Some((negated, operation)) = condition else {
+        parameters.arguments.push((field.name, value.to_owned()));
+        return Ok(());
+    };
+    let filter = Filter { field, negated, operation };
+    if path.is_empty() {
+        parameters.filters.push(filter);
+    } else {
+        parameters.embedded_filters.push((path, filter));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue, REFERER, RETRY_AFTER, USER_AGENT};
@@ -85,34 +85,36 @@ async fn answer(
         return Ok(file.response(parts.method == Method::HEAD));
     }
 
-    let mut clock = Instant::now();
+    let mut clock = Stopwatch::new(config);
     let identified = worker.authenticator.borrow_mut().identify(config, &parts.headers);
     worker.count_tokens();
-    journey.timing.jwt = Some(lap(&mut clock));
+    journey.timing.jwt = clock.lap();
     let identity = identified?;
     journey.role = Some(Arc::clone(&identity.role));
 
     let body = collect(body, config.server_max_body).await?;
-    clock = Instant::now();
+    clock.lap();
     let request = ApiRequest::parse(parts, body, rules)?;
-    journey.timing.parse = Some(lap(&mut clock));
+    journey.timing.parse = clock.lap();
     let planned = plan(&request, cache, &settings.policy)?;
-    journey.timing.plan = Some(lap(&mut clock));
+    journey.timing.plan = clock.lap();
     match planned {
         Plan::Statement(plan) => statement(worker, config, &identity, &request, &plan, journey).await,
         Plan::RelationInfo(relation) => Ok(Response::of_relation_info(&relation)),
         Plan::RoutineInfo(routine) => Ok(Response::of_routine_info(&routine)),
         Plan::SchemaInfo => Ok(Response::of_schema_info()),
         Plan::Description { format, head } => {
+            let asked = Instant::now();
             let privileges = privileges(worker, config, &identity, &request).await?;
-            journey.timing.transaction = Some(lap(&mut clock));
+            journey.timing.transaction = Some(asked.elapsed());
+            clock.lap();
             let description = description(config, cache, &request, &privileges);
             let (media_type, body) = match format {
                 DescriptionFormat::Swagger => (MediaType::OpenApi, description.swagger()),
                 DescriptionFormat::OpenApi => (MediaType::Json, description.openapi()),
             };
             let response = Response::of_description(&request, &media_type, body.into(), head);
-            journey.timing.response = Some(lap(&mut clock));
+            journey.timing.response = clock.lap();
             Ok(response)
         }
     }
@@ -160,16 +162,17 @@ async fn statement(
     plan: &StatementPlan,
     journey: &mut Journey,
 ) -> Result<Response, ApiError> {
-    let mut clock = Instant::now();
+    let asked = Instant::now();
     let query = Query::new(plan);
     let context = Context { config, identity, request, routine: plan.routine().map(Arc::as_ref) };
     let answered = transaction::run(&worker.pool, context, plan, &query).await;
-    journey.timing.transaction = Some(lap(&mut clock));
+    journey.timing.transaction = Some(asked.elapsed());
+    let mut clock = Stopwatch::new(config);
     if config.log_query && config.log_level > LogLevel::Critical {
         worker.log.event(ApiEvent::Query { sql: &query.main.sql });
     }
     let response = Response::new(request, plan, answered?, config.client_error_verbosity)?;
-    journey.timing.response = Some(lap(&mut clock));
+    journey.timing.response = clock.lap();
     Ok(response)
 }
 
@@ -275,8 +278,19 @@ fn finish(response: Response) -> hyper::Response<Full<Bytes>> {
     finished
 }
 
-/// The time since the last lap.
-fn lap(clock: &mut Instant) -> std::time::Duration {
-    let now = Instant::now();
-    now - std::mem::replace(clock, now)
+/// Times the stages of a request, if somebody is told: to look at the clock costs as much as some stages do.
+struct Stopwatch(Option<Instant>);
+
+impl Stopwatch {
+    fn new(config: &Config) -> Self {
+        Self(config.server_timing_enabled.then(Instant::now))
+    }
+
+    /// The time since the last lap.
+    fn lap(&mut self) -> Option<Duration> {
+        self.0.as_mut().map(|last| {
+            let now = Instant::now();
+            now - std::mem::replace(last, now)
+        })
+    }
 }

@@ -1,8 +1,6 @@
 //! The settings of a request's transaction, as one statement: role, claims, search path, what SQL may read
 //! of the request, and what the role, the routine and the operator want set.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
@@ -45,7 +43,8 @@ pub(super) fn statement(context: Context<'_>, read_only: bool) -> Statement {
         settings.constant(name, value);
     }
     if read_only {
-        settings.constant("transaction_read_only", "on");
+        settings.next();
+        settings.sql.push_str("set_config('transaction_read_only','on',true) is null");
     }
     Statement::new(settings.sql, settings.parameters)
 }
@@ -56,18 +55,23 @@ struct Settings {
 }
 
 impl Settings {
-    fn parameter(&mut self, name: &str, value: impl Into<Bytes>) {
+    fn parameter(&mut self, name: &'static str, value: impl Into<Bytes>) {
         self.parameters.push(Some(value.into()));
-        let number = self.parameters.len();
         self.next();
-        write!(self.sql, "set_config('{name}',${number},true) is null")
-            .expect("writing to a String cannot fail");
+        self.sql.push_str("set_config('");
+        self.sql.push_str(name);
+        self.sql.push_str("',$");
+        self.sql.push_str(itoa::Buffer::new().format(self.parameters.len()));
+        self.sql.push_str(",true) is null");
     }
 
     fn constant(&mut self, name: &str, value: &str) {
         self.next();
-        let (name, value) = (escape_literal(name), escape_literal(value));
-        write!(self.sql, "set_config({name},{value},true) is null").expect("writing to a String cannot fail");
+        self.sql.push_str("set_config(");
+        self.sql.push_str(&escape_literal(name));
+        self.sql.push(',');
+        self.sql.push_str(&escape_literal(value));
+        self.sql.push_str(",true) is null");
     }
 
     fn next(&mut self) {
