@@ -250,28 +250,29 @@ fn write_loads(text: &mut String, scenarios: &[&Scenario], samples: &[Vec<Vec<Sa
 
 /// What is to be reached, and whether it is: processor time beside each peer's, and nginx's p99.
 fn write_goals(text: &mut String, scenarios: &[&Scenario], samples: &[Vec<Vec<Sample>>]) {
-    text.push_str("\n| load | goal | measured | |\n|---|---|---|---|\n");
+    text.push_str("\n| load | goal | measured | | unshared |\n|---|---|---|---|---|\n");
     let verdict = |holds: bool| if holds { "holds" } else { "**missed**" };
     for (scenario, of_scenario) in scenarios.iter().zip(samples) {
         let of = |peer: Peer, what| middle(&of_scenario[peer as usize], what);
         for (peer, most) in scenario.goals {
-            let share = of(Peer::Tercet, |sample| sample.micros) / of(*peer, |sample| sample.micros);
+            let share = |own| of(own, |sample| sample.micros) / of(*peer, |sample| sample.micros);
+            let (share, unshared) = (share(Peer::Tercet), share(Peer::TercetUnshared));
             // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
-                "| {} | CPU ≤ {most} × {}'s | {share:.2} | {} |",
+                "| {} | CPU ≤ {most} × {}'s | {share:.2} | {} | {unshared:.2} |",
                 scenario.name,
                 peer.name(),
-                verdict(share <= *most)
+                verdict(share <= *most),
             );
         }
-        let (own, nginx) =
-            (of(Peer::Tercet, |sample| sample.p99_ms), of(Peer::Nginx, |sample| sample.p99_ms));
+        let [own, unshared, nginx] =
+            [Peer::Tercet, Peer::TercetUnshared, Peer::Nginx].map(|peer| of(peer, |sample| sample.p99_ms));
         let _ = writeln!(
             text,
-            "| {} | p99 ≤ nginx's | {own:.2} of {nginx:.2} ms | {} |",
+            "| {} | p99 ≤ nginx's | {own:.2} of {nginx:.2} ms | {} | {unshared:.2} ms |",
             scenario.name,
-            verdict(own <= nginx)
+            verdict(own <= nginx),
         );
     }
 }

@@ -22,7 +22,10 @@ const JSON: &str = r#"{"id":1,"title":"The Left Hand of Darkness","author":"Ursu
 /// One of the balancers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
+    /// With `pipeline = 16`: the servers behind are nginx, which answers what is pipelined at once.
     Tercet,
+    /// As it is unless told so.
+    TercetUnshared,
     Nginx,
     HaProxy,
 }
@@ -35,11 +38,12 @@ pub(super) enum Port {
 }
 
 impl Peer {
-    pub(super) const ALL: [Self; 3] = [Self::Tercet, Self::Nginx, Self::HaProxy];
+    pub(super) const ALL: [Self; 4] = [Self::Tercet, Self::TercetUnshared, Self::Nginx, Self::HaProxy];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Tercet => "tercet",
+            Self::TercetUnshared => "tercet, unshared",
             Self::Nginx => "nginx",
             Self::HaProxy => "HAProxy",
         }
@@ -50,6 +54,7 @@ impl Peer {
             Self::Tercet => 0,
             Self::Nginx => 10,
             Self::HaProxy => 20,
+            Self::TercetUnshared => 30,
         };
         let door = match port {
             Port::Plain => 0,
@@ -68,7 +73,8 @@ impl Peer {
 
     pub(super) fn version(self) -> String {
         let said = match self {
-            Self::Tercet => return "tercet of this tree".to_owned(),
+            Self::Tercet => return "tercet of this tree, with `pipeline = 16`".to_owned(),
+            Self::TercetUnshared => return "the same without it".to_owned(),
             // It says so on standard error.
             Self::Nginx => output(Command::new("sh").args(["-c", "nginx -v 2>&1"])),
             Self::HaProxy => output(Command::new("haproxy").arg("-v")),
@@ -85,10 +91,11 @@ impl Peer {
         let [one, other] = SERVERS;
         let at = |name: &str| own.join(name).display().to_string();
         Ok(match self {
-            Self::Tercet => {
+            Self::Tercet | Self::TercetUnshared => {
+                let pipeline = if self == Self::Tercet { 16 } else { 1 };
                 let text = format!(
                     "listen = [\"{plain}\", {{ address = \"{tls}\", certificates = [{{ certificate = \"{certificate}\", key = \"{certificate}\" }}] }}]\n\
-                     servers = [\"127.0.0.1:{one}\", \"127.0.0.1:{other}\"]\nworkers = 1\n[access-log]\nto = \"{}\"\n",
+                     servers = [{{ address = \"127.0.0.1:{one}\", pipeline = {pipeline} }}, {{ address = \"127.0.0.1:{other}\", pipeline = {pipeline} }}]\nworkers = 1\n[access-log]\nto = \"{}\"\n",
                     at("access.log")
                 );
                 fs::write(own.join("balancer.toml"), text)?;
