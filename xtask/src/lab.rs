@@ -60,7 +60,10 @@ pub(crate) enum Lab {
         machine: String,
     },
     /// Run the whole-system test: bare machines to a proven system, releases, reboots, power cuts.
-    Test,
+    Test {
+        /// Only stages whose name has this in it; each one's first apply comes before.
+        only: Option<String>,
+    },
     /// Clients of the whole-system test.
     #[command(hide = true)]
     Traffic { kind: traffic::Kind, address: std::net::SocketAddr, path: String },
@@ -86,7 +89,7 @@ impl Lab {
             Self::Reboot { machine } => lab.running()?.reboot(Machine::named(&machine)?),
             Self::Cut { machine } => lab.running()?.cut(Machine::named(&machine)?),
             Self::Start { machine } => lab.running()?.start(Machine::named(&machine)?),
-            Self::Test => scenario::run(workspace, &lab),
+            Self::Test { only } => scenario::run(workspace, &lab, only.as_deref().unwrap_or_default()),
             Self::Traffic { kind, address, path } => traffic::run(kind, address, &path),
             Self::Inside => inside::run(&lab),
         }

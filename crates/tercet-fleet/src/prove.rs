@@ -164,21 +164,25 @@ fn database(fleet: &Fleet<'_>, member: &Member<'_>) -> Result<Vec<Trial>> {
     let address = SocketAddr::new(edge.address, edge.port);
     let local = edge.is_local();
     let owner = owner(name);
-    let cases = [
+    let mut cases = vec![
         (AUTHENTICATOR, name, Means::Everything, "authenticator, as an application server", true),
-        (AUTHENTICATOR, name, Means::NoTls, "authenticator without TLS", local),
-        (AUTHENTICATOR, name, Means::NoCertificate, "authenticator without a certificate", local),
         (AUTHENTICATOR, name, Means::WrongPassword, "authenticator with a wrong password", false),
         (AUTHENTICATOR, "postgres", Means::Everything, "authenticator in another database", false),
         (owner.as_str(), name, Means::Everything, "the owner over the network", false),
         ("postgres", "postgres", Means::Everything, "the superuser over the network", false),
-        ("postgres", "postgres", Means::NoTls, "the superuser without TLS", false),
     ];
-    // On one machine the connection is no TLS connection, and everything means: the password.
+    if !local {
+        cases.extend([
+            (AUTHENTICATOR, name, Means::NoTls, "authenticator without TLS", false),
+            (AUTHENTICATOR, name, Means::NoCertificate, "authenticator without a certificate", false),
+            ("postgres", "postgres", Means::NoTls, "the superuser without TLS", false),
+        ]);
+    }
     let attempts = cases
         .iter()
         .map(|(role, database, with, ..)| DatabaseAttempt {
             address,
+            local,
             database: (*database).to_owned(),
             role: (*role).to_owned(),
             with: *with,

@@ -35,35 +35,55 @@ pub(super) struct Scenario<'a> {
     ssh_config: PathBuf,
 }
 
-/// Runs all stages on a lab of its own.
-pub(super) fn run(workspace: &Workspace, folders: &Folders) -> Result<()> {
+/// Runs the stages whose names contain `only`, each project on a lab of its own.
+pub(super) fn run(workspace: &Workspace, folders: &Folders, only: &str) -> Result<()> {
     attached(workspace.command("cargo").args(["build", "--workspace", "--bin", "tercet"]))?;
     let tercet = workspace.target.join("debug/tercet");
     let begin = Instant::now();
-    let stages = |tiers: &str, stages: &[(&str, Stage)]| -> Result<()> {
-        folders.down()?;
-        let scenario = Scenario::begin(folders, &tercet, tiers)?;
-        for (name, stage) in stages {
-            let begin = Instant::now();
-            stage(&scenario).with_context(|| format!("lab: {name}"))?;
-            println!("{name:.<60} ok {:>6.1} s", begin.elapsed().as_secs_f64());
+    let mut ran = 0;
+    for (tiers, stages) in PROJECTS {
+        let wanted = stages.iter().filter(|(name, _)| name.contains(only)).count();
+        if wanted > 0 {
+            folders.down()?;
+            let result = run_project(folders, &tercet, tiers, stages, only);
+            folders.down()?;
+            result?;
         }
-        folders.down()
-    };
-    let result = stages(FOUR_MACHINES, STAGES)
-        .and_then(|()| stages(colocation::SHARED, colocation::STAGES))
-        .and_then(|()| stages(colocation::ONE_MACHINE, colocation::ALONE));
-    folders.down()?;
-    result?;
+        ran += wanted;
+    }
+    ensure!(ran > 0, "no stage of the lab has {only:?} in its name");
     println!("the lab is through in {:.0} s", begin.elapsed().as_secs_f64());
     Ok(())
 }
 
+fn run_project(folders: &Folders, tercet: &Path, tiers: &str, stages: &[Named], only: &str) -> Result<()> {
+    let scenario = Scenario::begin(folders, tercet, tiers)?;
+    for (number, (name, stage)) in stages.iter().enumerate() {
+        // The first brings the machines to what the others start from.
+        if number > 0 && !name.contains(only) {
+            continue;
+        }
+        let begin = Instant::now();
+        stage(&scenario).with_context(|| format!("lab: {name}"))?;
+        println!("{name:.<70} ok {:>6.1} s", begin.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
 type Stage = fn(&Scenario<'_>) -> Result<()>;
+/// A stage and what it shows.
+type Named = (&'static str, Stage);
+
+/// Who carries what, and what is done there; the first stage of each is its first apply.
+const PROJECTS: &[(&str, &[Named])] = &[
+    (FOUR_MACHINES, STAGES),
+    (colocation::SHARED, colocation::STAGES),
+    (colocation::ONE_MACHINE, colocation::ALONE),
+];
 
 const FOUR_MACHINES: &str = "lb=balancer app1=application app2=application db=database";
 
-const STAGES: &[(&str, Stage)] = &[
+const STAGES: &[Named] = &[
     ("bare machines to answered requests in one apply", first_apply),
     ("a second apply plans nothing", nothing_to_do),
     ("requests go round strictly, and can be traced", round_and_traced),

@@ -34,6 +34,8 @@ pub enum Reached {
 pub struct DatabaseAttempt {
     /// Where PostgreSQL listens.
     pub address: SocketAddr,
+    /// On PostgreSQL's own machine, where application servers speak to it without TLS.
+    pub local: bool,
     /// Which database.
     pub database: String,
     /// As whom.
@@ -46,13 +48,14 @@ pub struct DatabaseAttempt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Means {
-    /// All an application server has: TLS with the server verified, the client's certificate, the password.
+    /// All an application server has: the password, and over the network TLS with the server verified and the
+    /// client's certificate.
     Everything,
     /// The password, no TLS.
     NoTls,
     /// TLS and the password, no certificate.
     NoCertificate,
-    /// TLS and the certificate, a wrong password.
+    /// All but the password, which is a wrong one.
     WrongPassword,
 }
 
@@ -84,6 +87,7 @@ async fn try_one(attempt: &DatabaseAttempt) -> Result<Reached> {
         password: if attempt.with == Means::WrongPassword { "wrong" } else { password.trim() },
         tls: match attempt.with {
             Means::NoTls => Tls::None,
+            _ if attempt.local => Tls::None,
             Means::NoCertificate => Tls::Verified { authority: &authority, client: None },
             Means::Everything | Means::WrongPassword => {
                 Tls::Verified { authority: &authority, client: Some((&certificate, &key)) }

@@ -2,19 +2,19 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Scenario, Stage};
+use super::{Named, Scenario};
 
 /// The database on the balancer's machine.
 pub(super) const SHARED: &str = "lb=balancer+database app1=application app2=application";
 /// Everything on one machine.
 pub(super) const ONE_MACHINE: &str = "lb=balancer+application+database";
 
-pub(super) const STAGES: &[(&str, Stage)] = &[
+pub(super) const STAGES: &[Named] = &[
     ("the database on the balancer's machine, the person's own program", own_program),
     ("a release of the person's own program, and back", own_release),
 ];
 
-pub(super) const ALONE: &[(&str, Stage)] = &[("everything on one machine, two servers", one_machine)];
+pub(super) const ALONE: &[Named] = &[("everything on one machine, two servers", one_machine)];
 
 const PROGRAM: &str = "import http.server, os, sys
 class Handler(http.server.BaseHTTPRequestHandler):
