@@ -11,6 +11,7 @@ mod machines;
 mod scenario;
 mod traffic;
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use self::machines::{MACHINES, Machine};
-use crate::command::{attached, output};
+use crate::command::output;
 use crate::workspace::Workspace;
 
 /// What to do with the lab.
@@ -82,10 +83,11 @@ impl Lab {
                 lab.running()?.print_status();
                 Ok(())
             }
+            // They become the command, so that its exit code is theirs.
             Self::Ssh { machine, command } => {
-                attached(lab.running()?.ssh(Machine::named(&machine)?).args(command))
+                Err(lab.running()?.ssh(Machine::named(&machine)?).args(command).exec().into())
             }
-            Self::In { place, command } => attached(lab.running()?.at(&place)?.args(command)),
+            Self::In { place, command } => Err(lab.running()?.at(&place)?.args(command).exec().into()),
             Self::Reboot { machine } => lab.running()?.reboot(Machine::named(&machine)?),
             Self::Cut { machine } => lab.running()?.cut(Machine::named(&machine)?),
             Self::Start { machine } => lab.running()?.start(Machine::named(&machine)?),

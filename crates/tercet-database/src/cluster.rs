@@ -288,6 +288,9 @@ impl Cluster {
     }
 }
 
+/// Where and as whom to connect.
+pub type ConnectOptions = PgConnectOptions;
+
 /// How to connect through a Unix socket, to a cluster that lets this process in by who it is.
 pub fn by_socket(folder: &Path, port: u16, role: &str, database: &str) -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()

@@ -91,6 +91,14 @@ pub enum MigrationError {
     Database(sqlx::Error),
 }
 
+impl MigrationError {
+    /// Whether there is no such database (yet).
+    pub fn is_no_database(&self) -> bool {
+        // PostgreSQL manual, appendix A: invalid_catalog_name.
+        matches!(self, Self::Database(sqlx::Error::Database(error)) if error.code().as_deref() == Some("3D000"))
+    }
+}
+
 struct Place(Option<(usize, usize)>);
 
 impl fmt::Display for Place {
@@ -163,11 +171,32 @@ impl Migrations {
         migrator.dangerous_set_table_name(TABLE);
         migrator.create_schema("tercet");
         let mut connection = database.connect().await.map_err(MigrationError::Database)?;
-        let before = applied(&mut connection).await.map_err(MigrationError::Database)?;
+        let before = seen(&mut connection).await.map_err(MigrationError::Database)?.len();
         migrator.run(&mut connection).await.map_err(|error| self.explain(error))?;
-        let after = applied(&mut connection).await.map_err(MigrationError::Database)?;
+        let after = seen(&mut connection).await.map_err(MigrationError::Database)?.len();
         connection.close().await.map_err(MigrationError::Database)?;
-        Ok(after - before)
+        Ok((after - before) as u64)
+    }
+
+    /// The files the database has not seen, in order. Changes nothing.
+    ///
+    /// # Errors
+    /// What it has seen is another text or no longer there, or it cannot be read.
+    pub async fn pending(&self, database: &PgConnectOptions) -> Result<Vec<&Path>, MigrationError> {
+        let mut connection = database.connect().await.map_err(MigrationError::Database)?;
+        let seen = seen(&mut connection).await.map_err(MigrationError::Database)?;
+        connection.close().await.map_err(MigrationError::Database)?;
+        for (version, checksum) in &seen {
+            match self.files.get(version) {
+                None => return Err(self.explain(MigrateError::VersionMissing(*version))),
+                Some(file) if *file.migration(*version).checksum != **checksum => {
+                    return Err(self.explain(MigrateError::VersionMismatch(*version)));
+                }
+                Some(_) => {}
+            }
+        }
+        let unseen = self.files.iter().filter(|(version, _)| !seen.contains_key(version));
+        Ok(unseen.map(|(_, file)| file.path.as_path()).collect())
     }
 
     fn explain(&self, error: MigrateError) -> MigrationError {
@@ -198,14 +227,14 @@ impl Migrations {
     }
 }
 
-/// How many migrations the database has seen.
-async fn applied(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
+/// The numbers and checksums of the migrations the database has seen.
+async fn seen(connection: &mut PgConnection) -> Result<BTreeMap<i64, Vec<u8>>, sqlx::Error> {
     let exists = sqlx::query_scalar("select to_regclass($1) is not null").bind(TABLE);
     if !exists.fetch_one(&mut *connection).await? {
-        return Ok(0);
+        return Ok(BTreeMap::new());
     }
-    let count = sqlx::query_scalar::<_, i64>("select count(*) from tercet.migrations");
-    Ok(count.fetch_one(connection).await?.unsigned_abs())
+    let rows = sqlx::query_as::<_, (i64, Vec<u8>)>("select version, checksum from tercet.migrations");
+    Ok(rows.fetch_all(connection).await?.into_iter().collect())
 }
 
 /// What PostgreSQL says about an error, on one line.

@@ -52,6 +52,8 @@ pub enum Request {
     },
     /// Bring the database's schema up to date.
     Migrate(Migrate),
+    /// Tell which migrations are new.
+    Pending(Migrate),
     /// Try to connect to each address.
     Connect {
         /// Where.
@@ -89,6 +91,8 @@ pub enum Reply {
     Ready,
     /// How many migrations were applied.
     Migrated(u64),
+    /// The names of the migrations that are new.
+    Pending(Vec<String>),
     /// To a connect: one for each target.
     Connected(Vec<Reached>),
     /// To a try of the database: one for each attempt.

@@ -10,7 +10,8 @@ use tercet_machine::{Desired, Facts, Step, plan};
 
 use self::held::{Held, holding};
 use crate::agent::{Reply, Request};
-use crate::fleet::{Fleet, Member, at_once, unexpected};
+use crate::at_once::at_once;
+use crate::fleet::{Fleet, Member, unexpected};
 use crate::migrate::Migrate;
 use crate::progress::{Listener, Progress};
 use crate::release::{self, Kind, Release, Shipment};
@@ -28,8 +29,8 @@ pub struct FleetPlan {
     pub machines: Vec<(String, Vec<Step>)>,
     /// The release each application server would change from and to; those that stay are not here.
     pub releases: Vec<(String, Option<String>, String)>,
-    /// How many migration files there are; those not applied yet run before the switch.
-    pub migrations: usize,
+    /// The migrations that are new: they run before the switch.
+    pub migrations: Vec<String>,
     pub(crate) now: World,
     pub(crate) then: World,
     pub(crate) shipment: Shipment,
@@ -39,7 +40,9 @@ pub struct FleetPlan {
 impl FleetPlan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.releases.is_empty() && self.machines.iter().all(|(_, steps)| steps.is_empty())
+        self.releases.is_empty()
+            && self.migrations.is_empty()
+            && self.machines.iter().all(|(_, steps)| steps.is_empty())
     }
 }
 
@@ -49,10 +52,17 @@ impl FleetPlan {
 /// A machine cannot be read, or the project's files cannot.
 pub fn plan_release(fleet: &Fleet<'_>) -> Result<FleetPlan> {
     let shipment = release::prepare(fleet.topology, fleet.folder, &fleet.program)?;
-    plan_for(fleet, shipment)
+    let mut plan = plan_for(fleet, shipment)?;
+    if let Some(part) = fleet.topology.parts().iter().find(|part| part.tier == Tier::Database) {
+        let folder = fleet.folder.join(&fleet.topology.database().migrations);
+        let migrate = Migrate::read(&folder, fleet.topology.name(), part.port.number)?;
+        plan.migrations = pending_migrations(fleet, &migrate)?;
+        plan.migrate = Some(migrate);
+    }
+    Ok(plan)
 }
 
-/// What going back to the release before the present one would change.
+/// What going back to the release before the present one would change. The database stays as it is.
 ///
 /// # Errors
 /// A machine cannot be read, or there is no earlier release.
@@ -79,21 +89,14 @@ fn plan_for(fleet: &Fleet<'_>, shipment: Shipment) -> Result<FleetPlan> {
         (from.as_ref() != Some(&instance.release))
             .then(|| (instance.part.clone(), from, instance.release.clone()))
     });
-    let database = fleet.topology.parts().iter().find(|part| part.tier == Tier::Database);
-    let migrate = database
-        .map(|part| {
-            let folder = fleet.folder.join(&fleet.topology.database().migrations);
-            Migrate::read(&folder, fleet.topology.name(), part.port.number)
-        })
-        .transpose()?;
     Ok(FleetPlan {
         machines: machines.collect(),
         releases: releases.collect(),
-        migrations: migrate.as_ref().map_or(0, |migrate| migrate.files.len()),
+        migrations: Vec::new(),
         now,
         then,
         shipment,
-        migrate,
+        migrate: None,
     })
 }
 
@@ -293,12 +296,23 @@ fn applications<'b, 'a>(fleet: &'b Fleet<'a>) -> impl Iterator<Item = &'b Member
     fleet.machines.iter().filter(|member| member.machine.tiers.contains(&Tier::Application))
 }
 
+fn pending_migrations(fleet: &Fleet<'_>, migrate: &Migrate) -> Result<Vec<String>> {
+    let Some(member) = database_machine(fleet) else { return Ok(Vec::new()) };
+    match fleet.agent(member).ask(&Request::Pending(migrate.clone()))? {
+        Reply::Pending(names) => Ok(names),
+        _ => bail!(unexpected(&member.machine.name)),
+    }
+}
+
 fn apply_migrations(fleet: &Fleet<'_>, migrate: &Migrate, listener: Listener<'_>) -> Result<()> {
-    let member = fleet.machines.iter().find(|member| member.machine.tiers.contains(&Tier::Database));
-    let Some(member) = member else { return Ok(()) };
+    let Some(member) = database_machine(fleet) else { return Ok(()) };
     match fleet.agent(member).ask(&Request::Migrate(migrate.clone()))? {
         Reply::Migrated(count) => listener(Progress::Migrated { count }),
         _ => bail!(unexpected(&member.machine.name)),
     }
     Ok(())
+}
+
+fn database_machine<'b, 'a>(fleet: &'b Fleet<'a>) -> Option<&'b Member<'a>> {
+    fleet.machines.iter().find(|member| member.machine.tiers.contains(&Tier::Database))
 }

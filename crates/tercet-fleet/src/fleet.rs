@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tercet_config::{Machine, Reach, Tier, Topology};
 
 use crate::agent::{Agent, Reply, Request};
+use crate::at_once::{at_once, outcomes};
 use crate::desired::{LIBRARY, Project};
 use crate::progress::{Listener, Progress};
 use crate::report::Report;
@@ -85,6 +86,39 @@ impl<'a> Fleet<'a> {
         operator: Operator<'a>,
         listener: Listener<'_>,
     ) -> Result<Self> {
+        let (fleet, missing) = Self::look(topology, folder, ssh, &operator, listener)?;
+        if missing.is_empty() {
+            fleet.upload(operator.binary, listener)?;
+            return Ok(fleet);
+        }
+        let errors: Vec<_> = missing.iter().map(|(_, error)| format!("{error:#}")).collect();
+        bail!("{}", errors.join("\n"))
+    }
+
+    /// The same with those machines that can be reached and used, and why each of the others cannot: to look at, not
+    /// to change.
+    ///
+    /// # Errors
+    /// No machine is named, or the project's secrets cannot be read.
+    pub fn open_what_is_there(
+        topology: &'a Topology,
+        folder: &'a Path,
+        ssh: &'a Ssh,
+        operator: Operator<'a>,
+        listener: Listener<'_>,
+    ) -> Result<(Self, Vec<(String, anyhow::Error)>)> {
+        let (fleet, missing) = Self::look(topology, folder, ssh, &operator, listener)?;
+        fleet.upload(operator.binary, listener)?;
+        Ok((fleet, missing))
+    }
+
+    fn look(
+        topology: &'a Topology,
+        folder: &'a Path,
+        ssh: &'a Ssh,
+        operator: &Operator<'a>,
+        listener: Listener<'_>,
+    ) -> Result<(Self, Vec<(String, anyhow::Error)>)> {
         let mut remotes = Vec::new();
         for machine in topology.machines() {
             let Reach::Ssh(destination) = &machine.reach else {
@@ -94,37 +128,39 @@ impl<'a> Fleet<'a> {
             };
             remotes.push((machine, ssh.to(&machine.name, destination)));
         }
-        let surveys = at_once(&remotes, |(machine, remote)| {
+        let surveys = outcomes(&remotes, |(machine, remote)| {
             let survey = survey::look(remote)?;
             let system = format!("{} {}, {} MiB", survey.system.0, survey.system.1, survey.memory_kib >> 10);
             listener(Progress::Surveyed { machine: machine.name.clone(), system });
             Ok(survey)
-        })?;
+        });
+        let (mut machines, mut missing) = (Vec::new(), Vec::new());
+        for ((machine, remote), survey) in remotes.into_iter().zip(surveys) {
+            match survey {
+                Ok(survey) => machines.push(Member { machine, remote, survey }),
+                Err(error) => missing.push((machine.name.clone(), error)),
+            }
+        }
         let secrets = Secrets::kept_in(folder, topology)?;
         let bytes = std::fs::read(operator.binary).with_context(|| operator.binary.display().to_string())?;
         let program = format!("{LIBRARY}/{}/tercet", &crate::digest(&bytes)[..16]);
-        let machines: Vec<Member<'a>> = remotes
-            .into_iter()
-            .zip(surveys)
-            .map(|((machine, remote), survey)| Member { machine, remote, survey })
-            .collect();
-        at_once(&machines, |member| {
+        let interrupted = operator.interrupted;
+        let operator = operator.name.clone();
+        Ok((Self { topology, folder, machines, program, secrets, operator, interrupted }, missing))
+    }
+
+    /// Copies the binary to every machine where it is not yet.
+    fn upload(&self, binary: &Path, listener: Listener<'_>) -> Result<()> {
+        let program = &self.program;
+        at_once(&self.machines, |member| {
             if member.remote.run(&format!("test -x {program} && echo there || true"), b"")?.trim() != "there"
             {
                 listener(Progress::Uploading { machine: member.machine.name.clone() });
-                member.remote.upload(operator.binary, &program, 0o755)?;
+                member.remote.upload(binary, program, 0o755)?;
             }
             Ok(())
-        })?;
-        Ok(Self {
-            topology,
-            folder,
-            machines,
-            program,
-            secrets,
-            operator: operator.name,
-            interrupted: operator.interrupted,
         })
+        .map(drop)
     }
 
     pub(crate) fn project(&self) -> Project<'_> {
@@ -174,27 +210,4 @@ impl<'a> Fleet<'a> {
 
 pub(crate) fn unexpected(machine: &str) -> anyhow::Error {
     anyhow!("{machine}: gave an answer to another question")
-}
-
-/// Does `work` for all items at the same time; all outcomes in the items' order, or all errors as one.
-pub(crate) fn at_once<T: Sync, R: Send>(
-    items: &[T],
-    work: impl Fn(&T) -> Result<R> + Sync,
-) -> Result<Vec<R>> {
-    let outcomes: Vec<Result<R>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = items.iter().map(|item| scope.spawn(|| work(item))).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("a thread of tercet panicked"))))
-            .collect()
-    });
-    let mut done = Vec::new();
-    let mut errors = Vec::new();
-    for outcome in outcomes {
-        match outcome {
-            Ok(outcome) => done.push(outcome),
-            Err(error) => errors.push(format!("{error:#}")),
-        }
-    }
-    if errors.is_empty() { Ok(done) } else { bail!("{}", errors.join("\n")) }
 }

@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod apply;
+mod at_once;
 mod authority;
 pub mod desired;
 pub mod fleet;

@@ -1,12 +1,15 @@
 //! What the parts of all machines said, from their journals, as one stream.
 
-use std::sync::mpsc::{Sender, channel};
+use std::io::BufRead as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tercet_config::{Machine, Tier};
 
-use crate::fleet::at_once;
+use crate::at_once::outcomes;
 use crate::ssh::{Remote, shell_words};
 
 /// Which lines to show.
@@ -37,53 +40,80 @@ pub struct Line {
     pub message: String,
 }
 
-/// The lines there are, oldest first.
-///
-/// # Errors
-/// A machine cannot be reached.
-pub fn read(remotes: &[(&Machine, Remote<'_>)], selection: &Selection) -> Result<Vec<Line>> {
-    let mut lines = at_once(remotes, |(machine, remote)| {
+/// The lines there are, oldest first, of all machines that can be reached; and why others cannot.
+pub fn read(remotes: &[(&Machine, Remote<'_>)], selection: &Selection) -> (Vec<Line>, Vec<anyhow::Error>) {
+    let outcomes = outcomes(remotes, |(machine, remote)| {
         let mut lines = Vec::new();
         remote.converse(&command(machine, selection, false), b"", |text| {
             lines.extend(parse(&machine.name, text).filter(|line| selection.takes(line)));
             Ok(())
         })?;
         Ok(lines)
-    })?
-    .concat();
+    });
+    let (mut lines, mut errors) = (Vec::new(), Vec::new());
+    for outcome in outcomes {
+        match outcome {
+            Ok(some) => lines.extend(some),
+            Err(error) => errors.push(error),
+        }
+    }
     lines.sort_by_key(|line| line.time);
-    Ok(lines)
+    (lines, errors)
 }
 
-/// The lines as they come, until `each` fails or every machine is gone.
+/// The lines as they come, until `stop` is set or every machine is gone.
 ///
 /// # Errors
-/// A machine cannot be reached, or what `each` returns.
+/// A machine cannot be reached any more, or what `each` returns.
 pub fn follow(
     remotes: &[(&Machine, Remote<'_>)],
     selection: &Selection,
-    mut each: impl FnMut(Line) -> Result<()>,
+    stop: &AtomicBool,
+    mut each: impl FnMut(&Line) -> Result<()>,
 ) -> Result<()> {
-    std::thread::scope(|scope| {
-        let (sender, receiver) = channel();
-        for (machine, remote) in remotes {
-            let sender: Sender<Result<Line>> = sender.clone();
-            scope.spawn(move || {
-                let result = remote.converse(&command(machine, selection, true), b"", |text| {
-                    match parse(&machine.name, text).filter(|line| selection.takes(line)) {
-                        Some(line) => sender.send(Ok(line)).map_err(|_| anyhow!("nobody listens any more")),
-                        None => Ok(()),
-                    }
-                });
-                if let Err(error) = result {
-                    // Who followed may be gone by now.
-                    let _ = sender.send(Err(error));
+    let mut following = Vec::new();
+    for (machine, remote) in remotes {
+        following.push((&machine.name, remote.start(&command(machine, selection, true))?));
+    }
+    let (sender, receiver) = channel();
+    for (place, (machine, started)) in following.iter_mut().enumerate() {
+        let (sender, machine, output) = (sender.clone(), (*machine).clone(), started.stdout());
+        // It ends with the command, which ends with `following`.
+        std::thread::spawn(move || {
+            for text in output.lines().map_while(Result::ok) {
+                if let Some(line) = parse(&machine, &text)
+                    && sender.send(Followed::Line(line)).is_err()
+                {
+                    return;
                 }
-            });
+            }
+            // Who followed may be gone by now.
+            let _ = sender.send(Followed::End(place));
+        });
+    }
+    drop(sender);
+    loop {
+        let heard = receiver.recv_timeout(ATTENTION);
+        if stop.load(Ordering::Relaxed) {
+            return Ok(());
         }
-        drop(sender);
-        receiver.iter().try_for_each(|line| each(line?))
-    })
+        match heard {
+            Ok(Followed::Line(line)) if selection.takes(&line) => each(&line)?,
+            Ok(Followed::Line(_)) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(Followed::End(place)) => following[place].1.end()?,
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+}
+
+/// How soon it is noticed that the person wants to stop.
+const ATTENTION: Duration = Duration::from_millis(100);
+
+/// What is heard of a machine that is followed.
+enum Followed {
+    Line(Line),
+    /// The machine at this place has no more to say.
+    End(usize),
 }
 
 fn command(machine: &Machine, selection: &Selection, follow: bool) -> String {
@@ -117,6 +147,9 @@ fn parse(machine: &str, text: &str) -> Option<Line> {
         time: String,
         #[serde(rename = "_SYSTEMD_UNIT", default)]
         unit: String,
+        /// Whom systemd itself speaks of (systemd.journal-fields(7)).
+        #[serde(rename = "UNIT")]
+        about: Option<String>,
         #[serde(rename = "PRIORITY", default)]
         priority: String,
         #[serde(rename = "MESSAGE", default)]
@@ -132,7 +165,8 @@ fn parse(machine: &str, text: &str) -> Option<Line> {
         }
         _ => return None,
     };
-    let unit = entry.unit.trim_end_matches(".service");
+    let unit = entry.about.unwrap_or(entry.unit);
+    let unit = unit.trim_end_matches(".service");
     let part = match unit.strip_prefix("tercet-") {
         Some(part) => part.split('@').next().unwrap_or(part),
         None => "database",
@@ -190,5 +224,8 @@ mod tests {
         let line = parse("db", bytes).unwrap();
         assert_eq!((&*line.part, &*line.level, &*line.message), ("database", "error", "ERROR:"));
         assert_eq!(parse("db", "no json"), None);
+
+        let systemd = r#"{"__REALTIME_TIMESTAMP":"5","_SYSTEMD_UNIT":"init.scope","UNIT":"tercet-app-1@abc.service","MESSAGE":"Started"}"#;
+        assert_eq!(parse("app1", systemd).unwrap().part, "app-1");
     }
 }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
+use tercet_database::cluster::{ConnectOptions, by_socket};
 use tercet_database::migration::Migrations;
 use tercet_database::roles;
 
@@ -49,13 +50,45 @@ impl Migrate {
     }
 }
 
-/// Applies them; how many were new. Root becomes `postgres` for it, whom PostgreSQL knows by the socket.
+/// Applies them; how many were new.
 pub(crate) fn serve(migrate: &Migrate) -> Result<u64> {
-    if rustix::process::geteuid().is_root() { as_postgres(migrate) } else { apply(migrate) }
+    if rustix::process::geteuid().is_root() {
+        return match as_postgres(&Request::Migrate(migrate.clone()))? {
+            Reply::Migrated(count) => Ok(count),
+            _ => bail!("the migration gave another answer"),
+        };
+    }
+    with_files(migrate, async |migrations| {
+        roles::grant_once(&connect(migrate, "postgres"), &migrate.database).await?;
+        Ok(migrations.apply_as(&connect(migrate, &roles::owner(&migrate.database))).await?)
+    })
 }
 
-fn as_postgres(migrate: &Migrate) -> Result<u64> {
-    let request = serde_json::to_vec(&Request::Migrate(migrate.clone()))?;
+/// The names of those that are new; before there is a database, all are.
+pub(crate) fn pending(migrate: &Migrate) -> Result<Vec<String>> {
+    let all = || migrate.files.iter().map(|(name, _)| name.clone()).collect();
+    if !Path::new(SOCKETS).join(format!(".s.PGSQL.{}", migrate.port)).exists() {
+        return Ok(all());
+    }
+    if rustix::process::geteuid().is_root() {
+        return match as_postgres(&Request::Pending(migrate.clone()))? {
+            Reply::Pending(names) => Ok(names),
+            _ => bail!("the look at the migrations gave another answer"),
+        };
+    }
+    with_files(migrate, async |migrations| match migrations.pending(&connect(migrate, "postgres")).await {
+        Ok(paths) => {
+            let names = paths.iter().filter_map(|path| path.file_name());
+            Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
+        }
+        Err(error) if error.is_no_database() => Ok(all()),
+        Err(error) => Err(error.into()),
+    })
+}
+
+/// Root becomes `postgres`, whom PostgreSQL knows by the socket.
+fn as_postgres(request: &Request) -> Result<Reply> {
+    let request = serde_json::to_vec(request)?;
     let mut child = Command::new("runuser")
         .args(["-u", "postgres", "--"])
         .arg(std::env::current_exe()?)
@@ -70,13 +103,17 @@ fn as_postgres(migrate: &Migrate) -> Result<u64> {
     drop(stdin);
     let output = child.wait_with_output()?;
     match serde_json::from_slice(&output.stdout).context("the migration ended without an answer")? {
-        Reply::Migrated(count) => Ok(count),
         Reply::Failed { message } => bail!("{message}"),
-        _ => bail!("the migration gave another answer"),
+        reply => Ok(reply),
     }
 }
 
-fn apply(migrate: &Migrate) -> Result<u64> {
+fn connect(migrate: &Migrate, role: &str) -> ConnectOptions {
+    by_socket(Path::new(SOCKETS), migrate.port, role, &migrate.database)
+}
+
+/// Does `work` with the files, written to a folder of their own.
+fn with_files<R>(migrate: &Migrate, work: impl AsyncFnOnce(Migrations) -> Result<R>) -> Result<R> {
     let folder = tempfile::tempdir()?;
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700))?;
     for (name, text) in &migrate.files {
@@ -85,16 +122,10 @@ fn apply(migrate: &Migrate) -> Result<u64> {
         }
         std::fs::write(folder.path().join(name), text)?;
     }
-    let connect = |role: &str, database: &str| {
-        tercet_database::cluster::by_socket(Path::new(SOCKETS), migrate.port, role, database)
-    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        roles::grant_once(&connect("postgres", &migrate.database), &migrate.database).await?;
-        let owner = connect(&roles::owner(&migrate.database), &migrate.database);
-        Migrations::read(folder.path())?.apply_as(&owner).await.map_err(|error| {
-            // The person knows the file by its own folder, not by the one it is read from here.
-            anyhow::anyhow!(error.to_string().replace(&format!("{}/", folder.path().display()), ""))
-        })
+    let migrations = Migrations::read(folder.path())?;
+    runtime.block_on(work(migrations)).map_err(|error| {
+        // The person knows the file by its own folder, not by the one it is read from here.
+        anyhow::anyhow!(error.to_string().replace(&format!("{}/", folder.path().display()), ""))
     })
 }

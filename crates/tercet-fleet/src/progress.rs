@@ -67,6 +67,7 @@ impl fmt::Display for Progress {
             }
             Self::Step { machine, step } => write!(f, "{machine}: {step}"),
             Self::Migrated { count: 0 } => write!(f, "database: no new migrations"),
+            Self::Migrated { count: 1 } => write!(f, "database: 1 migration applied"),
             Self::Migrated { count } => write!(f, "database: {count} migrations applied"),
             Self::Starting { part, release } => write!(f, "{part}: starting release {release}"),
             Self::Switched { part, release } => {

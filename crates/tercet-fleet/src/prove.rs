@@ -16,7 +16,8 @@ use tercet_database::roles::{AUTHENTICATOR, owner};
 
 use self::attempt::{DatabaseAttempt, Means, Reached, connect_all};
 use crate::agent::{Reply, Request};
-use crate::fleet::{Fleet, Member, at_once, unexpected};
+use crate::at_once::at_once;
+use crate::fleet::{Fleet, Member, unexpected};
 
 /// Ports that are often open by mistake, tried on every machine besides those of the topology.
 const COMMON: &[u16] = &[

@@ -12,8 +12,9 @@ use tercet_config::{Part, Tier};
 use crate::agent::Request;
 use crate::apply::converge;
 use crate::apply::held::Held;
+use crate::at_once::at_once;
 use crate::desired::unit_name;
-use crate::fleet::{Fleet, Member, at_once};
+use crate::fleet::{Fleet, Member};
 use crate::progress::{Listener, Progress};
 use crate::world::{Instance, World};
 

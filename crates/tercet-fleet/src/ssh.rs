@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
@@ -30,6 +30,60 @@ pub struct Remote<'a> {
     /// What the machine is called in tercet.toml.
     pub name: &'a str,
     destination: &'a str,
+}
+
+/// A command on a machine that goes on; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Started<'a> {
+    remote: &'a Remote<'a>,
+    child: Child,
+}
+
+impl Started<'_> {
+    /// What it prints; once.
+    pub(crate) fn stdout(&mut self) -> BufReader<ChildStdout> {
+        BufReader::new(self.child.stdout.take().expect("standard output is piped"))
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// As [`Remote::run`].
+    pub(crate) fn end(&mut self) -> Result<()> {
+        let mut errors = Vec::new();
+        if let Some(stderr) = self.child.stderr.take() {
+            stderr.take(64 << 10).read_to_end(&mut errors)?;
+        }
+        self.remote.judge(self.child.wait()?, String::from_utf8_lossy(&errors).trim())
+    }
+}
+
+impl Drop for Started<'_> {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Ssh {
+    /// Ends the connections that commands shared; each would go on for a minute.
+    fn drop(&mut self) {
+        let sockets = std::fs::read_dir(self.sockets.path()).into_iter().flatten().flatten();
+        for socket in sockets {
+            let mut path = std::ffi::OsString::from("ControlPath=");
+            path.push(socket.path());
+            // It may have ended already.
+            let _ = Command::new("ssh")
+                .args(["-F", "none", "-O", "exit", "-o"])
+                .arg(path)
+                .args(["--", "any"])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+        }
+    }
 }
 
 impl Ssh {
@@ -147,11 +201,41 @@ impl Remote<'_> {
         });
         let status = child.wait()?;
         result?;
+        self.judge(status, &errors)
+    }
+
+    /// How a command ended, in words.
+    fn judge(&self, status: ExitStatus, errors: &str) -> Result<()> {
+        let Self { name, destination, .. } = self;
         match status.code() {
             Some(0) => Ok(()),
-            Some(255) => bail!("{}: cannot be reached by ssh ({}): {errors}", self.name, self.destination),
-            _ => bail!("{}: {}", self.name, if errors.is_empty() { status.to_string() } else { errors }),
+            // ssh's own words take a screen.
+            Some(255) if errors.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") => bail!(
+                "{name}: its host key is another than your known_hosts has ({destination}); nothing was sent there\n\
+                 hint: was it installed anew? then `ssh-keygen -R` its name and `ssh` there once, comparing the key; else \
+                 somebody is in between"
+            ),
+            Some(255) if errors.contains("Host key verification failed") => bail!(
+                "{name}: its host key is not in your known_hosts ({destination})\n\
+                 hint: `ssh {destination}` once, comparing the key"
+            ),
+            Some(255) if errors.contains("Permission denied") => bail!(
+                "{name}: ssh is not let in ({destination}): {errors}\nhint: `ssh {destination}` has to work without a password"
+            ),
+            Some(255) => bail!("{name}: cannot be reached by ssh ({destination}): {errors}"),
+            _ if errors.is_empty() => bail!("{name}: {status}"),
+            _ => bail!("{name}: {errors}"),
         }
+    }
+
+    /// Starts a shell command over there that goes on until it is killed, over a connection of its own.
+    ///
+    /// # Errors
+    /// ssh cannot be run.
+    pub(crate) fn start(&self, command: &str) -> Result<Started<'_>> {
+        let mut child = self.spawn(&["-o", "ControlPath=none"], command)?;
+        drop(child.stdin.take());
+        Ok(Started { remote: self, child })
     }
 
     /// Copies a file there, to a path that must not be taken half: it appears whole or not at all.

@@ -46,8 +46,18 @@ impl Machines {
 
     /// Reaches all machines.
     pub(crate) fn open<'a>(&'a self, show: &'a Show) -> anyhow::Result<Fleet<'a>> {
-        let operator = Operator { name: whoami(), binary: &self.binary, interrupted: &self.interrupted };
-        Fleet::open(&self.project.topology, &self.project.folder, &self.ssh, operator, &|it| show.tell(&it))
+        let Project { topology, folder } = &self.project;
+        Fleet::open(topology, folder, &self.ssh, self.operator(), &|it| show.tell(&it))
+    }
+
+    /// Reaches the machines that can be, to look at them; why the others cannot, by name.
+    pub(crate) fn open_what_is_there(&self) -> anyhow::Result<(Fleet<'_>, Vec<(String, anyhow::Error)>)> {
+        let Project { topology, folder } = &self.project;
+        Fleet::open_what_is_there(topology, folder, &self.ssh, self.operator(), &|_| {})
+    }
+
+    fn operator(&self) -> Operator<'_> {
+        Operator { name: whoami(), binary: &self.binary, interrupted: &self.interrupted }
     }
 
     /// The machines whose name or tier is among `wanted`, all when it is empty, by ssh alone.
@@ -72,6 +82,11 @@ impl Machines {
                 Reach::ThisMachine => None,
             })
             .collect())
+    }
+
+    /// Set when the person wants to stop.
+    pub(crate) fn stop(&self) -> &AtomicBool {
+        &self.interrupted
     }
 
     /// Whether the person wants to stop.

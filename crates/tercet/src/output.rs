@@ -17,7 +17,7 @@ use tercet_observe::log::Destination;
 use tercet_observe::{Format, Log, LogHandle};
 
 use self::journal::Journal;
-pub(crate) use self::line::Colour;
+pub(crate) use self::line::{Colour, push_text};
 
 /// Who speaks for `tercet up` itself.
 const OWN: &str = "up";
@@ -119,7 +119,7 @@ impl Voice {
         shared.terminal.line(|line| match shared.style {
             Style::Text { colour } => {
                 line::push_prefix(line, &self.name, shared.width, colour.then_some(self.colour));
-                line::push_text(line, said, colour);
+                push_text(line, said, colour);
             }
             Style::Json if json && said.starts_with(b"{") => line.extend_from_slice(said),
             Style::Json => line::push_json(line, &self.name, said),
@@ -136,7 +136,7 @@ impl Voice {
         shared.terminal.line(|line| match shared.style {
             Style::Text { colour } => {
                 line::push_prefix(line, &self.name, shared.width, colour.then_some(self.colour));
-                line::push_text(line, event.to_string().as_bytes(), false);
+                push_text(line, event.to_string().as_bytes(), false);
             }
             Style::Json => event.push(line, &self.name, Format::Json),
         });

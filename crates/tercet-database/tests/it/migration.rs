@@ -7,12 +7,22 @@ use tercet_database::migration::Migrations;
 
 use crate::server::Server;
 
-/// Applies `files` and compares the outcome: how many were new, or the error.
+/// Applies `files` and compares the outcome: how many were new, or the error. What was said to be pending before must
+/// be what is applied, and a changed or missing file be known by then.
 async fn check(server: &Server, folder: &Path, files: &[(&str, &str)], expected: Expect) {
     for (name, sql) in files {
         std::fs::write(folder.join(name), sql).unwrap();
     }
-    let outcome = match Migrations::read(folder).unwrap().apply(&server.owner_url()).await {
+    let migrations = Migrations::read(folder).unwrap();
+    let pending = migrations.pending(&server.owner_url().parse().unwrap()).await;
+    let pending = pending.map(|paths| paths.len() as u64).map_err(|error| error.to_string());
+    let outcome = migrations.apply(&server.owner_url()).await;
+    match (&pending, &outcome) {
+        (Ok(pending), Ok(count)) => assert_eq!(pending, count),
+        (Err(before), outcome) => assert_eq!(*before, outcome.as_ref().unwrap_err().to_string()),
+        (Ok(pending), Err(_)) => assert!(*pending > 0),
+    }
+    let outcome = match outcome {
         Ok(count) => format!("{count} applied"),
         Err(error) => error.to_string().replace(&folder.display().to_string(), "FOLDER"),
     };

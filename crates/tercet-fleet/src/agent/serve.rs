@@ -47,6 +47,7 @@ fn answer(request: Request, say: &mut impl FnMut(&Reply) -> Result<()>) -> Resul
             say(&Reply::Ready)
         }
         Request::Migrate(migrate) => say(&Reply::Migrated(migrate::serve(&migrate)?)),
+        Request::Pending(migrate) => say(&Reply::Pending(migrate::pending(&migrate)?)),
         Request::Connect { targets } => say(&Reply::Connected(attempt::connect_all(&targets))),
         Request::TryDatabase { attempts } => say(&Reply::Tried(attempt::try_all(&attempts)?)),
         Request::Report => say(&Reply::Report(report::read()?)),

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use crate::agent::{Reply, Request};
-use crate::fleet::{Fleet, Member, at_once, unexpected};
+use crate::at_once::at_once;
+use crate::fleet::{Fleet, Member, unexpected};
 use crate::lease::{Lease, LeaseRequest, SECONDS, Wish};
 use crate::progress::{Listener, Progress};
 

@@ -2,19 +2,16 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use tercet_database::login::{self, Login, Tls};
 
+use crate::at_once::outcomes;
+
 /// How long an answer may take before nobody is taken to be there.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How many attempts are made at once.
-const AT_ONCE: usize = 512;
-
 /// What became of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -61,7 +58,7 @@ pub enum Means {
 
 /// Tries all targets; one outcome for each.
 pub(crate) fn connect_all(targets: &[SocketAddr]) -> Vec<Reached> {
-    at_once(targets, |target| match TcpStream::connect_timeout(target, PATIENCE) {
+    outcomes(targets, |target| match TcpStream::connect_timeout(target, PATIENCE) {
         Ok(_) => Reached::Open,
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Reached::Refused,
         Err(_) => Reached::Silent,
@@ -99,28 +96,6 @@ async fn try_one(attempt: &DatabaseAttempt) -> Result<Reached> {
         Ok(Ok(())) => Reached::Open,
         Ok(Err(refusal)) => Reached::Rejected(refusal),
     })
-}
-
-/// Does `work` on every item, many at a time; the outcomes in the items' order.
-fn at_once<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let next = AtomicUsize::new(0);
-    let outcomes = Mutex::new(Vec::with_capacity(items.len()));
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(items.len()) {
-            scope.spawn(|| {
-                while let Some((place, item)) = {
-                    let place = next.fetch_add(1, Ordering::Relaxed);
-                    items.get(place).map(|item| (place, item))
-                } {
-                    let outcome = work(item);
-                    outcomes.lock().expect("nobody panics while holding it").push((place, outcome));
-                }
-            });
-        }
-    });
-    let mut outcomes = outcomes.into_inner().expect("nobody panicked while holding it");
-    outcomes.sort_by_key(|(place, _)| *place);
-    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
 #[cfg(test)]

@@ -3,12 +3,14 @@
 use std::io::Write as _;
 
 use anyhow::anyhow;
+use serde_json::Value;
 use tercet_config::Tier;
 use tercet_fleet::logs::{Line, Selection, follow, read};
 
 use crate::cli;
 use crate::failure::{Failure, Outcome};
 use crate::fleet::{Machines, table};
+use crate::output::push_text;
 
 pub(crate) fn run(arguments: &cli::Logs) -> Outcome {
     let machines = Machines::of(&arguments.machines)?;
@@ -21,17 +23,62 @@ pub(crate) fn run(arguments: &cli::Logs) -> Outcome {
     let remotes = machines.remotes(&[])?;
     let mut out = std::io::stdout().lock();
     let mut print = |line: &Line| -> anyhow::Result<()> {
-        let text = if arguments.json {
-            serde_json::to_string(line)?
+        let mut text = Vec::new();
+        if arguments.json {
+            serde_json::to_writer(&mut text, line)?;
         } else {
-            format!("{} {:<5} {:<9} {}", time(line.time), line.level, line.part, line.message)
-        };
-        Ok(writeln!(out, "{text}")?)
+            write!(text, "{} {:<5} {:<9} ", time(line.time), line.level, line.part)?;
+            push_text(&mut text, words(&line.message).as_bytes(), false);
+        }
+        text.push(b'\n');
+        Ok(out.write_all(&text)?)
     };
     if arguments.follow {
-        return Ok(follow(&remotes, &selection, |line| print(&line))?);
+        return Ok(follow(&remotes, &selection, machines.stop(), print)?);
     }
-    Ok(read(&remotes, &selection)?.iter().try_for_each(print)?)
+    let (lines, errors) = read(&remotes, &selection);
+    lines.iter().try_for_each(&mut print)?;
+    all_reached(&errors)
+}
+
+fn all_reached(errors: &[anyhow::Error]) -> Outcome {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let errors: Vec<_> = errors.iter().map(|error| format!("{error:#}")).collect();
+    Err(anyhow!("{}", errors.join("\n")).into())
+}
+
+/// A line in words: what a record of a request comes to, or what a record says, or the line as it is.
+fn words(message: &str) -> String {
+    let record: Value = serde_json::from_str(message).unwrap_or_default();
+    let request = request(&record).map(|request| {
+        let took = milliseconds(&record, "seconds").map_or(String::new(), |took| format!(" in {took}"));
+        format!("{request}{took}  {}", field(&record, "request_id"))
+    });
+    let said = || record.get("message")?.as_str().map(str::to_owned);
+    request.or_else(said).unwrap_or_else(|| message.to_owned())
+}
+
+/// A request and its answer, when that is what the record is about.
+fn request(record: &Value) -> Option<String> {
+    record.get("status")?;
+    let upstream = field(record, "upstream");
+    let by = if upstream.is_empty() { upstream } else { format!(" by {upstream}") };
+    let [method, target, status] = ["method", "target", "status"].map(|name| field(record, name));
+    Some(format!("{method} {target} → {status}{by}"))
+}
+
+fn field(record: &Value, name: &str) -> String {
+    match record.get(name) {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    }
+}
+
+fn milliseconds(record: &Value, name: &str) -> Option<String> {
+    record.get(name).and_then(Value::as_f64).map(|seconds| format!("{:.1} ms", seconds * 1000.0))
 }
 
 /// One request's way, in the order of time.
@@ -48,8 +95,9 @@ pub(crate) fn trace(arguments: &cli::Trace) -> Outcome {
         since: Some(arguments.since.clone()),
         ..Selection::default()
     };
-    let lines = read(&machines.remotes(&[])?, &selection)?;
+    let (lines, errors) = read(&machines.remotes(&[])?, &selection);
     let Some(first) = lines.first() else {
+        all_reached(&errors)?;
         return Err(anyhow!(
             "no machine has a line about {}\nhint: --since looks further back than {}",
             arguments.request,
@@ -59,41 +107,21 @@ pub(crate) fn trace(arguments: &cli::Trace) -> Outcome {
     };
     let mut rows = vec![["after", "machine", "part", "took", "what"].map(str::to_owned).to_vec()];
     for line in &lines {
-        let record: serde_json::Value = serde_json::from_str(&line.message).unwrap_or_default();
-        let field = |name: &str| match record.get(name) {
-            Some(serde_json::Value::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
-            None => String::new(),
-        };
-        let milliseconds = |name: &str| {
-            record
-                .get(name)
-                .and_then(serde_json::Value::as_f64)
-                .map(|seconds| format!("{:.1} ms", seconds * 1000.0))
-        };
-        let what = if record.get("status").is_some() {
-            let upstream =
-                milliseconds("upstream_seconds").map_or(String::new(), |it| format!(", of it {it} there"));
-            format!(
-                "{} {} → {} by {}{upstream}",
-                field("method"),
-                field("target"),
-                field("status"),
-                field("upstream")
-            )
-        } else {
-            line.message.clone()
-        };
+        let record: Value = serde_json::from_str(&line.message).unwrap_or_default();
+        let what = request(&record).map(|request| {
+            let there = milliseconds(&record, "upstream_seconds");
+            format!("{request}{}", there.map_or(String::new(), |it| format!(", of it {it} there")))
+        });
         rows.push(vec![
             format!("{:.1} ms", (line.time - first.time) as f64 / 1000.0),
             line.machine.clone(),
             line.part.clone(),
-            milliseconds("seconds").unwrap_or_default(),
-            what,
+            milliseconds(&record, "seconds").unwrap_or_default(),
+            what.unwrap_or_else(|| words(&line.message)),
         ]);
     }
     print!("{}", table(&rows));
-    Ok(())
+    all_reached(&errors)
 }
 
 fn tier(name: &str) -> Result<Tier, Failure> {

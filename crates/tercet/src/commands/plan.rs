@@ -40,8 +40,8 @@ pub(crate) fn print(plan: &FleetPlan, as_json: bool) {
     for (part, from, to) in &plan.releases {
         println!("{part}: release {} → {to}", from.as_deref().unwrap_or("none"));
     }
-    if plan.migrations > 0 {
-        println!("database: those of {} migrations that are new", plan.migrations);
+    for name in &plan.migrations {
+        println!("database: migration {name}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::anyhow;
 use serde_json::json;
 use tercet_fleet::Fleet;
 use tercet_fleet::fleet::BalancerState;
@@ -18,18 +19,21 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub(crate) fn run(arguments: &cli::Status) -> Outcome {
     let machines = Machines::of(&arguments.machines)?;
     let show = Show::new("looking at the machines");
-    let fleet = machines.open(&show)?;
+    let (fleet, missing) = machines.open_what_is_there()?;
     show.done();
+    let unreachable = missing.iter().map(|(_, error)| format!("{error:#}")).collect::<Vec<_>>().join("\n");
     let mut before = None;
     loop {
         let reports = fleet.reports()?;
         let balancer = fleet.balancer()?;
         if arguments.json {
-            let named: Vec<_> = fleet
+            let present = fleet
                 .names()
                 .zip(&reports)
-                .map(|(name, report)| json!({ "machine": name, "report": report }))
-                .collect();
+                .map(|(name, report)| json!({ "machine": name, "report": report }));
+            let absent =
+                missing.iter().map(|(name, error)| json!({ "machine": name, "error": format!("{error:#}") }));
+            let named: Vec<_> = present.chain(absent).collect();
             println!("{:#}", json!({ "machines": named, "balancer": balancer }));
         } else {
             if arguments.watch {
@@ -40,7 +44,7 @@ pub(crate) fn run(arguments: &cli::Status) -> Outcome {
         }
         before = balancer;
         if !arguments.watch || machines.interrupted() {
-            return Ok(());
+            return if unreachable.is_empty() { Ok(()) } else { Err(anyhow!("{unreachable}").into()) };
         }
         std::thread::sleep(AGAIN);
     }

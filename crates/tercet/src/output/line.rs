@@ -32,7 +32,7 @@ pub(super) fn push_prefix(line: &mut Vec<u8>, name: &str, width: usize, colour: 
 }
 
 /// What it says, unable to do more to a terminal than to colour itself: other control characters are shown.
-pub(super) fn push_text(line: &mut Vec<u8>, said: &[u8], colour: bool) {
+pub(crate) fn push_text(line: &mut Vec<u8>, said: &[u8], colour: bool) {
     let text = String::from_utf8_lossy(said);
     let mut rest = &*text;
     let mut coloured = false;

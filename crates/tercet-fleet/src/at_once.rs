@@ -1,0 +1,45 @@
+//! One piece of work on many items at the same time.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Result, bail};
+
+/// How many threads work at most.
+const THREADS: usize = 512;
+
+/// Does `work` for all items; all outcomes in the items' order, or all errors as one.
+pub(crate) fn at_once<T: Sync, R: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let (done, errors): (Vec<_>, Vec<_>) = outcomes(items, work).into_iter().partition(Result::is_ok);
+    if errors.is_empty() {
+        return done.into_iter().collect();
+    }
+    let errors: Vec<_> =
+        errors.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+    bail!("{}", errors.join("\n"))
+}
+
+/// Does `work` for all items; what came of each, in the items' order.
+pub(crate) fn outcomes<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let outcomes = Mutex::new(Vec::with_capacity(items.len()));
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS.min(items.len()) {
+            scope.spawn(|| {
+                while let Some((place, item)) = {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    items.get(place).map(|item| (place, item))
+                } {
+                    let outcome = work(item);
+                    outcomes.lock().expect("nobody panics while holding it").push((place, outcome));
+                }
+            });
+        }
+    });
+    let mut outcomes = outcomes.into_inner().expect("nobody panicked while holding it");
+    outcomes.sort_by_key(|(place, _)| *place);
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+}
