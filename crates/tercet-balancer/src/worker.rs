@@ -164,7 +164,7 @@ impl Worker {
 
     /// Sends the requests that share connections.
     async fn send(self: Rc<Self>) {
-        std::future::poll_fn(|context| self.pipelines.poll_send(context)).await;
+        std::future::poll_fn(|context| self.pipelines.poll_send::<()>(context)).await;
     }
 
     /// The configuration in force.
