@@ -1,5 +1,6 @@
 //! The person's own OpenSSH: their configuration, agent, jump hosts and known hosts. Host keys are always
-//! checked, and nothing ever asks for a password.
+//! checked, and nothing ever asks for a password: what runs over there runs as root, by sudo where ssh logs in as
+//! somebody else.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,16 @@ pub struct Ssh {
 /// Words as one shell command that means exactly them.
 pub fn shell_words(words: &[String]) -> String {
     words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect::<Vec<_>>().join(" ")
+}
+
+/// A shell command that is run by root, whoever logged in. Standard input stays the command's own, and so does where
+/// ssh came from, which sudo would forget.
+fn as_root(command: &str) -> String {
+    let command = shell_words(&[command.to_owned()]);
+    format!(
+        "c={command}; [ \"$(id -u)\" = 0 ] && exec sh -c \"$c\"; \
+         exec sudo -n -- env SSH_CONNECTION=\"$SSH_CONNECTION\" sh -c \"$c\""
+    )
 }
 
 /// A machine, reached by ssh.
@@ -161,7 +172,7 @@ impl Remote<'_> {
         self.ssh_command(options)
             .arg("--")
             .arg(self.destination)
-            .arg(command)
+            .arg(as_root(command))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -223,6 +234,15 @@ impl Remote<'_> {
                 "{name}: ssh is not let in ({destination}): {errors}\nhint: `ssh {destination}` has to work without a password"
             ),
             Some(255) => bail!("{name}: cannot be reached by ssh ({destination}): {errors}"),
+            _ if errors.contains("sudo:")
+                && (errors.contains("password") || errors.contains("not found"))
+                || errors.contains("sudoers") =>
+            {
+                bail!(
+                    "{name}: {destination} cannot become root there: {errors}\n\
+                 hint: ssh as root, or let that user run everything by sudo without a password (NOPASSWD)"
+                )
+            }
             _ if errors.is_empty() => bail!("{name}: {status}"),
             _ => bail!("{name}: {errors}"),
         }
@@ -250,5 +270,41 @@ impl Remote<'_> {
              cat >\"$new\"; chmod {mode:o} \"$new\"; sync \"$new\"; mv \"$new\" '{to}'"
         );
         self.run(&command, &bytes).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a command as `user` would over there, where sudo only says that it was asked.
+    fn check(user: &str, command: &str, expected: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let programs = [
+            ("id", format!("echo {user}")),
+            ("sudo", "echo sudo $1 $2; shift 2; exec env -u SSH_CONNECTION \"$@\"".to_owned()),
+        ];
+        for (name, script) in programs {
+            let path = folder.path().join(name);
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let mut path = folder.path().as_os_str().to_owned();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap());
+        let output = Command::new("sh")
+            .args(["-c", &as_root(command)])
+            .env("PATH", path)
+            .env("SSH_CONNECTION", "1.2.3.4 5")
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+    }
+
+    #[test]
+    fn commands_are_roots_whoever_logs_in_and_mean_the_same() {
+        let command = "echo 'it''s' \"$((1 + 1))\" $SSH_CONNECTION";
+        check("0", command, "its 2 1.2.3.4 5\n");
+        check("1000", command, "sudo -n --\nits 2 1.2.3.4 5\n");
     }
 }
