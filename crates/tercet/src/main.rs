@@ -14,6 +14,10 @@ use clap::Parser as _;
 
 use crate::cli::{Arguments, Command};
 
+/// A request of the data API is some hundred small allocations: they are a tenth of what it costs with the C library's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Up(arguments) => commands::up::run(&arguments),
