@@ -34,6 +34,8 @@ pub(crate) struct Server {
     pub(crate) draining: AtomicBool,
     /// Times it was ejected lately; each makes the next ejection longer.
     pub(crate) ejections: AtomicU32,
+    /// Until when these count, in milliseconds of the process's clock.
+    pub(crate) remembered_until: AtomicU64,
     failures: AtomicU32,
     /// Active checks in a row that passed, or failed; kept here so that a reload does not start the count anew.
     checks_passed: AtomicU32,
@@ -65,6 +67,7 @@ impl Server {
             ejected: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             ejections: AtomicU32::new(0),
+            remembered_until: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             checks_passed: AtomicU32::new(0),
             checks_failed: AtomicU32::new(0),

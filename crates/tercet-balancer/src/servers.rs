@@ -126,13 +126,17 @@ impl Servers {
 
     /// An active check's verdict.
     pub(crate) fn set_health(&self, server: &Arc<Server>, healthy: bool, reason: &str) {
-        let table = self.lock();
+        let mut table = self.lock();
         if server.healthy.swap(healthy, Ordering::AcqRel) == healthy {
             return;
         }
         if healthy {
             self.log.event(BalancerEvent::ServerUp { server: &server.name });
+            // What failed before was on a server that was going down; this verdict is the newer one.
             server.forgive();
+            server.ejections.store(0, Ordering::Relaxed);
+            server.ejected.store(false, Ordering::Release);
+            table.ejected.retain(|(other, _)| !Arc::ptr_eq(other, server));
             server.back_since.store(self.now(), Ordering::Relaxed);
         } else {
             self.log.event(BalancerEvent::ServerDown { server: &server.name, reason });
@@ -152,9 +156,14 @@ impl Servers {
         if !others {
             return;
         }
+        if self.now() > server.remembered_until.load(Ordering::Relaxed) {
+            server.ejections.store(0, Ordering::Relaxed);
+        }
         let times = server.ejections.fetch_add(1, Ordering::Relaxed).min(16);
         let length =
             table.health.ejection_time.saturating_mul(1 << times).min(table.health.ejection_time_max);
+        let remembered = length + table.health.ejection_time_max;
+        server.remembered_until.store(self.now() + remembered.as_millis() as u64, Ordering::Relaxed);
         server.ejected.store(true, Ordering::Release);
         table.ejected.push((Arc::clone(server), Instant::now() + length));
         self.log.event(BalancerEvent::ServerEjected {

@@ -257,6 +257,28 @@ fn a_server_that_comes_back_gets_requests_again() {
 }
 
 #[test]
+fn a_server_that_comes_back_is_not_kept_out_for_what_failed_before() {
+    let steady = Backend::start(|_, stream| ok(stream));
+    let dying = Backend::start(|_, _| false);
+    let address = dying.address;
+    let rules = "[health]\ninterval = \"20ms\"\nrise = 1\nslow-start = \"0s\"\nejection-failures = 1\nejection-time = \"1h\"\nejection-time-max = \"1h\"\n";
+    let balancer = Running::with(config_for(&[steady.address, address], rules));
+    let mut client = Client::connect(balancer.address);
+    while dying.requests().is_empty() {
+        assert_eq!(client.get("/").status, 200);
+    }
+    // Ejected for an hour; now its checks fail, and those of the next one there pass.
+    drop(dying);
+    while !balancer.events().contains("server app-2 is down") {
+        assert_eq!(client.get("/").status, 200);
+    }
+    let back = Backend::on(TcpListener::bind(address).unwrap(), |_, stream| ok(stream));
+    while back.requests().is_empty() {
+        assert_eq!(client.get("/").status, 200);
+    }
+}
+
+#[test]
 fn garbage_is_a_502_and_half_an_answer_breaks_off() {
     let server = Backend::start(|request, stream| {
         let answer: &[u8] = match id_of(request).as_str() {

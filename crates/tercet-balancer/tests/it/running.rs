@@ -40,6 +40,11 @@ impl Running {
         self.balancer.as_ref().unwrap()
     }
 
+    /// What the balancer has said so far.
+    pub(crate) fn events(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("events.log")).unwrap()
+    }
+
     /// Stops the balancer and returns its access log.
     pub(crate) fn stop(mut self) -> String {
         self.balancer.take().unwrap().stop().unwrap();
