@@ -48,9 +48,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client) {
     }
 }
 
-/// How long a balancer that stops waits for the first request of a connection: whoever has just connected is about
-/// to send it, and has no way to tell that it was not served. Kept connections may be closed at any time.
-const FIRST_REQUEST: Duration = Duration::from_millis(500);
+/// How long a balancer that stops waits for one more request on each connection: whoever has just connected, or asks
+/// one after another, is about to send it, and could not tell whether it was served. Its answer says that it is the last.
+const LAST_REQUEST: Duration = Duration::from_millis(500);
 
 /// Waits for the first bytes of a request; `None` when none comes.
 async fn next_scratch(
@@ -69,9 +69,9 @@ async fn next_scratch(
     let mut hurries = false;
     poll_fn(|context| {
         let mut scratch = worker.stock.take();
-        if first && worker.is_stopping() && !hurries {
+        if worker.is_stopping() && !hurries {
             hurries = true;
-            client.watch.set(FIRST_REQUEST);
+            client.watch.set(LAST_REQUEST);
         }
         match client.socket.poll_read(context, scratch.client.spare()) {
             Poll::Ready(Ok(count)) if count > 0 => {
@@ -79,7 +79,7 @@ async fn next_scratch(
                 return Poll::Ready(Some(scratch));
             }
             Poll::Ready(_) => {}
-            Poll::Pending if client.watch.expired(context) || (worker.is_stopping() && !first) => {}
+            Poll::Pending if client.watch.expired(context) => {}
             Poll::Pending => {
                 worker.stock.give_back(scratch);
                 return Poll::Pending;
