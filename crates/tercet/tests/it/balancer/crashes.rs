@@ -1,0 +1,72 @@
+//! The process that serves dies: what it had is lost, nothing else, and the door stays open.
+//!
+//! By signals: an abort is what a panic that nobody catches would come to. One in a request is caught and ends that
+//! request alone, and cannot be brought about from outside.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+
+use super::load::Load;
+use super::process::{Balancer, end, eventually, is_alive};
+use super::stand_in::StandIn;
+
+#[test]
+fn a_worker_that_dies_loses_what_it_had_and_the_next_one_serves_within_200_ms() {
+    const DEATHS: [Signal; 6] =
+        [Signal::KILL, Signal::ABORT, Signal::KILL, Signal::ABORT, Signal::KILL, Signal::ABORT];
+    const CLIENTS: usize = 4;
+    // No memory of a worker is to be left behind.
+    let most = getrlimit(Resource::Core).maximum;
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: most }).unwrap();
+    let server = StandIn::saying("ok");
+    let balancer = Balancer::start(&[server.address], "");
+    let load = Load {
+        address: balancer.address,
+        clients: CLIENTS,
+        methods: &["GET"],
+        keep_alive: false,
+        swallowed: None,
+    };
+    let (deaths, outcomes) = load.during(|answered| {
+        DEATHS.map(|signal| {
+            let before = answered.load(std::sync::atomic::Ordering::SeqCst);
+            let worker = balancer.worker().unwrap();
+            let asked = Instant::now();
+            end(worker, signal);
+            let died = Instant::now();
+            eventually("another worker serves", || {
+                balancer.worker().is_some_and(|other| other != worker)
+                    && answered.load(std::sync::atomic::Ordering::SeqCst) > before + 50
+            });
+            (asked, died)
+        })
+    });
+    for lost in outcomes.iter().filter(|outcome| outcome.status != Ok(200)) {
+        assert_ne!(lost.status, Err(io::ErrorKind::ConnectionRefused), "the door was closed");
+        let was_under_way = |(asked, died): &(Instant, Instant)| lost.began < *died && lost.ended > *asked;
+        assert!(deaths.iter().any(was_under_way), "no worker died that had it: {lost:?}");
+    }
+    let mut gaps = deaths.map(|(_, died)| {
+        let next = outcomes.iter().filter(|outcome| outcome.status == Ok(200) && outcome.began >= died);
+        next.map(|outcome| outcome.ended - died).min().unwrap()
+    });
+    gaps.sort();
+    // The middle one: on a machine that runs other tests too, a start may have to wait for a core.
+    assert!(gaps[DEATHS.len() / 2] < Duration::from_millis(200), "{gaps:?}");
+    for how in ["signal: 9 (SIGKILL)", "signal: 6 (SIGABRT)"] {
+        eventually("each death is told", || {
+            balancer.log().matches(&format!("the worker process died ({how}")).count() == 3
+        });
+    }
+}
+
+#[test]
+fn a_worker_dies_with_its_supervisor() {
+    let mut balancer = Balancer::start(&[StandIn::saying("ok").address], "");
+    let worker = balancer.worker().unwrap();
+    balancer.child.kill().unwrap();
+    balancer.child.wait().unwrap();
+    eventually("the worker is gone", || !is_alive(worker));
+}

@@ -1,0 +1,166 @@
+//! `tercet balancer` as a process of its own, and what is seen of it from outside.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::load;
+use crate::tercet::command;
+
+/// How long something that comes at once may take on a busy machine.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A balancer, ended with the test.
+pub(super) struct Balancer {
+    pub(super) child: Child,
+    pub(super) address: SocketAddr,
+    folder: TempDir,
+}
+
+impl Balancer {
+    /// In front of these servers, named `app-1`, `app-2`, …, with more lines of configuration.
+    pub(super) fn start(servers: &[SocketAddr], more: &str) -> Self {
+        let address = own_address();
+        Self::start_as(command(), address, &configuration(address, servers, more))
+    }
+
+    /// By a command that takes the balancer's arguments.
+    pub(super) fn start_as(mut command: Command, address: SocketAddr, configuration: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("balancer.toml");
+        std::fs::write(&file, configuration).unwrap();
+        let log = File::create(folder.path().join("events.log")).unwrap();
+        let child = command.args(["balancer", "--config"]).arg(&file).stderr(log).spawn().unwrap();
+        let balancer = Self { child, address, folder };
+        eventually("it answers", || load::get(address).is_ok());
+        balancer
+    }
+
+    pub(super) fn file(&self) -> PathBuf {
+        self.folder.path().join("balancer.toml")
+    }
+
+    /// What it has said so far.
+    pub(super) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("events.log")).unwrap()
+    }
+
+    /// The process that serves right now, if there is one.
+    pub(super) fn worker(&self) -> Option<Pid> {
+        let pid = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        Pid::from_raw(children.split_whitespace().next()?.parse().unwrap())
+    }
+
+    /// How many descriptors the process that serves has open.
+    pub(super) fn descriptors(&self) -> usize {
+        let worker = self.worker().unwrap().as_raw_nonzero();
+        std::fs::read_dir(format!("/proc/{worker}/fd")).unwrap().count()
+    }
+
+    /// Sends the process that stays a signal.
+    pub(super) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Puts another configuration in force, and returns once it is.
+    pub(super) fn reload(&self, configuration: &str) {
+        std::fs::write(self.file(), configuration).unwrap();
+        assert_eq!(self.steer("POST /reload"), "reloaded\n");
+    }
+
+    /// What the admin socket says of a server: `up`, `down`, `ejected` or `draining`.
+    pub(super) fn state(&self, server: &str) -> String {
+        let said: Value = serde_json::from_str(&self.steer("GET /servers")).unwrap();
+        let servers = said["servers"].as_array().unwrap();
+        let named = servers.iter().find(|described| described["name"] == server).unwrap();
+        named["state"].as_str().unwrap().to_owned()
+    }
+
+    fn steer(&self, request: &str) -> String {
+        let socket = self.folder.path().join("admin.sock");
+        let mut connected = None;
+        // Requests are served a moment before it is there.
+        eventually("somebody listens there", || {
+            connected = UnixStream::connect(&socket).ok();
+            connected.is_some()
+        });
+        let mut stream = connected.unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "{request} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The configuration file of a balancer there.
+pub(super) fn configuration(address: SocketAddr, servers: &[SocketAddr], more: &str) -> String {
+    let servers: Vec<String> = servers
+        .iter()
+        .enumerate()
+        .map(|(index, address)| format!("{{ name = \"app-{}\", address = \"{address}\" }}", index + 1))
+        .collect();
+    format!(
+        "listen = [\"{address}\"]\nservers = [{}]\nworkers = 2\ndrain = \"5s\"\naccess-log.to = \"access.log\"\n\
+         admin.socket = \"admin.sock\"\n{more}",
+        servers.join(", ")
+    )
+}
+
+/// An address nobody else has: of the 127.0.0.0/8 that is this machine, one by this process's number.
+pub(super) fn own_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let process = std::process::id();
+    let [_, high, middle, low] = process.to_be_bytes();
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    SocketAddr::from(([127, 1 + (high & 0x7f), middle, low], 8000 + number))
+}
+
+/// Looks again and again until it holds.
+pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < PATIENCE, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Sends a signal that ends a process, and returns when it has ended.
+pub(super) fn end(process: Pid, signal: Signal) {
+    let watched = pidfd_open(process, PidfdFlags::empty()).unwrap();
+    kill_process(process, signal).unwrap();
+    wait_for_end(&watched);
+}
+
+/// Whether a process is there and has not ended.
+pub(super) fn is_alive(process: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Readable once the process has ended; see `pidfd_open(2)`.
+fn wait_for_end(process: &OwnedFd) {
+    let mut ended = [PollFd::new(process, PollFlags::IN)];
+    assert_eq!(poll(&mut ended, Some(&Timespec::try_from(PATIENCE).unwrap())).unwrap(), 1, "it ends");
+}
