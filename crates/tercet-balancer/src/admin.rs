@@ -21,9 +21,9 @@ use tercet_observe::admin::{self, Address, Admin, Answer, LocalFuture};
 use tercet_observe::event::ProcessEvent;
 use tokio::sync::oneshot;
 
-use crate::balancer::Shared;
 use crate::metrics;
 use crate::server::Server;
+use crate::shared::Shared;
 
 /// Mode of the Unix socket: whoever can write to it can take servers out.
 const SOCKET_MODE: u32 = 0o600;
@@ -75,7 +75,8 @@ impl Admin for Endpoint {
     }
 
     fn metrics(&self) -> String {
-        metrics::encode(&self.shared)
+        let Shared { metrics, limits, servers, .. } = &*self.shared;
+        metrics::encode(metrics, limits.connections(), &servers.all())
     }
 
     fn other(&self, method: &Method, path: &str, _: &str, _: Bytes) -> LocalFuture<Option<Answer>> {

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use crate::client::Client;
-use crate::http1::{Method, Version, write};
+use crate::client::{After, Client};
+use crate::http1::{Method, Refusal, Version, write};
 use crate::scratch::Scratch;
 use crate::worker::Worker;
 
@@ -67,6 +67,31 @@ impl Answer<'_> {
 pub(crate) async fn send(worker: &Worker, client: &Client, scratch: &Scratch) -> std::io::Result<()> {
     let patience = worker.config().timeouts.send;
     client.in_time(client.write_all(&scratch.response, patience)).await
+}
+
+/// Answers a request that was not understood, logs it, and ends the connection: nobody knows where the next
+/// request would start.
+pub(crate) async fn refuse(
+    worker: &Worker,
+    client: &Client,
+    scratch: &mut Scratch,
+    refusal: Refusal,
+) -> After {
+    scratch.response.clear();
+    let answer = Answer {
+        status: refusal.status,
+        message: refusal.reason,
+        request_id: None,
+        retry_after: None,
+        location: None,
+        keep_alive: false,
+    };
+    let bytes = answer.write(&mut scratch.response, Version::Http11, Method::Get);
+    worker.refused(client, refusal, bytes);
+    match send(worker, client, scratch).await {
+        Ok(()) => After::Close,
+        Err(_) => After::Abort,
+    }
 }
 
 /// Lets the client read an answer before its connection is closed: closing while it still sends would make

@@ -2,58 +2,24 @@
 //! admin and whatever else is not on a request's way.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use tercet_observe::Log;
 use tercet_observe::event::ProcessEvent;
-use tercet_observe::{Log, LogHandle};
 use tokio::runtime::LocalOptions;
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::config::Config;
 use crate::door::Doors;
-use crate::limits::Limits;
-use crate::metrics::Metrics;
-use crate::recent::Recent;
-use crate::servers::Servers;
+use crate::listening::{Listening, worker_count};
+use crate::shared::{ReloadReply, Shared};
 use crate::tls::TlsError;
-use crate::worker::Worker;
-use crate::{admin, health, listener};
+use crate::{admin, event_loop, health};
 
 /// How often files that may have changed are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
-
-/// What the threads share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) config: ArcSwap<Config>,
-    pub(crate) servers: Servers,
-    pub(crate) doors: ArcSwap<Doors>,
-    pub(crate) limits: Limits,
-    pub(crate) metrics: Metrics,
-    pub(crate) recent: Recent,
-    pub(crate) events: LogHandle,
-    /// Where the admin socket's wish for a reload goes.
-    pub(crate) reload_wanted: mpsc::Sender<ReloadReply>,
-    queued: AtomicUsize,
-    retrying: AtomicUsize,
-}
-
-/// How whoever reloads the configuration answers the admin socket: why it was refused, if it was.
-pub type ReloadReply = oneshot::Sender<Result<(), String>>;
-
-/// The sockets of one address: one, or one for each worker.
-#[derive(Debug)]
-pub struct Listening {
-    /// The address as it is configured; with port 0 the sockets know the real one.
-    pub address: SocketAddr,
-    /// The sockets.
-    pub sockets: Vec<TcpListener>,
-}
 
 /// A running balancer.
 #[derive(Debug)]
@@ -65,44 +31,6 @@ pub struct Balancer {
     workers: Vec<JoinHandle<io::Result<()>>>,
     steward: Option<JoinHandle<io::Result<()>>>,
     ended: Mutex<mpsc::Receiver<()>>,
-}
-
-impl Listening {
-    /// Binds an address, with one socket for each of so many workers.
-    ///
-    /// # Errors
-    /// The address is taken or may not be used; it is named.
-    pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Self> {
-        let sockets = listener::bind(address, workers)
-            .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
-        Ok(Self { address, sockets })
-    }
-
-    /// Binds every address the configuration names.
-    ///
-    /// # Errors
-    /// As [`bind`](Self::bind).
-    pub fn bind_all(config: &Config) -> io::Result<Vec<Self>> {
-        let workers = worker_count(config);
-        config.listen.iter().map(|listen| Self::bind(listen.address, workers)).collect()
-    }
-
-    /// The address that is really listened on.
-    pub fn local_address(&self) -> Option<SocketAddr> {
-        self.sockets.first()?.local_addr().ok()
-    }
-
-    fn try_clone(&self) -> io::Result<Self> {
-        let sockets = self.sockets.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
-        Ok(Self { address: self.address, sockets })
-    }
-
-    /// The socket of this worker. When there are fewer (systemd hands over one an address) they are shared.
-    pub(crate) fn socket_of(&self, worker: usize) -> io::Result<TcpListener> {
-        let socket = self.sockets[worker % self.sockets.len()].try_clone()?;
-        socket.set_nonblocking(true)?;
-        Ok(socket)
-    }
 }
 
 impl Balancer {
@@ -124,19 +52,7 @@ impl Balancer {
             events.event(ProcessEvent::Listening { address: &address.to_string(), purpose: "requests" });
         }
         let doors = Doors::load(&config, None).map_err(io::Error::other)?;
-        let servers = Servers::new(&config, log.handle());
-        let shared = Arc::new(Shared {
-            config: ArcSwap::from_pointee(config),
-            servers,
-            doors: ArcSwap::from_pointee(doors),
-            limits: Limits::default(),
-            metrics: Metrics::default(),
-            recent: Recent::new(count),
-            events,
-            reload_wanted,
-            queued: AtomicUsize::new(0),
-            retrying: AtomicUsize::new(0),
-        });
+        let shared = Arc::new(Shared::new(config, doors, count, events, reload_wanted));
         let (stop, stopped) = watch::channel(false);
         let (reloaded, reloads) = watch::channel(());
         let (listening, listened) = watch::channel(Arc::new(listeners));
@@ -147,7 +63,7 @@ impl Balancer {
             let (listened, stopped, end) = (listened.clone(), stopped.clone(), Ending(end.clone()));
             let worker = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let _end = end;
-                Worker::run(shared, listened, index, access_log, stopped)
+                event_loop::run(shared, listened, index, access_log, stopped)
             })?;
             workers.push(worker);
         }
@@ -218,41 +134,6 @@ impl Balancer {
     }
 }
 
-impl Shared {
-    /// A place in the queue of requests that wait for a server; `None` when `most` wait already.
-    pub(crate) fn queue(&self, most: usize) -> Option<Place<'_>> {
-        let place = Place::take(&self.queued);
-        (place.before < most).then_some(place)
-    }
-
-    /// A place among the requests that are being repeated; `None` when the budget is spent.
-    pub(crate) fn retry(&self, config: &Config) -> Option<Place<'_>> {
-        let live: usize = self.servers.all().iter().map(|server| server.in_flight()).sum();
-        let share = live * config.retries.budget_percent as usize / 100;
-        let place = Place::take(&self.retrying);
-        (place.before < share.max(config.retries.budget_minimum as usize)).then_some(place)
-    }
-}
-
-/// One of a counted number of places, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Place<'a> {
-    counter: &'a AtomicUsize,
-    before: usize,
-}
-
-impl<'a> Place<'a> {
-    fn take(counter: &'a AtomicUsize) -> Self {
-        Self { counter, before: counter.fetch_add(1, Ordering::Relaxed) }
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.counter.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Tells when the thread that holds it ends, in whatever way.
 struct Ending(mpsc::Sender<()>);
 
@@ -260,14 +141,6 @@ impl Drop for Ending {
     fn drop(&mut self) {
         // One is enough.
         let _ = self.0.try_send(());
-    }
-}
-
-/// Threads that serve under this configuration.
-pub fn worker_count(config: &Config) -> usize {
-    match config.workers {
-        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        count => count,
     }
 }
 

@@ -13,6 +13,17 @@ use crate::clock::Watch;
 use crate::door::Door;
 use crate::socket::Socket;
 
+/// What becomes of the client's connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// It takes the next request.
+    Keep,
+    /// It is closed, after the client had a chance to read the answer.
+    Close,
+    /// It is closed at once: the client is gone, or must notice that its answer is not whole.
+    Abort,
+}
+
 /// A connected client.
 #[derive(Debug)]
 pub(crate) struct Client {

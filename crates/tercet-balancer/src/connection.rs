@@ -8,29 +8,23 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::answer::{self, Answer};
-use crate::client::Client;
+use crate::answer;
+use crate::client::{After, Client};
 use crate::config::Config;
-use crate::exchange::{self, After};
-use crate::http1::{HeadLimits, Method, Refusal, RequestHead, Version, request};
-use crate::http2;
+use crate::exchange;
+use crate::http1::{HeadLimits, Refusal, RequestHead, request};
 use crate::scratch::Scratch;
 use crate::worker::Worker;
 
-/// Serves a client until either side has had enough.
-pub(crate) async fn serve(worker: Rc<Worker>, client: Client) {
-    let mut left_over = None;
-    let mut first = true;
+/// Serves a client, of which `scratch` holds the first bytes, until either side has had enough.
+pub(crate) async fn serve(worker: Rc<Worker>, client: Box<Client>, scratch: Box<Scratch>) {
+    let mut left_over = Some(scratch);
     loop {
-        let Some(mut scratch) = next_scratch(&worker, &client, left_over.take(), first).await else { return };
-        if first && speaks_http2(&client, &mut scratch).await {
-            let early = Bytes::copy_from_slice(scratch.client.filled());
-            worker.stock.give_back(scratch);
-            return Box::pin(http2::serve(worker, client, early)).await;
-        }
-        first = false;
+        let next = match left_over.take() {
+            Some(scratch) => Some(scratch),
+            None => next_bytes(&worker, &client, false).await,
+        };
+        let Some(mut scratch) = next else { return };
         // Boxed, so that the state of a request is there only while there is one: an idle connection is small.
         let after = Box::pin(serve_request(&worker, &client, &mut scratch)).await;
         if after == After::Keep && !scratch.client.is_empty() {
@@ -52,16 +46,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client) {
 /// one after another, is about to send it, and could not tell whether it was served. Its answer says that it is the last.
 const LAST_REQUEST: Duration = Duration::from_millis(500);
 
-/// Waits for the first bytes of a request; `None` when none comes.
-async fn next_scratch(
-    worker: &Worker,
-    client: &Client,
-    left_over: Option<Box<Scratch>>,
-    first: bool,
-) -> Option<Box<Scratch>> {
-    if left_over.is_some() {
-        return left_over;
-    }
+/// Waits for the first bytes of a connection; `None` when none come.
+pub(crate) async fn first_bytes(worker: &Worker, client: &Client) -> Option<Box<Scratch>> {
+    next_bytes(worker, client, true).await
+}
+
+/// Waits for the first bytes of a request; `None` when none come.
+async fn next_bytes(worker: &Worker, client: &Client, first: bool) -> Option<Box<Scratch>> {
     let config = worker.config();
     client.watch.set(if first { config.timeouts.head } else { config.timeouts.idle });
     // An idle connection must not hold on to a configuration that is reloaded meanwhile.
@@ -91,27 +82,12 @@ async fn next_scratch(
     .await
 }
 
-/// Whether the client starts as HTTP/2 does, without having asked (RFC 9113 section 3.3).
-async fn speaks_http2(client: &Client, scratch: &mut Scratch) -> bool {
-    loop {
-        if let Some(is_preface) = http2::is_preface(scratch.client.filled()) {
-            return is_preface && !client.socket.is_stream();
-        }
-        let read = poll_fn(|context| client.socket.poll_read(context, scratch.client.spare()));
-        match client.in_time(read).await {
-            Ok(count) if count > 0 => scratch.client.advance(count),
-            // Whoever reads next finds the same.
-            Ok(_) | Err(_) => return false,
-        }
-    }
-}
-
 async fn serve_request(worker: &Worker, client: &Client, scratch: &mut Scratch) -> After {
     let config = worker.config();
     match read_head(client, &config, scratch).await {
         Ok(Some(head)) => exchange::run(worker, client, &config, &head, scratch).await,
         Ok(None) => After::Abort,
-        Err(refusal) => refuse(worker, client, scratch, refusal).await,
+        Err(refusal) => answer::refuse(worker, client, scratch, refusal).await,
     }
 }
 
@@ -152,44 +128,5 @@ async fn read_head(
             Some(Ok(0) | Err(_)) => return Ok(None),
             Some(Ok(count)) => scratch.client.advance(count),
         }
-    }
-}
-
-/// Answers a request that was not understood, logs it, and ends the connection: nobody knows where the next
-/// request would start.
-pub(crate) async fn refuse(
-    worker: &Worker,
-    client: &Client,
-    scratch: &mut Scratch,
-    refusal: Refusal,
-) -> After {
-    scratch.response.clear();
-    let answer = Answer {
-        status: refusal.status,
-        message: refusal.reason,
-        request_id: None,
-        retry_after: None,
-        location: None,
-        keep_alive: false,
-    };
-    let bytes = answer.write(&mut scratch.response, Version::Http11, Method::Get);
-    worker.refused(client, refusal, bytes);
-    match answer::send(worker, client, scratch).await {
-        Ok(()) => After::Close,
-        Err(_) => After::Abort,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn state_of<T>(_: fn(Rc<Worker>, Client) -> T) -> usize {
-        size_of::<T>()
-    }
-
-    #[test]
-    fn an_idle_connection_is_small() {
-        assert!(state_of(serve) <= 512, "{} bytes", state_of(serve));
     }
 }

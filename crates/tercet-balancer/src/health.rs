@@ -13,11 +13,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::balancer::Shared;
 use crate::config::Health;
 use crate::http1::response::{self, Asked};
 use crate::http1::{HeadLimits, Method};
 use crate::server::Server;
+use crate::shared::Shared;
 
 /// Bytes of an answer's head a check looks at.
 const HEAD_BYTES: usize = 16 * 1024;

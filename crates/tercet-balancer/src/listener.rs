@@ -1,55 +1,28 @@
-//! Listening sockets: how they are bound, and taking connections off them.
+//! Taking connections off listening sockets, and how they begin: the PROXY header, TLS, and which HTTP is spoken.
 
+use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use bytes::Bytes;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
-use crate::door;
+use crate::client::Client;
+use crate::door::Door;
+use crate::listening::BACKLOG;
+use crate::scratch::Scratch;
+use crate::socket::Socket;
 use crate::worker::Worker;
+use crate::{connection, http2, proxy_protocol};
 
-/// Connections that may wait in the kernel to be accepted; it caps this at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
 /// How long accepting pauses when there are no descriptors left.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
-
-/// Binds `count` sockets to the same address, among which the kernel spreads connections (SO_REUSEPORT). With
-/// port 0 the first one's port is used for all.
-///
-/// # Errors
-/// The address is taken, or may not be used.
-pub(crate) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<StdListener>> {
-    if address.port() != 0 {
-        // With SO_REUSEPORT alone another balancer of the same user would share the address unnoticed.
-        drop(new_socket(address, false)?);
-    }
-    let mut address = address;
-    let mut listeners = Vec::with_capacity(count);
-    for _ in 0..count {
-        let socket = new_socket(address, true)?;
-        socket.listen(BACKLOG)?;
-        let listener = StdListener::from(socket);
-        address = listener.local_addr()?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
-}
-
-fn new_socket(address: SocketAddr, shared: bool) -> io::Result<RawSocket> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
 
 /// Accepts connections at the door of this configured address until `stop`, each served by a task of its own.
 pub(crate) async fn accept(
@@ -101,6 +74,86 @@ fn begin(worker: &Rc<Worker>, address: SocketAddr, stream: TcpStream, peer: IpAd
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         let _entered = entered;
-        door::enter(worker, door, stream, peer).await;
+        enter(worker, door, stream, peer).await;
     });
+}
+
+/// Begins a connection that was just accepted and serves it to its end.
+async fn enter(worker: Rc<Worker>, door: Arc<Door>, mut stream: TcpStream, peer: IpAddr) {
+    let watch = worker.clock.watch();
+    if !door.listen.proxy_protocol && door.tls.is_none() {
+        return serve(worker, Box::new(Client::new(Socket::plain(stream), watch, peer, door))).await;
+    }
+    // A handshake is rare and its state large: an idle connection must not carry it.
+    let shaken = Box::pin(async {
+        let address =
+            if door.listen.proxy_protocol { read_proxy_header(&mut stream, peer).await? } else { peer };
+        let Some(tls) = &door.tls else { return Ok((Socket::plain(stream), address)) };
+        let stream = TlsAcceptor::from(tls.config()).accept(stream).await?;
+        Ok((Socket::tls(Box::new(stream)), address))
+    });
+    watch.set(worker.config().timeouts.handshake);
+    // A handshake that failed has told the client so; there is nobody else to tell.
+    let Ok((socket, address)) = watch.in_time(shaken).await else { return };
+    serve(worker, Box::new(Client::new(socket, watch, address, door))).await;
+}
+
+/// Serves a connection by the HTTP it starts with (RFC 9113 section 3.3).
+async fn serve(worker: Rc<Worker>, client: Box<Client>) {
+    let Some(mut scratch) = connection::first_bytes(&worker, &client).await else { return };
+    if speaks_http2(&client, &mut scratch).await {
+        let early = Bytes::copy_from_slice(scratch.client.filled());
+        worker.stock.give_back(scratch);
+        return Box::pin(http2::serve(worker, *client, early)).await;
+    }
+    connection::serve(worker, client, scratch).await;
+}
+
+/// Takes the header off the front of the connection, and nothing behind it: who connected to the proxy.
+async fn read_proxy_header(stream: &mut TcpStream, peer: IpAddr) -> io::Result<IpAddr> {
+    let mut seen = Vec::new();
+    let mut ahead = [0; 512];
+    loop {
+        let count = stream.peek(&mut ahead).await?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let before = seen.len();
+        seen.extend_from_slice(&ahead[..count]);
+        let header = proxy_protocol::parse(&seen).map_err(io::Error::other)?;
+        let taken = header.map_or(count, |header| header.length - before);
+        stream.read_exact(&mut ahead[..taken]).await?;
+        if let Some(header) = header {
+            return Ok(header.source.map_or(peer, |source| source.ip().to_canonical()));
+        }
+    }
+}
+
+/// Whether the client starts as HTTP/2 does, without having asked (RFC 9113 section 3.3).
+async fn speaks_http2(client: &Client, scratch: &mut Scratch) -> bool {
+    loop {
+        if let Some(is_preface) = http2::is_preface(scratch.client.filled()) {
+            return is_preface;
+        }
+        let read = poll_fn(|context| client.socket.poll_read(context, scratch.client.spare()));
+        match client.in_time(read).await {
+            Ok(count) if count > 0 => scratch.client.advance(count),
+            // Whoever reads next finds the same.
+            Ok(_) | Err(_) => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state_of<T>(_: fn(Rc<Worker>, Arc<Door>, TcpStream, IpAddr) -> T) -> usize {
+        size_of::<T>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(state_of(enter) <= 384, "{} bytes", state_of(enter));
+    }
 }

@@ -1,10 +1,11 @@
 //! What the balancer counts, and its text for Prometheus.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tercet_observe::metrics::{self, Counter, Family, Gauge, Latency, Registry};
 
-use crate::balancer::Shared;
+use crate::server::Server;
 
 /// Counters of the whole process; those of a server are in [`crate::server::Server`].
 #[derive(Debug, Default)]
@@ -25,11 +26,10 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The text exposition of everything counted. The atomics of a request's way are read here, once a scrape,
 /// so that counting needs no registry.
-pub(crate) fn encode(shared: &Shared) -> String {
+pub(crate) fn encode(own: &Metrics, open: usize, servers: &[Arc<Server>]) -> String {
     let mut registry = Registry::with_prefix("tercet_balancer");
-    let own = &shared.metrics;
     let connections = Gauge::<i64>::default();
-    connections.set(shared.limits.connections().try_into().unwrap_or(i64::MAX));
+    connections.set(open.try_into().unwrap_or(i64::MAX));
     registry.register("connections", "Client connections that are open", connections);
     for (name, help, count) in [
         ("connections_accepted", "Client connections taken", &own.accepted),
@@ -46,7 +46,7 @@ pub(crate) fn encode(shared: &Shared) -> String {
     let in_flight = Family::<Labels, Gauge>::default();
     let up = Family::<Labels, Gauge>::default();
     let latency = Family::<Labels, Latency>::default();
-    for server in shared.servers.all() {
+    for server in servers {
         let label = vec![("server", server.name.to_string())];
         requests.get_or_create(&label).inc_by(server.requests.load(Ordering::Relaxed));
         failures.get_or_create(&label).inc_by(server.failed.load(Ordering::Relaxed));

@@ -19,8 +19,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use self::channel::{Channel, FromWorker, ToWorker};
-use crate::balancer::Listening;
 use crate::config::Config;
+use crate::listening::Listening;
 
 /// A worker that lived this long was no failed start; the next one is started at once.
 const LIVED: Duration = Duration::from_secs(1);
@@ -246,7 +246,7 @@ fn add_all(listening: &mut Vec<Listening>, address: SocketAddr, sockets: Vec<std
 }
 
 fn bind_missing(config: &Config, listening: &[Listening]) -> io::Result<Vec<Listening>> {
-    let workers = crate::balancer::worker_count(config);
+    let workers = crate::listening::worker_count(config);
     let missing = |address: &SocketAddr| !listening.iter().any(|known| known.address == *address);
     let addresses = config.listen.iter().map(|listen| listen.address).filter(missing);
     addresses.map(|address| Listening::bind(address, workers)).collect()

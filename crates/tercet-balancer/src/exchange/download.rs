@@ -5,8 +5,9 @@ use std::future::poll_fn;
 use std::io::{self, Write as _};
 use std::time::Instant;
 
-use super::{Client, Progress};
+use super::progress::Progress;
 use crate::buffer::{Buffer, LARGE, SMALL};
+use crate::client::Client;
 use crate::config::Config;
 use crate::http1::response::{self, Asked};
 use crate::http1::{Decoder, Framing, HeadLimits, Refusal, ResponseHead, Version, write};

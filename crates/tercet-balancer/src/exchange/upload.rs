@@ -4,8 +4,9 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use super::{Client, Progress};
+use super::progress::Progress;
 use crate::buffer::{Buffer, LARGE};
+use crate::client::Client;
 use crate::config::Timeouts;
 use crate::http1::{Decoder, Refusal};
 use crate::scratch::Stock;

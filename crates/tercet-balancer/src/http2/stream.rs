@@ -68,8 +68,12 @@ pub(super) async fn serve(
     let (ours, theirs) = pipe::pair();
     let watch = worker.clock.watch();
     let socket = Socket::pipe(theirs, client.socket.is_tls());
-    let stream = Client::new(socket, watch, client.address, Arc::clone(&client.door));
-    let exchange = connection::serve(worker, stream);
+    let stream = Box::new(Client::new(socket, watch, client.address, Arc::clone(&client.door)));
+    let exchange = async {
+        if let Some(scratch) = connection::first_bytes(&worker, &stream).await {
+            connection::serve(Rc::clone(&worker), stream, scratch).await;
+        }
+    };
     let carry = async move {
         let carried = carry(&ours, &head, framing, body, &mut respond, asked).await;
         if let Err(Failure::Broken) = carried {

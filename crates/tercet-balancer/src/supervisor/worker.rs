@@ -12,8 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::channel::{Channel, FromWorker, ToWorker};
-use crate::balancer::{Balancer, Listening, ReloadReply};
+use crate::balancer::Balancer;
 use crate::config::{AccessLogFormat, AccessLogTo, Config};
+use crate::listening::Listening;
+use crate::shared::ReloadReply;
 
 /// Serves as the supervisor says, which is at the other end of `channel`: the standard input this process was
 /// started with. `name` is what the access log calls it.

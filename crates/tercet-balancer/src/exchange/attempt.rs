@@ -1,0 +1,250 @@
+//! One server's try at a request: over a connection that others share, one that is at hand, or a new one.
+
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use super::Exchange;
+use super::download::{Delivered, Download};
+use super::failure::Failure;
+use super::tunnel;
+use super::upload::{Upload, UploadFailure};
+use crate::buffer::{Buffer, SMALL};
+use crate::client::After;
+use crate::http1::Framing;
+use crate::http1::response::Asked;
+use crate::pipeline::Ticket;
+use crate::rotation::Turn;
+use crate::scratch::Scratch;
+use crate::server::Server;
+use crate::socket::Socket;
+use crate::worker::Worker;
+
+/// How long a client that has ended its direction still gets an answer: most that do have gone, and what their
+/// requests cost is to end with them.
+const HALF_CLOSED: Duration = Duration::from_secs(5);
+
+/// The connection a request goes over.
+#[derive(Clone, Copy, Debug)]
+enum Way<'a> {
+    /// One it has for itself.
+    Own(&'a Socket),
+    /// One that others share: the request was sent, and it has the turn.
+    Shared(&'a Ticket),
+}
+
+impl Way<'_> {
+    fn socket(&self) -> &Socket {
+        match self {
+            Self::Own(socket) => socket,
+            Self::Shared(ticket) => ticket.socket(),
+        }
+    }
+}
+
+impl Exchange<'_> {
+    /// Tries one server: on a connection that others share, on one that is at hand, and if that turns out to have
+    /// been closed meanwhile, on a new one.
+    pub(super) async fn try_server(&mut self, turn: &Turn, scratch: &mut Scratch) -> Result<After, Failure> {
+        if let Some(ticket) = self.join(turn, scratch) {
+            match self.try_shared(turn, ticket, scratch).await {
+                // What is no answer may be the leftovers of the one before.
+                Err(Failure::Displaced | Failure::Closed | Failure::Invalid(_))
+                    if self.progress.may_send_again(self.head.method) => {}
+                settled => return settled,
+            }
+        }
+        if let Some(socket) = self.worker.pool.take(turn, !self.head.method.is_idempotent()) {
+            match self.try_connection(turn, socket, scratch).await {
+                Err(Failure::Closed)
+                    if self.progress.first_byte.get().is_none()
+                        && self.progress.may_send_again(self.head.method) => {}
+                settled => return settled,
+            }
+        }
+        let socket = self.connect(turn).await?;
+        self.try_connection(turn, socket, scratch).await
+    }
+
+    async fn connect(&self, server: &Server) -> Result<Socket, Failure> {
+        self.client.watch.set(self.config.timeouts.connect);
+        let mut connecting = Box::pin(TcpStream::connect(server.address));
+        let stream = poll_fn(|context| match connecting.as_mut().poll(context) {
+            Poll::Ready(connected) => Poll::Ready(connected.map_err(|_| Failure::NotConnected)),
+            Poll::Pending if self.client.watch.expired(context) || !server.is_alive() => {
+                Poll::Ready(Err(Failure::NotConnected))
+            }
+            Poll::Pending => Poll::Pending,
+        })
+        .await?;
+        // Without it an answer in two parts waits for an acknowledgement; nothing else depends on it.
+        let _ = stream.set_nodelay(true);
+        Ok(Socket::plain(stream))
+    }
+
+    async fn try_connection(
+        &mut self,
+        turn: &Turn,
+        socket: Socket,
+        scratch: &mut Scratch,
+    ) -> Result<After, Failure> {
+        scratch.server.clear();
+        self.progress.start(false);
+        let delivered = self.pass(turn, Way::Own(&socket), scratch).await?;
+        if delivered.switched {
+            // The head stays where it is until it is logged.
+            scratch.body = Buffer::new(SMALL);
+            scratch.body.extend(&scratch.client.filled()[self.head.length..]);
+            self.streamed = true;
+            tunnel::run(self.client, &socket, scratch, self.config.timeouts.upgrade).await;
+            return Ok(After::Abort);
+        }
+        // Bytes after the answer were not asked for: nobody may get them.
+        if delivered.server_keeps && scratch.server.is_empty() && turn.is_available() {
+            self.worker.pool.give_back(turn, socket, self.worker.clock.last_tick());
+        }
+        Ok(if delivered.client_reusable { After::Keep } else { After::Close })
+    }
+
+    /// A place on a connection that requests share, if this one may.
+    fn join(&self, server: &Arc<Server>, scratch: &Scratch) -> Option<Ticket> {
+        let head = self.head;
+        if !head.method.is_safe() || self.streamed || head.framing != Framing::None || head.upgrade.is_some()
+        {
+            return None;
+        }
+        let Worker { pipelines, pool, clock, .. } = self.worker;
+        pipelines.join(server, &scratch.request, pool, clock.last_tick())
+    }
+
+    async fn try_shared(&self, turn: &Turn, ticket: Ticket, scratch: &mut Scratch) -> Result<After, Failure> {
+        self.progress.start(true);
+        self.client.watch.set(self.config.timeouts.response);
+        poll_fn(|context| match ticket.poll_turn(context) {
+            Poll::Ready(true) => Poll::Ready(Ok(())),
+            Poll::Ready(false) => Poll::Ready(Err(Failure::Displaced)),
+            Poll::Pending => match self.interruption(context, turn, &mut scratch.client) {
+                Some(failure) => Poll::Ready(Err(failure)),
+                None => Poll::Pending,
+            },
+        })
+        .await?;
+        ticket.swap_incoming(&mut scratch.server);
+        let delivered = self.pass(turn, Way::Shared(&ticket), scratch).await?;
+        ticket.swap_incoming(&mut scratch.server);
+        ticket.settle(delivered.server_keeps && turn.is_available(), self.worker.clock.last_tick());
+        Ok(if delivered.client_reusable { After::Keep } else { After::Close })
+    }
+
+    /// Sends the request over one connection and passes the answer on, both directions at the same time.
+    async fn pass(&self, turn: &Turn, way: Way<'_>, scratch: &mut Scratch) -> Result<Delivered, Failure> {
+        let Self { worker, client, config, head, progress, .. } = self;
+        let mut decoder = self.decoder;
+        client.watch.set(config.timeouts.response);
+        let socket = way.socket();
+        let mut upload = Upload {
+            client,
+            server: socket,
+            timeouts: &config.timeouts,
+            stock: &worker.stock,
+            progress,
+            outgoing: &scratch.request,
+            body: &mut scratch.body,
+            decoder: &mut decoder,
+            written: match way {
+                Way::Own(_) => 0,
+                Way::Shared(_) => scratch.request.len(),
+            },
+            ready: 0,
+        };
+        let download = Download {
+            client,
+            server: turn,
+            socket,
+            config,
+            stock: &worker.stock,
+            progress,
+            asked: Asked { method: head.method, upgrade: head.upgrade.is_some() },
+            version: head.version,
+            keep_alive: head.keep_alive && !worker.is_stopping(),
+            incoming: &mut scratch.server,
+            output: &mut scratch.response,
+            started: Instant::now(),
+        };
+        let mut download = pin!(download.run());
+        let mut uploading = true;
+        let delivered = poll_fn(|context| {
+            if uploading {
+                match upload.poll(context) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(())) => {
+                        uploading = false;
+                        progress.uploaded.set(true);
+                    }
+                    Poll::Ready(Err(UploadFailure::ClientGone)) => {
+                        return Poll::Ready(Err(Failure::ClientGone));
+                    }
+                    Poll::Ready(Err(UploadFailure::Refused(refusal))) => {
+                        return Poll::Ready(Err(Failure::ClientRefused(refusal)));
+                    }
+                    Poll::Ready(Err(UploadFailure::Server)) if !progress.accepted.get() => {
+                        return Poll::Ready(Err(Failure::Closed));
+                    }
+                    // The server takes no more, but its answer may already be on the way.
+                    Poll::Ready(Err(UploadFailure::Server)) => uploading = false,
+                }
+            }
+            if let Poll::Ready(delivered) = download.as_mut().poll(context) {
+                return Poll::Ready(delivered.map_err(Failure::from));
+            }
+            let ahead = match (uploading, self.streamed) {
+                (true, _) => &mut Buffer::new(0),
+                (false, true) => &mut *upload.body,
+                (false, false) => &mut scratch.client,
+            };
+            match self.interruption(context, turn, ahead) {
+                Some(failure) => Poll::Ready(Err(failure)),
+                None => Poll::Pending,
+            }
+        })
+        .await?;
+        if let Some(after) = progress.first_byte.get() {
+            turn.answered(progress.status.get(), after);
+        }
+        Ok(delivered)
+    }
+
+    /// Why an answer that is not there yet is not waited for any more. What the client sends meanwhile goes to
+    /// `ahead`, as far as that has room.
+    fn interruption(
+        &self,
+        context: &mut Context<'_>,
+        server: &Server,
+        ahead: &mut Buffer,
+    ) -> Option<Failure> {
+        let Self { worker, client, config, progress, .. } = self;
+        let had_ended = client.has_ended();
+        if client.read_ahead(context, ahead).is_err() {
+            return Some(Failure::ClientGone);
+        }
+        if client.has_ended() && !had_ended && !progress.answering.get() {
+            client.watch.set(config.timeouts.response.min(HALF_CLOSED));
+        }
+        if client.watch.expired(context) {
+            return Some(if progress.waits_for_client.get() {
+                Failure::ClientTimeout
+            } else if client.has_ended() {
+                Failure::ClientGone
+            } else {
+                Failure::ServerTimeout
+            });
+        }
+        // Only when somebody else can have it: the server may be slow and not dead.
+        let is_movable = !server.is_alive() && progress.may_send_again(self.head.method);
+        (is_movable && worker.shared.servers.available() > 0).then_some(Failure::ServerDied)
+    }
+}
