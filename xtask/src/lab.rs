@@ -13,7 +13,7 @@ mod traffic;
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -70,14 +70,18 @@ pub(crate) enum Lab {
     Traffic { kind: traffic::Kind, address: std::net::SocketAddr, path: String },
     /// The first process inside the lab's namespaces.
     #[command(hide = true)]
-    Inside,
+    Inside {
+        /// End when standard input ends.
+        #[arg(long)]
+        tied: bool,
+    },
 }
 
 impl Lab {
     pub(crate) fn run(self, workspace: &Workspace) -> Result<()> {
         let lab = Folders::of(workspace);
         match self {
-            Self::Up => lab.up().map(|lab| println!("{}", lab.how_to_use())),
+            Self::Up => lab.up(Life::OfItsOwn).map(|lab| println!("{}", lab.how_to_use())),
             Self::Down => lab.down(),
             Self::Status => {
                 lab.running()?.print_status();
@@ -93,9 +97,18 @@ impl Lab {
             Self::Start { machine } => lab.running()?.start(Machine::named(&machine)?),
             Self::Test { only } => scenario::run(workspace, &lab, only.as_deref().unwrap_or_default()),
             Self::Traffic { kind, address, path } => traffic::run(kind, address, &path),
-            Self::Inside => inside::run(&lab),
+            Self::Inside { tied } => inside::run(&lab, tied),
         }
     }
+}
+
+/// How long a lab lives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Until it is taken down.
+    OfItsOwn,
+    /// As long as the process that started it, however that ends.
+    OfItsStarter,
 }
 
 /// Where the lab keeps things, all under cargo's target folder.
@@ -127,11 +140,11 @@ impl Folders {
         if !Path::new(&format!("/proc/{pid}/ns")).exists() {
             bail!("the lab is not up any more\nhint: cargo xtask lab up");
         }
-        Ok(Running { folders: self, pid })
+        Ok(Running { folders: self, pid, _tie: None })
     }
 
     /// Starts the lab and waits until every machine answers to ssh.
-    pub(crate) fn up(&self) -> Result<Running<'_>> {
+    pub(crate) fn up(&self, life: Life) -> Result<Running<'_>> {
         base::check_host()?;
         if self.running().is_ok() {
             bail!("the lab is up already\nhint: cargo xtask lab down");
@@ -146,7 +159,8 @@ impl Folders {
             .args(["--propagation", "private", "--"])
             .arg(std::env::current_exe()?)
             .args(["lab", "inside"])
-            .stdin(std::process::Stdio::null())
+            .args((life == Life::OfItsStarter).then_some("--tied"))
+            .stdin(if life == Life::OfItsStarter { Stdio::piped() } else { Stdio::null() })
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
@@ -161,7 +175,7 @@ impl Folders {
         let children = format!("/proc/{0}/task/{0}/children", unshare.id());
         let pid = std::fs::read_to_string(&children).with_context(|| children.clone())?;
         std::fs::write(self.run.join("pid"), pid.trim())?;
-        let running = self.running()?;
+        let running = Running { _tie: unshare.stdin.take(), ..self.running()? };
         for machine in MACHINES {
             running.wait_for(machine)?;
         }
@@ -207,6 +221,8 @@ impl Folders {
 pub(crate) struct Running<'a> {
     folders: &'a Folders,
     pid: u32,
+    /// The other end of its first process's standard input.
+    _tie: Option<ChildStdin>,
 }
 
 impl Running<'_> {
@@ -285,6 +301,15 @@ impl Running<'_> {
             self.folders.ssh_config().display()
         )
     }
+}
+
+/// Kills, without a word, what runs by one of [`Running`]'s commands: nsenter's child, since only a child can be in
+/// another process namespace.
+pub(crate) fn kill(nsenter: &mut Child) -> Result<()> {
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", nsenter.id()))?;
+    output(Command::new("kill").arg("-KILL").args(children.split_whitespace()))?;
+    nsenter.wait()?;
+    Ok(())
 }
 
 /// Asks every 50 ms until it is so, or fails after `limit`.

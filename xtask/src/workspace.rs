@@ -54,10 +54,19 @@ impl Workspace {
         })
     }
 
-    /// A command that runs in the project's folder.
+    /// A command that runs in the project's folder, without what `cargo xtask` put in its environment: build scripts
+    /// of dependencies would take it for a change and build anew.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root);
+        for (name, _) in std::env::vars_os() {
+            if name
+                .to_str()
+                .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+            {
+                command.env_remove(name);
+            }
+        }
         command
     }
 

@@ -11,8 +11,16 @@ use super::guest;
 use super::machines::{INTERNET, MACHINES, Machine, OPERATOR, SWITCH, inside, outside, plain};
 use crate::command::output;
 
-/// Lays the network, starts the package repository and every machine; returns when no machine is left.
-pub(super) fn run(folders: &Folders) -> Result<()> {
+/// Lays the network, starts the package repository and every machine; returns when no machine is left. `tied` to who
+/// started it, it ends with them, and with it all it holds: it is the first process of its namespace.
+pub(super) fn run(folders: &Folders, tied: bool) -> Result<()> {
+    if tied {
+        std::thread::spawn(|| {
+            // Nothing is ever written: only its end can come.
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            std::process::exit(1);
+        });
+    }
     fs::create_dir_all("/run/netns")?;
     output(Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run/netns"]))?;
     ip("link set lo up")?;

@@ -4,7 +4,9 @@
 mod colocation;
 mod faults;
 mod holes;
+mod interrupted;
 mod releases;
+mod tls;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ use serde_json::Value;
 
 use super::machines::{MACHINES, outside, plain};
 use super::traffic::{Kind, Outcome, Traffic};
-use super::{Folders, Running, until};
+use super::{Folders, Life, Running, until};
 use crate::command::attached;
 use crate::workspace::Workspace;
 
@@ -91,8 +93,9 @@ const STAGES: &[Named] = &[
     ("holes are proven, shown as drift, and mended", holes::found_and_mended),
     ("two operators: one waits; a lease that ran out is taken over", releases::leases),
     ("a release and a rollback under load lose nothing", releases::under_load),
+    ("a migration alone is applied, once", releases::migration),
     ("a release that does not start is taken back, nothing is lost", releases::taken_back),
-    ("an apply that was killed is finished by the next", releases::killed),
+    ("an apply killed at any step of a release, under load", interrupted::release),
     ("a machine that is off is named before anything changes", faults::unreachable),
     ("each machine rebooted in turn under load", faults::reboots),
     ("power cut of an application machine under load", faults::application_cut),
@@ -102,7 +105,7 @@ const STAGES: &[Named] = &[
 
 impl<'a> Scenario<'a> {
     fn begin(folders: &'a Folders, tercet: &Path, tiers: &str) -> Result<Self> {
-        let lab = folders.up()?;
+        let lab = folders.up(Life::OfItsStarter)?;
         let project = tempfile::tempdir()?;
         std::fs::create_dir(project.path().join("migrations"))?;
         std::fs::write(project.path().join("migrations/0001_event.sql"), MIGRATION)?;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tercet_config::{End, Machine, Tier};
 use tercet_database::roles::AUTHENTICATOR;
@@ -73,13 +73,11 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
             name: unit_name(instance),
             enabled: Some(true),
             goal: Goal::Running,
-            restart_when: desired
-                .files
+            // Its own credentials: on a shared machine those of the balancer are beside them.
+            restart_when: credentials
                 .iter()
-                .map(|file| &file.path)
-                .filter(|path| path.starts_with(CREDENTIALS))
-                .chain([&file.path])
-                .cloned()
+                .map(|(name, _)| Path::new(CREDENTIALS).join(name))
+                .chain([file.path.clone()])
                 .collect(),
             reload_when: vec![],
         });

@@ -1,10 +1,8 @@
 //! Releases: rolled, gone back from, refused, interrupted.
 
-use std::io::Read as _;
-use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::{FOUR_MACHINES, Scenario, lossless};
 use crate::lab::traffic::Kind;
@@ -63,35 +61,17 @@ pub(super) fn taken_back(scenario: &Scenario<'_>) -> Result<()> {
     scenario.succeed("apply", &["--yes"]).map(drop)
 }
 
-/// Killed when the new server of app-1 is being started: the worst moment there is.
-pub(super) fn killed(scenario: &Scenario<'_>) -> Result<()> {
-    scenario.write(FOUR_MACHINES, "api.db-max-rows = 400")?;
-    let mut apply = scenario.tercet("apply", &["--yes"])?;
-    let mut child = apply
-        .arg(scenario.project.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut stderr = child.stderr.take().context("standard error is piped")?;
-    let (mut said, mut buffer) = (String::new(), [0; 4096]);
-    while !said.contains("app1: start tercet-app-1@") {
-        let read = stderr.read(&mut buffer)?;
-        ensure!(read > 0, "apply ended early:\n{said}");
-        said.push_str(&String::from_utf8_lossy(&buffer[..read]));
-    }
-    // nsenter becomes the command it starts, so this is tercet itself.
-    child.kill()?;
-    child.wait()?;
-    scenario.answered(Duration::from_secs(10))?;
-    // Its lease has to run out first: nobody else may go on where it might still be at work.
-    until("the dead operator's lease", Duration::from_secs(90), || {
-        let output = scenario.outcome("apply", &["--yes"])?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success() || said.contains("is changing this"), "{said}");
-        Ok(output.status.success())
+/// A migration without anything else that is new: applied once, and known to the data API.
+pub(super) fn migration(scenario: &Scenario<'_>) -> Result<()> {
+    let file = scenario.project.path().join("migrations/0002_note.sql");
+    std::fs::write(file, "alter table event add note text;\n")?;
+    let plan = scenario.succeed("plan", &[])?;
+    ensure!(plan.contains("database: migration 0002_note.sql"), "plan does not show the migration:\n{plan}");
+    scenario.succeed("apply", &["--yes"])?;
+    until("the new column's answer", Duration::from_secs(10), || {
+        Ok(scenario.get("/event?select=note&number=eq.0")?.contains("[{\"note\":null}]"))
     })?;
     let plan = scenario.succeed("plan", &[])?;
-    ensure!(plan.contains("nothing to do"), "there is still:\n{plan}");
+    ensure!(plan.contains("nothing to do"), "the second plan has steps:\n{plan}");
     Ok(())
 }

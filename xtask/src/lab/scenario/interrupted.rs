@@ -1,0 +1,119 @@
+//! Applies that are killed: at every kind of step, without a word of goodbye. Each next one goes on from there.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{FOUR_MACHINES, Scenario, lossless};
+use crate::lab::machines::MACHINES;
+use crate::lab::traffic::Kind;
+use crate::lab::{kill, until};
+
+/// How long all of it may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Moments of a first apply, in their order.
+const FIRST: &[&str] = &[
+    "lb: install ",
+    "lb: write /etc/tercet/credentials/client.key",
+    "lb: restart postgresql@",
+    "lb: replace the firewall rules",
+    "lb: keep the firewall rules",
+    "database: 1 migration applied",
+    "lb: start tercet-app-1@",
+    "lb: start tercet-balancer.service",
+];
+
+/// Moments of a release, in their order.
+const RELEASE: &[&str] = &[
+    "app1: write /usr/local/lib/tercet/releases/",
+    "app1: start tercet-app-1@",
+    "lb: reload tercet-balancer.service",
+    "app1: stop tercet-app-1@",
+    "app2: start tercet-app-2@",
+    "app-2: release ",
+    "app2: remove /etc/systemd/system/tercet-app-2@",
+];
+
+/// Killed at the moments of a first apply in turn.
+pub(super) fn first_apply(scenario: &Scenario<'_>) -> Result<()> {
+    again_and_again(scenario, FIRST, 6)
+}
+
+/// Killed at each moment of a release in turn; nobody who asks notices.
+pub(super) fn release(scenario: &Scenario<'_>) -> Result<()> {
+    let traffic = scenario.traffic(Kind::Read)?;
+    scenario.write(FOUR_MACHINES, "api.db-max-rows = 401")?;
+    again_and_again(scenario, RELEASE, 5)?;
+    lossless(&traffic.stop()?)
+}
+
+/// Applies until one gets through, each killed when it comes to one of the moments that are left. A machine finishes
+/// a few steps before it notices that nobody listens any more, so some moments may be over: `at_least` must not.
+fn again_and_again(scenario: &Scenario<'_>, moments: &[&str], at_least: usize) -> Result<()> {
+    let mut left = moments;
+    let mut killed = Vec::new();
+    until("an apply that gets through", PATIENCE, || match outcome(scenario, left)? {
+        Outcome::Killed(place) => {
+            killed.push(left[place]);
+            left = &left[place + 1..];
+            let_leases_run_out(scenario)?;
+            Ok(false)
+        }
+        Outcome::Busy => Ok(false),
+        Outcome::Through => Ok(true),
+    })?;
+    ensure!(killed.len() >= at_least, "killed only at {killed:?}");
+    let plan = scenario.succeed("plan", &[])?;
+    ensure!(plan.contains("nothing to do"), "there is still:\n{plan}");
+    Ok(())
+}
+
+/// What became of an apply.
+enum Outcome {
+    /// Killed at the moment with this place.
+    Killed(usize),
+    /// What the one before began on a machine still keeps apt's lock there: that ends by itself.
+    Busy,
+    /// Done before it came to any of the moments.
+    Through,
+}
+
+/// Starts an apply and kills it when it comes to one of `moments`.
+fn outcome(scenario: &Scenario<'_>, moments: &[&str]) -> Result<Outcome> {
+    let mut apply = scenario.tercet("apply", &["--yes"])?;
+    let mut child = apply
+        .arg(scenario.project.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut said = String::new();
+    for line in BufReader::new(child.stderr.take().context("standard error is piped")?).lines() {
+        let line = line?;
+        if let Some(place) = moments.iter().position(|moment| line.starts_with(moment)) {
+            kill(&mut child)?;
+            return Ok(Outcome::Killed(place));
+        }
+        said += &format!("{line}\n");
+    }
+    if child.wait()?.success() {
+        return Ok(Outcome::Through);
+    }
+    ensure!(said.contains("another apt or dpkg is at work"), "{said}");
+    Ok(Outcome::Busy)
+}
+
+/// Nobody else may go on where the dead operator might still be at work, until a minute has passed: that minute is
+/// spared here.
+fn let_leases_run_out(scenario: &Scenario<'_>) -> Result<()> {
+    for machine in MACHINES {
+        scenario.on(
+            machine.name,
+            "cd /var/lib/tercet 2>/dev/null && sed -i 's/\"expires\":[0-9]*/\"expires\":1/' lease.json || true",
+        )?;
+    }
+    Ok(())
+}
