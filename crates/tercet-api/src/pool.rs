@@ -36,7 +36,7 @@ pub struct Options {
     pub size: usize,
     /// How long a request waits for one.
     pub acquisition_timeout: Duration,
-    /// How long one may be unused.
+    /// How long one may be unused, unless it is the only one.
     pub max_idletime: Duration,
     /// How old one may get.
     pub max_lifetime: Duration,
@@ -279,10 +279,12 @@ impl Inner {
     fn sweep(self: &Rc<Self>) {
         let now = Instant::now();
         let Options { max_lifetime, max_idletime, .. } = self.options;
+        // One stays however idle it is: whoever comes first after a pause need not wait for a new one.
+        let first = self.slots.borrow().first().map(Rc::clone);
         self.remove(|slot| {
-            slot.connection.is_closed()
-                || slot.users.get() == 0
-                    && (slot.opened + max_lifetime < now || slot.moved.get() + max_idletime < now)
+            let idle = slot.moved.get() + max_idletime < now
+                && !first.as_ref().is_some_and(|first| Rc::ptr_eq(first, slot));
+            slot.connection.is_closed() || slot.users.get() == 0 && (slot.opened + max_lifetime < now || idle)
         });
         self.dispatch();
     }

@@ -1,16 +1,18 @@
 //! The data API and FastAPI over the same data, each with a PostgreSQL of its own under `tercet up`, rounds
-//! interleaved so that a busy moment of the machine meets both.
+//! interleaved so that a busy moment of the machine meets all.
 //!
 //! The load goes to the application server itself, not through the balancer. The data API sets role and claims for
 //! every request; FastAPI does neither.
 
+mod server;
 mod system;
+mod table;
 
-use std::fmt::Write as _;
 use std::fs;
 
 use anyhow::{Context as _, Result, bail};
 
+use self::server::Server;
 use self::system::System;
 use super::load::Load;
 use super::{machine, report};
@@ -22,7 +24,7 @@ use crate::workspace::Workspace;
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Rounds; the table holds their medians.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     rounds: u32,
     /// Seconds of load for each server and scenario of a round.
     #[arg(long, default_value_t = 3)]
@@ -32,12 +34,14 @@ pub(crate) struct Arguments {
     only: Option<String>,
 }
 
-/// What is asked, as each of the two is asked for it; `KEY` becomes a random number up to `keys`.
+/// What is asked, as the data API and FastAPI are asked for it; `KEY` becomes a random number up to `keys`.
 struct Scenario {
     name: &'static str,
     keys: u32,
     data_api: Request,
     fastapi: Request,
+    /// At least this many times a peer's requests a second are to be served.
+    goal: Option<f64>,
 }
 
 struct Request {
@@ -62,28 +66,38 @@ const SCENARIOS: &[Scenario] = &[
         keys: 10_000,
         data_api: get("/item?id=eq.KEY"),
         fastapi: get("/item/KEY"),
+        goal: Some(10.0),
     },
     Scenario {
         name: "100 rows, filtered and ordered",
         keys: 50,
         data_api: get("/item?category_id=eq.KEY&order=price.desc&limit=100"),
         fastapi: get("/category/KEY/items"),
+        goal: Some(7.0),
     },
     Scenario {
         name: "two levels embedded",
         keys: 2_000,
         data_api: get("/customer?id=eq.KEY&select=id,name,purchase(id,placed_at,line(item_id,amount))"),
         fastapi: get("/customer/KEY"),
+        goal: None,
     },
     Scenario {
         name: "insert",
         keys: 10_000,
         data_api: post("/visit", VISIT),
         fastapi: post("/visit", VISIT),
+        goal: None,
     },
 ];
 
 const CONNECTIONS: [u32; 3] = [16, 64, 256];
+
+/// Where the slowest of the servers is measured: it says nothing new elsewhere.
+const PLAIN_CONNECTIONS: u32 = 64;
+
+/// Connections to PostgreSQL are opened, statements prepared: what a server does once is not what a request costs.
+const WARM_UP_SECONDS: u32 = 1;
 
 /// One measurement; processor time in microseconds a request.
 #[derive(Clone, Copy)]
@@ -95,12 +109,11 @@ struct Sample {
     database: f64,
 }
 
-/// The samples of one scenario at one number of connections.
+/// The samples of one scenario at one number of connections, by [`Server`] and round.
 struct Row<'a> {
     scenario: &'a Scenario,
     connections: u32,
-    data_api: Vec<Sample>,
-    fastapi: Vec<Sample>,
+    samples: [Vec<Sample>; Server::ALL.len()],
 }
 
 /// Measures and writes docs/benchmarks.md.
@@ -115,40 +128,39 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let tercet = workspace.target.join("release/tercet");
 
     let folder = tempfile::tempdir()?;
-    let migration = include_str!("api/shop.sql");
-    let common = "[balancer]\nlisten = [\"127.0.0.1:0\"]\n[application]\nservers = 1\n";
-    let data_api = System::start(&tercet, &folder.path().join("data-api"), common, migration)?;
-    let program = format!(
-        "{common}run = \"{}/bin/uvicorn peer:app --host {{host}} --port {{port}} --workers 2 --no-access-log\"\n\
-         health = \"/health\"\n",
-        python.display()
-    );
-    let fastapi = folder.path().join("fastapi");
-    fs::create_dir_all(&fastapi)?;
-    fs::write(fastapi.join("peer.py"), include_str!("api/peer.py"))?;
-    let fastapi = System::start(&tercet, &fastapi, &program, migration)?;
+    let mut systems = Vec::new();
+    for server in Server::ALL {
+        let folder = folder.path().join(format!("bench-{}", systems.len()));
+        systems.push(server.start(&tercet, &python, &folder).with_context(|| server.name())?);
+    }
 
     let wanted = |scenario: &&Scenario| arguments.only.as_ref().is_none_or(|it| scenario.name.contains(it));
     let mut rows: Vec<Row<'_>> = SCENARIOS
         .iter()
         .filter(wanted)
         .flat_map(|scenario| CONNECTIONS.map(|connections| (scenario, connections)))
-        .map(|(scenario, connections)| Row { scenario, connections, data_api: vec![], fastapi: vec![] })
+        .map(|(scenario, connections)| Row { scenario, connections, samples: Default::default() })
         .collect();
     for round in 1..=arguments.rounds {
         for row in &mut rows {
             let Row { scenario, connections, .. } = *row;
             println!("round {round}: {}, {connections} connections", scenario.name);
-            let sample = |system, request| {
-                sample(workspace, system, request, scenario.keys, connections, arguments.seconds)
-                    .with_context(|| scenario.name)
-            };
-            row.data_api.push(sample(&data_api, &scenario.data_api)?);
-            row.fastapi.push(sample(&fastapi, &scenario.fastapi)?);
+            for (server, system) in Server::ALL.iter().zip(&systems) {
+                let request = match server {
+                    Server::Tercet => &scenario.data_api,
+                    Server::Fast => &scenario.fastapi,
+                    Server::Plain if connections == PLAIN_CONNECTIONS => &scenario.fastapi,
+                    Server::Plain => continue,
+                };
+                let sample =
+                    sample(workspace, system, request, scenario.keys, connections, arguments.seconds)
+                        .with_context(|| format!("{}: {}", server.name(), scenario.name))?;
+                row.samples[*server as usize].push(sample);
+            }
         }
     }
 
-    let text = table(&rows, arguments)?;
+    let text = table::text(&machine::description()?, &rows, arguments);
     if arguments.only.is_none() {
         report::write(workspace, "data API", &text)?;
     }
@@ -168,15 +180,14 @@ fn sample(
     fs::write(script.path(), lua(request, keys))?;
     let path = script.path().to_string_lossy();
     let cores = format!("0-{}", std::thread::available_parallelism()?.get() - 1);
-    let load = Load {
-        url: &format!("http://{}", system.address("app-1")?),
-        connections,
-        seconds,
-        cores: &cores,
-        arguments: &["--script", &path],
+    let url = format!("http://{}", system.address("app-1")?);
+    let load = |seconds| {
+        let arguments = &["--script", &*path];
+        Load { url: &url, connections, seconds, cores: &cores, arguments }.run(workspace)
     };
+    load(WARM_UP_SECONDS)?;
     let before = (system.usage("app-1")?.processor, system.usage("database")?.processor);
-    let outcome = load.run(workspace)?;
+    let outcome = load(seconds)?;
     let after = (system.usage("app-1")?.processor, system.usage("database")?.processor);
     if outcome.failures > 0 || outcome.requests == 0 {
         bail!("{} of {} requests to {} failed", outcome.failures, outcome.requests, request.target);
@@ -203,41 +214,6 @@ fn lua(request: &Request, keys: u32) -> String {
         ),
     };
     format!("function request()\n  local key = tostring(math.random(1, {keys}))\n  return {call}\nend\n")
-}
-
-fn table(rows: &[Row<'_>], arguments: &Arguments) -> Result<String> {
-    let mut text = format!(
-        "## The data API beside FastAPI\n\n{}; the application, PostgreSQL and the load share all cores. {} round(s) of \
-         {} s each, medians. FastAPI with asyncpg under uvicorn, 2 workers. The data API sets role and claims for every \
-         request, FastAPI does not.\n\n\
-         | request | connections | server | requests/s | p50 ms | p99 ms | CPU µs/request: application | PostgreSQL | × FastAPI |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
-        machine::description()?,
-        arguments.rounds,
-        arguments.seconds,
-    );
-    for row in rows {
-        let middle = |samples: &[Sample], of: fn(&Sample) -> f64| {
-            report::median(&samples.iter().map(of).collect::<Vec<_>>())
-        };
-        let times = middle(&row.data_api, |it| it.rate) / middle(&row.fastapi, |it| it.rate);
-        let servers =
-            [("tercet", &row.data_api, format!("{times:.1}")), ("FastAPI", &row.fastapi, String::new())];
-        for (name, samples, times) in servers {
-            writeln!(
-                text,
-                "| {} | {} | {name} | {:.0} | {:.2} | {:.2} | {:.0} | {:.0} | {times} |",
-                row.scenario.name,
-                row.connections,
-                middle(samples, |it| it.rate),
-                middle(samples, |it| it.p50_ms),
-                middle(samples, |it| it.p99_ms),
-                middle(samples, |it| it.application),
-                middle(samples, |it| it.database),
-            )?;
-        }
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

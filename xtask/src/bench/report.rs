@@ -35,6 +35,11 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
+/// Whether a goal holds, for a table.
+pub(crate) fn verdict(holds: bool) -> &'static str {
+    if holds { "holds" } else { "**missed**" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

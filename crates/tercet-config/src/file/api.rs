@@ -70,7 +70,7 @@ pub(crate) struct Api {
     /// Whether lost connections are made again by themselves. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     db_pool_automatic_recovery: Option<bool>,
-    /// How long an unused connection is kept, in seconds. Default: 30.
+    /// How long an unused connection is kept, in seconds; one stays for each thread. Default: 30.
     #[serde(skip_serializing_if = "Option::is_none")]
     db_pool_max_idletime: Option<u32>,
     /// How long any connection is kept, in seconds. Default: 1800.
