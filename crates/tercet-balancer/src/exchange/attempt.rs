@@ -94,7 +94,7 @@ impl Exchange<'_> {
     ) -> Result<After, Failure> {
         scratch.server.clear();
         self.progress.start(false);
-        let delivered = self.pass(turn, Way::Own(&socket), scratch).await?;
+        let delivered = self.pass(turn, Way::Own(&socket), Instant::now(), scratch).await?;
         if delivered.switched {
             // The head stays where it is until it is logged.
             scratch.body = Buffer::new(SMALL);
@@ -122,6 +122,7 @@ impl Exchange<'_> {
     }
 
     async fn try_shared(&self, turn: &Turn, ticket: Ticket, scratch: &mut Scratch) -> Result<After, Failure> {
+        let sent = Instant::now();
         self.progress.start(true);
         self.client.watch.set(self.config.timeouts.response);
         poll_fn(|context| match ticket.poll_turn(context) {
@@ -134,14 +135,21 @@ impl Exchange<'_> {
         })
         .await?;
         ticket.swap_incoming(&mut scratch.server);
-        let delivered = self.pass(turn, Way::Shared(&ticket), scratch).await?;
+        let delivered = self.pass(turn, Way::Shared(&ticket), sent, scratch).await?;
         ticket.swap_incoming(&mut scratch.server);
         ticket.settle(delivered.server_keeps && turn.is_available(), self.worker.clock.last_tick());
         Ok(if delivered.client_reusable { After::Keep } else { After::Close })
     }
 
-    /// Sends the request over one connection and passes the answer on, both directions at the same time.
-    async fn pass(&self, turn: &Turn, way: Way<'_>, scratch: &mut Scratch) -> Result<Delivered, Failure> {
+    /// Sends the request over one connection and passes the answer on, both directions at the same time. `started` is
+    /// when the server was first given some of it.
+    async fn pass(
+        &self,
+        turn: &Turn,
+        way: Way<'_>,
+        started: Instant,
+        scratch: &mut Scratch,
+    ) -> Result<Delivered, Failure> {
         let Self { worker, client, config, head, progress, .. } = self;
         let mut decoder = self.decoder;
         client.watch.set(config.timeouts.response);
@@ -173,7 +181,7 @@ impl Exchange<'_> {
             keep_alive: head.keep_alive && !worker.is_stopping(),
             incoming: &mut scratch.server,
             output: &mut scratch.response,
-            started: Instant::now(),
+            started,
         };
         let mut download = pin!(download.run());
         let mut uploading = true;
