@@ -301,6 +301,50 @@ fn garbage_is_a_502_and_half_an_answer_breaks_off() {
     }
 }
 
+/// Two servers that answer and one that does this instead. What clients get from it is `expected`, 0 being an answer
+/// that breaks off, until it is out; then nobody meets it any more.
+fn check_one_of_three(manner: fn(&mut std::net::TcpStream), expected: u16) {
+    let good = [Backend::start(|_, stream| ok(stream)), Backend::start(|_, stream| ok(stream))];
+    let bad = Backend::start(move |_, stream| {
+        manner(stream);
+        false
+    });
+    let rules = "[health]\ninterval = \"1h\"\nejection-time = \"1h\"\nejection-time-max = \"1h\"\n[timeouts]\nresponse = \"300ms\"\n";
+    let balancer = Running::start(&[&good[0], &bad, &good[1]], rules);
+    let mut statuses = load(balancer.address, "POST", 30);
+    let answered = statuses.remove(&200).unwrap_or(0);
+    let failed = statuses.remove(&expected).unwrap_or(0);
+    assert!(statuses.is_empty(), "{expected} was expected, and there was {statuses:?}");
+    // Three put it out; each of the other clients may have had one there by then.
+    assert!((3..=3 + 8).contains(&failed), "{failed}");
+    assert_eq!((answered + failed, bad.requests().len()), (8 * 30, failed));
+    assert_eq!(load(balancer.address, "POST", 10), HashMap::from([(200, 80)]));
+}
+
+#[test]
+fn one_server_that_talks_nonsense_is_out_soon_and_the_others_are_not_harmed() {
+    check_one_of_three(|stream| drop(stream.write_all(b"\x16\x03\x01 what is this\r\n\r\n")), 502);
+    check_one_of_three(|stream| drop(stream.write_all(b"HTTP/1.1 200 OK\r\nX-Cut")), 502);
+    check_one_of_three(|stream| while stream.write_all(b"HTTP/1.1 200 OK\r\n").is_ok() {}, 502);
+    check_one_of_three(
+        |stream| {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
+            while stream.write_all(b"X-Endless: and so on and so forth\r\n").is_ok() {}
+        },
+        502,
+    );
+    check_one_of_three(|_| {}, 502);
+    check_one_of_three(
+        // Until the balancer has had enough.
+        |stream| drop(std::io::Read::read(stream, &mut [0])),
+        504,
+    );
+    check_one_of_three(
+        |stream| drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")),
+        0,
+    );
+}
+
 #[test]
 fn timeouts_are_504_from_servers_and_408_from_clients() {
     let gate = Arc::new((Mutex::new(false), Condvar::new()));

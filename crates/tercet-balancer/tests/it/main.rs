@@ -17,6 +17,8 @@ mod properties;
 mod real_clients;
 mod rules;
 mod running;
+mod slow;
 mod steering;
 mod streaming;
 mod tls;
+mod turns;

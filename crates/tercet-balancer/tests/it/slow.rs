@@ -1,0 +1,101 @@
+//! Clients that take their time on purpose, to hold what others need (slowloris): cut at the limits, noticed by nobody.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use crate::backend::Backend;
+use crate::client::Client;
+use crate::running::Running;
+
+/// What every kind of slowness is cut at here.
+const LIMIT: Duration = Duration::from_millis(500);
+/// How often a slow client sends a byte.
+const PACE: Duration = Duration::from_millis(20);
+/// Slow clients of each kind.
+const SLOW: usize = 25;
+
+/// Sends `start`, then `more` byte by byte, until there is an answer: its start, and when it came.
+fn drip(address: SocketAddr, start: &[u8], more: &[u8]) -> (String, Duration) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let began = Instant::now();
+    stream.write_all(start).unwrap();
+    stream.set_read_timeout(Some(PACE)).unwrap();
+    let mut more = more.iter().cycle();
+    let mut answer = [0; 12];
+    loop {
+        match stream.read(&mut answer) {
+            Ok(_) => return (String::from_utf8_lossy(&answer).into_owned(), began.elapsed()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => panic!("after {:?}: {error}", began.elapsed()),
+        }
+        if let Some(byte) = more.next() {
+            // It may be too late by now: then the answer is there.
+            let _ = stream.write_all(&[*byte]);
+        }
+    }
+}
+
+#[test]
+fn slow_heads_bodies_and_readers_are_cut_at_their_limits_and_harm_nobody() {
+    let (told, held) = mpsc::channel();
+    let server = Backend::start(move |request, stream| {
+        if !request.line().contains("/large") {
+            return stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok();
+        }
+        let began = Instant::now();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").unwrap();
+        while stream.write_all(&[0; 65_536]).is_ok() {}
+        told.send(began.elapsed()).unwrap();
+        false
+    });
+    let limits = "[timeouts]\nhead = \"500ms\"\nbody = \"500ms\"\nsend = \"500ms\"\n";
+    let balancer = Running::start(&[&server], limits);
+    let address = balancer.address;
+    let (stop, served) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+    let mut cut = std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut client = Client::connect(address);
+                while !stop.load(Ordering::SeqCst) {
+                    let began = Instant::now();
+                    assert_eq!(client.get("/").status, 200);
+                    served.lock().unwrap().push(began.elapsed());
+                }
+            });
+        }
+        let readers: Vec<Client> = (0..SLOW)
+            .map(|_| {
+                let mut reader = Client::connect(address);
+                reader.send(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+                reader
+            })
+            .collect();
+        let senders: Vec<_> = (0..SLOW)
+            .flat_map(|_| {
+                let head = scope.spawn(move || drip(address, b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"y"));
+                let half = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf";
+                [head, scope.spawn(move || drip(address, half, b""))]
+            })
+            .collect();
+        let mut cut: Vec<Duration> = Vec::new();
+        for sender in senders {
+            let (answer, after) = sender.join().unwrap();
+            assert_eq!(answer, "HTTP/1.1 408");
+            cut.push(after);
+        }
+        cut.extend(readers.iter().map(|_| held.recv().unwrap()));
+        stop.store(true, Ordering::SeqCst);
+        cut
+    });
+    cut.sort();
+    assert_eq!(cut.len(), 3 * SLOW);
+    assert!(cut[0] >= LIMIT - Duration::from_millis(50), "{cut:?}");
+    assert!(cut[3 * SLOW / 2] < 2 * LIMIT && cut[3 * SLOW - 1] < 6 * LIMIT, "{cut:?}");
+    let mut served = served.into_inner().unwrap();
+    served.sort();
+    assert!(served.len() > 100, "only {} requests in between", served.len());
+    assert!(served[served.len() / 2] < LIMIT / 5, "half took over {:?}", served[served.len() / 2]);
+}
