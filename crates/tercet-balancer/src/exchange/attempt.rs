@@ -245,7 +245,7 @@ impl Exchange<'_> {
         if client.watch.expired(context) {
             return Some(if progress.waits_for_client.get() {
                 Failure::ClientTimeout
-            } else if client.has_ended() {
+            } else if progress.waits_for_reader.get() || client.has_ended() {
                 Failure::ClientGone
             } else {
                 Failure::ServerTimeout

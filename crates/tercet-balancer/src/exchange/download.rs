@@ -237,6 +237,7 @@ impl Download<'_> {
             return Ok(());
         }
         self.progress.answering.set(true);
+        self.progress.waits_for_reader.set(true);
         let patience = self.config.timeouts.send;
         let sent = if self.output.is_empty() {
             self.client.write_all(body, patience).await
@@ -249,6 +250,7 @@ impl Download<'_> {
                 error => error,
             }
         };
+        self.progress.waits_for_reader.set(false);
         self.output.clear();
         self.incoming.consume(count);
         sent.map_err(|_: io::Error| DownloadFailure::ClientGone)

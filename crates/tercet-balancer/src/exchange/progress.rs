@@ -16,6 +16,8 @@ pub(super) struct Progress {
     pub(super) uploaded: Cell<bool>,
     /// The next step is the client's: to send more of its body.
     pub(super) waits_for_client: Cell<bool>,
+    /// The next step is the client's: to take more of its answer.
+    pub(super) waits_for_reader: Cell<bool>,
     /// Something was sent to the client.
     pub(super) answering: Cell<bool>,
     /// The final status; 0 before it is known.
@@ -32,6 +34,7 @@ impl Progress {
         self.accepted.set(sent);
         self.uploaded.set(false);
         self.waits_for_client.set(false);
+        self.waits_for_reader.set(false);
         self.first_byte.set(None);
     }
 

@@ -41,18 +41,20 @@ fn drip(address: SocketAddr, start: &[u8], more: &[u8]) -> (String, Duration) {
 #[test]
 fn slow_heads_bodies_and_readers_are_cut_at_their_limits_and_harm_nobody() {
     let (told, held) = mpsc::channel();
-    let server = Backend::start(move |request, stream| {
-        if !request.line().contains("/large") {
-            return stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok();
-        }
-        let began = Instant::now();
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").unwrap();
-        while stream.write_all(&[0; 65_536]).is_ok() {}
-        told.send(began.elapsed()).unwrap();
-        false
+    let servers = [told.clone(), told].map(|told| {
+        Backend::start(move |request, stream| {
+            if !request.line().contains("/large") {
+                return stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok();
+            }
+            let began = Instant::now();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").unwrap();
+            while stream.write_all(&[0; 4096]).is_ok() {}
+            told.send(began.elapsed()).unwrap();
+            false
+        })
     });
     let limits = "[timeouts]\nhead = \"500ms\"\nbody = \"500ms\"\nsend = \"500ms\"\n";
-    let balancer = Running::start(&[&server], limits);
+    let balancer = Running::start(&[&servers[0], &servers[1]], limits);
     let address = balancer.address;
     let (stop, served) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     let mut cut = std::thread::scope(|scope| {
@@ -92,8 +94,10 @@ fn slow_heads_bodies_and_readers_are_cut_at_their_limits_and_harm_nobody() {
     });
     cut.sort();
     assert_eq!(cut.len(), 3 * SLOW);
-    assert!(cut[0] >= LIMIT - Duration::from_millis(50), "{cut:?}");
+    assert!(cut[0] + PACE >= LIMIT, "{cut:?}");
     assert!(cut[3 * SLOW / 2] < 2 * LIMIT && cut[3 * SLOW - 1] < 6 * LIMIT, "{cut:?}");
+    // What clients do is not held against servers.
+    assert!(!balancer.events().contains("eject"), "{}", balancer.events());
     let mut served = served.into_inner().unwrap();
     served.sort();
     assert!(served.len() > 100, "only {} requests in between", served.len());
