@@ -3,14 +3,17 @@
 pub(crate) mod held;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use tercet_config::Tier;
+use tercet_machine::file::Contents;
 use tercet_machine::{Desired, Facts, Step, plan};
 
 use self::held::{Held, holding};
 use crate::agent::{Reply, Request};
 use crate::at_once::at_once;
+use crate::desired::CONFIGURATION;
 use crate::fleet::{Fleet, Member, unexpected};
 use crate::migrate::Migrate;
 use crate::progress::{Listener, Progress};
@@ -31,6 +34,8 @@ pub struct FleetPlan {
     pub releases: Vec<(String, Option<String>, String)>,
     /// The migrations that are new: they run before the switch.
     pub migrations: Vec<String>,
+    /// What the balancer's configuration file would be: only the balancer itself can judge all of it.
+    pub balancer: Option<String>,
     pub(crate) now: World,
     pub(crate) then: World,
     pub(crate) shipment: Shipment,
@@ -93,10 +98,20 @@ fn plan_for(fleet: &Fleet<'_>, shipment: Shipment) -> Result<FleetPlan> {
         machines: machines.collect(),
         releases: releases.collect(),
         migrations: Vec::new(),
+        balancer: facts_and_desired.iter().find_map(|(desired, _)| balancer_configuration(desired)),
         now,
         then,
         shipment,
         migrate: None,
+    })
+}
+
+fn balancer_configuration(desired: &Desired) -> Option<String> {
+    desired.files.iter().find_map(|file| match &file.contents {
+        Contents::Text(text) if file.path == Path::new(CONFIGURATION).join("balancer.toml") => {
+            Some(text.clone())
+        }
+        _ => None,
     })
 }
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
+use tercet_balancer::config::Certificate;
+use tercet_balancer::tls::Tls;
 use tercet_config::{Machine, Reach};
 use tercet_fleet::Fleet;
 use tercet_fleet::fleet::Operator;
@@ -35,6 +37,7 @@ impl Machines {
                 "tercet.toml names no machines\nhint: add a [[machine]] for each; `tercet up` runs everything on this one",
             ));
         }
+        check_certificates(&project)?;
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&interrupted))?;
@@ -92,6 +95,19 @@ impl Machines {
     /// Whether the person wants to stop.
     pub(crate) fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
+    }
+}
+
+/// A certificate without its key would leave nobody to open the door.
+fn check_certificates(project: &Project) -> Result<(), Failure> {
+    let pairs = project.topology.balancer().tls.iter().flat_map(|tls| &tls.certificates);
+    let files = pairs.map(|pair| Certificate {
+        certificate: project.folder.join(&pair.certificate),
+        key: project.folder.join(&pair.key),
+    });
+    match Tls::load(&files.collect::<Vec<_>>()) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::input_message(error.to_string())),
     }
 }
 

@@ -162,14 +162,19 @@ impl<'a> Scenario<'a> {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Runs a verb that must fail with exit code 1; all it said.
+    /// Runs a verb that must fail on the way, exit code 1; all it said.
     fn fail(&self, verb: &str, arguments: &[&str]) -> Result<String> {
+        self.end_with(1, verb, arguments)
+    }
+
+    /// Runs a verb that must end with that exit code; all it said.
+    fn end_with(&self, code: i32, verb: &str, arguments: &[&str]) -> Result<String> {
         let output = self.outcome(verb, arguments)?;
         let said =
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(
-            output.status.code() == Some(1),
-            "tercet {verb} should have failed: {}\n{said}",
+            output.status.code() == Some(code),
+            "tercet {verb} should have ended with {code}: {}\n{said}",
             output.status
         );
         // miette wraps long lines; what is looked for may stand on two.

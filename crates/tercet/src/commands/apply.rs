@@ -30,6 +30,7 @@ fn change(
     let fleet = machines.open(&show)?;
     let planned = plan_of(&fleet)?;
     show.done();
+    plan::check(&planned)?;
     plan::print(&planned, false);
     if !planned.is_empty() {
         if !arguments.yes && !confirm(verb)? {

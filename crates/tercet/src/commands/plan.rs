@@ -1,10 +1,12 @@
 //! `tercet plan`: what an apply would change, field by field.
 
+use std::path::Path;
+
 use serde_json::json;
 use tercet_fleet::apply::{FleetPlan, plan_release};
 
 use crate::cli;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::fleet::{Machines, Show};
 
 pub(crate) fn run(arguments: &cli::Plan) -> Outcome {
@@ -13,8 +15,18 @@ pub(crate) fn run(arguments: &cli::Plan) -> Outcome {
     let fleet = machines.open(&show)?;
     let plan = plan_release(&fleet)?;
     show.done();
+    check(&plan)?;
     print(&plan, arguments.json);
     Ok(())
+}
+
+/// Refuses what the balancer would refuse, before anything is changed.
+pub(crate) fn check(plan: &FleetPlan) -> Outcome {
+    let Some(text) = &plan.balancer else { return Ok(()) };
+    match tercet_balancer::Config::parse(text, Path::new("[balancer]")) {
+        Ok(_) => Ok(()),
+        Err(problems) => Err(Failure::input_message(problems.to_string())),
+    }
 }
 
 /// Prints a plan on standard output.
