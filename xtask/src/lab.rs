@@ -137,7 +137,9 @@ impl Folders {
     fn running(&self) -> Result<Running<'_>> {
         let pid = std::fs::read_to_string(self.run.join("pid")).unwrap_or_default();
         let pid: u32 = pid.trim().parse().ok().context("the lab is not up\nhint: cargo xtask lab up")?;
-        if !Path::new(&format!("/proc/{pid}/ns")).exists() {
+        // Somebody else may have its number by now.
+        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if !command.contains("\0lab\0inside\0") {
             bail!("the lab is not up any more\nhint: cargo xtask lab up");
         }
         Ok(Running { folders: self, pid, _tie: None })

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
-use tercet_config::{Program, Server, Topology};
+use tercet_config::{Program, Secret, Server, Topology};
 use tercet_database::roles::ANONYMOUS;
 
 use crate::desired::LIBRARY;
@@ -89,7 +89,7 @@ pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str) -> Resu
     let (kind, archive) = match &topology.application().server {
         Server::Api(api) => (Kind::Api { configuration: toml::to_string(&api_options(api))? }, None),
         Server::Own { program, build, health } => {
-            let archive = pack(folder)?;
+            let archive = pack(folder, &private(topology))?;
             let digest = crate::digest(&archive);
             let (run, build) = (program.clone(), build.clone());
             (Kind::Own { run, build, health: health.clone(), archive: digest }, Some(archive))
@@ -112,9 +112,20 @@ fn api_options(api: &tercet_config::Api) -> toml::Table {
     options
 }
 
+/// The files tercet.toml names that are not the program's to see: keys and other tiers' secrets.
+fn private(topology: &Topology) -> Vec<&Path> {
+    let keys =
+        topology.balancer().tls.iter().flat_map(|tls| &tls.certificates).map(|pair| pair.key.as_path());
+    let url = match &topology.database().url {
+        Some(Secret::File(path)) => Some(path.as_path()),
+        _ => None,
+    };
+    keys.chain(url).collect()
+}
+
 /// The folder as a tar archive that is the same whenever the files are the same: what git knows or would know
-/// of it where it is in a git checkout, else everything but what is tercet's own.
-fn pack(folder: &Path) -> Result<Vec<u8>> {
+/// of it where it is in a git checkout, else everything but what is tercet's own; never what is `private`.
+fn pack(folder: &Path, private: &[&Path]) -> Result<Vec<u8>> {
     let listed = Command::new("git")
         .arg("-C")
         .arg(folder)
@@ -135,7 +146,7 @@ fn pack(folder: &Path) -> Result<Vec<u8>> {
         _ => walk(folder, Path::new(""))?,
     };
     let list = tempfile::NamedTempFile::new()?;
-    std::fs::write(list.path(), existing(folder, &files))?;
+    std::fs::write(list.path(), existing(folder, &files, private))?;
     let output = tar.arg("--files-from").arg(list.path()).output().context("tar\nhint: install GNU tar")?;
     if !output.status.success() {
         bail!("{}: cannot be packed: {}", folder.display(), String::from_utf8_lossy(&output.stderr).trim());
@@ -150,13 +161,20 @@ fn pack(folder: &Path) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// Those of the NUL-separated paths that are there: git also lists what was deleted and not yet committed.
-fn existing(folder: &Path, paths: &[u8]) -> Vec<u8> {
+/// Those of the NUL-separated paths that are there and not `private`: git also lists what was deleted and not yet
+/// committed.
+fn existing(folder: &Path, paths: &[u8], private: &[&Path]) -> Vec<u8> {
     use std::os::unix::ffi::OsStrExt as _;
+    let private: Vec<PathBuf> =
+        private.iter().filter_map(|path| folder.join(path).canonicalize().ok()).collect();
     paths
         .split(|byte| *byte == 0)
         .filter(|path| !path.is_empty())
-        .filter(|path| std::fs::symlink_metadata(folder.join(std::ffi::OsStr::from_bytes(path))).is_ok())
+        .filter(|path| {
+            let path = folder.join(std::ffi::OsStr::from_bytes(path));
+            std::fs::symlink_metadata(&path).is_ok()
+                && !path.canonicalize().is_ok_and(|path| private.contains(&path))
+        })
         .flat_map(|path| path.iter().copied().chain([0]))
         .collect()
 }
@@ -196,9 +214,12 @@ mod tests {
             std::fs::write(folder.path().join(".tercet/secret"), text).unwrap();
             std::fs::create_dir(folder.path().join("app")).unwrap();
             std::fs::write(folder.path().join("app/main.py"), "print()").unwrap();
-            pack(folder.path()).unwrap()
+            std::fs::create_dir(folder.path().join("tls")).unwrap();
+            std::fs::write(folder.path().join("tls/shop.key"), text).unwrap();
+            pack(folder.path(), &[Path::new("./tls/shop.key")]).unwrap()
         };
         assert_eq!(pack_of("one"), pack_of("two"));
-        assert!(!String::from_utf8_lossy(&pack_of("hush")).contains("hush"));
+        let packed = String::from_utf8_lossy(&pack_of("hush")).into_owned();
+        assert!(packed.contains("print()") && !packed.contains("hush"));
     }
 }

@@ -22,6 +22,21 @@ const HOST: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
     ("python3", "python3"),
     ("curl", "curl"),
+    ("openssl", "openssl"),
+];
+
+/// What the kernel must let root do, tried in namespaces that are gone afterwards.
+const KERNEL: &[(&str, &str)] = &[
+    ("processes, mounts and a network of its own", "true"),
+    (
+        "overlay file systems",
+        "mount -t tmpfs tmpfs /mnt && cd /mnt && mkdir lower upper work root \
+         && mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work root",
+    ),
+    (
+        "bridges and pairs of network interfaces",
+        "ip link add b type bridge && ip link add v type veth peer name w",
+    ),
 ];
 
 /// On every machine from the start: a server as a hoster delivers it.
@@ -50,6 +65,11 @@ pub(super) fn check_host() -> Result<()> {
             "the lab needs more of this machine\nhint: apt-get install -y --no-install-recommends {}",
             missing.join(" ")
         );
+    }
+    for (what, script) in KERNEL {
+        let mut probe = Command::new("unshare");
+        probe.args(["--mount", "--pid", "--net", "--fork", "--propagation", "private", "sh", "-c", script]);
+        output(&mut probe).with_context(|| format!("the lab needs {what}, and this machine refuses them"))?;
     }
     Ok(())
 }

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// Readers at once.
 pub(super) const READERS: usize = 8;
+/// Between two requests of a reader: who asks, who answers and what changes the machines share one computer.
+const PAUSE: Duration = Duration::from_millis(10);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -110,6 +112,7 @@ fn read(address: SocketAddr, path: &str, stop: &AtomicBool) -> Outcome {
     let mut connection = None;
     while !stop.load(Ordering::Relaxed) {
         outcome.note(ask(&mut connection, address, "GET", path, ""));
+        std::thread::sleep(PAUSE);
     }
     outcome
 }
