@@ -8,6 +8,7 @@ mod call;
 mod condition;
 mod count;
 mod fragment;
+mod join;
 mod payload;
 mod read;
 mod write;

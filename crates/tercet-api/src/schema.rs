@@ -28,7 +28,8 @@ pub struct SchemaCache {
     relations: ByName<Arc<Relation>>,
     relationships: ByName<Vec<Arc<Relationship>>>,
     routines: ByName<Vec<Arc<Routine>>>,
-    representations: FxHashMap<(Arc<str>, Arc<str>), Arc<str>>,
+    /// By the type that is converted, then by what it becomes.
+    representations: FxHashMap<Arc<str>, FxHashMap<Arc<str>, Arc<str>>>,
     media_handlers: FxHashMap<(MediaTarget, Arc<str>), MediaHandler>,
     schema_comments: FxHashMap<Arc<str>, Box<str>>,
     server_version: u32,
@@ -78,10 +79,7 @@ impl SchemaCache {
     /// The function, quoted, that converts a value from one type to another, where a person made an
     /// implicit cast between a domain and json or text.
     pub fn representation(&self, source: &str, target: &str) -> Option<&Arc<str>> {
-        if self.representations.is_empty() {
-            return None;
-        }
-        self.representations.get(&(Arc::from(source), Arc::from(target)))
+        self.representations.get(source)?.get(target)
     }
 
     /// The custom handler that makes a media type (`type/subtype`, lower case) from a target.

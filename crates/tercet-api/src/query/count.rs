@@ -3,7 +3,7 @@
 use super::SOURCE;
 use super::condition::condition;
 use super::fragment::Sql;
-use super::read::{add_join_conditions, from};
+use super::join::{add_join_conditions, from};
 use crate::plan::{Command, ReadNode, StatementPlan};
 use crate::request::preferences::Count;
 use crate::request::select::JoinType;

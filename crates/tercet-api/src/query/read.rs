@@ -2,11 +2,12 @@
 
 use super::condition::{condition, field, joined_presence};
 use super::fragment::Sql;
+use super::join::{add_join_conditions, from, join_conditions};
 use super::{BODY_ROWS, SOURCE, body, count};
 use crate::plan::{Embed, OrderKey, ReadNode, SelectedField, Shape, SpreadField, StatementPlan};
 use crate::request::order::{Direction, Nulls};
 use crate::request::select::{Aggregate, AggregateFunction, JoinType};
-use crate::schema::{Cardinality, Link, QualifiedName};
+use crate::schema::QualifiedName;
 
 /// The statement that answers a read.
 pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan) {
@@ -34,11 +35,11 @@ pub(super) fn rows(sql: &mut Sql, node: &ReadNode) {
     for child in &node.children {
         join(sql, child);
     }
-    let conditions = node.conditions.len() + join_conditions(node).len();
-    if conditions > 0 {
+    let joins = !join_conditions(node).is_empty();
+    if joins || !node.conditions.is_empty() {
         sql.push(" WHERE ");
         sql.list(&node.conditions, " AND ", |sql, it| condition(sql, &qualifier, it, &joined_presence));
-        if !node.conditions.is_empty() && !join_conditions(node).is_empty() {
+        if joins && !node.conditions.is_empty() {
             sql.push(" AND ");
         }
         add_join_conditions(sql, node);
@@ -153,65 +154,6 @@ fn with_cast(sql: &mut Sql, cast: Option<&str>, value: impl Fn(&mut Sql)) {
     sql.push("CAST(");
     value(sql);
     sql.push(" AS ").cast_type(cast).push(")");
-}
-
-/// What a node's rows come from.
-pub(super) fn from(sql: &mut Sql, node: &ReadNode) {
-    sql.push(" FROM ");
-    match node.embed.as_ref().map(|embed| (&embed.relationship.link, embed)) {
-        // The row's type tells overloads apart; it is lost where the parent's rows went through a CTE.
-        Some((Link::Computed { function, .. }, embed)) => {
-            sql.qualified(function).push("((").qualified(&embed.parent).push(".*)::");
-            sql.qualified(&embed.relationship.source).push(")");
-        }
-        _ if node.from_source => {
-            sql.push(SOURCE);
-        }
-        _ => {
-            sql.qualified(&node.name);
-        }
-    }
-    if let Some(alias) = &node.alias {
-        sql.push(" AS ").name(alias);
-    }
-    if let Some(Link::Key { cardinality: Cardinality::ManyToMany(junction), .. }) =
-        node.embed.as_ref().map(|embed| &embed.relationship.link)
-    {
-        sql.push(", ").qualified(&junction.relation);
-    }
-}
-
-/// A column of one relation that equals a column of another.
-type JoinCondition = ((QualifiedName, String), (QualifiedName, String));
-
-fn join_conditions(node: &ReadNode) -> Vec<JoinCondition> {
-    let Some(embed) = &node.embed else { return Vec::new() };
-    let own = node.qualifier();
-    let equal = |left: &QualifiedName, a: &str, right: &QualifiedName, b: &str| {
-        ((left.clone(), a.to_owned()), (right.clone(), b.to_owned()))
-    };
-    match &embed.relationship.link {
-        Link::Computed { .. } => Vec::new(),
-        Link::Key { cardinality: Cardinality::ManyToMany(junction), .. } => {
-            let middle = &junction.relation;
-            let target = junction.target_columns.iter().map(|(a, b)| equal(&own, a, middle, b));
-            let source = junction.source_columns.iter().map(|(a, b)| equal(middle, b, &embed.parent, a));
-            target.chain(source).collect()
-        }
-        Link::Key {
-            cardinality:
-                Cardinality::OneToMany(key) | Cardinality::ManyToOne(key) | Cardinality::OneToOne { key, .. },
-            ..
-        } => key.columns.iter().map(|(a, b)| equal(&own, b, &embed.parent, a)).collect(),
-    }
-}
-
-pub(super) fn add_join_conditions(sql: &mut Sql, node: &ReadNode) -> bool {
-    let conditions = join_conditions(node);
-    sql.list(&conditions, " AND ", |sql, ((left, a), (right, b))| {
-        sql.column(left, a).push(" = ").column(right, b);
-    });
-    !conditions.is_empty()
 }
 
 /// An embedding's rows, joined to each of the parent's.

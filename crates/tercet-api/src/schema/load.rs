@@ -71,11 +71,11 @@ impl SchemaCache {
         let computed = computed_relationships(&computed, &mut names)?;
         let routines = read("functions", include_str!("routines.sql"), true).await?;
         let routines = self::routines(&routines, &mut names)?;
-        let representations = read("casts", include_str!("representations.sql"), false).await?;
-        let representations = representations
-            .iter()
-            .map(|row| Ok(((names.get(row.text(0)?), names.get(row.text(1)?)), names.get(row.text(2)?))))
-            .collect::<Result<_, LoadError>>()?;
+        let mut representations = FxHashMap::<_, FxHashMap<_, _>>::default();
+        for row in read("casts", include_str!("representations.sql"), false).await? {
+            let (source, target) = (names.get(row.text(0)?), names.get(row.text(1)?));
+            representations.entry(source).or_default().insert(target, names.get(row.text(2)?));
+        }
         let handlers = read("media type handlers", include_str!("media_handlers.sql"), true).await?;
         let media_handlers = media_handlers(&handlers, &mut names)?;
         let comments = read("schemas", include_str!("schema_comments.sql"), true).await?;
