@@ -87,7 +87,7 @@ pub(crate) async fn refuse(
         keep_alive: false,
     };
     let bytes = answer.write(&mut scratch.response, Version::Http11, Method::Get);
-    worker.refused(client, refusal, bytes);
+    worker.refused(client, scratch.client.filled(), refusal, bytes);
     match send(worker, client, scratch).await {
         Ok(()) => After::Close,
         Err(_) => After::Abort,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::buffer::Buffer;
 use crate::clock::Watch;
 use crate::door::Door;
+use crate::http1::Version;
 use crate::socket::Socket;
 
 /// What becomes of the client's connection after a request.
@@ -78,6 +79,15 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// What the log calls the version of a request that reads like this one.
+    pub(crate) fn spoken(&self, version: Version) -> &'static str {
+        match version {
+            _ if self.socket.is_stream() => "HTTP/2.0",
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+        }
     }
 
     /// Whether the client has ended its direction.

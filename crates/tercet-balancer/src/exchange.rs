@@ -28,7 +28,7 @@ use crate::answer::Answer;
 use crate::client::{After, Client};
 use crate::config::Config;
 use crate::forwarded::RequestId;
-use crate::http1::{Decoder, Field, Refusal, RequestHead, Version};
+use crate::http1::{Decoder, Field, Refusal, RequestHead};
 use crate::rotation::{Pick, Turn};
 use crate::scratch::Scratch;
 use crate::server::Server;
@@ -258,11 +258,7 @@ impl Exchange<'_> {
             request_id: self.id.text(buffer, &mut [0; 36]),
             method: self.head.method_name.in_buffer(buffer),
             target: self.head.target.in_buffer(buffer),
-            version: match self.head.version {
-                _ if self.client.socket.is_stream() => "HTTP/2.0",
-                Version::Http10 => "HTTP/1.0",
-                Version::Http11 => "HTTP/1.1",
-            },
+            version: self.client.spoken(self.head.version),
             status: self.progress.status.get(),
             bytes: self.progress.bytes.get(),
             duration: started.elapsed(),

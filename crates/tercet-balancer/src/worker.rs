@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http1::Refusal;
+use crate::http1::{Refusal, request};
 use crate::pipeline::Pipelines;
 use crate::pool::Pool;
 use crate::scratch::Stock;
@@ -96,15 +96,19 @@ impl Worker {
         }
     }
 
-    /// Logs a request that was refused before it was understood.
-    pub(crate) fn refused(&self, client: &Client, refusal: Refusal, bytes: u64) {
+    /// Logs a request that was refused before all of it was understood, of which `received` has come.
+    pub(crate) fn refused(&self, client: &Client, received: &[u8], refusal: Refusal, bytes: u64) {
         self.shared.metrics.refused.fetch_add(1, Ordering::Relaxed);
+        let (method, target, version) = match request::line(received) {
+            Some((method, target, version)) => (method, target, client.spoken(version)),
+            None => (&b"-"[..], &b"-"[..], "-"),
+        };
         self.record(&AccessRecord {
             client: Some(client.address),
             request_id: b"-",
-            method: b"-",
-            target: b"-",
-            version: "-",
+            method,
+            target,
+            version,
             status: refusal.status,
             bytes,
             duration: Duration::ZERO,

@@ -75,6 +75,16 @@ pub fn parse(buffer: &[u8], limits: &HeadLimits) -> Result<Option<RequestHead>, 
     Ok(head)
 }
 
+/// Method, target and version at the start of `buffer`, if they are well-formed, whatever follows: for the log of a
+/// request that was refused.
+pub fn line(buffer: &[u8]) -> Option<(&[u8], &[u8], Version)> {
+    let mut parsed = httparse::Request::new(&mut []);
+    // What is wrong with the rest is known already.
+    let _ = parsed.parse(buffer.strip_prefix(b"\r\n").unwrap_or(buffer));
+    let version = if parsed.version? == 0 { Version::Http10 } else { Version::Http11 };
+    Some((parsed.method?.as_bytes(), parsed.path?.as_bytes(), version))
+}
+
 fn parse_lines<'a>(
     buffer: &'a [u8],
     limits: &HeadLimits,

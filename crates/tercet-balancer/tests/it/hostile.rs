@@ -57,6 +57,22 @@ fn hostile_heads_are_answered_closed_upon_and_never_reach_a_server() {
 }
 
 #[test]
+fn a_refused_request_is_logged_with_its_line_if_that_was_well_formed() {
+    let server = Backend::saying("ok");
+    let balancer = Running::start(&[&server], "");
+    for bytes in [
+        &b"PUT /two?hosts HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"[..],
+        b"GET /folded HTTP/1.0\r\nX: a\r\n b\r\n\r\n",
+        b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        assert_eq!(Client::connect(balancer.address).send(bytes).answer().status, 400);
+    }
+    let log = balancer.stop();
+    let said: Vec<&str> = log.lines().filter_map(|line| line.split('"').nth(1)).collect();
+    assert_eq!(said, ["PUT /two?hosts HTTP/1.1", "GET /folded HTTP/1.0", "- - -"], "{log}");
+}
+
+#[test]
 fn hostile_bodies_are_answered_closed_upon_and_never_reach_a_server() {
     check_clients(BODIES, false);
     check_clients(BODIES, true);
