@@ -172,7 +172,8 @@ pub struct Health {
     /// Requests in a row that must fail (no connection, no answer, a broken answer) before a server is ejected
     /// without waiting for a check; the last live server never is.
     pub ejection_failures: NonZeroU32,
-    /// How long a server is ejected the first time; each further time doubles it.
+    /// How long a server is ejected the first time. Each further time doubles it, until nothing failed for
+    /// `ejection-time-max`. A server that checks find down and then well again is back at once.
     #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub ejection_time: Duration,

@@ -270,6 +270,24 @@ fn a_stream_nobody_makes_room_for_holds_its_server_back_and_no_other() {
 }
 
 #[test]
+fn nothing_comes_through_a_window_below_zero_until_it_is_opened() {
+    let server = Backend::saying("ok");
+    let balancer = Running::start(&[&server], "");
+    let mut peer = Peer::connect(balancer.address, &frames::setting(4, 1));
+    let is_data = |frame: &Frame| frame.kind == frames::DATA;
+    peer.send(&frames::request(1));
+    assert_eq!(peer.read_until(is_data).unwrap().payload, b"o");
+    // RFC 9113 section 6.9.2: the byte that was sent counts, so the window is at -1, and opened by one byte still shut.
+    peer.send(&settings(&frames::setting(4, 0)));
+    peer.send(&frames::window_update(1, 1));
+    peer.send(&ping(*b"pingpong"));
+    let next = peer.read_until(|frame| is_data(frame) || frame.kind == PING).unwrap();
+    assert_eq!(next.payload, b"pingpong");
+    peer.send(&frames::window_update(1, 1));
+    assert_eq!(peer.read_until(is_data).unwrap().payload, b"k");
+}
+
+#[test]
 fn an_answer_that_breaks_off_resets_its_stream() {
     for message in [
         &b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"[..],

@@ -157,6 +157,16 @@ fn streams() -> Vec<Case> {
             &[window_update(1, 1), frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 1]), ping(*b"pingpong")],
             Pong,
         ),
+        case(
+            "5.1: closed by RST_STREAM: PRIORITY",
+            &[open(1), reset(1), frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 1])],
+            Pong,
+        ),
+        case(
+            "5.1.1: PRIORITY of an idle stream leaves those before it idle",
+            &[frame(PRIORITY, 0, 5, &[0, 0, 0, 0, 15]), request(1)],
+            Answer(1),
+        ),
         case("5.1.1: an even stream identifier", &[request(2)], Goaway(PROTOCOL)),
         case("5.1.1: a stream identifier lower than one before", &[open(5), request(3)], Goaway(PROTOCOL)),
         case("5.1.2: more streams than allowed", &over_the_limit, Reset(&[PROTOCOL_ERROR, REFUSED_STREAM])),
@@ -221,8 +231,25 @@ fn frame_types() -> Vec<Case> {
             &[headers(1, END_STREAM | END_HEADERS | PADDED, &[200, 0x82])],
             Goaway(PROTOCOL),
         ),
+        case("6.3: PRIORITY of the least weight", &[frame(PRIORITY, 0, 1, &[0; 5]), request(1)], Answer(1)),
+        case(
+            "6.3: PRIORITY of the greatest weight",
+            &[frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 255]), request(1)],
+            Answer(1),
+        ),
+        case(
+            "6.3: PRIORITY that depends on another stream",
+            &[frame(PRIORITY, 0, 3, &[0, 0, 0, 1, 15]), request(3)],
+            Answer(3),
+        ),
+        case(
+            "6.3: PRIORITY that depends on another stream alone",
+            &[frame(PRIORITY, 0, 3, &[0x80, 0, 0, 1, 15]), request(3)],
+            Answer(3),
+        ),
         case("6.3: PRIORITY on stream 0", &[frame(PRIORITY, 0, 0, &[0, 0, 0, 1, 1])], Goaway(PROTOCOL)),
         case("6.3: PRIORITY of another length", &[frame(PRIORITY, 0, 1, &[0; 4])], Reset(SIZE)),
+        case("6.4: RST_STREAM of an open stream", &[open(1), frame(RST_STREAM, 0, 1, &[0; 4])], Pong),
         case("6.4: RST_STREAM on stream 0", &[frame(RST_STREAM, 0, 0, &[0; 4])], Goaway(PROTOCOL)),
         case("6.4: RST_STREAM of another length", &[open(1), frame(RST_STREAM, 0, 1, &[0; 3])], Goaway(SIZE)),
         case("6.5: SETTINGS ACK with a payload", &[frame(SETTINGS, ACK, 0, &setting(3, 1))], Goaway(SIZE)),
@@ -233,6 +260,7 @@ fn frame_types() -> Vec<Case> {
         case("6.5.2: MAX_FRAME_SIZE below 2^14", &[settings(&setting(5, 16_383))], Goaway(PROTOCOL)),
         case("6.5.2: MAX_FRAME_SIZE over 2^24-1", &[settings(&setting(5, 1 << 24))], Goaway(PROTOCOL)),
         case("6.5.2: unknown settings are ignored", &[settings(&setting(0xff, 1))], Pong),
+        case("6.5: SETTINGS without a setting", &[settings(&[]), request(1)], Answer(1)),
         case(
             "6.5.3: settings are applied in order",
             &[settings(&[setting(4, 1), setting(4, 100)].concat()), request(1)],
@@ -247,6 +275,7 @@ fn frame_types() -> Vec<Case> {
         case("6.7: an answer nobody asked for is ignored", &[frame(PING, ACK, 0, b"whatever")], Pong),
         case("6.7: PING on a stream", &[frame(PING, 0, 1, b"pingpong")], Goaway(PROTOCOL)),
         case("6.7: PING of another length", &[frame(PING, 0, 0, b"pingpon")], Goaway(SIZE)),
+        case("6.8: GOAWAY", &[frame(GOAWAY, 0, 0, &[0; 8])], Pong),
         case("6.8: GOAWAY on a stream", &[frame(GOAWAY, 0, 1, &[0; 8])], Goaway(PROTOCOL)),
         case(
             "7: a RST_STREAM with an unknown code",
@@ -265,6 +294,12 @@ fn frame_types() -> Vec<Case> {
 fn flow_control() -> Vec<Case> {
     let most = 0x7fff_ffff;
     let mut cases = vec![
+        case("6.9: WINDOW_UPDATE for the connection", &[window_update(0, 1), request(1)], Answer(1)),
+        case(
+            "6.9: WINDOW_UPDATE for a stream",
+            &[open(1), window_update(1, 1), data(1, END_STREAM, b"x")],
+            Answer(1),
+        ),
         case("6.9: WINDOW_UPDATE of 0 for the connection", &[window_update(0, 0)], Goaway(PROTOCOL)),
         case("6.9: WINDOW_UPDATE of 0 for a stream", &[open(1), window_update(1, 0)], Reset(PROTOCOL)),
         case("6.9: WINDOW_UPDATE of another length", &[frame(WINDOW_UPDATE, 0, 0, &[0, 0, 1])], Goaway(SIZE)),
@@ -357,6 +392,7 @@ fn messages() -> Vec<Case> {
     let path = |path: &str| [&[0x04, path.len() as u8][..], path.as_bytes()].concat();
     vec![
         case("8.1: a GET request", &[request(1)], Answer(1)),
+        case("8.1: a HEAD request", &[only(&[b"\x02\x04HEAD", SCHEME, PATH, AUTHORITY])], Answer(1)),
         case("8.1: a POST request", &[open(1), data(1, END_STREAM, b"x")], Answer(1)),
         case("8.1: trailers", &trailers(END_STREAM | END_HEADERS, &field("x-sum", "1")), Answer(1)),
         case(
@@ -507,15 +543,32 @@ fn compression() -> Vec<Case> {
         ),
         case("6.1: index 0", &[block(&[0x80])], Goaway(COMPRESSION)),
         case("6.1: an indexed field", &[block(&[0x90])], Answer(1)),
+        // `user-agent` by its index or `x` as it is; `a` as it is or Huffman-coded.
         case("6.2.1: a literal with indexing, its name indexed", &[block(&[0x7a, 1, b'a'])], Answer(1)),
+        case("6.2.1: the same, Huffman-coded", &[block(&[0x7a, 0x81, 0x1f])], Answer(1)),
         case(
             "6.2.1: a literal with indexing, and its use",
-            &[block(&[0x40, 1, b'x', 1, b'y', 0xbe])],
+            &[block(&[0x40, 1, b'x', 1, b'a', 0xbe])],
             Answer(1),
         ),
-        case("6.2.2: a literal without indexing", &[block(&[0x0f, 0x2b, 1, b'a'])], Answer(1)),
-        case("6.2.3: a literal never indexed", &[block(&[0x10, 1, b'x', 1, b'y'])], Answer(1)),
-        case("5.2: a Huffman-coded literal", &[block(&[0x00, 1, b'x', 0x81, 0x1f])], Answer(1)),
+        case("6.2.1: the same, Huffman-coded", &[block(&[0x40, 0x81, 0xf3, 0x81, 0x1f, 0xbe])], Answer(1)),
+        case(
+            "6.2.2: a literal without indexing, its name indexed",
+            &[block(&[0x0f, 0x2b, 1, b'a'])],
+            Answer(1),
+        ),
+        case("6.2.2: the same, Huffman-coded", &[block(&[0x0f, 0x2b, 0x81, 0x1f])], Answer(1)),
+        case("6.2.2: a literal without indexing", &[block(&[0x00, 1, b'x', 1, b'a'])], Answer(1)),
+        case("6.2.2: the same, Huffman-coded", &[block(&[0x00, 0x81, 0xf3, 0x81, 0x1f])], Answer(1)),
+        case("6.2.3: a literal never indexed, its name indexed", &[block(&[0x1f, 0x2b, 1, b'a'])], Answer(1)),
+        case("6.2.3: the same, Huffman-coded", &[block(&[0x1f, 0x2b, 0x81, 0x1f])], Answer(1)),
+        case("6.2.3: a literal never indexed", &[block(&[0x10, 1, b'x', 1, b'a'])], Answer(1)),
+        case("6.2.3: the same, Huffman-coded", &[block(&[0x10, 0x81, 0xf3, 0x81, 0x1f])], Answer(1)),
+        case(
+            "6.3: several table size updates",
+            &[headers(1, END_STREAM | END_HEADERS, &[&[0x20, 0x3f, 0xe1, 0x1f][..], &get(&[])].concat())],
+            Answer(1),
+        ),
         case("6.3: a table size update", &[headers(1, END_STREAM | END_HEADERS, &update_first)], Answer(1)),
         case(
             "6.3: a table size over the limit",
