@@ -83,10 +83,10 @@ impl<'a> Fleet<'a> {
         topology: &'a Topology,
         folder: &'a Path,
         ssh: &'a Ssh,
-        operator: Operator<'a>,
+        operator: &Operator<'a>,
         listener: Listener<'_>,
     ) -> Result<Self> {
-        let (fleet, missing) = Self::look(topology, folder, ssh, &operator, listener)?;
+        let (fleet, missing) = Self::look(topology, folder, ssh, operator, listener)?;
         if missing.is_empty() {
             fleet.upload(operator.binary, listener)?;
             return Ok(fleet);
@@ -104,10 +104,10 @@ impl<'a> Fleet<'a> {
         topology: &'a Topology,
         folder: &'a Path,
         ssh: &'a Ssh,
-        operator: Operator<'a>,
+        operator: &Operator<'a>,
         listener: Listener<'_>,
     ) -> Result<(Self, Vec<(String, anyhow::Error)>)> {
-        let (fleet, missing) = Self::look(topology, folder, ssh, &operator, listener)?;
+        let (fleet, missing) = Self::look(topology, folder, ssh, operator, listener)?;
         fleet.upload(operator.binary, listener)?;
         Ok((fleet, missing))
     }

@@ -50,13 +50,13 @@ impl Machines {
     /// Reaches all machines.
     pub(crate) fn open<'a>(&'a self, show: &'a Show) -> anyhow::Result<Fleet<'a>> {
         let Project { topology, folder } = &self.project;
-        Fleet::open(topology, folder, &self.ssh, self.operator(), &|it| show.tell(&it))
+        Fleet::open(topology, folder, &self.ssh, &self.operator(), &|it| show.tell(&it))
     }
 
     /// Reaches the machines that can be, to look at them; why the others cannot, by name.
     pub(crate) fn open_what_is_there(&self) -> anyhow::Result<(Fleet<'_>, Vec<(String, anyhow::Error)>)> {
         let Project { topology, folder } = &self.project;
-        Fleet::open_what_is_there(topology, folder, &self.ssh, self.operator(), &|_| {})
+        Fleet::open_what_is_there(topology, folder, &self.ssh, &self.operator(), &|_| {})
     }
 
     fn operator(&self) -> Operator<'_> {

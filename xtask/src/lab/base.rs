@@ -35,7 +35,7 @@ const KERNEL: &[(&str, &str)] = &[
     ),
     (
         "bridges and pairs of network interfaces",
-        "ip link add b type bridge && ip link add v type veth peer name w",
+        "ip link add bridge0 type bridge && ip link add left type veth peer name right",
     ),
 ];
 
