@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use rustix::process::Signal;
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -142,15 +143,17 @@ fn termination_finishes_what_was_begun_and_ends_well() {
 fn termination_under_load_answers_whatever_is_sent() {
     let server = StandIn::saying("ok");
     let mut balancer = Balancer::start(&[server.address], "");
-    let (status, outcomes) = load(&balancer).during(|answered| {
+    let ((told, status), outcomes) = load(&balancer).during(|answered| {
         eventually("it is busy", || answered.load(Ordering::SeqCst) > 500);
+        let told = Instant::now();
         balancer.signal(Signal::TERM);
-        balancer.child.wait().unwrap()
+        (told, balancer.child.wait().unwrap())
     });
     assert!(status.success());
-    // Those that came too late were told so at the door.
-    let refused = Err(std::io::ErrorKind::ConnectionRefused);
-    let failed: Vec<_> = outcomes.iter().filter(|it| it.status != Ok(200) && it.status != refused).collect();
+    // Whoever connects to a socket that is just closing may still be let in by the kernel, and is then reset.
+    let came_too_late = |outcome: &Outcome| outcome.is_first && outcome.ended > told;
+    let failed: Vec<_> =
+        outcomes.iter().filter(|outcome| outcome.status != Ok(200) && !came_too_late(outcome)).collect();
     assert!(failed.is_empty(), "{} of {}: {failed:?}", failed.len(), outcomes.len());
 }
 

@@ -4,12 +4,13 @@
 //! request alone, and cannot be brought about from outside.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use super::load::Load;
-use super::process::{Balancer, end, eventually, is_alive};
+use super::process::{Balancer, configuration, end, eventually, is_alive};
 use super::stand_in::StandIn;
 
 #[test]
@@ -22,6 +23,8 @@ fn a_worker_that_dies_loses_what_it_had_and_the_next_one_serves_within_200_ms() 
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: most }).unwrap();
     let server = StandIn::saying("ok");
     let balancer = Balancer::start(&[server.address], "");
+    // After it the supervisor has heard that its worker serves; one that dies before that is a failed start.
+    balancer.reload(&configuration(balancer.address, &[server.address], ""));
     let load = Load {
         address: balancer.address,
         clients: CLIENTS,
@@ -31,14 +34,14 @@ fn a_worker_that_dies_loses_what_it_had_and_the_next_one_serves_within_200_ms() 
     };
     let (deaths, outcomes) = load.during(|answered| {
         DEATHS.map(|signal| {
-            let before = answered.load(std::sync::atomic::Ordering::SeqCst);
+            let before = answered.load(Ordering::SeqCst);
             let worker = balancer.worker().unwrap();
             let asked = Instant::now();
             end(worker, signal);
             let died = Instant::now();
             eventually("another worker serves", || {
                 balancer.worker().is_some_and(|other| other != worker)
-                    && answered.load(std::sync::atomic::Ordering::SeqCst) > before + 50
+                    && answered.load(Ordering::SeqCst) > before + 50
             });
             (asked, died)
         })

@@ -26,6 +26,8 @@ pub(super) struct Outcome {
     pub(super) status: Result<u16, io::ErrorKind>,
     /// Connections its client has made so far.
     pub(super) connections: usize,
+    /// Whether it was the first on its connection, or none could be made for it.
+    pub(super) is_first: bool,
     pub(super) began: Instant,
     pub(super) ended: Instant,
 }
@@ -126,6 +128,7 @@ impl Load<'_> {
             let swallowed =
                 self.swallowed.filter(|(every, _)| method == "POST" && number % every < self.methods.len());
             let target = format!("{}{client}-{number}", swallowed.map_or("/", |(_, start)| start));
+            let is_first = connection.connection.is_none();
             let began = Instant::now();
             let status = connection.ask(method, &target, more).map(|answer| answer.0);
             if status.is_ok() {
@@ -136,6 +139,7 @@ impl Load<'_> {
                 request: format!("{method} {target}"),
                 status: status.map_err(|error| error.kind()),
                 connections: connection.connections,
+                is_first,
                 began,
                 ended: Instant::now(),
             });

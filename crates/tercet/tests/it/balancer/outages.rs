@@ -62,7 +62,7 @@ fn a_server_that_is_stopped_is_out_within_a_second_and_back_when_it_goes_on() {
 
 #[test]
 fn servers_that_are_killed_or_end_cost_no_idempotent_request_and_no_post_is_sent_twice() {
-    const ROUNDS: usize = 9;
+    const ROUNDS: usize = 6;
     let reports = Arc::default();
     let mut servers = three(&reports);
     let rules = "[health]\ninterval = \"50ms\"\nrise = 1\nslow-start = \"0s\"\n";
