@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::load::{Load, Outcome};
-use super::process::{Balancer, eventually};
+use super::process::{Balancer, configuration, eventually};
 use super::server::{Reports, SWALLOWED, Server};
 
 fn three(reports: &Arc<Reports>) -> [Server; 3] {
@@ -66,7 +66,8 @@ fn servers_that_are_killed_or_end_cost_no_idempotent_request_and_no_post_is_sent
     let reports = Arc::default();
     let mut servers = three(&reports);
     let rules = "[health]\ninterval = \"50ms\"\nrise = 1\nslow-start = \"0s\"\n";
-    let balancer = Balancer::start(&servers.each_ref().map(|server| server.address), rules);
+    let addresses = servers.each_ref().map(|server| server.address);
+    let balancer = Balancer::start(&addresses, rules);
     let methods = ["GET", "POST", "PUT", "POST", "DELETE"];
     let load = Load {
         address: balancer.address,
@@ -77,6 +78,11 @@ fn servers_that_are_killed_or_end_cost_no_idempotent_request_and_no_post_is_sent
     };
     let ((), outcomes) = load.during(|_| {
         for round in 0..ROUNDS {
+            if round == ROUNDS / 2 {
+                // From here on requests share connections.
+                let shared = configuration(balancer.address, &addresses, rules);
+                balancer.reload(&shared.replace("\" }", "\", pipeline = 8 }"));
+            }
             let server = &mut servers[round % 3];
             server.replace([Signal::KILL, Signal::TERM][round % 2]);
             server.wait_for_requests(20);

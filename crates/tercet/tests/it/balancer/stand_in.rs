@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::{self, WebSocket, protocol::Role};
 
 /// A server that answers everything at once, as long as the test runs.
 pub(super) struct StandIn {
@@ -26,8 +26,14 @@ struct Manner {
     health: &'static str,
 }
 
-/// Whoever asks for `/chat` gets a WebSocket that says everything back.
-const CHAT: &[u8] = b"GET /chat ";
+/// A request, as far as it matters here.
+#[derive(Default)]
+struct Request {
+    /// Whether it is a check of the balancer's.
+    is_check: bool,
+    /// The key of whoever wants a WebSocket.
+    key: Option<String>,
+}
 
 impl StandIn {
     pub(super) fn saying(body: &'static str) -> Self {
@@ -67,17 +73,14 @@ impl StandIn {
 
 fn serve(mut stream: TcpStream, manner: Manner, requests: &AtomicUsize) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
-    loop {
-        // Between requests nothing is buffered. Heads come in one piece.
-        let mut start = [0; CHAT.len()];
-        if stream.peek(&mut start).is_ok() && start == CHAT {
-            return echo(stream);
+    while let Some(request) = read(&mut reader) {
+        if let Some(key) = request.key {
+            return echo(stream, &key);
         }
-        let Some(is_check) = read(&mut reader) else { return };
-        if !is_check {
+        if !request.is_check {
             requests.fetch_add(1, Ordering::SeqCst);
         }
-        let status = if is_check { manner.health } else { "200 OK" };
+        let status = if request.is_check { manner.health } else { "200 OK" };
         let length = manner.body.len();
         let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{}", manner.body);
         if stream.write_all(answer.as_bytes()).is_err() {
@@ -86,24 +89,33 @@ fn serve(mut stream: TcpStream, manner: Manner, requests: &AtomicUsize) {
     }
 }
 
-/// Reads a request; whether it is a check of the balancer's.
-fn read(reader: &mut BufReader<TcpStream>) -> Option<bool> {
-    let (mut is_check, mut length) = (false, 0);
+fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
+    let (mut request, mut length) = (Request::default(), 0);
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok().filter(|count| *count > 0)?;
-        let line = line.trim_end().to_ascii_lowercase();
-        if line.is_empty() {
-            reader.read_exact(&mut vec![0; length]).ok()?;
-            return Some(is_check);
+        let (name, value) = line.trim_end().split_once(": ").unwrap_or((line.trim_end(), ""));
+        match (name.to_ascii_lowercase().as_str(), value) {
+            ("", _) => {
+                reader.read_exact(&mut vec![0; length]).ok()?;
+                return Some(request);
+            }
+            ("user-agent", "tercet-balancer") => request.is_check = true,
+            ("sec-websocket-key", key) => request.key = Some(key.to_owned()),
+            ("content-length", value) => length = value.parse().unwrap(),
+            _ => {}
         }
-        is_check |= line == "user-agent: tercet-balancer";
-        length = line.strip_prefix("content-length: ").map_or(length, |value| value.parse().unwrap());
     }
 }
 
-fn echo(stream: TcpStream) {
-    let mut socket = tungstenite::accept(stream).unwrap();
+/// Switches to a WebSocket that says everything back.
+fn echo(mut stream: TcpStream, key: &str) {
+    let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+    let switch = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    stream.write_all(switch.as_bytes()).unwrap();
+    let mut socket = WebSocket::from_raw_socket(stream, Role::Server, None);
     while let Ok(message) = socket.read() {
         if message.is_text() && socket.send(message).is_err() {
             return;
