@@ -442,3 +442,39 @@ pub(super) fn deeper<'i, T>(
     input.state.depth = input.state.depth.saturating_sub(1);
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::field::embedded_field;
+    use super::super::logic::logic_tree;
+    use super::super::order::order;
+    use super::super::select::selection;
+    use super::*;
+
+    fn check<T: std::fmt::Debug>(
+        text: &str,
+        parser: for<'i> fn(&mut Input<'i>) -> Parsed<T>,
+    ) -> Result<(), TestCaseError> {
+        let outcome = |state| {
+            let mut input = Input { input: text, state };
+            let parsed = parser(&mut input);
+            format!("{parsed:?}, {:?} is left", input.input)
+        };
+        prop_assert_eq!(outcome(Progress::default()), outcome(Progress::remembering()));
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_remembered_decides_nothing(
+            text in "(a|b|7|\\*|count|not|and|or|eq|in|is|null|sum|asc|desc|inner|->|::|\\.\\.\\.|[.,:!()>\"\\\\{} -]){0,16}",
+        ) {
+            check(&text, selection)?;
+            check(&text, order)?;
+            check(&text, logic_tree)?;
+            check(&text, embedded_field)?;
+        }
+    }
+}
