@@ -1,5 +1,11 @@
-//! The PostgreSQL client: authentication, exchanges, prepared statements, errors, cancel, notifications.
+//! The PostgreSQL client: authentication, exchanges, prepared statements, errors, cancel, notifications; and what a
+//! thread keeps of its connections.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tercet_api::pool::{Counts, Need, Options, Pool};
 use tercet_api::postgres::{Connection, DatabaseError, Statement};
 
 use crate::postgres::{Database, database};
@@ -139,5 +145,35 @@ fn notifications_arrive() {
         database.psql(&kill);
         assert_eq!(notifications.recv().await, None, "the end of the connection ends the receiver");
         assert_eq!(connection.query(&"select 1".into()).await.unwrap_err().code(), Some("57P01"));
+    });
+}
+
+#[test]
+fn of_idle_connections_one_stays() {
+    let database = database("");
+    let options = Options {
+        target: database.target(),
+        size: 3,
+        acquisition_timeout: Duration::from_secs(10),
+        max_idletime: Duration::ZERO,
+        max_lifetime: Duration::from_secs(1000),
+        prepare: true,
+        session: String::new(),
+    };
+    let counts = Arc::new(Counts::default());
+    let open = || counts.open.load(Ordering::Relaxed);
+    on_one_thread(async {
+        let pool = Pool::new(options, Arc::clone(&counts), |error| panic!("lost: {error}"));
+        let leases = [pool.lease(Need::Alone).await.unwrap(), pool.lease(Need::Alone).await.unwrap()];
+        assert_eq!(open(), 2);
+        drop(leases);
+        // All that is too idle goes in one turn of the event loop.
+        let gone = async {
+            while open() == 2 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), gone).await.expect("idle connections are closed");
+        assert_eq!(open(), 1);
     });
 }
