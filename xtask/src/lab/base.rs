@@ -40,10 +40,10 @@ const KERNEL: &[(&str, &str)] = &[
 ];
 
 /// On every machine from the start: a server as a hoster delivers it.
-const INSTALLED: &str = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,openssh-server,curl,ca-certificates,procps,udev,kmod,apt-utils";
+const INSTALLED: &str = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,openssh-server,curl,ca-certificates,procps,python3,udev,kmod,apt-utils";
 
 /// What machines may install from the lab's own repository.
-const INSTALLABLE: &str = "nftables postgresql postgresql-contrib python3-minimal python3-venv";
+const INSTALLABLE: &str = "nftables postgresql postgresql-contrib";
 
 /// The port of the lab's own package repository.
 pub(super) const MIRROR_PORT: u16 = 3142;

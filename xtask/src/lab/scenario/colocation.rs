@@ -38,9 +38,6 @@ fn own_program(scenario: &Scenario<'_>) -> Result<()> {
     let folder = scenario.project.path();
     std::fs::write(folder.join("main.py"), PROGRAM)?;
     std::fs::write(folder.join("source"), "one")?;
-    for machine in ["app1", "app2"] {
-        scenario.on(machine, "apt-get -qq update && apt-get -qq install -y python3 >/dev/null 2>&1")?;
-    }
     scenario.write(SHARED, OWN)?;
     scenario.succeed("apply", &["--yes"])?;
     let answer = scenario.get("/")?;
