@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::Folders;
-use super::machines::{MACHINES, SWITCH, inside, plain};
+use super::machines::{MACHINES, SUDOER, SWITCH, inside, plain};
 use crate::command::output;
 
 /// Programs the host needs and the Debian packages that bring them.
@@ -40,10 +40,13 @@ const KERNEL: &[(&str, &str)] = &[
 ];
 
 /// On every machine from the start: a server as a hoster delivers it.
-const INSTALLED: &str = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,openssh-server,curl,ca-certificates,procps,python3,udev,kmod,apt-utils";
+const INSTALLED: &str = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,openssh-server,curl,ca-certificates,procps,python3,udev,kmod,apt-utils,sudo";
 
 /// What machines may install from the lab's own repository.
 const INSTALLABLE: &str = "nftables postgresql postgresql-contrib";
+
+/// What a base system was made by: it is made anew when this is another.
+const RECIPE: &str = include_str!("base.rs");
 
 /// The port of the lab's own package repository.
 pub(super) const MIRROR_PORT: u16 = 3142;
@@ -74,10 +77,10 @@ pub(super) fn check_host() -> Result<()> {
     Ok(())
 }
 
-/// Builds what is not there yet; half a build is thrown away.
+/// Builds what is not there yet, or was built otherwise; half a build is thrown away.
 pub(super) fn build(folders: &Folders) -> Result<()> {
     let base = &folders.base;
-    if base.join("complete").exists() {
+    if fs::read_to_string(base.join("complete")).is_ok_and(|recipe| recipe == RECIPE) {
         return Ok(());
     }
     println!("building the lab's base system, once");
@@ -99,7 +102,7 @@ pub(super) fn build(folders: &Folders) -> Result<()> {
     bootstrap(base)?;
     configure(base)?;
     index(&base.join("repository"))?;
-    Ok(fs::write(base.join("complete"), "")?)
+    Ok(fs::write(base.join("complete"), RECIPE)?)
 }
 
 fn bootstrap(base: &Path) -> Result<()> {
@@ -134,10 +137,16 @@ fn configure(base: &Path) -> Result<()> {
             fs::remove_file(entry.path())?;
         }
     }
-    let ssh = root.join("root/.ssh");
-    fs::create_dir_all(&ssh)?;
-    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o700))?;
-    fs::copy(base.join("keys/operator.pub"), ssh.join("authorized_keys"))?;
+    let chroot = |arguments: &[&str]| output(Command::new("chroot").arg(&root).args(arguments));
+    chroot(&["useradd", "--create-home", "--shell", "/bin/bash", SUDOER])?;
+    fs::write(root.join("etc/sudoers.d/lab"), format!("{SUDOER} ALL=(ALL) NOPASSWD:ALL\n"))?;
+    for home in ["root", &format!("home/{SUDOER}")] {
+        let ssh = root.join(home).join(".ssh");
+        fs::create_dir_all(&ssh)?;
+        fs::set_permissions(&ssh, fs::Permissions::from_mode(0o700))?;
+        fs::copy(base.join("keys/operator.pub"), ssh.join("authorized_keys"))?;
+    }
+    chroot(&["chown", "--recursive", SUDOER, &format!("/home/{SUDOER}")])?;
     fs::write(
         root.join("etc/ssh/sshd_config.d/lab.conf"),
         "HostKey /etc/ssh/ssh_host_ed25519_key\nMaxStartups 100\n",
@@ -150,13 +159,8 @@ fn configure(base: &Path) -> Result<()> {
     let mirror = format!("deb [trusted=yes] http://{}:{MIRROR_PORT}/ ./\n", plain(&switch[0]));
     fs::write(root.join("etc/apt/sources.list"), mirror)?;
     fs::create_dir_all(root.join("var/log/journal"))?;
-    output(Command::new("chroot").arg(&root).args(["systemctl", "-q", "enable", "systemd-networkd", "ssh"]))?;
-    output(Command::new("chroot").arg(&root).args([
-        "systemctl",
-        "-q",
-        "mask",
-        "systemd-networkd-wait-online.service",
-    ]))?;
+    chroot(&["systemctl", "-q", "enable", "systemd-networkd", "ssh"])?;
+    chroot(&["systemctl", "-q", "mask", "systemd-networkd-wait-online.service"])?;
     Ok(())
 }
 

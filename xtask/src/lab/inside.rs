@@ -79,7 +79,7 @@ fn person(name: &str, bridge: &str, addresses: &[String; 2], gateways: &[String;
 /// A fresh network namespace for each boot: no address and no firewall rule survives unless the machine itself
 /// restores it. Hardware addresses stay, or neighbours would send to the old one for half a minute.
 pub(super) fn plug_in(machine: Machine) -> Result<()> {
-    let Machine { name, host, public } = machine;
+    let Machine { name, host, public, .. } = machine;
     unplug(machine);
     ip(&format!("netns add {name}"))?;
     let hardware = |network: u8| format!("52:54:00:4c:{network:02x}:{host:02x}");

@@ -12,14 +12,19 @@ pub(crate) struct Machine {
     pub(crate) host: u8,
     /// Whether it also has an address on the internet.
     pub(crate) public: bool,
+    /// As whom `apply` logs in: root, as on rented machines, or [`SUDOER`], as on cloud images.
+    pub(crate) login: &'static str,
 }
+
+/// A user of every machine who may do everything by sudo.
+pub(crate) const SUDOER: &str = "debian";
 
 /// The machines, the public one first.
 pub(crate) const MACHINES: [Machine; 4] = [
-    Machine { name: "lb", host: 10, public: true },
-    Machine { name: "app1", host: 11, public: false },
-    Machine { name: "app2", host: 12, public: false },
-    Machine { name: "db", host: 20, public: false },
+    Machine { name: "lb", host: 10, public: true, login: "root" },
+    Machine { name: "app1", host: 11, public: false, login: "root" },
+    Machine { name: "app2", host: 12, public: false, login: SUDOER },
+    Machine { name: "db", host: 20, public: false, login: SUDOER },
 ];
 
 /// The last part of the operator's and of the internet client's address.

@@ -124,7 +124,8 @@ impl<'a> Scenario<'a> {
             let tiers: Vec<String> = tiers.split('+').map(|tier| format!("{tier:?}")).collect();
             write!(
                 text,
-                "\n[[machine]]\nname = {name:?}\nssh = {name:?}\naddress = {:?}\ntiers = [{}]\n",
+                "\n[[machine]]\nname = {name:?}\nssh = \"{}@{name}\"\naddress = {:?}\ntiers = [{}]\n",
+                machine.login,
                 machine.address(),
                 tiers.join(", ")
             )?;
