@@ -11,7 +11,7 @@ use tercet_observe::event::ProcessEvent;
 use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
-use tokio::task::spawn_local;
+use tokio::task::{JoinSet, spawn_local};
 use tokio::time::Instant;
 
 use crate::listener;
@@ -26,7 +26,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// returns when none is left or the drain time is over.
 ///
 /// # Errors
-/// The event loop could not be made, or a listener not be registered with it.
+/// The event loop could not be made, or part of it has panicked: half a worker is worse than none.
 pub(crate) fn run(
     shared: Arc<Shared>,
     listeners: watch::Receiver<Arc<Vec<Listening>>>,
@@ -36,25 +36,35 @@ pub(crate) fn run(
 ) -> std::io::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(serve(Rc::new(Worker::new(shared, index, access_log)), listeners, stop));
-    Ok(())
+    runtime.block_on(serve(Rc::new(Worker::new(shared, index, access_log)), listeners, stop))
 }
 
 async fn serve(
     worker: Rc<Worker>,
     listeners: watch::Receiver<Arc<Vec<Listening>>>,
     mut stop: watch::Receiver<bool>,
-) {
-    let listening = spawn_local(listen(Rc::clone(&worker), listeners, stop.clone()));
-    spawn_local(keep_time(Rc::clone(&worker)));
-    spawn_local(sweep(Rc::clone(&worker)));
-    spawn_local(send(Rc::clone(&worker)));
-    // The sender going away means the same.
-    let _ = stop.wait_for(|stop| *stop).await;
+) -> std::io::Result<()> {
+    let mut parts = JoinSet::new();
+    parts.spawn_local(keep_time(Rc::clone(&worker)));
+    parts.spawn_local(sweep(Rc::clone(&worker)));
+    parts.spawn_local(send(Rc::clone(&worker)));
+    let mut listening = spawn_local(listen(Rc::clone(&worker), listeners, stop.clone()));
+    let stopped = tokio::select! {
+        // The sender going away means the same.
+        _ = stop.wait_for(|stop| *stop) => true,
+        _ = parts.join_next() => false,
+        ended = &mut listening => ended.is_ok(),
+    };
+    if !stopped {
+        return Err(std::io::Error::other("a part of the event loop ended"));
+    }
     worker.stop();
-    // It ends by itself; only a panic in it could be reported here, and that has been.
-    let _ = listening.await;
+    if !listening.is_finished() {
+        // It ends by itself; only a panic in it could be reported here, and that has been.
+        let _ = listening.await;
+    }
     let _ = tokio::time::timeout(worker.config().drain, worker.finished()).await;
+    Ok(())
 }
 
 /// Accepts on whatever is listened on, as that changes.
@@ -64,7 +74,7 @@ async fn listen(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut accepting: Vec<(SocketAddr, watch::Sender<bool>)> = Vec::new();
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut tasks = JoinSet::new();
     loop {
         let wanted = Arc::clone(&listeners.borrow_and_update());
         // Dropping the sender ends the accepting.
