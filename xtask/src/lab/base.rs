@@ -146,7 +146,7 @@ fn configure(base: &Path) -> Result<()> {
         fs::set_permissions(&ssh, fs::Permissions::from_mode(0o700))?;
         fs::copy(base.join("keys/operator.pub"), ssh.join("authorized_keys"))?;
     }
-    chroot(&["chown", "--recursive", SUDOER, &format!("/home/{SUDOER}")])?;
+    chroot(&["sh", "-c", &format!("chown --recursive {SUDOER} ~{SUDOER}")])?;
     fs::write(
         root.join("etc/ssh/sshd_config.d/lab.conf"),
         "HostKey /etc/ssh/ssh_host_ed25519_key\nMaxStartups 100\n",
