@@ -305,12 +305,18 @@ impl Running<'_> {
     }
 }
 
-/// Kills, without a word, what runs by one of [`Running`]'s commands: nsenter's child, since only a child can be in
-/// another process namespace.
+/// Kills, without a word, what runs by one of [`Running`]'s commands.
 pub(crate) fn kill(nsenter: &mut Child) -> Result<()> {
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", nsenter.id()))?;
-    output(Command::new("kill").arg("-KILL").args(children.split_whitespace()))?;
+    signal(nsenter, "KILL")?;
     nsenter.wait()?;
+    Ok(())
+}
+
+/// Sends a signal to what runs by one of [`Running`]'s commands: nsenter's child, since only a child can be in another
+/// process namespace.
+pub(crate) fn signal(nsenter: &Child, name: &str) -> Result<()> {
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", nsenter.id()))?;
+    output(Command::new("kill").args(["-s", name]).args(children.split_whitespace()))?;
     Ok(())
 }
 

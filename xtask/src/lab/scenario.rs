@@ -96,6 +96,7 @@ const STAGES: &[Named] = &[
     ("a migration alone is applied, once", releases::migration),
     ("a release that does not start is taken back, nothing is lost", releases::taken_back),
     ("an apply killed at any step of a release, under load", interrupted::release),
+    ("an apply ended by Ctrl-C gives its leases back", interrupted::by_ctrl_c),
     ("a machine that is off is named before anything changes", faults::unreachable),
     ("each machine rebooted in turn under load", faults::reboots),
     ("power cut of an application machine under load", faults::application_cut),

@@ -1,7 +1,7 @@
 //! Applies that are killed: at every kind of step, without a word of goodbye. Each next one goes on from there.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{FOUR_MACHINES, Scenario, lossless};
 use crate::lab::machines::MACHINES;
 use crate::lab::traffic::Kind;
-use crate::lab::{kill, until};
+use crate::lab::{kill, signal, until};
 
 /// How long all of it may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -50,6 +50,30 @@ pub(super) fn release(scenario: &Scenario<'_>) -> Result<()> {
     lossless(&traffic.stop()?)
 }
 
+/// Ended by Ctrl-C in the middle of a release: it says so and gives its leases back, so that the next one need not wait.
+pub(super) fn by_ctrl_c(scenario: &Scenario<'_>) -> Result<()> {
+    scenario.write(FOUR_MACHINES, "api.db-max-rows = 402")?;
+    let mut apply = begun(scenario)?;
+    let (mut said, mut told) = (String::new(), false);
+    for line in BufReader::new(apply.stderr.take().context("standard error is piped")?).lines() {
+        let line = line?;
+        if !told && line.starts_with(RELEASE[0]) {
+            signal(&apply, "INT")?;
+            told = true;
+        }
+        said += &format!("{line}\n");
+    }
+    ensure!(told && !apply.wait()?.success() && said.contains("interrupted"), "{said}");
+    for machine in MACHINES {
+        let lease = scenario.on(machine.name, "cat /var/lib/tercet/lease.json")?;
+        ensure!(lease.contains("\"owner\":\"\""), "{}'s lease was kept: {lease}", machine.name);
+    }
+    scenario.succeed("apply", &["--yes"])?;
+    let plan = scenario.succeed("plan", &[])?;
+    ensure!(plan.contains("nothing to do"), "there is still:\n{plan}");
+    Ok(())
+}
+
 /// Applies until one gets through, each killed when it comes to one of the moments that are left. A machine finishes
 /// a few steps before it notices that nobody listens any more, so some moments may be over: `at_least` must not.
 fn again_and_again(scenario: &Scenario<'_>, moments: &[&str], at_least: usize) -> Result<()> {
@@ -81,15 +105,16 @@ enum Outcome {
     Through,
 }
 
+/// An apply that has just begun.
+fn begun(scenario: &Scenario<'_>) -> Result<Child> {
+    let mut apply = scenario.tercet("apply", &["--yes"])?;
+    apply.arg(scenario.project.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    Ok(apply.spawn()?)
+}
+
 /// Starts an apply and kills it when it comes to one of `moments`.
 fn outcome(scenario: &Scenario<'_>, moments: &[&str]) -> Result<Outcome> {
-    let mut apply = scenario.tercet("apply", &["--yes"])?;
-    let mut child = apply
-        .arg(scenario.project.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let mut child = begun(scenario)?;
     let mut said = String::new();
     for line in BufReader::new(child.stderr.take().context("standard error is piped")?).lines() {
         let line = line?;
