@@ -118,7 +118,7 @@ pub struct Server {
     /// Requests it gets at the same time; more wait in the queue. 0: no limit.
     pub max_connections: u32,
     /// Requests that may share a connection to it, sent one behind the other without waiting for answers (pipelined):
-    /// safe ones without a body, and only while its answers come at once. Saves a third of the balancer's work; for a
+    /// safe ones without a body, and only while its answers come at once. Saves writes when the balancer is busy; for a
     /// server that answers quickly and exactly by RFC 9112. 1: each has a connection of its own; at most 64.
     pub pipeline: u16,
 }

@@ -53,6 +53,7 @@ async fn serve(
         // The sender going away means the same.
         _ = stop.wait_for(|stop| *stop) => true,
         _ = parts.join_next() => false,
+        // It may hear of it first.
         ended = &mut listening => ended.is_ok(),
     };
     if !stopped {
@@ -133,5 +134,5 @@ async fn sweep(worker: Rc<Worker>) {
 
 /// Sends the requests that share connections.
 async fn send(worker: Rc<Worker>) {
-    std::future::poll_fn(|context| worker.pipelines.poll_send::<()>(context)).await;
+    std::future::poll_fn(|context| worker.pipelines.poll_send(context)).await;
 }

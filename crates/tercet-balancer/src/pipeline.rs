@@ -127,7 +127,7 @@ impl Pipelines {
     }
 
     /// Sends what waits to be sent; never ready.
-    pub(crate) fn poll_send<T>(&self, context: &mut Context<'_>) -> Poll<T> {
+    pub(crate) fn poll_send(&self, context: &mut Context<'_>) -> Poll<()> {
         self.sender.borrow_mut().get_or_insert_with(|| context.waker().clone()).clone_from(context.waker());
         self.unsent.borrow_mut().retain(|pipeline| pipeline.poll_send(context).is_pending());
         Poll::Pending

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, anyhow};
 
 /// How many threads work at most.
 const THREADS: usize = 512;
@@ -17,9 +17,13 @@ pub(crate) fn at_once<T: Sync, R: Send>(
     if errors.is_empty() {
         return done.into_iter().collect();
     }
-    let errors: Vec<_> =
-        errors.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
-    bail!("{}", errors.join("\n"))
+    Err(all_in_one(errors.iter().filter_map(|outcome| outcome.as_ref().err())))
+}
+
+/// Several errors as one: a line, or its lines, for each.
+pub fn all_in_one<'a>(errors: impl IntoIterator<Item = &'a Error>) -> Error {
+    let errors: Vec<_> = errors.into_iter().map(|error| format!("{error:#}")).collect();
+    anyhow!("{}", errors.join("\n"))
 }
 
 /// Does `work` for all items; what came of each, in the items' order.

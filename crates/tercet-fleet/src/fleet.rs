@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tercet_config::{Machine, Reach, Tier, Topology};
 
 use crate::agent::{Agent, Reply, Request};
-use crate::at_once::{at_once, outcomes};
+use crate::at_once::{all_in_one, at_once, outcomes};
 use crate::desired::{LIBRARY, Project};
 use crate::progress::{Listener, Progress};
 use crate::report::Report;
@@ -91,8 +91,7 @@ impl<'a> Fleet<'a> {
             fleet.upload(operator.binary, listener)?;
             return Ok(fleet);
         }
-        let errors: Vec<_> = missing.iter().map(|(_, error)| format!("{error:#}")).collect();
-        bail!("{}", errors.join("\n"))
+        Err(all_in_one(missing.iter().map(|(_, error)| error)))
     }
 
     /// The same with those machines that can be reached and used, and why each of the others cannot: to look at, not

@@ -23,6 +23,7 @@ pub mod ssh;
 mod survey;
 pub mod world;
 
+pub use at_once::all_in_one;
 pub use fleet::Fleet;
 pub use progress::Progress;
 

@@ -253,7 +253,6 @@ fn write_loads(text: &mut String, scenarios: &[&Scenario], samples: &[Vec<Vec<Sa
 /// What is to be reached, and whether it is: processor time beside each peer's, and nginx's p99.
 fn write_goals(text: &mut String, scenarios: &[&Scenario], samples: &[Vec<Vec<Sample>>]) {
     text.push_str("\n| load | goal | measured | | unshared |\n|---|---|---|---|---|\n");
-    let verdict = |holds: bool| if holds { "holds" } else { "**missed**" };
     for (scenario, of_scenario) in scenarios.iter().zip(samples) {
         let of = |peer: Peer, what| middle(&of_scenario[peer as usize], what);
         for (peer, most) in scenario.goals {
@@ -265,7 +264,7 @@ fn write_goals(text: &mut String, scenarios: &[&Scenario], samples: &[Vec<Vec<Sa
                 "| {} | CPU ≤ {most} × {}'s | {share:.2} | {} | {unshared:.2} |",
                 scenario.name,
                 peer.name(),
-                verdict(share <= *most),
+                report::verdict(share <= *most),
             );
         }
         let [own, unshared, nginx] =
@@ -274,7 +273,7 @@ fn write_goals(text: &mut String, scenarios: &[&Scenario], samples: &[Vec<Vec<Sa
             text,
             "| {} | p99 ≤ nginx's | {own:.2} of {nginx:.2} ms | {} | {unshared:.2} ms |",
             scenario.name,
-            verdict(own <= nginx),
+            report::verdict(own <= nginx),
         );
     }
 }
@@ -302,7 +301,7 @@ fn write_idle(text: &mut String, balancer: impl Fn(Peer) -> Result<(Peer, Runnin
         idle.close();
     }
     let [own, nginx] = [all[IDLE.len() - 1], all[2 * IDLE.len() - 1]];
-    let verdict = if own <= nginx { "holds" } else { "**missed**" };
+    let verdict = report::verdict(own <= nginx);
     // Writing to a String cannot fail.
     let _ = writeln!(text, "\nGoal, memory with {} idle connections ≤ nginx's: {verdict}.", IDLE[1]);
     Ok(())

@@ -76,16 +76,24 @@ fn requests_of_many_clients_go_out_together_and_each_gets_its_own_answer() {
     panic!("no two requests ever went out together");
 }
 
-#[test]
-fn a_slow_answer_does_not_hold_up_those_behind_it() {
-    let (release, released) = mpsc::channel::<()>();
+/// A server that answers with the target, to `path` only once it is told so. Each target goes to `arrived` first.
+fn holding(path: &'static str, arrived: mpsc::Sender<String>) -> (Backend, mpsc::Sender<()>) {
+    let (release, released) = mpsc::channel();
     let released = Mutex::new(released);
     let server = Backend::start(move |request, stream| {
-        if target(request) == "/slow" {
+        // Not every test listens.
+        let _ = arrived.send(target(request).to_owned());
+        if target(request) == path {
             let _ = released.lock().unwrap().recv();
         }
         answer(stream, target(request))
     });
+    (server, release)
+}
+
+#[test]
+fn a_slow_answer_does_not_hold_up_those_behind_it() {
+    let (server, release) = holding("/slow", mpsc::channel().0);
     let balancer = sharing(server.address);
     let (mut slow, mut quick) = (Client::connect(balancer.address), Client::connect(balancer.address));
     // From here on there is a connection to share.
@@ -184,15 +192,7 @@ fn clients_that_leave_take_nothing_away_from_the_others() {
 #[test]
 fn a_request_that_changes_something_never_shares() {
     let (arrived, arrivals) = mpsc::channel();
-    let (release, released) = mpsc::channel::<()>();
-    let released = Mutex::new(released);
-    let server = Backend::start(move |request, stream| {
-        arrived.send(target(request).to_owned()).unwrap();
-        if target(request) == "/held" {
-            let _ = released.lock().unwrap().recv();
-        }
-        answer(stream, target(request))
-    });
+    let (server, release) = holding("/held", arrived);
     let balancer = sharing(server.address);
     let (mut held, mut other) = (Client::connect(balancer.address), Client::connect(balancer.address));
     assert_eq!(held.get("/").text(), "/");

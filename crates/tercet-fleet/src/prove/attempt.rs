@@ -12,6 +12,7 @@ use crate::at_once::outcomes;
 
 /// How long an answer may take before nobody is taken to be there.
 const PATIENCE: Duration = Duration::from_secs(2);
+
 /// What became of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use anyhow::anyhow;
 use serde_json::Value;
 use tercet_config::Tier;
+use tercet_fleet::all_in_one;
 use tercet_fleet::logs::{Line, Selection, follow, read};
 
 use crate::cli;
@@ -45,8 +46,7 @@ fn all_reached(errors: &[anyhow::Error]) -> Outcome {
     if errors.is_empty() {
         return Ok(());
     }
-    let errors: Vec<_> = errors.iter().map(|error| format!("{error:#}")).collect();
-    Err(anyhow!("{}", errors.join("\n")).into())
+    Err(all_in_one(errors).into())
 }
 
 /// A line in words: what a record of a request comes to, or what a record says, or the line as it is.

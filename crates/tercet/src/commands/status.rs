@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::anyhow;
 use serde_json::json;
-use tercet_fleet::Fleet;
 use tercet_fleet::fleet::BalancerState;
 use tercet_fleet::report::Report;
+use tercet_fleet::{Fleet, all_in_one};
 
 use crate::cli;
 use crate::failure::Outcome;
@@ -21,7 +20,6 @@ pub(crate) fn run(arguments: &cli::Status) -> Outcome {
     let show = Show::new("looking at the machines");
     let (fleet, missing) = machines.open_what_is_there()?;
     show.done();
-    let unreachable = missing.iter().map(|(_, error)| format!("{error:#}")).collect::<Vec<_>>().join("\n");
     let mut before = None;
     loop {
         let reports = fleet.reports()?;
@@ -44,7 +42,8 @@ pub(crate) fn run(arguments: &cli::Status) -> Outcome {
         }
         before = balancer;
         if !arguments.watch || machines.interrupted() {
-            return if unreachable.is_empty() { Ok(()) } else { Err(anyhow!("{unreachable}").into()) };
+            let unreachable = missing.iter().map(|(_, error)| error);
+            return if missing.is_empty() { Ok(()) } else { Err(all_in_one(unreachable).into()) };
         }
         std::thread::sleep(AGAIN);
     }
