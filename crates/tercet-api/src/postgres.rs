@@ -9,6 +9,7 @@ mod connection;
 mod driver;
 mod error;
 mod prepared;
+mod row;
 mod startup;
 mod statement;
 mod stream;
@@ -17,5 +18,6 @@ mod tls;
 
 pub use self::connection::{Connection, Exchange};
 pub use self::error::{DatabaseError, ServerError};
-pub use self::statement::{Notification, Results, Row, Rows, Statement};
+pub use self::row::{Row, Rows};
+pub use self::statement::{Notification, Results, Statement};
 pub use self::target::{Host, SessionAttributes, SslMode, Target, TargetError};

@@ -1,5 +1,4 @@
-//! SQL for a plan: one statement that does what was asked and answers with one row, its values always
-//! parameters, its names always quoted, its text the same for requests of the same shape.
+//! SQL for a plan: one statement that does what was asked, its values always parameters, its names always quoted, its text the same for requests of the same shape.
 //!
 //! It knows nothing of HTTP, and looks nothing up.
 
@@ -11,9 +10,13 @@ mod fragment;
 mod join;
 mod payload;
 mod read;
+mod rows;
 mod write;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::plan::{Command, Handler, StatementPlan};
 use crate::postgres::{Row, Statement};
@@ -21,6 +24,7 @@ use crate::request::media_type::{MediaType, PlanFormat, PlanOption};
 use crate::request::preferences::Count;
 
 use fragment::Sql;
+use rows::Rows;
 
 /// What the rows a command works on are called in every statement.
 const SOURCE: &str = "pgrst_source";
@@ -31,37 +35,38 @@ const BODY_ROWS: &str = "_postgrest_t";
 /// What to send to PostgreSQL for a plan, and how to read what comes back.
 #[derive(Debug)]
 pub struct Query {
-    /// The statement: one row, unless it explains.
+    /// The statement that does what is asked.
     pub main: Statement,
-    /// What to ask in the same transaction after it, for an estimate of the total number of rows.
-    pub estimate: Option<Estimate>,
     /// How its rows are read.
-    columns: Columns,
+    form: Form,
+    /// An EXPLAIN in the same transaction, whose number of rows is the total.
+    estimate: Option<Estimate>,
     /// Whether the body is hexadecimal digits for bytes.
     hexadecimal: bool,
 }
 
-/// An EXPLAIN whose number of rows is the total ([`Query::estimated_rows`]).
 #[derive(Debug)]
-pub struct Estimate {
+struct Estimate {
     /// `EXPLAIN (FORMAT JSON)`: one row, one column.
-    pub statement: Statement,
+    statement: Statement,
     /// Only needed if the total of [`Answer`] is greater than this.
-    pub above: Option<i64>,
+    above: Option<i64>,
 }
 
-/// Which columns the main statement's row has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Columns {
-    /// total, page, body, headers, status
+/// What the main statement's rows are.
+#[derive(Debug)]
+enum Form {
+    /// One row of total, page, body, headers, status.
     Read,
-    /// total, page, location, body, headers, status, inserted
+    /// The rows that were asked for; the body is made of them here.
+    Rows(Rows),
+    /// One row of total, page, location, body, headers, status, inserted.
     Write,
     /// The lines of an execution plan.
     Explain,
 }
 
-/// What the main statement answered.
+/// What PostgreSQL answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// Rows there are in all, where they were counted.
@@ -81,76 +86,135 @@ pub struct Answer {
 }
 
 impl Query {
-    /// The statement for a plan.
+    /// The query for a plan.
     pub fn new(plan: &StatementPlan) -> Self {
         let mut sql = Sql::new();
-        let columns = if let MediaType::Plan { format, options, .. } = &plan.media_type {
+        match rows::statement(&mut sql, plan) {
+            Some(rows) => Self::with(sql, Form::Rows(rows), plan),
+            None => Self::in_one_row(plan),
+        }
+    }
+
+    /// The query for a plan whose body PostgreSQL makes: the general form, which relies on nothing that the
+    /// schema cache says of columns.
+    pub fn in_one_row(plan: &StatementPlan) -> Self {
+        let mut sql = Sql::new();
+        let form = if let MediaType::Plan { format, options, .. } = &plan.media_type {
             explain(&mut sql, *format, options);
-            Columns::Explain
+            Form::Explain
         } else if matches!(plan.command, Command::Write(_)) {
-            Columns::Write
+            Form::Write
         } else {
-            Columns::Read
+            Form::Read
         };
         match &plan.command {
             Command::Read => read::statement(&mut sql, plan),
             Command::Write(write) => write::statement(&mut sql, plan, write),
             Command::Call(call) => call::statement(&mut sql, plan, call),
         }
+        Self::with(sql, form, plan)
+    }
+
+    fn with(main: Sql, form: Form, plan: &StatementPlan) -> Self {
         Self {
-            main: sql.into_statement(),
+            main: main.into_statement(),
+            form,
             estimate: estimate(plan),
-            columns,
             hexadecimal: matches!(&plan.handler, Handler::Custom(handler) if handler.binary),
         }
     }
 
-    /// Reads the rows of the main statement.
-    pub fn answer(&self, rows: &[Row]) -> Answer {
-        let Some(row) = rows.first() else { return Answer::default() };
-        let text = |column: usize| row.text(column).map(str::to_owned);
-        let number = |column: usize| row.text(column).and_then(|text| text.parse().ok());
-        match self.columns {
-            Columns::Explain => {
-                let lines: Vec<&[u8]> = rows.iter().filter_map(|row| row.get(0)).map(AsRef::as_ref).collect();
-                let mut body = lines.join(&b'\n');
-                body.push(b'\n');
-                Answer { body: body.into(), ..Answer::default() }
+    /// Whether it relies on what the schema cache says of columns: where that is out of date,
+    /// [`Query::in_one_row`] does not.
+    pub fn relies_on_columns(&self) -> bool {
+        matches!(self.form, Form::Rows(_))
+    }
+
+    /// What is run in one transaction, in this order: the main statement, and what is asked after it.
+    pub fn statements(&self) -> SmallVec<[Cow<'_, Statement>; 3]> {
+        let settings = self.relies_on_columns().then(|| Cow::Owned(body::response_settings_alone()));
+        let estimate = self.estimate.as_ref().map(|estimate| Cow::Borrowed(&estimate.statement));
+        std::iter::once(Cow::Borrowed(&self.main)).chain(settings).chain(estimate).collect()
+    }
+
+    /// Reads the rows of each of the [statements](Self::statements).
+    pub fn answer(&self, results: &[Vec<Row>]) -> Answer {
+        let Some((main, after)) = results.split_first() else { return Answer::default() };
+        let (mut answer, after) = match &self.form {
+            Form::Rows(rows) => {
+                let settings = after.first().and_then(|settings| settings.first());
+                let setting = |column| settings.and_then(|row| row.text(column)).map(str::to_owned);
+                let answer = Answer { headers: setting(0), status: setting(1), ..rows.answer(main) };
+                (answer, after.get(1..).unwrap_or_default())
             }
-            Columns::Read => Answer {
-                total: number(0),
-                rows: number(1).unwrap_or_default(),
-                body: self.body(row.get(2)),
-                headers: text(3),
-                status: text(4),
-                ..Answer::default()
-            },
-            Columns::Write => Answer {
-                total: number(0),
-                rows: number(1).unwrap_or_default(),
-                location: row.text(2).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
-                body: self.body(row.get(3)),
-                headers: text(4),
-                status: text(5),
-                inserted: number(6),
-            },
+            Form::Explain => (explained(main), after),
+            Form::Read => (main.first().map(|row| self.read(row)).unwrap_or_default(), after),
+            Form::Write => (main.first().map(|row| self.written(row)).unwrap_or_default(), after),
+        };
+        if let Some(estimate) = &self.estimate {
+            let estimated = after.first().and_then(|rows| estimated_rows(rows));
+            answer.total = match (estimate.above, answer.total) {
+                (None, _) => estimated,
+                (Some(above), Some(total)) if total > above => {
+                    estimated.map(|estimated| estimated.max(total)).or(Some(total))
+                }
+                (Some(_), total) => total,
+            };
+        }
+        answer
+    }
+
+    fn read(&self, row: &Row) -> Answer {
+        Answer {
+            total: number(row, 0),
+            rows: number(row, 1).unwrap_or_default(),
+            body: self.body(row.bytes(2)),
+            headers: text(row, 3),
+            status: text(row, 4),
+            ..Answer::default()
         }
     }
 
-    /// Reads the total from the rows of [`Estimate::statement`].
-    pub fn estimated_rows(rows: &[Row]) -> Option<i64> {
-        let plan: serde_json::Value = serde_json::from_str(rows.first()?.text(0)?).ok()?;
-        plan.get(0)?.get("Plan")?.get("Plan Rows")?.as_i64()
+    fn written(&self, row: &Row) -> Answer {
+        Answer {
+            total: number(row, 0),
+            rows: number(row, 1).unwrap_or_default(),
+            location: row.text(2).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
+            body: self.body(row.bytes(3)),
+            headers: text(row, 4),
+            status: text(row, 5),
+            inserted: number(row, 6),
+        }
     }
 
-    fn body(&self, column: Option<&Bytes>) -> Bytes {
-        let body = column.cloned().unwrap_or_default();
+    fn body(&self, column: Option<Bytes>) -> Bytes {
+        let body = column.unwrap_or_default();
         if !self.hexadecimal {
             return body;
         }
         let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or_default() as u8;
         body.chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
     }
+}
+
+fn text(row: &Row, column: usize) -> Option<String> {
+    row.text(column).map(str::to_owned)
+}
+
+fn number(row: &Row, column: usize) -> Option<i64> {
+    row.text(column).and_then(|text| text.parse().ok())
+}
+
+fn explained(lines: &[Row]) -> Answer {
+    let lines: Vec<&[u8]> = lines.iter().filter_map(|row| row.get(0)).collect();
+    let mut body = lines.join(&b'\n');
+    body.push(b'\n');
+    Answer { body: body.into(), ..Answer::default() }
+}
+
+fn estimated_rows(rows: &[Row]) -> Option<i64> {
+    let plan: serde_json::Value = serde_json::from_str(rows.first()?.text(0)?).ok()?;
+    plan.get(0)?.get("Plan")?.get("Plan Rows")?.as_i64()
 }
 
 /// `EXPLAIN (…)`, see <https://www.postgresql.org/docs/current/sql-explain.html>.

@@ -18,6 +18,8 @@ use crate::request::media_type::MediaType;
 use crate::request::{ApiRequest, Mutation};
 use crate::schema::Routine;
 
+use smallvec::SmallVec;
+
 /// What a transaction is run for.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
@@ -45,7 +47,10 @@ pub async fn run(
     let transaction = Transaction { pool, context };
     let ran = if plan.read_only {
         // What was only read needs no rollback when the client does not accept it.
-        transaction.read(query).await.map(|answer| check(plan, context.request, &answer).map(|()| answer))
+        transaction
+            .read(plan, query)
+            .await
+            .map(|answer| check(plan, context.request, &answer).map(|()| answer))
     } else {
         transaction.write(plan, query).await
     };
@@ -74,11 +79,21 @@ struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    async fn read(&self, query: &Query) -> Result<Answer, DatabaseError> {
-        let mut statements = vec![&query.main];
-        statements.extend(query.estimate.as_ref().map(|estimate| &estimate.statement));
-        let rows = self.read_only(&statements).await?;
-        Ok(answer(query, &rows))
+    async fn read(&self, plan: &StatementPlan, query: &Query) -> Result<Answer, DatabaseError> {
+        match self.read_query(query).await {
+            // The schema has changed since it was loaded, or the client asks for nonsense. Which one, and in
+            // whose words, the general form says.
+            Err(error) if query.relies_on_columns() && error.is_misfit() => {
+                self.read_query(&Query::in_one_row(plan)).await
+            }
+            answered => answered,
+        }
+    }
+
+    async fn read_query(&self, query: &Query) -> Result<Answer, DatabaseError> {
+        let statements = query.statements();
+        let statements: SmallVec<[&Statement; 3]> = statements.iter().map(AsRef::as_ref).collect();
+        Ok(query.answer(&self.read_only(&statements).await?))
     }
 
     /// Reads are tried again when the connection turns out to be broken: they have done nothing yet.
@@ -94,7 +109,7 @@ impl Transaction<'_> {
         let sent = prelude.iter().chain(statements.iter().copied());
         let isolation = self.isolation();
         let mut results = if isolation == Isolation::ReadCommitted {
-            let key = statements.last().map_or(0, |statement| Pool::key(&statement.sql));
+            let key = statements.first().map_or(0, |statement| Pool::key(&statement.sql));
             let mut lease = self.lease(Need::Shared(key)).await?;
             lease.exchange(sent).await?
         } else {
@@ -123,11 +138,11 @@ impl Transaction<'_> {
         let mut lease = self.lease(Need::Alone).await?;
         if isolation == Isolation::ReadCommitted && !rolls_back && !is_checked(plan, request) {
             let results = lease.exchange(sent).await?;
-            return Ok(Ok(answer(query, &results[prelude.len()..])));
+            return Ok(Ok(query.answer(&results[prelude.len()..])));
         }
         let begin = begin(isolation, false);
         let results = or_roll_back(&mut lease, std::iter::once(&begin).chain(sent)).await?;
-        let answer = answer(query, &results[prelude.len() + 1..]);
+        let answer = query.answer(&results[prelude.len() + 1..]);
         let checked = check(plan, request, &answer);
         let end: &[Statement] = match (&checked, rolls_back) {
             (Err(_), _) => &["rollback".into()],
@@ -186,21 +201,6 @@ async fn or_roll_back<'a>(
         lease.exchange([&"rollback".into()]).await?;
     }
     results
-}
-
-fn answer(query: &Query, rows: &[Rows]) -> Answer {
-    let mut answer = query.answer(rows.first().map_or(&[], Vec::as_slice));
-    if let Some(estimate) = &query.estimate {
-        let estimated = rows.get(1).and_then(|rows| Query::estimated_rows(rows));
-        answer.total = match (estimate.above, answer.total) {
-            (None, _) => estimated,
-            (Some(above), Some(total)) if total > above => {
-                estimated.map(|estimated| estimated.max(total)).or(Some(total))
-            }
-            (Some(_), total) => total,
-        };
-    }
-    answer
 }
 
 fn is_singular(plan: &StatementPlan) -> bool {

@@ -16,8 +16,9 @@ use super::cancel::Canceller;
 use super::driver::{Driver, Pending, State};
 use super::error::DatabaseError;
 use super::prepared::Use;
+use super::row::Rows;
 use super::startup;
-use super::statement::{Notification, Results, Rows, Statement};
+use super::statement::{Notification, Results, Statement};
 use super::stream::Stream;
 use super::target::{Host, SessionAttributes, Target};
 

@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::backend::{
-    BIND_COMPLETE_TAG, CLOSE_COMPLETE_TAG, COMMAND_COMPLETE_TAG, DATA_ROW_TAG, DataRowBody, Header, Message,
+    BIND_COMPLETE_TAG, CLOSE_COMPLETE_TAG, COMMAND_COMPLETE_TAG, DATA_ROW_TAG, Header, Message,
     READY_FOR_QUERY_TAG,
 };
 use postgres_protocol::message::frontend;
@@ -22,7 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::{DatabaseError, ServerError};
 use super::prepared::Prepared;
-use super::statement::{Notification, Results, Row, Rows};
+use super::row::{Row, Rows};
+use super::statement::{Notification, Results};
 use super::stream::Stream;
 
 /// Bytes read at once, at least.
@@ -125,10 +125,6 @@ impl State {
 
     fn receive(&mut self, message: Message) -> Result<(), DatabaseError> {
         match message {
-            Message::DataRow(body) => {
-                let row = row(&body)?;
-                self.front()?.rows.push(row);
-            }
             Message::CommandComplete(_) | Message::EmptyQueryResponse => self.completed()?,
             Message::ReadyForQuery(body) => self.ready(body.status())?,
             Message::ParseComplete => {
@@ -184,35 +180,6 @@ impl State {
     fn front(&mut self) -> Result<&mut Pending, DatabaseError> {
         self.pending.front_mut().ok_or_else(unexpected)
     }
-}
-
-fn row(body: &DataRowBody) -> Result<Row, DatabaseError> {
-    let buffer = body.buffer_bytes();
-    let mut row = Row::default();
-    let mut ranges = body.ranges();
-    while let Some(range) = ranges.next().map_err(protocol)? {
-        row.push(range.map(|range| buffer.slice(range)));
-    }
-    Ok(row)
-}
-
-/// A row from the body of a DataRow: a count, then a length (-1 for NULL) and bytes for each column.
-fn short_row(body: &[u8]) -> Result<Row, DatabaseError> {
-    let malformed = || DatabaseError::Protocol("a row that is cut off".to_owned());
-    let (count, mut rest) = body.split_first_chunk().ok_or_else(malformed)?;
-    let mut row = Row::default();
-    for _ in 0..u16::from_be_bytes(*count) {
-        let (length, after) = rest.split_first_chunk().ok_or_else(malformed)?;
-        rest = after;
-        if let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) {
-            let (value, after) = rest.split_at_checked(length).ok_or_else(malformed)?;
-            row.push(Some(Bytes::copy_from_slice(value)));
-            rest = after;
-        } else {
-            row.push(None);
-        }
-    }
-    Ok(row)
 }
 
 fn unexpected() -> DatabaseError {
@@ -271,7 +238,14 @@ impl Driver {
             // What every exchange consists of is read in place: a message of its own is an allocation.
             match (tag, &self.buffer[HEADER..length]) {
                 (BIND_COMPLETE_TAG | CLOSE_COMPLETE_TAG, _) => {}
-                (DATA_ROW_TAG, row) if length <= SHORT_ROW => state.front()?.rows.push(short_row(row)?),
+                (DATA_ROW_TAG, row) if length <= SHORT_ROW => {
+                    state.front()?.rows.push(Row::parse(Bytes::copy_from_slice(row))?);
+                }
+                (DATA_ROW_TAG, _) => {
+                    let row = self.buffer.split_to(length).freeze().slice(HEADER..);
+                    state.front()?.rows.push(Row::parse(row)?);
+                    continue;
+                }
                 (COMMAND_COMPLETE_TAG, _) => state.completed()?,
                 (READY_FOR_QUERY_TAG, [status]) => state.ready(*status)?,
                 _ => {

@@ -48,6 +48,12 @@ impl DatabaseError {
         self.server().map(|error| error.code.as_str())
     }
 
+    /// Whether the statement, or what was prepared of it, does not fit the schema: a syntax error or access rule
+    /// violation (class 42) other than a lack of privileges, or a result whose type has changed (`0A000`).
+    pub fn is_misfit(&self) -> bool {
+        self.code().is_some_and(|code| code == "0A000" || code.starts_with("42") && code != "42501")
+    }
+
     /// Whether the connection is of no use any more.
     pub fn is_fatal(&self) -> bool {
         match self {

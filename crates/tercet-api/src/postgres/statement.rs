@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::row::Rows;
+
 /// One SQL statement with its parameters. The same `sql` is prepared once per connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
@@ -24,47 +26,6 @@ impl Statement {
 impl From<&str> for Statement {
     fn from(sql: &str) -> Self {
         Self::new(sql, Vec::new())
-    }
-}
-
-/// The rows one statement returned.
-pub type Rows = Vec<Row>;
-
-/// One row: its columns in PostgreSQL's text format, `None` where NULL.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Row {
-    columns: SmallVec<[Option<Bytes>; 8]>,
-}
-
-impl Row {
-    /// The column at `index`, counted from 0; `None` when it is NULL or there is no such column.
-    pub fn get(&self, index: usize) -> Option<&Bytes> {
-        self.columns.get(index).and_then(Option::as_ref)
-    }
-
-    /// Like [`Row::get`], as text; `None` also when it is not UTF-8 (it always is: the client encoding says so).
-    pub fn text(&self, index: usize) -> Option<&str> {
-        self.get(index).and_then(|column| std::str::from_utf8(column).ok())
-    }
-
-    pub(super) fn push(&mut self, column: Option<Bytes>) {
-        self.columns.push(column);
-    }
-
-    /// How many columns the row has.
-    pub fn len(&self) -> usize {
-        self.columns.len()
-    }
-
-    /// Whether the row has no column at all.
-    pub fn is_empty(&self) -> bool {
-        self.columns.is_empty()
-    }
-}
-
-impl FromIterator<Option<Bytes>> for Row {
-    fn from_iter<T: IntoIterator<Item = Option<Bytes>>>(columns: T) -> Self {
-        Self { columns: columns.into_iter().collect() }
     }
 }
 

@@ -1,10 +1,16 @@
 //! The body: rows become JSON, CSV, GeoJSON or what a person's function makes of them; and the settings
 //! through which SQL says more about the response.
 
+use std::sync::LazyLock;
+
 use super::fragment::Sql;
 use super::{BODY_ROWS, SOURCE};
 use crate::plan::{Handler, StatementPlan};
+use crate::postgres::Statement;
 use crate::schema::{MediaHandler, MediaTarget, Routine};
+
+const RESPONSE_SETTINGS: &str = "nullif(current_setting('response.headers', true), '') AS response_headers, \
+     nullif(current_setting('response.status', true), '') AS response_status";
 
 /// The expression that makes the body.
 pub(super) fn add(sql: &mut Sql, plan: &StatementPlan) {
@@ -79,10 +85,14 @@ fn custom(sql: &mut Sql, handler: &MediaHandler, routine: Option<&Routine>, expl
     }
 }
 
-/// The settings that SQL may have made for the response.
+/// The settings that SQL may have made for the response: headers, then status.
 pub(super) fn response_settings(sql: &mut Sql) {
-    sql.push(
-        "nullif(current_setting('response.headers', true), '') AS response_headers, \
-         nullif(current_setting('response.status', true), '') AS response_status",
-    );
+    sql.push(RESPONSE_SETTINGS);
+}
+
+/// The same, asked after a statement whose rows have no room for them.
+pub(super) fn response_settings_alone() -> Statement {
+    static STATEMENT: LazyLock<Statement> =
+        LazyLock::new(|| Statement::new(format!("SELECT {RESPONSE_SETTINGS}"), Vec::new()));
+    STATEMENT.clone()
 }

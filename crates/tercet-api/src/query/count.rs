@@ -15,18 +15,31 @@ pub(super) enum Total {
     Unknown,
     /// All rows are in the answer.
     Page,
-    /// By a query of its own, [`source`].
-    Counted,
+    /// By a query of its own, [`source`], which stops at so many rows.
+    Counted { stop: Option<i64> },
 }
 
 impl Total {
+    /// A count that is given up for an estimate when there are more rows than the cap on rows stops one row above
+    /// it; without a cap there is only the estimate. What a routine returns is never estimated.
+    pub(super) fn of(plan: &StatementPlan) -> Self {
+        let reads = matches!(plan.command, Command::Read);
+        let stop = match (plan.count, plan.max_rows) {
+            (Some(Count::Exact), _) => None,
+            (Some(Count::Estimated), _) if !reads => None,
+            (Some(Count::Estimated), Some(cap)) => Some(cap.saturating_add(1)),
+            (Some(Count::Estimated | Count::Planned) | None, _) => return Self::Unknown,
+        };
+        if plan.tree.range.is_all() { Self::Page } else { Self::Counted { stop } }
+    }
+
     pub(super) fn add(self, sql: &mut Sql, plan: &StatementPlan) {
         match self {
             Self::Unknown => {
                 sql.push("null::bigint");
             }
             Self::Page => page(sql, plan),
-            Self::Counted => {
+            Self::Counted { .. } => {
                 sql.push("(SELECT pg_catalog.count(*) FROM ").push(SOURCE).push("_count)");
             }
         }
@@ -42,27 +55,18 @@ pub(super) fn page(sql: &mut Sql, plan: &StatementPlan) {
     };
 }
 
-/// Adds the query that counts, if one is needed. A count that is given up for an estimate when there are
-/// more rows than the cap on rows stops one row above it; without a cap there is only the estimate. What
-/// a routine returns is never estimated.
+/// Adds the query that counts, if one is needed.
 pub(super) fn source(sql: &mut Sql, plan: &StatementPlan) -> Total {
-    let reads = matches!(plan.command, Command::Read);
-    let stop = match (plan.count, plan.max_rows) {
-        (Some(Count::Exact), _) => None,
-        (Some(Count::Estimated), _) if !reads => None,
-        (Some(Count::Estimated), Some(cap)) => Some(cap.saturating_add(1)),
-        (Some(Count::Estimated | Count::Planned) | None, _) => return Total::Unknown,
-    };
-    if plan.tree.range.is_all() {
-        return Total::Page;
+    let total = Total::of(plan);
+    if let Total::Counted { stop } = total {
+        sql.push(", ").push(SOURCE).push("_count AS (");
+        rows(sql, &plan.tree);
+        if let Some(stop) = stop {
+            sql.push(" LIMIT ").number(usize::try_from(stop).unwrap_or(usize::MAX));
+        }
+        sql.push(")");
     }
-    sql.push(", ").push(SOURCE).push("_count AS (");
-    rows(sql, &plan.tree);
-    if let Some(stop) = stop {
-        sql.push(" LIMIT ").number(usize::try_from(stop).unwrap_or(usize::MAX));
-    }
-    sql.push(")");
-    Total::Counted
+    total
 }
 
 /// One row for each of a node's rows, limits aside. Inner joins and conditions on embeddings are asked as

@@ -121,7 +121,7 @@ const VOCABULARY: &str = "
     DESC NULLS FIRST LAST GROUP CAST COALESCE COUNT SUM AVG MAX MIN CASE WHEN THEN END IN CROSS EXISTS EXPLAIN FORMAT JSON TEXT
     ANALYZE VERBOSE SETTINGS BUFFERS WAL INSERT INTO CONFLICT DO NOTHING UPDATE SET EXCLUDED RETURNING values VARIADIC
     pgrst_source pgrst_source_count pgrst_call pgrst_scalar pgrst_body pgrst_payload json_data _postgrest_t null bigint int text json
-    jsonb bytea coalesce json_agg jsonb_agg row_to_json json_build_array json_build_object json_strip_nulls pg_catalog count page_total
+    jsonb bytea coalesce json_agg jsonb_agg to_json row_to_json json_build_array json_build_object json_strip_nulls pg_catalog count page_total
     total_result_set body response_headers response_status response_inserted nullif current_setting set_config true encode header
     to_tsvector to_tsquery plainto_tsquery to_jsonb like string_agg json_object_keys substring length r k hh s a from as limit
     json_to_record json_to_recordset json_array_elements ST_AsGeoJSON data row key value json_data json_each_text _ row_to_json

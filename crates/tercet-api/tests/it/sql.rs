@@ -10,12 +10,10 @@ fn a_read() {
     check_sql(
         "GET /books?id=eq.1",
         &expect![[r#"
-            WITH pgrst_source AS (SELECT "shop"."books".*
+            SELECT "_postgrest_t"."id", "_postgrest_t"."title", "_postgrest_t"."author_id", "_postgrest_t"."translator_id", to_json("_postgrest_t"."format"), "_postgrest_t"."price", to_json("_postgrest_t"."facts"), to_json("_postgrest_t"."words"), to_json("_postgrest_t"."search"), "_postgrest_t"."odd ""name"""
+            FROM (SELECT "shop"."books".*
             FROM "shop"."books"
-            WHERE "shop"."books"."id" = $1)
-            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-            FROM (SELECT *
-            FROM pgrst_source) _postgrest_t
+            WHERE "shop"."books"."id" = $1) _postgrest_t
             $1 = 1
         "#]],
     );
@@ -63,12 +61,10 @@ fn conditions() {
     check_sql(
         "GET /tags?select=id&id=in.(1,2)&label=not.like.*a*&or=(id.gt.1,not.and(label.is.null,id.neq.3))",
         &expect![[r#"
-            WITH pgrst_source AS (SELECT "shop"."tags"."id"
+            SELECT "_postgrest_t"."id"
+            FROM (SELECT "shop"."tags"."id"
             FROM "shop"."tags"
-            WHERE "shop"."tags"."id" = ANY ($1) AND NOT "shop"."tags"."label" like $2 AND ("shop"."tags"."id" > $3 OR NOT ("shop"."tags"."label" IS NULL AND "shop"."tags"."id" <> $4)))
-            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-            FROM (SELECT *
-            FROM pgrst_source) _postgrest_t
+            WHERE "shop"."tags"."id" = ANY ($1) AND NOT "shop"."tags"."label" like $2 AND ("shop"."tags"."id" > $3 OR NOT ("shop"."tags"."label" IS NULL AND "shop"."tags"."id" <> $4))) _postgrest_t
             $1 = {"1","2"}
             $2 = %a%
             $3 = 1
@@ -78,12 +74,10 @@ fn conditions() {
     check_sql(
         "GET /books?select=id&facts->lang->>code=eq.fr&words=cs.{a}&search=plfts(english).notes",
         &expect![[r#"
-            WITH pgrst_source AS (SELECT "shop"."books"."id"
+            SELECT "_postgrest_t"."id"
+            FROM (SELECT "shop"."books"."id"
             FROM "shop"."books"
-            WHERE "shop"."books"."facts"->$1->>$2 = $3 AND "shop"."books"."words" @> $4 AND "shop"."books"."search" @@ plainto_tsquery($5, $6))
-            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-            FROM (SELECT *
-            FROM pgrst_source) _postgrest_t
+            WHERE "shop"."books"."facts"->$1->>$2 = $3 AND "shop"."books"."words" @> $4 AND "shop"."books"."search" @@ plainto_tsquery($5, $6)) _postgrest_t
             $1 = lang
             $2 = code
             $3 = fr
@@ -95,12 +89,10 @@ fn conditions() {
     check_sql(
         "GET /books?select=id&title=like(any).{N*,T*}&title=fts.notes",
         &expect![[r#"
-            WITH pgrst_source AS (SELECT "shop"."books"."id"
+            SELECT "_postgrest_t"."id"
+            FROM (SELECT "shop"."books"."id"
             FROM "shop"."books"
-            WHERE "shop"."books"."title" like ANY($1) AND to_tsvector("shop"."books"."title") @@ to_tsquery($2))
-            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-            FROM (SELECT *
-            FROM pgrst_source) _postgrest_t
+            WHERE "shop"."books"."title" like ANY($1) AND to_tsvector("shop"."books"."title") @@ to_tsquery($2)) _postgrest_t
             $1 = {N%,T%}
             $2 = notes
         "#]],
@@ -108,12 +100,10 @@ fn conditions() {
     check_sql(
         "GET /inks?select=id&tone=eq.%230000ff&tone=in.(%230000ff)",
         &expect![[r##"
-            WITH pgrst_source AS (SELECT "shop"."inks"."id"
+            SELECT "_postgrest_t"."id"
+            FROM (SELECT "shop"."inks"."id"
             FROM "shop"."inks"
-            WHERE "shop"."inks"."tone" = shop.colour_from_text($1) AND "shop"."inks"."tone" = ANY (SELECT shop.colour_from_text(unnest($2::text[]))))
-            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-            FROM (SELECT *
-            FROM pgrst_source) _postgrest_t
+            WHERE "shop"."inks"."tone" = shop.colour_from_text($1) AND "shop"."inks"."tone" = ANY (SELECT shop.colour_from_text(unnest($2::text[])))) _postgrest_t
             $1 = #0000ff
             $2 = {"#0000ff"}
         "##]],
@@ -125,22 +115,21 @@ fn embeddings() {
     check_sql(
         "GET /books?select=title,authors!author_id(name)&authors=not.is.null",
         &expect![[r#"
-            WITH pgrst_source AS (SELECT "shop"."books"."title", row_to_json("books_authors_1".*)::jsonb AS "authors"
+            SELECT "_postgrest_t"."title", "_postgrest_t"."authors"
+            FROM (SELECT "shop"."books"."title", row_to_json("books_authors_1".*)::jsonb AS "authors"
             FROM "shop"."books"
             LEFT JOIN LATERAL (SELECT "authors_1"."name"
             FROM "shop"."authors" AS "authors_1"
             WHERE "authors_1"."id" = "shop"."books"."author_id") AS "books_authors_1" ON TRUE
             WHERE "books_authors_1" IS DISTINCT
-            FROM NULL)
-            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-            FROM (SELECT *
-            FROM pgrst_source) _postgrest_t
+            FROM NULL) _postgrest_t
         "#]],
     );
     check_sql(
         "GET /authors?select=name,books!author_id!inner(title,tags(label))&books.limit=1&books.tags.order=id",
         &expect![[r#"
-            WITH pgrst_source AS (SELECT "shop"."authors"."name", COALESCE("authors_books_1"."authors_books_1", '[]') AS "books"
+            SELECT "_postgrest_t"."name", "_postgrest_t"."books"
+            FROM (SELECT "shop"."authors"."name", COALESCE("authors_books_1"."authors_books_1", '[]') AS "books"
             FROM "shop"."authors"
             INNER JOIN LATERAL (SELECT json_agg("authors_books_1")::jsonb AS "authors_books_1"
             FROM (SELECT "books_1"."title", COALESCE("books_tags_2"."books_tags_2", '[]') AS "tags"
@@ -150,10 +139,7 @@ fn embeddings() {
             FROM "shop"."tags" AS "tags_2", "shop"."book_tags"
             WHERE "tags_2"."id" = "shop"."book_tags"."tag_id" AND "shop"."book_tags"."book_id" = "books_1"."id"
             ORDER BY "tags_2"."id") AS "books_tags_2") AS "books_tags_2" ON TRUE
-            WHERE "books_1"."author_id" = "shop"."authors"."id" LIMIT $1 OFFSET $2) AS "authors_books_1") AS "authors_books_1" ON "authors_books_1" IS NOT NULL)
-            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-            FROM (SELECT *
-            FROM pgrst_source) _postgrest_t
+            WHERE "books_1"."author_id" = "shop"."authors"."id" LIMIT $1 OFFSET $2) AS "authors_books_1") AS "authors_books_1" ON "authors_books_1" IS NOT NULL) _postgrest_t
             $1 = 1
             $2 = 0
         "#]],
@@ -161,22 +147,21 @@ fn embeddings() {
     check_sql(
         "GET /books?select=title,siblings(id),writer(name)",
         &expect![[r#"
-            WITH pgrst_source AS (SELECT "shop"."books"."title", COALESCE("books_siblings_1"."books_siblings_1", '[]') AS "siblings", row_to_json("books_writer_1".*)::jsonb AS "writer"
+            SELECT "_postgrest_t"."title", "_postgrest_t"."siblings", "_postgrest_t"."writer"
+            FROM (SELECT "shop"."books"."title", COALESCE("books_siblings_1"."books_siblings_1", '[]') AS "siblings", row_to_json("books_writer_1".*)::jsonb AS "writer"
             FROM "shop"."books"
             LEFT JOIN LATERAL (SELECT json_agg("books_siblings_1")::jsonb AS "books_siblings_1"
             FROM (SELECT "books_1"."id"
             FROM "shop"."siblings"(("shop"."books".*)::"shop"."books") AS "books_1") AS "books_siblings_1") AS "books_siblings_1" ON TRUE
             LEFT JOIN LATERAL (SELECT "authors_1"."name"
-            FROM "shop"."writer"(("shop"."books".*)::"shop"."books") AS "authors_1") AS "books_writer_1" ON TRUE)
-            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-            FROM (SELECT *
-            FROM pgrst_source) _postgrest_t
+            FROM "shop"."writer"(("shop"."books".*)::"shop"."books") AS "authors_1") AS "books_writer_1" ON TRUE) _postgrest_t
         "#]],
     );
     check_sql(
         "GET /books?select=id,...covers(colour),...tags(label)",
         &expect![[r#"
-            WITH pgrst_source AS (SELECT "shop"."books"."id", "books_covers_1"."colour", COALESCE("books_tags_1"."label", '[]') AS "label"
+            SELECT "_postgrest_t"."id", to_json("_postgrest_t"."colour"), "_postgrest_t"."label"
+            FROM (SELECT "shop"."books"."id", "books_covers_1"."colour", COALESCE("books_tags_1"."label", '[]') AS "label"
             FROM "shop"."books"
             LEFT JOIN LATERAL (SELECT "covers_1"."colour"
             FROM "shop"."covers" AS "covers_1"
@@ -184,10 +169,7 @@ fn embeddings() {
             LEFT JOIN LATERAL (SELECT json_agg("books_tags_1")::jsonb AS "books_tags_1", json_agg("books_tags_1"."label")::jsonb AS "label"
             FROM (SELECT "tags_1"."label"
             FROM "shop"."tags" AS "tags_1", "shop"."book_tags"
-            WHERE "tags_1"."id" = "shop"."book_tags"."tag_id" AND "shop"."book_tags"."book_id" = "shop"."books"."id") AS "books_tags_1") AS "books_tags_1" ON TRUE)
-            SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-            FROM (SELECT *
-            FROM pgrst_source) _postgrest_t
+            WHERE "tags_1"."id" = "shop"."book_tags"."tag_id" AND "shop"."book_tags"."book_id" = "shop"."books"."id") AS "books_tags_1") AS "books_tags_1" ON TRUE) _postgrest_t
         "#]],
     );
 }

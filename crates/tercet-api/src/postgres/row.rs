@@ -1,0 +1,121 @@
+//! Rows as they came: a row stays one piece of memory in the protocol's encoding, and is read in place.
+
+use bytes::Bytes;
+
+use super::error::DatabaseError;
+
+/// The rows one statement returned.
+pub type Rows = Vec<Row>;
+
+/// One row: its columns in PostgreSQL's text format, `None` where NULL.
+///
+/// It holds the body of a DataRow: a count, then a length (-1 for NULL) and bytes for each column
+/// (<https://www.postgresql.org/docs/current/protocol-message-formats.html>).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row(Bytes);
+
+impl Row {
+    /// A row from a DataRow's body.
+    ///
+    /// # Errors
+    /// The columns are not as long as they say.
+    pub(super) fn parse(body: Bytes) -> Result<Self, DatabaseError> {
+        let malformed = || DatabaseError::Protocol("a row that is not as long as it says".to_owned());
+        let (count, mut rest) = body.split_first_chunk().ok_or_else(malformed)?;
+        for _ in 0..u16::from_be_bytes(*count) {
+            (_, rest) = column(rest).ok_or_else(malformed)?;
+        }
+        if rest.is_empty() { Ok(Self(body)) } else { Err(malformed()) }
+    }
+
+    /// The columns, in order.
+    pub fn columns(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        let mut rest = self.0.get(2..).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let (value, after) = column(rest)?;
+            rest = after;
+            Some(value)
+        })
+    }
+
+    /// The column at `index`, counted from 0; `None` when it is NULL or there is no such column.
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        self.columns().nth(index).flatten()
+    }
+
+    /// Like [`Row::get`], without a copy.
+    pub fn bytes(&self, index: usize) -> Option<Bytes> {
+        self.get(index).map(|value| self.0.slice_ref(value))
+    }
+
+    /// Like [`Row::get`], as text; `None` also when it is not UTF-8 (it always is: the client encoding says so).
+    pub fn text(&self, index: usize) -> Option<&str> {
+        self.get(index).and_then(|column| std::str::from_utf8(column).ok())
+    }
+
+    /// How many columns the row has.
+    pub fn len(&self) -> usize {
+        self.0.first_chunk().map_or(0, |count| u16::from_be_bytes(*count).into())
+    }
+
+    /// Whether the row has no column at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes it takes in memory.
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl<'a> FromIterator<Option<&'a [u8]>> for Row {
+    /// # Panics
+    /// There are more columns, or longer ones, than a row can have.
+    fn from_iter<T: IntoIterator<Item = Option<&'a [u8]>>>(columns: T) -> Self {
+        let (mut body, mut count) = (vec![0; 2], 0u16);
+        for column in columns {
+            count += 1;
+            let length = column.map_or(-1, |value| i32::try_from(value.len()).expect("short enough"));
+            body.extend(length.to_be_bytes());
+            body.extend(column.unwrap_or_default());
+        }
+        body[..2].copy_from_slice(&count.to_be_bytes());
+        Self(body.into())
+    }
+}
+
+/// The first column of what is left of a row, and the rest.
+fn column(rest: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+    let (length, rest) = rest.split_first_chunk()?;
+    match usize::try_from(i32::from_be_bytes(*length)) {
+        Ok(length) => rest.split_at_checked(length).map(|(value, rest)| (Some(value), rest)),
+        Err(_) => Some((None, rest)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_read_in_place() {
+        let row: Row = [Some(&b"one"[..]), None, Some(b"")].into_iter().collect();
+        assert_eq!(row.columns().collect::<Vec<_>>(), [Some(&b"one"[..]), None, Some(b"")]);
+        assert_eq!(
+            (row.len(), row.text(0), row.get(1), row.text(2), row.get(3)),
+            (3, Some("one"), None, Some(""), None)
+        );
+        assert_eq!(row.bytes(0), Some(Bytes::from_static(b"one")));
+        assert_eq!(Row::parse(row.0.clone()).unwrap(), row);
+    }
+
+    #[test]
+    fn what_is_cut_off_or_too_long_is_refused() {
+        let row: Row = [Some(&b"one"[..]), None].into_iter().collect();
+        for length in 0..row.size() {
+            Row::parse(row.0.slice(..length)).unwrap_err();
+        }
+        Row::parse([&row.0[..], b"more"].concat().into()).unwrap_err();
+    }
+}

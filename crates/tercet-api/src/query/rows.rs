@@ -1,0 +1,267 @@
+//! Rows that PostgreSQL returns as they are, and the JSON that is made of them here: `json_agg` over 100 small rows
+//! costs PostgreSQL more than finding, ordering and sending them.
+//!
+//! The JSON is the same, byte for byte. Values of few types have a text of which that is known; all others
+//! PostgreSQL turns into JSON, one by one, before it sends them.
+
+use smallvec::SmallVec;
+
+use super::count::Total;
+use super::fragment::Sql;
+use super::{Answer, BODY_ROWS, read};
+use crate::plan::{Command, Handler, ReadNode, Shape, StatementPlan};
+use crate::postgres::Row;
+use crate::schema::QualifiedName;
+
+/// PostgreSQL cuts longer names short.
+const LONGEST_NAME: usize = 63;
+
+/// How a value's text becomes JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// `t` or `f`.
+    Boolean,
+    /// As it is, unless it is none that JSON knows: `NaN`, `Infinity`.
+    Number,
+    /// As a string.
+    Text,
+    /// It is JSON.
+    Json,
+    /// PostgreSQL must turn it into JSON; then it is.
+    Other,
+}
+
+impl Kind {
+    /// Of a column of a type, as the catalogue prints it.
+    fn of(data_type: &str) -> Self {
+        match data_type {
+            "boolean" => Self::Boolean,
+            "smallint" | "integer" | "bigint" | "numeric" | "real" | "double precision" => Self::Number,
+            "text" | "character varying" | "character" | "name" | "uuid" => Self::Text,
+            _ => Self::Other,
+        }
+    }
+
+    /// A value that does not look like its type makes a string: what the schema cache says may be out of date, and
+    /// the body must be JSON all the same.
+    fn write(self, value: &[u8], body: &mut Vec<u8>) {
+        match (self, value) {
+            (Self::Boolean, b"t") => body.extend(b"true"),
+            (Self::Boolean, b"f") => body.extend(b"false"),
+            (Self::Number, _) if is_number(value) => body.extend(value),
+            (Self::Json | Self::Other, _) => body.extend(value),
+            (Self::Boolean | Self::Number | Self::Text, _) => string(&String::from_utf8_lossy(value), body),
+        }
+    }
+}
+
+/// The columns of the rows, in the order in which they are selected.
+#[derive(Debug)]
+pub(super) struct Rows {
+    /// What stands before each value, one after the other: `{"id":`, `,"name":`.
+    keys: Vec<u8>,
+    /// Where each key ends, and what its value is.
+    columns: Vec<(usize, Kind)>,
+    /// Whether the body is the only row, or an array.
+    single: bool,
+    total: Total,
+}
+
+/// The statement that returns the rows of a plan; `None`, and nothing is added to `sql`, where their columns are
+/// not known, or the body or the total takes more than these rows.
+///
+/// The types are looked at outside of the query, where its limit has been applied.
+pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan) -> Option<Rows> {
+    let single = match plan.handler {
+        Handler::Json => false,
+        Handler::Singular { nulls_stripped: false } => true,
+        _ => return None,
+    };
+    let total = Total::of(plan);
+    let reads = matches!(plan.command, Command::Read) && !plan.explains();
+    if !reads || matches!(total, Total::Counted { .. }) {
+        return None;
+    }
+    let columns = columns(&plan.tree)?;
+    let of_row = QualifiedName::local(BODY_ROWS);
+    sql.push("SELECT ").list(&columns, ", ", |sql, (name, kind)| {
+        match kind {
+            Kind::Other => sql.push("to_json(").column(&of_row, name).push(")"),
+            _ => sql.column(&of_row, name),
+        };
+    });
+    sql.push(" FROM (");
+    read::rows(sql, &plan.tree);
+    sql.push(") ").push(BODY_ROWS);
+    Some(Rows::new(&columns, single, total))
+}
+
+impl Rows {
+    fn new(columns: &[(&str, Kind)], single: bool, total: Total) -> Self {
+        let mut keys = Vec::with_capacity(16 * columns.len());
+        let mut with_key = |(index, (name, kind)): (usize, &(&str, Kind))| {
+            keys.push(if index == 0 { b'{' } else { b',' });
+            string(name, &mut keys);
+            keys.push(b':');
+            (keys.len(), *kind)
+        };
+        let columns = columns.iter().enumerate().map(&mut with_key).collect();
+        Self { keys, columns, single, total }
+    }
+
+    /// The body, and how many rows there are.
+    pub(super) fn answer(&self, rows: &[Row]) -> Answer {
+        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let size = rows.iter().map(|row| row.size() + self.keys.len() + 8).sum::<usize>() + 8;
+        let mut body = Vec::with_capacity(size);
+        if self.single {
+            match rows.first() {
+                Some(row) => self.object(row, &mut body),
+                None => body.extend(b"null"),
+            }
+        } else {
+            body.push(b'[');
+            for (index, row) in rows.iter().enumerate() {
+                if index > 0 {
+                    body.extend(b", \n ");
+                }
+                self.object(row, &mut body);
+            }
+            body.push(b']');
+        }
+        let total = (self.total == Total::Page).then_some(count);
+        Answer { total, rows: count, body: body.into(), ..Answer::default() }
+    }
+
+    fn object(&self, row: &Row, body: &mut Vec<u8>) {
+        let mut start = 0;
+        for ((end, kind), value) in self.columns.iter().zip(row.columns()) {
+            body.extend(&self.keys[start..*end]);
+            start = *end;
+            match value {
+                Some(value) => kind.write(value, body),
+                None => body.extend(b"null"),
+            }
+        }
+        body.push(b'}');
+    }
+}
+
+/// The names and kinds of a node's columns, as its query selects them; `None` where they are not known.
+fn columns(node: &ReadNode) -> Option<Vec<(&str, Kind)>> {
+    let relation = node.relation.as_deref()?;
+    let mut columns = Vec::new();
+    for selected in &node.select {
+        if selected.aggregate.is_some() || selected.field.whole_row {
+            return None;
+        }
+        let column = relation.column(&selected.field.name);
+        let plain =
+            selected.cast.is_none() && selected.field.path.is_empty() && selected.field.transform.is_none();
+        match (&selected.alias, column) {
+            (None, None) if plain && selected.field.name == "*" => {
+                columns.extend(relation.columns.iter().map(|it| (&*it.name, Kind::of(&it.data_type))));
+            }
+            (alias, Some(column)) if plain => {
+                columns.push((alias.as_ref().map_or(&*column.name, |it| it), Kind::of(&column.data_type)));
+            }
+            (Some(alias), _) => columns.push((alias, Kind::Other)),
+            // What PostgreSQL calls it is for PostgreSQL to say.
+            (None, _) => return None,
+        }
+    }
+    for child in &node.children {
+        let embed = child.embed.as_ref()?;
+        match &embed.shape {
+            Shape::Object | Shape::Array if child.selects_nothing() => {}
+            Shape::Object | Shape::Array => columns.push((embed.shown_name(), Kind::Json)),
+            Shape::Spread(fields) => {
+                for field in fields {
+                    if field.aggregate.is_some() {
+                        return None;
+                    }
+                    columns.push((field.alias.as_ref().unwrap_or(&field.name), Kind::Other));
+                }
+            }
+            Shape::SpreadArrays(fields) => {
+                columns.extend(
+                    fields.iter().map(|field| (&**field.alias.as_ref().unwrap_or(&field.name), Kind::Json)),
+                );
+            }
+        }
+    }
+    let mut names: SmallVec<[&str; 16]> = columns.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    let distinct = names.windows(2).all(|pair| pair[0] != pair[1]);
+    // A spread `*` is all columns of something else.
+    let known = names.iter().all(|name| *name != "*" && name.len() <= LONGEST_NAME && !name.contains('\0'));
+    (!columns.is_empty() && distinct && known).then_some(columns)
+}
+
+/// Appends a JSON string. serde_json escapes what PostgreSQL escapes, in the same way.
+fn string(text: &str, body: &mut Vec<u8>) {
+    // A string can be written to a vector, always.
+    let _ = serde_json::to_writer(&mut *body, text);
+}
+
+/// Whether a text is a number of JSON (RFC 8259 section 6).
+fn is_number(text: &[u8]) -> bool {
+    fn digits(text: &[u8]) -> Option<&[u8]> {
+        let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        (count > 0).then(|| &text[count..])
+    }
+    fn rest(text: &[u8]) -> Option<&[u8]> {
+        let unsigned = text.strip_prefix(b"-").unwrap_or(text);
+        let mut rest = match unsigned.strip_prefix(b"0") {
+            Some(rest) => rest,
+            None => digits(unsigned)?,
+        };
+        if let Some(fraction) = rest.strip_prefix(b".") {
+            rest = digits(fraction)?;
+        }
+        if let [b'e' | b'E', exponent @ ..] = rest {
+            rest = digits(exponent.strip_prefix(b"+").or(exponent.strip_prefix(b"-")).unwrap_or(exponent))?;
+        }
+        Some(rest)
+    }
+    rest(text).is_some_and(<[u8]>::is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(kind: Kind, value: &str) -> String {
+        let mut body = Vec::new();
+        kind.write(value.as_bytes(), &mut body);
+        String::from_utf8(body).unwrap()
+    }
+
+    #[test]
+    fn values_become_json_by_their_kind() {
+        for (kind, value, expect) in [
+            (Kind::Boolean, "t", "true"),
+            (Kind::Boolean, "f", "false"),
+            (Kind::Boolean, "2026-01-01", r#""2026-01-01""#),
+            (Kind::Number, "-12.50", "-12.50"),
+            (Kind::Number, "1e+100", "1e+100"),
+            (Kind::Number, "NaN", r#""NaN""#),
+            (Kind::Number, "-Infinity", r#""-Infinity""#),
+            (Kind::Number, "2026-01-01", r#""2026-01-01""#),
+            (Kind::Text, "a \"b\" \\ \n\u{1}\u{7f} ü", "\"a \\\"b\\\" \\\\ \\n\\u0001\u{7f} ü\""),
+            (Kind::Json, "{\"a\": 1}", "{\"a\": 1}"),
+        ] {
+            assert_eq!(written(kind, value), expect, "{kind:?} {value}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_json() {
+        for number in ["0", "-0", "10", "0.5", "1e5", "-1.25E-7", "123456789012345678901234567890"] {
+            assert!(is_number(number.as_bytes()), "{number}");
+        }
+        for other in ["", "-", "01", ".5", "5.", "1e", "+1", "1x", "0x1", "Infinity", " 1"] {
+            assert!(!is_number(other.as_bytes()), "{other}");
+        }
+    }
+}
