@@ -15,7 +15,7 @@ pub struct Configuration<'a> {
     pub folder: &'a Path,
     /// The data directory.
     pub data: &'a Path,
-    /// The folder of the Unix socket.
+    /// The folder of the Unix socket, by which the superuser and the data API come.
     pub sockets: &'a Path,
     /// The TCP port on the loopback.
     pub port: u16,
@@ -81,6 +81,7 @@ default_text_search_config = 'pg_catalog.english'
             "\
 # Written by tercet at every start. The superuser never comes over the network.
 local all {SUPERUSER} peer map=tercet
+local {database} {authenticator} scram-sha-256
 host {database} {owner} 127.0.0.1/32 scram-sha-256
 host {database} {authenticator} 127.0.0.1/32 scram-sha-256
 "
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_owner_and_the_authenticator_come_over_tcp_and_the_superuser_by_the_socket() {
+    fn only_the_owner_and_the_authenticator_come_with_a_password_and_the_superuser_by_the_socket() {
         let configuration = Configuration {
             folder: Path::new("/it's here/configuration"),
             data: Path::new("/it's here/data"),
@@ -124,6 +125,7 @@ mod tests {
         expect![[r#"
             # Written by tercet at every start. The superuser never comes over the network.
             local all postgres peer map=tercet
+            local "all" authenticator scram-sha-256
             host "all" "all_owner" 127.0.0.1/32 scram-sha-256
             host "all" authenticator 127.0.0.1/32 scram-sha-256
         "#]]

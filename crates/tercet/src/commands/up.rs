@@ -118,16 +118,18 @@ async fn start(
         supervisor.start(DATABASE_TIER, database).await?;
         let passwords = database::passwords(private)?;
         // A person's own program cannot know that it must become a request role first.
-        let session_role =
-            matches!(topology.application().server, Server::Own { .. }).then_some(roles::AUTHENTICATED);
+        let own_program = matches!(topology.application().server, Server::Own { .. });
+        let session_role = own_program.then_some(roles::AUTHENTICATED);
         roles::prepare(|name| cluster.superuser(name), topology.name(), &passwords, session_role)
             .await
             .context("the database's roles could not be made")?;
         let url = |role: &str, password| database::url(role, password, plan.database, topology.name());
-        (
-            url(&roles::owner(topology.name()), &passwords.owner),
-            url(roles::AUTHENTICATOR, &passwords.authenticator),
-        )
+        let server = if own_program {
+            url(roles::AUTHENTICATOR, &passwords.authenticator)
+        } else {
+            database::socket_url(&passwords.authenticator, &cluster, topology.name())
+        };
+        (url(&roles::owner(topology.name()), &passwords.owner), server)
     };
     let count = migrations.apply(&owner).await?;
     if migrations.count() > 0 {
