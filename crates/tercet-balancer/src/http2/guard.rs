@@ -46,12 +46,19 @@ pub(super) struct Guard {
     payload: Vec<u8>,
     /// Bytes of the payload still to come.
     left: usize,
-    /// The header block that is coming in, and whether it is of trailers.
-    block: Option<(Vec<u8>, bool)>,
+    block: Option<Block>,
     compression: Compression,
     highest: u32,
     open: BTreeSet<u32>,
     ended: BTreeSet<u32>,
+}
+
+/// The header block that is coming in.
+#[derive(Debug)]
+struct Block {
+    stream: u32,
+    is_trailers: bool,
+    bytes: Vec<u8>,
 }
 
 /// A frame's head.
@@ -131,11 +138,17 @@ impl Guard {
         if !is_sized || head.length > FRAME_BYTES {
             return Err(Reason::FRAME_SIZE_ERROR);
         }
+        // RFC 9113 section 4.3: nothing comes between the parts of a header block.
+        let goes_on = |block: &Block| head.kind == CONTINUATION && head.stream == block.stream;
+        if self.block.as_ref().is_some_and(|block| !goes_on(block)) {
+            return Err(Reason::PROTOCOL_ERROR);
+        }
         if matches!(head.kind, DATA | HEADERS) && self.ended.contains(&head.stream) {
             return Err(Reason::STREAM_CLOSED);
         }
         if head.kind == HEADERS {
-            self.block = Some((Vec::new(), self.open.contains(&head.stream)));
+            let is_trailers = self.open.contains(&head.stream);
+            self.block = Some(Block { stream: head.stream, is_trailers, bytes: Vec::new() });
             if head.stream > self.highest {
                 self.highest = head.stream;
                 remember(&mut self.open, head.stream);
@@ -159,22 +172,21 @@ impl Guard {
     /// RFC 9113 sections 4.3 and 8.1: blocks are well-formed, and trailers have no pseudo-headers. `h2` has another code for
     /// the one, and leaves the others out.
     fn check_block(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
-        let Some((block, is_trailers)) = &mut self.block else { return Ok(()) };
-        block.extend_from_slice(head.fragment(payload));
-        if block.len() > BLOCK_BYTES {
+        let Some(block) = &mut self.block else { return Ok(()) };
+        block.bytes.extend_from_slice(head.fragment(payload));
+        if block.bytes.len() > BLOCK_BYTES {
             return Err(Reason::ENHANCE_YOUR_CALM);
         }
         if !head.has(END_HEADERS) {
             return Ok(());
         }
-        let followed = self.compression.follow(block);
-        let is_trailers = *is_trailers;
-        self.block = None;
-        match followed {
+        let verdict = match self.compression.follow(&block.bytes) {
             Err(Malformed) => Err(Reason::COMPRESSION_ERROR),
-            Ok(true) if is_trailers => Err(Reason::PROTOCOL_ERROR),
+            Ok(true) if block.is_trailers => Err(Reason::PROTOCOL_ERROR),
             Ok(_) => Ok(()),
-        }
+        };
+        self.block = None;
+        verdict
     }
 }
 
@@ -315,6 +327,11 @@ mod tests {
         check(&block(b"\x82\x40\x01x", b"\x01y\xbe"), None);
         check(&block(b"\x82\x40\x01x", b"\x01y\xbf"), Some(Reason::COMPRESSION_ERROR));
         check(&block(b"\x82\x40\x01x", b""), Some(Reason::COMPRESSION_ERROR));
+        let [part, other] = [1, 3].map(|stream| frame(HEADERS, FIRST_FLAG, stream, b"\x82"));
+        let ping = frame(PING, 0, 0, &[0; 8]);
+        for between in [ping, other, frame(CONTINUATION, END_HEADERS, 3, b"")] {
+            check(&[part.clone(), between], Some(Reason::PROTOCOL_ERROR));
+        }
         // What the first stream has put into the table is there for the second.
         let [first, second] = [(1, b"\x40\x01x\x01y"), (3, b"\x82\x86\x84\xbe\xbe")]
             .map(|(stream, block)| frame(HEADERS, FIRST_FLAG | END_HEADERS, stream, block));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tercet_balancer::Config;
 
-use self::frames::{Frame, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, ping, settings};
+use self::frames::{DATA, Frame, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, ping, settings};
 use self::rules::{Case, Expected, Step};
 use crate::backend::Backend;
 use crate::running::{Running, config_for};
@@ -91,6 +91,8 @@ impl Peer {
             Expected::Answer(stream) => {
                 matches!(frame.kind, GOAWAY | RST_STREAM) || (frame.kind == HEADERS && frame.stream == stream)
             }
+            Expected::Data(_) => matches!(frame.kind, GOAWAY | RST_STREAM | DATA),
+            Expected::Acknowledgement => matches!(frame.kind, GOAWAY | SETTINGS),
             Expected::Pong => frame.kind == GOAWAY || (frame.kind == PING && frame.flags == frames::ACK),
             _ => matches!(frame.kind, GOAWAY | RST_STREAM),
         };
@@ -112,6 +114,8 @@ impl Peer {
                 }
             }
             Expected::Answer(_) if frame.kind == HEADERS && frame.payload[0] == frames::STATUS_200 => Ok(()),
+            Expected::Data(payload) if frame.kind == DATA && frame.payload == payload => Ok(()),
+            Expected::Acknowledgement if frame.kind == SETTINGS && frame.flags == frames::ACK => Ok(()),
             Expected::Pong if frame.kind == PING && frame.payload == *b"pingpong" => Ok(()),
             _ => Err(format!("{frame:?}")),
         }
@@ -232,7 +236,7 @@ fn events_arrive_one_by_one_over_http2() {
     peer.send(&frames::request(1));
     for number in 0..3 {
         // The server says the next only after this has arrived.
-        let event = peer.read_until(|frame| frame.kind == frames::DATA).unwrap();
+        let event = peer.read_until(|frame| frame.kind == DATA).unwrap();
         assert_eq!(event.payload, format!("data: {number}\n\n").as_bytes());
         next.send(()).unwrap();
     }
@@ -274,7 +278,7 @@ fn nothing_comes_through_a_window_below_zero_until_it_is_opened() {
     let server = Backend::saying("ok");
     let balancer = Running::start(&[&server], "");
     let mut peer = Peer::connect(balancer.address, &frames::setting(4, 1));
-    let is_data = |frame: &Frame| frame.kind == frames::DATA;
+    let is_data = |frame: &Frame| frame.kind == DATA;
     peer.send(&frames::request(1));
     assert_eq!(peer.read_until(is_data).unwrap().payload, b"o");
     // RFC 9113 section 6.9.2: the byte that was sent counts, so the window is at -1, and opened by one byte still shut.
@@ -344,7 +348,7 @@ fn a_body_is_sent_only_when_the_server_wants_it_over_http2() {
     peer.send(&frames::data(1, frames::END_STREAM, b"hello"));
     let answer = peer.read_until(|frame| frame.kind == HEADERS).unwrap();
     assert_eq!(answer.payload[0], frames::STATUS_200);
-    assert_eq!(peer.read_until(|frame| frame.kind == frames::DATA).unwrap().payload, b"hello");
+    assert_eq!(peer.read_until(|frame| frame.kind == DATA).unwrap().payload, b"hello");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The rules, in the order of the RFCs. h2spec's sections are those of RFC 7540; where RFC 9113 says otherwise, it
-//! counts.
+//! The rules, in the order of the RFCs: those that h2spec checks, held against its source, and those of RFC 9113 beyond.
+//! h2spec's sections are those of RFC 7540; where RFC 9113 says otherwise, it counts.
 
 use super::frames::{
     ACK, AUTHORITY, CONTINUATION, END_HEADERS, END_STREAM, GET, GOAWAY, PADDED, PATH, PING, POST,
@@ -27,6 +27,10 @@ pub(super) enum Step {
 pub(super) enum Expected {
     /// The stream is answered with 200.
     Answer(u32),
+    /// The first DATA frame has this payload.
+    Data(&'static [u8]),
+    /// Settings are acknowledged.
+    Acknowledgement,
     /// A ping with the payload `pingpong` is answered: what came before did no harm.
     Pong,
     /// The stream is reset with one of these codes and the connection goes on, or the connection is ended with one of
@@ -49,7 +53,7 @@ const COMPRESSION: &[u32] = &[COMPRESSION_ERROR];
 const FLOW: &[u32] = &[FLOW_CONTROL_ERROR];
 const CLOSED: &[u32] = &[STREAM_CLOSED];
 
-use Expected::{Answer, Goaway, Pong, Reset};
+use Expected::{Acknowledgement, Answer, Data, Goaway, Pong, Reset};
 
 fn case(says: &'static str, frames: &[Vec<u8>], expected: Expected) -> Case {
     let mut bytes = frames.concat();
@@ -91,6 +95,25 @@ fn frame_format() -> Vec<Case> {
         case(
             "4.3: HEADERS of another stream between the parts of a header block",
             &[headers(1, END_STREAM, &get(&[])), request(3)],
+            Goaway(PROTOCOL),
+        ),
+        // The second refers to what the first would have put into the table, had it been whole.
+        case(
+            "4.3: HEADERS of another stream that go on from a header block that is not whole",
+            &[
+                headers(1, 0, &[POST, SCHEME, PATH, &[0x41, 1, b'a']].concat()),
+                headers(3, END_STREAM | END_HEADERS, &[GET, SCHEME, PATH, &[0xbe]].concat()),
+            ],
+            Goaway(PROTOCOL),
+        ),
+        case(
+            "4.3: CONTINUATION of another stream",
+            &[headers(1, END_STREAM, &get(&[])), frame(CONTINUATION, END_HEADERS, 3, &[0xff, 0x00])],
+            Goaway(PROTOCOL),
+        ),
+        case(
+            "4.3: DATA between the parts of a header block",
+            &[headers(1, 0, &post(&[])), data(1, END_STREAM, b"x"), frame(CONTINUATION, END_HEADERS, 1, b"")],
             Goaway(PROTOCOL),
         ),
         case(
@@ -193,6 +216,8 @@ fn frame_types() -> Vec<Case> {
     let padded = [&[3][..], b"content", &[0; 3]].concat();
     let padded_headers = [&[2][..], &get(&[]), &[0; 2]].concat();
     let priority_headers = [&[0, 0, 0, 0, 255][..], &get(&[])].concat();
+    let every_kind = [(1, 4096), (2, 1), (3, 100), (4, 65_535), (5, 16_384), (6, 100)];
+    let every_kind = every_kind.map(|(identifier, value)| setting(identifier, value)).concat();
     vec![
         case(
             "6.1: DATA, several",
@@ -261,10 +286,11 @@ fn frame_types() -> Vec<Case> {
         case("6.5.2: MAX_FRAME_SIZE over 2^24-1", &[settings(&setting(5, 1 << 24))], Goaway(PROTOCOL)),
         case("6.5.2: unknown settings are ignored", &[settings(&setting(0xff, 1))], Pong),
         case("6.5: SETTINGS without a setting", &[settings(&[]), request(1)], Answer(1)),
+        case("6.5.3: settings of every kind are acknowledged", &[settings(&every_kind)], Acknowledgement),
         case(
             "6.5.3: settings are applied in order",
-            &[settings(&[setting(4, 1), setting(4, 100)].concat()), request(1)],
-            Answer(1),
+            &[settings(&[setting(4, 100), setting(4, 1)].concat()), request(1)],
+            Data(b"o"),
         ),
         case(
             "6.6: PUSH_PROMISE from a client",
@@ -314,6 +340,26 @@ fn flow_control() -> Vec<Case> {
             Reset(FLOW),
         ),
         case(
+            "6.9.1: no more comes first than the window allows",
+            &[settings(&setting(4, 1)), request(1)],
+            Data(b"o"),
+        ),
+        case(
+            "6.9.1: a stream whose request is whole still takes WINDOW_UPDATE",
+            &[
+                settings(&setting(4, 0)),
+                request(1),
+                frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 255]),
+                window_update(1, 1),
+            ],
+            Data(b"o"),
+        ),
+        case(
+            "6.9.2: a setting opens the window of an open stream by the difference",
+            &[settings(&setting(4, 0)), request(1), settings(&setting(4, 1))],
+            Data(b"o"),
+        ),
+        case(
             "6.9.2: INITIAL_WINDOW_SIZE over 2^31-1 while streams are open",
             &[open(1), settings(&setting(4, 1 << 31))],
             Goaway(FLOW),
@@ -351,6 +397,11 @@ fn continuations() -> Vec<Case> {
     let (two, three) = rest.split_at(3);
     let ended = || frame(CONTINUATION, END_HEADERS, 1, three);
     vec![
+        case(
+            "6.10: CONTINUATION, one",
+            &[headers(1, END_STREAM, one), frame(CONTINUATION, END_HEADERS, 1, rest)],
+            Answer(1),
+        ),
         case(
             "6.10: CONTINUATION, several",
             &[headers(1, END_STREAM, one), frame(CONTINUATION, 0, 1, two), ended()],
