@@ -80,7 +80,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
     let fault = Fault::default();
     let handshake = builder(&config).handshake(Wire::new(Rc::clone(&client), early, Rc::clone(&fault)));
     let handshake = client.in_time(async { handshake.await.map_err(io::Error::other) });
-    let Ok(mut connection) = handshake.await else { return };
+    let Ok(mut connection) = handshake.await else {
+        // RFC 9113 section 3.4: who starts otherwise than agreed on is not worth a GOAWAY, but an orderly end.
+        return answer::linger(&client).await;
+    };
     let streams = Rc::new(Streams::default());
     client.watch.set(config.timeouts.head);
     loop {

@@ -98,7 +98,7 @@ async fn enter(worker: Rc<Worker>, door: Arc<Door>, mut stream: TcpStream, peer:
     serve(worker, Box::new(Client::new(socket, watch, address, door))).await;
 }
 
-/// Serves a connection by the HTTP it starts with (RFC 9113 section 3.3).
+/// Serves a connection by the HTTP that was agreed on, or that it starts with.
 async fn serve(worker: Rc<Worker>, client: Box<Client>) {
     let Some(mut scratch) = connection::first_bytes(&worker, &client).await else { return };
     if speaks_http2(&client, &mut scratch).await {
@@ -129,8 +129,11 @@ async fn read_proxy_header(stream: &mut TcpStream, peer: IpAddr) -> io::Result<I
     }
 }
 
-/// Whether the client starts as HTTP/2 does, without having asked (RFC 9113 section 3.3).
+/// Whether the client agreed on HTTP/2 (RFC 9113 section 3.2), or without TLS starts as HTTP/2 does (section 3.3).
 async fn speaks_http2(client: &Client, scratch: &mut Scratch) -> bool {
+    if let Some(agreed) = client.socket.has_agreed_on_http2() {
+        return agreed;
+    }
     loop {
         if let Some(is_preface) = http2::is_preface(scratch.client.filled()) {
             return is_preface;

@@ -48,6 +48,14 @@ impl Socket {
         matches!(&*self.0.borrow(), Stream::Tls(_) | Stream::Pipe { is_tls: true, .. })
     }
 
+    /// Whether HTTP/2 was agreed on by ALPN; `None` where nothing is agreed on, which is so without TLS.
+    pub(crate) fn has_agreed_on_http2(&self) -> Option<bool> {
+        match &*self.0.borrow() {
+            Stream::Tls(stream) => Some(stream.get_ref().1.alpn_protocol() == Some(b"h2")),
+            Stream::Plain(_) | Stream::Pipe { .. } => None,
+        }
+    }
+
     /// Whether it is a stream of an HTTP/2 connection.
     pub(crate) fn is_stream(&self) -> bool {
         matches!(&*self.0.borrow(), Stream::Pipe { .. })

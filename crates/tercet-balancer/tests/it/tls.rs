@@ -1,7 +1,7 @@
 //! TLS and the PROXY protocol at the door, with curl in front.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -78,6 +78,24 @@ fn curl(balancer: &Running, root: &Path, name: &str, arguments: &[&str]) -> Resu
     }
 }
 
+/// A connection to `shop.example` at the balancer, offering these protocols.
+fn connect(
+    balancer: &Running,
+    authority: &Authority,
+    protocols: &[&str],
+) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority.root()).unwrap()).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    let connection = ClientConnection::new(Arc::new(config), "shop.example".try_into().unwrap()).unwrap();
+    StreamOwned::new(connection, TcpStream::connect(balancer.address).unwrap())
+}
+
 /// A server that says how it was asked.
 fn echo() -> Backend {
     Backend::start(|request, stream| {
@@ -115,6 +133,36 @@ fn curl_comes_in_by_either_name_and_version() {
     assert!(refused.contains("certificate"), "{refused}");
     let old = curl(&balancer, &authority.root(), "shop.example", &["--tls-max", "1.1"]);
     assert!(old.is_err(), "{old:?}");
+}
+
+#[test]
+fn what_was_agreed_on_is_spoken_whatever_a_client_starts_with() {
+    let authority = Authority::new();
+    let server = echo();
+    let certificate = authority.issue("shop.example");
+    let listen = format!("{{ address = \"127.0.0.1:0\", certificates = [{certificate}] }}");
+    let balancer = listening(&server, &listen);
+    let preface = &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..];
+    let request = b"GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n";
+    // SETTINGS is all that is said in HTTP/2 to who does not speak it (RFC 9113 section 3.4).
+    let settings = &b"\0\0\x12\x04\0\0\0\0\0"[..];
+    for (protocols, start, answer) in [
+        (&["h2"][..], &request[..], settings),
+        (&["h2"], b"INVALID\r\n\r\n", settings),
+        (&["http/1.1"], preface, b"HTTP/1.1 505 "),
+        (&[], preface, b"HTTP/1.1 505 "),
+        (&[], request, b"HTTP/1.1 200 "),
+    ] {
+        let mut client = connect(&balancer, &authority, protocols);
+        client.write_all(start).unwrap();
+        let mut received = Vec::new();
+        // Ends with a close_notify, or else it is an error.
+        client.read_to_end(&mut received).unwrap();
+        assert!(received.starts_with(answer), "{protocols:?}: {}", received.escape_ascii());
+        let is_http1 = received.windows(4).any(|part| part == b"HTTP");
+        assert_eq!(is_http1, answer.starts_with(b"HTTP"), "{protocols:?}: {}", received.escape_ascii());
+    }
+    assert_eq!(server.requests().len(), 1, "only the last is a request");
 }
 
 #[test]
@@ -176,15 +224,7 @@ fn websockets_pass_under_tls() {
         authority.issue("shop.example")
     );
     let balancer = Running::with(Config::parse(&text, Path::new("test.toml")).unwrap());
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(authority.root()).unwrap()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connection = ClientConnection::new(Arc::new(config), "shop.example".try_into().unwrap()).unwrap();
-    let stream = StreamOwned::new(connection, TcpStream::connect(balancer.address).unwrap());
+    let stream = connect(&balancer, &authority, &[]);
     let (mut socket, response) = tungstenite::client("wss://shop.example/chat", stream).unwrap();
     assert_eq!(response.status(), 101);
     for size in [0, 70_000, 1_000_000] {
