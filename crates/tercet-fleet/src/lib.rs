@@ -8,6 +8,7 @@ pub mod agent;
 pub mod apply;
 mod at_once;
 mod authority;
+pub mod configuration;
 pub mod desired;
 pub mod fleet;
 mod lease;

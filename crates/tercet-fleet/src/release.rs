@@ -8,9 +8,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
-use tercet_config::{Program, Secret, Server, Topology};
-use tercet_database::roles::ANONYMOUS;
+use tercet_config::{Api, Program, Secret, Server, Topology};
 
+use crate::configuration;
 use crate::desired::LIBRARY;
 
 /// The most a person's own program may weigh when it is shipped: 512 MiB.
@@ -67,7 +67,7 @@ impl Release {
     /// The path that answers when a server of it is ready.
     pub(crate) fn health_path(&self) -> &str {
         match &self.kind {
-            Kind::Api { .. } => "/ready",
+            Kind::Api { .. } => configuration::api::READY,
             Kind::Own { health, .. } => health,
         }
     }
@@ -101,14 +101,10 @@ pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str) -> Resu
     Ok(Shipment { release: Release { id, kind, program }, archive })
 }
 
-/// The data API's options: the person's own, and what ties its log lines to the balancer's.
-fn api_options(api: &tercet_config::Api) -> toml::Table {
-    let mut options = api.options.clone();
-    for (name, value) in
-        [("db-anon-role", ANONYMOUS), ("log-level", "info"), ("server-trace-header", "x-request-id")]
-    {
-        options.entry(name).or_insert_with(|| value.into());
-    }
+/// The data API's options; its log tells of every request unless the file says otherwise.
+fn api_options(api: &Api) -> toml::Table {
+    let mut options = configuration::api::options(api);
+    options.entry("log-level").or_insert_with(|| "info".into());
     options
 }
 

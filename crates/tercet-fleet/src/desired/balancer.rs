@@ -1,17 +1,16 @@
 //! Tier 1 on a machine: the balancer's socket, which stays while the balancer is replaced, its unit and its
 //! configuration.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::Serialize;
-use tercet_config::{End, Policy, Tier};
+use tercet_config::{End, Tier};
 use tercet_machine::Desired;
 use tercet_machine::file::{Contents, File, Owner};
 use tercet_machine::unit::{Goal, Unit};
 
 use super::{CONFIGURATION, CREDENTIALS, Project, hardening, public_file, unit_file};
+use crate::configuration::balancer::{Admin, Certificate, LogFormat, Place, Server};
 use crate::world::World;
 
 const SOCKET: &str = "tercet-balancer.socket";
@@ -19,54 +18,6 @@ const SOCKET: &str = "tercet-balancer.socket";
 pub(crate) const ADMIN_SOCKET: &str = "/run/tercet-balancer/admin.sock";
 
 const SERVICE: &str = "tercet-balancer.service";
-
-/// The balancer's configuration file, as far as a topology decides it; everything else is the balancer's default.
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Configuration {
-    listen: Vec<Listen>,
-    policy: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hash_on: Option<String>,
-    trusted_proxies: Vec<String>,
-    #[serde(flatten)]
-    options: toml::Table,
-    access_log: BTreeMap<&'static str, &'static str>,
-    admin: BTreeMap<&'static str, &'static str>,
-    servers: Vec<Server>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case", untagged)]
-enum Listen {
-    Plain(SocketAddr),
-    #[serde(rename_all = "kebab-case")]
-    Redirecting {
-        address: SocketAddr,
-        redirect_to_https: bool,
-    },
-    Tls {
-        address: SocketAddr,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        hsts: Option<String>,
-        certificates: Vec<Certificate>,
-    },
-}
-
-#[derive(Serialize)]
-struct Certificate {
-    certificate: String,
-    key: String,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Server {
-    name: String,
-    address: SocketAddr,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    health_address: Option<SocketAddr>,
-}
 
 /// Adds the balancer to what the machine should be.
 pub(super) fn add(desired: &mut Desired, project: &Project<'_>, world: &World) {
@@ -118,37 +69,11 @@ fn key_name(index: usize) -> String {
     format!("balancer-{}.key", index + 1)
 }
 
-/// The addresses in the clear, then those with TLS.
-fn listens(project: &Project<'_>) -> Vec<Listen> {
-    let balancer = project.topology.balancer();
-    let redirects = balancer.tls.as_ref().is_some_and(|tls| tls.redirect);
-    let plain = balancer.listen.iter().map(|address| {
-        if redirects {
-            Listen::Redirecting { address: *address, redirect_to_https: true }
-        } else {
-            Listen::Plain(*address)
-        }
-    });
-    let credential = |name: String| format!("/run/credentials/{SERVICE}/{name}");
-    let certificate = |index: usize| Certificate {
-        certificate: credential(certificate_name(index)),
-        key: credential(key_name(index)),
-    };
-    let secure = balancer.tls.iter().flat_map(|tls| {
-        tls.listen.iter().map(|address| Listen::Tls {
-            address: *address,
-            hsts: tls.hsts.clone(),
-            certificates: (0..tls.certificates.len()).map(certificate).collect(),
-        })
-    });
-    plain.chain(secure).collect()
-}
-
 fn configuration(project: &Project<'_>, world: &World) -> String {
     let topology = project.topology;
     let edges = topology.edges();
     let mut servers = Vec::new();
-    let mut path = "/";
+    let mut health_path = "/";
     for instance in topology.parts().iter().filter_map(|part| world.serving.get(&part.name)) {
         let release = world.releases.iter().find(|release| release.id == instance.release);
         let edge = edges.iter().find(|edge| {
@@ -156,7 +81,7 @@ fn configuration(project: &Project<'_>, world: &World) -> String {
                 && matches!(edge.from, End::Part(from, _) if from.tier == Tier::Balancer)
         });
         let (Some(release), Some(edge)) = (release, edge) else { continue };
-        path = release.health_path();
+        health_path = release.health_path();
         servers.push(Server {
             name: instance.part.clone(),
             address: SocketAddr::new(edge.address, instance.port),
@@ -166,25 +91,25 @@ fn configuration(project: &Project<'_>, world: &World) -> String {
         });
     }
     let balancer = topology.balancer();
-    let mut options = balancer.options.clone();
-    if let Some(health) = options.entry("health").or_insert_with(|| toml::Table::new().into()).as_table_mut()
-    {
-        health.insert("path".to_owned(), path.into());
-    }
-    let configuration = Configuration {
-        listen: listens(project),
-        policy: balancer.policy.to_string(),
-        hash_on: match &balancer.policy {
-            Policy::Hash { on } => Some(on.clone()),
-            _ => None,
-        },
-        trusted_proxies: balancer.trusted_proxies.iter().map(ToString::to_string).collect(),
-        options,
-        access_log: BTreeMap::from([("to", "stdout"), ("format", "json")]),
-        admin: BTreeMap::from([("socket", ADMIN_SOCKET)]),
-        servers,
+    let tls = balancer.tls.as_ref();
+    let credential = |name: String| PathBuf::from(format!("/run/credentials/{SERVICE}/{name}"));
+    let certificate = |index: usize| Certificate {
+        certificate: credential(certificate_name(index)),
+        key: credential(key_name(index)),
     };
-    toml::to_string(&configuration).expect("a configuration is plain data")
+    let place = Place {
+        listen: &balancer.listen,
+        tls_listen: tls.map_or(&[], |tls| &tls.listen),
+        certificates: (0..tls.map_or(0, |tls| tls.certificates.len())).map(certificate).collect(),
+        servers,
+        health_path,
+        health_timeout: None,
+        served_by: None,
+        drain: None,
+        log_format: LogFormat::Json,
+        admin: Admin::Socket(ADMIN_SOCKET.into()),
+    };
+    place.configuration(balancer).expect("the paths on machines are UTF-8")
 }
 
 fn socket(project: &Project<'_>) -> String {

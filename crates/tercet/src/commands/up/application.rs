@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tercet_fleet::configuration::api::READY;
 
 use super::own_command;
 use crate::supervisor::{Launch, Orphan, Part, answers};
@@ -59,7 +60,7 @@ impl Part for Application {
 
     async fn ready(&self, _: u32) {
         match &self.server {
-            Server::Api { admin, .. } => answers(*admin, "/ready", |status| status == 200).await,
+            Server::Api { admin, .. } => answers(*admin, READY, |status| status == 200).await,
             // What the balancer's health checks take for an answer as well.
             Server::Own { health, .. } => answers(self.address, health, |status| status < 500).await,
         }

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tercet_balancer::config as balancer_config;
-use tercet_config::{Api, Part, Policy, Server, Tier, Topology};
+use tercet_config::{Api, Part, Server, Tier, Topology};
+use tercet_fleet::configuration::api::READY;
+use tercet_fleet::configuration::balancer::{self as configuration, Admin, LogFormat};
 
 use super::application::{self, Application};
 use super::balancer::{Balancer, DRAIN};
@@ -20,9 +21,6 @@ const LISTEN: u16 = 8080;
 const TLS_LISTEN: u16 = 8443;
 /// The response header that names the server; only here, where it helps to see the turn.
 const SERVED_BY: &str = "x-served-by";
-
-/// What the balancer asks of a data API's admin endpoint.
-const API_HEALTH: &str = "/ready";
 
 /// How long a server may take to say that it lives. Everything shares this machine, often with a compiler: who is
 /// slow here is not dead, and who is dead refuses connections at once.
@@ -151,57 +149,34 @@ impl Plan {
         private: &Private,
         json: bool,
     ) -> anyhow::Result<Balancer> {
-        let server = |place: &Place| balancer_config::Server {
+        let server = |place: &Place| configuration::Server {
+            name: place.name.clone(),
+            address: place.address,
             health_address: place.admin,
-            ..balancer_config::Server::new(place.name.clone(), place.address)
+        };
+        let certificate = |pair: &tercet_config::Certificate| configuration::Certificate {
+            certificate: project.folder.join(&pair.certificate),
+            key: project.folder.join(&pair.key),
         };
         let balancer = project.topology.balancer();
-        let (policy, hash_on) = match &balancer.policy {
-            Policy::RoundRobin => (balancer_config::Policy::RoundRobin, None),
-            Policy::LeastConnections => (balancer_config::Policy::LeastConnections, None),
-            Policy::RandomTwo => (balancer_config::Policy::RandomTwo, None),
-            Policy::Hash { on } => (balancer_config::Policy::Hash, Some(on.clone())),
-        };
-        let config = balancer_config::Config {
-            listen: self.listens(project),
+        let place = configuration::Place {
+            listen: &self.listen,
+            tls_listen: &self.tls_listen,
+            certificates: balancer.tls.iter().flat_map(|tls| &tls.certificates).map(certificate).collect(),
             servers: self.servers.iter().map(server).collect(),
-            policy,
-            trusted_proxies: balancer.trusted_proxies.clone(),
-            served_by: Some(SERVED_BY.to_owned()),
-            drain: DRAIN,
-            health: balancer_config::Health {
-                path: match &project.topology.application().server {
-                    Server::Own { health, .. } => health.clone(),
-                    Server::Api(_) => API_HEALTH.to_owned(),
-                },
-                timeout: HEALTH_TIMEOUT,
-                ..Default::default()
+            health_path: match &project.topology.application().server {
+                Server::Own { health, .. } => health,
+                Server::Api(_) => READY,
             },
-            access_log: balancer_config::AccessLog {
-                to: balancer_config::AccessLogTo::Stdout,
-                format: if json {
-                    balancer_config::AccessLogFormat::Json
-                } else {
-                    balancer_config::AccessLogFormat::Combined
-                },
-            },
-            admin: balancer_config::Admin { socket: None, metrics: Some(self.balancer_admin) },
-            ..Default::default()
+            health_timeout: Some(HEALTH_TIMEOUT),
+            served_by: Some(SERVED_BY),
+            drain: Some(DRAIN),
+            log_format: if json { LogFormat::Json } else { LogFormat::Combined },
+            admin: Admin::Metrics(self.balancer_admin),
         };
-        let mut config =
-            toml::Table::try_from(config).context("the balancer's configuration cannot be written")?;
-        if let Some(hash_on) = hash_on {
-            config.insert("hash-on".to_owned(), hash_on.into());
-        }
-        if let Some(hsts) = balancer.tls.as_ref().and_then(|tls| tls.hsts.as_deref()) {
-            let listens = config.get_mut("listen").and_then(toml::Value::as_array_mut).into_iter().flatten();
-            for listen in listens.skip(self.listen.len()).filter_map(toml::Value::as_table_mut) {
-                listen.insert("hsts".to_owned(), hsts.into());
-            }
-        }
-        merge(&mut config, &balancer.options);
-        let path = private.write("balancer.toml", &config.to_string())?;
-        balancer_config::Config::load(&path)?;
+        let text = place.configuration(balancer).context("the balancer's configuration cannot be written")?;
+        let path = private.write("balancer.toml", &text)?;
+        tercet_balancer::config::Config::load(&path)?;
         Ok(Balancer {
             listen: self.listen.iter().chain(&self.tls_listen).copied().collect(),
             admin: self.balancer_admin,
@@ -209,25 +184,6 @@ impl Plan {
             folder: project.folder.clone(),
             json,
         })
-    }
-
-    /// The addresses in the clear, then those with TLS.
-    fn listens(&self, project: &Project) -> Vec<balancer_config::Listen> {
-        let tls = project.topology.balancer().tls.as_ref();
-        let certificate = |pair: &tercet_config::Certificate| balancer_config::Certificate {
-            certificate: project.folder.join(&pair.certificate),
-            key: project.folder.join(&pair.key),
-        };
-        let certificates: Vec<_> = tls.iter().flat_map(|tls| &tls.certificates).map(certificate).collect();
-        let plain = self.listen.iter().map(|address| balancer_config::Listen {
-            redirect_to_https: tls.is_some_and(|tls| tls.redirect),
-            ..balancer_config::Listen::on(*address)
-        });
-        let secure = self.tls_listen.iter().map(|address| balancer_config::Listen {
-            certificates: certificates.clone(),
-            ..balancer_config::Listen::on(*address)
-        });
-        plain.chain(secure).collect()
     }
 
     /// Where a browser on this machine finds the system.
@@ -268,16 +224,6 @@ fn named(addresses: &[SocketAddr], ports: &mut Ports) -> anyhow::Result<Vec<Sock
     addresses.iter().map(take).collect()
 }
 
-/// Puts what a person wrote over what holds otherwise, option by option.
-fn merge(config: &mut toml::Table, written: &toml::Table) {
-    for (name, value) in written {
-        match (config.get_mut(name), value) {
-            (Some(toml::Value::Table(config)), toml::Value::Table(written)) => merge(config, written),
-            _ => drop(config.insert(name.clone(), value.clone())),
-        }
-    }
-}
-
 /// The options of one data API server, by PostgREST's names.
 fn api_options(
     api: &Api,
@@ -286,12 +232,7 @@ fn api_options(
     admin: SocketAddr,
     database_url: &str,
 ) -> anyhow::Result<toml::Table> {
-    let mut options = api.options.clone();
-    for (name, value) in
-        [("db-anon-role", tercet_database::roles::ANONYMOUS), ("server-trace-header", "x-request-id")]
-    {
-        options.entry(name).or_insert_with(|| value.into());
-    }
+    let mut options = tercet_fleet::configuration::api::options(api);
     for (name, value) in [
         ("db-uri", toml::Value::from(database_url)),
         ("jwt-secret", project.jwt_secret(api)?.into()),
@@ -303,4 +244,103 @@ fn api_options(
         options.insert(name.to_owned(), value);
     }
     Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use tercet_config::Origin;
+
+    use super::*;
+
+    /// The balancer's file for a `tercet.toml` with two servers and TLS.
+    #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
+    fn check(text: &str, expected: Expect) {
+        let folder = tempfile::tempdir().unwrap();
+        let topology = tercet_config::parse(text, Origin { file: "tercet.toml", folder: "shop" }).unwrap();
+        let project = Project { folder: folder.path().to_owned(), topology };
+        let private = Private::take(folder.path()).unwrap();
+        let loopback = |port| SocketAddr::new(LOOPBACK, port);
+        let place = |name: &str, port| Place {
+            name: name.to_owned(),
+            address: loopback(port),
+            admin: Some(loopback(port + 1000)),
+        };
+        let plan = Plan {
+            listen: vec![loopback(8080)],
+            tls_listen: vec![loopback(8443)],
+            balancer_admin: loopback(9000),
+            servers: vec![place("app-1", 8081), place("app-2", 8082)],
+            database: 5432,
+            runs_database: true,
+        };
+        let balancer = plan.balancer(&project, &private, false).unwrap();
+        let text = std::fs::read_to_string(&balancer.config).unwrap();
+        expected.assert_eq(&text.replace(&folder.path().display().to_string(), "/shop"));
+    }
+
+    #[test]
+    fn the_balancer_gets_what_the_file_says_and_what_suits_a_terminal() {
+        check(
+            r#"
+                [balancer]
+                policy = "hash"
+                hash-on = "authorization"
+                trusted-proxies = ["10.0.0.0/8"]
+                certificates = [{ certificate = "shop.crt", key = "shop.key" }]
+                redirect-to-https = true
+                hsts = "365d"
+                health = { interval = "1s" }
+                limits = { body = "1MiB" }
+            "#,
+            expect![[r#"
+                policy = "hash"
+                hash-on = "authorization"
+                trusted-proxies = ["10.0.0.0/8"]
+                served-by = "x-served-by"
+                drain = "10000ms"
+
+                [[listen]]
+                address = "127.0.0.1:8080"
+                redirect-to-https = true
+
+                [[listen]]
+                address = "127.0.0.1:8443"
+                hsts = "365d"
+
+                [[listen.certificates]]
+                certificate = "/shop/shop.crt"
+                key = "/shop/shop.key"
+
+                [health]
+                interval = "1s"
+                path = "/ready"
+                timeout = "2000ms"
+
+                [limits]
+                body = "1MiB"
+
+                [retries]
+
+                [timeouts]
+
+                [access-log]
+                format = "combined"
+                to = "stdout"
+
+                [admin]
+                metrics = "127.0.0.1:9000"
+
+                [[servers]]
+                name = "app-1"
+                address = "127.0.0.1:8081"
+                health-address = "127.0.0.1:9081"
+
+                [[servers]]
+                name = "app-2"
+                address = "127.0.0.1:8082"
+                health-address = "127.0.0.1:9082"
+            "#]],
+        );
+    }
 }
