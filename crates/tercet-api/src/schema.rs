@@ -5,6 +5,7 @@ mod load;
 mod media;
 mod name;
 mod record;
+mod reference;
 mod relation;
 mod relationship;
 mod routine;

@@ -9,6 +9,7 @@ mod listener;
 mod metrics;
 mod respond;
 mod state;
+mod thread;
 mod worker;
 
 use std::io;
@@ -26,7 +27,7 @@ use self::database::Keeper;
 use self::listener::Listener;
 use self::metrics::Metrics;
 use self::state::{Settings, Shared};
-use self::worker::{Handle, Work};
+use self::thread::{Handle, Work};
 use crate::config::{Config, ConfigError, ConfigSource};
 use crate::pool::Options;
 use crate::postgres::DatabaseError;

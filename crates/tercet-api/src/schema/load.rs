@@ -6,9 +6,10 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use super::record::{Names, Record};
-use super::relationship::{self, Link, Reference, Relationship};
+use super::reference::{CatalogueReference, Reference};
+use super::relationship::{self, Link, Relationship};
 use super::view::{self, Origins};
-use super::view_key::{CatalogueReference, PrimaryKey, add_view_primary_keys, view_keys};
+use super::view_key::{PrimaryKey, add_view_primary_keys, view_keys};
 use super::{
     ByName, Column, MediaHandler, MediaTarget, Parameter, QualifiedName, Relation, RelationKind, Routine,
     RoutineResult, SchemaCache, Volatility,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::reference::Reference;
 use super::view_key::{KeyRole, ViewKey};
 use super::{ByName, QualifiedName, Relation};
 
@@ -117,18 +118,6 @@ impl Relationship {
             Link::Computed { .. } => None,
         }
     }
-}
-
-/// A foreign key as the catalogue has it, or as it shows through views at either end.
-#[derive(Clone, Debug)]
-pub(super) struct Reference {
-    pub(super) constraint: Arc<str>,
-    pub(super) source: QualifiedName,
-    pub(super) target: QualifiedName,
-    pub(super) columns: Vec<(Arc<str>, Arc<str>)>,
-    pub(super) one_to_one: bool,
-    pub(super) source_is_view: bool,
-    pub(super) target_is_view: bool,
 }
 
 /// All relationships between exposed relations, by where they start.

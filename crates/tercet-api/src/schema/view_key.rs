@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::relationship::Reference;
+use super::reference::CatalogueReference;
 use super::view::{self, Origins};
 use super::{QualifiedName, Relation};
 
@@ -52,15 +52,6 @@ impl ViewKey {
 pub(super) struct PrimaryKey {
     pub(super) numbers: Vec<i16>,
     pub(super) columns: Vec<Arc<str>>,
-}
-
-/// A foreign key with the oids and column numbers that views are traced by.
-pub(super) struct CatalogueReference {
-    pub(super) source: u32,
-    pub(super) target: u32,
-    pub(super) source_numbers: Vec<i16>,
-    pub(super) target_numbers: Vec<i16>,
-    pub(super) reference: Reference,
 }
 
 /// Which keys of tables every exposed view shows in full.

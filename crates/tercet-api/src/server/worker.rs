@@ -1,75 +1,15 @@
-//! One thread that serves connections: its own event loop, its own connections to PostgreSQL, nothing
-//! shared on a request's way but what is only read.
+//! What the requests of one thread share, besides what all threads do.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
-use std::io;
-use std::net::IpAddr;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tercet_observe::{Log, LogHandle};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::LocalSet;
+use tercet_observe::LogHandle;
 
-use super::listener::Incoming;
-use super::respond;
 use super::state::Shared;
 use crate::auth::{Authenticator, CacheCounts};
 use crate::pool::{Options, Pool};
 
-/// How long a connection may take to send the head of its next request; an idle one is closed after it.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-
-/// What a worker is told.
-#[derive(Debug)]
-pub(super) enum Work {
-    /// Serve a connection.
-    Serve(Incoming),
-    /// The schema has changed.
-    SchemaChanged,
-    /// Finish what is in flight, for so long at most, and end.
-    Stop(Duration),
-}
-
-/// A worker, seen from outside.
-#[derive(Debug)]
-pub(super) struct Handle {
-    work: mpsc::UnboundedSender<Work>,
-    ended: oneshot::Receiver<()>,
-}
-
-impl Handle {
-    /// Starts a thread.
-    pub(super) fn start(number: usize, shared: Arc<Shared>, options: Options, log: &Log) -> io::Result<Self> {
-        let (work, received) = mpsc::unbounded_channel();
-        let (ending, ended) = oneshot::channel();
-        let log = log.handle();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name(format!("api-{number}")).spawn(move || {
-            LocalSet::new().block_on(&runtime, Worker::run(shared, options, log, received));
-            let _ = ending.send(());
-        })?;
-        Ok(Self { work, ended })
-    }
-
-    /// Tells the worker something; one that has ended hears nothing.
-    pub(super) fn tell(&self, work: Work) {
-        let _ = self.work.send(work);
-    }
-
-    /// Waits for the thread's end.
-    pub(super) async fn ended(self) {
-        let _ = self.ended.await;
-    }
-}
-
-/// What a thread's requests share.
+/// A thread's own connections to PostgreSQL, its token cache and its end of the log.
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) pool: Pool,
@@ -80,41 +20,14 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    async fn run(
-        shared: Arc<Shared>,
-        options: Options,
-        log: LogHandle,
-        mut received: mpsc::UnboundedReceiver<Work>,
-    ) {
+    /// A worker that has no connection yet.
+    pub(super) fn new(shared: Arc<Shared>, options: Options, log: LogHandle) -> Self {
         let lost = shared.lost.clone();
         let pool = Pool::new(options, Arc::clone(&shared.pools), move |error| {
             // Whoever tends the database may be gone when everything stops.
             let _ = lost.send(error.to_string());
         });
-        let worker =
-            Rc::new(Self { shared, pool, authenticator: RefCell::default(), log, counted: Cell::default() });
-        let (stopping, stop) = watch::channel(false);
-        // Every connection holds an end; when the last is gone, the worker is done.
-        let (alive, mut all_gone) = mpsc::channel::<Infallible>(1);
-        let deadline = loop {
-            match received.recv().await {
-                Some(Work::Serve(incoming)) => {
-                    let connection = serve(Rc::clone(&worker), incoming, stop.clone());
-                    let alive = alive.clone();
-                    tokio::task::spawn_local(async move {
-                        connection.await;
-                        drop(alive);
-                    });
-                }
-                Some(Work::SchemaChanged) => worker.pool.forget_statements(),
-                Some(Work::Stop(deadline)) => break deadline,
-                None => break Duration::ZERO,
-            }
-        };
-        drop(alive);
-        let _ = stopping.send(true);
-        // What takes longer is cut off.
-        let _ = tokio::time::timeout(deadline, all_gone.recv()).await;
+        Self { shared, pool, authenticator: RefCell::default(), log, counted: Cell::default() }
     }
 
     /// Brings the token cache's counts into the metrics.
@@ -123,47 +36,6 @@ impl Worker {
         let before = self.counted.replace(now);
         if before != now {
             self.shared.metrics.add_tokens(before, now);
-        }
-    }
-}
-
-async fn serve(worker: Rc<Worker>, incoming: Incoming, stop: watch::Receiver<bool>) {
-    match incoming {
-        Incoming::Tcp(stream, peer) => {
-            if let Ok(stream) = TcpStream::from_std(stream) {
-                serve_stream(worker, stream, Some(peer), stop).await;
-            }
-        }
-        Incoming::Unix(stream) => {
-            if let Ok(stream) = UnixStream::from_std(stream) {
-                serve_stream(worker, stream, None, stop).await;
-            }
-        }
-    }
-}
-
-async fn serve_stream(
-    worker: Rc<Worker>,
-    stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
-    peer: Option<IpAddr>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let service = service_fn(move |request| {
-        let worker = Rc::clone(&worker);
-        async move { Ok::<_, Infallible>(respond::respond(&worker, peer, request).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(KEEP_ALIVE)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    // A client that breaks off has nobody left to tell.
-    tokio::select! {
-        biased;
-        _ = connection.as_mut() => {}
-        _ = stop.wait_for(|stopping| *stopping) => {
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
         }
     }
 }
