@@ -6,43 +6,25 @@
 mod application;
 mod balancer;
 mod database;
+mod file;
 mod firewall;
 mod hardening;
+mod project;
 
-use std::path::PathBuf;
-
-use tercet_config::{Machine, Tier, Topology};
+use tercet_config::{Machine, Tier};
 use tercet_machine::Desired;
 use tercet_machine::directory::Directory;
-use tercet_machine::file::{Contents, File, Owner};
+use tercet_machine::file::Owner;
 use tercet_machine::firewall::Firewall;
 use tercet_machine::package::Package;
 use tercet_machine::sysctl::Sysctl;
 use tercet_machine::unit::{Goal, Unit};
 
 pub(crate) use self::application::unit_name;
-pub(crate) use self::balancer::ADMIN_SOCKET;
-use crate::secrets::Secrets;
+pub use self::project::Project;
+use crate::paths::{CONFIGURATION, CREDENTIALS, LIBRARY};
 use crate::survey::Survey;
 use crate::world::World;
-
-/// Where configuration goes on a machine.
-pub(crate) const CONFIGURATION: &str = "/etc/tercet";
-/// Where binaries and releases go.
-pub(crate) const LIBRARY: &str = "/usr/local/lib/tercet";
-/// Where secrets go: root's alone; systemd hands each unit what it needs.
-pub(crate) const CREDENTIALS: &str = "/etc/tercet/credentials";
-
-/// What all machines of a project share.
-#[derive(Debug)]
-pub struct Project<'a> {
-    /// What the person wrote.
-    pub topology: &'a Topology,
-    /// The secrets and certificates, kept by the operator.
-    pub secrets: &'a Secrets,
-    /// Where tercet's own binary is on every machine.
-    pub program: &'a str,
-}
 
 impl Project<'_> {
     /// What `machine` should be, while the application servers of `world` run.
@@ -78,21 +60,6 @@ impl Project<'_> {
         }
         desired
     }
-}
-
-/// A unit's file.
-pub(crate) fn unit_file(name: &str, text: String) -> File {
-    File {
-        path: PathBuf::from("/etc/systemd/system").join(name),
-        contents: Contents::Text(text),
-        owner: Owner::root(),
-        mode: 0o644,
-    }
-}
-
-/// A file of root's that anybody may read.
-pub(crate) fn public_file(path: impl Into<PathBuf>, text: String) -> File {
-    File { path: path.into(), contents: Contents::Text(text), owner: Owner::root(), mode: 0o644 }
 }
 
 #[cfg(test)]

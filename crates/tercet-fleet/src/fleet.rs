@@ -9,7 +9,8 @@ use tercet_config::{Machine, Reach, Tier, Topology};
 
 use crate::agent::{Agent, Reply, Request};
 use crate::at_once::{all_in_one, at_once, outcomes};
-use crate::desired::{LIBRARY, Project};
+use crate::desired::Project;
+use crate::paths::LIBRARY;
 use crate::progress::{Listener, Progress};
 use crate::report::Report;
 use crate::secrets::Secrets;

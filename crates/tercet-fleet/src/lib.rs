@@ -7,13 +7,17 @@
 pub mod agent;
 pub mod apply;
 mod at_once;
+mod attempt;
 mod authority;
 pub mod configuration;
+mod converge;
 pub mod desired;
 pub mod fleet;
+mod held;
 mod lease;
 pub mod logs;
 mod migrate;
+mod paths;
 pub mod progress;
 pub mod prove;
 mod release;

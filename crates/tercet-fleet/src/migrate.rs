@@ -2,15 +2,12 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use tercet_database::cluster::{ConnectOptions, by_socket};
 use tercet_database::migration::Migrations;
 use tercet_database::roles;
-
-use crate::agent::{Reply, Request};
 
 /// Where Debian's PostgreSQL has its Unix sockets.
 const SOCKETS: &str = "/var/run/postgresql";
@@ -48,64 +45,36 @@ impl Migrate {
         files.sort();
         Ok(Self { database: database.to_owned(), port, files })
     }
+
+    /// Whether there is a PostgreSQL to migrate, on this machine.
+    pub(crate) fn has_cluster(&self) -> bool {
+        Path::new(SOCKETS).join(format!(".s.PGSQL.{}", self.port)).exists()
+    }
+
+    /// The files' names.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.files.iter().map(|(name, _)| name.clone()).collect()
+    }
 }
 
-/// Applies them; how many were new.
-pub(crate) fn serve(migrate: &Migrate) -> Result<u64> {
-    if rustix::process::geteuid().is_root() {
-        return match as_postgres(&Request::Migrate(migrate.clone()))? {
-            Reply::Migrated(count) => Ok(count),
-            _ => bail!("the migration gave another answer"),
-        };
-    }
+/// Applies them; how many were new. Only `postgres` can: PostgreSQL knows it by the socket.
+pub(crate) fn apply(migrate: &Migrate) -> Result<u64> {
     with_files(migrate, async |migrations| {
         roles::grant_once(&connect(migrate, "postgres"), &migrate.database).await?;
         Ok(migrations.apply_as(&connect(migrate, &roles::owner(&migrate.database))).await?)
     })
 }
 
-/// The names of those that are new; before there is a database, all are.
+/// The names of those that are new; before there is a database, all are. Only `postgres` can ask.
 pub(crate) fn pending(migrate: &Migrate) -> Result<Vec<String>> {
-    let all = || migrate.files.iter().map(|(name, _)| name.clone()).collect();
-    if !Path::new(SOCKETS).join(format!(".s.PGSQL.{}", migrate.port)).exists() {
-        return Ok(all());
-    }
-    if rustix::process::geteuid().is_root() {
-        return match as_postgres(&Request::Pending(migrate.clone()))? {
-            Reply::Pending(names) => Ok(names),
-            _ => bail!("the look at the migrations gave another answer"),
-        };
-    }
     with_files(migrate, async |migrations| match migrations.pending(&connect(migrate, "postgres")).await {
         Ok(paths) => {
             let names = paths.iter().filter_map(|path| path.file_name());
             Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
         }
-        Err(error) if error.is_no_database() => Ok(all()),
+        Err(error) if error.is_no_database() => Ok(migrate.names()),
         Err(error) => Err(error.into()),
     })
-}
-
-/// Root becomes `postgres`, whom PostgreSQL knows by the socket.
-fn as_postgres(request: &Request) -> Result<Reply> {
-    let request = serde_json::to_vec(request)?;
-    let mut child = Command::new("runuser")
-        .args(["-u", "postgres", "--"])
-        .arg(std::env::current_exe()?)
-        .arg("machine")
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("runuser")?;
-    let mut stdin = child.stdin.take().expect("standard input is piped");
-    std::io::Write::write_all(&mut stdin, &request)?;
-    drop(stdin);
-    let output = child.wait_with_output()?;
-    match serde_json::from_slice(&output.stdout).context("the migration ended without an answer")? {
-        Reply::Failed { message } => bail!("{message}"),
-        reply => Ok(reply),
-    }
 }
 
 fn connect(migrate: &Migrate, role: &str) -> ConnectOptions {

@@ -4,8 +4,6 @@
 //! ports of the topology and other common ones. Arrows must connect, everything else must not get an answer.
 //! PostgreSQL is tried without TLS, without a certificate, with a wrong password, as other roles.
 
-pub(crate) mod attempt;
-
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 
@@ -14,9 +12,9 @@ use serde::Serialize;
 use tercet_config::{End, Tier};
 use tercet_database::roles::{AUTHENTICATOR, owner};
 
-use self::attempt::{DatabaseAttempt, Means, Reached, connect_all};
 use crate::agent::{Reply, Request};
 use crate::at_once::at_once;
+use crate::attempt::{DatabaseAttempt, Means, Reached, connect_all};
 use crate::fleet::{Fleet, Member, unexpected};
 
 /// Ports that are often open by mistake, tried on every machine besides those of the topology.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tercet_config::{Api, Program, Secret, Server, Topology};
 
 use crate::configuration;
-use crate::desired::LIBRARY;
+use crate::paths::LIBRARY;
 
 /// The most a person's own program may weigh when it is shipped: 512 MiB.
 const ARCHIVE_LIMIT: usize = 512 << 20;

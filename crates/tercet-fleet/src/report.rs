@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use tercet_machine::firewall::Firewall;
 
-use crate::desired::{CONFIGURATION, LIBRARY};
+use crate::paths::{CONFIGURATION, LIBRARY};
 use crate::release::Release;
 use crate::world::Instance;
 

@@ -10,11 +10,11 @@ use anyhow::{Context as _, Result, bail};
 use tercet_config::{Part, Tier};
 
 use crate::agent::Request;
-use crate::apply::converge;
-use crate::apply::held::Held;
 use crate::at_once::at_once;
+use crate::converge::converge;
 use crate::desired::unit_name;
 use crate::fleet::{Fleet, Member};
+use crate::held::Held;
 use crate::progress::{Listener, Progress};
 use crate::world::{Instance, World};
 

@@ -3,15 +3,15 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use tercet_machine::{Desired, Step, execute, probe};
 
-use super::{Reply, Request};
-use crate::desired::ADMIN_SOCKET;
-use crate::prove::attempt;
-use crate::{lease, migrate, report};
+use super::message::{Reply, Request};
+use crate::paths::ADMIN_SOCKET;
+use crate::{attempt, lease, migrate, report};
 
 /// Restarts after which a unit will not get ready.
 const HOPELESS: u32 = 5;
@@ -46,7 +46,11 @@ fn answer(request: Request, say: &mut impl FnMut(&Reply) -> Result<()>) -> Resul
             wait_for(address, &path, Duration::from_secs(seconds), &unit)?;
             say(&Reply::Ready)
         }
-        Request::Migrate(migrate) => say(&Reply::Migrated(migrate::serve(&migrate)?)),
+        Request::Pending(migrate) if !migrate.has_cluster() => say(&Reply::Pending(migrate.names())),
+        Request::Migrate(_) | Request::Pending(_) if rustix::process::geteuid().is_root() => {
+            say(&as_postgres(&request)?)
+        }
+        Request::Migrate(migrate) => say(&Reply::Migrated(migrate::apply(&migrate)?)),
         Request::Pending(migrate) => say(&Reply::Pending(migrate::pending(&migrate)?)),
         Request::Connect { targets } => say(&Reply::Connected(attempt::connect_all(&targets))),
         Request::TryDatabase { attempts } => say(&Reply::Tried(attempt::try_all(&attempts)?)),
@@ -56,6 +60,28 @@ fn answer(request: Request, say: &mut impl FnMut(&Reply) -> Result<()>) -> Resul
             let (status, body) = http(&mut socket, &method, &target)?;
             say(&Reply::Balancer { status, body })
         }
+    }
+}
+
+/// Root becomes `postgres`, whom PostgreSQL knows by the socket.
+fn as_postgres(request: &Request) -> Result<Reply> {
+    let request = serde_json::to_vec(request)?;
+    let mut child = Command::new("runuser")
+        .args(["-u", "postgres", "--"])
+        .arg(std::env::current_exe()?)
+        .arg("machine")
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("runuser")?;
+    let mut stdin = child.stdin.take().expect("standard input is piped");
+    stdin.write_all(&request)?;
+    drop(stdin);
+    let output = child.wait_with_output()?;
+    match serde_json::from_slice(&output.stdout).context("the migration ended without an answer")? {
+        Reply::Failed { message } => bail!("{message}"),
+        reply => Ok(reply),
     }
 }
 

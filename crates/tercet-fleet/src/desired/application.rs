@@ -12,7 +12,10 @@ use tercet_machine::directory::Directory;
 use tercet_machine::file::{Contents, File, Owner};
 use tercet_machine::unit::{Goal, Unit};
 
-use super::{CREDENTIALS, LIBRARY, Project, hardening, public_file, unit_file};
+use super::file::{public_file, unit_file};
+use super::hardening;
+use super::project::Project;
+use crate::paths::{CREDENTIALS, LIBRARY};
 use crate::release::{Kind, Release};
 use crate::report::SECTION;
 use crate::world::{Instance, World};

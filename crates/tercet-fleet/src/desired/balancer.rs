@@ -9,14 +9,14 @@ use tercet_machine::Desired;
 use tercet_machine::file::{Contents, File, Owner};
 use tercet_machine::unit::{Goal, Unit};
 
-use super::{CONFIGURATION, CREDENTIALS, Project, hardening, public_file, unit_file};
+use super::file::{public_file, unit_file};
+use super::hardening;
+use super::project::Project;
 use crate::configuration::balancer::{Admin, Certificate, LogFormat, Place, Server};
+use crate::paths::{ADMIN_SOCKET, CONFIGURATION, CREDENTIALS};
 use crate::world::World;
 
 const SOCKET: &str = "tercet-balancer.socket";
-/// Where the balancer listens for its operator; its runtime directory is the unit's.
-pub(crate) const ADMIN_SOCKET: &str = "/run/tercet-balancer/admin.sock";
-
 const SERVICE: &str = "tercet-balancer.service";
 
 /// Adds the balancer to what the machine should be.

@@ -13,7 +13,8 @@ use tercet_machine::file::{Contents, File, Owner};
 use tercet_machine::package::Package;
 use tercet_machine::unit::{Goal, Unit};
 
-use super::{Project, unit_file};
+use super::file::unit_file;
+use super::project::Project;
 use crate::survey::Survey;
 
 /// The map by which the operating system's `postgres` may be the owner: for migrations.

@@ -73,7 +73,7 @@ pub(crate) fn try_all(attempts: &[DatabaseAttempt]) -> Result<Vec<Reached>> {
 }
 
 async fn try_one(attempt: &DatabaseAttempt) -> Result<Reached> {
-    let folder = std::path::Path::new(crate::desired::CREDENTIALS);
+    let folder = std::path::Path::new(crate::paths::CREDENTIALS);
     let [authority, certificate, key] =
         ["authority.crt", "client.crt", "client.key"].map(|name| folder.join(name));
     let password = std::fs::read_to_string(folder.join("database-password"))

@@ -1,0 +1,15 @@
+//! Files of root's that anybody may read.
+
+use std::path::{Path, PathBuf};
+
+use tercet_machine::file::{Contents, File, Owner};
+
+/// A unit's file.
+pub(super) fn unit_file(name: &str, text: String) -> File {
+    public_file(Path::new("/etc/systemd/system").join(name), text)
+}
+
+/// A file of root's that anybody may read.
+pub(super) fn public_file(path: impl Into<PathBuf>, text: String) -> File {
+    File { path: path.into(), contents: Contents::Text(text), owner: Owner::root(), mode: 0o644 }
+}
