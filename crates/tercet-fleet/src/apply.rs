@@ -1,10 +1,10 @@
 //! From what is to what the file says: plan, then converge, migrate, roll.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use tercet_config::Tier;
+use tercet_config::{Tier, Topology};
 use tercet_machine::file::Contents;
 use tercet_machine::{Desired, Step, plan};
 
@@ -14,9 +14,9 @@ use crate::converge::{converge, probe_all};
 use crate::fleet::{Fleet, Member, unexpected};
 use crate::held::{Held, holding};
 use crate::migrate::Migrate;
-use crate::paths::CONFIGURATION;
+use crate::paths::{self, CONFIGURATION, LIBRARY, PROGRAM_DIGITS};
 use crate::progress::{Listener, Progress};
-use crate::release::{self, Kind, Release, Shipment};
+use crate::release::{self, ID_DIGITS, Kind, Release, Shipment};
 use crate::report::Report;
 use crate::rollout;
 use crate::world::{Instance, World};
@@ -82,7 +82,7 @@ pub fn plan_rollback(fleet: &Fleet<'_>) -> Result<FleetPlan> {
 
 fn plan_for(fleet: &Fleet<'_>, shipment: Shipment) -> Result<FleetPlan> {
     let now = present(fleet, &fleet.reports()?);
-    let then = future(fleet, &now, &shipment.release);
+    let then = future(fleet.topology, &fleet.program, &now, &shipment.release);
     let facts_and_desired = probe_all(fleet, &then)?;
     let machines = fleet
         .names()
@@ -156,11 +156,15 @@ fn present(fleet: &Fleet<'_>, reports: &[Report]) -> World {
     let serving: BTreeMap<&String, u16> =
         reports.iter().flat_map(|report| &report.serving).map(|(part, port)| (part, *port)).collect();
     for (member, report) in fleet.machines.iter().zip(reports) {
-        for release in &report.releases {
+        // Names become paths on all machines, so one machine's word is not enough.
+        let releases = report.releases.iter().filter(|it| crate::begins_digest(&it.id, ID_DIGITS));
+        for release in releases {
             if !world.releases.contains(release) {
                 world.releases.push(release.clone());
             }
         }
+        let programs = report.programs.iter().filter(|name| crate::begins_digest(name, PROGRAM_DIGITS));
+        world.programs.extend(programs.cloned());
         for (instance, _) in &report.instances {
             let known = fleet.topology.parts().iter().any(|part| {
                 part.name == instance.part && fleet.topology.machine_of(part).name == member.machine.name
@@ -178,10 +182,10 @@ fn present(fleet: &Fleet<'_>, reports: &[Report]) -> World {
     world
 }
 
-/// The world in which every application server is of `release`.
-fn future(fleet: &Fleet<'_>, now: &World, release: &Release) -> World {
+/// The world in which every application server is of `release`, and tercet is the one at `program`.
+fn future(topology: &Topology, program: &str, now: &World, release: &Release) -> World {
     let mut then = World { stale: now.stale.clone(), ..World::default() };
-    for part in fleet.topology.parts().iter().filter(|part| part.tier == Tier::Application) {
+    for part in topology.parts().iter().filter(|part| part.tier == Tier::Application) {
         let kept = now.serving.get(&part.name).filter(|instance| instance.release == release.id);
         let instance = kept.cloned().unwrap_or_else(|| {
             // The port the present one does not have.
@@ -190,16 +194,31 @@ fn future(fleet: &Fleet<'_>, now: &World, release: &Release) -> World {
             Instance { part: part.name.clone(), release: release.id.clone(), port }
         });
         then.serving.insert(part.name.clone(), instance.clone());
-        let machine = &fleet.topology.machine_of(part).name;
+        let machine = &topology.machine_of(part).name;
         for other in now.of(&part.name).filter(|other| **other != instance) {
             then.stale.entry(machine.clone()).or_default().push(other.clone());
         }
         then.running.push(instance);
     }
-    let others = now.releases.iter().filter(|other| other.id != release.id);
-    then.releases = [release].into_iter().chain(others).take(RELEASES_KEPT).cloned().collect();
-    then.dropped = now.releases.iter().filter(|other| !then.releases.contains(other)).cloned().collect();
+    keep(program, now, release, &mut then);
     then
+}
+
+/// Keeps `release`, what serves now, those made last, and the binaries they run by; the rest is dropped.
+fn keep(program: &str, now: &World, release: &Release, then: &mut World) {
+    let serves = |id: &str| now.serving.values().any(|instance| instance.release == id);
+    let others = now.releases.iter().filter(|other| other.id != release.id);
+    let (serving, idle): (Vec<_>, Vec<_>) = others.partition(|other| serves(&other.id));
+    // What serves now must go on until the switch, however old it is.
+    let count = RELEASES_KEPT.max(1 + serving.len());
+    then.releases = [release].into_iter().chain(serving).chain(idle).take(count).cloned().collect();
+    let kept = |id: &str| then.releases.iter().any(|kept| kept.id == id);
+    let dropped = now.releases.iter().filter(|other| !kept(&other.id)).map(Release::folder);
+    let needed = |path: &str| path == program || then.releases.iter().any(|kept| kept.program == path);
+    let (programs, unused): (BTreeSet<_>, BTreeSet<_>) =
+        now.programs.iter().cloned().partition(|name| needed(&paths::program(name)));
+    then.dropped = dropped.chain(unused.iter().map(|name| Path::new(LIBRARY).join(name))).collect();
+    then.programs = programs;
 }
 
 /// Puts the person's own folder on every application machine and prepares it there.
@@ -258,4 +277,132 @@ fn apply_migrations(fleet: &Fleet<'_>, migrate: &Migrate, listener: Listener<'_>
 
 fn database_machine<'b, 'a>(fleet: &'b Fleet<'a>) -> Option<&'b Member<'a>> {
     fleet.machines.iter().find(|member| member.machine.tiers.contains(&Tier::Database))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use expect_test::{Expect, expect};
+    use tercet_config::Origin;
+
+    use super::*;
+
+    /// A release `id@program`.
+    fn release(name: &str) -> Release {
+        let (id, by) = name.split_once('@').unwrap();
+        Release {
+            id: id.to_owned(),
+            kind: Kind::Api { configuration: String::new() },
+            program: paths::program(by),
+        }
+    }
+
+    /// What is kept and what goes when tercet `by` applies `next`, while of `made`, newest first, `serving` serves.
+    #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
+    fn check(made: &[&str], programs: &[&str], serving: &str, next: &str, by: &str, expected: Expect) {
+        let topology =
+            tercet_config::parse("application.servers = 1", Origin { file: "tercet.toml", folder: "shop" })
+                .unwrap();
+        let instance = Instance { part: "app-1".to_owned(), release: serving.to_owned(), port: 8081 };
+        let now = World {
+            releases: made.iter().map(|name| release(name)).collect(),
+            programs: programs.iter().map(|name| (*name).to_owned()).collect(),
+            running: vec![instance.clone()],
+            serving: BTreeMap::from([(instance.part.clone(), instance)]),
+            ..World::default()
+        };
+        let then = future(&topology, &paths::program(by), &now, &release(next));
+        let mut text = String::new();
+        for release in &then.releases {
+            writeln!(text, "keep {}", release.id).unwrap();
+        }
+        for name in &then.programs {
+            writeln!(text, "keep {}", paths::program(name)).unwrap();
+        }
+        for path in &then.dropped {
+            writeln!(text, "drop {}", path.display()).unwrap();
+        }
+        expected.assert_eq(&text);
+    }
+
+    #[test]
+    fn the_last_three_releases_stay_and_the_binaries_they_run_by() {
+        check(
+            &["c@3", "b@2", "a@1"],
+            &["1", "2", "3", "4"],
+            "c",
+            "d@4",
+            "4",
+            expect![[r#"
+            keep d
+            keep c
+            keep b
+            keep /usr/local/lib/tercet/2/tercet
+            keep /usr/local/lib/tercet/3/tercet
+            keep /usr/local/lib/tercet/4/tercet
+            drop /usr/local/lib/tercet/releases/a
+            drop /usr/local/lib/tercet/1
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_binary_stays_as_long_as_one_release_runs_by_it() {
+        check(
+            &["c@1", "b@1", "a@1"],
+            &["1", "2"],
+            "c",
+            "d@2",
+            "2",
+            expect![[r#"
+            keep d
+            keep c
+            keep b
+            keep /usr/local/lib/tercet/1/tercet
+            keep /usr/local/lib/tercet/2/tercet
+            drop /usr/local/lib/tercet/releases/a
+        "#]],
+        );
+    }
+
+    #[test]
+    fn going_back_needs_the_older_binary_and_tercet_itself() {
+        check(
+            &["b@2", "a@1"],
+            &["1", "2", "3", "4"],
+            "b",
+            "a@1",
+            "3",
+            expect![[r#"
+            keep a
+            keep b
+            keep /usr/local/lib/tercet/1/tercet
+            keep /usr/local/lib/tercet/2/tercet
+            keep /usr/local/lib/tercet/3/tercet
+            drop /usr/local/lib/tercet/4
+        "#]],
+        );
+    }
+
+    #[test]
+    fn what_serves_stays_until_the_switch_however_old_it_is() {
+        check(
+            &["c@3", "b@2", "a@1"],
+            &["1", "2", "3", "4"],
+            "a",
+            "d@4",
+            "4",
+            expect![[r#"
+            keep d
+            keep a
+            keep c
+            keep /usr/local/lib/tercet/1/tercet
+            keep /usr/local/lib/tercet/3/tercet
+            keep /usr/local/lib/tercet/4/tercet
+            drop /usr/local/lib/tercet/releases/b
+            drop /usr/local/lib/tercet/2
+        "#]],
+        );
+    }
 }

@@ -37,6 +37,7 @@ impl Project<'_> {
                 Directory { path: LIBRARY.into(), owner: Owner::root(), mode: 0o755 },
             ],
             files: vec![Firewall::boot_unit()],
+            absent: world.dropped.clone(),
             sysctls: vec![Sysctl { key: "net.core.somaxconn".to_owned(), value: "4096".to_owned() }],
             firewall: Some(firewall::of(self.topology, machine, survey)),
             ..Desired::default()

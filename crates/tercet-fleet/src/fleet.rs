@@ -10,7 +10,7 @@ use tercet_config::{Machine, Reach, Tier, Topology};
 use crate::agent::{Agent, Reply, Request};
 use crate::at_once::{all_in_one, at_once, outcomes};
 use crate::desired::Project;
-use crate::paths::LIBRARY;
+use crate::paths::{self, PROGRAM_DIGITS};
 use crate::progress::{Listener, Progress};
 use crate::report::Report;
 use crate::secrets::Secrets;
@@ -143,7 +143,7 @@ impl<'a> Fleet<'a> {
         }
         let secrets = Secrets::kept_in(folder, topology)?;
         let bytes = std::fs::read(operator.binary).with_context(|| operator.binary.display().to_string())?;
-        let program = format!("{LIBRARY}/{}/tercet", &crate::digest(&bytes)[..16]);
+        let program = paths::program(&crate::digest(&bytes)[..PROGRAM_DIGITS]);
         let interrupted = operator.interrupted;
         let operator = operator.name.clone();
         Ok((Self { topology, folder, machines, program, secrets, operator, interrupted }, missing))

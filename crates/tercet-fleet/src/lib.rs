@@ -37,3 +37,8 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
     use sha2::Digest as _;
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// Whether `text` is how a digest begins: so many digits, and nothing that means something in a path.
+pub(crate) fn begins_digest(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}

@@ -8,3 +8,11 @@ pub(crate) const LIBRARY: &str = "/usr/local/lib/tercet";
 pub(crate) const CREDENTIALS: &str = "/etc/tercet/credentials";
 /// Where the balancer listens for its operator; its runtime directory is the unit's.
 pub(crate) const ADMIN_SOCKET: &str = "/run/tercet-balancer/admin.sock";
+
+/// How many digits of its digest a binary's folder is named by.
+pub(crate) const PROGRAM_DIGITS: usize = 16;
+
+/// Where tercet's binary is whose digest begins so.
+pub(crate) fn program(digest: &str) -> String {
+    format!("{LIBRARY}/{digest}/tercet")
+}

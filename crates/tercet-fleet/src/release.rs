@@ -16,6 +16,9 @@ use crate::paths::LIBRARY;
 /// The most a person's own program may weigh when it is shipped: 512 MiB.
 const ARCHIVE_LIMIT: usize = 512 << 20;
 
+/// How many digits of its digest a release is named by.
+pub(crate) const ID_DIGITS: usize = 12;
+
 /// What a release is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
@@ -97,7 +100,7 @@ pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str) -> Resu
     };
     let program = program.to_owned();
     let content = serde_json::to_vec(&(&kind, &program))?;
-    let id = crate::digest(&content)[..12].to_owned();
+    let id = crate::digest(&content)[..ID_DIGITS].to_owned();
     Ok(Shipment { release: Release { id, kind, program }, archive })
 }
 

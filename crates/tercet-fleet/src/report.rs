@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use tercet_machine::firewall::Firewall;
 
-use crate::paths::{CONFIGURATION, LIBRARY};
+use crate::paths::{CONFIGURATION, LIBRARY, PROGRAM_DIGITS, program};
 use crate::release::Release;
 use crate::world::Instance;
 
@@ -28,6 +28,8 @@ pub struct Report {
     pub units: BTreeMap<String, UnitState>,
     /// The releases that are here, newest first.
     pub releases: Vec<Release>,
+    /// tercet's own binaries that are here, by how their digests begin.
+    pub programs: Vec<String>,
     /// Seconds since the machine booted.
     pub uptime: u64,
     /// Load average of the last minute.
@@ -77,6 +79,7 @@ pub(crate) fn read() -> Result<Report> {
         serving: serving(),
         units,
         releases: releases()?,
+        programs: programs(),
         uptime: number(&fs::read_to_string("/proc/uptime")?) as u64,
         load: number(&fs::read_to_string("/proc/loadavg")?),
         memory: (kib("MemTotal:"), kib("MemAvailable:")),
@@ -152,4 +155,13 @@ fn releases() -> Result<Vec<Release>> {
     }
     releases.sort_by_key(|(made, _)| std::cmp::Reverse(*made));
     Ok(releases.into_iter().map(|(_, release)| release).collect())
+}
+
+/// tercet's own binaries; one that is not whole yet has another name.
+fn programs() -> Vec<String> {
+    let entries = fs::read_dir(LIBRARY).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| crate::begins_digest(name, PROGRAM_DIGITS) && Path::new(&program(name)).is_file())
+        .collect()
 }

@@ -1,6 +1,7 @@
 //! Which application servers run where, of which release: what changes while a release is rolled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +23,10 @@ pub struct Instance {
 pub struct World {
     /// The releases that are kept, on every application machine.
     pub releases: Vec<Release>,
-    /// Releases that are no longer kept.
-    pub dropped: Vec<Release>,
+    /// tercet's own binaries on the machines, by how their digests begin.
+    pub programs: BTreeSet<String>,
+    /// Folders of releases and binaries that are no longer kept, on any machine.
+    pub dropped: Vec<PathBuf>,
     /// What runs, on all machines.
     pub running: Vec<Instance>,
     /// What the balancer hands requests to: one instance a part.

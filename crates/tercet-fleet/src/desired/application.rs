@@ -57,7 +57,6 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
     }));
     let folder = |path: PathBuf| Directory { path, owner: Owner::root(), mode: 0o755 };
     desired.directories.push(folder(PathBuf::from(LIBRARY).join("releases")));
-    desired.absent.extend(world.dropped.iter().map(Release::folder));
     for release in &world.releases {
         desired.directories.push(folder(release.folder()));
         if let Kind::Api { configuration } = &release.kind {

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use expect_test::{Expect, expect};
 use tercet_config::{Origin, Topology};
 use tercet_database::Password;
-use tercet_machine::Desired;
 use tercet_machine::desired::Secret;
-use tercet_machine::file::Contents;
+use tercet_machine::file::{Contents, Kind as PathKind, Owner, PathFacts};
+use tercet_machine::{Desired, Facts, plan};
 
 use super::Project;
 use crate::authority::Identity;
@@ -36,7 +37,7 @@ const SHARED: &str = r#"
     ]
 "#;
 
-/// What `machine` should be, with every server of release `abc` at its first port.
+/// What `machine` should be, with every server of release `abc` at its first port and an older tercet dropped.
 fn desired(text: &str, machine: &str) -> Desired {
     let topology =
         tercet_config::parse(text, Origin { file: "tercet.toml", folder: "shop" }).expect("a valid file");
@@ -66,7 +67,8 @@ fn desired(text: &str, machine: &str) -> Desired {
         program: "/usr/local/lib/tercet/1/tercet".to_owned(),
     };
     let project = Project { topology: &topology, secrets: &secrets, program: &release.program };
-    let world = world(&topology, &release);
+    let mut world = world(&topology, &release);
+    world.dropped = vec!["/usr/local/lib/tercet/0".into()];
     let machine = topology.machines().iter().find(|it| it.name == machine).expect("a machine of the file");
     project.desired(machine, &survey(machine.address), &world)
 }
@@ -379,12 +381,29 @@ fn certificates_reach_the_balancer_as_credentials() {
     .assert_eq(&shown);
     for name in ["balancer-1.crt", "balancer-1.key"] {
         let file = file(name);
-        assert_eq!((file.mode, &file.owner), (0o600, &tercet_machine::file::Owner::root()));
+        assert_eq!((file.mode, &file.owner), (0o600, &Owner::root()));
         let unit =
             desired.units.iter().find(|unit| unit.name == "tercet-balancer.service").expect("the balancer");
         assert!(unit.restart_when.contains(&file.path), "{name}");
     }
     assert!(openings(&desired).contains("tcp dport 443"));
+}
+
+#[test]
+fn what_is_dropped_goes_from_every_machine_and_the_plan_says_so() {
+    for machine in ["lb", "app1", "db"] {
+        let desired = desired(FOUR, machine);
+        let old = PathFacts {
+            kind: PathKind::Directory,
+            mode: 0o755,
+            owner: Owner::root(),
+            modified: Duration::ZERO,
+        };
+        let facts =
+            Facts { paths: BTreeMap::from([("/usr/local/lib/tercet/0".into(), old)]), ..Facts::default() };
+        let steps: Vec<String> = plan(&desired, &facts).iter().map(ToString::to_string).collect();
+        assert!(steps.contains(&"remove /usr/local/lib/tercet/0".to_owned()), "{machine}: {steps:?}");
+    }
 }
 
 #[test]
