@@ -1,8 +1,9 @@
 //! Connections to a server that several requests share, one behind the other (RFC 9112 section 9.3.2).
 //!
-//! Most of what a small request costs is the kernel's: here the requests of one round of the event loop go to a
-//! server in one write, and their answers come in one read. The price is that an answer waits for those before
-//! it, so sharing is only for servers the configuration vouches for, for safe requests without a body, and only
+//! Most of what a small request costs is the kernel's: here many requests go to a server in one write, and their
+//! answers come in few reads. What comes while a connection waits for answers is gathered, and leaves when the last of
+//! them is there: it would have had to stand behind them anyway. The price is that an answer waits for those
+//! before it, so sharing is only for servers the configuration vouches for, for safe requests without a body, and only
 //! as long as all goes well: at the first answer that is late, broken or held up by its client, those behind it
 //! go to connections of their own, and the server's connections are not shared for a moment. What an answer
 //! is, and where it ends, is for whoever has the turn to know.
@@ -69,6 +70,8 @@ struct Queue {
     /// Requests the socket has not taken yet.
     outgoing: Vec<u8>,
     written: usize,
+    /// The number of the first ticket whose request is in `outgoing`.
+    unsent: u64,
     /// What came from the server and belongs to whoever has the turn.
     incoming: Buffer,
     /// The number of the ticket that has the turn.
@@ -119,11 +122,15 @@ impl Pipelines {
         let ticket = Ticket::new(&pipeline, request, now);
         if pipeline.queue.borrow().outgoing.len() == request.len() {
             self.unsent.borrow_mut().push(pipeline);
-            if let Some(sender) = &*self.sender.borrow() {
-                sender.wake_by_ref();
-            }
+            self.wake_sender();
         }
         Some(ticket)
+    }
+
+    fn wake_sender(&self) {
+        if let Some(sender) = &*self.sender.borrow() {
+            sender.wake_by_ref();
+        }
     }
 
     /// Sends what waits to be sent; never ready.
@@ -181,6 +188,7 @@ impl Pipeline {
         let queue = Queue {
             outgoing: Vec::new(),
             written: 0,
+            unsent: 0,
             incoming: Buffer::new(SMALL),
             turn: 0,
             waiting: VecDeque::new(),
@@ -206,6 +214,9 @@ impl Pipeline {
 
     fn poll_send(&self, context: &mut Context<'_>) -> Poll<()> {
         let queue = &mut *self.queue.borrow_mut();
+        if queue.gathers() {
+            return Poll::Pending;
+        }
         while queue.written < queue.outgoing.len() {
             match self.socket.poll_write(context, &queue.outgoing[queue.written..]) {
                 Poll::Pending => return Poll::Pending,
@@ -217,7 +228,20 @@ impl Pipeline {
         queue.outgoing.clear();
         queue.outgoing.shrink_to(KEPT);
         queue.written = 0;
+        queue.unsent = queue.end();
         Poll::Ready(())
+    }
+}
+
+impl Queue {
+    /// The number of the next ticket.
+    fn end(&self) -> u64 {
+        self.turn + self.waiting.len() as u64
+    }
+
+    /// Whether what is unsent waits for answers to what was sent.
+    fn gathers(&self) -> bool {
+        self.turn < self.unsent && self.written == 0
     }
 }
 
@@ -228,8 +252,8 @@ impl Ticket {
             queue.since = now;
         }
         queue.outgoing.extend_from_slice(request);
+        let number = queue.end();
         queue.waiting.push_back(None);
-        let number = queue.turn + queue.waiting.len() as u64 - 1;
         Self { pipeline: Rc::clone(pipeline), number, settled: false }
     }
 
@@ -261,24 +285,29 @@ impl Ticket {
     }
 
     /// Ends the turn after a whole answer. `keeps` is whether the server keeps the connection. Bytes that nobody
-    /// has asked for end it as well.
-    pub(crate) fn settle(mut self, keeps: bool, now: Instant) {
+    /// has asked for end it as well. What was gathered meanwhile leaves after the last answer.
+    pub(crate) fn settle(mut self, pipelines: &Pipelines, keeps: bool, now: Instant) {
         self.settled = true;
         if !keeps {
             return self.pipeline.end(State::Closing);
         }
-        let next = {
+        let (next, is_stray) = {
             let queue = &mut *self.pipeline.queue.borrow_mut();
             queue.waiting.pop_front();
             queue.turn += 1;
             queue.since = now;
-            if queue.waiting.is_empty() && !queue.incoming.is_empty() {
-                self.pipeline.state.set(State::GivenUp);
+            let all_answered = queue.turn == queue.unsent || queue.waiting.is_empty();
+            if all_answered && !queue.outgoing.is_empty() {
+                pipelines.wake_sender();
             }
-            queue.waiting.front_mut().and_then(Option::take)
+            let next = queue.waiting.front_mut().and_then(Option::take);
+            (next, all_answered && !queue.incoming.is_empty())
         };
         if let Some(next) = next {
             next.wake();
+        }
+        if is_stray {
+            self.pipeline.end(State::GivenUp);
         }
     }
 }

@@ -137,7 +137,8 @@ impl Exchange<'_> {
         ticket.swap_incoming(&mut scratch.server);
         let delivered = self.pass(turn, Way::Shared(&ticket), sent, scratch).await?;
         ticket.swap_incoming(&mut scratch.server);
-        ticket.settle(delivered.server_keeps && turn.is_available(), self.worker.clock.last_tick());
+        let Worker { pipelines, clock, .. } = self.worker;
+        ticket.settle(pipelines, delivered.server_keeps && turn.is_available(), clock.last_tick());
         Ok(if delivered.client_reusable { After::Keep } else { After::Close })
     }
 
