@@ -1,4 +1,5 @@
-//! SQL for a plan: one statement that does what was asked, its values always parameters, its names always quoted, its text the same for requests of the same shape.
+//! SQL for a plan: one statement that does what was asked, its values always parameters, its names always quoted,
+//! its text the same for requests of the same shape.
 //!
 //! It knows nothing of HTTP, and looks nothing up.
 
@@ -12,8 +13,6 @@ mod payload;
 mod read;
 mod rows;
 mod write;
-
-use std::borrow::Cow;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -39,6 +38,8 @@ pub struct Query {
     pub main: Statement,
     /// How its rows are read.
     form: Form,
+    /// What SQL says of the response, where the rows have no room for it.
+    settings: Option<Statement>,
     /// An EXPLAIN in the same transaction, whose number of rows is the total.
     estimate: Option<Estimate>,
     /// Whether the body is hexadecimal digits for bytes.
@@ -118,6 +119,7 @@ impl Query {
     fn with(main: Sql, form: Form, plan: &StatementPlan) -> Self {
         Self {
             main: main.into_statement(),
+            settings: matches!(form, Form::Rows(_)).then(body::response_settings_alone),
             form,
             estimate: estimate(plan),
             hexadecimal: matches!(&plan.handler, Handler::Custom(handler) if handler.binary),
@@ -131,28 +133,28 @@ impl Query {
     }
 
     /// What is run in one transaction, in this order: the main statement, and what is asked after it.
-    pub fn statements(&self) -> SmallVec<[Cow<'_, Statement>; 3]> {
-        let settings = self.relies_on_columns().then(|| Cow::Owned(body::response_settings_alone()));
-        let estimate = self.estimate.as_ref().map(|estimate| Cow::Borrowed(&estimate.statement));
-        std::iter::once(Cow::Borrowed(&self.main)).chain(settings).chain(estimate).collect()
+    pub fn statements(&self) -> SmallVec<[&Statement; 3]> {
+        let estimate = self.estimate.as_ref().map(|estimate| &estimate.statement);
+        std::iter::once(&self.main).chain(&self.settings).chain(estimate).collect()
     }
 
     /// Reads the rows of each of the [statements](Self::statements).
     pub fn answer(&self, results: &[Vec<Row>]) -> Answer {
-        let Some((main, after)) = results.split_first() else { return Answer::default() };
-        let (mut answer, after) = match &self.form {
-            Form::Rows(rows) => {
-                let settings = after.first().and_then(|settings| settings.first());
-                let setting = |column| settings.and_then(|row| row.text(column)).map(str::to_owned);
-                let answer = Answer { headers: setting(0), status: setting(1), ..rows.answer(main) };
-                (answer, after.get(1..).unwrap_or_default())
-            }
-            Form::Explain => (explained(main), after),
-            Form::Read => (main.first().map(|row| self.read(row)).unwrap_or_default(), after),
-            Form::Write => (main.first().map(|row| self.written(row)).unwrap_or_default(), after),
+        let mut results = results.iter().map(Vec::as_slice);
+        let main = results.next().unwrap_or_default();
+        let mut answer = match &self.form {
+            Form::Rows(rows) => rows.answer(main),
+            Form::Explain => explained(main),
+            Form::Read => main.first().map(|row| self.read(row)).unwrap_or_default(),
+            Form::Write => main.first().map(|row| self.written(row)).unwrap_or_default(),
         };
+        if self.settings.is_some()
+            && let Some(row) = results.next().and_then(<[Row]>::first)
+        {
+            (answer.headers, answer.status) = (text(row, 0), text(row, 1));
+        }
         if let Some(estimate) = &self.estimate {
-            let estimated = after.first().and_then(|rows| estimated_rows(rows));
+            let estimated = results.next().and_then(estimated_rows);
             answer.total = match (estimate.above, answer.total) {
                 (None, _) => estimated,
                 (Some(above), Some(total)) if total > above => {

@@ -18,8 +18,6 @@ use crate::request::media_type::MediaType;
 use crate::request::{ApiRequest, Mutation};
 use crate::schema::Routine;
 
-use smallvec::SmallVec;
-
 /// What a transaction is run for.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
@@ -91,9 +89,7 @@ impl Transaction<'_> {
     }
 
     async fn read_query(&self, query: &Query) -> Result<Answer, DatabaseError> {
-        let statements = query.statements();
-        let statements: SmallVec<[&Statement; 3]> = statements.iter().map(AsRef::as_ref).collect();
-        Ok(query.answer(&self.read_only(&statements).await?))
+        Ok(query.answer(&self.read_only(&query.statements()).await?))
     }
 
     /// Reads are tried again when the connection turns out to be broken: they have done nothing yet.

@@ -113,7 +113,7 @@ pub(crate) fn ask(role: &str, statements: &[Statement]) -> Vec<Rows> {
 pub(crate) async fn answer(connection: &Connection, query: &Query) -> Result<Answer, DatabaseError> {
     let mut results = Vec::new();
     for statement in query.statements() {
-        results.push(connection.query(&statement).await?);
+        results.push(connection.query(statement).await?);
     }
     Ok(query.answer(&results))
 }
