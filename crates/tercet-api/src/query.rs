@@ -23,7 +23,7 @@ use crate::request::media_type::{MediaType, PlanFormat, PlanOption};
 use crate::request::preferences::Count;
 
 use fragment::Sql;
-use rows::Rows;
+use rows::Columns;
 
 /// What the rows a command works on are called in every statement.
 const SOURCE: &str = "pgrst_source";
@@ -60,7 +60,7 @@ enum Form {
     /// One row of total, page, body, headers, status.
     Read,
     /// The rows that were asked for; the body is made of them here.
-    Rows(Rows),
+    Rows(Columns),
     /// One row of total, page, location, body, headers, status, inserted.
     Write,
     /// The lines of an execution plan.
@@ -91,7 +91,7 @@ impl Query {
     pub fn new(plan: &StatementPlan) -> Self {
         let mut sql = Sql::new();
         match rows::statement(&mut sql, plan) {
-            Some(rows) => Self::with(sql, Form::Rows(rows), plan),
+            Some(columns) => Self::with(sql, Form::Rows(columns), plan),
             None => Self::in_one_row(plan),
         }
     }
@@ -143,7 +143,7 @@ impl Query {
         let mut results = results.iter().map(Vec::as_slice);
         let main = results.next().unwrap_or_default();
         let mut answer = match &self.form {
-            Form::Rows(rows) => rows.answer(main),
+            Form::Rows(columns) => columns.answer(main),
             Form::Explain => explained(main),
             Form::Read => main.first().map(|row| self.read(row)).unwrap_or_default(),
             Form::Write => main.first().map(|row| self.written(row)).unwrap_or_default(),

@@ -57,11 +57,11 @@ impl Kind {
 
 /// The columns of the rows, in the order in which they are selected.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub(super) struct Columns {
     /// What stands before each value, one after the other: `{"id":`, `,"name":`.
     keys: Vec<u8>,
     /// Where each key ends, and what its value is.
-    columns: Vec<(usize, Kind)>,
+    kinds: Vec<(usize, Kind)>,
     /// Whether the body is the only row, or an array.
     single: bool,
     total: Total,
@@ -71,7 +71,7 @@ pub(super) struct Rows {
 /// not known, or the body or the total takes more than these rows.
 ///
 /// The types are looked at outside of the query, where its limit has been applied.
-pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan) -> Option<Rows> {
+pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan) -> Option<Columns> {
     let single = match plan.handler {
         Handler::Json => false,
         Handler::Singular { nulls_stripped: false } => true,
@@ -93,10 +93,10 @@ pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan) -> Option<Rows> {
     sql.push(" FROM (");
     read::rows(sql, &plan.tree);
     sql.push(") ").push(BODY_ROWS);
-    Some(Rows::new(&columns, single, total))
+    Some(Columns::new(&columns, single, total))
 }
 
-impl Rows {
+impl Columns {
     fn new(columns: &[(&str, Kind)], single: bool, total: Total) -> Self {
         let mut keys = Vec::with_capacity(16 * columns.len());
         let mut with_key = |(index, (name, kind)): (usize, &(&str, Kind))| {
@@ -105,8 +105,8 @@ impl Rows {
             keys.push(b':');
             (keys.len(), *kind)
         };
-        let columns = columns.iter().enumerate().map(&mut with_key).collect();
-        Self { keys, columns, single, total }
+        let kinds = columns.iter().enumerate().map(&mut with_key).collect();
+        Self { keys, kinds, single, total }
     }
 
     /// The body, and how many rows there are.
@@ -135,7 +135,7 @@ impl Rows {
 
     fn object(&self, row: &Row, body: &mut Vec<u8>) {
         let mut start = 0;
-        for ((end, kind), value) in self.columns.iter().zip(row.columns()) {
+        for ((end, kind), value) in self.kinds.iter().zip(row.columns()) {
             body.extend(&self.keys[start..*end]);
             start = *end;
             match value {
