@@ -66,7 +66,7 @@ pub fn plan_release(fleet: &Fleet<'_>) -> Result<FleetPlan> {
     Ok(plan)
 }
 
-/// What going back to the release before the present one would change. The database stays as it is.
+/// What going back to the release that was used before the present one would change. The database stays as it is.
 ///
 /// # Errors
 /// A machine cannot be read, or there is no earlier release.
@@ -145,9 +145,19 @@ fn execute_held(
     } else {
         rollout::roll(fleet, &base, &plan.then, held, listener)?;
     }
+    if !plan.releases.is_empty() {
+        mark_used(fleet, &plan.shipment.release)?;
+    }
     let all: Vec<&Member<'_>> = fleet.machines.iter().collect();
     converge(fleet, &all, &plan.then, held, listener)?;
     rollout::wait_for_balancer(fleet, &plan.then)
+}
+
+/// Makes a release the one that was used last: a later rollback comes back to it, however old it is.
+fn mark_used(fleet: &Fleet<'_>, release: &Release) -> Result<()> {
+    let touch = format!("touch {}", release.record().display());
+    let members: Vec<&Member<'_>> = applications(fleet).collect();
+    at_once(&members, |member| member.remote.run(&touch, b"").map(drop)).map(drop)
 }
 
 /// What runs and serves, as the machines tell.
@@ -204,7 +214,7 @@ fn future(topology: &Topology, program: &str, now: &World, release: &Release) ->
     then
 }
 
-/// Keeps `release`, what serves now, those made last, and the binaries they run by; the rest is dropped.
+/// Keeps `release`, what serves now, those used last, and the binaries they run by; the rest is dropped.
 fn keep(program: &str, now: &World, release: &Release, then: &mut World) {
     let serves = |id: &str| now.serving.values().any(|instance| instance.release == id);
     let others = now.releases.iter().filter(|other| other.id != release.id);
@@ -298,7 +308,7 @@ mod tests {
         }
     }
 
-    /// What is kept and what goes when tercet `by` applies `next`, while of `made`, newest first, `serving` serves.
+    /// What is kept and what goes when tercet `by` applies `next`, while of `made`, used last first, `serving` serves.
     #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
     fn check(made: &[&str], programs: &[&str], serving: &str, next: &str, by: &str, expected: Expect) {
         let topology =

@@ -67,6 +67,11 @@ impl Release {
         Path::new(LIBRARY).join("releases").join(&self.id)
     }
 
+    /// Its record on a machine, which says that it is whole and, by when it was modified, when it was last used.
+    pub(crate) fn record(&self) -> PathBuf {
+        self.folder().join("release.json")
+    }
+
     /// The path that answers when a server of it is ready.
     pub(crate) fn health_path(&self) -> &str {
         match &self.kind {

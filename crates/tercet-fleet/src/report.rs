@@ -26,7 +26,7 @@ pub struct Report {
     pub serving: BTreeMap<String, u16>,
     /// The other units: the balancer's, the database's.
     pub units: BTreeMap<String, UnitState>,
-    /// The releases that are here, newest first.
+    /// The releases that are here, the one that was used last first.
     pub releases: Vec<Release>,
     /// tercet's own binaries that are here, by how their digests begin.
     pub programs: Vec<String>,
@@ -139,7 +139,7 @@ pub(crate) fn log_end(unit: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// The releases kept here, the one that was made last first.
+/// The releases kept here, the one that was used last first.
 fn releases() -> Result<Vec<Release>> {
     let folder = Path::new(LIBRARY).join("releases");
     let Ok(entries) = fs::read_dir(&folder) else { return Ok(Vec::new()) };
@@ -153,7 +153,7 @@ fn releases() -> Result<Vec<Release>> {
             releases.push((fs::metadata(&path)?.modified()?, release));
         }
     }
-    releases.sort_by_key(|(made, _)| std::cmp::Reverse(*made));
+    releases.sort_by_key(|(used, _)| std::cmp::Reverse(*used));
     Ok(releases.into_iter().map(|(_, release)| release).collect())
 }
 

@@ -64,7 +64,7 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
         }
         // Last: the record says that the release is whole.
         let record = serde_json::to_string_pretty(release).expect("a release is plain data");
-        desired.files.push(public_file(release.folder().join("release.json"), record + "\n"));
+        desired.files.push(public_file(release.record(), record + "\n"));
     }
     for instance in world.running.iter().filter(|instance| here.contains(&instance.part.as_str())) {
         let Some(release) = world.releases.iter().find(|release| release.id == instance.release) else {

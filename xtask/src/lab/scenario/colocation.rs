@@ -51,11 +51,14 @@ fn own_program(scenario: &Scenario<'_>) -> Result<()> {
 }
 
 fn own_release(scenario: &Scenario<'_>) -> Result<()> {
-    std::fs::write(scenario.project.path().join("source"), "two")?;
-    scenario.succeed("apply", &["--yes"])?;
-    ensure!(scenario.get("/")?.contains("two postgresql://"), "the new release does not answer");
-    scenario.succeed("rollback", &["--yes"])?;
-    ensure!(scenario.get("/")?.contains("one postgresql://"), "the old release does not answer");
+    // The second time "two" is the newer one, but was not in use.
+    for next in ["two", "three"] {
+        std::fs::write(scenario.project.path().join("source"), next)?;
+        scenario.succeed("apply", &["--yes"])?;
+        ensure!(scenario.get("/")?.contains(&format!("{next} postgresql://")), "{next} does not answer");
+        scenario.succeed("rollback", &["--yes"])?;
+        ensure!(scenario.get("/")?.contains("one postgresql://"), "the release before {next} does not answer");
+    }
     Ok(())
 }
 
