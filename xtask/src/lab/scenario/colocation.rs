@@ -57,7 +57,10 @@ fn own_release(scenario: &Scenario<'_>) -> Result<()> {
         scenario.succeed("apply", &["--yes"])?;
         ensure!(scenario.get("/")?.contains(&format!("{next} postgresql://")), "{next} does not answer");
         scenario.succeed("rollback", &["--yes"])?;
-        ensure!(scenario.get("/")?.contains("one postgresql://"), "the release before {next} does not answer");
+        ensure!(
+            scenario.get("/")?.contains("one postgresql://"),
+            "the release before {next} does not answer"
+        );
     }
     Ok(())
 }

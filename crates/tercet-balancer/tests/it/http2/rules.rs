@@ -1,5 +1,7 @@
 //! The rules, in the order of the RFCs: those that h2spec checks, held against its source, and those of RFC 9113 beyond.
-//! h2spec's sections are those of RFC 7540; where RFC 9113 says otherwise, it counts. Long because it is one table.
+//! h2spec's sections are those of RFC 7540; where RFC 9113 says otherwise, it counts.
+//!
+//! Long because it is one table.
 
 use super::frames::{
     ACK, AUTHORITY, CONTINUATION, END_HEADERS, END_STREAM, GET, GOAWAY, PADDED, PATH, PING, POST,
