@@ -118,7 +118,7 @@ struct Row<'a> {
 
 /// Measures and writes docs/benchmarks.md.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    for program in ["wrk", "taskset"] {
+    for program in ["wrk", "taskset", "setsid"] {
         if output(workspace.command("which").arg(program)).is_err() {
             bail!("{program}: not on this machine\nhint: sudo apt-get install wrk util-linux");
         }

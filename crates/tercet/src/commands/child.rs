@@ -17,7 +17,6 @@ use crate::cli;
 use crate::failure::Outcome;
 
 pub(crate) fn run(arguments: &cli::Child) -> Outcome {
-    begin_session().context("cannot begin a session")?;
     if let Some((uid, gid)) = arguments.account {
         become_user(Uid::from_raw(uid), Gid::from_raw(gid))
             .with_context(|| format!("cannot become user id {uid}"))?;
@@ -36,17 +35,6 @@ pub(crate) fn run(arguments: &cli::Child) -> Outcome {
     }
     let error = Command::new(program).args(rest).exec();
     Err(anyhow::anyhow!("{} cannot be run: {error}", program.display()).into())
-}
-
-/// Leaves the session `up` was started in. Ctrl-C on its terminal is for `up` alone, which stops its children in
-/// order. And Linux shares processor time between sessions before it shares it within one (sched(7), "autogroup"):
-/// each of PostgreSQL's processes begins one, and would leave all other parts together the share of one of them.
-fn begin_session() -> rustix::io::Result<()> {
-    // A guardian's program has a process group of its own in the guardian's session.
-    if rustix::process::getpgrp() == rustix::process::getpid() {
-        return Ok(());
-    }
-    rustix::process::setsid().map(drop)
 }
 
 /// Only this thread changes, but no other exists yet, and the program takes over what it is.

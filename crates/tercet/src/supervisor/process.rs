@@ -50,6 +50,8 @@ impl Process {
         // One pipe, so that lines stay in the order they were written in.
         let (reader, writer) = std::io::pipe()?;
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        // Ctrl-C on the terminal is for this process alone: the children are stopped in order.
+        command.process_group(0);
         let mut command = tokio::process::Command::from(command);
         let child = command.kill_on_drop(true).spawn().context("cannot start a process")?;
         // The last writers here, so that the reader comes to an end.

@@ -41,7 +41,10 @@ impl System {
         fs::write(folder.join("tercet.toml"), config)?;
         fs::write(folder.join("migrations/0001_shop.sql"), migration)?;
         let errors = File::create(folder.join("errors"))?;
-        let mut up = Command::new(tercet)
+        // In a session of its own: Linux shares processor time between sessions first (sched(7), "autogroup"), and the
+        // load is to be a stranger to what it asks.
+        let mut up = Command::new("setsid")
+            .arg(tercet)
             .arg("up")
             .arg(folder)
             .arg("--json")
