@@ -18,6 +18,7 @@ use rustc_hash::FxHashMap;
 
 pub use load::LoadError;
 pub use media::{MediaHandler, MediaTarget};
+pub(crate) use name::LONGEST_NAME;
 pub use name::{ByName, QualifiedName};
 pub use relation::{Column, Relation, RelationKind};
 pub use relationship::{Cardinality, ForeignKey, Junction, Link, Relationship};

@@ -11,10 +11,7 @@ use crate::request::field::{EmbedPath, JsonOperand};
 use crate::request::order::OrderTerm;
 use crate::request::range::RowRange;
 use crate::request::select::{AggregateFunction, SelectItem, SelectRelation};
-use crate::schema::{QualifiedName, Relation};
-
-/// PostgreSQL cuts longer names short without an error, which could make two of them one.
-const LONGEST_NAME: usize = 63;
+use crate::schema::{LONGEST_NAME, QualifiedName, Relation};
 
 /// A tree and the embeddings that were named by relation although they have an alias.
 type Planned = (ReadNode, Vec<(String, String)>);

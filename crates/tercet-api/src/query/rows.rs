@@ -11,10 +11,7 @@ use super::fragment::Sql;
 use super::{Answer, BODY_ROWS, read};
 use crate::plan::{Command, Handler, ReadNode, Shape, StatementPlan};
 use crate::postgres::Row;
-use crate::schema::QualifiedName;
-
-/// PostgreSQL cuts longer names short.
-const LONGEST_NAME: usize = 63;
+use crate::schema::{LONGEST_NAME, QualifiedName};
 
 /// How a value's text becomes JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,10 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+/// Bytes of the longest name: PostgreSQL cuts longer ones short without an error, which could make two of them one
+/// (<https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS>).
+pub(crate) const LONGEST_NAME: usize = 63;
+
 /// A name within a schema. An empty schema means: not qualified.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QualifiedName {
