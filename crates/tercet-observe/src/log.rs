@@ -1,8 +1,10 @@
 //! Log lines on their way to a file or a terminal, without ever making a request wait.
 //!
 //! Every worker has a [`LogHandle`] with a buffer of its own; one thread collects the buffers in batches
-//! and writes them. A full buffer drops the line, counts it, and the count is logged as soon as there is
-//! room again, so a slow disk costs log lines, never latency.
+//! and writes them. The first line wakes that thread, and no other line does until the batch is written,
+//! however many workers there are: a busy log costs one wake-up per batch. A full buffer drops the line,
+//! counts it, and the count is logged as soon as there is room again, so a slow disk costs log lines,
+//! never latency. A log that goes nowhere has no buffers, no thread, and formats nothing.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -47,7 +49,8 @@ pub struct Log {
 /// One worker's way into the log. Cheap to write to; not meant to be shared between busy threads.
 #[derive(Clone, Debug)]
 pub struct LogHandle {
-    buffer: Arc<Buffer>,
+    /// None when the log goes nowhere.
+    buffer: Option<Arc<Buffer>>,
     shared: Arc<Shared>,
     part: Arc<str>,
     format: Format,
@@ -62,11 +65,17 @@ struct Buffer {
 #[derive(Debug, Default)]
 struct Shared {
     buffers: Mutex<Vec<Arc<Buffer>>>,
-    waiting: Mutex<bool>,
+    /// Lines wait, or something else is to be done, and the writer thread knows: it need not be woken again.
+    pending: AtomicBool,
+    /// What `wake` is waited with; what is waited for is in the atomics.
+    gate: Mutex<()>,
     wake: Condvar,
     stop: AtomicBool,
     reopen: AtomicBool,
     dropped: AtomicU64,
+    /// How often the writer thread woke up to collect a batch.
+    #[cfg(test)]
+    batches: AtomicU64,
 }
 
 impl Log {
@@ -75,19 +84,21 @@ impl Log {
     /// # Errors
     /// The file cannot be opened for appending.
     pub fn open(part: &str, destination: Destination, format: Format) -> io::Result<Self> {
-        let sink = Sink::open(&destination)?;
         let shared = Arc::new(Shared::default());
-        let writer = std::thread::Builder::new().name("log".into()).spawn({
-            let shared = Arc::clone(&shared);
-            move || shared.write_until_stopped(sink, &destination)
-        })?;
-        Ok(Self { shared, part: part.into(), format, writer: Some(writer) })
+        let writer = match Sink::open(&destination)? {
+            None => None,
+            Some(sink) => Some(std::thread::Builder::new().name("log".into()).spawn({
+                let shared = Arc::clone(&shared);
+                move || shared.write_until_stopped(sink, &destination)
+            })?),
+        };
+        Ok(Self { shared, part: part.into(), format, writer })
     }
 
     /// A handle with a buffer of its own.
     pub fn handle(&self) -> LogHandle {
-        let buffer = Arc::new(Buffer::default());
-        lock(&self.shared.buffers).push(Arc::clone(&buffer));
+        let buffer = self.writer.as_ref().map(|_| Arc::<Buffer>::default());
+        lock(&self.shared.buffers).extend(buffer.clone());
         LogHandle {
             buffer,
             shared: Arc::clone(&self.shared),
@@ -110,8 +121,12 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        self.shared.notify();
+        {
+            // Under the lock, so that the writer is either waiting and woken, or sees it before it waits.
+            let _gate = lock(&self.shared.gate);
+            self.shared.stop.store(true, Ordering::Release);
+            self.shared.wake.notify_one();
+        }
         if let Some(writer) = self.writer.take() {
             // A writer that panicked has nothing left to flush.
             let _ = writer.join();
@@ -122,10 +137,11 @@ impl Drop for Log {
 impl LogHandle {
     /// Appends one line; `fill` writes it without the line end. Drops and counts it when the buffer is full.
     pub fn line(&self, fill: impl FnOnce(&mut Vec<u8>)) {
+        let Some(buffer) = &self.buffer else { return };
         let was_empty = {
-            let mut lines = lock(&self.buffer.lines);
+            let mut lines = lock(&buffer.lines);
             if lines.len() >= BUFFER_LIMIT {
-                self.buffer.dropped.fetch_add(1, Ordering::Relaxed);
+                buffer.dropped.fetch_add(1, Ordering::Relaxed);
                 return;
             }
             let was_empty = lines.is_empty();
@@ -151,31 +167,34 @@ impl LogHandle {
 }
 
 impl Shared {
+    /// Wakes the writer thread, unless a batch is being collected already.
     fn notify(&self) {
-        let mut waiting = lock(&self.waiting);
-        if !*waiting {
-            *waiting = true;
+        if !self.pending.swap(true, Ordering::AcqRel) {
+            let _gate = lock(&self.gate);
             self.wake.notify_one();
         }
+    }
+
+    fn stops(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
     }
 
     fn write_until_stopped(&self, mut sink: Sink, destination: &Destination) {
         let mut batch = Vec::new();
         loop {
-            let mut waiting = lock(&self.waiting);
-            while !*waiting && !self.stop.load(Ordering::Acquire) {
-                waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            let mut gate = lock(&self.gate);
+            while !self.pending.load(Ordering::Acquire) && !self.stops() {
+                gate = self.wake.wait(gate).unwrap_or_else(PoisonError::into_inner);
             }
-            *waiting = false;
-            if self.stop.load(Ordering::Acquire) {
-                drop(waiting);
-            } else {
-                // Collect a little longer, so that a busy worker costs one write per batch and not per line.
-                drop(self.wake.wait_timeout(waiting, BATCH));
-            }
-            let stopping = self.stop.load(Ordering::Acquire);
+            // While `pending` is set nobody but `stop` wakes this thread, so the batch lasts its time.
+            drop(self.wake.wait_timeout_while(gate, BATCH, |()| !self.stops()));
+            let stopping = self.stops();
+            // Before the buffers are emptied: a line that comes later than this asks for the next batch.
+            self.pending.store(false, Ordering::Release);
+            #[cfg(test)]
+            self.batches.fetch_add(1, Ordering::Relaxed);
             if self.reopen.swap(false, Ordering::AcqRel)
-                && let Ok(reopened) = Sink::open(destination)
+                && let Ok(Some(reopened)) = Sink::open(destination)
             {
                 sink = reopened;
             }
@@ -212,27 +231,26 @@ impl Shared {
 }
 
 enum Sink {
-    Discard,
     Stdout(io::Stdout),
     Stderr(io::Stderr),
     File(File),
 }
 
 impl Sink {
-    fn open(destination: &Destination) -> io::Result<Self> {
-        Ok(match destination {
-            Destination::Discard => Self::Discard,
+    /// None for [`Destination::Discard`].
+    fn open(destination: &Destination) -> io::Result<Option<Self>> {
+        Ok(Some(match destination {
+            Destination::Discard => return Ok(None),
             Destination::Stdout => Self::Stdout(io::stdout()),
             Destination::Stderr => Self::Stderr(io::stderr()),
             Destination::File(path) => {
                 Self::File(OpenOptions::new().append(true).create(true).mode(0o640).open(path)?)
             }
-        })
+        }))
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Self::Discard => Ok(()),
             Self::Stdout(stdout) => stdout.write_all(bytes).and_then(|()| stdout.flush()),
             Self::Stderr(stderr) => stderr.write_all(bytes),
             Self::File(file) => file.write_all(bytes),
@@ -275,13 +293,55 @@ mod tests {
         let shared = Arc::new(Shared::default());
         let buffer = Arc::new(Buffer::default());
         lock(&shared.buffers).push(Arc::clone(&buffer));
-        let handle =
-            LogHandle { buffer, shared: Arc::clone(&shared), part: "test".into(), format: Format::Text };
+        let handle = LogHandle {
+            buffer: Some(buffer),
+            shared: Arc::clone(&shared),
+            part: "test".into(),
+            format: Format::Text,
+        };
         handle.line(|line| line.resize(BUFFER_LIMIT, b'x'));
         handle.line(|line| line.push(b'y'));
-        let mut sink = Sink::Discard;
+        let mut sink = Sink::File(tempfile::tempfile().unwrap());
         let mut batch = Vec::new();
         shared.drain(&mut sink, &mut batch);
         assert_eq!(shared.dropped.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_batch_is_written_by_one_wake_up_however_many_workers_fill_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let log = Log::open("test", Destination::File(path.clone()), Format::Text).unwrap();
+        let shared = Arc::clone(&log.shared);
+        let started = std::time::Instant::now();
+        let workers: Vec<_> = (0..4)
+            .map(|_| {
+                let handle = log.handle();
+                std::thread::spawn(move || {
+                    let mut lines = 0;
+                    while started.elapsed() < 5 * BATCH {
+                        handle.line(|line| push_display(line, lines));
+                        lines += 1;
+                        std::thread::yield_now();
+                    }
+                    lines
+                })
+            })
+            .collect();
+        let lines: usize = workers.into_iter().map(|worker| worker.join().unwrap()).sum();
+        // One wake-up each BATCH at most, and one for the beginning of a batch that was not over.
+        let most = started.elapsed().as_millis() / BATCH.as_millis() + 1;
+        let batches = u128::from(shared.batches.load(Ordering::Relaxed));
+        assert!(batches <= most, "{batches} batches in the time of {most}");
+        drop(log);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), lines);
+    }
+
+    #[test]
+    fn a_log_that_goes_nowhere_formats_nothing_and_has_no_thread() {
+        let log = Log::open("test", Destination::Discard, Format::Text).unwrap();
+        assert!(log.writer.is_none());
+        log.handle().line(|_| unreachable!("nobody reads it"));
+        log.reopen();
     }
 }
