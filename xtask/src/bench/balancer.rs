@@ -35,65 +35,107 @@ pub(crate) struct Arguments {
 }
 
 /// One kind of load.
+#[derive(Clone, Copy)]
 struct Scenario {
-    name: &'static str,
-    path: &'static str,
+    /// What the servers answer.
+    answer: Answer,
     port: Port,
+    /// Threads of the balancer.
+    workers: u16,
     connections: u32,
-    /// At most this part of each peer's processor time is to be used.
+    /// At most this part of nginx's and of HAProxy's processor time is to be used.
     goals: &'static [(Peer, f64)],
 }
 
-const SMALL: &[(Peer, f64)] = &[(Peer::Nginx, 0.8), (Peer::HaProxy, 0.9)];
+/// What the servers behind the balancer answer, and after how long.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// 150 bytes of JSON, at once.
+    Instant,
+    /// The same after 2 ms, as an application that asks a database.
+    Quick,
+    /// The same after 20 ms.
+    Slow,
+    /// 10 KB from a file.
+    Medium,
+    /// 1 MB from a file.
+    Large,
+}
 
-const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "small JSON, 1 connection", path: "/", port: Port::Plain, connections: 1, goals: &[] },
-    Scenario {
-        name: "small JSON, 16 connections",
-        path: "/",
-        port: Port::Plain,
-        connections: 16,
-        goals: SMALL,
-    },
-    Scenario {
-        name: "small JSON, 64 connections",
-        path: "/",
-        port: Port::Plain,
-        connections: 64,
-        goals: SMALL,
-    },
-    Scenario {
-        name: "small JSON, 256 connections",
-        path: "/",
-        port: Port::Plain,
-        connections: 256,
-        goals: &[(Peer::Nginx, 0.7), (Peer::HaProxy, 0.7)],
-    },
-    Scenario {
-        name: "10 KB, 64 connections",
-        path: "/10k",
-        port: Port::Plain,
-        connections: 64,
-        goals: &[(Peer::Nginx, 0.9)],
-    },
-    Scenario {
-        name: "1 MB, 16 connections",
-        path: "/1m",
-        port: Port::Plain,
-        connections: 16,
-        goals: &[(Peer::Nginx, 0.9)],
-    },
-    Scenario {
-        name: "small JSON over TLS, 64 connections",
-        path: "/",
-        port: Port::Tls,
-        connections: 64,
-        goals: &[(Peer::Nginx, 1.0)],
-    },
-];
+impl Answer {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Instant => "/",
+            Self::Quick => "/2ms",
+            Self::Slow => "/20ms",
+            Self::Medium => "/10k",
+            Self::Large => "/1m",
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Instant => "small JSON at once",
+            Self::Quick => "small JSON after 2 ms",
+            Self::Slow => "small JSON after 20 ms",
+            Self::Medium => "10 KB",
+            Self::Large => "1 MB",
+        }
+    }
+}
+
+impl Scenario {
+    fn name(&self) -> String {
+        let tls = if self.port == Port::Tls { " over TLS" } else { "" };
+        let workers = if self.workers == 1 { "1 worker" } else { "2 workers" };
+        format!("{}{tls}, {workers}, {} connections", self.answer.name(), self.connections)
+    }
+
+    /// Whether this peer is measured here: servers that take their time answer what is pipelined one after the other,
+    /// so nobody would turn it on for them.
+    fn includes(&self, peer: Peer) -> bool {
+        peer != Peer::TercetPipelining
+            || self.workers == 1 && !matches!(self.answer, Answer::Quick | Answer::Slow)
+    }
+}
+
+/// The case a user has: two workers, servers that take milliseconds, plain and TLS; then what each part of it costs.
+fn scenarios() -> Vec<Scenario> {
+    let mut scenarios = Vec::new();
+    let mut add = |answer, port, workers, connections, goals| {
+        scenarios.push(Scenario { answer, port, workers, connections, goals });
+    };
+    for answer in [Answer::Quick, Answer::Slow] {
+        for (port, workers) in [(Port::Plain, 2), (Port::Tls, 2), (Port::Plain, 1)] {
+            for connections in [16, 64, 256] {
+                let goals: &[_] =
+                    if connections == 16 { &[(Peer::Nginx, 0.9)] } else { &[(Peer::Nginx, 0.8)] };
+                add(answer, port, workers, connections, goals);
+            }
+        }
+    }
+    for connections in [16, 64, 256] {
+        add(Answer::Instant, Port::Plain, 2, connections, &[]);
+    }
+    add(Answer::Instant, Port::Plain, 1, 1, &[]);
+    add(Answer::Instant, Port::Plain, 1, 16, &[(Peer::Nginx, 0.8), (Peer::HaProxy, 0.9)]);
+    add(Answer::Instant, Port::Plain, 1, 64, &[(Peer::Nginx, 0.8), (Peer::HaProxy, 0.9)]);
+    add(Answer::Instant, Port::Plain, 1, 256, &[(Peer::Nginx, 0.7), (Peer::HaProxy, 0.7)]);
+    add(Answer::Instant, Port::Tls, 1, 64, &[(Peer::Nginx, 1.0)]);
+    add(Answer::Medium, Port::Plain, 1, 64, &[(Peer::Nginx, 0.9)]);
+    add(Answer::Large, Port::Plain, 1, 16, &[(Peer::Nginx, 0.9)]);
+    scenarios
+}
 
 /// Connections that are held open for the memory table.
 const IDLE: [usize; 2] = [1_000, 10_000];
+
+/// A balancer that runs with so many workers.
+struct Balancer {
+    peer: Peer,
+    workers: u16,
+    running: Running,
+}
 
 /// One measurement.
 #[derive(Clone, Copy, Debug)]
@@ -119,99 +161,159 @@ impl Drop for Running {
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     for program in ["nginx", "haproxy", "wrk", "taskset", "openssl", "prlimit"] {
         if output(Command::new("which").arg(program)).is_err() {
-            bail!(
-                "{program}: not on this machine\nhint: sudo apt-get install nginx-light haproxy wrk util-linux openssl"
-            );
+            bail!("{program}: not on this machine\n{HINT}");
         }
     }
-    let cores = std::thread::available_parallelism()?.get();
-    if cores < 2 {
-        bail!("one core for the balancer and one for the rest are needed");
+    if !Path::new(peer::ECHO_MODULE).exists() {
+        bail!("{}: not on this machine\n{HINT}", peer::ECHO_MODULE);
     }
-    let others = if cores == 2 { "1".to_owned() } else { format!("1-{}", cores - 1) };
+    let cores = Cores::of_this_machine()?;
     output(workspace.command("cargo").args(["build", "--release", "--quiet", "--package", "tercet"]))?;
 
     let folder = workspace.target.join("bench-balancer");
     // Left over from a bench that was broken off.
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder)?;
-    let _servers = start(&peer::servers(&folder)?, &folder, &others)?;
-    let balancer = |peer: Peer| -> Result<(Peer, Running)> {
-        let running = start(&peer.command(workspace, &folder)?, &folder, "0")?;
-        peer.wait_until_it_answers()?;
-        Ok((peer, running))
+    let _servers = start(&peer::servers(&folder)?, &folder, "servers", &cores.others)?;
+    let balancer = |peer: Peer, workers: u16| -> Result<Balancer> {
+        let name = format!("{}, {workers}", peer.name());
+        let command = peer.command(workspace, &folder, workers)?;
+        let running = start(&command, &folder, &name, cores.of_balancer(workers))?;
+        peer.wait_until_it_answers(workers)?;
+        Ok(Balancer { peer, workers, running })
     };
-    let balancers = Peer::ALL.into_iter().map(balancer).collect::<Result<Vec<_>>>()?;
+    let wanted =
+        |scenario: &Scenario| arguments.only.as_ref().is_none_or(|only| scenario.name().contains(only));
+    let scenarios: Vec<Scenario> = scenarios().into_iter().filter(wanted).collect();
+    let mut balancers = Vec::new();
+    for workers in WORKERS {
+        for peer in Peer::ALL {
+            if scenarios.iter().any(|scenario| scenario.workers == workers && scenario.includes(peer)) {
+                balancers.push(balancer(peer, workers)?);
+            }
+        }
+    }
 
     let mut text = format!(
-        "## The balancer beside its peers\n\n{}. The balancer alone on one core, {} round(s) of {} s each, \
-         medians; access log on for all. Versions: {}.\n",
+        "## The balancer beside its peers\n\n{}. {} round(s) of {} s each, interleaved, medians; access log on for all. \
+         With one worker the balancer has a core to itself; two share all cores with servers and load, as under \
+         `tercet up`. Versions: {}.\n",
         machine::description()?,
         arguments.rounds,
         arguments.seconds,
         Peer::ALL.map(Peer::version).join(", ")
     );
-    let wanted =
-        |scenario: &&Scenario| arguments.only.as_ref().is_none_or(|only| scenario.name.contains(only));
-    let scenarios: Vec<&Scenario> = SCENARIOS.iter().filter(wanted).collect();
-    let samples = measure(workspace, &scenarios, &balancers, &others, arguments)?;
-    write_loads(&mut text, &scenarios, &samples);
-    write_goals(&mut text, &scenarios, &samples);
+    let rows = measure(workspace, scenarios, &balancers, &cores, arguments)?;
+    write_loads(&mut text, &rows);
+    write_goals(&mut text, &rows);
     if arguments.only.is_none() {
         // Anew and one at a time, so that neither what the load left behind nor shared pages are missed.
         drop(balancers);
-        write_idle(&mut text, balancer)?;
+        write_idle(&mut text, |peer| balancer(peer, 1))?;
         report::write(workspace, "balancer", &text)?;
     }
     println!("{text}");
     Ok(())
 }
 
-/// Samples by scenario, by balancer, by round.
+const HINT: &str =
+    "hint: sudo apt-get install nginx-light libnginx-mod-http-echo haproxy wrk util-linux openssl";
+
+/// Numbers of workers that balancers are run with.
+const WORKERS: [u16; 2] = [2, 1];
+
+/// Who runs where, as taskset(1) lists cores.
+struct Cores {
+    all: String,
+    /// All but the one of a balancer with one worker.
+    others: String,
+}
+
+impl Cores {
+    fn of_this_machine() -> Result<Self> {
+        match std::thread::available_parallelism()?.get() {
+            0 | 1 => bail!("one core for the balancer and one for the rest are needed"),
+            2 => Ok(Self { all: "0-1".to_owned(), others: "1".to_owned() }),
+            cores => Ok(Self { all: format!("0-{}", cores - 1), others: format!("1-{}", cores - 1) }),
+        }
+    }
+
+    fn of_balancer(&self, workers: u16) -> &str {
+        if workers == 1 { "0" } else { &self.all }
+    }
+
+    fn of_load(&self, workers: u16) -> &str {
+        if workers == 1 { &self.others } else { &self.all }
+    }
+}
+
+/// The samples of one scenario, by peer and round.
+struct Row {
+    scenario: Scenario,
+    samples: [Vec<Sample>; Peer::ALL.len()],
+}
+
+impl Row {
+    /// The median of something over a peer's rounds, if it was measured.
+    fn median(&self, peer: Peer, of: fn(&Sample) -> f64) -> Option<f64> {
+        let samples = &self.samples[peer as usize];
+        (!samples.is_empty()).then(|| report::median(&samples.iter().map(of).collect::<Vec<_>>()))
+    }
+
+    /// tercet's median beside a peer's.
+    fn pair(&self, peer: Peer, of: fn(&Sample) -> f64) -> Option<(f64, f64)> {
+        Some((self.median(Peer::Tercet, of)?, self.median(peer, of)?))
+    }
+}
+
 fn measure(
     workspace: &Workspace,
-    scenarios: &[&Scenario],
-    balancers: &[(Peer, Running)],
-    cores: &str,
+    scenarios: Vec<Scenario>,
+    balancers: &[Balancer],
+    cores: &Cores,
     arguments: &Arguments,
-) -> Result<Vec<Vec<Vec<Sample>>>> {
-    let mut samples = vec![vec![Vec::new(); balancers.len()]; scenarios.len()];
+) -> Result<Vec<Row>> {
+    let row = |scenario| Row { scenario, samples: Default::default() };
+    let mut rows: Vec<Row> = scenarios.into_iter().map(row).collect();
     for round in 1..=arguments.rounds {
-        for (scenario, of_scenario) in scenarios.iter().zip(&mut samples) {
-            println!("round {round}: {}", scenario.name);
-            for ((peer, running), of_peer) in balancers.iter().zip(of_scenario) {
-                of_peer.push(sample(workspace, scenario, *peer, running, cores, arguments.seconds)?);
+        for row in &mut rows {
+            println!("round {round}: {}", row.scenario.name());
+            for balancer in balancers {
+                if balancer.workers == row.scenario.workers && row.scenario.includes(balancer.peer) {
+                    let sample = sample(workspace, &row.scenario, balancer, cores, arguments.seconds)?;
+                    row.samples[balancer.peer as usize].push(sample);
+                }
             }
         }
     }
-    Ok(samples)
+    Ok(rows)
 }
 
 fn sample(
     workspace: &Workspace,
     scenario: &Scenario,
-    peer: Peer,
-    running: &Running,
-    cores: &str,
+    balancer: &Balancer,
+    cores: &Cores,
     seconds: u32,
 ) -> Result<Sample> {
     let load = Load {
-        url: &peer.url(scenario.port, scenario.path),
+        url: &balancer.peer.url(scenario.workers, scenario.port, scenario.answer.path()),
         connections: scenario.connections,
         seconds,
-        cores,
+        cores: cores.of_load(scenario.workers),
         arguments: &[],
     };
-    let before = Usage::of(running.0.id())?.processor;
+    let process = balancer.running.0.id();
+    let before = Usage::of(process)?.processor;
     let outcome = load.run(workspace)?;
-    let used = Usage::of(running.0.id())?.processor.saturating_sub(before);
+    let used = Usage::of(process)?.processor.saturating_sub(before);
     if outcome.failures > 0 || outcome.requests == 0 {
         bail!(
             "{}: {} of {} requests failed: {}",
-            peer.name(),
+            balancer.peer.name(),
             outcome.failures,
             outcome.requests,
-            scenario.name
+            scenario.name()
         );
     }
     Ok(Sample {
@@ -222,63 +324,51 @@ fn sample(
     })
 }
 
-/// The median of something over a balancer's rounds.
-fn middle(rounds: &[Sample], of: fn(&Sample) -> f64) -> f64 {
-    report::median(&rounds.iter().map(of).collect::<Vec<_>>())
-}
-
-fn write_loads(text: &mut String, scenarios: &[&Scenario], samples: &[Vec<Vec<Sample>>]) {
+fn write_loads(text: &mut String, rows: &[Row]) {
     text.push_str(
         "\n| load | balancer | requests/s | p50 ms | p99 ms | CPU µs/request | tercet's share of it |\n|---|---|---|---|---|---|---|\n",
     );
-    for (scenario, of_scenario) in scenarios.iter().zip(samples) {
-        let own = middle(&of_scenario[0], |sample| sample.micros);
-        for (peer, of_peer) in Peer::ALL.iter().zip(of_scenario) {
-            let micros = middle(of_peer, |sample| sample.micros);
-            let share = if *peer == Peer::Tercet { String::new() } else { format!("{:.2}", own / micros) };
+    for row in rows {
+        for peer in Peer::ALL {
+            let Some((own, micros)) = row.pair(peer, |sample| sample.micros) else { continue };
+            let median = |of| row.median(peer, of).unwrap_or_default();
+            let share = if peer == Peer::Tercet { String::new() } else { format!("{:.2}", own / micros) };
             // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
                 "| {} | {} | {:.0} | {:.2} | {:.2} | {micros:.1} | {share} |",
-                scenario.name,
+                row.scenario.name(),
                 peer.name(),
-                middle(of_peer, |sample| sample.rate),
-                middle(of_peer, |sample| sample.p50_ms),
-                middle(of_peer, |sample| sample.p99_ms),
+                median(|sample| sample.rate),
+                median(|sample| sample.p50_ms),
+                median(|sample| sample.p99_ms),
             );
         }
     }
 }
 
 /// What is to be reached, and whether it is: processor time beside each peer's, and nginx's p99.
-fn write_goals(text: &mut String, scenarios: &[&Scenario], samples: &[Vec<Vec<Sample>>]) {
-    text.push_str("\n| load | goal | measured | | unshared |\n|---|---|---|---|---|\n");
-    for (scenario, of_scenario) in scenarios.iter().zip(samples) {
-        let of = |peer: Peer, what| middle(&of_scenario[peer as usize], what);
-        for (peer, most) in scenario.goals {
-            let share = |own| of(own, |sample| sample.micros) / of(*peer, |sample| sample.micros);
-            let (share, unshared) = (share(Peer::Tercet), share(Peer::TercetUnshared));
+fn write_goals(text: &mut String, rows: &[Row]) {
+    text.push_str("\n| load | goal | measured | |\n|---|---|---|---|\n");
+    for row in rows {
+        let name = row.scenario.name();
+        let mut goal = |goal: String, measured: String, holds: bool| {
             // Writing to a String cannot fail.
-            let _ = writeln!(
-                text,
-                "| {} | CPU ≤ {most} × {}'s | {share:.2} | {} | {unshared:.2} |",
-                scenario.name,
-                peer.name(),
-                report::verdict(share <= *most),
-            );
+            let _ = writeln!(text, "| {name} | {goal} | {measured} | {} |", report::verdict(holds));
+        };
+        for (peer, most) in row.scenario.goals {
+            if let Some((own, other)) = row.pair(*peer, |sample| sample.micros) {
+                let share = own / other;
+                goal(format!("CPU ≤ {most} × {}'s", peer.name()), format!("{share:.2}"), share <= *most);
+            }
         }
-        let [own, unshared, nginx] =
-            [Peer::Tercet, Peer::TercetUnshared, Peer::Nginx].map(|peer| of(peer, |sample| sample.p99_ms));
-        let _ = writeln!(
-            text,
-            "| {} | p99 ≤ nginx's | {own:.2} of {nginx:.2} ms | {} | {unshared:.2} ms |",
-            scenario.name,
-            report::verdict(own <= nginx),
-        );
+        if let Some((own, nginx)) = row.pair(Peer::Nginx, |sample| sample.p99_ms) {
+            goal("p99 ≤ nginx's".to_owned(), format!("{own:.2} of {nginx:.2} ms"), own <= nginx);
+        }
     }
 }
 
-fn write_idle(text: &mut String, balancer: impl Fn(Peer) -> Result<(Peer, Running)>) -> Result<()> {
+fn write_idle(text: &mut String, balancer: impl Fn(Peer) -> Result<Balancer>) -> Result<()> {
     text.push_str(
         "\nAll processes of a balancer that was just started; `bytes more` since it held one connection (nginx and \
          HAProxy set much of theirs aside at the start).\n\n\
@@ -288,10 +378,10 @@ fn write_idle(text: &mut String, balancer: impl Fn(Peer) -> Result<(Peer, Runnin
     let mut idle = idle::Connections::allow(IDLE[1])?;
     let mut all = Vec::new();
     for peer in [Peer::Tercet, Peer::Nginx, Peer::HaProxy] {
-        let (peer, running) = balancer(peer)?;
+        let Balancer { running, .. } = balancer(peer)?;
         let before = Usage::of(running.0.id())?.memory;
         for count in IDLE {
-            idle.hold(peer.address(Port::Plain), count).with_context(|| peer.name().to_owned())?;
+            idle.hold(peer.address(1, Port::Plain), count).with_context(|| peer.name().to_owned())?;
             let memory = Usage::of(running.0.id())?.memory;
             let (each, more) = (memory / count as u64, memory.saturating_sub(before) / count as u64);
             // Writing to a String cannot fail.
@@ -307,11 +397,9 @@ fn write_idle(text: &mut String, balancer: impl Fn(Peer) -> Result<(Peer, Runnin
     Ok(())
 }
 
-/// Starts a program on these cores, its output in a file.
-fn start(program: &Command, folder: &Path, cores: &str) -> Result<Running> {
-    let name =
-        Path::new(program.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let said = std::fs::File::create(folder.join(format!("{name}-{cores}.out")))?;
+/// Starts a program on these cores, its output in a file of this name.
+fn start(program: &Command, folder: &Path, name: &str, cores: &str) -> Result<Running> {
+    let said = std::fs::File::create(folder.join(format!("{name}.out")))?;
     let mut pinned = Command::new("sh");
     // As many descriptors as this machine allows: the balancers hold thousands of connections.
     pinned.args(["-c", r#"ulimit -n "$(ulimit -Hn)"; exec taskset --cpu-list "$0" "$@""#, cores]);

@@ -19,18 +19,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A small answer as an API gives it: 150 bytes of JSON.
 const JSON: &str = r#"{"id":1,"title":"The Left Hand of Darkness","author":"Ursula K. Le Guin","year":1969,"isbn":"9780441478125","price":12.5,"stock":42,"tags":["sf","a"]}"#;
 
+/// Debian's module that lets nginx wait before it answers (package libnginx-mod-http-echo).
+pub(super) const ECHO_MODULE: &str = "/usr/lib/nginx/modules/ngx_http_echo_module.so";
+
 /// One of the balancers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
-    /// With `pipeline = 16`: the servers behind are nginx, which answers what is pipelined at once.
+    /// With its defaults.
     Tercet,
-    /// As it is unless told so.
-    TercetUnshared,
+    /// With `pipeline = 16`: the servers behind are nginx, which answers what is pipelined at once.
+    TercetPipelining,
     Nginx,
     HaProxy,
 }
 
-/// One of a balancer's doors.
+/// One of a balancer's listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Port {
     Plain,
@@ -38,43 +41,34 @@ pub(super) enum Port {
 }
 
 impl Peer {
-    pub(super) const ALL: [Self; 4] = [Self::Tercet, Self::TercetUnshared, Self::Nginx, Self::HaProxy];
+    pub(super) const ALL: [Self; 4] = [Self::Tercet, Self::TercetPipelining, Self::Nginx, Self::HaProxy];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Tercet => "tercet",
-            Self::TercetUnshared => "tercet, unshared",
+            Self::TercetPipelining => "tercet, pipelining",
             Self::Nginx => "nginx",
             Self::HaProxy => "HAProxy",
         }
     }
 
-    pub(super) fn address(self, port: Port) -> SocketAddr {
-        let own = match self {
-            Self::Tercet => 0,
-            Self::Nginx => 10,
-            Self::HaProxy => 20,
-            Self::TercetUnshared => 30,
-        };
-        let door = match port {
-            Port::Plain => 0,
-            Port::Tls => 1,
-        };
-        ([127, 0, 0, 1], 18_200 + own + door).into()
+    /// Where it listens when it runs with so many workers.
+    pub(super) fn address(self, workers: u16, port: Port) -> SocketAddr {
+        ([127, 0, 0, 1], 18_200 + 100 * workers + 10 * self as u16 + port as u16).into()
     }
 
-    pub(super) fn url(self, port: Port, path: &str) -> String {
+    pub(super) fn url(self, workers: u16, port: Port, path: &str) -> String {
         let scheme = match port {
             Port::Plain => "http",
             Port::Tls => "https",
         };
-        format!("{scheme}://{}{path}", self.address(port))
+        format!("{scheme}://{}{path}", self.address(workers, port))
     }
 
     pub(super) fn version(self) -> String {
         let said = match self {
-            Self::Tercet => return "tercet of this tree, with `pipeline = 16`".to_owned(),
-            Self::TercetUnshared => return "the same without it".to_owned(),
+            Self::Tercet => return "tercet of this tree".to_owned(),
+            Self::TercetPipelining => return "the same with `pipeline = 16`".to_owned(),
             // It says so on standard error.
             Self::Nginx => output(Command::new("sh").args(["-c", "nginx -v 2>&1"])),
             Self::HaProxy => output(Command::new("haproxy").arg("-v")),
@@ -82,20 +76,20 @@ impl Peer {
         said.ok().and_then(|said| said.lines().next().map(str::to_owned)).unwrap_or_default()
     }
 
-    /// The command that runs it on one thread, with its configuration written to `folder`.
-    pub(super) fn command(self, workspace: &Workspace, folder: &Path) -> Result<Command> {
-        let own = folder.join(self.name());
+    /// The command that runs it on so many threads, with its configuration written to `folder`.
+    pub(super) fn command(self, workspace: &Workspace, folder: &Path, workers: u16) -> Result<Command> {
+        let own = folder.join(format!("{}, {workers}", self.name()));
         fs::create_dir_all(&own)?;
         let certificate = certificate(folder)?;
-        let (plain, tls) = (self.address(Port::Plain), self.address(Port::Tls));
+        let (plain, tls) = (self.address(workers, Port::Plain), self.address(workers, Port::Tls));
         let [one, other] = SERVERS;
         let at = |name: &str| own.join(name).display().to_string();
         Ok(match self {
-            Self::Tercet | Self::TercetUnshared => {
-                let pipeline = if self == Self::Tercet { 16 } else { 1 };
+            Self::Tercet | Self::TercetPipelining => {
+                let pipeline = if self == Self::Tercet { 1 } else { 16 };
                 let text = format!(
                     "listen = [\"{plain}\", {{ address = \"{tls}\", certificates = [{{ certificate = \"{certificate}\", key = \"{certificate}\" }}] }}]\n\
-                     servers = [{{ address = \"127.0.0.1:{one}\", pipeline = {pipeline} }}, {{ address = \"127.0.0.1:{other}\", pipeline = {pipeline} }}]\nworkers = 1\n[access-log]\nto = \"{}\"\n",
+                     servers = [{{ address = \"127.0.0.1:{one}\", pipeline = {pipeline} }}, {{ address = \"127.0.0.1:{other}\", pipeline = {pipeline} }}]\nworkers = {workers}\n[access-log]\nto = \"{}\"\n",
                     at("access.log")
                 );
                 fs::write(own.join("balancer.toml"), text)?;
@@ -112,7 +106,7 @@ impl Peer {
                        keepalive_requests 1000000000; keepalive_timeout 3600s;
                        location / {{ proxy_pass http://servers; proxy_http_version 1.1; proxy_set_header Connection \"\";
                          proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Request-Id $request_id; }} }} }}",
-                    nginx_events(&own),
+                    nginx_events(&own, workers),
                     nginx_paths(&own),
                     at("access.log")
                 );
@@ -123,7 +117,7 @@ impl Peer {
             }
             Self::HaProxy => {
                 let text = format!(
-                    "global\n nbthread 1\n maxconn 60000\n no strict-limits\n log stdout format raw local0\n ssl-default-bind-options ssl-min-ver TLSv1.2\n\
+                    "global\n nbthread {workers}\n maxconn 60000\n no strict-limits\n log stdout format raw local0\n ssl-default-bind-options ssl-min-ver TLSv1.2\n\
                      defaults\n mode http\n log global\n option httplog\n timeout client 3600s\n timeout server 60s\n timeout connect 5s\n timeout http-keep-alive 3600s\n maxconn 60000\n\
                      frontend f\n bind {plain} backlog 4096\n bind {tls} ssl crt {certificate} alpn h2,http/1.1 backlog 4096\n unique-id-format %[uuid()]\n unique-id-header X-Request-Id\n option forwardfor\n default_backend b\n\
                      backend b\n balance roundrobin\n http-reuse always\n server one 127.0.0.1:{one} check inter 250ms\n server other 127.0.0.1:{other} check inter 250ms\n"
@@ -137,11 +131,11 @@ impl Peer {
     }
 
     /// Waits until it forwards.
-    pub(super) fn wait_until_it_answers(self) -> Result<()> {
+    pub(super) fn wait_until_it_answers(self, workers: u16) -> Result<()> {
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
-            let url = self.url(Port::Plain, "/");
-            if TcpStream::connect(self.address(Port::Plain)).is_ok()
+            let url = self.url(workers, Port::Plain, "/");
+            if TcpStream::connect(self.address(workers, Port::Plain)).is_ok()
                 && output(Command::new("curl").args(["--silent", "--fail", "--max-time", "1", &url])).is_ok()
             {
                 return Ok(());
@@ -152,7 +146,7 @@ impl Peer {
     }
 }
 
-/// The servers behind: one nginx process with two addresses.
+/// The servers behind: one nginx process with two addresses. `/2ms` and `/20ms` answer as `/` does, that much later.
 pub(super) fn servers(folder: &Path) -> Result<Command> {
     let own = folder.join("servers");
     fs::create_dir_all(own.join("www"))?;
@@ -160,10 +154,12 @@ pub(super) fn servers(folder: &Path) -> Result<Command> {
     fs::write(own.join("www/1m"), "x".repeat(1 << 20))?;
     let [one, other] = SERVERS;
     let text = format!(
-        "{}http {{ {} access_log off; sendfile on; keepalive_requests 1000000000; keepalive_timeout 3600s;
+        "load_module {ECHO_MODULE};\n{}http {{ {} access_log off; sendfile on; keepalive_requests 1000000000; keepalive_timeout 3600s;
          server {{ listen 127.0.0.1:{one} reuseport backlog=4096; listen 127.0.0.1:{other} reuseport backlog=4096; root {};
-           location = / {{ default_type application/json; return 200 '{JSON}'; }} }} }}",
-        nginx_events(&own),
+           location = / {{ default_type application/json; return 200 '{JSON}'; }}
+           location = /2ms {{ echo_sleep 0.002; echo_exec /; }}
+           location = /20ms {{ echo_sleep 0.020; echo_exec /; }} }} }}",
+        nginx_events(&own, 1),
         nginx_paths(&own),
         own.join("www").display()
     );
@@ -173,9 +169,9 @@ pub(super) fn servers(folder: &Path) -> Result<Command> {
     Ok(command)
 }
 
-fn nginx_events(own: &Path) -> String {
+fn nginx_events(own: &Path, workers: u16) -> String {
     format!(
-        "daemon off; worker_processes 1; pid {0}/pid; error_log {0}/error.log;\nevents {{ worker_connections 60000; }}\n",
+        "daemon off; worker_processes {workers}; pid {0}/pid; error_log {0}/error.log;\nevents {{ worker_connections 60000; }}\n",
         own.display()
     )
 }
