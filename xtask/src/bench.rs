@@ -7,6 +7,9 @@ mod load;
 mod machine;
 mod process;
 mod report;
+mod system;
+mod up;
+mod workload;
 
 use anyhow::Result;
 
@@ -19,6 +22,8 @@ pub(crate) enum Bench {
     Balancer(balancer::Arguments),
     /// The data API beside FastAPI.
     Api(api::Arguments),
+    /// The whole chain, balancer to PostgreSQL: tercet and nginx in front of the data API and of FastAPI.
+    System(system::Arguments),
 }
 
 impl Bench {
@@ -27,6 +32,7 @@ impl Bench {
         match self {
             Self::Balancer(arguments) => balancer::run(workspace, &arguments),
             Self::Api(arguments) => api::run(workspace, &arguments),
+            Self::System(arguments) => system::run(workspace, &arguments),
         }
     }
 }

@@ -5,7 +5,6 @@
 //! every request; FastAPI does neither.
 
 mod server;
-mod system;
 mod table;
 
 use std::fs;
@@ -13,8 +12,9 @@ use std::fs;
 use anyhow::{Context as _, Result, bail};
 
 use self::server::Server;
-use self::system::System;
 use super::load::Load;
+use super::up::System;
+use super::workload::{self, Request, Workload, lua};
 use super::{machine, report};
 use crate::command::output;
 use crate::packages;
@@ -34,61 +34,17 @@ pub(crate) struct Arguments {
     only: Option<String>,
 }
 
-/// What is asked, as the data API and FastAPI are asked for it; `KEY` becomes a random number up to `keys`.
+/// A question, and at least how many times a peer's requests a second are to be served.
 struct Scenario {
-    name: &'static str,
-    keys: u32,
-    data_api: Request,
-    fastapi: Request,
-    /// At least this many times a peer's requests a second are to be served.
+    workload: &'static Workload,
     goal: Option<f64>,
 }
 
-struct Request {
-    target: &'static str,
-    /// A `POST` with this JSON, or else a `GET`.
-    body: Option<&'static str>,
-}
-
-const fn get(target: &'static str) -> Request {
-    Request { target, body: None }
-}
-
-const fn post(target: &'static str, body: &'static str) -> Request {
-    Request { target, body: Some(body) }
-}
-
-const VISIT: &str = r#"{"item_id":KEY,"note":"seen"}"#;
-
 const SCENARIOS: &[Scenario] = &[
-    Scenario {
-        name: "one row by key",
-        keys: 10_000,
-        data_api: get("/item?id=eq.KEY"),
-        fastapi: get("/item/KEY"),
-        goal: Some(10.0),
-    },
-    Scenario {
-        name: "100 rows, filtered and ordered",
-        keys: 50,
-        data_api: get("/item?category_id=eq.KEY&order=price.desc&limit=100"),
-        fastapi: get("/category/KEY/items"),
-        goal: Some(7.0),
-    },
-    Scenario {
-        name: "two levels embedded",
-        keys: 2_000,
-        data_api: get("/customer?id=eq.KEY&select=id,name,purchase(id,placed_at,line(item_id,amount))"),
-        fastapi: get("/customer/KEY"),
-        goal: None,
-    },
-    Scenario {
-        name: "insert",
-        keys: 10_000,
-        data_api: post("/visit", VISIT),
-        fastapi: post("/visit", VISIT),
-        goal: None,
-    },
+    Scenario { workload: &workload::ONE_ROW, goal: Some(10.0) },
+    Scenario { workload: &workload::MANY_ROWS, goal: Some(7.0) },
+    Scenario { workload: &workload::EMBEDDED, goal: None },
+    Scenario { workload: &workload::INSERT, goal: None },
 ];
 
 const CONNECTIONS: [u32; 3] = [16, 64, 256];
@@ -134,7 +90,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         systems.push(server.start(&tercet, &python, &folder).with_context(|| server.name())?);
     }
 
-    let wanted = |scenario: &&Scenario| arguments.only.as_ref().is_none_or(|it| scenario.name.contains(it));
+    let wanted =
+        |scenario: &&Scenario| arguments.only.as_ref().is_none_or(|it| scenario.workload.name.contains(it));
     let mut rows: Vec<Row<'_>> = SCENARIOS
         .iter()
         .filter(wanted)
@@ -143,18 +100,18 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         .collect();
     for round in 1..=arguments.rounds {
         for row in &mut rows {
-            let Row { scenario, connections, .. } = *row;
-            println!("round {round}: {}, {connections} connections", scenario.name);
+            let Row { scenario: Scenario { workload, .. }, connections, .. } = *row;
+            println!("round {round}: {}, {connections} connections", workload.name);
             for (server, system) in Server::ALL.iter().zip(&systems) {
                 let request = match server {
-                    Server::Tercet => &scenario.data_api,
-                    Server::Fast => &scenario.fastapi,
-                    Server::Plain if connections == PLAIN_CONNECTIONS => &scenario.fastapi,
+                    Server::Tercet => &workload.data_api,
+                    Server::Fast => &workload.fastapi,
+                    Server::Plain if connections == PLAIN_CONNECTIONS => &workload.fastapi,
                     Server::Plain => continue,
                 };
                 let sample =
-                    sample(workspace, system, request, scenario.keys, connections, arguments.seconds)
-                        .with_context(|| format!("{}: {}", server.name(), scenario.name))?;
+                    sample(workspace, system, request, workload.keys, connections, arguments.seconds)
+                        .with_context(|| format!("{}: {}", server.name(), workload.name))?;
                 row.samples[*server as usize].push(sample);
             }
         }
@@ -200,35 +157,4 @@ fn sample(
         application: each(after.0.saturating_sub(before.0)),
         database: each(after.1.saturating_sub(before.1)),
     })
-}
-
-/// A script for wrk: the request with another random key each time.
-fn lua(request: &Request, keys: u32) -> String {
-    let quoted = |text: &str| format!("([[{text}]]):gsub('KEY', key)");
-    let target = quoted(request.target);
-    let call = match request.body {
-        None => format!("wrk.format('GET', ({target}))"),
-        Some(body) => format!(
-            "wrk.format('POST', ({target}), {{['content-type'] = 'application/json'}}, ({}))",
-            quoted(body)
-        ),
-    };
-    format!("function request()\n  local key = tostring(math.random(1, {keys}))\n  return {call}\nend\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_request_has_a_key_of_its_own() {
-        assert_eq!(
-            lua(&get("/item/KEY"), 9),
-            "function request()\n  local key = tostring(math.random(1, 9))\n  return wrk.format('GET', (([[/item/KEY]]):gsub('KEY', key)))\nend\n"
-        );
-        assert!(
-            lua(&post("/visit", VISIT), 9)
-                .contains("([[{\"item_id\":KEY,\"note\":\"seen\"}]]):gsub('KEY', key)")
-        );
-    }
 }

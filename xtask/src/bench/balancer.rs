@@ -5,17 +5,17 @@
 //! how fast the load is made.
 
 mod idle;
-mod peer;
+pub(super) mod peer;
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
 use self::peer::{Peer, Port};
 use super::load::Load;
-use super::process::Usage;
+use super::process::{Running, Usage};
 use super::{machine, report};
 use crate::command::output;
 use crate::workspace::Workspace;
@@ -146,17 +146,6 @@ struct Sample {
     micros: f64,
 }
 
-/// A program of this bench, ended with it.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = output(Command::new("kill").arg(self.0.id().to_string()));
-        let _ = self.0.wait();
-    }
-}
-
 /// Measures and writes docs/benchmarks.md.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     for program in ["nginx", "haproxy", "wrk", "taskset", "openssl", "prlimit"] {
@@ -179,7 +168,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         let name = format!("{}, {workers}", peer.name());
         let command = peer.command(workspace, &folder, workers)?;
         let running = start(&command, &folder, &name, cores.of_balancer(workers))?;
-        peer.wait_until_it_answers(workers)?;
+        running.wait_until_it_answers(&peer.url(workers, Port::Plain, "/"))?;
         Ok(Balancer { peer, workers, running })
     };
     let wanted =
@@ -303,7 +292,7 @@ fn sample(
         cores: cores.of_load(scenario.workers),
         arguments: &[],
     };
-    let process = balancer.running.0.id();
+    let process = balancer.running.id();
     let before = Usage::of(process)?.processor;
     let outcome = load.run(workspace)?;
     let used = Usage::of(process)?.processor.saturating_sub(before);
@@ -379,10 +368,10 @@ fn write_idle(text: &mut String, balancer: impl Fn(Peer) -> Result<Balancer>) ->
     let mut all = Vec::new();
     for peer in [Peer::Tercet, Peer::Nginx, Peer::HaProxy] {
         let Balancer { running, .. } = balancer(peer)?;
-        let before = Usage::of(running.0.id())?.memory;
+        let before = Usage::of(running.id())?.memory;
         for count in IDLE {
             idle.hold(peer.address(1, Port::Plain), count).with_context(|| peer.name().to_owned())?;
-            let memory = Usage::of(running.0.id())?.memory;
+            let memory = Usage::of(running.id())?.memory;
             let (each, more) = (memory / count as u64, memory.saturating_sub(before) / count as u64);
             // Writing to a String cannot fail.
             let _ = writeln!(text, "| {count} | {} | {} | {each} | {more} |", peer.name(), memory / 1024);
@@ -405,5 +394,5 @@ fn start(program: &Command, folder: &Path, name: &str, cores: &str) -> Result<Ru
     pinned.args(["-c", r#"ulimit -n "$(ulimit -Hn)"; exec taskset --cpu-list "$0" "$@""#, cores]);
     pinned.arg(program.get_program()).args(program.get_args());
     pinned.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
-    Ok(Running(pinned.spawn().with_context(|| format!("{name}: cannot be started"))?))
+    Ok(Running::new(pinned.spawn().with_context(|| format!("{name}: cannot be started"))?))
 }

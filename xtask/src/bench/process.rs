@@ -1,12 +1,53 @@
-//! What a process and its descendants have used so far, from /proc (proc(5)).
+//! Programs that a bench runs, and what a process and its descendants have used so far, from /proc (proc(5)).
 
 use std::fs;
-use std::time::Duration;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+
+use crate::command::output;
 
 /// How long one of the ticks is in which the kernel tells times: USER_HZ is 100 on every Linux.
 const TICK: Duration = Duration::from_millis(10);
+
+/// How long a program may take until it answers.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A program of a bench; told to end (SIGTERM) and waited for when dropped.
+pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn new(child: Child) -> Self {
+        Self(child)
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Waits until a GET of this URL succeeds.
+    pub(crate) fn wait_until_it_answers(&self, url: &str) -> Result<()> {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            let mut curl = Command::new("curl");
+            if output(curl.args(["--silent", "--fail", "--max-time", "1", url])).is_ok() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("process {} does not answer at {url}", self.id())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = output(Command::new("kill").arg(self.0.id().to_string()));
+        let _ = self.0.wait();
+    }
+}
 
 /// Processor time and memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

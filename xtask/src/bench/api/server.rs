@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::system::System;
+use crate::bench::up::System;
+use crate::bench::workload::{FASTAPI, SCHEMA};
 
 /// A server of the bench, in the order of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +50,9 @@ impl Server {
         };
         let mut config = "[balancer]\nlisten = [\"127.0.0.1:0\"]\n[application]\nservers = 1\n".to_owned();
         if !run.is_empty() {
-            fs::write(folder.join("peer.py"), include_str!("peer.py"))?;
+            fs::write(folder.join("peer.py"), FASTAPI)?;
             config.push_str(&format!("run = \"{run}\"\nhealth = \"/health\"\n"));
         }
-        System::start(tercet, folder, &config, include_str!("shop.sql"))
+        System::start(tercet, folder, &config, SCHEMA)
     }
 }

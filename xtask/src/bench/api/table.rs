@@ -40,7 +40,7 @@ fn write_loads(text: &mut String, rows: &[Row<'_>]) {
             let _ = writeln!(
                 text,
                 "| {} | {} | {} | {rate:.0} | {:.2} | {:.2} | {application:.1} | {database:.1} | {:.0} % | {times} |",
-                row.scenario.name,
+                row.scenario.workload.name,
                 row.connections,
                 server.name(),
                 middle(|it| it.p50_ms),
@@ -59,7 +59,7 @@ fn write_goals(text: &mut String, rows: &[Row<'_>]) {
             let pair =
                 |of: fn(&Sample) -> f64| Some((row.middle(Server::Tercet, of)?, row.middle(peer, of)?));
             let mut goal = |goal: String, measured: String, holds: bool| {
-                let (name, connections) = (row.scenario.name, row.connections);
+                let (name, connections) = (row.scenario.workload.name, row.connections);
                 // Writing to a String cannot fail.
                 let _ =
                     writeln!(text, "| {name} | {connections} | {goal} | {measured} | {} |", verdict(holds));

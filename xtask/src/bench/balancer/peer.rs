@@ -1,20 +1,17 @@
 //! The balancers that are compared, and the servers behind them: how each is told the same.
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::command::output;
 use crate::workspace::Workspace;
 
 /// Where the two servers listen.
 const SERVERS: [u16; 2] = [18_101, 18_102];
-/// How long a balancer may take until it answers.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A small answer as an API gives it: 150 bytes of JSON.
 const JSON: &str = r#"{"id":1,"title":"The Left Hand of Darkness","author":"Ursula K. Le Guin","year":1969,"isbn":"9780441478125","price":12.5,"stock":42,"tags":["sf","a"]}"#;
@@ -129,21 +126,6 @@ impl Peer {
             }
         })
     }
-
-    /// Waits until it forwards.
-    pub(super) fn wait_until_it_answers(self, workers: u16) -> Result<()> {
-        let started = Instant::now();
-        while started.elapsed() < PATIENCE {
-            let url = self.url(workers, Port::Plain, "/");
-            if TcpStream::connect(self.address(workers, Port::Plain)).is_ok()
-                && output(Command::new("curl").args(["--silent", "--fail", "--max-time", "1", &url])).is_ok()
-            {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        bail!("{} does not answer\nhint: see what it said in target/bench-balancer", self.name())
-    }
 }
 
 /// The servers behind: one nginx process with two addresses. `/2ms` and `/20ms` answer as `/` does, that much later.
@@ -169,7 +151,7 @@ pub(super) fn servers(folder: &Path) -> Result<Command> {
     Ok(command)
 }
 
-fn nginx_events(own: &Path, workers: u16) -> String {
+pub(in crate::bench) fn nginx_events(own: &Path, workers: u16) -> String {
     format!(
         "daemon off; worker_processes {workers}; pid {0}/pid; error_log {0}/error.log;\nevents {{ worker_connections 60000; }}\n",
         own.display()
@@ -177,7 +159,7 @@ fn nginx_events(own: &Path, workers: u16) -> String {
 }
 
 /// Paths that are compiled in and may not be ours to write.
-fn nginx_paths(own: &Path) -> String {
+pub(in crate::bench) fn nginx_paths(own: &Path) -> String {
     ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {}/{kind};", own.display()))
         .concat()

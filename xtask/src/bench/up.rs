@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
@@ -82,6 +83,19 @@ impl System {
     /// Where the part `name` listens.
     pub(crate) fn address(&self, name: &str) -> Result<&str> {
         Ok(&self.find(name)?.address)
+    }
+
+    /// Processor time that the parts whose names begin with `prefix` have used, with their children.
+    pub(crate) fn processor(&self, prefix: &str) -> Result<Duration> {
+        let parts = self.parts.iter().filter(|(name, _)| name.starts_with(prefix));
+        parts.map(|(_, part)| Ok(Usage::of(part.process)?.processor)).sum()
+    }
+
+    /// A URL of the database for the application servers' login role.
+    pub(crate) fn database_url(&self) -> Result<String> {
+        let password = fs::read_to_string(self.folder.join(".tercet/secrets/authenticator"))?;
+        let name = self.folder.file_name().context("a project's folder has a name")?.to_string_lossy();
+        Ok(format!("postgres://authenticator:{}@{}/{name}", password.trim(), self.address("database")?))
     }
 
     /// What the part `name` and its children have used.
