@@ -122,8 +122,7 @@ mod tests {
     fn a_process_is_counted_with_its_children() {
         let alone = Usage::of(std::process::id()).unwrap();
         assert!(alone.memory > 0);
-        let mut child =
-            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         assert!(children(std::process::id()).unwrap().contains(&child.id()));
         drop(child.stdin.take());
         child.wait().unwrap();

@@ -44,28 +44,28 @@ pub(crate) struct Arguments {
 /// A balancer and what it stands in front of, in the order of the table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Chain {
-    NginxFastApi,
-    TercetApi,
-    NginxApi,
-    TercetFastApi,
+    NginxToFast,
+    TercetToApi,
+    NginxToApi,
+    TercetToFast,
 }
 
 impl Chain {
-    const ALL: [Self; 4] = [Self::NginxFastApi, Self::TercetApi, Self::NginxApi, Self::TercetFastApi];
+    const ALL: [Self; 4] = [Self::NginxToFast, Self::TercetToApi, Self::NginxToApi, Self::TercetToFast];
 
     const fn name(self) -> &'static str {
         match self {
-            Self::NginxFastApi => "nginx → 2 FastAPI",
-            Self::TercetApi => "`tercet up`: tercet → 2 tercet api",
-            Self::NginxApi => "nginx → the same 2 tercet api",
-            Self::TercetFastApi => "tercet → the same 2 FastAPI",
+            Self::NginxToFast => "nginx → 2 FastAPI",
+            Self::TercetToApi => "`tercet up`: tercet → 2 tercet api",
+            Self::NginxToApi => "nginx → the same 2 tercet api",
+            Self::TercetToFast => "tercet → the same 2 FastAPI",
         }
     }
 
     const fn request(self, workload: &Workload) -> &Request {
         match self {
-            Self::TercetApi | Self::NginxApi => &workload.data_api,
-            Self::NginxFastApi | Self::TercetFastApi => &workload.fastapi,
+            Self::TercetToApi | Self::NginxToApi => &workload.data_api,
+            Self::NginxToFast | Self::TercetToFast => &workload.fastapi,
         }
     }
 }
@@ -123,23 +123,23 @@ struct Running {
 impl Running {
     fn url(&self, chain: Chain) -> Result<String> {
         Ok(match chain {
-            Chain::NginxFastApi => self.nginx.url(front::Port::FastApi),
-            Chain::TercetApi => format!("http://{}", self.up.address("balancer")?),
-            Chain::NginxApi => self.nginx.url(front::Port::Api),
-            Chain::TercetFastApi => self.tercet.url(front::Port::FastApi),
+            Chain::NginxToFast => self.nginx.url(front::Port::FastApi),
+            Chain::TercetToApi => format!("http://{}", self.up.address("balancer")?),
+            Chain::NginxToApi => self.nginx.url(front::Port::Api),
+            Chain::TercetToFast => self.tercet.url(front::Port::FastApi),
         })
     }
 
     fn used(&self, chain: Chain) -> Result<Used> {
         Ok(Used {
             balancer: match chain {
-                Chain::NginxFastApi | Chain::NginxApi => self.nginx.processor()?,
-                Chain::TercetApi => self.up.processor("balancer")?,
-                Chain::TercetFastApi => self.tercet.processor()?,
+                Chain::NginxToFast | Chain::NginxToApi => self.nginx.processor()?,
+                Chain::TercetToApi => self.up.processor("balancer")?,
+                Chain::TercetToFast => self.tercet.processor()?,
             },
             application: match chain {
-                Chain::TercetApi | Chain::NginxApi => self.up.processor("app-")?,
-                Chain::NginxFastApi | Chain::TercetFastApi => self.fastapi.processor()?,
+                Chain::TercetToApi | Chain::NginxToApi => self.up.processor("app-")?,
+                Chain::NginxToFast | Chain::TercetToFast => self.fastapi.processor()?,
             },
             database: self.up.processor("database")?,
         })
@@ -167,7 +167,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         front::Servers { api: [up.address("app-1")?, up.address("app-2")?], fastapi: fastapi.addresses() };
     let nginx = Front::nginx(&folder.path().join("nginx"), &servers)?;
     let tercet = Front::tercet(&tercet, &folder.path().join("tercet"), &servers)?;
-    let running = Running { nginx, tercet, fastapi, up };
+    let running = Running { up, fastapi, nginx, tercet };
 
     let wanted = |(workload, _): &&(&Workload, f64)| {
         arguments.only.as_ref().is_none_or(|only| workload.name.contains(only))
@@ -258,7 +258,7 @@ fn text(machine: &str, rows: &[Row], arguments: &Arguments) -> String {
                 row.median(chain, |it| it.balancer),
                 row.median(chain, |it| it.application),
                 row.median(chain, |it| it.database),
-                rate / row.median(Chain::NginxFastApi, |it| it.rate),
+                rate / row.median(Chain::NginxToFast, |it| it.rate),
             );
         }
     }
@@ -271,13 +271,13 @@ fn text(machine: &str, rows: &[Row], arguments: &Arguments) -> String {
             let _ =
                 writeln!(text, "| {} | {goal} | {measured:.2} × | {} |", row.workload.name, verdict(holds));
         };
-        let beside_nginx = rate(Chain::TercetApi) / rate(Chain::NginxApi);
+        let beside_nginx = rate(Chain::TercetToApi) / rate(Chain::NginxToApi);
         goal("requests/s ≥ 1.05 × nginx → the same api".into(), beside_nginx, beside_nginx >= 1.05);
-        let wait = p99(Chain::TercetApi) / p99(Chain::NginxApi);
+        let wait = p99(Chain::TercetToApi) / p99(Chain::NginxToApi);
         goal("p99 ≤ 1.1 × nginx → the same api".into(), wait, wait <= 1.1);
-        let times = rate(Chain::TercetApi) / rate(Chain::NginxFastApi);
+        let times = rate(Chain::TercetToApi) / rate(Chain::NginxToFast);
         goal(format!("requests/s ≥ {} × nginx → FastAPI", row.goal), times, times >= row.goal);
-        let before_fastapi = rate(Chain::TercetFastApi) / rate(Chain::NginxFastApi);
+        let before_fastapi = rate(Chain::TercetToFast) / rate(Chain::NginxToFast);
         goal("before FastAPI, requests/s ≥ nginx's".into(), before_fastapi, before_fastapi >= 1.0);
     }
     text
