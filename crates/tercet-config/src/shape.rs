@@ -7,6 +7,8 @@ mod expected;
 mod secret;
 mod suggestion;
 
+use std::ops::Range;
+
 use serde::Deserialize as _;
 use serde_json::Value as Json;
 use toml::Spanned;
@@ -23,6 +25,7 @@ pub(crate) fn read(text: &str, name: &str) -> (Option<File>, Mistakes) {
     let schema = json_schema();
     let mut hidden = Vec::new();
     secret::find(&schema, document.get_ref(), &mut hidden);
+    secret::find_by_line(&schema, text, !errors.is_empty(), &mut hidden);
     let mut mistakes = Mistakes::new(name, text, &hidden);
     for error in &errors {
         mistakes.add(error.span().unwrap_or_default(), format!("not TOML: {}", error.message()), "here");
@@ -30,7 +33,7 @@ pub(crate) fn read(text: &str, name: &str) -> (Option<File>, Mistakes) {
     if !errors.is_empty() {
         return (None, mistakes);
     }
-    Checker { mistakes: &mut mistakes }.table(&schema, "", document.get_mut());
+    Checker { mistakes: &mut mistakes, hidden: &hidden }.table(&schema, "", document.get_mut());
     let file = File::deserialize(toml::de::Deserializer::from(document))
         .map_err(|error| {
             mistakes.add(error.span().unwrap_or_default(), error.message(), "here");
@@ -41,6 +44,8 @@ pub(crate) fn read(text: &str, name: &str) -> (Option<File>, Mistakes) {
 
 struct Checker<'a> {
     mistakes: &'a mut Mistakes,
+    /// Where secrets stand, which no hint may repeat.
+    hidden: &'a [Range<usize>],
 }
 
 impl Checker<'_> {
@@ -100,8 +105,11 @@ impl Checker<'_> {
             let found = value.get_ref().type_str();
             let message =
                 format!("{path} must be {}, not {}", expected::describe(rule), expected::article(found));
-            let added = self.mistakes.add(span, message, format!("this is {}", expected::article(found)));
-            if let Some(hint) = expected::repair(rule, path, value.get_ref()) {
+            let added =
+                self.mistakes.add(span.clone(), message, format!("this is {}", expected::article(found)));
+            if !self.hidden.contains(&span)
+                && let Some(hint) = expected::repair(rule, path, value.get_ref())
+            {
                 added.hint(hint);
             }
             return false;

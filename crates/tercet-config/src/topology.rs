@@ -282,12 +282,23 @@ pub enum Server {
 }
 
 /// The options of the data API.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Api {
-    /// PostgREST's options as the file gives them, except the secret; `db-anon-role` is always there.
+    /// PostgREST's options as the file gives them, except the token secret; `db-anon-role` is always there.
+    /// `app.settings` may be secrets.
     pub options: toml::Table,
     /// What tokens are verified with (`jwt-secret`).
     pub jwt_secret: Option<Secret>,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<_> = self.options.iter().filter(|(name, _)| *name != "app").collect();
+        f.debug_struct("Api")
+            .field("options", &shown)
+            .field("jwt_secret", &self.jwt_secret)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Tier 3.

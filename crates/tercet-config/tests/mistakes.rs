@@ -44,7 +44,7 @@ health = "/health"
               × unknown key nmae at the top of the file
                ╭─[tercet.toml:2:1]
              1 │
-             2 │ nmae = "shop"
+             2 │ nmae = ******
                · ──┬─
                ·   ╰── unknown
              3 │
@@ -133,29 +133,29 @@ fn secrets_are_not_shown() {
     check(
         "[api]\njwt-secret = \"hüsh\"\njwt = 1\n[database]\nurl = \"hush\"\n",
         expect![[r#"
-          × tercet.toml has 2 mistakes
+              × tercet.toml has 2 mistakes
 
-        Error:
-          × unknown key jwt in [api]
-           ╭─[tercet.toml:3:1]
-         2 │ jwt-secret = *******
-         3 │ jwt = 1
-           · ─┬─
-           ·  ╰── unknown
-         4 │ [database]
-           ╰────
-          help: did you mean jwt-aud?
+            Error:
+              × unknown key jwt in [api]
+               ╭─[tercet.toml:3:1]
+             2 │ jwt-secret = *******
+             3 │ jwt = *
+               · ─┬─
+               ·  ╰── unknown
+             4 │ [database]
+               ╰────
+              help: did you mean jwt-aud?
 
-        Error:
-          × this is no connection URL
-           ╭─[tercet.toml:5:7]
-         4 │ [database]
-         5 │ url = ******
-           ·       ───┬──
-           ·          ╰── not a URL
-           ╰────
-          help: write postgres://USER@HOST/DATABASE, or "@path" of a file that holds it
-    "#]],
+            Error:
+              × this is no connection URL
+               ╭─[tercet.toml:5:7]
+             4 │ [database]
+             5 │ url = ******
+               ·       ───┬──
+               ·          ╰── not a URL
+               ╰────
+              help: write postgres://USER@HOST/DATABASE, or "@path" of a file that holds it
+        "#]],
     );
 }
 
@@ -308,29 +308,29 @@ fn options_that_tercet_sets_itself() {
               × db-uri is set by tercet and can't be set in [api]
                ╭─[tercet.toml:2:1]
              1 │ [api]
-             2 │ db-uri = "postgres://"
+             2 │ db-uri = *************
                · ───┬──
                ·    ╰── set by tercet
-             3 │ server-port = 3000
+             3 │ server-port = ****
                ╰────
               help: an existing database is named by url in [database]
 
             Error:
               × server-port is set by tercet and can't be set in [api]
                ╭─[tercet.toml:3:1]
-             2 │ db-uri = "postgres://"
-             3 │ server-port = 3000
+             2 │ db-uri = *************
+             3 │ server-port = ****
                · ─────┬─────
                ·      ╰── set by tercet
-             4 │ db-schema = "public"
+             4 │ db-schema = ********
                ╰────
               help: the first server's port is port in [application]
 
             Error:
               × unknown key db-schema in [api]
                ╭─[tercet.toml:4:1]
-             3 │ server-port = 3000
-             4 │ db-schema = "public"
+             3 │ server-port = ****
+             4 │ db-schema = ********
                · ────┬────
                ·     ╰── unknown
                ╰────
@@ -528,7 +528,7 @@ headers = 0
               × unknown key bodies in [balancer.limits]
                 ╭─[tercet.toml:9:1]
               8 │ body = "10 MiB"
-              9 │ bodies = "10MiB"
+              9 │ bodies = *******
                 · ───┬──
                 ·    ╰── unknown
              10 │ headers = 0
@@ -538,7 +538,7 @@ headers = 0
             Error:
               × balancer.limits.headers is out of range
                 ╭─[tercet.toml:10:11]
-              9 │ bodies = "10MiB"
+              9 │ bodies = *******
              10 │ headers = 0
                 ·           ┬
                 ·           ╰── out of range

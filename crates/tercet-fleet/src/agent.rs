@@ -8,6 +8,7 @@ mod message;
 mod serve;
 
 use anyhow::{Context as _, Result, bail};
+use tercet_machine::Secret;
 
 pub use self::message::{Reply, Request};
 pub use self::serve::serve;
@@ -42,8 +43,8 @@ impl<'a> Agent<'a> {
     /// # Errors
     /// The machine cannot be reached, or says that it failed: named.
     pub fn converse(&self, request: &Request, mut each: impl FnMut(Reply) -> Result<()>) -> Result<()> {
-        let request = serde_json::to_vec(request)?;
-        self.remote.converse(&self.command(), &request, |line| match self.read(line)? {
+        let request = Secret::json_of(request)?;
+        self.remote.converse(&self.command(), request.reveal().as_bytes(), |line| match self.read(line)? {
             Reply::Failed { message } => bail!("{}: {message}", self.remote.name),
             reply => each(reply),
         })
@@ -67,10 +68,12 @@ impl<'a> Agent<'a> {
     /// # Errors
     /// As [`ask`](Self::ask).
     pub fn ask_anew(&self, request: &Request) -> Result<()> {
-        let request = serde_json::to_vec(request)?;
-        self.remote.converse_anew(&self.command(), &request, |line| match self.read(line)? {
-            Reply::Failed { message } => bail!("{}: {message}", self.remote.name),
-            _ => Ok(()),
+        let request = Secret::json_of(request)?;
+        self.remote.converse_anew(&self.command(), request.reveal().as_bytes(), |line| {
+            match self.read(line)? {
+                Reply::Failed { message } => bail!("{}: {message}", self.remote.name),
+                _ => Ok(()),
+            }
         })
     }
 

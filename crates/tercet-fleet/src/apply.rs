@@ -55,7 +55,8 @@ impl FleetPlan {
 /// # Errors
 /// A machine cannot be read, or the project's files cannot.
 pub fn plan_release(fleet: &Fleet<'_>) -> Result<FleetPlan> {
-    let shipment = release::prepare(fleet.topology, fleet.folder, &fleet.program)?;
+    let shipment =
+        release::prepare(fleet.topology, fleet.folder, &fleet.program, &fleet.secrets.authenticator)?;
     let mut plan = plan_for(fleet, shipment)?;
     if let Some(part) = fleet.topology.parts().iter().find(|part| part.tier == Tier::Database) {
         let folder = fleet.folder.join(&fleet.topology.database().migrations);
@@ -295,6 +296,7 @@ mod tests {
 
     use expect_test::{Expect, expect};
     use tercet_config::Origin;
+    use tercet_machine::Secret;
 
     use super::*;
 
@@ -303,7 +305,7 @@ mod tests {
         let (id, by) = name.split_once('@').unwrap();
         Release {
             id: id.to_owned(),
-            kind: Kind::Api { configuration: String::new() },
+            kind: Kind::Api { configuration: Secret::new("") },
             program: paths::program(by),
         }
     }

@@ -15,7 +15,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, SanType,
 };
-use tercet_machine::desired::Secret;
+use tercet_machine::Secret;
 
 /// How long the authority itself lasts, in days.
 const AUTHORITY_DAYS: u64 = 3650;

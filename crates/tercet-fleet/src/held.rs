@@ -6,6 +6,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use tercet_machine::Secret;
 
 use crate::agent::{Reply, Request};
 use crate::at_once::at_once;
@@ -18,7 +19,7 @@ use crate::progress::{Listener, Progress};
 pub(crate) struct Held<'b, 'a> {
     fleet: &'b Fleet<'a>,
     owner: String,
-    token: String,
+    token: Secret,
     fences: BTreeMap<String, u64>,
     lost: AtomicBool,
 }
@@ -35,7 +36,7 @@ pub(crate) fn holding<R>(
     let mut held = Held {
         fleet,
         owner: fleet.operator.clone(),
-        token: tercet_database::Password::generate().context("no random numbers")?.reveal().to_owned(),
+        token: Secret::new(tercet_database::Password::generate().context("no random numbers")?.reveal()),
         fences: BTreeMap::new(),
         lost: AtomicBool::new(false),
     };

@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
+use tercet_machine::Secret;
 
 /// Where a machine keeps it.
 const FOLDER: &str = "/var/lib/tercet";
@@ -25,7 +26,7 @@ pub struct LeaseRequest {
     /// Who asks: user and host, for messages.
     pub owner: String,
     /// What only this run of the operator's tercet knows.
-    pub token: String,
+    pub token: Secret,
 }
 
 /// What to do with a lease.
@@ -46,7 +47,7 @@ pub struct Lease {
     /// Who has it.
     pub owner: String,
     /// What only they know; empty in answers.
-    token: String,
+    token: Secret,
     /// When it runs out, in seconds since the Unix epoch.
     pub expires: u64,
     /// Raised at each taking.
@@ -55,11 +56,18 @@ pub struct Lease {
     pub taken_over_from: Option<String>,
 }
 
+impl Lease {
+    /// Whether somebody holds it.
+    fn is_held(&self) -> bool {
+        !self.token.reveal().is_empty()
+    }
+}
+
 /// What becomes of `lease` at `now`.
 fn decide(lease: Option<Lease>, request: &LeaseRequest, now: u64) -> Result<Lease> {
     let fence = lease.as_ref().map_or(0, |lease| lease.fence);
     let mine = lease.as_ref().is_some_and(|lease| lease.token == request.token);
-    let held = lease.as_ref().filter(|lease| !lease.token.is_empty());
+    let held = lease.as_ref().filter(|lease| lease.is_held());
     let renewed = |fence, taken_over_from| Lease {
         owner: request.owner.clone(),
         token: request.token.clone(),
@@ -81,9 +89,13 @@ fn decide(lease: Option<Lease>, request: &LeaseRequest, now: u64) -> Result<Leas
         Wish::Renew => {
             bail!("the lease was lost{}", held.map(|it| format!(" to {}", it.owner)).unwrap_or_default())
         }
-        Wish::Release if mine => {
-            Ok(Lease { owner: String::new(), token: String::new(), expires: 0, fence, taken_over_from: None })
-        }
+        Wish::Release if mine => Ok(Lease {
+            owner: String::new(),
+            token: Secret::new(""),
+            expires: 0,
+            fence,
+            taken_over_from: None,
+        }),
         // Somebody else's by now: nothing to give back.
         Wish::Release => lease.context("there is no lease"),
     }
@@ -97,16 +109,16 @@ pub(crate) fn serve(request: &LeaseRequest) -> Result<Lease> {
     lock.lock()?;
     let lease = decide(read()?, request, now())?;
     let mut new = tempfile::NamedTempFile::new_in(folder)?;
-    new.write_all(&serde_json::to_vec(&lease)?)?;
+    new.write_all(Secret::json_of(&lease)?.reveal().as_bytes())?;
     new.as_file().sync_all()?;
     new.persist(folder.join("lease.json"))?;
-    Ok(Lease { token: String::new(), ..lease })
+    Ok(Lease { token: Secret::new(""), ..lease })
 }
 
 /// Refuses to go on for an operator who no longer has the lease.
 pub(crate) fn check(fence: u64) -> Result<()> {
     match read()? {
-        Some(lease) if lease.fence == fence && !lease.token.is_empty() => Ok(()),
+        Some(lease) if lease.fence == fence && lease.is_held() => Ok(()),
         Some(lease) if !lease.owner.is_empty() => bail!("the lease was lost to {}", lease.owner),
         _ => bail!("nobody has the lease of this machine"),
     }
@@ -130,7 +142,7 @@ mod tests {
     use super::*;
 
     fn request(wish: Wish, token: &str) -> LeaseRequest {
-        LeaseRequest { wish, owner: format!("{token}@desk"), token: token.to_owned() }
+        LeaseRequest { wish, owner: format!("{token}@desk"), token: Secret::new(token) }
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
-use tercet_config::{Api, Program, Secret, Server, Topology};
+use tercet_config::{Api, Program, Server, Topology};
+use tercet_database::Password;
+use tercet_machine::Secret;
 
 use crate::configuration;
 use crate::paths::LIBRARY;
@@ -34,10 +36,10 @@ pub struct Release {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// The data API with this configuration (PostgREST's options, no secret).
+    /// The data API with this configuration (PostgREST's options).
     Api {
-        /// The text of its configuration file.
-        configuration: String,
+        /// The text of its configuration file; `app.settings` may be secrets.
+        configuration: Secret,
     },
     /// The person's own program, in the release's folder.
     Own {
@@ -89,13 +91,16 @@ impl Release {
     }
 }
 
-/// The release that the project's files now are.
+/// The release that the project's files now are. `key` is a random secret of the project: the identifier is shown in
+/// plans and unit names, and without a key anybody could confirm a guess at a secret of the configuration by it.
 ///
 /// # Errors
 /// The person's own folder cannot be read or is too large.
-pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str) -> Result<Shipment> {
+pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str, key: &Password) -> Result<Shipment> {
     let (kind, archive) = match &topology.application().server {
-        Server::Api(api) => (Kind::Api { configuration: toml::to_string(&api_options(api))? }, None),
+        Server::Api(api) => {
+            (Kind::Api { configuration: Secret::new(toml::to_string(&api_options(api))?) }, None)
+        }
         Server::Own { program, build, health } => {
             let archive = pack(folder, &private(topology))?;
             let digest = crate::digest(&archive);
@@ -104,8 +109,8 @@ pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str) -> Resu
         }
     };
     let program = program.to_owned();
-    let content = serde_json::to_vec(&(&kind, &program))?;
-    let id = crate::digest(&content)[..ID_DIGITS].to_owned();
+    let content = Secret::json_of(&(&kind, &program, key.reveal()))?;
+    let id = crate::digest(content.reveal().as_bytes())[..ID_DIGITS].to_owned();
     Ok(Shipment { release: Release { id, kind, program }, archive })
 }
 
@@ -121,7 +126,7 @@ fn private(topology: &Topology) -> Vec<&Path> {
     let keys =
         topology.balancer().tls.iter().flat_map(|tls| &tls.certificates).map(|pair| pair.key.as_path());
     let url = match &topology.database().url {
-        Some(Secret::File(path)) => Some(path.as_path()),
+        Some(tercet_config::Secret::File(path)) => Some(path.as_path()),
         _ => None,
     };
     keys.chain(url).collect()

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use tercet_config::{Server, Tier, Topology};
 use tercet_database::Password;
 use tercet_database::roles::AUTHENTICATOR;
-use tercet_machine::desired::Secret;
+use tercet_machine::Secret;
 
 use crate::authority::{self, Authority, Identity, Subject};
 
@@ -24,7 +24,7 @@ pub struct Secrets {
     /// The password of `authenticator`.
     pub authenticator: Password,
     /// What PostgreSQL stores of it; kept, since each computation salts anew.
-    pub authenticator_verifier: String,
+    pub authenticator_verifier: Secret,
     /// What tokens are verified with: what tercet.toml names, else the one `tercet up` and `tercet token` use.
     pub jwt: Secret,
     /// The balancer's certificates, in the order of tercet.toml.
@@ -101,18 +101,18 @@ fn private_folder(project: &Path) -> Result<PathBuf> {
 }
 
 /// The verifier of a password that stays the same as long as the password does.
-fn verifier(path: &Path, password: &Password) -> Result<String> {
+fn verifier(path: &Path, password: &Password) -> Result<Secret> {
     // Beside it a trace of the password it was made of: a password somebody replaced gets a new verifier.
     let trace = crate::digest(password.reveal().as_bytes());
     if let Ok(kept) = fs::read_to_string(path)
         && let Some((verifier, of)) = kept.trim().split_once('\n')
         && of == trace
     {
-        return Ok(verifier.to_owned());
+        return Ok(Secret::new(verifier));
     }
     let verifier = password.verifier();
     authority::write(path, &format!("{verifier}\n{trace}\n"), 0o600)?;
-    Ok(verifier)
+    Ok(Secret::new(verifier))
 }
 
 fn read(project: &Path, secret: &tercet_config::Secret) -> Result<Secret> {

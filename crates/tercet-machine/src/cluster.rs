@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{CommandError, output, run_with_input};
-use crate::desired::Secret;
+use crate::secret::Secret;
 use crate::step::{Change, Step};
 
 /// Roles and databases as they should be.

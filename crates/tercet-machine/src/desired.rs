@@ -1,6 +1,5 @@
 //! What a machine should be: a plain value, made far from the machine and sent to it.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -37,27 +36,4 @@ pub struct Desired {
     pub units: Vec<Unit>,
     /// A PostgreSQL cluster's roles and databases.
     pub cluster: Option<Cluster>,
-}
-
-/// A text that no plan, log or error may show: only whether it is as desired.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself, for the one place that must write it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
 }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use similar::TextDiff;
 
-use crate::desired::Secret;
 use crate::facts::Names;
+use crate::secret::Secret;
 use crate::step::Change;
 
 /// The most text of a file that a plan compares line by line: 64 KiB.
@@ -120,8 +120,9 @@ pub(crate) fn probe(path: &Path, show: bool, names: &mut Names) -> io::Result<Op
         Kind::Directory
     } else if metadata.is_file() {
         let bytes = fs::read(path)?;
-        let text =
-            (show && metadata.len() <= DIFF_LIMIT).then(|| String::from_utf8(bytes.clone()).ok()).flatten();
+        // A file that only its owner may read may hold a secret now, whatever it is to hold next.
+        let show = show && metadata.mode() & 0o077 != 0 && metadata.len() <= DIFF_LIMIT;
+        let text = show.then(|| String::from_utf8(bytes.clone()).ok()).flatten();
         Kind::File { digest: digest(&bytes), text }
     } else {
         Kind::Other

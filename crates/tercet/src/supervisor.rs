@@ -43,8 +43,8 @@ pub(crate) trait Part: 'static {
     fn stop(&self) -> Vec<(Signal, Duration)>;
 }
 
-/// What to run.
-#[derive(Clone, Debug)]
+/// What to run. Its environment may hold secrets, so it cannot be printed.
+#[derive(Clone)]
 pub(crate) struct Launch {
     /// The program and its arguments.
     pub(crate) program: Vec<OsString>,

@@ -93,8 +93,8 @@ impl Config {
         line("server-unix-socket", quoted(self.server_unix_socket.as_ref().map(|path| path.display())));
         line("server-unix-socket-mode", quoted(Some(format!("{:o}", self.server_unix_socket_mode))));
         line("url-use-legacy-target-names", self.url_use_legacy_target_names.to_string());
-        for (setting, value) in &self.app_settings {
-            line(setting, quoted(Some(value)));
+        for setting in self.app_settings.keys() {
+            line(setting, quoted(Some("(kept secret)")));
         }
         text
     }

@@ -200,11 +200,17 @@ impl<'a> Options<'a> {
     }
 
     /// Replaces `$(NAME)` by the environment variable of that name, as configuration files of PostgREST may
-    /// have it; what is not in the environment stays as it is written.
+    /// have it; what is not in the environment stays as it is written. `$$(` is `$(` itself.
     fn interpolate(&self, text: &str) -> String {
         let mut result = String::with_capacity(text.len());
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("$(") {
+            if let Some(before) = before.strip_suffix('$') {
+                result.push_str(before);
+                result.push_str("$(");
+                rest = after;
+                continue;
+            }
             result.push_str(before);
             match after.split_once(')') {
                 Some((name, after)) if self.environment.contains_key(name) => {

@@ -34,6 +34,38 @@ const ENVIRONMENT: [(&str, &str); 15] = [
     ("PGCHANNELBINDING", "channel_binding"),
 ];
 
+/// What is most often wrong with a connection string.
+const ENCODING: &str =
+    "hint: in a URI, percent-encode special characters of the password: / as %2F, ? as %3F, # as %23";
+
+/// libpq's parameters that this client does not have.
+const UNSUPPORTED: [&str; 24] = [
+    "gssdelegation",
+    "gsslib",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "krbsrvname",
+    "load_balance_hosts",
+    "passfile",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "requiressl",
+    "service",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslcertmode",
+    "sslcompression",
+    "sslcrl",
+    "sslcrldir",
+    "sslnegotiation",
+    "sslpassword",
+    "sslsni",
+    "tcp_user_timeout",
+];
+
 /// One place to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
@@ -142,17 +174,15 @@ pub enum TargetError {
     /// Neither a URI nor `keyword=value` pairs.
     #[error("not a connection string: {0}")]
     Syntax(&'static str),
-    /// A parameter this client does not have.
+    /// A parameter of libpq's this client does not have.
     #[error("connection parameter \"{0}\" is not supported")]
-    Unsupported(String),
-    /// A parameter with a value it cannot have.
-    #[error("connection parameter \"{name}\" cannot be \"{value}\"")]
-    Value {
-        /// The parameter.
-        name: &'static str,
-        /// What it was.
-        value: String,
-    },
+    Unsupported(&'static str),
+    /// A parameter that libpq does not have either: its name may be a part of an ill-encoded password.
+    #[error("unknown connection parameter; {ENCODING}")]
+    Unknown,
+    /// A parameter with a value it cannot have, which may be a part of an ill-encoded password.
+    #[error("connection parameter \"{0}\" has a value that is not supported; {ENCODING}")]
+    Value(&'static str),
     /// Nobody said who logs in.
     #[error("no user to connect as; hint: write postgres://USER@HOST/DATABASE")]
     NoUser,
@@ -219,11 +249,12 @@ impl Target {
             if let Some(value) = take(name)
                 && !allowed.contains(&value.to_ascii_lowercase().as_str())
             {
-                return Err(TargetError::Value { name, value });
+                return Err(TargetError::Value(name));
             }
         }
         if let Some(name) = parameters.into_keys().next() {
-            return Err(TargetError::Unsupported(name));
+            let known = UNSUPPORTED.into_iter().find(|known| *known == name);
+            return Err(known.map_or(TargetError::Unknown, TargetError::Unsupported));
         }
         if target.ssl_mode >= SslMode::VerifyCa && target.ssl_root_certificate.is_none() {
             return Err(TargetError::NoRootCertificate);
@@ -320,17 +351,10 @@ fn hosts(
     (0..count)
         .map(|index| {
             let port = ports.get(index).or(ports.first()).map_or("", String::as_str);
-            let port = if port.is_empty() {
-                5432
-            } else {
-                port.parse().map_err(|_| TargetError::Value { name: "port", value: port.to_owned() })?
-            };
+            let port =
+                if port.is_empty() { 5432 } else { port.parse().map_err(|_| TargetError::Value("port"))? };
             let address = match addresses.get(index).filter(|address| !address.is_empty()) {
-                Some(address) => Some(
-                    address
-                        .parse()
-                        .map_err(|_| TargetError::Value { name: "hostaddr", value: address.clone() })?,
-                ),
+                Some(address) => Some(address.parse().map_err(|_| TargetError::Value("hostaddr"))?),
                 None => None,
             };
             let name = match names.get(index).filter(|name| !name.is_empty()) {
@@ -354,7 +378,7 @@ fn ssl_mode(value: String) -> Result<SslMode, TargetError> {
         "require" => SslMode::Require,
         "verify-ca" => SslMode::VerifyCa,
         "verify-full" => SslMode::VerifyFull,
-        _ => return Err(TargetError::Value { name: "sslmode", value }),
+        _ => return Err(TargetError::Value("sslmode")),
     })
 }
 
@@ -366,7 +390,7 @@ fn session_attributes(value: String) -> Result<SessionAttributes, TargetError> {
         "primary" => SessionAttributes::Primary,
         "standby" => SessionAttributes::Standby,
         "prefer-standby" => SessionAttributes::PreferStandby,
-        _ => return Err(TargetError::Value { name: "target_session_attrs", value }),
+        _ => return Err(TargetError::Value("target_session_attrs")),
     })
 }
 
@@ -375,7 +399,7 @@ fn connect_timeout(value: String) -> Result<Duration, TargetError> {
     match value.parse() {
         Ok(0) => Ok(Duration::from_secs(3600)),
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
-        Err(_) => Err(TargetError::Value { name: "connect_timeout", value }),
+        Err(_) => Err(TargetError::Value("connect_timeout")),
     }
 }
 
@@ -431,12 +455,40 @@ mod tests {
     }
 
     #[test]
+    fn no_error_repeats_a_part_of_a_password() {
+        for text in [
+            "postgres://u:12/hush@h/d",
+            "postgres://u:hush/x@h/d",
+            "postgres://u:hush?x=hush@h/d",
+            "postgres://u:x?hush=y@h/d",
+            "postgres://u:x?sslmode=hush@h/d",
+            "postgres://u:x?connect_timeout=hush@h/d",
+            "postgres://u:x?target_session_attrs=hush@h/d",
+            "postgres://u:x?hostaddr=hush@h/d",
+            "postgres://u:x?channel_binding=hush@h/d",
+            "postgres://u:h#hush@[/d",
+            "postgres://u:%ffhush@h/d",
+            "host=h user=u password=x hush=d",
+            "host=h user=u password='hush",
+            "host=h user=u password=x hush",
+        ] {
+            let error = Target::parse(text, &BTreeMap::new()).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hush"), "{text}: {error}");
+        }
+    }
+
+    #[test]
     fn keywords() {
         check(
             r"host=h port=1 user=u password='it\'s' dbname = d",
             expect![[r#"h:1 db=d user=u password=Some("it's") Prefer Any"#]],
         );
-        check("host=h port=x", expect![[r#"connection parameter "port" cannot be "x""#]]);
+        check(
+            "host=h port=x",
+            expect![[
+                r#"connection parameter "port" has a value that is not supported; hint: in a URI, percent-encode special characters of the password: / as %2F, ? as %3F, # as %23"#
+            ]],
+        );
         check("nonsense", expect!["not a connection string: expected keyword=value pairs or a URI"]);
     }
 }

@@ -154,6 +154,7 @@ pub(crate) struct Api {
 struct App {
     /// Settings of your own, one text each: SQL reads them with `current_setting('app.settings.NAME')`.
     #[serde(default)]
+    #[schemars(extend("writeOnly" = true))]
     settings: BTreeMap<String, String>,
 }
 

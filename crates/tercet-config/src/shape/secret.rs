@@ -1,20 +1,110 @@
 //! Where a text holds secrets, so that no message shows them.
+//!
+//! Of a TOML document the values say it. A text that is no TOML, and comments, are looked at line by line.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use serde_json::Value as Json;
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Adds where the values stand that the schema calls `writeOnly`, unless they only name a file.
+/// Adds where the values stand that must not be shown: those the schema calls `writeOnly`, and those of keys it does
+/// not know, since a misspelt key may have been meant to be a secret one. A text that names a file is none.
 pub(super) fn find(schema: &Json, table: &DeTable<'_>, hidden: &mut Vec<Range<usize>>) {
     for (key, value) in table {
-        let rule = &schema["properties"][key.get_ref().as_ref()];
+        match schema["properties"].get(key.get_ref().as_ref()) {
+            Some(rule) => look(rule, value, hidden),
+            None => hide(value, hidden),
+        }
+    }
+}
+
+fn look(rule: &Json, value: &Spanned<DeValue<'_>>, hidden: &mut Vec<Range<usize>>) {
+    if rule["writeOnly"] == true {
+        let names_file = |text: &str| rule["type"] != "object" && text.starts_with('@');
         match value.get_ref() {
-            DeValue::Table(inner) => find(rule, inner, hidden),
-            DeValue::String(text) if rule["writeOnly"] == true && !text.starts_with('@') => {
-                hidden.push(value.span());
+            DeValue::String(text) if names_file(text) => {}
+            _ => hide(value, hidden),
+        }
+        return;
+    }
+    match value.get_ref() {
+        // Also where a list of tables should be and one is.
+        DeValue::Table(inner) if rule["items"].is_object() => find(&rule["items"], inner, hidden),
+        DeValue::Table(inner) => find(rule, inner, hidden),
+        DeValue::Array(items) => items.iter().for_each(|item| look(&rule["items"], item, hidden)),
+        // A key where its file should be named.
+        DeValue::String(text) if text.contains(PRIVATE_KEY) => hidden.push(value.span()),
+        _ => {}
+    }
+}
+
+/// What stands in the first and last line of a PEM file (RFC 7468) that must not be shown.
+const PRIVATE_KEY: &str = "PRIVATE KEY-----";
+
+/// Every scalar in it: a table's own span may be no more than its header.
+fn hide(value: &Spanned<DeValue<'_>>, hidden: &mut Vec<Range<usize>>) {
+    match value.get_ref() {
+        DeValue::Table(inner) => inner.values().for_each(|value| hide(value, hidden)),
+        DeValue::Array(items) => items.iter().for_each(|item| hide(item, hidden)),
+        _ => hidden.push(value.span()),
+    }
+}
+
+/// Adds what may be a secret on the lines of `text`: what follows the name of one in a comment; and when the text is no
+/// TOML (`broken`), also elsewhere, and the value of every key that the schema does not call harmless.
+pub(super) fn find_by_line(schema: &Json, text: &str, broken: bool, hidden: &mut Vec<Range<usize>>) {
+    let (mut secret, mut harmless) = (BTreeSet::from(OTHER_NAMES), BTreeSet::new());
+    names(schema, &mut secret, &mut harmless);
+    let mut start = 0;
+    // Whether a value that may be secret goes on from the line before.
+    let mut goes_on = false;
+    for line in text.split_inclusive('\n') {
+        let all = start..start + line.trim_end().len();
+        start += line.len();
+        // In a text that may be broken anywhere, what follows a secret may be more of it.
+        let comment = line.trim_start().starts_with('#') && !goes_on;
+        let begin = all.start;
+        // What follows a secret's name, whether or not an `=` stands between.
+        let named = secret.iter().filter_map(|name| Some(line.find(name)? + name.len())).min();
+        let value = line.split_once(['=', ':']).filter(|(key, _)| comment || !(goes_on && is_continued(key)));
+        match (named, value) {
+            (Some(named), _) if comment || broken => {
+                hidden.push(begin + named..all.end);
+                goes_on = !comment && !line.trim_start().starts_with('[');
             }
+            (None, Some((key, _))) if broken && !comment => {
+                let last = key.rsplit('.').next().unwrap_or(key).trim().trim_matches(['"', '\'']);
+                goes_on = !harmless.contains(last);
+                if goes_on {
+                    hidden.push(begin + key.len() + 1..all.end);
+                }
+            }
+            _ if goes_on => hidden.push(all),
             _ => {}
+        }
+    }
+}
+
+/// What people call secrets that this file has no key for.
+const OTHER_NAMES: [&str; 4] = ["secret", "password", "token", "db-uri"];
+
+/// Whether what stands before an `=` cannot be a key, so that the line belongs to a value that began above.
+fn is_continued(key: &str) -> bool {
+    !key.trim().chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}
+
+/// The names of the keys that are secret, and of those that are not and hold none.
+fn names<'a>(schema: &'a Json, secret: &mut BTreeSet<&'a str>, harmless: &mut BTreeSet<&'a str>) {
+    for (name, rule) in schema["properties"].as_object().into_iter().flatten() {
+        if rule["writeOnly"] == true {
+            secret.insert(name);
+        } else if rule["properties"].is_object() || rule["items"]["properties"].is_object() {
+            names(rule, secret, harmless);
+            names(&rule["items"], secret, harmless);
+        } else {
+            harmless.insert(name);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use tercet_machine::{Desired, Step, execute, probe};
+use tercet_machine::{Desired, Secret, Step, execute, probe};
 
 use super::message::{Reply, Request};
 use crate::paths::ADMIN_SOCKET;
@@ -24,7 +24,7 @@ pub fn serve(mut input: impl Read, mut output: impl Write) -> Result<()> {
     let mut text = String::new();
     input.read_to_string(&mut text).context("standard input")?;
     let mut say = |reply: &Reply| -> Result<()> {
-        serde_json::to_writer(&mut output, reply)?;
+        output.write_all(Secret::json_of(reply)?.reveal().as_bytes())?;
         output.write_all(b"\n")?;
         Ok(output.flush()?)
     };
@@ -65,7 +65,7 @@ fn answer(request: Request, say: &mut impl FnMut(&Reply) -> Result<()>) -> Resul
 
 /// Root becomes `postgres`, whom PostgreSQL knows by the socket.
 fn as_postgres(request: &Request) -> Result<Reply> {
-    let request = serde_json::to_vec(request)?;
+    let request = Secret::json_of(request)?;
     let mut child = Command::new("runuser")
         .args(["-u", "postgres", "--"])
         .arg(std::env::current_exe()?)
@@ -76,7 +76,7 @@ fn as_postgres(request: &Request) -> Result<Reply> {
         .spawn()
         .context("runuser")?;
     let mut stdin = child.stdin.take().expect("standard input is piped");
-    stdin.write_all(&request)?;
+    stdin.write_all(request.reveal().as_bytes())?;
     drop(stdin);
     let output = child.wait_with_output()?;
     match serde_json::from_slice(&output.stdout).context("the migration ended without an answer")? {

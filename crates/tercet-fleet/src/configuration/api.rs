@@ -5,9 +5,24 @@ use tercet_config::Api;
 /// The path of its admin endpoint that answers 200 when it can take requests.
 pub const READY: &str = "/ready";
 
+/// A table whose texts mean themselves to the data API: in its configuration `$(NAME)` is an environment variable.
+fn plain(table: toml::Table) -> toml::Table {
+    let value = |value| match value {
+        toml::Value::String(text) => plain_text(&text).into(),
+        toml::Value::Table(table) => plain(table).into(),
+        other => other,
+    };
+    table.into_iter().map(|(name, it)| (name, value(it))).collect()
+}
+
+/// A text that means itself in the data API's configuration.
+pub fn plain_text(text: &str) -> String {
+    text.replace("$(", "$$(")
+}
+
 /// The person's own options, and what ties a server's log lines to the balancer's.
 pub fn options(api: &Api) -> toml::Table {
-    let mut options = api.options.clone();
+    let mut options = plain(api.options.clone());
     options.insert("server-trace-header".to_owned(), "x-request-id".into());
     options
 }

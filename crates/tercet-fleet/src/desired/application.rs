@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use tercet_config::{End, Machine, Tier};
 use tercet_database::roles::AUTHENTICATOR;
 use tercet_machine::Desired;
-use tercet_machine::desired::Secret;
+use tercet_machine::Secret;
 use tercet_machine::directory::Directory;
 use tercet_machine::file::{Contents, File, Owner};
 use tercet_machine::unit::{Goal, Unit};
 
-use super::file::{public_file, unit_file};
+use super::file::{secret_file, unit_file};
 use super::hardening;
 use super::project::Project;
 use crate::paths::{CREDENTIALS, LIBRARY};
@@ -49,6 +49,8 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
         .filter(|part| project.topology.machine_of(part).name == machine.name)
         .map(|part| part.name.as_str())
         .collect();
+    let environment = Secret::new(variable("DATABASE_URL", &database(project, machine, None)));
+    desired.files.push(secret_file(environment_file(), environment));
     desired.files.extend(credentials.iter().map(|(name, contents)| File {
         path: PathBuf::from(CREDENTIALS).join(name),
         contents: contents.clone(),
@@ -60,11 +62,11 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
     for release in &world.releases {
         desired.directories.push(folder(release.folder()));
         if let Kind::Api { configuration } = &release.kind {
-            desired.files.push(public_file(release.folder().join("api.conf"), configuration.clone()));
+            desired.files.push(secret_file(release.folder().join(API_CONF), configuration.clone()));
         }
-        // Last: the record says that the release is whole.
-        let record = serde_json::to_string_pretty(release).expect("a release is plain data");
-        desired.files.push(public_file(release.record(), record + "\n"));
+        // Last: the record says that the release is whole. It repeats the configuration.
+        let record = Secret::json_of(release).expect("a release is plain data");
+        desired.files.push(secret_file(release.record(), record));
     }
     for instance in world.running.iter().filter(|instance| here.contains(&instance.part.as_str())) {
         let Some(release) = world.releases.iter().find(|release| release.id == instance.release) else {
@@ -79,7 +81,7 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
             restart_when: credentials
                 .iter()
                 .map(|(name, _)| Path::new(CREDENTIALS).join(name))
-                .chain([file.path.clone()])
+                .chain([environment_file(), file.path.clone()])
                 .collect(),
             reload_when: vec![],
         });
@@ -110,7 +112,8 @@ fn unit(
          StartLimitIntervalSec=0\n\n[Service]\n"
     );
     let host = listen_host(project, machine);
-    let credential = |name: &str| format!("/run/credentials/%n/{name}");
+    let unit = unit_name(instance);
+    let credential = |name: &str| format!("/run/credentials/{unit}/{name}");
     // libpq's variables (PostgreSQL manual, section 34.15): the same for the data API and any other client.
     let mut environment = vec![
         ("PGSSLROOTCERT", credential("authority.crt")),
@@ -127,17 +130,19 @@ fn unit(
                 ("PGRST_JWT_SECRET", format!("@{}", credential("jwt-secret"))),
             ]);
             text += hardening::NO_NEW_CODE;
-            format!("{} api --config {folder}/api.conf --name {part} --json", release.program)
+            writeln!(text, "LoadCredential={API_CONF}:{folder}/{API_CONF}").expect(INFALLIBLE);
+            format!("{} api --config {} --name {part} --json", release.program, credential(API_CONF))
         }
         Kind::Own { run, .. } => {
             environment.extend([
                 ("HOST", host.clone()),
                 ("PORT", port.to_string()),
-                ("DATABASE_URL", database(project, machine, None)),
                 ("PGPASSFILE", credential("pgpass")),
             ]);
-            writeln!(text, "WorkingDirectory={folder}/program").expect(INFALLIBLE);
-            run.words(&host, *port).iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+            let secrets = environment_file();
+            writeln!(text, "WorkingDirectory={folder}/program\nEnvironmentFile={}", secrets.display())
+                .expect(INFALLIBLE);
+            run.words(&host, *port).iter().map(|word| argument(word)).collect::<Vec<_>>().join(" ")
         }
     };
     writeln!(text, "ExecStart={start}").expect(INFALLIBLE);
@@ -151,6 +156,15 @@ fn unit(
     text += "TimeoutStopSec=40\n\n[Install]\nWantedBy=multi-user.target\n\n";
     writeln!(text, "{SECTION}\nPart={part}\nRelease={id}\nPort={port}").expect(INFALLIBLE);
     text
+}
+
+/// The data API's configuration: a file of the release, and a credential of its units.
+const API_CONF: &str = "api.conf";
+
+/// The variables of a person's own program that are secret. systemd reads the file as root; unlike `Environment=`, it
+/// never shows the values (systemd.exec(5)).
+fn environment_file() -> PathBuf {
+    Path::new(CREDENTIALS).join("environment")
 }
 
 const INFALLIBLE: &str = "writing to a String cannot fail";
@@ -190,10 +204,58 @@ fn database(project: &Project<'_>, machine: &Machine, password: Option<&str>) ->
     format!("postgresql://{AUTHENTICATOR}{password}@{address}/{}?sslmode={mode}", topology.name())
 }
 
-/// A word of a unit's file: quoted, with what systemd would expand made plain (systemd.service(5), "Command
-/// lines"), except the unit's own name.
-fn quoted(word: &str) -> String {
-    let word = word.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "$$");
-    let word = word.replace('%', "%%").replace("/run/credentials/%%n/", "/run/credentials/%n/");
-    format!("\"{word}\"")
+/// A word of a command line (systemd.service(5), "Command lines"): `$` would begin a variable.
+fn argument(word: &str) -> String {
+    quoted(&word.replace('$', "$$"))
+}
+
+/// A double-quoted item of a unit file (systemd.syntax(7), "Quoting"): `%` would begin a specifier, and a line break
+/// would end the setting.
+fn quoted(item: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in item.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            '%' => quoted += "%%",
+            _ if character.is_ascii_control() => {
+                write!(quoted, "\\x{:02x}", u32::from(character)).expect(INFALLIBLE);
+            }
+            _ => quoted.push(character),
+        }
+    }
+    quoted + "\""
+}
+
+/// A line of an environment file (systemd.exec(5), `EnvironmentFile=`): in double quotes, where only these four
+/// characters have a meaning.
+fn variable(name: &str, value: &str) -> String {
+    let mut line = format!("{name}=\"");
+    for character in value.chars() {
+        if matches!(character, '"' | '\\' | '`' | '$') {
+            line.push('\\');
+        }
+        line.push(character);
+    }
+    line + "\"\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_keep_their_characters_in_a_unit_file() {
+        assert_eq!(argument("a b$c%d\"e\\f'g"), r#""a b$$c%%d\"e\\f'g""#);
+        assert_eq!(argument("one\nExecStart=two"), r#""one\x0aExecStart=two""#);
+        // No variable is expanded in a value of `Environment=`.
+        assert_eq!(quoted("PORT=$1"), r#""PORT=$1""#);
+    }
+
+    #[test]
+    fn values_keep_their_characters_in_an_environment_file() {
+        assert_eq!(
+            variable("URL", "postgres://u:p$a%b\"c'd\\e`f@h/d"),
+            "URL=\"postgres://u:p\\$a%b\\\"c'd\\\\e\\`f@h/d\"\n"
+        );
+    }
 }

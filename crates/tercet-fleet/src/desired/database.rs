@@ -7,7 +7,6 @@ use tercet_config::{End, Machine, Server, Tier, Topology};
 use tercet_database::roles::{ANONYMOUS, AUTHENTICATED, AUTHENTICATOR, owner};
 use tercet_machine::Desired;
 use tercet_machine::cluster::{Cluster, Database, Role};
-use tercet_machine::desired::Secret;
 use tercet_machine::directory::Directory;
 use tercet_machine::file::{Contents, File, Owner};
 use tercet_machine::package::Package;
@@ -153,7 +152,7 @@ fn cluster(project: &Project<'_>, port: u16) -> Cluster {
             role(AUTHENTICATED, false),
             Role {
                 member_of: vec![ANONYMOUS.to_owned(), AUTHENTICATED.to_owned()],
-                verifier: Some(Secret::new(&*project.secrets.authenticator_verifier)),
+                verifier: Some(project.secrets.authenticator_verifier.clone()),
                 settings: begins_as,
                 ..role(AUTHENTICATOR, true)
             },

@@ -30,6 +30,7 @@ RemoveIPC=yes
 UMask=0077
 TasksMax=512
 LimitNOFILE=65536
+LimitCORE=0
 LogRateLimitIntervalSec=0
 Restart=always
 RestartSec=200ms

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use expect_test::{Expect, expect};
-use tercet_config::{Origin, Topology};
+use tercet_config::{Origin, Server, Topology};
 use tercet_database::Password;
-use tercet_machine::desired::Secret;
+use tercet_machine::Secret;
 use tercet_machine::file::{Contents, Kind as PathKind, Owner, PathFacts};
 use tercet_machine::{Desired, Facts, plan};
 
@@ -37,10 +37,11 @@ const SHARED: &str = r#"
     ]
 "#;
 
+const ORIGIN: Origin<'_> = Origin { file: "tercet.toml", folder: "shop" };
+
 /// What `machine` should be, with every server of release `abc` at its first port and an older tercet dropped.
 fn desired(text: &str, machine: &str) -> Desired {
-    let topology =
-        tercet_config::parse(text, Origin { file: "tercet.toml", folder: "shop" }).expect("a valid file");
+    let topology = tercet_config::parse(text, ORIGIN).expect("a valid file");
     let identity = |name: &str| Identity {
         certificate: format!("{name} certificate\n"),
         key: Secret::new(format!("{name} key\n")),
@@ -50,7 +51,7 @@ fn desired(text: &str, machine: &str) -> Desired {
         server: identity("server"),
         client: identity("client"),
         authenticator: Password::generate().expect("random numbers"),
-        authenticator_verifier: "SCRAM-SHA-256$".to_owned(),
+        authenticator_verifier: Secret::new("SCRAM-SHA-256$hush"),
         jwt: Secret::new("hush"),
         certificates: topology
             .balancer()
@@ -59,11 +60,24 @@ fn desired(text: &str, machine: &str) -> Desired {
             .flat_map(|tls| &tls.certificates)
             .map(|_| identity("public"))
             .collect(),
-        database_url: None,
+        database_url: match &topology.database().url {
+            Some(tercet_config::Secret::Inline(url)) => Some(Secret::new(url)),
+            _ => None,
+        },
     };
     let release = Release {
         id: "abc".to_owned(),
-        kind: Kind::Api { configuration: "db-anon-role = \"anon\"\n".to_owned() },
+        kind: match &topology.application().server {
+            Server::Api(api) => {
+                Kind::Api { configuration: Secret::new(toml::to_string(&api.options).expect("TOML")) }
+            }
+            Server::Own { program, build, health } => Kind::Own {
+                run: program.clone(),
+                build: build.clone(),
+                health: health.clone(),
+                archive: "0".to_owned(),
+            },
+        },
         program: "/usr/local/lib/tercet/1/tercet".to_owned(),
     };
     let project = Project { topology: &topology, secrets: &secrets, program: &release.program };
@@ -212,15 +226,16 @@ fn an_application_server_is_a_unit_with_its_secrets_as_credentials() {
 
         [Service]
         MemoryDenyWriteExecute=yes
-        ExecStart=/usr/local/lib/tercet/1/tercet api --config /usr/local/lib/tercet/releases/abc/api.conf --name app-1 --json
-        Environment="PGSSLROOTCERT=/run/credentials/%n/authority.crt"
-        Environment="PGSSLCERT=/run/credentials/%n/client.crt"
-        Environment="PGSSLKEY=/run/credentials/%n/client.key"
+        LoadCredential=api.conf:/usr/local/lib/tercet/releases/abc/api.conf
+        ExecStart=/usr/local/lib/tercet/1/tercet api --config /run/credentials/tercet-app-1@abc.service/api.conf --name app-1 --json
+        Environment="PGSSLROOTCERT=/run/credentials/tercet-app-1@abc.service/authority.crt"
+        Environment="PGSSLCERT=/run/credentials/tercet-app-1@abc.service/client.crt"
+        Environment="PGSSLKEY=/run/credentials/tercet-app-1@abc.service/client.key"
         Environment="PGRST_SERVER_HOST=10.0.0.11"
         Environment="PGRST_SERVER_PORT=8081"
         Environment="PGRST_ADMIN_SERVER_PORT=9081"
-        Environment="PGRST_DB_URI=@/run/credentials/%n/database-url"
-        Environment="PGRST_JWT_SECRET=@/run/credentials/%n/jwt-secret"
+        Environment="PGRST_DB_URI=@/run/credentials/tercet-app-1@abc.service/database-url"
+        Environment="PGRST_JWT_SECRET=@/run/credentials/tercet-app-1@abc.service/jwt-secret"
         LoadCredential=authority.crt:/etc/tercet/credentials/authority.crt
         LoadCredential=client.crt:/etc/tercet/credentials/client.crt
         LoadCredential=client.key:/etc/tercet/credentials/client.key
@@ -256,6 +271,7 @@ fn an_application_server_is_a_unit_with_its_secrets_as_credentials() {
         UMask=0077
         TasksMax=512
         LimitNOFILE=65536
+        LimitCORE=0
         LogRateLimitIntervalSec=0
         Restart=always
         RestartSec=200ms
@@ -406,15 +422,98 @@ fn what_is_dropped_goes_from_every_machine_and_the_plan_says_so() {
     }
 }
 
+/// Every option of the data API that may be secret. Each value contains `hush`, in letters that no encoding changes.
+const SECRET_API: &str = r#"
+    api.jwt-secret = "hush-jwt-$HOME-%n-with-at-least-32-characters"
+    [api.app.settings]
+    signing-key = 'hush $(HOME) %n \ " '
+"#;
+
+/// A person's own program and a PostgreSQL that exists already.
+const SECRET_OWN: &str = r#"
+    application.run = "server 'a b' 50% $5"
+    database.url = "postgres://shop:hush$x%25y%n%40z`'w@db.example/shop?sslmode=require"
+"#;
+
 #[test]
-fn no_secret_is_in_a_text_that_a_plan_may_show() {
-    for machine in ["lb", "app1", "db"] {
-        let desired = desired(FOUR, machine);
-        for file in &desired.files {
-            if let Contents::Text(text) = &file.contents {
-                assert!(!text.contains("hush") && !text.contains(" key"), "{}", file.path.display());
+fn no_plan_unit_or_log_may_show_a_secret() {
+    let four: String = FOUR.replace(r#"{ name = "db""#, r#"#{ name = "db""#);
+    let certificates = "balancer.certificates = [{ certificate = 'shop.crt', key = 'shop.key' }]\n";
+    for text in [
+        format!("{certificates}{FOUR}{SECRET_API}"),
+        format!("{certificates}{SECRET_OWN}{four}"),
+        format!("{certificates}{SHARED}{SECRET_API}").replace("balancer.listen = [\"192.0.2.1:80\"]", ""),
+    ] {
+        for machine in tercet_config::parse(&text, ORIGIN).expect("a valid file").machines() {
+            let desired = desired(&text, &machine.name);
+            let mut hidden = 0;
+            for file in &desired.files {
+                match &file.contents {
+                    Contents::Text(text) => assert!(shows_nothing(text), "{}:\n{text}", file.path.display()),
+                    Contents::Secret(_) => {
+                        hidden += 1;
+                        assert_eq!(file.mode, 0o600, "{}", file.path.display());
+                    }
+                }
             }
+            assert!(hidden > 0, "{} has no secret, so nothing was tried", machine.name);
+            for facts in [Facts::default(), elsewhere(&desired)] {
+                let steps = plan(&desired, &facts);
+                assert!(!steps.is_empty());
+                for step in &steps {
+                    let changes: Vec<String> = step.changes().iter().map(ToString::to_string).collect();
+                    assert!(shows_nothing(&format!("{step}\n{changes:?}\n{step:?}")), "{step}");
+                    let json = serde_json::to_string(&(step.to_string(), step.changes())).expect("JSON");
+                    assert!(shows_nothing(&json), "{json}");
+                }
+            }
+            assert!(shows_nothing(&format!("{desired:?}")));
+            assert!(serde_json::to_string(&desired).is_err(), "a secret was serialised");
         }
-        assert!(!format!("{desired:?}").contains("hush"));
     }
+}
+
+fn shows_nothing(text: &str) -> bool {
+    !text.contains("hush") && !text.contains(" key\n")
+}
+
+/// A machine on which every file is there with other contents and another mode, and every role with other settings.
+fn elsewhere(desired: &Desired) -> Facts {
+    let paths = desired.files.iter().map(|file| {
+        let facts = PathFacts {
+            kind: PathKind::File { digest: "0".to_owned(), text: None },
+            mode: 0o644,
+            owner: Owner::root(),
+            modified: Duration::ZERO,
+        };
+        (file.path.clone(), facts)
+    });
+    Facts { paths: paths.collect(), ..Facts::default() }
+}
+
+#[test]
+fn a_program_gets_the_url_of_its_database_as_it_was_written() {
+    let text = format!("{SECRET_OWN}{}", FOUR.replace(r#"{ name = "db""#, r#"#{ name = "db""#));
+    let desired = desired(&text, "app1");
+    let file = |path: &str| desired.files.iter().find(|file| file.path.ends_with(path)).expect(path);
+    let Contents::Secret(environment) = &file("credentials/environment").contents else {
+        panic!("it is no secret")
+    };
+    expect![[r#"
+        DATABASE_URL="postgres://shop:hush\$x%25y%n%40z\`'w@db.example/shop?sslmode=require"
+    "#]]
+    .assert_eq(environment.reveal());
+    let Contents::Text(unit) = &file("tercet-app-1@abc.service").contents else { panic!("it is secret") };
+    let lines: String = unit
+        .lines()
+        .filter(|line| {
+            line.starts_with("Exec") || line.contains("DATABASE_URL") || line.starts_with("EnvironmentF")
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    expect![[r#"
+        EnvironmentFile=/etc/tercet/credentials/environment
+        ExecStart="server" "a b" "50%%" "$$5"
+    "#]]
+    .assert_eq(&lines);
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use expect_test::{Expect, expect};
 use tercet_machine::cluster::{Cluster, Database, Role};
-use tercet_machine::desired::Secret;
 use tercet_machine::directory::Directory;
 use tercet_machine::file::{Contents, File, Kind, Owner, PathFacts};
 use tercet_machine::firewall::Firewall;
@@ -15,7 +14,7 @@ use tercet_machine::package::Package;
 use tercet_machine::sysctl::Sysctl;
 use tercet_machine::unit::{Goal, Unit, UnitFacts};
 use tercet_machine::user::User;
-use tercet_machine::{Desired, Facts, plan};
+use tercet_machine::{Desired, Facts, Secret, plan};
 
 #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
 fn check(desired: &Desired, facts: &Facts, expected: Expect) {

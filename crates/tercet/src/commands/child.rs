@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
-use rustix::process::{Gid, Pid, Signal, Uid};
+use rustix::process::{Gid, Pid, Resource, Rlimit, Signal, Uid, getrlimit, setrlimit};
 
 use crate::cli;
 use crate::failure::Outcome;
@@ -23,6 +23,7 @@ pub(crate) fn run(arguments: &cli::Child) -> Outcome {
     }
     // After the change of user, which clears it.
     die_with(arguments.parent, if arguments.quit { Signal::QUIT } else { Signal::KILL })?;
+    leave_no_core()?;
     let [program, rest @ ..] = arguments.program.as_slice() else {
         return Err(anyhow::anyhow!("no program to run").into());
     };
@@ -48,6 +49,12 @@ fn become_user(uid: Uid, gid: Gid) -> rustix::io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn become_user(_: Uid, _: Gid) -> rustix::io::Result<()> {
     Err(rustix::io::Errno::NOSYS)
+}
+
+/// A core file would hold passwords and tokens (core(5)); a program that wants one may raise the limit again.
+fn leave_no_core() -> rustix::io::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Core);
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum })
 }
 
 /// Has the kernel send `signal` when the parent dies. It may have died before that was arranged.

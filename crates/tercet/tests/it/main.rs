@@ -10,6 +10,7 @@ mod init;
 mod options;
 mod own_program;
 mod processes;
+mod secrets;
 mod system;
 mod tercet;
 mod token;

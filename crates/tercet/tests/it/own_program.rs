@@ -8,7 +8,7 @@ use crate::processes::descendants;
 use crate::system::System;
 
 /// A server that starts a process in a session of its own, and answers with what it was given.
-const SERVER: &str = r#"
+pub(crate) const SERVER: &str = r#"
 import http.server, json, os, subprocess, sys
 subprocess.Popen(["sleep", "1000"], start_new_session=True)
 

@@ -80,7 +80,7 @@ fn there_is_no_token_without_a_secret_to_sign_with() {
         Error:
           × unknown key nmae at the top of the file
            ╭─[tercet.toml:1:1]
-         1 │ nmae = "shop"
+         1 │ nmae = ******
            · ──┬─
            ·   ╰── unknown
            ╰────

@@ -170,7 +170,7 @@ fn what_cannot_work_is_said_with_the_right_exit_code() {
         Error:
           × unknown key nam at the top of the file
            ╭─[tercet.toml:1:1]
-         1 │ nam = 'shop'
+         1 │ nam = ******
            · ─┬─
            ·  ╰── unknown
            ╰────

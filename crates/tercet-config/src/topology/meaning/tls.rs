@@ -47,6 +47,17 @@ fn certificate(entry: &Located<file::Certificate>, mistakes: &mut Mistakes) -> C
             mistakes.add(path.span(), format!("{key} names no file"), "empty");
             PathBuf::new()
         }
+        // What is found wrong with a file names it: that would show the key.
+        Some(path) if path.contains("-----BEGIN") => {
+            mistakes
+                .add(
+                    path.span(),
+                    format!("{key} has to name a file, and this is what belongs into it"),
+                    "PEM",
+                )
+                .hint("write it to a file beside tercet.toml that git ignores, and name that");
+            PathBuf::new()
+        }
         Some(path) => PathBuf::from(path.as_str()),
         None => {
             mistakes

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tercet_config::{Api, Part, Server, Tier, Topology};
-use tercet_fleet::configuration::api::READY;
+use tercet_fleet::configuration::api::{READY, plain_text};
 use tercet_fleet::configuration::balancer::{self as configuration, Admin, LogFormat};
 
 use super::application::{self, Application};
@@ -234,8 +234,8 @@ fn api_options(
 ) -> anyhow::Result<toml::Table> {
     let mut options = tercet_fleet::configuration::api::options(api);
     for (name, value) in [
-        ("db-uri", toml::Value::from(database_url)),
-        ("jwt-secret", project.jwt_secret(api)?.into()),
+        ("db-uri", toml::Value::from(plain_text(database_url))),
+        ("jwt-secret", plain_text(&project.jwt_secret(api)?).into()),
         ("server-host", address.ip().to_string().into()),
         ("server-port", i64::from(address.port()).into()),
         ("admin-server-host", admin.ip().to_string().into()),
