@@ -160,6 +160,8 @@ pub struct Config {
     pub url_use_legacy_target_names: bool,
     /// What each role a request may run as has set for itself, from the database.
     pub role_settings: FxHashMap<Arc<str>, RoleSettings>,
+    /// The `statement_timeout` that the login role's sessions have, from the database; zero is none.
+    pub session_statement_timeout: Duration,
 }
 
 /// A configuration that cannot be used: every mistake, each on its line.
@@ -316,6 +318,7 @@ fn lower(options: &mut Options<'_>) -> Option<Config> {
         server_unix_socket_mode: socket_mode(options),
         url_use_legacy_target_names: options.boolean("url-use-legacy-target-names", true),
         role_settings: FxHashMap::default(),
+        session_statement_timeout: Duration::ZERO,
         // Last, so that the other options' mistakes are noted first.
         db_uri: target(options)?,
     })

@@ -215,7 +215,8 @@ impl<'a> Planner<'a> {
         Ok(Plan::Statement(Box::new(StatementPlan {
             command: Command::Call(call),
             tree,
-            handler: if head { Handler::None } else { handler },
+            // Also for HEAD: PostgreSQL runs no function whose result nothing is made of.
+            handler,
             media_type,
             target: name,
             count: self.request.preferences.count,

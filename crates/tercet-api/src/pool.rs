@@ -24,8 +24,12 @@ use crate::postgres::{Connection, DatabaseError, Target};
 const DEPTH: usize = 16;
 /// A connection that has not answered for this long is not given more.
 const STALL: Duration = Duration::from_millis(20);
-/// How often connections are looked through for those that are too old or too idle.
-const SWEEP: Duration = Duration::from_secs(5);
+/// How often connections are looked through for those that are too old, too idle or dead.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How much longer than a statement may run an answer is waited for, before the connection is given up.
+const MARGIN: Duration = Duration::from_secs(5);
+/// What a connection may say nothing for while the database cannot be reached.
+const OUTAGE: Duration = Duration::from_secs(2);
 
 /// What a pool is to be like.
 #[derive(Clone, Debug)]
@@ -100,6 +104,11 @@ struct Slot {
     alone: Cell<bool>,
     /// Not in the pool any more: nobody gets it again.
     retired: Cell<bool>,
+    /// What had been heard on the connection when it was last looked at, and for how long there has been nothing more
+    /// while there was something to wait for.
+    silence: Cell<(u64, Duration)>,
+    /// How long what runs on it may take; `None` for ever.
+    limit: Cell<Option<Duration>>,
 }
 
 struct Waiter {
@@ -156,6 +165,17 @@ impl Pool {
             return Err(DatabaseError::Timeout);
         };
         granted.unwrap_or(Err(DatabaseError::Closed))
+    }
+
+    /// Gives nobody a connection that is open now: their sessions remember what is not there any more. Who has one
+    /// keeps it.
+    pub fn renew(&self) {
+        self.0.remove(|_| true);
+    }
+
+    /// Gives up connections that say nothing while somebody waits: the database cannot be reached.
+    pub fn close_silent(&self) {
+        self.0.close_silent(|_| Some(OUTAGE));
     }
 
     /// Prepares everything anew: the schema has changed.
@@ -232,6 +252,8 @@ impl Inner {
                     slow_users: Cell::new(0),
                     alone: Cell::new(false),
                     retired: Cell::new(false),
+                    silence: Cell::default(),
+                    limit: Cell::new(None),
                 }));
                 self.dispatch();
             }
@@ -278,6 +300,8 @@ impl Inner {
 
     fn sweep(self: &Rc<Self>) {
         let now = Instant::now();
+        self.slots.borrow().iter().for_each(|slot| slot.listen());
+        self.close_silent(|slot| slot.limit.get().map(|limit| limit + MARGIN));
         let Options { max_lifetime, max_idletime, .. } = self.options;
         // One stays however idle it is: whoever comes first after a pause need not wait for a new one.
         let first = self.slots.borrow().first().map(Rc::clone);
@@ -287,6 +311,19 @@ impl Inner {
             slot.connection.is_closed() || slot.users.get() == 0 && (slot.opened + max_lifetime < now || idle)
         });
         self.dispatch();
+    }
+
+    /// Gives up connections that have been silent for as long as `limit` says.
+    fn close_silent(&self, limit: impl Fn(&Slot) -> Option<Duration>) {
+        for slot in self.slots.borrow().iter() {
+            let (_, silence) = slot.silence.get();
+            if limit(slot).is_some_and(|limit| silence >= limit) {
+                // It may be alive and only slow: then the statement ends with the connection.
+                let cancel = slot.connection.cancel();
+                tokio::task::spawn_local(async move { drop(cancel.await) });
+                slot.connection.give_up(DatabaseError::Stalled(silence));
+            }
+        }
     }
 
     fn remove(&self, unfit: impl Fn(&Rc<Slot>) -> bool) {
@@ -305,6 +342,20 @@ impl Inner {
 }
 
 impl Slot {
+    /// Notes for how long nothing has been heard. No clock is looked at on a request's way: [`SWEEP`] is.
+    fn listen(&self) {
+        let heard = self.connection.heard();
+        let (before, silence) = self.silence.get();
+        let waits = self.connection.in_flight() > 0 && heard == before;
+        self.silence.set((heard, if waits { silence + SWEEP } else { Duration::ZERO }));
+    }
+
+    /// Notes how long what runs on the connection may take; with others on it, whoever may take longest decides.
+    fn wait_at_most(&self, limit: Option<Duration>, alone: bool) {
+        let limit = if alone { limit } else { self.limit.get().zip(limit).map(|(a, b)| a.max(b)) };
+        self.limit.set(limit);
+    }
+
     /// Whether a quick statement may stand behind those that are here.
     fn takes_another(&self, now: Instant) -> bool {
         match self.users.get() {

@@ -17,7 +17,7 @@ mod target;
 mod tls;
 
 pub use self::connection::{Connection, Exchange};
-pub use self::error::{DatabaseError, ServerError};
-pub use self::row::{Row, Rows};
+pub use self::error::{ConnectError, DatabaseError, ServerError, Stage};
+pub use self::row::{Row, Rows, Types};
 pub use self::statement::{Notification, Results, Statement};
 pub use self::target::{Host, SessionAttributes, SslMode, Target, TargetError};

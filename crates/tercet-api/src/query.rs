@@ -18,7 +18,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::plan::{Command, Handler, StatementPlan};
-use crate::postgres::{Row, Statement};
+use crate::postgres::{DatabaseError, Row, Rows, Statement};
 use crate::request::media_type::{MediaType, PlanFormat, PlanOption};
 use crate::request::preferences::Count;
 
@@ -117,8 +117,9 @@ impl Query {
     }
 
     fn with(main: Sql, form: Form, plan: &StatementPlan) -> Self {
+        let main = main.into_statement();
         Self {
-            main: main.into_statement(),
+            main: if matches!(form, Form::Rows(_)) { main.described() } else { main },
             settings: matches!(form, Form::Rows(_)).then(body::response_settings_alone),
             form,
             estimate: estimate(plan),
@@ -139,11 +140,15 @@ impl Query {
     }
 
     /// Reads the rows of each of the [statements](Self::statements).
-    pub fn answer(&self, results: &[Vec<Row>]) -> Answer {
-        let mut results = results.iter().map(Vec::as_slice);
-        let main = results.next().unwrap_or_default();
+    ///
+    /// # Errors
+    /// [`DatabaseError::Misfit`] where the query [relies on columns](Self::relies_on_columns) that have changed.
+    pub fn answer(&self, results: &[Rows]) -> Result<Answer, DatabaseError> {
+        let empty = Rows::default();
+        let (main, rest) = results.split_first().unwrap_or((&empty, &[]));
+        let mut results = rest.iter().map(|rows| rows.as_slice());
         let mut answer = match &self.form {
-            Form::Rows(columns) => columns.answer(main),
+            Form::Rows(columns) => columns.answer(main)?,
             Form::Explain => explained(main),
             Form::Read => main.first().map(|row| self.read(row)).unwrap_or_default(),
             Form::Write => main.first().map(|row| self.written(row)).unwrap_or_default(),
@@ -163,7 +168,7 @@ impl Query {
                 (Some(_), total) => total,
             };
         }
-        answer
+        Ok(answer)
     }
 
     fn read(&self, row: &Row) -> Answer {

@@ -7,11 +7,14 @@ mod admin;
 mod database;
 mod listener;
 mod metrics;
+mod probe;
 mod respond;
+mod roles;
 mod state;
 mod thread;
 mod worker;
 
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -23,9 +26,10 @@ use tercet_observe::event::ProcessEvent;
 use tercet_observe::{Log, LogHandle, admin as observe};
 use tokio::sync::mpsc;
 
-use self::database::Keeper;
+use self::database::{Calm, Inbox, Keeper};
 use self::listener::Listener;
 use self::metrics::Metrics;
+use self::probe::Probe;
 use self::state::{Settings, Shared};
 use self::thread::{Handle, Work};
 use crate::config::{Config, ConfigError, ConfigSource};
@@ -120,13 +124,13 @@ impl Server {
         let Self { source, config, listener, admin } = self;
         let say = log.handle();
         let threads = threads(&config);
-        let (lost, losses) = mpsc::unbounded_channel();
+        let (findings, found) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             settings: ArcSwap::from_pointee(Settings::new(Arc::clone(&config), None)),
             outage: ArcSwapOption::empty(),
             metrics: Metrics::new(config.db_pool),
             pools: Arc::default(),
-            lost,
+            findings,
         });
         let workers: Vec<Handle> = (0..threads)
             .map(|number| {
@@ -135,14 +139,24 @@ impl Server {
             })
             .collect::<Result<_, _>>()?;
         announce(&say, &listener, admin.as_ref());
+        let probe = Probe::default();
         if let Some(admin) = admin {
-            tokio::task::spawn_local(admin.serve(Rc::new(admin::Api(Arc::clone(&shared)))));
+            let shared = Arc::clone(&shared);
+            tokio::task::spawn_local(admin.serve(Rc::new(admin::Api { shared, probe: probe.clone() })));
         }
-        let tell_all = || workers.iter().for_each(|worker| worker.tell(Work::SchemaChanged));
-        let keeper =
-            Keeper { shared: &shared, source: &source, log: &say, changed: &tell_all, instructions, losses };
+        let tell_all = |work: fn() -> Work| workers.iter().for_each(|worker| worker.tell(work()));
+        let keeper = Keeper {
+            shared: &shared,
+            source: &source,
+            log: &say,
+            tell_all: &tell_all,
+            probe,
+            was_deaf: Cell::default(),
+            refused_role: RefCell::default(),
+        };
+        let inbox = Inbox { instructions, found, calm: Calm::default() };
         let kept = tokio::select! {
-            kept = keeper.keep() => kept,
+            kept = keeper.keep(inbox) => kept,
             () = deal(&listener, &workers) => Ok("nothing to listen on"),
         };
         // Nobody new gets in; whoever is in is served.

@@ -4,7 +4,10 @@
 //! implicit transaction, whose settings end with it. What writes has a connection to itself for as long as
 //! it takes, and what must be looked at before it is committed gets an explicit transaction there.
 
+mod patience;
 mod settings;
+
+use std::cell::Cell;
 
 use crate::auth::Identity;
 use crate::config::Config;
@@ -31,18 +34,19 @@ pub struct Context<'a> {
     pub routine: Option<&'a Routine>,
 }
 
+/// What came of a planned statement.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The answer; or PostgreSQL refused, no connection could be had, or the answer is not one the client accepts; then
+    /// nothing is committed.
+    pub answer: Result<Answer, ApiError>,
+    /// Whether the schema has changed since it was loaded, as far as the statement shows.
+    pub outdated: bool,
+}
+
 /// Runs a planned statement and reads its answer.
-///
-/// # Errors
-/// PostgreSQL refused, no connection could be had, or the answer is not one the client accepts; then
-/// nothing is committed.
-pub async fn run(
-    pool: &Pool,
-    context: Context<'_>,
-    plan: &StatementPlan,
-    query: &Query,
-) -> Result<Answer, ApiError> {
-    let transaction = Transaction { pool, context };
+pub async fn run(pool: &Pool, context: Context<'_>, plan: &StatementPlan, query: &Query) -> Outcome {
+    let transaction = Transaction::new(pool, context);
     let ran = if plan.read_only {
         // What was only read needs no rollback when the client does not accept it.
         transaction
@@ -52,10 +56,15 @@ pub async fn run(
     } else {
         transaction.write(plan, query).await
     };
-    match ran {
+    // What a read is made of may be nonsense that a client asked for. What is written and called has types that only
+    // the schema cache knows.
+    let misfit = matches!(&ran, Err(error) if error.is_unbound_misfit());
+    let outdated = transaction.outdated.get() || misfit && !matches!(plan.command, Command::Read);
+    let answer = match ran {
         Ok(checked) => checked.map_err(ApiError::from),
         Err(error) => Err(failure(error, context.identity)),
-    }
+    };
+    Outcome { answer, outdated }
 }
 
 /// Runs statements that only read, as one transaction, and returns the rows of each.
@@ -67,37 +76,59 @@ pub async fn read(
     context: Context<'_>,
     statements: &[&Statement],
 ) -> Result<Vec<Rows>, ApiError> {
-    let ran = Transaction { pool, context }.read_only(statements).await;
+    let ran = Transaction::new(pool, context).read_only(statements).await;
     ran.map_err(|error| failure(error, context.identity))
 }
 
 struct Transaction<'a> {
     pool: &'a Pool,
     context: Context<'a>,
+    /// Set when what was prepared, or what a session remembers, turned out not to fit the schema any more.
+    anew: Cell<bool>,
+    /// Set when an answer was had in another way than the schema cache would have it.
+    outdated: Cell<bool>,
 }
 
-impl Transaction<'_> {
+impl<'a> Transaction<'a> {
+    fn new(pool: &'a Pool, context: Context<'a>) -> Self {
+        Self { pool, context, anew: Cell::new(false), outdated: Cell::new(false) }
+    }
+
     async fn read(&self, plan: &StatementPlan, query: &Query) -> Result<Answer, DatabaseError> {
         match self.read_query(query).await {
             // The schema has changed since it was loaded, or the client asks for nonsense. Which one, and in
             // whose words, the general form says.
             Err(error) if query.relies_on_columns() && error.is_misfit() => {
-                self.read_query(&Query::in_one_row(plan)).await
+                let answer = self.read_query(&Query::in_one_row(plan)).await?;
+                self.outdated.set(true);
+                Ok(answer)
             }
             answered => answered,
         }
     }
 
     async fn read_query(&self, query: &Query) -> Result<Answer, DatabaseError> {
-        Ok(query.answer(&self.read_only(&query.statements()).await?))
+        query.answer(&self.read_only(&query.statements()).await?)
     }
 
     /// Reads are tried again when the connection turns out to be broken: they have done nothing yet.
     async fn read_only(&self, statements: &[&Statement]) -> Result<Vec<Rows>, DatabaseError> {
         match self.try_read_only(statements).await {
             Err(error) if is_lost(&error) => self.try_read_only(statements).await,
+            Err(error) if self.may_fit_anew(&error) => {
+                self.try_read_only(statements).await.inspect(|_| self.outdated.set(true))
+            }
             answered => answered,
         }
+    }
+
+    /// Whether a statement that failed, and left nothing behind, may succeed when everything is parsed anew, on a
+    /// connection that remembers nothing where that is at fault. It is not tried twice.
+    fn may_fit_anew(&self, error: &DatabaseError) -> bool {
+        if error.is_stale() {
+            self.pool.renew();
+        }
+        (error.is_stale() || error.is_of_prepared()) && !self.anew.replace(true)
     }
 
     async fn try_read_only(&self, statements: &[&Statement]) -> Result<Vec<Rows>, DatabaseError> {
@@ -121,7 +152,21 @@ impl Transaction<'_> {
         Ok(results.drain(prelude.len()..).collect())
     }
 
+    /// What failed has been rolled back, so it can be tried again where that may help.
     async fn write(
+        &self,
+        plan: &StatementPlan,
+        query: &Query,
+    ) -> Result<Result<Answer, RequestError>, DatabaseError> {
+        match self.try_write(plan, query).await {
+            Err(error) if self.may_fit_anew(&error) => {
+                self.try_write(plan, query).await.inspect(|_| self.outdated.set(true))
+            }
+            written => written,
+        }
+    }
+
+    async fn try_write(
         &self,
         plan: &StatementPlan,
         query: &Query,
@@ -134,11 +179,11 @@ impl Transaction<'_> {
         let mut lease = self.lease(Need::Alone).await?;
         if isolation == Isolation::ReadCommitted && !rolls_back && !is_checked(plan, request) {
             let results = lease.exchange(sent).await?;
-            return Ok(Ok(query.answer(&results[prelude.len()..])));
+            return query.answer(&results[prelude.len()..]).map(Ok);
         }
         let begin = begin(isolation, false);
         let results = or_roll_back(&mut lease, std::iter::once(&begin).chain(sent)).await?;
-        let answer = query.answer(&results[prelude.len() + 1..]);
+        let answer = query.answer(&results[prelude.len() + 1..])?;
         let checked = check(plan, request, &answer);
         let end: &[Statement] = match (&checked, rolls_back) {
             (Err(_), _) => &["rollback".into()],
@@ -174,6 +219,10 @@ impl Transaction<'_> {
     async fn lease(&self, need: Need) -> Result<Lease, DatabaseError> {
         let Context { config, request, routine, .. } = self.context;
         let mut lease = self.pool.lease(need).await?;
+        lease.wait_at_most(patience::of(self.context));
+        if self.anew.get() {
+            lease.parse_anew();
+        }
         let reads_only = matches!(request.method.as_str(), "GET" | "HEAD");
         if routine.is_some() || config.db_pre_request.is_some() || !reads_only {
             lease.wipe_afterwards();
@@ -233,13 +282,13 @@ fn check(plan: &StatementPlan, request: &ApiRequest, answer: &Answer) -> Result<
 
 /// Whether the connection broke before the statement was answered, or has lost what was prepared on it.
 fn is_lost(error: &DatabaseError) -> bool {
-    matches!(error, DatabaseError::Closed | DatabaseError::Io(_))
-        || matches!(error.code(), Some("57P01" | "57P02")) && error.is_fatal()
-        || error.code() == Some("26000")
+    error.is_lost() || error.code() == Some("26000")
 }
 
 fn failure(error: DatabaseError, identity: &Identity) -> ApiError {
     match error {
+        // It is the connection's end, not the statement's: an administrator, a timeout of the session, a shutdown.
+        DatabaseError::Server(_) if error.is_fatal() => ApiError::ConnectionLost(Some(error.to_string())),
         DatabaseError::Server(error) => ApiError::Database(DatabaseFailure {
             sqlstate: error.code,
             message: error.message,
@@ -248,9 +297,11 @@ fn failure(error: DatabaseError, identity: &Identity) -> ApiError {
             authenticated: identity.authenticated,
         }),
         DatabaseError::Timeout => ApiError::PoolTimeout,
-        DatabaseError::Connect { .. } => ApiError::Connection(Some(error.to_string())),
-        DatabaseError::Io(_) | DatabaseError::Closed | DatabaseError::Protocol(_) => {
-            ApiError::ConnectionLost(Some(error.to_string()))
-        }
+        DatabaseError::Connect(error) => ApiError::Connection(Some(error.to_string())),
+        DatabaseError::Io(_)
+        | DatabaseError::Closed
+        | DatabaseError::Stalled(_)
+        | DatabaseError::Protocol(_)
+        | DatabaseError::Misfit => ApiError::ConnectionLost(Some(error.to_string())),
     }
 }

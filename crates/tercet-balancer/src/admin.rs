@@ -67,11 +67,10 @@ pub(crate) async fn serve(shared: Arc<Shared>) {
 }
 
 impl Admin for Endpoint {
-    fn ready(&self) -> Result<(), String> {
-        if self.shared.servers.available() == 0 {
-            return Err("no server is available".to_owned());
-        }
-        Ok(())
+    fn ready(&self) -> LocalFuture<Result<(), String>> {
+        let available = self.shared.servers.available() > 0;
+        let ready = if available { Ok(()) } else { Err("no server is available".to_owned()) };
+        Box::pin(std::future::ready(ready))
     }
 
     fn metrics(&self) -> String {

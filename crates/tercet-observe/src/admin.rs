@@ -58,7 +58,7 @@ pub trait Admin: 'static {
     }
 
     /// `/ready`: `Ok` when requests should come here, else why not. Answered 200 or 503.
-    fn ready(&self) -> Result<(), String>;
+    fn ready(&self) -> LocalFuture<Result<(), String>>;
 
     /// `/metrics`: the text exposition, see [`crate::metrics::encode`].
     fn metrics(&self) -> String;
@@ -154,7 +154,7 @@ async fn respond(admin: &dyn Admin, request: Request<Incoming>) -> Response<Full
     let answer = match head.uri.path() {
         "/live" if reading && admin.live() => Answer::text(StatusCode::OK, "live\n"),
         "/live" if reading => Answer::text(StatusCode::INTERNAL_SERVER_ERROR, "dead\n"),
-        "/ready" if reading => match admin.ready() {
+        "/ready" if reading => match admin.ready().await {
             Ok(()) => Answer::text(StatusCode::OK, "ready\n"),
             Err(reason) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         },

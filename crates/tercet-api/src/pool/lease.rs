@@ -2,7 +2,7 @@
 //! in the middle of it.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Inner, Need, Slot};
 use crate::postgres::{DatabaseError, Exchange, Results, Statement};
@@ -21,12 +21,14 @@ struct Held {
     slow: bool,
     granted: Instant,
     wipe: bool,
+    /// Whether statements are parsed anew.
+    anew: bool,
     in_flight: Option<Exchange>,
 }
 
 impl Lease {
     pub(super) fn new(pool: Rc<Inner>, slot: Rc<Slot>, need: Need, slow: bool, granted: Instant) -> Self {
-        Self(Some(Held { pool, slot, need, slow, granted, wipe: false, in_flight: None }))
+        Self(Some(Held { pool, slot, need, slow, granted, wipe: false, anew: false, in_flight: None }))
     }
 
     /// Runs statements up to one Sync, as [`Connection::exchange`](crate::postgres::Connection::exchange).
@@ -38,7 +40,12 @@ impl Lease {
         statements: impl IntoIterator<Item = &'a Statement>,
     ) -> Result<Results, DatabaseError> {
         let held = self.0.as_mut().expect("only drop takes it");
-        let exchange = held.in_flight.insert(held.slot.connection.exchange(statements));
+        let connection = &held.slot.connection;
+        let exchange = held.in_flight.insert(if held.anew {
+            connection.exchange_anew(statements)
+        } else {
+            connection.exchange(statements)
+        });
         let answer = exchange.await;
         held.in_flight = None;
         let now = Instant::now();
@@ -55,6 +62,18 @@ impl Lease {
             held.slot.connection.forget_statements();
         }
         answer
+    }
+
+    /// Says how long what is run may take before PostgreSQL ends it; `None` for ever. A connection that then says nothing
+    /// is given up.
+    pub fn wait_at_most(&mut self, limit: Option<Duration>) {
+        let held = self.0.as_mut().expect("only drop takes it");
+        held.slot.wait_at_most(limit, held.slot.users.get() == 1);
+    }
+
+    /// Has all statements parsed anew: what was prepared of them does not fit the schema any more.
+    pub fn parse_anew(&mut self) {
+        self.0.as_mut().expect("only drop takes it").anew = true;
     }
 
     /// Has what a transaction can leave behind on a connection wiped away when this is given back.

@@ -13,8 +13,8 @@ use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
 
 use super::cancel::Canceller;
-use super::driver::{Driver, Pending, State};
-use super::error::DatabaseError;
+use super::driver::{Driver, Pending, Relied, State};
+use super::error::{ConnectError, DatabaseError};
 use super::prepared::Use;
 use super::row::Rows;
 use super::startup;
@@ -39,33 +39,29 @@ impl Connection {
     ///
     /// # Errors
     /// No host would have us; the error is the last one's.
-    pub async fn connect(target: &Arc<Target>, prepare: bool) -> Result<Self, DatabaseError> {
-        let mut last = DatabaseError::Closed;
+    pub async fn connect(target: &Arc<Target>, prepare: bool) -> Result<Self, ConnectError> {
         let passes: &[SessionAttributes] = match target.session_attributes {
             SessionAttributes::PreferStandby => &[SessionAttributes::Standby, SessionAttributes::Any],
             ref attributes => std::slice::from_ref(attributes),
         };
+        let mut last = None;
         for wanted in passes {
             for host in &target.hosts {
-                match Self::connect_to(target, host, prepare).await {
-                    Ok(connection) => match connection.fits(*wanted).await {
-                        Ok(true) => return Ok(connection),
-                        Ok(false) => {
-                            last = DatabaseError::Connect {
-                                address: host.to_string(),
-                                reason: "the server's session attributes are not the wanted ones".to_owned(),
-                            };
-                        }
-                        Err(error) => last = error,
-                    },
-                    Err(error) => last = error,
+                match Self::connect_to(target, host, *wanted, prepare).await {
+                    Ok(connection) => return Ok(connection),
+                    Err(error) => last = Some(error),
                 }
             }
         }
-        Err(last)
+        Err(last.unwrap_or_else(|| refused("no host".to_owned(), "there is none to connect to")))
     }
 
-    async fn connect_to(target: &Arc<Target>, host: &Host, prepare: bool) -> Result<Self, DatabaseError> {
+    async fn connect_to(
+        target: &Arc<Target>,
+        host: &Host,
+        wanted: SessionAttributes,
+        prepare: bool,
+    ) -> Result<Self, ConnectError> {
         let started = startup::start(target, host).await?;
         let canceller = Canceller {
             target: Arc::clone(target),
@@ -77,7 +73,14 @@ impl Connection {
         let version = started.parameters.get("server_version").cloned().unwrap_or_default();
         let state = Rc::new(RefCell::new(State::new(prepare)));
         tokio::task::spawn_local(Driver::new(started.stream, started.buffer, Rc::clone(&state)));
-        Ok(Self { state, canceller, version })
+        let connection = Self { state, canceller, version };
+        let refused = |reason: &str| refused(host.to_string(), reason);
+        match tokio::time::timeout(target.connect_timeout, connection.fits(wanted)).await {
+            Ok(Ok(true)) => Ok(connection),
+            Ok(Ok(false)) => Err(refused("the server's session attributes are not the wanted ones")),
+            Ok(Err(error)) => Err(refused(&error.to_string())),
+            Err(_) => Err(refused("timed out asking for the server's session attributes")),
+        }
     }
 
     /// Whether the server is of the wanted kind.
@@ -113,10 +116,22 @@ impl Connection {
     /// # Errors
     /// PostgreSQL refused one of them or the commit, or the connection broke.
     pub fn exchange<'a>(&self, statements: impl IntoIterator<Item = &'a Statement>) -> Exchange {
-        Exchange(self.send(statements).map_err(Some))
+        Exchange(self.send(statements, true).map_err(Some))
     }
 
-    fn send<'a>(&self, statements: impl IntoIterator<Item = &'a Statement>) -> Result<Answer, DatabaseError> {
+    /// Like [`Connection::exchange`], with statements that are all parsed anew: nothing that was prepared is relied on.
+    ///
+    /// # Errors
+    /// As those of [`Connection::exchange`].
+    pub fn exchange_anew<'a>(&self, statements: impl IntoIterator<Item = &'a Statement>) -> Exchange {
+        Exchange(self.send(statements, false).map_err(Some))
+    }
+
+    fn send<'a>(
+        &self,
+        statements: impl IntoIterator<Item = &'a Statement>,
+        prepared: bool,
+    ) -> Result<Answer, DatabaseError> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         if let Some(reason) = &state.closed {
@@ -124,22 +139,28 @@ impl Connection {
         }
         let start = state.out.len();
         let mut parses = SmallVec::new();
+        let mut relied = Relied::new();
         let encoded = (|| {
             for name in state.prepared.take_closing() {
                 frontend::close(b'S', Name::of(name).as_str(), &mut state.out)?;
             }
             for statement in statements {
-                let chosen = state.prepared.choose(&statement.sql);
-                let name = match chosen {
-                    Use::Unnamed => Name::unnamed(),
-                    Use::Parse(name) | Use::Named(name) => Name::of(name),
+                let chosen = if prepared { state.prepared.choose(&statement.sql) } else { Use::Unnamed };
+                let (name, types) = match chosen {
+                    Use::Unnamed => (Name::unnamed(), None),
+                    Use::Parse(name) => (Name::of(name), None),
+                    Use::Named(name, types) => (Name::of(name), Some(types)),
                 };
-                if !matches!(chosen, Use::Named(_)) {
-                    let named = matches!(chosen, Use::Parse(_));
-                    parses.push(named.then(|| Arc::clone(&statement.sql)));
+                let parsed = types.is_none();
+                if parsed {
+                    parses.push((!name.is_unnamed()).then(|| Arc::clone(&statement.sql)));
                     frontend::parse(name.as_str(), &statement.sql, [], &mut state.out)?;
                 }
+                relied.push(types.map(|types| (Arc::clone(&statement.sql), types)));
                 bind(name.as_str(), &statement.parameters, &mut state.out)?;
+                if parsed && statement.described {
+                    frontend::describe(b'P', "", &mut state.out)?;
+                }
                 frontend::execute("", 0, &mut state.out)?;
             }
             Ok(())
@@ -154,7 +175,7 @@ impl Connection {
         }
         frontend::sync(&mut state.out);
         let (reply, answer) = oneshot::channel();
-        state.pending.push_back(Pending::new(reply, parses));
+        state.pending.push_back(Pending::new(reply, parses, relied));
         state.wake();
         Ok(answer)
     }
@@ -206,6 +227,18 @@ impl Connection {
     /// How many exchanges are waiting for their answer.
     pub fn in_flight(&self) -> usize {
         self.state.borrow().pending.len()
+    }
+
+    /// A number that grows with everything that is heard from the server.
+    pub fn heard(&self) -> u64 {
+        self.state.borrow().heard
+    }
+
+    /// Gives the connection up: whoever waits for an answer gets `reason`.
+    pub fn give_up(&self, reason: DatabaseError) {
+        let mut state = self.state.borrow_mut();
+        state.close(reason);
+        state.wake();
     }
 
     /// Whether the connection is of no use any more.
@@ -264,6 +297,10 @@ impl Drop for Connection {
     }
 }
 
+fn refused(address: String, reason: &str) -> ConnectError {
+    ConnectError { address, reason: reason.to_owned(), sqlstate: None }
+}
+
 /// A statement's name on the wire, without an allocation.
 struct Name(SmallVec<[u8; 24]>);
 
@@ -276,6 +313,10 @@ impl Name {
         let mut name = SmallVec::from_slice(b"s");
         name.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         Self(name)
+    }
+
+    fn is_unnamed(&self) -> bool {
+        self.0.is_empty()
     }
 
     fn as_str(&self) -> &str {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::backend::{
     BIND_COMPLETE_TAG, CLOSE_COMPLETE_TAG, COMMAND_COMPLETE_TAG, DATA_ROW_TAG, Header, Message,
     READY_FOR_QUERY_TAG,
@@ -19,9 +20,9 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::sync::{mpsc, oneshot};
 
-use super::error::{DatabaseError, ServerError};
+use super::error::{DatabaseError, ServerError, Stage};
 use super::prepared::Prepared;
-use super::row::{Row, Rows};
+use super::row::{Row, Rows, Types};
 use super::statement::{Notification, Results};
 use super::stream::Stream;
 
@@ -38,6 +39,9 @@ const SHORT_ROW: usize = 8 * 1024;
 /// The texts whose Parse an exchange carries; `None` for an unnamed one.
 pub(super) type Parses = SmallVec<[Option<Arc<str>>; 3]>;
 
+/// The statements of an exchange that were prepared before it, and the types of their columns; `None` for others.
+pub(super) type Relied = SmallVec<[Option<(Arc<str>, Option<Types>)>; 3]>;
+
 /// An exchange that waits for its ReadyForQuery.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -45,23 +49,57 @@ pub(super) struct Pending {
     reply: Option<oneshot::Sender<Result<Results, DatabaseError>>>,
     parses: Parses,
     parsed: usize,
+    relied: Relied,
+    /// Statements bound to their parameters so far.
+    bound: usize,
     results: Results,
     rows: Rows,
     error: Option<DatabaseError>,
 }
 
 impl Pending {
-    pub(super) fn new(reply: oneshot::Sender<Result<Results, DatabaseError>>, parses: Parses) -> Self {
-        Self::with(Some(reply), parses)
+    pub(super) fn new(
+        reply: oneshot::Sender<Result<Results, DatabaseError>>,
+        parses: Parses,
+        relied: Relied,
+    ) -> Self {
+        Self::with(Some(reply), parses, relied)
     }
 
     /// One that must succeed, or the connection is of no use.
     pub(super) fn essential() -> Self {
-        Self::with(None, Parses::new())
+        Self::with(None, Parses::new(), Relied::new())
     }
 
-    fn with(reply: Option<oneshot::Sender<Result<Results, DatabaseError>>>, parses: Parses) -> Self {
-        Self { reply, parses, parsed: 0, results: Results::new(), rows: Rows::new(), error: None }
+    fn with(
+        reply: Option<oneshot::Sender<Result<Results, DatabaseError>>>,
+        parses: Parses,
+        relied: Relied,
+    ) -> Self {
+        Self {
+            reply,
+            parses,
+            parsed: 0,
+            relied,
+            bound: 0,
+            results: Results::new(),
+            rows: Rows::default(),
+            error: None,
+        }
+    }
+
+    /// The statement that was prepared before this exchange, if it is one that comes next.
+    fn relied(&self) -> Option<&(Arc<str>, Option<Types>)> {
+        self.relied.get(self.results.len()).and_then(Option::as_ref)
+    }
+
+    /// How far the statement that comes next has come.
+    fn stage(&self) -> Stage {
+        if self.relied.is_empty() || self.bound > self.results.len() {
+            Stage::Running
+        } else {
+            Stage::Binding { prepared: self.relied().is_some() }
+        }
     }
 
     fn finish(self) -> Result<(), DatabaseError> {
@@ -87,6 +125,8 @@ pub(super) struct State {
     pub(super) transaction: u8,
     /// Nobody has the connection any more.
     pub(super) closing: bool,
+    /// Grows with everything that is heard.
+    pub(super) heard: u64,
     /// Why the connection is of no use.
     pub(super) closed: Option<DatabaseError>,
     driver: Option<Waker>,
@@ -101,6 +141,7 @@ impl State {
             notifications: None,
             transaction: b'I',
             closing: false,
+            heard: 0,
             closed: None,
             driver: None,
         }
@@ -112,7 +153,7 @@ impl State {
         }
     }
 
-    fn close(&mut self, reason: DatabaseError) {
+    pub(super) fn close(&mut self, reason: DatabaseError) {
         for pending in self.pending.drain(..) {
             let error = pending.error.unwrap_or_else(|| reason.copy());
             if let Some(reply) = pending.reply {
@@ -136,12 +177,20 @@ impl State {
                 }
             }
             Message::ErrorResponse(body) => {
-                let error = ServerError::parse(&mut body.fields()).map_err(protocol)?;
-                let error = DatabaseError::Server(Box::new(error));
+                let mut error = ServerError::parse(&mut body.fields()).map_err(protocol)?;
                 match self.pending.front_mut() {
-                    Some(front) => front.error = Some(error),
+                    Some(front) => {
+                        error.stage = front.stage();
+                        // What failed before it ran may be out of date: it is prepared anew.
+                        if error.stage != Stage::Running
+                            && let Some((sql, _)) = front.relied()
+                        {
+                            self.prepared.forget(sql);
+                        }
+                        front.error = Some(DatabaseError::Server(Box::new(error)));
+                    }
                     // Said to nobody in particular: the server is about to close the connection.
-                    None => self.closed = Some(error),
+                    None => self.closed = Some(DatabaseError::Server(Box::new(error))),
                 }
             }
             Message::NotificationResponse(body) => {
@@ -152,7 +201,17 @@ impl State {
                     });
                 }
             }
-            Message::NoticeResponse(_) | Message::ParameterStatus(_) | Message::RowDescription(_) => {}
+            Message::RowDescription(body) => {
+                let types = body.fields().map(|field| Ok(field.type_oid())).collect::<Vec<_>>();
+                let types = Types::from(types.map_err(protocol)?);
+                let front = self.pending.front_mut().ok_or_else(unexpected)?;
+                // Only what is parsed is described, and right after it is.
+                if let Some(Some(sql)) = front.parsed.checked_sub(1).and_then(|last| front.parses.get(last)) {
+                    self.prepared.described(sql, &types);
+                }
+                front.rows.set_types(Some(types));
+            }
+            Message::NoticeResponse(_) | Message::ParameterStatus(_) | Message::NoData => {}
             _ => return Err(unexpected()),
         }
         Ok(())
@@ -161,7 +220,10 @@ impl State {
     /// A statement is done.
     fn completed(&mut self) -> Result<(), DatabaseError> {
         let front = self.front()?;
-        let rows = std::mem::take(&mut front.rows);
+        let mut rows = std::mem::take(&mut front.rows);
+        if let Some((_, types)) = front.relied() {
+            rows.set_types(types.clone());
+        }
         front.results.push(rows);
         Ok(())
     }
@@ -225,6 +287,7 @@ impl Driver {
             return Poll::Ready(Err(DatabaseError::Closed));
         }
         let mut state = self.state.borrow_mut();
+        state.heard += 1;
         loop {
             let (tag, length) = match Header::parse(&self.buffer).map_err(protocol)? {
                 // The length counts itself and not the tag.
@@ -237,7 +300,8 @@ impl Driver {
             }
             // What every exchange consists of is read in place: a message of its own is an allocation.
             match (tag, &self.buffer[HEADER..length]) {
-                (BIND_COMPLETE_TAG | CLOSE_COMPLETE_TAG, _) => {}
+                (BIND_COMPLETE_TAG, _) => state.front()?.bound += 1,
+                (CLOSE_COMPLETE_TAG, _) => {}
                 (DATA_ROW_TAG, row) if length <= SHORT_ROW => {
                     state.front()?.rows.push(Row::parse(Bytes::copy_from_slice(row))?);
                 }
@@ -260,6 +324,9 @@ impl Driver {
     }
 
     fn poll_serve(&mut self, context: &mut Context<'_>) -> Poll<Result<(), DatabaseError>> {
+        if let Some(reason) = &self.state.borrow().closed {
+            return Poll::Ready(Err(reason.copy()));
+        }
         if let Poll::Ready(written) = self.poll_write(context) {
             written?;
         }

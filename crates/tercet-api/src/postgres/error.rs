@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::backend::ErrorFields;
@@ -12,14 +13,9 @@ pub enum DatabaseError {
     /// PostgreSQL said no.
     #[error("{0}")]
     Server(Box<ServerError>),
-    /// No connection could be made: refused, unresolvable, TLS refused, ….
-    #[error("cannot connect to {address}: {reason}")]
-    Connect {
-        /// Where to.
-        address: String,
-        /// Why not.
-        reason: String,
-    },
+    /// No connection could be made.
+    #[error(transparent)]
+    Connect(Box<ConnectError>),
     /// The connection broke.
     #[error("the connection to PostgreSQL broke: {0}")]
     Io(#[from] io::Error),
@@ -29,9 +25,48 @@ pub enum DatabaseError {
     /// No connection became free in time.
     #[error("no connection to PostgreSQL became free in time")]
     Timeout,
+    /// PostgreSQL said nothing for this long, though it was asked something; the connection was given up.
+    #[error("PostgreSQL has not answered for {} s", .0.as_secs())]
+    Stalled(Duration),
     /// PostgreSQL sent something that was not expected here.
     #[error("unexpected message from PostgreSQL: {0}")]
     Protocol(String),
+    /// The rows are not of the types that the statement was made for.
+    #[error("the rows have other types than the schema cache says")]
+    Misfit,
+}
+
+/// No connection could be made: refused, unresolvable, TLS refused, not let in, nothing said in time, ….
+///
+/// A type of its own, so that what PostgreSQL says while connecting (whatever its SQLSTATE: `28000`, `53300`, `57P03`)
+/// cannot be taken for what it says of a statement.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot connect to {address}: {reason}")]
+pub struct ConnectError {
+    /// Where to.
+    pub address: String,
+    /// Why not.
+    pub reason: String,
+    /// SQLSTATE, where PostgreSQL refused the login.
+    pub sqlstate: Option<String>,
+}
+
+impl ConnectError {
+    /// Whether PostgreSQL has no connection left, for this role, this database or at all.
+    pub fn is_full(&self) -> bool {
+        self.sqlstate.as_deref() == Some("53300")
+    }
+
+    /// Whether the login is refused in a way that only a person can change: role, password, database or `pg_hba.conf`.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.sqlstate.as_deref(), Some("28P01" | "28000" | "3D000"))
+    }
+}
+
+impl From<ConnectError> for DatabaseError {
+    fn from(error: ConnectError) -> Self {
+        Self::Connect(Box::new(error))
+    }
 }
 
 impl DatabaseError {
@@ -51,15 +86,42 @@ impl DatabaseError {
     /// Whether the statement, or what was prepared of it, does not fit the schema: a syntax error or access rule
     /// violation (class 42) other than a lack of privileges, or a result whose type has changed (`0A000`).
     pub fn is_misfit(&self) -> bool {
-        self.code().is_some_and(|code| code == "0A000" || code.starts_with("42") && code != "42501")
+        matches!(self, Self::Misfit)
+            || self.code().is_some_and(|code| code == "0A000" || code.starts_with("42") && code != "42501")
+    }
+
+    /// Whether the session remembers what is not there any more, see [`ServerError::stale`]. The same statement may
+    /// succeed in a new session.
+    pub fn is_stale(&self) -> bool {
+        self.server().is_some_and(|error| error.stale)
+    }
+
+    /// Whether the statement failed for what had been prepared of it, before it did anything. The same text may succeed
+    /// when it is parsed anew.
+    pub fn is_of_prepared(&self) -> bool {
+        self.server().is_some_and(|error| error.stage == Stage::Binding { prepared: true })
+    }
+
+    /// Whether PostgreSQL could not make sense of the statement's names and types.
+    pub fn is_unbound_misfit(&self) -> bool {
+        self.is_misfit() && self.server().is_some_and(|error| error.stage != Stage::Running)
+    }
+
+    /// Whether the connection broke, or was closed by PostgreSQL, before the statement was answered.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::Closed | Self::Io(_) => true,
+            Self::Server(_) => self.is_fatal(),
+            Self::Connect(_) | Self::Timeout | Self::Stalled(_) | Self::Protocol(_) | Self::Misfit => false,
+        }
     }
 
     /// Whether the connection is of no use any more.
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Server(error) => matches!(error.severity.as_str(), "FATAL" | "PANIC"),
-            Self::Timeout => false,
-            Self::Connect { .. } | Self::Io(_) | Self::Closed | Self::Protocol(_) => true,
+            Self::Timeout | Self::Misfit => false,
+            Self::Connect(_) | Self::Io(_) | Self::Closed | Self::Stalled(_) | Self::Protocol(_) => true,
         }
     }
 
@@ -67,13 +129,13 @@ impl DatabaseError {
     pub(crate) fn copy(&self) -> Self {
         match self {
             Self::Server(error) => Self::Server(error.clone()),
-            Self::Connect { address, reason } => {
-                Self::Connect { address: address.clone(), reason: reason.clone() }
-            }
+            Self::Connect(error) => Self::Connect(error.clone()),
             Self::Io(error) => Self::Io(io::Error::new(error.kind(), error.to_string())),
             Self::Closed => Self::Closed,
             Self::Timeout => Self::Timeout,
+            Self::Stalled(silence) => Self::Stalled(*silence),
             Self::Protocol(reason) => Self::Protocol(reason.clone()),
+            Self::Misfit => Self::Misfit,
         }
     }
 }
@@ -102,6 +164,26 @@ pub struct ServerError {
     pub column: Option<String>,
     /// The constraint that was violated.
     pub constraint: Option<String>,
+    /// Whether the session remembers what is not there any more: a plan whose result has another type now, the number
+    /// of a type that was dropped and made again. PostgreSQL reports it under codes that mean other things as well, so
+    /// the C function that raised it decides. Its name is not kept, nor are source file and line.
+    pub stale: bool,
+    /// How far its statement had come.
+    pub stage: Stage,
+}
+
+/// How far a statement had come when it failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// It may have run, or what failed is no statement.
+    #[default]
+    Running,
+    /// It was not parsed yet, or not bound to its parameters: it has done nothing.
+    Binding {
+        /// Whether it had been prepared by an earlier exchange: then the schema may have changed since, and the same
+        /// text may succeed when it is parsed anew.
+        prepared: bool,
+    },
 }
 
 impl ServerError {
@@ -109,6 +191,7 @@ impl ServerError {
     pub(super) fn parse(fields: &mut ErrorFields<'_>) -> io::Result<Self> {
         let mut error = Self::default();
         let mut localised_severity = String::new();
+        let mut routine = String::new();
         while let Some(field) = fields.next()? {
             let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
             match field.type_() {
@@ -123,13 +206,31 @@ impl ServerError {
                 b't' => error.table = Some(value),
                 b'c' => error.column = Some(value),
                 b'n' => error.constraint = Some(value),
+                b'R' => routine = value,
                 _ => {}
             }
         }
         if error.severity.is_empty() {
             error.severity = localised_severity;
         }
+        error.stale = is_stale(&error.code, &routine, &error.message);
         Ok(error)
+    }
+}
+
+/// See [`ServerError::stale`]. Messages of internal errors (`XX000`) are never localised; `RAISE` can imitate them,
+/// but not the function.
+fn is_stale(code: &str, routine: &str, message: &str) -> bool {
+    match code {
+        "0A000" => routine == "RevalidateCachedQuery",
+        "42704" => routine == "lookup_type_cache",
+        "42804" => routine == "ExecEvalParamExtern" || routine.starts_with("plpgsql_param_"),
+        "XX000" => {
+            routine != "exec_stmt_raise"
+                && (message.starts_with("cache lookup failed for ")
+                    || message.starts_with("could not open relation with OID "))
+        }
+        _ => false,
     }
 }
 

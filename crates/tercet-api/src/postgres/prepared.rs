@@ -8,33 +8,35 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::row::Types;
+
 /// Statements a generation holds.
 const GENERATION: usize = 256;
 
 /// How to run a statement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Use {
     /// Parse it without a name, for this once.
     Unnamed,
     /// Parse it under this name, then use it.
     Parse(u64),
-    /// It is there under this name.
-    Named(u64),
+    /// It is there under this name, and its columns are of these types, where it was described.
+    Named(u64, Option<Types>),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum State {
     Seen,
     /// Its Parse is on the way: until it is confirmed nobody else may rely on it.
     Parsing(u64),
-    Ready(u64),
+    Ready(u64, Option<Types>),
 }
 
 impl State {
-    fn name(self) -> Option<u64> {
+    fn name(&self) -> Option<u64> {
         match self {
             Self::Seen => None,
-            Self::Parsing(name) | Self::Ready(name) => Some(name),
+            Self::Parsing(name) | Self::Ready(name, _) => Some(*name),
         }
     }
 }
@@ -60,8 +62,8 @@ impl Prepared {
             return Use::Unnamed;
         }
         if let Some(state) = self.young.get_mut(sql) {
-            return match *state {
-                State::Ready(name) => Use::Named(name),
+            return match state {
+                State::Ready(name, types) => Use::Named(*name, types.clone()),
                 State::Parsing(_) => Use::Unnamed,
                 State::Seen => {
                     let name = self.next;
@@ -73,7 +75,7 @@ impl Prepared {
         }
         if self.young.len() >= GENERATION {
             let old = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
-            self.closing.extend(old.into_values().filter_map(State::name));
+            self.closing.extend(old.into_values().filter_map(|state| state.name()));
         }
         if let Some((sql, state)) = self.old.remove_entry(sql) {
             self.young.insert(Arc::clone(&sql), state);
@@ -88,14 +90,21 @@ impl Prepared {
         if let Some(state) = self.young.get_mut(sql).or_else(|| self.old.get_mut(sql))
             && let State::Parsing(name) = *state
         {
-            *state = State::Ready(name);
+            *state = State::Ready(name, None);
+        }
+    }
+
+    /// The columns of `sql` are of these types.
+    pub(super) fn described(&mut self, sql: &Arc<str>, of: &Types) {
+        if let Some(State::Ready(_, types)) = self.young.get_mut(sql).or_else(|| self.old.get_mut(sql)) {
+            *types = Some(Arc::clone(of));
         }
     }
 
     /// The Parse of `sql` under a name failed or was skipped, or what was prepared is of no use any more.
     pub(super) fn forget(&mut self, sql: &Arc<str>) {
         for generation in [&mut self.young, &mut self.old] {
-            if let Some(State::Ready(name)) = generation.remove(sql) {
+            if let Some(State::Ready(name, _)) = generation.remove(sql) {
                 self.closing.push(name);
             }
         }
@@ -125,7 +134,7 @@ mod tests {
         assert_eq!(prepared.choose(&sql), Use::Parse(0));
         assert_eq!(prepared.choose(&sql), Use::Unnamed, "not confirmed yet");
         prepared.parsed(&sql);
-        assert_eq!(prepared.choose(&sql), Use::Named(0));
+        assert_eq!(prepared.choose(&sql), Use::Named(0, None));
         prepared.forget_all();
         assert_eq!(prepared.take_closing(), [0]);
         assert_eq!(prepared.choose(&sql), Use::Unnamed);
@@ -161,6 +170,6 @@ mod tests {
             }
             assert!(open.len() <= 2 * GENERATION);
         }
-        assert!(matches!(prepared.choose(&busy), Use::Named(1)), "what is used stays");
+        assert!(matches!(prepared.choose(&busy), Use::Named(1, None)), "what is used stays");
     }
 }

@@ -1,11 +1,56 @@
 //! Rows as they came: a row stays one piece of memory in the protocol's encoding, and is read in place.
 
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::error::DatabaseError;
 
+/// The OIDs of the types of a statement's columns, in order; those of domains are their base types'.
+pub type Types = Arc<[u32]>;
+
 /// The rows one statement returned.
-pub type Rows = Vec<Row>;
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    rows: Vec<Row>,
+    types: Option<Types>,
+}
+
+impl Rows {
+    /// The types of the columns as PostgreSQL described them with these rows, where the statement asked for that
+    /// ([`Statement::described`](super::Statement::described)).
+    pub fn types(&self) -> Option<&[u32]> {
+        self.types.as_deref()
+    }
+
+    pub(super) fn set_types(&mut self, types: Option<Types>) {
+        self.types = types;
+    }
+}
+
+impl Deref for Rows {
+    type Target = Vec<Row>;
+
+    fn deref(&self) -> &Vec<Row> {
+        &self.rows
+    }
+}
+
+impl DerefMut for Rows {
+    fn deref_mut(&mut self) -> &mut Vec<Row> {
+        &mut self.rows
+    }
+}
+
+impl IntoIterator for Rows {
+    type Item = Row;
+    type IntoIter = std::vec::IntoIter<Row>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.rows.into_iter()
+    }
+}
 
 /// One row: its columns in PostgreSQL's text format, `None` where NULL.
 ///

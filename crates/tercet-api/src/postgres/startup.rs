@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::authentication::{md5_hash, sasl};
-use postgres_protocol::message::backend::Message;
+use postgres_protocol::message::backend::{Header, Message};
 use postgres_protocol::message::frontend;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use super::error::{DatabaseError, ServerError};
+use super::error::{ConnectError, ServerError};
 use super::stream::Stream;
 use super::target::{Host, SslMode, Target};
 use super::tls;
@@ -35,30 +35,65 @@ pub(super) struct Started {
     pub(super) parameters: BTreeMap<String, String>,
 }
 
+/// The longest message of a server that has not let us in yet; libpq takes longer ones for another protocol as well.
+const LONGEST_MESSAGE: usize = 30_000;
+
+/// Why a server does not let us in.
+enum Refusal {
+    /// It said so.
+    Server(Box<ServerError>),
+    /// It cannot be talked to.
+    Other(String),
+}
+
+impl Refusal {
+    fn other(reason: &str) -> Self {
+        Self::Other(reason.to_owned())
+    }
+
+    fn at(self, host: &Host) -> ConnectError {
+        let (reason, sqlstate) = match self {
+            Self::Server(error) => (error.to_string(), Some(error.code)),
+            Self::Other(reason) => (reason, None),
+        };
+        ConnectError { address: host.to_string(), reason, sqlstate }
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
 /// Connects to one host and logs in.
-pub(super) async fn start(target: &Target, host: &Host) -> Result<Started, DatabaseError> {
-    let connect = |reason: String| DatabaseError::Connect { address: host.to_string(), reason };
+pub(super) async fn start(target: &Target, host: &Host) -> Result<Started, ConnectError> {
     let attempt = async {
         // `allow` starts without TLS and `prefer` with it; both have a second way.
-        let first = open(target, host, target.ssl_mode >= SslMode::Prefer).await.map_err(connect)?;
+        let first = open(target, host, target.ssl_mode >= SslMode::Prefer).await.map_err(Refusal::Other)?;
         let encrypted = matches!(first, Stream::Tls(_));
         match log_in(target, first).await {
-            Err(error) if has_second_way(target.ssl_mode, host, encrypted, &error) => {
-                let second = open(target, host, !encrypted).await.map_err(connect)?;
+            Err(Refusal::Server(error)) if has_second_way(target.ssl_mode, host, encrypted, &error) => {
+                let second = open(target, host, !encrypted).await.map_err(Refusal::Other)?;
                 log_in(target, second).await
             }
             started => started,
         }
     };
-    tokio::time::timeout(target.connect_timeout, attempt)
-        .await
-        .unwrap_or_else(|_| Err(connect(format!("no answer in {} s", target.connect_timeout.as_secs()))))
+    match tokio::time::timeout(target.connect_timeout, attempt).await {
+        Ok(started) => started.map_err(|refusal| refusal.at(host)),
+        Err(_) => Err(ConnectError {
+            address: host.to_string(),
+            reason: format!("timed out after {} s", target.connect_timeout.as_secs()),
+            sqlstate: None,
+        }),
+    }
 }
 
 /// Whether `pg_hba.conf` may let in with TLS what it refused without, or the other way round.
-fn has_second_way(mode: SslMode, host: &Host, encrypted: bool, error: &DatabaseError) -> bool {
+fn has_second_way(mode: SslMode, host: &Host, encrypted: bool, error: &ServerError) -> bool {
     matches!(host, Host::Tcp { .. })
-        && error.code() == Some("28000")
+        && error.code == "28000"
         && match mode {
             SslMode::Allow => !encrypted,
             SslMode::Prefer => encrypted,
@@ -133,17 +168,20 @@ impl Dialogue {
     }
 
     /// The next message; an ErrorResponse is an error.
-    async fn receive(&mut self) -> Result<Message, DatabaseError> {
+    async fn receive(&mut self) -> Result<Message, Refusal> {
         loop {
-            match Message::parse(&mut self.buffer).map_err(protocol)? {
+            if Header::parse(&self.buffer)?.is_some_and(|header| header.len() as usize > LONGEST_MESSAGE) {
+                return Err(Refusal::other("the server does not speak PostgreSQL's protocol"));
+            }
+            match Message::parse(&mut self.buffer)? {
                 Some(Message::ErrorResponse(body)) => {
-                    let error = ServerError::parse(&mut body.fields()).map_err(protocol)?;
-                    return Err(DatabaseError::Server(Box::new(error)));
+                    let error = ServerError::parse(&mut body.fields())?;
+                    return Err(Refusal::Server(Box::new(error)));
                 }
                 Some(Message::NoticeResponse(_)) => {}
                 Some(message) => return Ok(message),
                 None if self.stream.read_buf(&mut self.buffer).await? == 0 => {
-                    return Err(DatabaseError::Closed);
+                    return Err(Refusal::other("the server closed the connection"));
                 }
                 None => {}
             }
@@ -151,7 +189,7 @@ impl Dialogue {
     }
 }
 
-async fn log_in(target: &Target, stream: Stream) -> Result<Started, DatabaseError> {
+async fn log_in(target: &Target, stream: Stream) -> Result<Started, Refusal> {
     let mut dialogue = Dialogue { stream, buffer: BytesMut::with_capacity(8192), out: BytesMut::new() };
     let mut parameters = vec![
         ("user", target.user.as_str()),
@@ -172,25 +210,20 @@ async fn log_in(target: &Target, stream: Stream) -> Result<Started, DatabaseErro
                 (process_id, secret_key) = (body.process_id(), body.secret_key());
             }
             Message::ParameterStatus(body) => {
-                parameters.insert(
-                    body.name().map_err(protocol)?.to_owned(),
-                    body.value().map_err(protocol)?.to_owned(),
-                );
+                parameters.insert(body.name()?.to_owned(), body.value()?.to_owned());
             }
             Message::ReadyForQuery(_) => break,
-            _ => return Err(DatabaseError::Protocol("not part of a start-up".to_owned())),
+            _ => return Err(Refusal::other("unexpected message during startup")),
         }
     }
     let Dialogue { stream, buffer, .. } = dialogue;
     Ok(Started { stream, buffer, process_id, secret_key, parameters })
 }
 
-async fn authenticate(target: &Target, dialogue: &mut Dialogue) -> Result<(), DatabaseError> {
+async fn authenticate(target: &Target, dialogue: &mut Dialogue) -> Result<(), Refusal> {
     let password = || {
-        target.password.as_deref().ok_or_else(|| DatabaseError::Connect {
-            address: target.address(),
-            reason: "the server asks for a password and none is given".to_owned(),
-        })
+        let missing = || Refusal::other("the server asks for a password and none is given");
+        target.password.as_deref().ok_or_else(missing)
     };
     loop {
         match dialogue.receive().await? {
@@ -207,25 +240,23 @@ async fn authenticate(target: &Target, dialogue: &mut Dialogue) -> Result<(), Da
             Message::AuthenticationSasl(body) => {
                 let offered: Vec<_> = body.mechanisms().map(|name| Ok(name.to_owned())).collect()?;
                 if !offered.iter().any(|name| name == sasl::SCRAM_SHA_256) {
-                    return Err(DatabaseError::Protocol(format!("cannot authenticate by {offered:?}")));
+                    return Err(Refusal::Other(format!("cannot authenticate by {offered:?}")));
                 }
                 scram(password()?, dialogue).await?;
             }
             _ => {
-                return Err(DatabaseError::Protocol(
-                    "a way to authenticate that is not supported".to_owned(),
-                ));
+                return Err(Refusal::other("it asks for a way to authenticate that is not supported"));
             }
         }
     }
 }
 
 /// SCRAM-SHA-256 (RFC 7677) without channel binding.
-async fn scram(password: &str, dialogue: &mut Dialogue) -> Result<(), DatabaseError> {
+async fn scram(password: &str, dialogue: &mut Dialogue) -> Result<(), Refusal> {
     let mut scram = sasl::ScramSha256::new(password.as_bytes(), sasl::ChannelBinding::unsupported());
     frontend::sasl_initial_response(sasl::SCRAM_SHA_256, scram.message(), &mut dialogue.out)?;
     dialogue.send().await?;
-    let unexpected = || DatabaseError::Protocol("not part of SCRAM".to_owned());
+    let unexpected = || Refusal::other("unexpected message during SCRAM authentication");
     let Message::AuthenticationSaslContinue(body) = dialogue.receive().await? else {
         return Err(unexpected());
     };
@@ -237,9 +268,4 @@ async fn scram(password: &str, dialogue: &mut Dialogue) -> Result<(), DatabaseEr
     };
     scram.finish(body.data())?;
     Ok(())
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
-fn protocol(error: io::Error) -> DatabaseError {
-    DatabaseError::Protocol(error.to_string())
 }

@@ -14,12 +14,21 @@ pub struct Statement {
     pub sql: Arc<str>,
     /// The parameters in PostgreSQL's text format; `None` is NULL. Their types are inferred.
     pub parameters: Vec<Option<Bytes>>,
+    /// Whether PostgreSQL is asked for the types of the columns; the same for the same `sql`, always.
+    pub described: bool,
 }
 
 impl Statement {
     /// A statement with parameters.
     pub fn new(sql: impl Into<Arc<str>>, parameters: Vec<Option<Bytes>>) -> Self {
-        Self { sql: sql.into(), parameters }
+        Self { sql: sql.into(), parameters, described: false }
+    }
+
+    /// The same statement, whose rows come with their [types](super::Rows::types). That costs nothing once it is
+    /// prepared: PostgreSQL refuses a prepared statement whose types have changed (`0A000`).
+    #[must_use]
+    pub fn described(self) -> Self {
+        Self { described: true, ..self }
     }
 }
 

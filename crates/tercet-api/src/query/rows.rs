@@ -10,8 +10,8 @@ use super::count::Total;
 use super::fragment::Sql;
 use super::{Answer, BODY_ROWS, read};
 use crate::plan::{Command, Handler, ReadNode, Shape, StatementPlan};
-use crate::postgres::Row;
-use crate::schema::{LONGEST_NAME, QualifiedName};
+use crate::postgres::{DatabaseError, Row, Rows};
+use crate::schema::{LONGEST_NAME, QualifiedName, Relation};
 
 /// How a value's text becomes JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,30 +24,53 @@ enum Kind {
     Text,
     /// It is JSON.
     Json,
-    /// PostgreSQL must turn it into JSON; then it is.
-    Other,
 }
 
 impl Kind {
-    /// Of a column of a type, as the catalogue prints it.
-    fn of(data_type: &str) -> Self {
-        match data_type {
-            "boolean" => Self::Boolean,
-            "smallint" | "integer" | "bigint" | "numeric" | "real" | "double precision" => Self::Number,
-            "text" | "character varying" | "character" | "name" | "uuid" => Self::Text,
-            _ => Self::Other,
+    /// Of the type that PostgreSQL describes with the rows
+    /// (<https://github.com/postgres/postgres/blob/REL_18_STABLE/src/include/catalog/pg_type.dat>); `None` where
+    /// PostgreSQL must make the JSON.
+    fn of(type_id: u32) -> Option<Self> {
+        match type_id {
+            16 => Some(Self::Boolean),
+            // int8, int2, int4, float4, float8, numeric
+            20 | 21 | 23 | 700 | 701 | 1700 => Some(Self::Number),
+            // name, text, bpchar, varchar, uuid
+            19 | 25 | 1042 | 1043 | 2950 => Some(Self::Text),
+            // json, jsonb
+            114 | 3802 => Some(Self::Json),
+            _ => None,
         }
     }
 
-    /// A value that does not look like its type makes a string: what the schema cache says may be out of date, and
-    /// the body must be JSON all the same.
+    /// `NaN` and the like make strings.
     fn write(self, value: &[u8], body: &mut Vec<u8>) {
         match (self, value) {
             (Self::Boolean, b"t") => body.extend(b"true"),
             (Self::Boolean, b"f") => body.extend(b"false"),
             (Self::Number, _) if is_number(value) => body.extend(value),
-            (Self::Json | Self::Other, _) => body.extend(value),
+            (Self::Json, _) => body.extend(value),
             (Self::Boolean | Self::Number | Self::Text, _) => string(&String::from_utf8_lossy(value), body),
+        }
+    }
+}
+
+/// How a column is selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Selected {
+    /// As it is: what becomes of it is known, if it is still of the type that the schema cache says.
+    Plain,
+    /// As JSON that PostgreSQL makes of it.
+    AsJson,
+}
+
+impl Selected {
+    /// A column of a type, as the catalogue prints it.
+    fn of(data_type: &str) -> Self {
+        match data_type {
+            "boolean" | "smallint" | "integer" | "bigint" | "numeric" | "real" | "double precision"
+            | "text" | "character varying" | "character" | "name" | "uuid" => Self::Plain,
+            _ => Self::AsJson,
         }
     }
 }
@@ -57,8 +80,8 @@ impl Kind {
 pub(super) struct Columns {
     /// What stands before each value, one after the other: `{"id":`, `,"name":`.
     keys: Vec<u8>,
-    /// Where each key ends, and what its value is.
-    kinds: Vec<(usize, Kind)>,
+    /// Where each key ends.
+    ends: Vec<usize>,
     /// Whether the body is the only row, or an array.
     single: bool,
     total: Total,
@@ -81,39 +104,65 @@ pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan) -> Option<Columns> 
     }
     let columns = columns(&plan.tree)?;
     let of_row = QualifiedName::local(BODY_ROWS);
-    sql.push("SELECT ").list(&columns, ", ", |sql, (name, kind)| {
-        match kind {
-            Kind::Other => sql.push("to_json(").column(&of_row, name).push(")"),
-            _ => sql.column(&of_row, name),
+    sql.push("SELECT ").list(&columns, ", ", |sql, (name, selected)| {
+        match selected {
+            Selected::AsJson => sql.push("to_json(").column(&of_row, name).push(")"),
+            Selected::Plain => sql.column(&of_row, name),
         };
     });
     sql.push(" FROM (");
     read::rows(sql, &plan.tree);
     sql.push(") ").push(BODY_ROWS);
+    if let Some(relation) = plan.tree.relation.as_deref().filter(|_| selects_all(&plan.tree)) {
+        expect_columns(sql, relation);
+    }
     Some(Columns::new(&columns, single, total))
 }
 
+/// Whether all columns of a node's relation are asked for, whatever they are.
+fn selects_all(node: &ReadNode) -> bool {
+    node.select.iter().any(|selected| selected.field.name == "*")
+}
+
+/// A condition that is always true, and an error where the relation has not as many columns as the schema cache says:
+/// one may have been added. PostgreSQL sees that when it parses the statement, or a prepared one for the first time
+/// after the change, and has forgotten the condition before it plans.
+fn expect_columns(sql: &mut Sql, relation: &Relation) {
+    let name = QualifiedName { schema: relation.schema.clone(), name: relation.name.clone() };
+    sql.push(" WHERE TRUE OR EXISTS (SELECT * FROM ").qualified(&name).push(" UNION ALL SELECT ");
+    sql.list(&relation.columns, ", ", |sql, _| {
+        sql.push("NULL");
+    });
+    sql.push(")");
+}
+
 impl Columns {
-    fn new(columns: &[(&str, Kind)], single: bool, total: Total) -> Self {
+    fn new(columns: &[(&str, Selected)], single: bool, total: Total) -> Self {
         let mut keys = Vec::with_capacity(16 * columns.len());
-        let mut with_key = |(index, (name, kind)): (usize, &(&str, Kind))| {
+        let mut with_key = |(index, (name, _)): (usize, &(&str, Selected))| {
             keys.push(if index == 0 { b'{' } else { b',' });
             string(name, &mut keys);
             keys.push(b':');
-            (keys.len(), *kind)
+            keys.len()
         };
-        let kinds = columns.iter().enumerate().map(&mut with_key).collect();
-        Self { keys, kinds, single, total }
+        let ends = columns.iter().enumerate().map(&mut with_key).collect();
+        Self { keys, ends, single, total }
     }
 
-    /// The body, and how many rows there are.
-    pub(super) fn answer(&self, rows: &[Row]) -> Answer {
+    /// The body, and how many rows there are. The types that count are those that came with the rows.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Misfit`] where only PostgreSQL can make JSON of one.
+    pub(super) fn answer(&self, rows: &Rows) -> Result<Answer, DatabaseError> {
+        let types = rows.types().filter(|types| types.len() == self.ends.len());
+        let kinds = types.and_then(|types| types.iter().map(|id| Kind::of(*id)).collect());
+        let kinds: SmallVec<[Kind; 32]> = kinds.ok_or(DatabaseError::Misfit)?;
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let size = rows.iter().map(|row| row.size() + self.keys.len() + 8).sum::<usize>() + 8;
         let mut body = Vec::with_capacity(size);
         if self.single {
             match rows.first() {
-                Some(row) => self.object(row, &mut body),
+                Some(row) => self.object(row, &kinds, &mut body),
                 None => body.extend(b"null"),
             }
         } else {
@@ -122,17 +171,17 @@ impl Columns {
                 if index > 0 {
                     body.extend(b", \n ");
                 }
-                self.object(row, &mut body);
+                self.object(row, &kinds, &mut body);
             }
             body.push(b']');
         }
         let total = (self.total == Total::Page).then_some(count);
-        Answer { total, rows: count, body: body.into(), ..Answer::default() }
+        Ok(Answer { total, rows: count, body: body.into(), ..Answer::default() })
     }
 
-    fn object(&self, row: &Row, body: &mut Vec<u8>) {
+    fn object(&self, row: &Row, kinds: &[Kind], body: &mut Vec<u8>) {
         let mut start = 0;
-        for ((end, kind), value) in self.kinds.iter().zip(row.columns()) {
+        for ((end, kind), value) in self.ends.iter().zip(kinds).zip(row.columns()) {
             body.extend(&self.keys[start..*end]);
             start = *end;
             match value {
@@ -144,8 +193,8 @@ impl Columns {
     }
 }
 
-/// The names and kinds of a node's columns, as its query selects them; `None` where they are not known.
-fn columns(node: &ReadNode) -> Option<Vec<(&str, Kind)>> {
+/// The names of a node's columns, and how each is selected; `None` where they are not known.
+fn columns(node: &ReadNode) -> Option<Vec<(&str, Selected)>> {
     let relation = node.relation.as_deref()?;
     let mut columns = Vec::new();
     for selected in &node.select {
@@ -157,12 +206,13 @@ fn columns(node: &ReadNode) -> Option<Vec<(&str, Kind)>> {
             selected.cast.is_none() && selected.field.path.is_empty() && selected.field.transform.is_none();
         match (&selected.alias, column) {
             (None, None) if plain && selected.field.name == "*" => {
-                columns.extend(relation.columns.iter().map(|it| (&*it.name, Kind::of(&it.data_type))));
+                columns.extend(relation.columns.iter().map(|it| (&*it.name, Selected::of(&it.data_type))));
             }
             (alias, Some(column)) if plain => {
-                columns.push((alias.as_ref().map_or(&*column.name, |it| it), Kind::of(&column.data_type)));
+                columns
+                    .push((alias.as_ref().map_or(&*column.name, |it| it), Selected::of(&column.data_type)));
             }
-            (Some(alias), _) => columns.push((alias, Kind::Other)),
+            (Some(alias), _) => columns.push((alias, Selected::AsJson)),
             // What PostgreSQL calls it is for PostgreSQL to say.
             (None, _) => return None,
         }
@@ -171,18 +221,20 @@ fn columns(node: &ReadNode) -> Option<Vec<(&str, Kind)>> {
         let embed = child.embed.as_ref()?;
         match &embed.shape {
             Shape::Object | Shape::Array if child.selects_nothing() => {}
-            Shape::Object | Shape::Array => columns.push((embed.shown_name(), Kind::Json)),
+            Shape::Object | Shape::Array => columns.push((embed.shown_name(), Selected::Plain)),
             Shape::Spread(fields) => {
                 for field in fields {
                     if field.aggregate.is_some() {
                         return None;
                     }
-                    columns.push((field.alias.as_ref().unwrap_or(&field.name), Kind::Other));
+                    columns.push((field.alias.as_ref().unwrap_or(&field.name), Selected::AsJson));
                 }
             }
             Shape::SpreadArrays(fields) => {
                 columns.extend(
-                    fields.iter().map(|field| (&**field.alias.as_ref().unwrap_or(&field.name), Kind::Json)),
+                    fields
+                        .iter()
+                        .map(|field| (&**field.alias.as_ref().unwrap_or(&field.name), Selected::Plain)),
                 );
             }
         }
@@ -239,7 +291,6 @@ mod tests {
         for (kind, value, expect) in [
             (Kind::Boolean, "t", "true"),
             (Kind::Boolean, "f", "false"),
-            (Kind::Boolean, "2026-01-01", r#""2026-01-01""#),
             (Kind::Number, "-12.50", "-12.50"),
             (Kind::Number, "1e+100", "1e+100"),
             (Kind::Number, "NaN", r#""NaN""#),

@@ -6,27 +6,35 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use tercet_observe::admin::{Admin, Answer, LocalFuture};
 
+use super::probe::Probe;
 use super::state::Shared;
 
-pub(super) struct Api(pub(super) Arc<Shared>);
+/// The admin endpoint of a data API.
+pub(super) struct Api {
+    pub(super) shared: Arc<Shared>,
+    pub(super) probe: Probe,
+}
 
 impl Admin for Api {
-    fn ready(&self) -> Result<(), String> {
-        if let Some(outage) = &*self.0.outage.load() {
-            return Err(format!("the database cannot be reached: {}", outage.reason));
-        }
-        match self.0.settings.load().cache {
-            Some(_) => Ok(()),
-            None => Err("the schema cache is not loaded yet".to_owned()),
-        }
+    fn ready(&self) -> LocalFuture<Result<(), String>> {
+        let (shared, probe) = (Arc::clone(&self.shared), self.probe.clone());
+        Box::pin(async move {
+            if let Some(outage) = &*shared.outage.load() {
+                return Err(format!("the database cannot be reached: {}", outage.reason));
+            }
+            if shared.settings.load().cache.is_none() {
+                return Err("the schema cache is not loaded yet".to_owned());
+            }
+            probe.round_trip().await
+        })
     }
 
     fn metrics(&self) -> String {
-        self.0.metrics.encode(&self.0.pools)
+        self.shared.metrics.encode(&self.shared.pools)
     }
 
     fn other(&self, method: &Method, path: &str, _: &str, _: Bytes) -> LocalFuture<Option<Answer>> {
-        let settings = self.0.settings.load();
+        let settings = self.shared.settings.load();
         let answer = match (method.as_str(), path) {
             ("GET", "/config") => Some(Answer::text(StatusCode::OK, settings.config.dump())),
             ("GET", "/schema_cache") => Some(match &settings.cache {

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue, REFERER, RETRY_AFTER, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use tercet_observe::event::ApiEvent;
 use tercet_observe::{AccessRecord, request_id};
 
-use super::state::{Settings, logs};
+use super::state::{Finding, Settings, logs};
 use super::worker::Worker;
 use crate::auth::Identity;
 use crate::config::{Config, LogLevel, OpenApiMode};
@@ -165,13 +165,16 @@ async fn statement(
     let asked = Instant::now();
     let query = Query::new(plan);
     let context = Context { config, identity, request, routine: plan.routine().map(Arc::as_ref) };
-    let answered = transaction::run(&worker.pool, context, plan, &query).await;
+    let outcome = transaction::run(&worker.pool, context, plan, &query).await;
+    if outcome.outdated {
+        worker.shared.tell(Finding::Outdated);
+    }
     journey.timing.transaction = Some(asked.elapsed());
     let mut clock = Stopwatch::new(config);
     if config.log_query && config.log_level > LogLevel::Critical {
         worker.log.event(ApiEvent::Query { sql: &query.main.sql });
     }
-    let response = Response::new(request, plan, answered?, config.client_error_verbosity)?;
+    let response = Response::new(request, plan, outcome.answer?, config.client_error_verbosity)?;
     journey.timing.response = clock.lap();
     Ok(response)
 }
@@ -202,16 +205,18 @@ async fn collect(body: Incoming, limit: usize) -> Result<Bytes, ApiError> {
 
 fn refusal(worker: &Worker, config: &Config, error: &ApiError) -> Response {
     let mut response = Response::of_error(error, config.client_error_verbosity);
-    if let Some(outage) = &*worker.shared.outage.load() {
-        response.headers.insert(RETRY_AFTER, HeaderValue::from(outage.retry_after()));
-    } else if matches!(
+    let of_database = matches!(
         error,
         ApiError::Connection(_)
             | ApiError::ConnectionLost(_)
             | ApiError::NoSchemaCache
             | ApiError::PoolTimeout
-    ) {
-        response.headers.insert(RETRY_AFTER, HeaderValue::from(1));
+    );
+    if let Some(outage) = &*worker.shared.outage.load() {
+        response.headers.insert(RETRY_AFTER, HeaderValue::from(outage.retry_after()));
+    } else if of_database || response.status == StatusCode::SERVICE_UNAVAILABLE {
+        // SQL may have said it better.
+        response.headers.entry(RETRY_AFTER).or_insert(HeaderValue::from(1));
     }
     response
 }

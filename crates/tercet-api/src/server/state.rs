@@ -21,8 +21,24 @@ pub(super) struct Shared {
     pub(super) outage: ArcSwapOption<Outage>,
     pub(super) metrics: Metrics,
     pub(super) pools: Arc<Counts>,
-    /// Told when a thread has lost the database; how.
-    pub(super) lost: mpsc::UnboundedSender<String>,
+    /// What threads find out about the database, for whoever keeps the server in step with it.
+    pub(super) findings: mpsc::UnboundedSender<Finding>,
+}
+
+/// What a thread, or a probe, finds out about the database.
+#[derive(Debug)]
+pub(super) enum Finding {
+    /// It cannot be reached; how.
+    Lost(String),
+    /// The schema has changed since it was loaded.
+    Outdated,
+}
+
+impl Shared {
+    /// Tells a finding. Nobody hears it when everything stops.
+    pub(super) fn tell(&self, finding: Finding) {
+        let _ = self.findings.send(finding);
+    }
 }
 
 /// What a request is answered by. Never changed, only replaced as a whole.

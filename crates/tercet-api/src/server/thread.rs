@@ -32,6 +32,8 @@ pub(super) enum Work {
     Serve(Incoming),
     /// The schema has changed.
     SchemaChanged,
+    /// The database cannot be reached.
+    Outage,
     /// Finish what is in flight, for so long at most, and end.
     Stop(Duration),
 }
@@ -85,6 +87,7 @@ async fn run(worker: Worker, mut received: mpsc::UnboundedReceiver<Work>) {
                 });
             }
             Some(Work::SchemaChanged) => worker.pool.forget_statements(),
+            Some(Work::Outage) => worker.pool.close_silent(),
             Some(Work::Stop(deadline)) => break deadline,
             None => break Duration::ZERO,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tercet_observe::LogHandle;
 
-use super::state::Shared;
+use super::state::{Finding, Shared};
 use crate::auth::{Authenticator, CacheCounts};
 use crate::pool::{Options, Pool};
 
@@ -22,10 +22,9 @@ pub(super) struct Worker {
 impl Worker {
     /// A worker that has no connection yet.
     pub(super) fn new(shared: Arc<Shared>, options: Options, log: LogHandle) -> Self {
-        let lost = shared.lost.clone();
+        let told = Arc::clone(&shared);
         let pool = Pool::new(options, Arc::clone(&shared.pools), move |error| {
-            // Whoever tends the database may be gone when everything stops.
-            let _ = lost.send(error.to_string());
+            told.tell(Finding::Lost(error.to_string()));
         });
         Self { shared, pool, authenticator: RefCell::default(), log, counted: Cell::default() }
     }

@@ -46,7 +46,7 @@ fn a_wrong_password_is_refused() {
     let mut target = (*database.target()).clone();
     target.password = Some("wrong".to_owned());
     let error = on_one_thread(async { Connection::connect(&target.into(), true).await.unwrap_err() });
-    assert_eq!(error.code(), Some("28P01"));
+    assert_eq!(error.sqlstate.as_deref(), Some("28P01"));
 }
 
 #[test]

@@ -5,6 +5,8 @@
 mod bodies;
 mod bookshop;
 mod calling;
+mod changing;
+mod connecting;
 mod connection;
 mod description;
 mod embedding;

@@ -117,7 +117,7 @@ fn foreign(sql: &str, casts: &str) -> Vec<String> {
 /// Everything this program writes outside quotes for the requests below, and what the bookshop's
 /// catalogue prints unquoted.
 const VOCABULARY: &str = "
-    WITH AS SELECT FROM WHERE AND OR NOT IS NULL TRUE FALSE UNKNOWN DISTINCT ANY ALL ON LEFT INNER JOIN LATERAL LIMIT OFFSET ORDER BY ASC
+    WITH AS SELECT FROM WHERE AND OR UNION NOT IS NULL TRUE FALSE UNKNOWN DISTINCT ANY ALL ON LEFT INNER JOIN LATERAL LIMIT OFFSET ORDER BY ASC
     DESC NULLS FIRST LAST GROUP CAST COALESCE COUNT SUM AVG MAX MIN CASE WHEN THEN END IN CROSS EXISTS EXPLAIN FORMAT JSON TEXT
     ANALYZE VERBOSE SETTINGS BUFFERS WAL INSERT INTO CONFLICT DO NOTHING UPDATE SET EXCLUDED RETURNING values VARIADIC
     pgrst_source pgrst_source_count pgrst_call pgrst_scalar pgrst_body pgrst_payload json_data _postgrest_t null bigint int text json

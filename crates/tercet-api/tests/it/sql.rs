@@ -14,6 +14,9 @@ fn a_read() {
             FROM (SELECT "shop"."books".*
             FROM "shop"."books"
             WHERE "shop"."books"."id" = $1) _postgrest_t
+            WHERE TRUE OR EXISTS (SELECT *
+            FROM "shop"."books" UNION ALL
+            SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)
             $1 = 1
         "#]],
     );

@@ -15,6 +15,8 @@ pub enum ApiEvent<'a> {
     DatabaseLost { reason: &'a str, retry_seconds: f64 },
     SchemaCacheLoaded { relations: usize, functions: usize, milliseconds: f64 },
     SchemaCacheFailed { reason: &'a str },
+    NotListening { address: &'a str },
+    RoleRefused { reason: &'a str },
     Query { sql: &'a str },
 }
 
@@ -24,7 +26,10 @@ impl ApiEvent<'_> {
             Self::DatabaseConnected { .. } | Self::SchemaCacheLoaded { .. } | Self::Query { .. } => {
                 Level::Info
             }
-            Self::DatabaseLost { .. } | Self::SchemaCacheFailed { .. } => Level::Error,
+            Self::NotListening { .. } => Level::Warn,
+            Self::DatabaseLost { .. } | Self::SchemaCacheFailed { .. } | Self::RoleRefused { .. } => {
+                Level::Error
+            }
         }
     }
 }
@@ -44,6 +49,10 @@ impl fmt::Display for ApiEvent<'_> {
             ),
             Self::Query { sql } => write!(f, "query: {sql}"),
             Self::SchemaCacheFailed { reason } => write!(f, "schema cache could not be loaded: {reason}"),
+            Self::NotListening { address } => {
+                write!(f, "{address} is a standby: LISTEN is tried again until it is promoted")
+            }
+            Self::RoleRefused { reason } => f.write_str(reason),
         }
     }
 }
