@@ -147,6 +147,10 @@ pub struct Config {
     pub server_host: String,
     /// tercet's own: the most bytes a request's body may have.
     pub server_max_body: usize,
+    /// tercet's own: the most bytes of all bodies that are held at once.
+    pub server_max_body_memory: usize,
+    /// tercet's own: how long the body of a request may take.
+    pub server_body_timeout: Duration,
     pub server_port: u16,
     pub server_reuseport: bool,
     /// tercet's own: how long requests in flight may take to finish once the server is told to stop.
@@ -308,6 +312,8 @@ fn lower(options: &mut Options<'_>) -> Option<Config> {
             .map(|origins| origins.split(',').map(|origin| origin.trim().to_owned()).collect()),
         server_host,
         server_max_body: options.integer("server-max-body").unwrap_or(64 << 20),
+        server_max_body_memory: options.integer("server-max-body-memory").unwrap_or(256 << 20),
+        server_body_timeout: options.seconds("server-body-timeout", 60),
         server_port,
         server_reuseport: options.boolean("server-reuseport", false),
         server_stop_timeout: options.seconds("server-stop-timeout", 30),

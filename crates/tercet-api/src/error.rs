@@ -52,6 +52,9 @@ pub enum ApiError {
     /// The schema cache was never loaded.
     #[error("Could not query the database for the schema cache. Retrying.")]
     NoSchemaCache,
+    /// The bodies of other requests take all the memory there is for bodies.
+    #[error("Too many bodies of requests are being read")]
+    BodiesFull,
     /// Every connection is busy and stayed so for the whole wait.
     #[error("Timed out acquiring connection from connection pool.")]
     PoolTimeout,
@@ -90,6 +93,7 @@ impl ApiError {
             Self::ConnectionLost(_) => "PGRST001".into(),
             Self::NoSchemaCache => "PGRST002".into(),
             Self::PoolTimeout => "PGRST003".into(),
+            Self::BodiesFull => "TCT02".into(),
         }
     }
 
@@ -100,7 +104,7 @@ impl ApiError {
             Self::Schema(error) => error.status(),
             Self::Token(error) => error.status(),
             Self::Database(error) => error.status(),
-            Self::Connection(_) | Self::ConnectionLost(_) | Self::NoSchemaCache => {
+            Self::Connection(_) | Self::ConnectionLost(_) | Self::NoSchemaCache | Self::BodiesFull => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::PoolTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -145,6 +149,7 @@ impl ApiError {
                 (details.clone().map(Value::from), None)
             }
             Self::NoSchemaCache | Self::PoolTimeout => (None, None),
+            Self::BodiesFull => (None, Some("Send the request again later.".into())),
         };
         let message = match self {
             Self::Database(error) => error.message(),

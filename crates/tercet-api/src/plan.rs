@@ -239,15 +239,23 @@ impl<'a> Planner<'a> {
     }
 
     fn relation(self, name: &str) -> Result<&'a Arc<Relation>, ApiError> {
-        let schema = &self.request.schema;
-        self.cache.relation(schema, name).ok_or_else(|| {
-            let names: Vec<&str> = self.cache.relations(schema).map(|relation| &*relation.name).collect();
-            let searched = if names.len() > SUGGESTION_LIMIT { &[] } else { names.as_slice() };
-            let suggestion = suggestion::closest(name, &searched.iter().copied(), suggestion::SIMILAR)
-                .map(|(_, name)| name.to_owned());
-            SchemaError::NoRelation { schema: schema.clone(), relation: name.to_owned(), suggestion }.into()
-        })
+        relation(self.cache, &self.request.schema, name)
     }
+}
+
+/// The relation of that name.
+///
+/// # Errors
+/// There is none (PGRST205); the error names the one that was most likely meant.
+pub fn relation<'a>(cache: &'a SchemaCache, schema: &str, name: &str) -> Result<&'a Arc<Relation>, ApiError> {
+    cache.relation(schema, name).ok_or_else(|| {
+        let names: Vec<&str> = cache.relations(schema).map(|relation| &*relation.name).collect();
+        let searched = if names.len() > SUGGESTION_LIMIT { &[] } else { names.as_slice() };
+        let suggestion = suggestion::closest(name, &searched.iter().copied(), suggestion::SIMILAR)
+            .map(|(_, name)| name.to_owned());
+        let (schema, relation) = (schema.to_owned(), name.to_owned());
+        SchemaError::NoRelation { schema, relation, suggestion }.into()
+    })
 }
 
 fn name_of(relation: &Relation) -> QualifiedName {

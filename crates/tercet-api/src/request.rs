@@ -138,6 +138,24 @@ pub struct Rules<'a> {
     pub cache: &'a SchemaCache,
 }
 
+/// What the body of a request is for, as far as its head says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BodyUse {
+    /// Nothing.
+    None,
+    /// Rows of a relation.
+    Rows {
+        /// The schema the relation is looked for in.
+        schema: String,
+        /// Its name.
+        relation: String,
+    },
+    /// Arguments of a routine.
+    Arguments,
+    /// The same, of a routine that is not there: only their names are of interest.
+    Names,
+}
+
 /// What a path leads to.
 enum Resource {
     Relation(String),
@@ -171,6 +189,24 @@ pub enum Invocation {
 }
 
 impl ApiRequest {
+    /// Finds out what the body of a request is for, before it is read.
+    ///
+    /// # Errors
+    /// Path, method or profile are not ones that a request can have.
+    pub fn body_use(parts: &request::Parts, rules: Rules<'_>) -> Result<BodyUse, RequestError> {
+        let resource = Resource::parse(parts.uri.path(), rules)?;
+        let (schema, _) = schema(&parts.method, &parts.headers, rules)?;
+        Ok(match Action::choose(resource, &parts.method, &schema, rules)? {
+            Action::Mutate { mutation: Mutation::Delete, .. } => BodyUse::None,
+            Action::Mutate { relation, .. } => BodyUse::Rows { schema, relation },
+            Action::Call { routine, invocation: Invocation::Post } => {
+                let known = !rules.cache.routines(&schema, &routine).is_empty();
+                if known { BodyUse::Arguments } else { BodyUse::Names }
+            }
+            _ => BodyUse::None,
+        })
+    }
+
     /// Reads a request. The body of a request that neither writes nor calls is not looked at.
     pub fn parse(parts: &request::Parts, body: Bytes, rules: Rules<'_>) -> Result<Self, RequestError> {
         let headers = &parts.headers;

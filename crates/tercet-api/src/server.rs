@@ -4,7 +4,9 @@
 //! It never prints, reads the environment or handles signals: the command does, and gives instructions.
 
 mod admin;
+mod body;
 mod database;
+mod linger;
 mod listener;
 mod metrics;
 mod probe;
@@ -131,6 +133,7 @@ impl Server {
             metrics: Metrics::new(config.db_pool),
             pools: Arc::default(),
             findings,
+            bodies: Arc::default(),
         });
         let workers: Vec<Handle> = (0..threads)
             .map(|number| {

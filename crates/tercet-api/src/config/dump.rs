@@ -80,10 +80,12 @@ impl Config {
         );
         line("openapi-security-active", self.openapi_security_active.to_string());
         line("openapi-server-proxy-uri", quoted(self.openapi_server_proxy_uri.as_ref()));
+        line("server-body-timeout", self.server_body_timeout.as_secs().to_string());
         let origins = self.server_cors_allowed_origins.as_ref().map(|origins| origins.join(","));
         line("server-cors-allowed-origins", quoted(origins));
         line("server-host", quoted(Some(&self.server_host)));
         line("server-max-body", self.server_max_body.to_string());
+        line("server-max-body-memory", self.server_max_body_memory.to_string());
         line("server-port", self.server_port.to_string());
         line("server-reuseport", self.server_reuseport.to_string());
         line("server-stop-timeout", self.server_stop_timeout.as_secs().to_string());

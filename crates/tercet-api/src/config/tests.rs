@@ -61,9 +61,11 @@ fn an_empty_file_is_postgrests_defaults() {
         openapi-mode = "follow-privileges"
         openapi-security-active = false
         openapi-server-proxy-uri = ""
+        server-body-timeout = 60
         server-cors-allowed-origins = ""
         server-host = "!4"
         server-max-body = 67108864
+        server-max-body-memory = 268435456
         server-port = 3000
         server-reuseport = false
         server-stop-timeout = 30

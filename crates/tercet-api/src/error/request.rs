@@ -22,6 +22,9 @@ pub enum RequestError {
     /// The body has more bytes than this.
     #[error("The request's body is longer than {0} bytes")]
     BodyTooLong(usize),
+    /// The body did not come in time.
+    #[error("The request's body did not arrive in time")]
+    BodyTimeout,
     /// The rows asked for cannot be had.
     #[error("Requested range not satisfiable")]
     Range(RangeError),
@@ -126,7 +129,7 @@ impl RequestError {
         match self {
             Self::Parameter { .. } => "PGRST100",
             Self::RoutineMethod(_) => "PGRST101",
-            Self::Body(_) | Self::BodyTooLong(_) => "PGRST102",
+            Self::Body(_) | Self::BodyTooLong(_) | Self::BodyTimeout => "PGRST102",
             Self::Range(_) => "PGRST103",
             Self::PutFilters => "PGRST105",
             Self::Schema { .. } => "PGRST106",
@@ -156,6 +159,7 @@ impl RequestError {
             Self::MediaType(_) | Self::Schema { .. } | Self::NotSingular(_) => StatusCode::NOT_ACCEPTABLE,
             Self::PutFilters | Self::RoutineMethod(_) | Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::ResponseHeadersSetting | Self::ResponseStatusSetting => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Path | Self::DescriptionDisabled => StatusCode::NOT_FOUND,

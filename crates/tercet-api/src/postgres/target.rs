@@ -14,6 +14,8 @@ use percent_encoding::percent_decode_str;
 
 /// Seconds to wait for a connection when `connect_timeout` is not given.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most seconds to wait for a connection, whatever `connect_timeout` says.
+const LONGEST_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The environment variables that stand in for parameters, as libpq has them.
 const ENVIRONMENT: [(&str, &str); 15] = [
@@ -232,13 +234,14 @@ impl Target {
                 .or(fallback_application_name)
                 .unwrap_or_else(|| "tercet".to_owned()),
             options: take("options"),
-            ssl_mode: take("sslmode").map_or(Ok(SslMode::default()), ssl_mode)?,
+            ssl_mode: take("sslmode").map_or(Ok(SslMode::default()), |value| ssl_mode(&value))?,
             ssl_root_certificate: take("sslrootcert").map(PathBuf::from),
             ssl_certificate: take("sslcert").map(PathBuf::from),
             ssl_key: take("sslkey").map(PathBuf::from),
-            connect_timeout: take("connect_timeout").map_or(Ok(CONNECT_TIMEOUT), connect_timeout)?,
+            connect_timeout: take("connect_timeout")
+                .map_or(Ok(CONNECT_TIMEOUT), |value| connect_timeout(&value))?,
             session_attributes: take("target_session_attrs")
-                .map_or(Ok(SessionAttributes::default()), session_attributes)?,
+                .map_or(Ok(SessionAttributes::default()), |value| session_attributes(&value))?,
         };
         // Parameters that have one value this client can honour.
         for (name, allowed) in [
@@ -370,8 +373,8 @@ fn hosts(
         .collect()
 }
 
-fn ssl_mode(value: String) -> Result<SslMode, TargetError> {
-    Ok(match value.as_str() {
+fn ssl_mode(value: &str) -> Result<SslMode, TargetError> {
+    Ok(match value {
         "disable" => SslMode::Disable,
         "allow" => SslMode::Allow,
         "prefer" => SslMode::Prefer,
@@ -382,8 +385,8 @@ fn ssl_mode(value: String) -> Result<SslMode, TargetError> {
     })
 }
 
-fn session_attributes(value: String) -> Result<SessionAttributes, TargetError> {
-    Ok(match value.as_str() {
+fn session_attributes(value: &str) -> Result<SessionAttributes, TargetError> {
+    Ok(match value {
         "any" => SessionAttributes::Any,
         "read-write" => SessionAttributes::ReadWrite,
         "read-only" => SessionAttributes::ReadOnly,
@@ -394,11 +397,11 @@ fn session_attributes(value: String) -> Result<SessionAttributes, TargetError> {
     })
 }
 
-/// Seconds; 0 means forever in libpq, which for a server is an hour too long.
-fn connect_timeout(value: String) -> Result<Duration, TargetError> {
+/// Seconds; 0 means forever in libpq. Here every wait has an end.
+fn connect_timeout(value: &str) -> Result<Duration, TargetError> {
     match value.parse() {
-        Ok(0) => Ok(Duration::from_secs(3600)),
-        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Ok(0) => Ok(LONGEST_CONNECT_TIMEOUT),
+        Ok(seconds) => Ok(Duration::from_secs(seconds).min(LONGEST_CONNECT_TIMEOUT)),
         Err(_) => Err(TargetError::Value("connect_timeout")),
     }
 }

@@ -30,7 +30,7 @@ impl Admin for Api {
     }
 
     fn metrics(&self) -> String {
-        self.shared.metrics.encode(&self.shared.pools)
+        self.shared.metrics.encode(&self.shared.pools, &self.shared.bodies)
     }
 
     fn other(&self, method: &Method, path: &str, _: &str, _: Bytes) -> LocalFuture<Option<Answer>> {

@@ -33,8 +33,10 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// How long a catalogue query may take.
 const LONGEST_QUERY: Duration = Duration::from_secs(60);
 /// The first wait before LISTEN is tried again where the server is a standby; each one after it is twice as long, up to
-/// [`LONGEST_WAIT`].
+/// [`LONGEST_LISTEN`].
 const FIRST_LISTEN: Duration = Duration::from_secs(1);
+/// The longest such wait.
+const LONGEST_LISTEN: Duration = Duration::from_secs(5);
 
 /// The least time between reloads because the schema has turned out to have changed: each that comes right after another
 /// doubles it, up to [`LONGEST_CALM`].
@@ -334,7 +336,7 @@ impl Keeper<'_> {
             && at <= Instant::now()
             && self.probe.waiting().is_zero()
         {
-            watch.listening = again((wait * 2).min(LONGEST_WAIT));
+            watch.listening = again((wait * 2).min(LONGEST_LISTEN));
             if self.may_listen(watch).await {
                 self.was_deaf.set(false);
                 return Happening::Reload { config: true };

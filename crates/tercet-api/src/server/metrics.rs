@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tercet_observe::metrics::{Counter, Family, Gauge, Latency, Registry, encode};
 
+use super::body::Budget;
 use crate::auth::CacheCounts;
 use crate::pool::Counts;
 
@@ -24,6 +25,7 @@ pub(super) struct Metrics {
     requests: [Counter; CLASSES.len()],
     tokens: Tokens,
     pools: PoolGauges,
+    body_bytes: Gauge,
 }
 
 #[derive(Debug, Default)]
@@ -69,8 +71,19 @@ impl Metrics {
             "Requests that waited in vain",
             pools.timeouts.clone(),
         );
+        let body_bytes = Gauge::default();
+        registry.register("tercet_api_body_bytes", "Bytes of requests' bodies held", body_bytes.clone());
         pools.maximum.set(connections.cast_signed() as i64);
-        Self { registry, latency, schema_cache_loads, schema_cache_seconds, requests, tokens, pools }
+        Self {
+            registry,
+            latency,
+            schema_cache_loads,
+            schema_cache_seconds,
+            requests,
+            tokens,
+            pools,
+            body_bytes,
+        }
     }
 
     /// Counts an answer.
@@ -99,7 +112,8 @@ impl Metrics {
     }
 
     /// The text exposition.
-    pub(super) fn encode(&self, counts: &Arc<Counts>) -> String {
+    pub(super) fn encode(&self, counts: &Arc<Counts>, bodies: &Budget) -> String {
+        self.body_bytes.set(bodies.held().cast_signed() as i64);
         self.pools.open.set(counts.open.load(Ordering::Relaxed));
         self.pools.available.set(counts.available.load(Ordering::Relaxed));
         self.pools.waiting.set(counts.waiting.load(Ordering::Relaxed));

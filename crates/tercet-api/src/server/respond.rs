@@ -9,17 +9,18 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue, REFERER, RETRY_AFTER, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use tercet_observe::event::ApiEvent;
 use tercet_observe::{AccessRecord, request_id};
 
+use super::body::Unread;
 use super::state::{Finding, Settings, logs};
 use super::worker::Worker;
 use crate::auth::Identity;
 use crate::config::{Config, LogLevel, OpenApiMode};
-use crate::error::{ApiError, RequestError};
+use crate::error::ApiError;
 use crate::openapi::{self, Description, Privileges, page};
 use crate::plan::{Plan, StatementPlan, plan};
 use crate::query::Query;
@@ -47,6 +48,7 @@ pub(super) async fn respond(
     let settings = worker.shared.settings.load_full();
     let config = &*settings.config;
     let (parts, body) = request.into_parts();
+    let body = Unread::new(&parts, body);
     let mut journey = Journey::default();
     let origins = config.server_cors_allowed_origins.as_deref();
     let preflight = cors::preflight(&parts.method, &parts.headers, origins);
@@ -70,7 +72,7 @@ async fn answer(
     worker: &Rc<Worker>,
     settings: &Settings,
     parts: &Parts,
-    body: Incoming,
+    body: Unread,
     journey: &mut Journey,
 ) -> Result<Response, ApiError> {
     let config = &settings.config;
@@ -92,9 +94,10 @@ async fn answer(
     let identity = identified?;
     journey.role = Some(Arc::clone(&identity.role));
 
-    let body = collect(body, config.server_max_body).await?;
+    // Held until the answer is there.
+    let body = body.read(parts, rules, config, &worker.shared.bodies).await?;
     clock.lap();
-    let request = ApiRequest::parse(parts, body, rules)?;
+    let request = ApiRequest::parse(parts, body.bytes.clone(), rules)?;
     journey.timing.parse = clock.lap();
     let planned = plan(&request, cache, &settings.policy)?;
     journey.timing.plan = clock.lap();
@@ -187,19 +190,6 @@ fn rules<'a>(config: &'a Config, cache: &'a SchemaCache) -> Rules<'a> {
         transaction_override: config.db_tx_end.allow_override,
         time_zones: config.db_timezone_enabled,
         cache,
-    }
-}
-
-/// The whole body, if it is not too long.
-async fn collect(body: Incoming, limit: usize) -> Result<Bytes, ApiError> {
-    use hyper::body::Body as _;
-    if body.is_end_stream() {
-        return Ok(Bytes::new());
-    }
-    match Limited::new(body, limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(RequestError::BodyTooLong(limit).into()),
-        Err(error) => Err(RequestError::Body(error.to_string()).into()),
     }
 }
 

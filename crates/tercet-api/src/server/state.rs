@@ -7,6 +7,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::mpsc;
 
+use super::body::Budget;
 use super::metrics::Metrics;
 use crate::config::{Config, LogLevel};
 use crate::plan::Policy;
@@ -21,6 +22,8 @@ pub(super) struct Shared {
     pub(super) outage: ArcSwapOption<Outage>,
     pub(super) metrics: Metrics,
     pub(super) pools: Arc<Counts>,
+    /// How much of requests' bodies is held.
+    pub(super) bodies: Arc<Budget>,
     /// What threads find out about the database, for whoever keeps the server in step with it.
     pub(super) findings: mpsc::UnboundedSender<Finding>,
 }

@@ -73,6 +73,28 @@ impl Cluster {
         cluster
     }
 
+    /// Starts a streaming standby of this cluster.
+    pub(crate) fn standby(&self) -> Self {
+        let folder = tempfile::Builder::new().prefix("tercet-postgres-").tempdir().unwrap().keep();
+        if let Some((user, group)) = unprivileged() {
+            chown(&folder, Some(user), Some(group)).unwrap();
+        }
+        run(command("pg_basebackup", &folder)
+            .args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"])
+            .args(["-U", "postgres", "-p", &self.port.to_string(), "-h"])
+            .arg(&self.folder)
+            .arg("-D")
+            .arg(folder.join("data")));
+        let watcher = watch(&folder);
+        let port = start_on_a_free_port(&folder);
+        Self { folder, port, databases: AtomicU64::new(0), _watcher: watcher }
+    }
+
+    /// Makes a standby the primary.
+    pub(crate) fn promote(&self) {
+        run(command("pg_ctl", &self.folder).args(["promote", "-w", "-D"]).arg(self.folder.join("data")));
+    }
+
     /// A fresh database, loaded with `script` by the superuser.
     pub(crate) fn database(&'static self, script: &str) -> Database {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
@@ -128,6 +150,11 @@ impl Database {
     /// The connection string for `authenticator`, by TCP and password.
     pub(crate) fn uri(&self) -> String {
         self.cluster.uri(&self.name)
+    }
+
+    /// The port of its cluster.
+    pub(crate) fn port(&self) -> u16 {
+        self.cluster.port
     }
 
     /// Where `authenticator` connects to.

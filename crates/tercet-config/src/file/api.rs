@@ -133,12 +133,19 @@ pub(crate) struct Api {
     /// The address the description gives for the API, when a proxy stands before the balancer.
     #[serde(skip_serializing_if = "Option::is_none")]
     openapi_server_proxy_uri: Option<String>,
+    /// How many seconds the body of a request may take to arrive; then it is refused (408). Default: 60.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_body_timeout: Option<u32>,
     /// The origins whose pages may call the API. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     server_cors_allowed_origins: Option<Names>,
     /// The most bytes the body of a request may have. Default: 64 MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     server_max_body: Option<u32>,
+    /// The most bytes of bodies that a server holds at once, of all requests together; the requests beyond that are told
+    /// to come again later (503). Default: 256 MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_max_body_memory: Option<u64>,
     /// How many threads a server has. Default: one for each core.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]

@@ -1,0 +1,218 @@
+//! A database that says nothing, though everything that is sent to it is taken; and one that cannot be listened to yet.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::postgres::{Cluster, database};
+use crate::service::{Client, Service, bearer, on_one_thread, wait_until};
+
+const SCHEMA: &str = "
+    create schema api;
+    grant usage on schema api to anon, authenticated;
+    create table api.things (id int primary key);
+    insert into api.things values (1);
+    grant select, insert on api.things to anon, authenticated;
+    create function api.ping() returns int language sql as 'select 1';
+";
+
+/// A proxy that swallows what goes through connections it was told to: it goes on taking it, and passes nothing on.
+struct Proxy {
+    port: u16,
+    /// Connections with a lower number are swallowed.
+    swallowed: Arc<AtomicUsize>,
+    accepted: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    fn start(target: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (swallowed, accepted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let proxy = Self { port, swallowed: Arc::clone(&swallowed), accepted: Arc::clone(&accepted) };
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let Ok(client) = client else { return };
+                let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { continue };
+                let number = accepted.fetch_add(1, Ordering::SeqCst);
+                for (mut from, mut to) in [
+                    (client.try_clone().unwrap(), server.try_clone().unwrap()),
+                    (server.try_clone().unwrap(), client.try_clone().unwrap()),
+                ] {
+                    let swallowed = Arc::clone(&swallowed);
+                    std::thread::spawn(move || {
+                        let mut bytes = [0; 8192];
+                        while let Ok(read @ 1..) = from.read(&mut bytes) {
+                            let passes = number >= swallowed.load(Ordering::SeqCst);
+                            if passes && to.write_all(&bytes[..read]).is_err() {
+                                return;
+                            }
+                        }
+                        if number >= swallowed.load(Ordering::SeqCst) {
+                            let _ = to.shutdown(Shutdown::Both);
+                        }
+                    });
+                }
+            }
+        });
+        proxy
+    }
+
+    /// Swallows what goes through all connections there will ever be.
+    fn swallow_all(&self) {
+        self.swallowed.store(usize::MAX, Ordering::SeqCst);
+    }
+
+    /// Swallows what goes through the connections there are.
+    fn swallow_present(&self) {
+        self.swallowed.store(self.accepted.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+}
+
+/// Requests of several sorts, each on a connection of its own, at once; status and code of each answer, and how long the
+/// longest took.
+fn all_at_once(service: &Service) -> (Vec<(u16, String)>, Duration) {
+    let began = Instant::now();
+    let token = bearer("authenticated", "1");
+    let asked = |method: &'static str, target: &'static str, body: &'static str| {
+        let token = token.clone();
+        let address = service.address;
+        async move {
+            let headers = [("authorization", token.as_str()), ("content-type", "application/json")];
+            let reply = Client::connect(address).await.request(method, target, &headers, body).await.unwrap();
+            let code = if reply.status < 300 {
+                String::new()
+            } else {
+                reply.json()["code"].as_str().unwrap().into()
+            };
+            (reply.status, code)
+        }
+    };
+    let answers = on_one_thread(async {
+        let answers = tokio::join!(
+            asked("GET", "/things", ""),
+            asked("GET", "/things?id=eq.1", ""),
+            asked("POST", "/rpc/ping", "{}"),
+            asked("PATCH", "/things?id=eq.1", r#"{"id": 1}"#),
+            asked("GET", "/", ""),
+        );
+        vec![answers.0, answers.1, answers.2, answers.3, answers.4]
+    });
+    (answers, began.elapsed())
+}
+
+#[test]
+fn nobody_waits_for_a_database_that_takes_everything_and_says_nothing() {
+    let database = database(SCHEMA);
+    let proxy = Proxy::start(database.port());
+    let uri = format!(
+        "postgresql://authenticator:secret@127.0.0.1:{}/{}?connect_timeout=2&sslmode=disable",
+        proxy.port, database.name
+    );
+    let options = [("db-statement-timeout", "1"), ("db-pool-acquisition-timeout", "2"), ("db-pool", "6")];
+    let service = Service::start(&uri, &options);
+    for _ in 0..3 {
+        assert_eq!(service.get("/things").status, 200);
+    }
+    proxy.swallow_all();
+    let (answers, took) = all_at_once(&service);
+    for (status, code) in answers {
+        assert!(
+            matches!((status, &*code), (503, "PGRST000" | "PGRST001") | (504, "PGRST003")),
+            "{status} {code}"
+        );
+    }
+    // 1 s for a statement and 5 s more, looked at once a second; connections and cancels have their own bounds.
+    assert!(took < Duration::from_secs(14), "{took:?}");
+    let began = Instant::now();
+    assert_eq!(service.admin_get("/ready").status, 503);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    wait_until("the outage is known", || service.get("/things").json()["code"] == "PGRST000");
+    let (answers, took) = all_at_once(&service);
+    assert!(answers.iter().all(|(status, _)| *status == 503), "{answers:?}");
+    assert!(took < Duration::from_secs(3), "nobody waits during an outage: {took:?}");
+    proxy.swallow_present();
+    service.wait_until_ready();
+    assert_eq!(service.get("/things").json(), json!([{"id": 1}]));
+}
+
+#[test]
+fn connections_that_go_silent_are_replaced() {
+    let database = database(SCHEMA);
+    let proxy = Proxy::start(database.port());
+    let uri = format!(
+        "postgresql://authenticator:secret@127.0.0.1:{}/{}?connect_timeout=2&sslmode=disable",
+        proxy.port, database.name
+    );
+    let options = [("db-statement-timeout", "1"), ("db-pool", "1"), ("server-threads", "1")];
+    let service = Service::start(&uri, &options);
+    assert_eq!(service.get("/things").status, 200);
+    assert_eq!(service.get("/later").status, 404);
+    proxy.swallow_present();
+    let began = Instant::now();
+    assert_eq!(service.admin_get("/ready").status, 503, "a real round trip");
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let reply = service.get("/things");
+    assert!(matches!(reply.status, 503 | 504), "{reply:?}");
+    assert_eq!(service.get("/things").json(), json!([{"id": 1}]), "the next one has a new connection");
+    // The connection that hears of changes is replaced as well.
+    service.wait_until_ready();
+    database.psql("create view api.later as select 1 as n; grant select on api.later to anon; notify pgrst");
+    wait_until("the view is known", || service.get("/later").status == 200);
+}
+
+#[test]
+fn a_standby_that_is_promoted_is_listened_to() {
+    static PRIMARY: LazyLock<Cluster> = LazyLock::new(Cluster::start);
+    let database = PRIMARY.database(SCHEMA);
+    let standby = PRIMARY.standby();
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let service = Service::start_logging(&standby.uri(&database.name), &[], log.path());
+    assert_eq!(service.get("/things").json(), json!([{"id": 1}]));
+    let view = |name: &str| {
+        format!("create view api.{name} as select 1 as n; grant select on api.{name} to anon; notify pgrst")
+    };
+    standby.promote();
+    standby.psql(&database.name, &view("first"));
+    wait_until("what has changed before anybody listened is known", || service.get("/first").status == 200);
+    standby.psql(&database.name, &view("second"));
+    wait_until("changes are heard of", || service.get("/second").status == 200);
+    let log = std::fs::read_to_string(log.path()).unwrap();
+    assert_eq!(log.matches("is a standby").count(), 1, "{log}");
+}
+
+#[test]
+fn a_login_role_that_cannot_become_anon_is_said_at_start() {
+    let database = database(SCHEMA);
+    let role = format!("stranger_{}", database.name);
+    database.psql(&format!("create role {role} login noinherit password 'secret'"));
+    let uri = database.uri().replace("authenticator", &role);
+    for (anon, says) in [
+        (
+            "anon",
+            format!(
+                "role \"{role}\" cannot become \"anon\" (db-anon-role): every request without a token fails; hint: grant anon to {role};"
+            ),
+        ),
+        (
+            "Nobody here",
+            format!(
+                "role \"Nobody here\" (db-anon-role) does not exist: every request without a token fails; hint: create role \"Nobody here\" nologin; grant \"Nobody here\" to {role};"
+            ),
+        ),
+    ] {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let service = Service::start_logging(&uri, &[("db-anon-role", anon)], log.path());
+        wait_until("it is said", || std::fs::read_to_string(log.path()).unwrap().contains(&says));
+        drop(service);
+    }
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let service = Service::start_logging(&database.uri(), &[], log.path());
+    drop(service);
+    assert!(!std::fs::read_to_string(log.path()).unwrap().contains("db-anon-role"));
+}

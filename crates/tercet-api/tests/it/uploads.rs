@@ -1,0 +1,141 @@
+//! Bodies of requests: read when they are needed, for a time, and not too many at once.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::postgres::{Database, database};
+use crate::service::{SECRET, Service, wait_until};
+
+fn shop() -> Database {
+    database(
+        "create schema api;
+        grant usage on schema api to anon;
+        create table api.things (id int primary key, name text);
+        grant select, insert, update, delete on api.things to anon;
+        create function api.ping(n text) returns text language sql as 'select n';",
+    )
+}
+
+/// A connection on which a request with a body of `length` bytes has begun, of which `sent` are sent.
+fn begin(service: &Service, head: &str, length: &str, sent: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(service.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream
+        .write_all(
+            format!("{head}\r\nhost: api\r\ncontent-type: application/json\r\n{length}\r\n\r\n").as_bytes(),
+        )
+        .unwrap();
+    // Whoever does not want it may have closed already.
+    let _ = stream.write_all(sent);
+    stream
+}
+
+/// The head of the answer.
+fn answer(stream: &mut TcpStream) -> String {
+    let mut read = Vec::new();
+    let mut bytes = [0; 4096];
+    while !read.windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read(&mut bytes) {
+            Ok(count @ 1..) => read.extend_from_slice(&bytes[..count]),
+            other => panic!("{other:?} after {}", String::from_utf8_lossy(&read)),
+        }
+    }
+    String::from_utf8_lossy(&read).into_owned()
+}
+
+fn status(stream: &mut TcpStream) -> u16 {
+    answer(stream)[9..12].parse().unwrap()
+}
+
+#[test]
+fn what_can_be_said_without_the_body_is() {
+    let database = shop();
+    let service = Service::start(&database.uri(), &[]);
+    let big = format!("content-length: {}", 60 << 20);
+    let sent = vec![b'x'; 1 << 20];
+    let bad = format!("GET /things HTTP/1.1\r\nauthorization: Bearer {SECRET}");
+    for (head, expected) in [
+        ("GET /nonexistent HTTP/1.1", 404),
+        ("GET /things HTTP/1.1", 200),
+        ("HEAD /things HTTP/1.1", 200),
+        ("OPTIONS /things HTTP/1.1", 200),
+        ("OPTIONS /things HTTP/1.1\r\norigin: http://x\r\naccess-control-request-method: GET", 200),
+        ("DELETE /things?id=eq.1 HTTP/1.1", 204),
+        ("POST /nonexistent HTTP/1.1", 404),
+        ("PATCH /nonexistent?id=eq.1 HTTP/1.1", 404),
+        ("POST /rpc/nonexistent HTTP/1.1", 404),
+        ("POST /a/b/c HTTP/1.1", 404),
+        ("TRACE /things HTTP/1.1", 405),
+        ("PUT /rpc/ping HTTP/1.1", 405),
+        ("POST /things HTTP/1.1\r\ncontent-profile: other", 406),
+        ("POST /things HTTP/1.1\r\nauthorization: Bearer nonsense", 401),
+        (&bad, 401),
+    ] {
+        for length in [&*big, "transfer-encoding: chunked"] {
+            if length != big && head.contains("/rpc/nonexistent") {
+                // So much is looked at to say which arguments there were.
+                continue;
+            }
+            let sent = if length == big { &*sent } else { b"5\r\nab" };
+            let mut stalled = begin(&service, head, length, sent);
+            assert_eq!(status(&mut stalled), expected, "{head} {length}");
+        }
+    }
+    // Too long, by what it says itself.
+    let mut long = begin(&service, "POST /things HTTP/1.1", &format!("content-length: {}", 65 << 20), b"[");
+    assert_eq!(status(&mut long), 413);
+}
+
+#[test]
+fn an_answer_is_not_lost_to_a_client_that_goes_on_sending() {
+    let database = shop();
+    let service = Service::start(&database.uri(), &[]);
+    for size in [1_000, 500_000, 8 << 20] {
+        let body = vec![b'x'; size];
+        let mut stream = TcpStream::connect(service.address).unwrap();
+        let head = format!("POST /nonexistent HTTP/1.1\r\nhost: api\r\ncontent-length: {size}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&body).unwrap();
+        assert_eq!(status(&mut stream), 404, "{size}");
+    }
+    // What is short is thrown away, and the connection goes on.
+    let mut stream = begin(&service, "GET /nonexistent HTTP/1.1", "content-length: 3", b"abc");
+    assert_eq!(status(&mut stream), 404);
+    stream.write_all(b"GET /things HTTP/1.1\r\nhost: api\r\n\r\n").unwrap();
+    wait_until("the next answer is there", || answer(&mut stream).contains("200 OK"));
+}
+
+#[test]
+fn a_body_that_does_not_come_is_given_up() {
+    let database = shop();
+    let service = Service::start(&database.uri(), &[("server-body-timeout", "1")]);
+    for head in ["POST /things HTTP/1.1", "POST /rpc/ping HTTP/1.1", "POST /rpc/nonexistent HTTP/1.1"] {
+        let mut stalled = begin(&service, head, "content-length: 100", b"[{");
+        assert_eq!(status(&mut stalled), 408, "{head}");
+    }
+}
+
+#[test]
+fn all_bodies_together_have_a_limit() {
+    let database = shop();
+    let service = Service::start(&database.uri(), &[("server-max-body-memory", "1000000")]);
+    let body = format!(r#"[{{"id": 1, "name": "{}"}}]"#, "x".repeat(700_000));
+    let length = format!("content-length: {}", body.len());
+    let (most, rest) = body.as_bytes().split_at(690_000);
+    let held = |bytes: usize| {
+        service.admin_get("/metrics").body.contains(&format!("\ntercet_api_body_bytes {bytes}\n"))
+    };
+    for _ in 0..3 {
+        let mut first = begin(&service, "POST /things HTTP/1.1", &length, most);
+        wait_until("the first body is held", || held(most.len()));
+        let mut second = begin(&service, "POST /rpc/ping HTTP/1.1", &length, most);
+        let answer = answer(&mut second);
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+        assert!(answer.contains("error=TCT02"), "{answer}");
+        first.write_all(rest).unwrap();
+        assert_eq!(status(&mut first), 201);
+        wait_until("nothing is held", || held(0));
+        database.psql("delete from api.things");
+    }
+}
