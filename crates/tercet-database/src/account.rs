@@ -1,7 +1,15 @@
-//! Who PostgreSQL runs as: it refuses root, so root lends it an unprivileged account.
+//! Accounts of the operating system: who PostgreSQL runs as, since it refuses root, and whom root becomes.
 
+#[cfg(target_os = "linux")]
+mod handover;
+
+use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::process::Command;
+
+#[cfg(target_os = "linux")]
+pub use self::handover::take_over;
 
 /// An account of the operating system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +20,61 @@ pub struct Account {
     pub uid: u32,
     /// Its group id.
     pub gid: u32,
+}
+
+/// An account and what a session of it has: as the system's databases of users tell (getent(1), id(1)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// Its name.
+    pub name: String,
+    /// Its user id.
+    pub uid: u32,
+    /// Its group id.
+    pub gid: u32,
+    /// All groups it is in.
+    pub groups: Vec<u32>,
+    /// Its home, when there is one.
+    pub home: Option<PathBuf>,
+}
+
+impl Login {
+    /// The account of a name, or of a user id in digits; `None` when there is none.
+    ///
+    /// # Errors
+    /// The machine's accounts cannot be read.
+    pub fn find(name: &str) -> Result<Option<Self>, AccountError> {
+        let Some(line) = passwd(name)? else { return Ok(None) };
+        let fields: Vec<&str> = line.split(':').collect();
+        let [name, _, uid, gid, _, home, ..] = fields.as_slice() else { return Ok(None) };
+        let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse()) else { return Ok(None) };
+        let groups = ask(&["-G", name])?.unwrap_or_default();
+        Ok(Some(Self {
+            name: (*name).to_owned(),
+            uid,
+            gid,
+            groups: groups.split_whitespace().filter_map(|group| group.parse().ok()).collect(),
+            home: Some(PathBuf::from(home)).filter(|home| home.is_dir()),
+        }))
+    }
+}
+
+/// The line of passwd(5) for a name or a number.
+fn passwd(key: &str) -> io::Result<Option<String>> {
+    match Command::new("getent").args(["passwd", "--", key]).output() {
+        Ok(output) => {
+            let line = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            Ok((output.status.success() && !line.is_empty()).then_some(line))
+        }
+        // Not every system has it; those have the file.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let is = |line: &&str| {
+                let mut fields = line.split(':');
+                fields.next() == Some(key) || fields.nth(1) == Some(key)
+            };
+            Ok(fs::read_to_string("/etc/passwd")?.lines().find(is).map(str::to_owned))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// An account could not be found out.

@@ -18,6 +18,8 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use self::configuration::Configuration;
 pub use self::place::Place;
+#[cfg(target_os = "linux")]
+pub use self::place::hand_over;
 use crate::account::Account;
 use crate::installation::{Installation, Search};
 use crate::program::Program;

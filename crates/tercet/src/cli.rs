@@ -269,6 +269,9 @@ pub(crate) struct Child {
     /// Become this user and group first
     #[arg(long, value_name = "UID:GID", value_parser = account)]
     pub(crate) account: Option<(u32, u32)>,
+    /// Keep the right to listen on ports below 1024
+    #[arg(long)]
+    pub(crate) low_ports: bool,
     /// Stay with the program and end whatever it leaves running
     #[arg(long)]
     pub(crate) guard: bool,

@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod failure;
 mod fleet;
+mod low_ports;
 mod output;
 mod project;
 mod supervisor;

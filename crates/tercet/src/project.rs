@@ -12,7 +12,7 @@ use tercet_database::Password;
 use crate::failure::Failure;
 
 /// The folder in it that is tercet's own.
-const STATE: &str = ".tercet";
+pub(crate) const STATE: &str = ".tercet";
 
 /// A folder with a `tercet.toml`.
 #[derive(Debug)]

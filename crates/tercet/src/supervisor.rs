@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use self::backoff::Backoff;
 pub(crate) use self::probe::answers;
 use self::process::Process;
+pub(crate) use self::process::this_executable;
 use crate::output::{Output, Voice};
 
 /// Something that is to be running.
@@ -56,6 +57,8 @@ pub(crate) struct Launch {
     pub(crate) folder: PathBuf,
     /// The user and group it runs as, when that is not this process's.
     pub(crate) account: Option<(u32, u32)>,
+    /// Whether it keeps the right to listen on ports below 1024, if this process has it.
+    pub(crate) low_ports: bool,
     /// What becomes of it when this process dies.
     pub(crate) orphan: Orphan,
     /// Whether its lines are JSON objects when this process's are to be.

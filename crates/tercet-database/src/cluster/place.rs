@@ -39,7 +39,8 @@ impl Place {
     pub fn of(private: &Path, shared: &Path, name: &str, account: &Account) -> Result<Self, ClusterError> {
         let beside = private.join("postgresql");
         if !account.is_another() {
-            return Ok(Self(beside));
+            // It was kept elsewhere before, and handed over.
+            return Ok(Self(fs::read_link(&beside).unwrap_or(beside)));
         }
         match fs::read_link(&beside) {
             Ok(target) if target.is_dir() => return Ok(Self(target)),
@@ -99,6 +100,32 @@ impl Place {
         give(folder.path(), account)?;
         Ok(Sockets::Short(folder))
     }
+}
+
+/// Gives the cluster that root kept elsewhere and linked as `beside` to the account that is to run it from now on. Nothing
+/// else is touched.
+///
+/// # Errors
+/// A process has it, or it cannot be given.
+#[cfg(target_os = "linux")]
+pub fn hand_over(beside: &Path, login: &crate::account::Login) -> Result<(), ClusterError> {
+    let Ok(place) = fs::read_link(beside) else { return Ok(()) };
+    let owner = |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.uid());
+    // Only root could have put both there.
+    if owner(beside).is_ok_and(|uid| uid == 0) && owner(&place).is_ok_and(|uid| uid == 0) {
+        let place = Place(place);
+        let path = place.lock();
+        let lock = fs::File::options().create(true).append(true).open(&path).map_err(file_error(&path))?;
+        lock.try_lock().map_err(|_| ClusterError::InUse(place.0.clone()))?;
+        let data = place.data();
+        let pids = super::postmaster::processes(&data);
+        if !pids.is_empty() {
+            return Err(ClusterError::Orphans { data, pids });
+        }
+        let former: Vec<u32> = [0].into_iter().chain(owner(&data).ok()).collect();
+        crate::account::take_over(&place.0, &former, login).map_err(file_error(&place.0))?;
+    }
+    Ok(())
 }
 
 /// Makes a folder with this mode; one that is there must be a real folder of ours.

@@ -13,6 +13,7 @@ use tercet_observe::{Format, Log};
 
 use crate::cli;
 use crate::failure::{Failure, Outcome};
+use crate::low_ports;
 
 pub(crate) fn run(arguments: &cli::Balancer) -> Outcome {
     let name = arguments.log.name("balancer");
@@ -61,6 +62,8 @@ fn serve(log: &Log, name: &str) -> anyhow::Result<()> {
     if input.is_terminal() {
         anyhow::bail!("--worker is for the balancer's own use");
     }
+    // The supervisor binds.
+    low_ports::give_up()?;
     worker::run(input.as_fd().try_clone_to_owned()?, log, name)?;
     Ok(())
 }

@@ -15,6 +15,8 @@ use rustix::process::{Gid, Pid, Resource, Rlimit, Signal, Uid, getrlimit, setrli
 
 use crate::cli;
 use crate::failure::Outcome;
+use crate::low_ports;
+use crate::supervisor::this_executable;
 
 pub(crate) fn run(arguments: &cli::Child) -> Outcome {
     if let Some((uid, gid)) = arguments.account {
@@ -24,12 +26,15 @@ pub(crate) fn run(arguments: &cli::Child) -> Outcome {
     // After the change of user, which clears it.
     die_with(arguments.parent, if arguments.quit { Signal::QUIT } else { Signal::KILL })?;
     leave_no_core()?;
+    if !arguments.low_ports {
+        low_ports::give_up()?;
+    }
     let [program, rest @ ..] = arguments.program.as_slice() else {
         return Err(anyhow::anyhow!("no program to run").into());
     };
     if arguments.guard {
         // Should the guardian itself be killed, at least the program goes with it.
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new(this_executable()?);
         command.arg0("tercet").args(["child", "--parent", &std::process::id().to_string(), "--"]);
         command.args(&arguments.program);
         return guardian::run(command);

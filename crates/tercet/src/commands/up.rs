@@ -9,6 +9,8 @@ mod database;
 mod plan;
 mod ports;
 mod private;
+#[cfg(target_os = "linux")]
+mod privileges;
 mod progress;
 
 use std::ffi::OsString;
@@ -32,7 +34,7 @@ use crate::cli;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, Style};
 use crate::project::Project;
-use crate::supervisor::{Launch, Orphan, Supervisor};
+use crate::supervisor::{Launch, Orphan, Supervisor, this_executable};
 
 /// What the parts are called that there is one of.
 const BALANCER: &str = "balancer";
@@ -45,6 +47,8 @@ const BALANCER_TIER: u8 = 3;
 
 pub(crate) fn run(arguments: &cli::Up) -> Outcome {
     let project = Project::to_bring_up(&arguments.folder)?;
+    #[cfg(target_os = "linux")]
+    privileges::give_up_root(&project)?;
     let migrations = migrations(&project)?;
     let private = Private::take(&project.folder)?;
     let style = Style::of_standard_output(arguments.json);
@@ -186,7 +190,7 @@ fn announce(plan: &Plan, project: &Project, private: &Private, output: &Output) 
 /// How one of the parts that are this very program is run.
 fn own_command(verb: &str, name: &str, config: &Path, folder: &Path, json: bool) -> anyhow::Result<Launch> {
     let mut program =
-        vec![std::env::current_exe()?.into_os_string(), verb.into(), "--config".into(), config.into()];
+        vec![this_executable()?.into_os_string(), verb.into(), "--config".into(), config.into()];
     program.extend(["--name".into(), name.into()]);
     if json {
         program.push("--json".into());
@@ -199,6 +203,7 @@ fn own_command(verb: &str, name: &str, config: &Path, folder: &Path, json: bool)
         inherits: false,
         folder: folder.to_owned(),
         account: None,
+        low_ports: verb == BALANCER,
         orphan: Orphan::Killed,
         speaks_json: true,
     })

@@ -42,6 +42,9 @@ impl Process {
         if let Some((uid, gid)) = launch.account {
             command.args(["--account", &format!("{uid}:{gid}")]);
         }
+        if launch.low_ports {
+            command.arg("--low-ports");
+        }
         command.arg("--").args(&launch.program).current_dir(&launch.folder);
         if !launch.inherits {
             command.env_clear();
@@ -92,8 +95,9 @@ impl Process {
     }
 }
 
-/// The program this process runs, even when its file was replaced meanwhile.
-fn this_executable() -> std::io::Result<PathBuf> {
+/// The program this process runs, even when its file was replaced meanwhile or is in a folder that this user cannot
+/// enter.
+pub(crate) fn this_executable() -> std::io::Result<PathBuf> {
     let path = std::env::current_exe()?;
     Ok(if path.exists() { path } else { PathBuf::from("/proc/self/exe") })
 }

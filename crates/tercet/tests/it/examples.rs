@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::folder::temporary;
 use crate::http::{get, request};
 use crate::system::System;
 use crate::tercet;
@@ -13,7 +14,7 @@ use crate::tercet;
 /// A copy of an example, so that nothing is left in it.
 fn copy_of(example: &str) -> TempDir {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(example);
-    let copy = tempfile::tempdir().unwrap();
+    let copy = temporary();
     copy_folder(&source, copy.path());
     copy
 }
@@ -116,7 +117,7 @@ fn links_are_made_followed_counted_and_forgotten() {
 
 #[test]
 fn a_first_api_goes_as_the_guide_says() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary();
     let shop = folder.path().join("shop");
     tercet::run(folder.path(), ["init", "shop"]);
     let system = System::start(&shop);

@@ -1,16 +1,23 @@
 //! A folder to bring up.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::system::remove_data;
 use crate::tercet;
+
+/// A temporary folder that others may read: run by root, the parts are a system user's.
+pub(crate) fn temporary() -> tempfile::TempDir {
+    let readable = std::fs::Permissions::from_mode(0o755);
+    tempfile::Builder::new().prefix("shop").permissions(readable).tempdir().unwrap()
+}
 
 /// A folder to bring up; removed with its database when dropped.
 pub(crate) struct Folder(tempfile::TempDir);
 
 impl Folder {
     pub(crate) fn with(files: &[(&str, &str)]) -> Self {
-        let folder = Self(tempfile::Builder::new().prefix("shop").tempdir().unwrap());
+        let folder = Self(temporary());
         for (name, text) in files {
             folder.write(name, text);
         }

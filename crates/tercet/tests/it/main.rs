@@ -9,6 +9,7 @@ mod http;
 mod init;
 mod options;
 mod own_program;
+mod privileges;
 mod processes;
 mod secrets;
 mod system;

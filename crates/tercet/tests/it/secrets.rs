@@ -1,4 +1,4 @@
-//! No output of a running project contains a secret of it, and whoever needs one gets it byte for byte.
+//! No output of a running project contains a secret of it, and the programs that need one get it byte for byte.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

@@ -51,6 +51,7 @@ impl Part for Application {
                     inherits: true,
                     folder: self.folder.clone(),
                     account: None,
+                    low_ports: false,
                     orphan: Orphan::KilledWithDescendants,
                     speaks_json: false,
                 }

@@ -105,6 +105,7 @@ impl Part for Database {
         let account = &program.account;
         Ok(Launch {
             account: account.is_another().then_some((account.uid, account.gid)),
+            low_ports: false,
             program: std::iter::once(OsString::from(program.path)).chain(program.arguments).collect(),
             environment: program.environment,
             inherits: false,

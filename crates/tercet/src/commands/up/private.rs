@@ -95,7 +95,8 @@ fn create(folder: &Path) -> anyhow::Result<()> {
     }
     if metadata.uid() != rustix::process::geteuid().as_raw() {
         bail!(
-            "{} belongs to user id {}; hint: run tercet as that user, or remove the folder with all its data",
+            "{} belongs to user id {}; hint: run tercet as that user, or once by sudo, \
+             which gives what root made to the owner of the project",
             folder.display(),
             metadata.uid()
         );
@@ -106,7 +107,7 @@ fn create(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn lock(path: &Path) -> anyhow::Result<File> {
+pub(super) fn lock(path: &Path) -> anyhow::Result<File> {
     let name = || path.display().to_string();
     let mut file = File::options()
         .read(true)

@@ -1,0 +1,213 @@
+//! Root runs nothing of a project: `tercet up` by root becomes another account before it starts anything.
+//!
+//! The account that owns the project's folder; if that is root, a system user. It is one exec of the same program
+//! in the same process, so from there on everything is as if that account had typed the command. What earlier runs by
+//! root left in `.tercet/` is handed over. Ports below 1024 stay possible by the one capability that is for them.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+use rustix::process::{Gid, Uid};
+use rustix::thread as kernel;
+use tercet_config::{Secret, Server, Topology};
+use tercet_database::account::{self, Login};
+use tercet_database::cluster;
+
+use super::private;
+use crate::failure::{Failure, Outcome};
+use crate::project::{Project, STATE};
+use crate::supervisor::this_executable;
+
+/// The system users that stand in for a root who owns the folder; the first that exists.
+const SYSTEM_USERS: [&str; 2] = ["tercet", "nobody"];
+
+/// Returns at once to anybody but root. Root never comes back: this process goes on as another account.
+pub(super) fn give_up_root(project: &Project) -> Outcome {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = fs::metadata(&project.folder)?.uid();
+    let login = login(owner)?;
+    as_account(&login, || reachable(project, &login, owner))??;
+    hand_over(&project.folder, &login)?;
+    let low_ports = project.topology.only_this_machine()
+        && project.topology.balancer().addresses().any(|address| (1..1024).contains(&address.port()));
+    become_account(&login, low_ports).with_context(|| {
+        format!("cannot become {}\nhint: root needs the capabilities SETUID and SETGID, or run tercet as that user", login.name)
+    })?;
+    let home = login.home.clone().unwrap_or_else(|| project.folder.join(STATE));
+    let error = Command::new(this_executable()?)
+        .arg0("tercet")
+        .args(std::env::args_os().skip(1).collect::<Vec<OsString>>())
+        .envs([("USER", &*login.name), ("LOGNAME", &*login.name)])
+        .env("HOME", home)
+        .env_remove("XDG_CACHE_HOME")
+        .env_remove("XDG_CONFIG_HOME")
+        .env_remove("XDG_DATA_HOME")
+        .env_remove("XDG_RUNTIME_DIR")
+        .exec();
+    Err(anyhow::Error::from(error).context("tercet cannot run itself as another user").into())
+}
+
+/// The account to run as.
+fn login(owner: u32) -> anyhow::Result<Login> {
+    if owner != 0 {
+        let named = Login::find(&owner.to_string())?;
+        return Ok(named.unwrap_or_else(|| Login {
+            name: owner.to_string(),
+            uid: owner,
+            // A user private group, as most systems have them.
+            gid: owner,
+            groups: Vec::new(),
+            home: None,
+        }));
+    }
+    for name in SYSTEM_USERS {
+        if let Some(login) = Login::find(name)?
+            && login.uid != 0
+        {
+            // It has no home worth the name: its home is the project's private folder.
+            return Ok(Login { home: None, ..login });
+        }
+    }
+    bail!(
+        "run by root in a folder of root's, tercet needs a system user to run everything as\n\
+         hint: useradd --system tercet, or chown the folder to a user"
+    )
+}
+
+/// Does something with the rights of the account. This is the only thread yet.
+fn as_account<R>(login: &Login, work: impl FnOnce() -> R) -> anyhow::Result<R> {
+    let (uid, gid) = (Uid::from_raw(login.uid), Gid::from_raw(login.gid));
+    let groups = rustix::process::getgroups()?;
+    let change = || -> rustix::io::Result<R> {
+        kernel::set_thread_groups(&groups_of(login))?;
+        kernel::set_thread_res_gid(Gid::ROOT, gid, Gid::ROOT)?;
+        kernel::set_thread_res_uid(Uid::ROOT, uid, Uid::ROOT)?;
+        Ok(work())
+    };
+    let done = change();
+    kernel::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;
+    kernel::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
+    kernel::set_thread_groups(&groups)?;
+    done.with_context(|| {
+        format!(
+            "cannot become {}\nhint: root needs the capabilities SETUID and SETGID, or run tercet as that user",
+            login.name
+        )
+    })
+}
+
+/// Whether the account can read what the parts need.
+fn reachable(project: &Project, login: &Login, owner: u32) -> Outcome {
+    let refused = |path: &Path, what: &str, error: &io::Error| {
+        let name = &login.name;
+        let everything = if owner == 0 {
+            format!("run by root in a folder of root's, tercet runs everything as {name}")
+        } else {
+            format!("run by root, tercet runs everything as {name}, who owns the folder")
+        };
+        Failure::input_message(format!(
+            "{}: {name} cannot {what} it ({}); {everything}\n\
+             hint: give {name} the right to, move the project, or chown it to the user who shall run it",
+            path.display(),
+            error.kind(),
+        ))
+    };
+    let mut folders: Vec<&Path> = project.folder.ancestors().collect();
+    folders.reverse();
+    for folder in folders {
+        fs::metadata(folder.join(".")).map_err(|error| refused(folder, "enter", &error))?;
+    }
+    fs::read_dir(&project.folder).map_err(|error| refused(&project.folder, "read", &error))?;
+    for path in files(&project.topology) {
+        let path = project.folder.join(path);
+        let read =
+            if path.is_dir() { fs::read_dir(&path).map(drop) } else { fs::File::open(&path).map(drop) };
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(refused(&path, "read", &error));
+            }
+            // The part that needs it says what is wrong with it.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The files of the project that the parts read.
+fn files(topology: &Topology) -> Vec<PathBuf> {
+    let mut files = vec![PathBuf::from("tercet.toml"), topology.database().migrations.clone()];
+    let certificates = topology.balancer().tls.iter().flat_map(|tls| &tls.certificates);
+    files.extend(certificates.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]));
+    let mut secret = |secret: &Option<Secret>| {
+        if let Some(Secret::File(path)) = secret {
+            files.push(path.clone());
+        }
+    };
+    secret(&topology.database().url);
+    match &topology.application().server {
+        Server::Api(api) => secret(&api.jwt_secret),
+        Server::Own { program, .. } => {
+            let word = program.words("", 0).into_iter().next().unwrap_or_default();
+            if word.contains('/') {
+                files.push(word.into());
+            }
+        }
+    }
+    files
+}
+
+/// Gives the account what root made in the private folder, and makes that where it is missing. A running
+/// `tercet up` keeps it.
+fn hand_over(folder: &Path, login: &Login) -> anyhow::Result<()> {
+    let state = folder.join(STATE);
+    match fs::DirBuilder::new().mode(0o700).create(&state) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(error).with_context(|| state.display().to_string());
+        }
+        _ => {}
+    }
+    let metadata = fs::symlink_metadata(&state).with_context(|| state.display().to_string())?;
+    if !metadata.is_dir() || ![0, login.uid].contains(&metadata.uid()) {
+        // Taking the folder says what is wrong with it.
+        return Ok(());
+    }
+    let lock = state.join("lock");
+    let _lock = lock.exists().then(|| private::lock(&lock)).transpose()?;
+    cluster::hand_over(&state.join("postgresql"), login)?;
+    account::take_over(&state, &[0], login).with_context(|| state.display().to_string())
+}
+
+/// Changes this process for good. Only this thread changes, but no other exists yet, and exec makes it the process.
+fn become_account(login: &Login, low_ports: bool) -> rustix::io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(login.uid), Gid::from_raw(login.gid));
+    let port_capability = kernel::CapabilitySet::NET_BIND_SERVICE;
+    // In a container root may not have it; then binding says so.
+    let keep = low_ports && kernel::capabilities(None)?.permitted.contains(port_capability);
+    kernel::set_thread_groups(&groups_of(login))?;
+    kernel::set_thread_res_gid(gid, gid, gid)?;
+    kernel::set_keep_capabilities(keep)?;
+    kernel::set_thread_res_uid(uid, uid, uid)?;
+    if keep {
+        // Ambient, it survives exec (capabilities(7)); `tercet child` takes it from all parts but the balancer.
+        let sets = kernel::CapabilitySets {
+            effective: port_capability,
+            permitted: port_capability,
+            inheritable: port_capability,
+        };
+        kernel::set_capabilities(None, sets)?;
+        kernel::configure_capability_in_ambient_set(port_capability, true)?;
+    }
+    Ok(())
+}
+
+fn groups_of(login: &Login) -> Vec<Gid> {
+    login.groups.iter().chain([&login.gid]).map(|group| Gid::from_raw(*group)).collect()
+}
