@@ -22,6 +22,7 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 
+use self::guard::Paths;
 use self::wire::{Fault, Wire};
 use crate::answer;
 use crate::client::Client;
@@ -78,7 +79,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
     let client = Rc::new(client);
     client.watch.set(config.timeouts.handshake);
     let fault = Fault::default();
-    let handshake = builder(&config).handshake(Wire::new(Rc::clone(&client), early, Rc::clone(&fault)));
+    let paths = Rc::new(Paths::default());
+    let wire = Wire::new(Rc::clone(&client), early, Rc::clone(&fault), Rc::clone(&paths));
+    let handshake = builder(&config).handshake(wire);
     let handshake = client.in_time(async { handshake.await.map_err(io::Error::other) });
     let Ok(mut connection) = handshake.await else {
         // RFC 9113 section 3.4: who starts otherwise than agreed on is not worth a GOAWAY, but an orderly end.
@@ -90,12 +93,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
         match next_event(&worker, &client, &mut connection, &streams, &fault).await {
             Event::Request(request) => {
                 client.watch.clear();
+                let replaced = paths.take(request.1.stream_id().as_u32());
                 streams.live.set(streams.live.get() + 1);
                 let (worker, client, streams) = (Rc::clone(&worker), Rc::clone(&client), Rc::clone(&streams));
                 tokio::task::spawn_local(async move {
                     let timeouts = worker.config().timeouts.idle;
                     let (request, respond) = *request;
-                    let outcome = stream::serve(worker, &client, request, respond).await;
+                    let outcome = stream::serve(worker, &client, request, respond, replaced).await;
                     streams.ended(outcome, &client, timeouts);
                 });
             }

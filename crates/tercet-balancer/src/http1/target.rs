@@ -1,7 +1,8 @@
 //! Request targets: their four forms and the bytes they may hold (RFC 9112 section 3.2, RFC 3986).
 //!
 //! Bytes that RFC 3986 wants encoded but that clients commonly send as they are (`{ } | ^ " [ ]`, and in a
-//! query also `< > \` and the back tick) are passed on; bytes that could end or reinterpret the target are not.
+//! query also `< > \` and the back tick) are passed on, UTF-8 in a query percent-encoded; bytes that could end or
+//! reinterpret the target are not.
 
 use super::{Method, Refusal, Span, host};
 
@@ -77,7 +78,8 @@ fn check_bytes(target: &[u8]) -> Result<(), Refusal> {
             _ => {}
         }
     }
-    if query.iter().any(|byte| matches!(byte, b'#' | ..=b' ' | 0x7f..)) {
+    let is_refused = |byte: &u8| matches!(byte, b'#' | ..=b' ' | 0x7f);
+    if query.iter().any(is_refused) || !query.is_ascii() && std::str::from_utf8(query).is_err() {
         return Err(Refusal::bad("the query holds a byte that must be percent-encoded"));
     }
     Ok(())
@@ -90,9 +92,24 @@ pub(super) fn push_origin(out: &mut Vec<u8>, form: Form, path: &[u8], method: Me
         (Form::Absolute, b"") if method == Method::Options => out.push(b'*'),
         (Form::Absolute, b"" | [b'?', ..]) => {
             out.push(b'/');
-            out.extend_from_slice(path);
+            push_encoded(out, path);
         }
-        _ => out.extend_from_slice(path),
+        _ => push_encoded(out, path),
+    }
+}
+
+/// No server has to know bytes outside of ASCII in a target.
+fn push_encoded(out: &mut Vec<u8>, path: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    if path.is_ascii() {
+        return out.extend_from_slice(path);
+    }
+    for byte in path {
+        if byte.is_ascii() {
+            out.push(*byte);
+        } else {
+            out.extend([b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
     }
 }
 

@@ -1,14 +1,18 @@
 //! What `h2` lets pass, or ends a connection for with a less exact code than RFC 9113 has, caught as frames come in.
 //!
 //! It looks at frame heads, at settings, and at the form of header blocks, and knows of a stream only whether the
-//! client has ended it. Everything it does not object to is `h2`'s to judge.
+//! client has ended it. Everything it does not object to is `h2`'s to judge, but for the bytes of paths that `h2` has none
+//! with: they get stand-ins on the way through `h2` and come back behind it, where every target is judged.
 
 mod compression;
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use h2::Reason;
 
+pub(super) use self::compression::STAND_IN;
 use self::compression::{Compression, Malformed};
 
 const DATA: u8 = 0;
@@ -34,6 +38,8 @@ const REMEMBERED: usize = 1024;
 const FRAME_BYTES: usize = 1 << 14;
 /// The longest header block that is looked at; `h2` takes none that is longer than a head may be.
 const BLOCK_BYTES: usize = 2 << 20;
+/// Bytes of header blocks that are held back until they are whole; longer ones go on as they come, for `h2` to refuse.
+const HELD_BYTES: usize = 256 << 10;
 
 /// Follows the frames of one connection from behind its preface on.
 #[derive(Debug, Default)]
@@ -51,6 +57,76 @@ pub(super) struct Guard {
     highest: u32,
     open: BTreeSet<u32>,
     ended: BTreeSet<u32>,
+    /// Bytes that have come and not gone on: of a frame's head, or of a header block.
+    held: Vec<u8>,
+    paths: Rc<Paths>,
+}
+
+/// The bytes of streams' paths that have a [`STAND_IN`], until the streams' requests are there.
+#[derive(Debug, Default)]
+pub(super) struct Paths(RefCell<BTreeMap<u32, Rc<[u8]>>>);
+
+impl Paths {
+    fn put(&self, stream: u32, replaced: Rc<[u8]>) {
+        let mut paths = self.0.borrow_mut();
+        paths.insert(stream, replaced);
+        if paths.len() > REMEMBERED {
+            paths.pop_first();
+        }
+    }
+
+    /// The bytes of a stream's path; streams before it that never became requests are forgotten.
+    pub(super) fn take(&self, stream: u32) -> Option<Rc<[u8]>> {
+        let mut paths = self.0.borrow_mut();
+        if paths.is_empty() {
+            return None;
+        }
+        let later = paths.split_off(&stream);
+        *paths = later;
+        paths.remove(&stream)
+    }
+}
+
+/// What may go on to `h2`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Passed {
+    /// So many of the bytes, as they are.
+    Prefix(usize),
+    /// This instead of them.
+    Instead(Vec<u8>),
+}
+
+/// What of some bytes goes on.
+struct Output<'a> {
+    bytes: &'a [u8],
+    /// How many of them are done with.
+    done: usize,
+    instead: Option<Vec<u8>>,
+}
+
+impl Output<'_> {
+    /// Lets what was held, and the bytes up to a place, go on.
+    fn pass(&mut self, held: &mut Vec<u8>, end: usize) {
+        if !held.is_empty() {
+            self.instead.get_or_insert_with(|| self.bytes[..self.done].to_vec()).append(held);
+            *held = Vec::new();
+        }
+        if let Some(instead) = &mut self.instead {
+            instead.extend_from_slice(&self.bytes[self.done..end]);
+        }
+        self.done = end;
+    }
+
+    /// Has something else go on in place of what was held, and the bytes up to a place.
+    fn replace(&mut self, held: &mut Vec<u8>, end: usize, frames: &[u8]) {
+        *held = Vec::new();
+        self.instead.get_or_insert_with(|| self.bytes[..self.done].to_vec()).extend_from_slice(frames);
+        self.done = end;
+    }
+
+    fn passed(self) -> Passed {
+        self.instead.map_or(Passed::Prefix(self.done), Passed::Instead)
+    }
 }
 
 /// The header block that is coming in.
@@ -59,6 +135,11 @@ struct Block {
     stream: u32,
     is_trailers: bool,
     bytes: Vec<u8>,
+    /// Flags of its first frame, and the priority in it.
+    flags: u8,
+    priority: Vec<u8>,
+    /// Whether its frames wait for its end.
+    is_held: bool,
 }
 
 /// A frame's head.
@@ -71,24 +152,30 @@ struct Head {
 }
 
 impl Guard {
-    pub(super) fn new(preface: usize) -> Self {
-        Self { preface_left: preface, ..Self::default() }
+    pub(super) fn new(preface: usize, paths: Rc<Paths>) -> Self {
+        Self { preface_left: preface, paths, ..Self::default() }
     }
 
-    /// Looks at the next bytes of the connection. An error says how many of them may still go to `h2`, and why no more
-    /// may: the connection is to be ended with that reason.
-    pub(super) fn inspect(&mut self, bytes: &[u8]) -> Result<(), (usize, Reason)> {
+    /// Looks at the next bytes of the connection, and says what may go on to `h2`; with a reason, nothing more may: the connection is
+    /// to be ended with it.
+    pub(super) fn inspect(&mut self, bytes: &[u8]) -> (Passed, Option<Reason>) {
+        let mut output = Output { bytes, done: 0, instead: None };
+        let fault = self.follow(bytes, &mut output).err();
+        (output.passed(), fault)
+    }
+
+    fn follow(&mut self, bytes: &[u8], output: &mut Output<'_>) -> Result<(), Reason> {
         let mut at = self.preface_left.min(bytes.len());
         self.preface_left -= at;
+        output.done = at;
         while at < bytes.len() {
-            let start = at;
             if self.head.len() < HEAD_BYTES {
                 let taken = (HEAD_BYTES - self.head.len()).min(bytes.len() - at);
                 self.head.extend_from_slice(&bytes[at..at + taken]);
                 at += taken;
                 let Some(head) = self.whole_head() else { break };
                 self.left = head.length;
-                self.check_head(head).map_err(|reason| (start, reason))?;
+                self.check_head(head)?;
             }
             let Some(head) = self.whole_head() else { break };
             let taken = self.left.min(bytes.len() - at);
@@ -97,13 +184,29 @@ impl Guard {
             }
             at += taken;
             self.left -= taken;
+            let mut edited = None;
             if self.left == 0 {
                 self.head.clear();
                 let payload = std::mem::take(&mut self.payload);
-                self.check_payload(head, &payload).map_err(|reason| (start, reason))?;
+                edited = self.check_payload(head, &payload)?;
+            }
+            if let Some(frames) = edited {
+                output.replace(&mut self.held, at, &frames);
+            } else if !self.holds_block(bytes.len()) && (self.left == 0 || head.kind != SETTINGS) {
+                output.pass(&mut self.held, at);
             }
         }
+        self.held.extend_from_slice(&bytes[output.done..]);
         Ok(())
+    }
+
+    /// Whether a header block is coming in that is to be whole before it goes on.
+    fn holds_block(&mut self, fresh: usize) -> bool {
+        let held = self.held.len() + fresh;
+        self.block.as_mut().is_some_and(|block| {
+            block.is_held &= held <= HELD_BYTES;
+            block.is_held
+        })
     }
 
     fn whole_head(&self) -> Option<Head> {
@@ -148,7 +251,14 @@ impl Guard {
         }
         if head.kind == HEADERS {
             let is_trailers = self.open.contains(&head.stream);
-            self.block = Some(Block { stream: head.stream, is_trailers, bytes: Vec::new() });
+            self.block = Some(Block {
+                stream: head.stream,
+                is_trailers,
+                bytes: Vec::new(),
+                flags: head.flags,
+                priority: Vec::new(),
+                is_held: true,
+            });
             if head.stream > self.highest {
                 self.highest = head.stream;
                 remember(&mut self.open, head.stream);
@@ -161,32 +271,68 @@ impl Guard {
         Ok(())
     }
 
-    fn check_payload(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
+    /// Looks at a payload; frames that are to go on in place of the block that ends with it, if any are.
+    fn check_payload(&mut self, head: Head, payload: &[u8]) -> Result<Option<Vec<u8>>, Reason> {
         match head.kind {
-            SETTINGS => check_settings(payload),
+            SETTINGS => check_settings(payload).map(|()| None),
             HEADERS | CONTINUATION => self.check_block(head, payload),
-            _ => Ok(()),
+            _ => Ok(None),
         }
     }
 
     /// RFC 9113 sections 4.3 and 8.1: blocks are well-formed, and trailers have no pseudo-headers. `h2` has another code for
     /// the one, and leaves the others out.
-    fn check_block(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
-        let Some(block) = &mut self.block else { return Ok(()) };
-        block.bytes.extend_from_slice(head.fragment(payload));
+    fn check_block(&mut self, head: Head, payload: &[u8]) -> Result<Option<Vec<u8>>, Reason> {
+        let Some(block) = &mut self.block else { return Ok(None) };
+        let (priority, fragment) = head.fragment(payload);
+        block.priority.extend_from_slice(priority);
+        block.bytes.extend_from_slice(fragment);
         if block.bytes.len() > BLOCK_BYTES {
             return Err(Reason::ENHANCE_YOUR_CALM);
         }
         if !head.has(END_HEADERS) {
-            return Ok(());
+            return Ok(None);
         }
-        let verdict = match self.compression.follow(&block.bytes) {
-            Err(Malformed) => Err(Reason::COMPRESSION_ERROR),
-            Ok(true) if block.is_trailers => Err(Reason::PROTOCOL_ERROR),
-            Ok(_) => Ok(()),
-        };
-        self.block = None;
-        verdict
+        let Some(mut block) = self.block.take() else { return Ok(None) };
+        let followed =
+            self.compression.follow(&block.bytes).map_err(|Malformed| Reason::COMPRESSION_ERROR)?;
+        if followed.has_pseudo_header && block.is_trailers {
+            return Err(Reason::PROTOCOL_ERROR);
+        }
+        if let Some(replaced) = followed.replaced {
+            self.paths.put(block.stream, replaced);
+        }
+        if followed.edits.is_empty() || !block.is_held {
+            return Ok(None);
+        }
+        for (range, string) in followed.edits.into_iter().rev() {
+            block.bytes.splice(range, string);
+        }
+        Ok(Some(block.frames()))
+    }
+}
+
+impl Block {
+    /// The block as frames, without padding.
+    fn frames(&self) -> Vec<u8> {
+        let mut frames = Vec::with_capacity(self.bytes.len() + 64);
+        let mut rest = self.bytes.as_slice();
+        let mut kind = HEADERS;
+        loop {
+            let priority = if kind == HEADERS { self.priority.as_slice() } else { &[] };
+            let (part, behind) = rest.split_at(rest.len().min(FRAME_BYTES - priority.len()));
+            let own = if kind == HEADERS { self.flags & (FIRST_FLAG | PRIORITISED) } else { 0 };
+            let end = if behind.is_empty() { END_HEADERS } else { 0 };
+            frames.extend_from_slice(&((priority.len() + part.len()) as u32).to_be_bytes()[1..]);
+            frames.extend_from_slice(&[kind, own | end]);
+            frames.extend_from_slice(&self.stream.to_be_bytes());
+            frames.extend_from_slice(priority);
+            frames.extend_from_slice(part);
+            if behind.is_empty() {
+                return frames;
+            }
+            (rest, kind) = (behind, CONTINUATION);
+        }
     }
 }
 
@@ -195,19 +341,19 @@ impl Head {
         self.flags & flag != 0
     }
 
-    /// The part of a header block in a payload of HEADERS or CONTINUATION; empty where padding is wrong, which `h2`
-    /// refuses.
-    fn fragment(self, payload: &[u8]) -> &[u8] {
+    /// The priority and the part of a header block in a payload of HEADERS or CONTINUATION; empty where padding is wrong,
+    /// which `h2` refuses.
+    fn fragment(self, payload: &[u8]) -> (&[u8], &[u8]) {
         let mut fragment = payload;
         if self.kind == HEADERS && self.has(PADDED) {
-            let Some((padding, rest)) = payload.split_first() else { return &[] };
-            let Some(end) = rest.len().checked_sub(usize::from(*padding)) else { return &[] };
+            let Some((padding, rest)) = payload.split_first() else { return (&[], &[]) };
+            let Some(end) = rest.len().checked_sub(usize::from(*padding)) else { return (&[], &[]) };
             fragment = &rest[..end];
         }
         if self.kind == HEADERS && self.has(PRIORITISED) {
-            fragment = fragment.get(5..).unwrap_or_default();
+            return fragment.split_at_checked(5).unwrap_or_default();
         }
-        fragment
+        (&[], fragment)
     }
 }
 
@@ -242,21 +388,25 @@ mod tests {
     fn check(frames: &[Vec<u8>], expected: Option<Reason>) {
         let bytes = [vec![0; 24], frames.concat()].concat();
         for size in [1, 2, 7, 10, bytes.len()] {
-            let mut guard = Guard::new(24);
-            let mut passed = 0;
+            let mut guard = Guard::new(24, Rc::default());
+            let mut passed = Vec::new();
             let mut verdict = None;
             for part in bytes.chunks(size) {
-                match guard.inspect(part) {
-                    Ok(()) => passed += part.len(),
-                    Err((some, reason)) => {
-                        passed += some;
-                        verdict = Some(reason);
-                        break;
-                    }
+                let (some, fault) = guard.inspect(part);
+                match some {
+                    Passed::Prefix(count) => passed.extend_from_slice(&part[..count]),
+                    Passed::Instead(other) => passed.extend(other),
+                }
+                verdict = fault;
+                if fault.is_some() {
+                    break;
                 }
             }
             assert_eq!(verdict, expected, "{frames:x?} in parts of {size}");
-            assert_eq!(passed < bytes.len(), expected.is_some());
+            assert!(bytes.starts_with(&passed) || verdict.is_none(), "{frames:x?} in parts of {size}");
+            if expected.is_some() {
+                assert!(passed.len() < bytes.len());
+            }
         }
     }
 
@@ -339,6 +489,59 @@ mod tests {
         check(&[second], Some(Reason::COMPRESSION_ERROR));
     }
 
+    #[test]
+    fn paths_have_stand_ins_on_their_way() {
+        let block = b"\x02\0\0\0\0\x10\x82\x04\x05/?a>b\x86\0\0";
+        let padded = frame(HEADERS, FIRST_FLAG | END_HEADERS | PADDED | PRIORITISED, 1, block);
+        let cut =
+            [frame(HEADERS, FIRST_FLAG, 3, b"\x82\x44\x02/"), frame(CONTINUATION, END_HEADERS, 3, b"<\x86")];
+        let repeated = frame(HEADERS, FIRST_FLAG | END_HEADERS, 5, b"\x82\xbe\x86");
+        let ping = || frame(PING, 0, 0, &[0; 8]);
+        let sent = [ping(), padded, ping(), cut.concat(), repeated.clone(), ping()].concat();
+        let prioritised =
+            frame(HEADERS, FIRST_FLAG | END_HEADERS | PRIORITISED, 1, b"\0\0\0\0\x10\x82\x04\x05/?a|b\x86");
+        let whole = frame(HEADERS, FIRST_FLAG | END_HEADERS, 3, b"\x82\x44\x02/|\x86");
+        let expected = [ping(), prioritised, ping(), whole, repeated, ping()].concat();
+        for size in 1..sent.len() {
+            let paths = Rc::new(Paths::default());
+            let mut guard = Guard::new(0, Rc::clone(&paths));
+            let mut passed = Vec::new();
+            for part in sent.chunks(size) {
+                match guard.inspect(part) {
+                    (Passed::Prefix(count), None) => passed.extend_from_slice(&part[..count]),
+                    (Passed::Instead(other), None) => passed.extend(other),
+                    (_, fault) => panic!("{fault:?}"),
+                }
+            }
+            assert_eq!(passed, expected, "in parts of {size}");
+            assert_eq!([1, 3, 5].map(|stream| paths.take(stream).unwrap().to_vec()), [b">", b"<", b"<"]);
+        }
+    }
+
+    #[test]
+    fn a_long_path_takes_several_frames() {
+        let path = format!("/?{}", ">".repeat(40_000));
+        let mut block = b"\x82\x04\x7f".to_vec();
+        let (mut rest, mut frames) = (path.len() - 127, Vec::new());
+        while rest >= 128 {
+            block.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        block.push(rest as u8);
+        block.extend_from_slice(path.as_bytes());
+        let parts: Vec<&[u8]> = block.chunks(FRAME_BYTES).collect();
+        for (index, part) in parts.iter().enumerate() {
+            let kind = if index == 0 { HEADERS } else { CONTINUATION };
+            let end = if index + 1 == parts.len() { END_HEADERS } else { 0 };
+            frames.extend(frame(kind, end, 1, part));
+        }
+        let mut guard = Guard::new(0, Rc::default());
+        let (passed, fault) = guard.inspect(&frames);
+        let expected: Vec<u8> =
+            frames.iter().map(|byte| if *byte == b'>' { STAND_IN } else { *byte }).collect();
+        assert_eq!((passed, fault), (Passed::Instead(expected), None));
+    }
+
     proptest::proptest! {
         #[test]
         fn any_bytes_have_one_verdict(
@@ -348,8 +551,8 @@ mod tests {
                 .iter()
                 .map(|(kind, flags, stream, payload)| frame(*kind, *flags, *stream, payload))
                 .collect();
-            let mut guard = Guard::new(0);
-            let verdict = guard.inspect(&frames.concat()).err().map(|(_, reason)| reason);
+            let mut guard = Guard::new(0, Rc::default());
+            let (_, verdict) = guard.inspect(&frames.concat());
             check(&frames, verdict);
         }
     }

@@ -6,6 +6,7 @@
 use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::{HeaderValue, Method, request};
 
+use super::guard::STAND_IN;
 use crate::http1::write::push_line;
 
 /// How the body is sent on.
@@ -23,8 +24,13 @@ pub(super) enum Body {
 #[derive(Debug)]
 pub(super) struct Malformed;
 
-/// Writes the head, its empty line included.
-pub(super) fn write(out: &mut Vec<u8>, parts: &request::Parts, has_ended: bool) -> Result<Body, Malformed> {
+/// Writes the head, its empty line included; `replaced` are the bytes of the path that have a stand-in there.
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    parts: &request::Parts,
+    replaced: Option<&[u8]>,
+    has_ended: bool,
+) -> Result<Body, Malformed> {
     // h2 lets a request without :path through when it has no :authority either.
     let path = parts.uri.path_and_query().filter(|_| !parts.uri.path().is_empty());
     let path = path.ok_or(Malformed)?.as_str();
@@ -33,7 +39,16 @@ pub(super) fn write(out: &mut Vec<u8>, parts: &request::Parts, has_ended: bool) 
     }
     out.extend_from_slice(parts.method.as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(path.as_bytes());
+    match replaced {
+        None => out.extend_from_slice(path.as_bytes()),
+        Some(replaced) => {
+            let mut replaced = replaced.iter();
+            out.extend(path.bytes().map(|byte| match byte {
+                STAND_IN => *replaced.next().unwrap_or(&STAND_IN),
+                byte => byte,
+            }));
+        }
+    }
     out.extend_from_slice(b" HTTP/1.1\r\n");
 
     let authority = parts.uri.authority().map(http::uri::Authority::as_str);
@@ -93,7 +108,7 @@ mod tests {
     fn check(request: request::Builder, has_ended: bool, body: Body, expected: Expect) {
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let mut out = Vec::new();
-        assert_eq!(write(&mut out, &parts, has_ended).unwrap(), body);
+        assert_eq!(write(&mut out, &parts, None, has_ended).unwrap(), body);
         expected.assert_eq(&String::from_utf8(out).unwrap().replace("\r\n", "\n"));
     }
 
@@ -175,7 +190,7 @@ mod tests {
     fn values_with_white_space_around_them_are_malformed() {
         for value in [" a", "a ", "\ta"] {
             let (parts, ()) = Request::get("http://a/").header("x", value).body(()).unwrap().into_parts();
-            assert!(write(&mut Vec::new(), &parts, true).is_err());
+            assert!(write(&mut Vec::new(), &parts, None, true).is_err());
         }
     }
 }

@@ -50,16 +50,17 @@ impl From<h2::Error> for Failure {
     }
 }
 
-/// Serves one request of `client`.
+/// Serves one request of `client`, in whose path some bytes were `replaced`.
 pub(super) async fn serve(
     worker: Rc<Worker>,
     client: &Client,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
+    replaced: Option<Rc<[u8]>>,
 ) -> Outcome {
     let (parts, body) = request.into_parts();
     let mut head = Vec::with_capacity(512);
-    let Ok(framing) = request::write(&mut head, &parts, body.is_end_stream()) else {
+    let Ok(framing) = request::write(&mut head, &parts, replaced.as_deref(), body.is_end_stream()) else {
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return Outcome::BrokenOff;
     };

@@ -11,7 +11,7 @@ use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::PREFACE;
-use super::guard::Guard;
+use super::guard::{Guard, Passed, Paths};
 use crate::client::Client;
 
 /// Why a connection is to be ended, once the guard has found a reason.
@@ -24,11 +24,13 @@ pub(super) struct Wire {
     early: Bytes,
     guard: Guard,
     fault: Fault,
+    /// What the guard has let pass in place of what came.
+    passed: Bytes,
 }
 
 impl Wire {
-    pub(super) fn new(client: Rc<Client>, early: Bytes, fault: Fault) -> Self {
-        Self { client, early, guard: Guard::new(PREFACE.len()), fault }
+    pub(super) fn new(client: Rc<Client>, early: Bytes, fault: Fault, paths: Rc<Paths>) -> Self {
+        Self { client, early, guard: Guard::new(PREFACE.len(), paths), fault, passed: Bytes::new() }
     }
 }
 
@@ -38,30 +40,40 @@ impl AsyncRead for Wire {
         context: &mut Context<'_>,
         target: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { client, early, guard, fault } = self.get_mut();
-        if fault.get().is_some() {
-            // Nothing more is to reach h2. Whoever polls it looks at the fault next.
-            return Poll::Pending;
-        }
-        let room = target.initialize_unfilled();
-        let count = if early.is_empty() {
-            ready!(client.socket.poll_read(context, room))?
-        } else {
-            let count = early.len().min(room.len());
-            early.copy_to_slice(&mut room[..count]);
-            count
-        };
-        match guard.inspect(&room[..count]) {
-            Ok(()) => target.advance(count),
-            Err((passed, reason)) => {
-                fault.set(Some(reason));
-                if passed == 0 {
-                    return Poll::Pending;
+        let Self { client, early, guard, fault, passed } = self.get_mut();
+        loop {
+            if !passed.is_empty() {
+                let count = passed.len().min(target.remaining());
+                target.put_slice(&passed.split_to(count));
+                return Poll::Ready(Ok(()));
+            }
+            if fault.get().is_some() {
+                // Nothing more is to reach h2. Whoever polls it looks at the fault next.
+                return Poll::Pending;
+            }
+            let room = target.initialize_unfilled();
+            let count = if early.is_empty() {
+                ready!(client.socket.poll_read(context, room))?
+            } else {
+                let count = early.len().min(room.len());
+                early.copy_to_slice(&mut room[..count]);
+                count
+            };
+            if count == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            let (some, reason) = guard.inspect(&room[..count]);
+            fault.set(reason);
+            match some {
+                // Of what is held nothing shows yet, and no byte at all would be the end.
+                Passed::Prefix(0) => {}
+                Passed::Prefix(count) => {
+                    target.advance(count);
+                    return Poll::Ready(Ok(()));
                 }
-                target.advance(passed);
+                Passed::Instead(other) => *passed = other.into(),
             }
         }
-        Poll::Ready(Ok(()))
     }
 }
 
