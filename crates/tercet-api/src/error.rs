@@ -119,6 +119,28 @@ impl ApiError {
         }
     }
 
+    /// The same error, or PGRST112 where SQL asked for a response that HTTP has no way to write.
+    #[must_use]
+    pub fn or_unsendable(self) -> Self {
+        match &self {
+            Self::Database(error) => {
+                error.unsendable().map_or(self, |reason| RequestError::Unsendable(reason).into())
+            }
+            _ => self,
+        }
+    }
+
+    /// What of a response SQL got wrong: somebody who can change that has to know.
+    pub fn fault_of_sql(&self) -> Option<String> {
+        match self {
+            Self::Request(RequestError::Unsendable(reason)) => Some(reason.to_string()),
+            Self::Request(
+                error @ (RequestError::ResponseHeadersSetting | RequestError::ResponseStatusSetting),
+            ) => Some(error.to_string()),
+            _ => None,
+        }
+    }
+
     /// Headers of the response beyond its content type: `Proxy-Status`, `WWW-Authenticate`, what RAISE asked for.
     pub fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();

@@ -19,6 +19,7 @@ pub mod preferences;
 #[cfg(test)]
 mod properties;
 pub mod range;
+mod reader;
 pub mod select;
 
 use std::collections::BTreeSet;
@@ -35,6 +36,7 @@ use parameters::Parameters;
 use payload::{Payload, Purpose};
 use preferences::Preferences;
 use range::RowRange;
+use reader::Reader;
 
 /// One request of a client, fully parsed and not yet checked against the schema cache.
 #[derive(Debug, Clone)]
@@ -214,14 +216,13 @@ impl ApiRequest {
         let resource = Resource::parse(parts.uri.path(), rules)?;
         let (schema, negotiated_by_profile) = schema(method, headers, rules)?;
         let action = Action::choose(resource, method, &schema, rules)?;
-        let is_routine_read = matches!(action, Action::Call { invocation: Invocation::Read { .. }, .. });
-        let (parameters, own_range) =
-            parameters::parse(parts.uri.query().unwrap_or_default(), is_routine_read)?;
+        let preferences = Preferences::from_headers(headers, rules.transaction_override, rules.time_zones);
+        let reader = Reader::new(&action, &preferences);
+        let (parameters, own_range) = parameters::parse(parts.uri.query().unwrap_or_default(), reader)?;
         let range = range::requested(own_range, method, headers)?;
         let content_type =
             text(headers, &CONTENT_TYPE).map_or(MediaType::Json, |text| MediaType::parse(&text));
         let (payload, columns) = payload(&action, &parameters, &content_type, body)?;
-        let preferences = Preferences::from_headers(headers, rules.transaction_override, rules.time_zones);
         Ok(Self {
             action,
             schema,
@@ -347,10 +348,8 @@ fn payload(
         _ => return Ok((None, BTreeSet::new())),
     };
     let payload = Payload::parse(body, content_type, purpose, columns.is_some())?;
-    let keys = match &payload {
-        Payload::RawJson(_) => columns.cloned(),
-        own => own.keys(),
-    };
+    // what the client says counts, in whatever the body is written
+    let keys = columns.cloned().or_else(|| payload.keys());
     Ok((Some(payload), keys.unwrap_or_default()))
 }
 

@@ -3,6 +3,7 @@
 //! Refuses to know SQL and sockets. Headers that belong to a connection are the server's.
 
 pub mod cors;
+pub mod sendable;
 mod settings;
 pub mod timing;
 

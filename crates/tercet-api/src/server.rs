@@ -6,6 +6,7 @@
 mod admin;
 mod body;
 mod database;
+mod head;
 mod linger;
 mod listener;
 mod metrics;
@@ -14,6 +15,7 @@ mod respond;
 mod roles;
 mod state;
 mod thread;
+mod vetted;
 mod worker;
 
 use std::cell::{Cell, RefCell};

@@ -6,6 +6,8 @@ use http::header::{HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
+use crate::response::sendable::Unsendable;
+
 /// An error PostgreSQL sent
 /// ([fields](https://www.postgresql.org/docs/current/protocol-error-fields.html), [codes](https://www.postgresql.org/docs/current/errcodes-appendix.html)).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -136,14 +138,20 @@ impl DatabaseFailure {
         }
     }
 
+    /// The header that RAISE asked for and HTTP has no way to write, if there is one.
+    pub(super) fn unsendable(&self) -> Option<Unsendable> {
+        let Some(Raised::Response(_, detail)) = self.raised() else { return None };
+        let bad = detail.headers.into_iter().find(|(name, value)| header(name, value).is_none());
+        bad.map(|(name, _)| Unsendable::Header(name)).or_else(|| {
+            let is_status = StatusCode::from_u16(detail.status).is_ok();
+            (!is_status).then_some(Unsendable::Status(detail.status))
+        })
+    }
+
     pub(super) fn add_headers(&self, headers: &mut HeaderMap) {
         if let Some(Raised::Response(_, detail)) = self.raised() {
-            for (name, value) in detail.headers {
-                if let (Ok(name), Ok(value)) =
-                    (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value))
-                {
-                    headers.append(name, value);
-                }
+            for (name, value) in detail.headers.iter().filter_map(|(name, value)| header(name, value)) {
+                headers.append(name, value);
             }
         } else if self.status() == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -168,6 +176,11 @@ impl DatabaseFailure {
             Err(_) => Raised::Malformed(format!("Invalid JSON value for DETAIL: '{detail}'"), DETAIL),
         })
     }
+}
+
+fn header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+    Some((name, HeaderValue::from_bytes(value.as_bytes()).ok()?))
 }
 
 #[cfg(test)]

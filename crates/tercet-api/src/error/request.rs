@@ -2,6 +2,8 @@
 
 use http::StatusCode;
 
+use crate::response::sendable::Unsendable;
+
 /// A request that cannot be carried out as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
@@ -13,12 +15,38 @@ pub enum RequestError {
         /// What is wrong there.
         details: String,
     },
+    /// Text that PostgreSQL has none of: bytes that are not UTF-8, or NUL.
+    #[error("invalid byte sequence for encoding \"UTF8\": {bytes}")]
+    Encoding {
+        /// The bytes, as PostgreSQL prints them.
+        bytes: String,
+        /// Where they stand.
+        place: String,
+    },
+    /// What came is no request of HTTP/1.1.
+    #[error("The request cannot be read")]
+    Http {
+        /// Status of the response.
+        status: StatusCode,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// A routine was asked for with another method than GET, HEAD, POST or OPTIONS.
     #[error("Cannot use the {0} method on RPC")]
     RoutineMethod(String),
     /// The body does not fit its media type.
     #[error("{0}")]
     Body(String),
+    /// A record of a CSV body has another number of fields than its header.
+    #[error("All lines must have same number of fields")]
+    Fields {
+        /// Where it starts.
+        line: usize,
+        /// How many fields it has.
+        fields: usize,
+        /// How many the header has.
+        header: usize,
+    },
     /// The body has more bytes than this.
     #[error("The request's body is longer than {0} bytes")]
     BodyTooLong(usize),
@@ -61,6 +89,9 @@ pub enum RequestError {
     /// The `response.status` setting is not a status.
     #[error("response.status guc must be a valid status code")]
     ResponseStatusSetting,
+    /// The response that SQL asked for cannot be sent.
+    #[error("The response that was asked for cannot be sent")]
+    Unsendable(Unsendable),
     /// PUT with `limit` or `offset`.
     #[error("limit/offset querystring parameters are not allowed for PUT")]
     PutRange,
@@ -128,15 +159,17 @@ impl RequestError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Parameter { .. } => "PGRST100",
+            Self::Encoding { .. } => "22021",
+            Self::Http { .. } => "TERCET100",
             Self::RoutineMethod(_) => "PGRST101",
-            Self::Body(_) | Self::BodyTooLong(_) | Self::BodyTimeout => "PGRST102",
+            Self::Body(_) | Self::Fields { .. } | Self::BodyTooLong(_) | Self::BodyTimeout => "PGRST102",
             Self::Range(_) => "PGRST103",
             Self::PutFilters => "PGRST105",
             Self::Schema { .. } => "PGRST106",
             Self::MediaType(_) => "PGRST107",
             Self::NotEmbedded(_) | Self::EmbeddedUnderAlias { .. } => "PGRST108",
             Self::ResponseHeadersSetting => "PGRST111",
-            Self::ResponseStatusSetting => "PGRST112",
+            Self::ResponseStatusSetting | Self::Unsendable(_) => "PGRST112",
             Self::PutRange => "PGRST114",
             Self::PutPayload => "PGRST115",
             Self::NotSingular(_) => "PGRST116",
@@ -156,12 +189,15 @@ impl RequestError {
     /// Status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::Http { status, .. } => *status,
             Self::MediaType(_) | Self::Schema { .. } | Self::NotSingular(_) => StatusCode::NOT_ACCEPTABLE,
             Self::PutFilters | Self::RoutineMethod(_) | Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::ResponseHeadersSetting | Self::ResponseStatusSetting => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::ResponseHeadersSetting | Self::ResponseStatusSetting | Self::Unsendable(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             Self::Path | Self::DescriptionDisabled => StatusCode::NOT_FOUND,
             _ => StatusCode::BAD_REQUEST,
         }
@@ -171,6 +207,13 @@ impl RequestError {
     pub fn details(&self) -> Option<String> {
         Some(match self {
             Self::Parameter { details, .. } | Self::NotImplemented(details) => details.clone(),
+            Self::Encoding { place, .. } => place.clone(),
+            Self::Http { reason, .. } => (*reason).to_owned(),
+            Self::Unsendable(reason) => reason.to_string(),
+            // PostgREST says no more of the others
+            Self::Fields { line, fields, header } if fields > header => {
+                format!("Line {line} has {fields} fields and the header has {header}")
+            }
             Self::Range(RangeError::NegativeLimit) => "Limit should be greater than or equal to zero.".into(),
             Self::Range(RangeError::Inverted) => {
                 "The lower boundary must be lower than or equal to the upper boundary in the Range header."

@@ -66,8 +66,10 @@ impl<'a> Planner<'a> {
         let posted = invocation == Invocation::Post;
         let content = &self.request.content_type;
         let raw = matches!(content, MediaType::OctetStream | MediaType::PlainText | MediaType::Xml);
+        // a value without names is one argument, and that without a name
+        let is_value = matches!(self.request.payload, Some(Payload::JsonValue(_)));
         let named = |routine: &&Arc<Routine>| {
-            takes(routine, &names) && !(routine.parameters.is_empty() && posted && raw)
+            takes(routine, &names) && !(routine.parameters.is_empty() && posted && raw) && !is_value
         };
         let whole = |routine: &&Arc<Routine>| posted && takes_whole(routine, content);
 

@@ -166,7 +166,12 @@ impl Planner<'_> {
     /// The body's JSON.
     pub(super) fn body(self) -> Bytes {
         match &self.request.payload {
-            Some(Payload::Json { body, .. } | Payload::RawJson(body) | Payload::Raw(body)) => body.clone(),
+            Some(
+                Payload::Json { body, .. }
+                | Payload::JsonValue(body)
+                | Payload::RawJson(body)
+                | Payload::Raw(body),
+            ) => body.clone(),
             Some(Payload::Form(_)) | None => Bytes::new(),
         }
     }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::cancel::Canceller;
 use super::driver::{Driver, Pending, Relied, State};
-use super::error::{ConnectError, DatabaseError};
+use super::error::{ConnectError, DatabaseError, ServerError};
 use super::prepared::Use;
 use super::row::Rows;
 use super::startup;
@@ -153,6 +153,7 @@ impl Connection {
                 };
                 let parsed = types.is_none();
                 if parsed {
+                    refuse_nul(statement.sql.as_bytes())?;
                     parses.push((!name.is_unnamed()).then(|| Arc::clone(&statement.sql)));
                     frontend::parse(name.as_str(), &statement.sql, [], &mut state.out)?;
                 }
@@ -337,6 +338,7 @@ fn bind(
         |parameter, out| {
             Ok(match parameter {
                 Some(value) => {
+                    refuse_nul(value)?;
                     out.extend_from_slice(value);
                     IsNull::No
                 }
@@ -347,7 +349,24 @@ fn bind(
         out,
     );
     bound.map_err(|error| match error {
+        BindError::Conversion(error) if error.is::<DatabaseError>() => {
+            error.downcast::<DatabaseError>().map_or(DatabaseError::Closed, |error| *error)
+        }
         BindError::Conversion(error) => DatabaseError::Protocol(error.to_string()),
         BindError::Serialization(error) => DatabaseError::Io(error),
     })
+}
+
+/// Refuses text with NUL, which PostgreSQL has none of, in PostgreSQL's words: nothing that it would cut, or refuse after others on
+/// this connection have queued behind it, is sent.
+fn refuse_nul(text: &[u8]) -> Result<(), DatabaseError> {
+    if memchr::memchr(0, text).is_none() {
+        return Ok(());
+    }
+    Err(DatabaseError::Server(Box::new(ServerError {
+        severity: "ERROR".to_owned(),
+        code: "22021".to_owned(),
+        message: "invalid byte sequence for encoding \"UTF8\": 0x00".to_owned(),
+        ..ServerError::default()
+    })))
 }

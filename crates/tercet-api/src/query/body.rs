@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use super::fragment::Sql;
-use super::{BODY_ROWS, SOURCE};
-use crate::plan::{Handler, StatementPlan};
+use super::{BODY_ROWS, SOURCE, read};
+use crate::plan::{Command, Handler, StatementPlan};
 use crate::postgres::Statement;
 use crate::schema::{MediaHandler, MediaTarget, Routine};
 
@@ -25,7 +25,7 @@ pub(super) fn add(sql: &mut Sql, plan: &StatementPlan) {
             let scalar = routine.is_some_and(Routine::returns_scalar);
             aggregate(sql, scalar, true, *nulls_stripped);
         }
-        Handler::Csv => csv(sql),
+        Handler::Csv => csv(sql, plan),
         Handler::GeoJson => {
             sql.push(
                 "json_build_object('type', 'FeatureCollection', 'features', coalesce(json_agg(ST_AsGeoJSON(",
@@ -56,15 +56,26 @@ fn aggregate(sql: &mut Sql, scalar: bool, single: bool, stripped: bool) {
     sql.push(if single { ", 'null')" } else { ", '[]')" });
 }
 
-fn csv(sql: &mut Sql) {
-    sql.push("(SELECT coalesce(string_agg(a.k, ','), '') FROM (SELECT json_object_keys(r)::text as k FROM (")
-        .push("SELECT row_to_json(hh) as r from ")
-        .push(SOURCE)
-        .push(" as hh limit 1) s) a) || '\n' || coalesce(string_agg(substring(")
+/// [RFC 4180](https://www.rfc-editor.org/rfc/rfc4180), which reads back as it was: a null is an empty field, and an empty text has
+/// quotes. A record's own text is almost that, but for its doubled backslashes.
+fn csv(sql: &mut Sql, plan: &StatementPlan) {
+    // The names are there without a row as well.
+    sql.push("(SELECT coalesce(string_agg(CASE WHEN k ~ E'[\",\\r\\n]' OR k !~ '^[[:alnum:]_]' THEN '\"' || replace(k, '\"', '\"\"') || '\"' ELSE k END, ','), '') FROM (SELECT json_object_keys(row_to_json(h)) AS k FROM (SELECT r.* FROM (VALUES (1)) AS one LEFT JOIN ");
+    if matches!(plan.command, Command::Read) {
+        sql.push(SOURCE);
+    } else {
+        sql.push("(");
+        read::rows(sql, &plan.tree);
+        sql.push(")");
+    }
+    sql.push(" AS r ON true LIMIT 1) h) s) || E'\n' || coalesce(string_agg((SELECT CASE WHEN line = '' THEN 'NULL' ")
+        // A text that is `NULL` is no null: it gets quotes where it stands outside of all others, in each second part between them.
+        .push("WHEN line LIKE '%NULL%' THEN (SELECT string_agg(CASE WHEN n % 2 = 1 THEN regexp_replace(part, '(^|,)NULL(?=,|$)', '\\1\"NULL\"', 'g') ELSE part END, '\"' ORDER BY n) FROM unnest(string_to_array(line, '\"')) WITH ORDINALITY AS _(part, n)) ")
+        .push("ELSE line END FROM replace(substring(")
         .push(BODY_ROWS)
         .push("::text, 2, length(")
         .push(BODY_ROWS)
-        .push("::text) - 2), '\n'), '')");
+        .push(r"::text) - 2), E'\\\\', E'\\') AS line), E'\n'), '')");
 }
 
 /// Bytes travel as hexadecimal digits, unless nothing travels.

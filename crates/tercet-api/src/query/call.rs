@@ -77,7 +77,7 @@ fn arguments(sql: &mut Sql, arguments: &Arguments) {
             sql.value(digits).push("::bytea");
         }
         Arguments::Whole { body, data_type } => {
-            sql.raw_value(Some(body.clone())).push("::").catalogue(data_type);
+            sql.value(body.clone()).push("::").catalogue(data_type);
         }
         Arguments::Members { parameters, .. } => {
             sql.list(parameters, ", ", |sql, it| {

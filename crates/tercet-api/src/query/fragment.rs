@@ -45,18 +45,13 @@ impl Sql {
         self
     }
 
-    /// Adds a quoted name. PostgreSQL has no names with NUL.
+    /// Adds a quoted name. One with NUL is refused on its way to PostgreSQL, like a value.
     pub(super) fn name(&mut self, name: &str) -> &mut Self {
         self.text.push('"');
-        if memchr::memchr2(b'"', 0, name.as_bytes()).is_none() {
+        if memchr::memchr(b'"', name.as_bytes()).is_none() {
             self.text.push_str(name);
         } else {
-            for character in name.chars().take_while(|c| *c != '\0') {
-                if character == '"' {
-                    self.text.push('"');
-                }
-                self.text.push(character);
-            }
+            self.text.push_str(&name.replace('"', "\"\""));
         }
         self.text.push('"');
         self
@@ -85,18 +80,9 @@ impl Sql {
         self
     }
 
-    /// Adds a parameter. PostgreSQL's texts can't hold NUL: a value ends before it.
+    /// Adds a parameter.
     pub(super) fn value(&mut self, value: impl Into<Bytes>) -> &mut Self {
-        let mut value: Bytes = value.into();
-        if let Some(end) = memchr::memchr(0, &value) {
-            value.truncate(end);
-        }
-        self.raw_value(Some(value))
-    }
-
-    /// Adds a parameter as it is.
-    pub(super) fn raw_value(&mut self, value: Option<Bytes>) -> &mut Self {
-        self.parameters.push(value);
+        self.parameters.push(Some(value.into()));
         self.text.push('$');
         self.number(self.parameters.len())
     }
@@ -131,7 +117,7 @@ pub(super) fn array_literal<T: AsRef<str>>(elements: &[T]) -> String {
             literal.push(',');
         }
         literal.push('"');
-        for character in element.as_ref().chars().take_while(|c| *c != '\0') {
+        for character in element.as_ref().chars() {
             if matches!(character, '"' | '\\') {
                 literal.push('\\');
             }

@@ -17,7 +17,7 @@ pub(super) struct Reading {
 /// Adds ` FROM … pgrst_body`.
 pub(super) fn add(sql: &mut Sql, body: &Bytes, columns: &[TypedField], reading: Reading) {
     let object = is_object(body);
-    sql.push("FROM (SELECT ").raw_value(Some(body.clone()));
+    sql.push("FROM (SELECT ").value(body.clone());
     sql.push(if reading.defaults {
         "::jsonb AS json_data) pgrst_payload, "
     } else {

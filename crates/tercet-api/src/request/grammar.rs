@@ -138,18 +138,38 @@ impl Progress {
     }
 }
 
-/// Reads `text` with `parser`, which may leave a rest; an error says that it is a `kind`, and shows `shown` of it.
+/// Reads the whole of `text` with `parser`; an error says that it is a `kind`, and shows `shown` of it.
 pub(super) fn read<'i, T>(
     text: &'i str,
     kind: &str,
     shown: &str,
     parser: impl Fn(&mut Input<'i>) -> Parsed<T>,
 ) -> Result<T, RequestError> {
-    if let Ok(read) = parser(&mut Input { input: text, state: Progress::default() }) {
+    read_closed(text, kind, shown, &[], parser)
+}
+
+/// The same; characters of `closing` too many at the end mean nothing.
+pub(super) fn read_closed<'i, T>(
+    text: &'i str,
+    kind: &str,
+    shown: &str,
+    closing: &[char],
+    parser: impl Fn(&mut Input<'i>) -> Parsed<T>,
+) -> Result<T, RequestError> {
+    // PostgREST leaves a rest unread; what nobody has read is no part of what was asked for
+    let whole = |input: &mut Input<'i>| {
+        let read = parser(input)?;
+        if input.input.trim_start_matches(closing).is_empty() {
+            return Ok(read);
+        }
+        end(input)?;
+        Ok(read)
+    };
+    if let Ok(read) = whole(&mut Input { input: text, state: Progress::default() }) {
         return Ok(read);
     }
     let mut input = Input { input: text, state: Progress::remembering() };
-    parser(&mut input).map_err(|Refused| {
+    whole(&mut input).map_err(|Refused| {
         let refusal = input.state.furthest.unwrap_or_default();
         let read = text.get(..text.len().saturating_sub(refusal.left)).unwrap_or(text);
         let (line, column) = place(read);
@@ -218,7 +238,8 @@ fn advance<'i>(input: &mut Input<'i>, bytes: usize) -> &'i str {
     read
 }
 
-fn refuse_here(input: &mut Input<'_>, expected: impl IntoIterator<Item = Expected>) -> Refused {
+/// Refuses what stands here, where this would have been accepted.
+pub(super) fn refuse_here(input: &mut Input<'_>, expected: impl IntoIterator<Item = Expected>) -> Refused {
     let found = input.input.chars().next().map_or(Found::End, Found::Text);
     input.state.refuse(input.input.len(), found, expected);
     Refused

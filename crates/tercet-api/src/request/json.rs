@@ -11,12 +11,14 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 /// What a JSON text is made of, as far as it matters for rows and arguments.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// One object, or several with the same keys.
+    /// One object, or an array of some with the same keys.
     Objects(BTreeSet<String>),
-    /// Nothing that could be a row: an empty array, or neither array nor object.
+    /// An empty array.
     Nothing,
     /// An array of different things.
     Mixed,
+    /// Neither array nor object.
+    Scalar,
 }
 
 /// The shape of a text, `None` when it is not JSON.
@@ -52,7 +54,7 @@ struct Document;
 impl<'de> Visitor<'de> for Document {
     type Value = Shape;
 
-    scalars!(Shape::Nothing);
+    scalars!(Shape::Scalar);
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
         let mut keys = BTreeSet::new();

@@ -5,8 +5,8 @@ use winnow::Parser as _;
 use super::field::{EmbedPath, delimiter, field, field_name};
 use super::filter::{Filter, bare_element, condition, quoted_element};
 use super::grammar::{
-    Depth, Input, Parsed, attempt, character, deeper, either, labelled, literal, optional, run, separated,
-    spaced,
+    Depth, Expected, Input, Parsed, attempt, character, deeper, either, labelled, literal, optional,
+    refuse_here, run, separated, spaced,
 };
 
 /// More would not be a question but an attack on the stack.
@@ -62,7 +62,11 @@ pub(super) fn logic_tree(input: &mut Input<'_>) -> Parsed<LogicTree> {
 pub(super) fn logic_path(input: &mut Input<'_>) -> Parsed<(EmbedPath, String)> {
     let mut path = separated(input, field_name, delimiter)?;
     let operator = path.pop().unwrap_or_default();
-    let negated = path.iter().any(|name| name == "not") || operator == "not";
+    let nots = path.iter().filter(|name| *name == "not").count();
+    if nots > 1 {
+        return Err(refuse_here(input, [Expected::Label("one negation operator (not)")]));
+    }
+    let negated = nots == 1;
     path.retain(|name| name != "not");
     Ok((path, if negated { format!("not.{operator}") } else { operator }))
 }

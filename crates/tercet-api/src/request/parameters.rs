@@ -5,10 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::field::{EmbedPath, Field, embedded_field, field_name};
 use super::filter::{Filter, condition, whole_value};
 use super::form;
-use super::grammar::{Input, Parsed, character, optional, read, separated, spaced};
+use super::grammar::{
+    Expected, Input, Parsed, Refused, attempt, character, labelled, optional, read, read_closed, rest,
+    separated, some_run, spaced,
+};
 use super::logic::{LogicTree, logic_path, logic_tree};
 use super::order::{OrderTerm, order};
 use super::range::{OwnRange, RowRange};
+use super::reader::Reader;
 use super::select::{SelectItem, selection};
 use crate::error::RequestError;
 
@@ -42,11 +46,17 @@ pub struct Parameters {
 /// Parameters that are not filters, whatever they are prefixed with.
 const RESERVED: [&str; 3] = ["select", "columns", "on_conflict"];
 
-/// Reads a query string; under `is_routine_read` a value without an operator is an argument and not a mistake.
-pub(super) fn parse(query: &str, is_routine_read: bool) -> Result<(Parameters, OwnRange), RequestError> {
-    let pairs = form::decode(query.as_bytes());
+/// Reads the whole of a query string for its reader.
+///
+/// # Errors
+/// PGRST100 and a pointer to the character for what is not understood, or that nobody would read.
+pub(super) fn parse(query: &str, reader: Reader) -> Result<(Parameters, OwnRange), RequestError> {
+    let pairs = form::decode(query.as_bytes())?;
+    let canonical = form::canonical(&pairs);
+    let pairs = pairs.into_iter().map(with_value).collect::<Result<Vec<_>, _>>()?;
+    check_names(&pairs, reader)?;
     let mut parameters = Parameters {
-        canonical: form::canonical(&pairs),
+        canonical,
         select: Vec::new(),
         filters: Vec::new(),
         embedded_filters: Vec::new(),
@@ -59,22 +69,22 @@ pub(super) fn parse(query: &str, is_routine_read: bool) -> Result<(Parameters, O
         arguments: Vec::new(),
     };
     let given = |suffixes: &'static [&'static str]| {
-        pairs.iter().filter_map(move |(name, value)| {
-            let value = value.as_deref()?;
-            suffixes.contains(&last_word(name)).then_some((name.as_str(), value))
-        })
+        let pairs = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        pairs.filter(|(name, _)| suffixes.contains(&last_word(name)))
     };
-    let named =
-        |wanted: &str| pairs.iter().find(|(name, _)| name == wanted).and_then(|(_, value)| value.as_deref());
+    let named = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
 
     for (name, value) in given(&["order"]) {
+        refuse_unread(name, reader.objection_to_shaping())?;
         let (path, _) = tree_path(name)?;
         let terms = read(value, "order", value, order)?;
         parameters.order.push((path, terms));
     }
     for (name, value) in given(&["and", "or"]) {
         let (path, operator) = read(name, "logic path", name, logic_path)?;
-        let tree = read(&format!("{operator}{value}"), "logic tree", value, logic_tree)?;
+        refuse_unread(name, objection_to_condition(reader, &path))?;
+        let text = format!("{operator}{value}");
+        let tree = read_closed(&text, "logic tree", value, reader.closing(), logic_tree)?;
         parameters.logic.push((path, tree));
     }
     if let Some(value) = named("columns") {
@@ -82,12 +92,12 @@ pub(super) fn parse(query: &str, is_routine_read: bool) -> Result<(Parameters, O
         parameters.columns = Some(columns.into_iter().collect());
     }
     let select = named("select").unwrap_or("*");
-    parameters.select = read(select, "select parameter", select, selection)?;
-    for (name, value) in pairs.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_deref()?))) {
-        let is_reserved = RESERVED.contains(&name)
+    parameters.select = read_closed(select, "select parameter", select, reader.closing(), selection)?;
+    for (name, value) in &pairs {
+        let is_reserved = RESERVED.contains(&name.as_str())
             || matches!(last_word(name), "order" | "limit" | "offset" | "and" | "or");
         if !is_reserved {
-            filter(&mut parameters, name, value, is_routine_read)?;
+            filter(&mut parameters, name, value, reader)?;
         }
     }
     if let Some(value) = named("on_conflict") {
@@ -101,9 +111,9 @@ pub(super) fn parse(query: &str, is_routine_read: bool) -> Result<(Parameters, O
             "limit" | "offset" => &mut own,
             _ => ranges.entry(tree_path(name)?.0).or_default(),
         };
-        // what is not a number is as if it were not there
-        let rows = value.trim().parse().ok();
-        if last_word(name) == "limit" { range.limit = rows } else { range.offset = rows }
+        let word = last_word(name);
+        let rows = Some(read(value, &format!("{word} parameter"), value, integer)?);
+        if word == "limit" { range.limit = rows } else { range.offset = rows }
     }
     parameters.embedded_ranges = ranges
         .into_iter()
@@ -112,22 +122,68 @@ pub(super) fn parse(query: &str, is_routine_read: bool) -> Result<(Parameters, O
     Ok((parameters, own))
 }
 
-fn filter(
-    parameters: &mut Parameters,
-    name: &str,
-    value: &str,
-    is_routine_read: bool,
-) -> Result<(), RequestError> {
+fn with_value((name, value): (String, Option<String>)) -> Result<(String, String), RequestError> {
+    match value {
+        Some(value) => Ok((name, value)),
+        // what stands there alone has asked for nothing
+        None => Err(read(&name, "parameter", &name, |input| {
+            rest(input);
+            character('=')(input).map(|_| ())
+        })
+        .err()
+        .unwrap_or(RequestError::Path)),
+    }
+}
+
+/// Refuses what the reader has no use for, and what is given twice where only one can count.
+fn check_names(pairs: &[(String, String)], reader: Reader) -> Result<(), RequestError> {
+    let mut once = BTreeSet::new();
+    for (name, _) in pairs {
+        refuse_unread(name, reader.objection(name))?;
+        let counts_once =
+            RESERVED.contains(&name.as_str()) || matches!(last_word(name), "order" | "limit" | "offset");
+        if counts_once && !once.insert(name.as_str()) {
+            refuse_unread(name, Some("it was given before, and only one counts"))?;
+        }
+    }
+    Ok(())
+}
+
+fn objection_to_condition(reader: Reader, path: &EmbedPath) -> Option<&'static str> {
+    if path.is_empty() { reader.objection_to_filters() } else { reader.objection_to_shaping() }
+}
+
+fn refuse_unread(name: &str, objection: Option<&'static str>) -> Result<(), RequestError> {
+    objection.map_or(Ok(()), |objection| {
+        Err(RequestError::Parameter {
+            message: format!("\"failed to parse parameter ({name})\" (line 1, column 1)"),
+            details: format!("unexpected \"{name}\": {objection}"),
+        })
+    })
+}
+
+fn filter(parameters: &mut Parameters, name: &str, value: &str, reader: Reader) -> Result<(), RequestError> {
     let (path, field) = tree_path(name)?;
     let condition = read(value, "filter", value, |input| {
         let condition = |input: &mut _| condition(input, |input| Ok(whole_value(input)));
-        if is_routine_read { optional(input, condition) } else { condition(input).map(Some) }
+        if !reader.takes_arguments() {
+            return condition(input).map(Some);
+        }
+        let condition = optional(input, condition)?;
+        if condition.is_none() {
+            rest(input);
+        }
+        Ok(condition)
     })?;
     parameters.filter_names.insert(name.to_owned());
     let Some((negated, operation)) = condition else {
+        if !path.is_empty() || !field.json_path.is_empty() {
+            refuse_unread(name, Some("an argument has the name of a parameter"))?;
+        }
         parameters.arguments.push((field.name, value.to_owned()));
         return Ok(());
     };
+    refuse_unread(name, objection_to_condition(reader, &path))?;
     let filter = Filter { field, negated, operation };
     if path.is_empty() {
         parameters.filters.push(filter);
@@ -135,6 +191,19 @@ fn filter(
         parameters.embedded_filters.push((path, filter));
     }
     Ok(())
+}
+
+/// A number of rows; PostgreSQL counts them in 64 bits.
+fn integer(input: &mut Input<'_>) -> Parsed<i64> {
+    labelled(input, "integer of 64 bits", |input| {
+        attempt(input, |input| {
+            spaced(input, |input| {
+                let sign = optional(input, character('-'))?.map_or("", |_| "-");
+                let digits = some_run(input, |c| c.is_ascii_digit(), &[Expected::Label("digit")])?;
+                format!("{sign}{digits}").parse().map_err(|_| Refused)
+            })
+        })
+    })
 }
 
 fn tree_path(name: &str) -> Result<(EmbedPath, Field), RequestError> {
@@ -145,7 +214,8 @@ fn columns(input: &mut Input<'_>) -> Parsed<Vec<String>> {
     separated(input, field_name, |input| spaced(input, character(',')))
 }
 
-fn last_word(name: &str) -> &str {
+/// What of a parameter's name says what it is: the part behind the last dot.
+pub(super) fn last_word(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
 
@@ -154,9 +224,18 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
+    use crate::request::preferences::Preferences;
+    use crate::request::{Action, Invocation, Mutation};
 
     fn check(query: &str, expect: &Expect) {
-        let actual = match parse(query, false) {
+        let action = Action::Read { relation: "t".into(), head: false };
+        check_for(action, "", query, expect);
+    }
+
+    fn check_for(action: Action, prefer: &'static str, query: &str, expect: &Expect) {
+        let headers = [(http::HeaderName::from_static("prefer"), http::HeaderValue::from_static(prefer))];
+        let preferences = Preferences::from_headers(&headers.into_iter().collect(), false, false);
+        let actual = match parse(query, Reader::new(&action, &preferences)) {
             Ok((parameters, own)) => format!("{parameters:?} {own:?}"),
             Err(error) => format!("{error}: {}", error.details().unwrap_or_default()),
         };
@@ -174,7 +253,7 @@ mod tests {
         check(
             "columns=",
             &expect![[
-                r#""failed to parse columns parameter ()" (line 1, column 1): unexpected end of input expecting field name (* or [a..z0..9_$])"#
+                r#""failed to parse parameter (columns)" (line 1, column 1): unexpected "columns": only a body written by POST or PATCH, or sent to a routine, has columns to choose from"#
             ]],
         );
         check(
@@ -312,11 +391,152 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_unread_is_refused() {
+        for query in [
+            "id!=eq.1",
+            "id>=eq.1",
+            "id)=eq.1",
+            "a.b!=eq.1",
+            "id=is.nullx",
+            "id=in.(1,2)x",
+            "a=in.(1))",
+            "select=-dash",
+            "select=a,",
+            "select=a,-b",
+            "select=a!b!c(d)",
+            "select=a!inner!left(d)",
+            "order=a.desc!",
+            "a!.order=b",
+            "or=(a.eq.1)x",
+            "o!r=eq.1",
+            "not.not.or=(a.eq.1)",
+            "a!.or=(a.eq.1)",
+            "limit=ten",
+            "limit=",
+            "offset=1x",
+            "limit=99999999999999999999",
+            "a!.limit=1",
+            "id",
+            "select",
+            "id=eq.1&select=a&select=b",
+            "limit=1&limit=2",
+            "a.order=b&a.order=c",
+            "columns=a",
+            "on_conflict=a",
+        ] {
+            let action = Action::Read { relation: "t".into(), head: false };
+            let error = parse(query, Reader::new(&action, &Preferences::default()));
+            let error = error.expect_err(query);
+            assert_eq!((error.code(), error.status().as_u16()), ("PGRST100", 400), "{query}");
+            let text = format!("{error}: {}", error.details().unwrap_or_default());
+            assert!(text.contains("(line 1, column ") && text.contains(": unexpected "), "{query}: {text}");
+        }
+        check(
+            "id!=eq.1",
+            &expect![[
+                r#""failed to parse tree path (id!)" (line 1, column 3): unexpected '!' expecting letter, digit, "-", delimiter (.), "->>", "->" or end of input"#
+            ]],
+        );
+        check(
+            "select=-dash",
+            &expect![[
+                r#""failed to parse select parameter (-dash)" (line 1, column 1): unexpected '-' expecting "...", field name (* or [a..z0..9_$]), "*", "count()" or end of input"#
+            ]],
+        );
+        check(
+            "limit=ten",
+            &expect![[
+                r#""failed to parse limit parameter (ten)" (line 1, column 1): unexpected "t" expecting integer of 64 bits"#
+            ]],
+        );
+        check(
+            "id",
+            &expect![[
+                r#""failed to parse parameter (id)" (line 1, column 3): unexpected end of input expecting "=""#
+            ]],
+        );
+        check(
+            "limit=1&limit=2",
+            &expect![[
+                r#""failed to parse parameter (limit)" (line 1, column 1): unexpected "limit": it was given before, and only one counts"#
+            ]],
+        );
+        check(
+            "select=a!b!c(d)",
+            &expect![[
+                r#""failed to parse select parameter (a!b!c(d))" (line 1, column 2): unexpected '!' expecting letter, digit, "-", "->>", "->", "::", ".", ")", "," or end of input"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn what_a_request_has_no_use_for_is_refused() {
+        let write = |mutation| Action::Mutate { relation: "t".into(), mutation };
+        let call = |invocation| Action::Call { routine: "f".into(), invocation };
+        let refused = |action: &Action, prefer: &'static str, query: &str| {
+            let headers = [(http::HeaderName::from_static("prefer"), http::HeaderValue::from_static(prefer))];
+            let preferences = Preferences::from_headers(&headers.into_iter().collect(), false, false);
+            let parsed = parse(query, Reader::new(action, &preferences));
+            parsed.map_or_else(|error| Some(error.code()), |_| None) == Some("PGRST100")
+        };
+        for mutation in [Mutation::Create, Mutation::Update, Mutation::Delete] {
+            for query in ["limit=1", "offset=1", "a.limit=1", "a.offset=1"] {
+                assert!(refused(&write(mutation), "return=representation", query), "{mutation:?} {query}");
+            }
+        }
+        for mutation in [Mutation::Create, Mutation::Update, Mutation::Delete, Mutation::SingleUpsert] {
+            for query in ["order=a", "a.order=b", "a.b=eq.1", "a.or=(b.eq.1)"] {
+                for prefer in ["", "return=minimal", "return=headers-only"] {
+                    assert!(refused(&write(mutation), prefer, query), "{mutation:?} {query} {prefer}");
+                }
+                assert!(!refused(&write(mutation), "return=representation", query), "{mutation:?} {query}");
+            }
+        }
+        for (action, prefer, query, expected) in [
+            (write(Mutation::Create), "", "id=eq.1", true),
+            (write(Mutation::Create), "", "or=(id.eq.1)", true),
+            (write(Mutation::Create), "", "columns=a&select=b", false),
+            (write(Mutation::Create), "", "on_conflict=a", true),
+            (write(Mutation::Create), "resolution=merge-duplicates", "on_conflict=a", false),
+            (write(Mutation::Update), "", "columns=a&id=eq.1", false),
+            (write(Mutation::Update), "resolution=merge-duplicates", "on_conflict=a", true),
+            (write(Mutation::Delete), "", "columns=a", true),
+            (write(Mutation::SingleUpsert), "", "columns=a", true),
+            (call(Invocation::Post), "", "columns=a&limit=1&order=b", false),
+            (call(Invocation::Post), "", "on_conflict=a", true),
+            (call(Invocation::Read { head: false }), "", "a=1&limit=1", false),
+            (call(Invocation::Read { head: false }), "", "columns=a", true),
+            (call(Invocation::Read { head: false }), "", "a.b=1", true),
+            (call(Invocation::Read { head: false }), "", "a->b=1", true),
+            (call(Invocation::Read { head: false }), "", "a!=1", true),
+            (Action::RelationInfo { relation: "t".into() }, "", "columns=a&limit=1", false),
+        ] {
+            assert_eq!(refused(&action, prefer, query), expected, "{action:?} {query}");
+        }
+        check_for(
+            write(Mutation::Delete),
+            "",
+            "limit=1",
+            &expect![[
+                r#""failed to parse parameter (limit)" (line 1, column 1): unexpected "limit": rows that are written cannot be limited"#
+            ]],
+        );
+        check_for(
+            write(Mutation::Update),
+            "",
+            "order=a",
+            &expect![[
+                r#""failed to parse parameter (order)" (line 1, column 1): unexpected "order": without "Prefer: return=representation" no rows are answered with"#
+            ]],
+        );
+    }
+
+    #[test]
     fn sorts_parameters() {
         check(
-            "select=id&id=eq.1&c.x=in.(1,%222,3%22)&order=a.desc&c.order=b&limit=5&c.limit=2&c.offset=1&or=(a.is.null,b.not.eq.2)&c.not.and=(a.eq.1,b.eq.{1,2})&on_conflict=a,b&columns=x,%20y&z",
+            "select=id&id=eq.1&c.x=in.(1,%222,3%22)&order=a.desc&c.order=b&limit=5&c.limit=2&c.offset=1&or=(a.is.null,b.not.eq.2)&c.not.and=(a.eq.1,b.eq.{1,2})",
             &expect![[
-                r#"Parameters { canonical: "c.limit=2&c.not.and=%28a.eq.1%2Cb.eq.%7B1%2C2%7D%29&c.offset=1&c.order=b&c.x=in.%281%2C%222%2C3%22%29&columns=x%2C%20y&id=eq.1&limit=5&on_conflict=a%2Cb&or=%28a.is.null%2Cb.not.eq.2%29&order=a.desc&select=id&z=", select: [Field(SelectField { field: Field { name: "id", json_path: [] }, cast: None, aggregate: None, alias: None })], filters: [Filter { field: Field { name: "id", json_path: [] }, negated: false, operation: Quantified(Equal, None, "1") }], embedded_filters: [(["c"], Filter { field: Field { name: "x", json_path: [] }, negated: false, operation: In(["1", "2,3"]) })], filter_names: {"c.x", "id"}, logic: [([], Branch { negated: false, operator: Or, branches: [Leaf(Filter { field: Field { name: "a", json_path: [] }, negated: false, operation: Is(Null) }), Leaf(Filter { field: Field { name: "b", json_path: [] }, negated: true, operation: Quantified(Equal, None, "2") })] }), (["c"], Branch { negated: true, operator: And, branches: [Leaf(Filter { field: Field { name: "a", json_path: [] }, negated: false, operation: Quantified(Equal, None, "1") }), Leaf(Filter { field: Field { name: "b", json_path: [] }, negated: false, operation: Quantified(Equal, None, "{1,2}") })] })], order: [([], [OrderTerm { relation: None, field: Field { name: "a", json_path: [] }, direction: Some(Descending), nulls: None }]), (["c"], [OrderTerm { relation: None, field: Field { name: "b", json_path: [] }, direction: None, nulls: None }])], embedded_ranges: [(["c"], RowRange { offset: 1, limit: Some(2) })], columns: Some({"x", "y"}), on_conflict: Some(["a", "b"]), arguments: [] } OwnRange { limit: Some(5), offset: None }"#
+                r#"Parameters { canonical: "c.limit=2&c.not.and=%28a.eq.1%2Cb.eq.%7B1%2C2%7D%29&c.offset=1&c.order=b&c.x=in.%281%2C%222%2C3%22%29&id=eq.1&limit=5&or=%28a.is.null%2Cb.not.eq.2%29&order=a.desc&select=id", select: [Field(SelectField { field: Field { name: "id", json_path: [] }, cast: None, aggregate: None, alias: None })], filters: [Filter { field: Field { name: "id", json_path: [] }, negated: false, operation: Quantified(Equal, None, "1") }], embedded_filters: [(["c"], Filter { field: Field { name: "x", json_path: [] }, negated: false, operation: In(["1", "2,3"]) })], filter_names: {"c.x", "id"}, logic: [([], Branch { negated: false, operator: Or, branches: [Leaf(Filter { field: Field { name: "a", json_path: [] }, negated: false, operation: Is(Null) }), Leaf(Filter { field: Field { name: "b", json_path: [] }, negated: true, operation: Quantified(Equal, None, "2") })] }), (["c"], Branch { negated: true, operator: And, branches: [Leaf(Filter { field: Field { name: "a", json_path: [] }, negated: false, operation: Quantified(Equal, None, "1") }), Leaf(Filter { field: Field { name: "b", json_path: [] }, negated: false, operation: Quantified(Equal, None, "{1,2}") })] })], order: [([], [OrderTerm { relation: None, field: Field { name: "a", json_path: [] }, direction: Some(Descending), nulls: None }]), (["c"], [OrderTerm { relation: None, field: Field { name: "b", json_path: [] }, direction: None, nulls: None }])], embedded_ranges: [(["c"], RowRange { offset: 1, limit: Some(2) })], columns: None, on_conflict: None, arguments: [] } OwnRange { limit: Some(5), offset: None }"#
             ]],
         );
     }

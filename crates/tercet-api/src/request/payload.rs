@@ -19,6 +19,8 @@ pub enum Payload {
         /// The keys; empty for an empty array.
         keys: BTreeSet<String>,
     },
+    /// Other JSON, as it came: a routine with one unnamed parameter takes it whole, nothing else takes it.
+    JsonValue(Bytes),
     /// JSON that was not looked at, because `columns=` says which keys count.
     RawJson(Bytes),
     /// A form whose fields are the arguments of a routine, in their order, repeated ones kept.
@@ -49,19 +51,22 @@ impl Payload {
             (MediaType::Json, Purpose::Arguments) if body.is_empty() => {
                 Ok(Self::Json { body: Bytes::from_static(b"{}"), keys: BTreeSet::new() })
             }
-            (MediaType::Json, _) => json(body),
+            (MediaType::Json, _) => json(body, purpose),
             (MediaType::Csv, _) => csv_rows(&body),
             (MediaType::Form, Purpose::Arguments) => {
-                let fields = form::decode(&body);
+                let fields = form::decode(&body)?;
                 Ok(Self::Form(
                     fields.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect(),
                 ))
             }
             (MediaType::Form, Purpose::Rows) => {
-                let object: BTreeMap<_, _> = form::decode(&body)
-                    .into_iter()
-                    .map(|(name, value)| (name, value.unwrap_or_default()))
-                    .collect();
+                let mut object = BTreeMap::new();
+                for (name, value) in form::decode(&body)? {
+                    if object.contains_key(&name) {
+                        return Err(RequestError::Body(format!("The field {name:?} is given twice")));
+                    }
+                    object.insert(name, value.unwrap_or_default());
+                }
                 let body = serde_json::to_vec(&object).expect("texts always serialise").into();
                 Ok(Self::Json { body, keys: object.into_keys().collect() })
             }
@@ -77,44 +82,62 @@ impl Payload {
         match self {
             Self::Json { keys, .. } => Some(keys.clone()),
             Self::Form(fields) => Some(fields.iter().map(|(name, _)| name.clone()).collect()),
-            Self::RawJson(_) | Self::Raw(_) => None,
+            Self::RawJson(_) | Self::JsonValue(_) | Self::Raw(_) => None,
         }
     }
 }
 
-fn json(body: Bytes) -> Result<Payload, RequestError> {
-    match json::shape(&body) {
-        None => Err(RequestError::Body("Empty or invalid json".into())),
-        Some(Shape::Mixed) => Err(RequestError::Body("All object keys must match".into())),
-        Some(Shape::Objects(keys)) => Ok(Payload::Json { body, keys }),
-        Some(Shape::Nothing) => Ok(Payload::Json { body: Bytes::from_static(b"[]"), keys: BTreeSet::new() }),
+fn json(body: Bytes, purpose: Purpose) -> Result<Payload, RequestError> {
+    match (json::shape(&body), purpose) {
+        (None, _) => Err(RequestError::Body("Empty or invalid json".into())),
+        (Some(Shape::Objects(keys)), _) => Ok(Payload::Json { body, keys }),
+        (Some(Shape::Nothing), _) => Ok(Payload::Json { body, keys: BTreeSet::new() }),
+        (Some(Shape::Mixed | Shape::Scalar), Purpose::Arguments) => Ok(Payload::JsonValue(body)),
+        (Some(Shape::Mixed), Purpose::Rows) => Err(RequestError::Body("All object keys must match".into())),
+        (Some(Shape::Scalar), Purpose::Rows) => {
+            Err(RequestError::Body("Rows are a JSON object or an array of objects".into()))
+        }
     }
 }
 
-/// Rows under a header line, as an array of objects whose values are texts, or null where a field is `NULL`.
+/// Rows under a header line, as an array of objects whose values are texts, or null where a field is empty or `NULL` without quotes:
+/// what [`COPY`](https://www.postgresql.org/docs/current/sql-copy.html) and PostgREST take for a null.
 fn csv_rows(body: &[u8]) -> Result<Payload, RequestError> {
-    let text = std::str::from_utf8(body).map_err(|_| RequestError::Body("CSV must be UTF-8".into()))?;
+    let text = form::text(body).map_err(|(before, bytes)| RequestError::Encoding {
+        bytes,
+        place: format!("failed to read the body (line {})", before.matches('\n').count() + 1),
+    })?;
     let mut records = csv::records(text);
     let header = records
         .next()
         .unwrap_or_else(|| Err("parse error (not enough input) at \"\"".into()))
-        .map_err(RequestError::Body)?;
-    let keys: BTreeSet<String> = header.iter().map(|name| name.clone().into_owned()).collect();
+        .map_err(RequestError::Body)?
+        .fields;
+    let mut keys = BTreeSet::new();
+    for name in &header {
+        if !keys.insert(name.text.clone().into_owned()) {
+            return Err(RequestError::Body(format!("The header names the column {:?} twice", name.text)));
+        }
+    }
     let mut rows = Vec::new();
     for record in records {
         let record = record.map_err(RequestError::Body)?;
-        if record.len() < header.len() {
-            return Err(RequestError::Body("All lines must have same number of fields".into()));
+        if record.fields.len() != header.len() {
+            return Err(RequestError::Fields {
+                line: record.line,
+                fields: record.fields.len(),
+                header: header.len(),
+            });
         }
         let row: BTreeMap<&str, Option<&str>> = header
             .iter()
-            .zip(&record)
-            .map(|(name, value)| (name.as_ref(), Some(value.as_ref()).filter(|value| *value != "NULL")))
+            .zip(&record.fields)
+            .map(|(name, field)| {
+                let is_null = !field.quoted && matches!(&*field.text, "" | "NULL");
+                (&*name.text, (!is_null).then_some(&*field.text))
+            })
             .collect();
         rows.push(serde_json::to_string(&row).expect("texts always serialise"));
-    }
-    if rows.is_empty() {
-        return Ok(Payload::Json { body: Bytes::from_static(b"[]"), keys: BTreeSet::new() });
     }
     Ok(Payload::Json { body: format!("[{}]", rows.join(",")).into(), keys })
 }
@@ -130,7 +153,10 @@ mod tests {
         let actual = match Payload::parse(body, &MediaType::parse(content_type), purpose, false) {
             Ok(Payload::Json { body, keys }) => format!("{} {keys:?}", String::from_utf8_lossy(&body)),
             Ok(other) => format!("{other:?}"),
-            Err(error) => error.to_string(),
+            Err(error) => match error.details() {
+                Some(details) => format!("{error}: {details}"),
+                None => error.to_string(),
+            },
         };
         expect.assert_eq(&actual);
     }
@@ -150,8 +176,8 @@ mod tests {
         rows(r#"[{"a":1},7]"#, &expect!["All object keys must match"]);
         rows("[7]", &expect!["All object keys must match"]);
         rows(r#"[[{"a":1}]]"#, &expect!["All object keys must match"]);
-        rows(" [ ] ", &expect!["[] {}"]);
-        rows("\"text\"", &expect!["[] {}"]);
+        rows(" [ ] ", &expect![" [ ]  {}"]);
+        rows("\"text\"", &expect!["Rows are a JSON object or an array of objects"]);
         rows("1e400", &expect!["Empty or invalid json"]);
         rows("", &expect!["Empty or invalid json"]);
         rows("{} {}", &expect!["Empty or invalid json"]);
@@ -163,21 +189,37 @@ mod tests {
     fn reads_csv_rows() {
         let rows = |body, expect: &Expect| check("text/csv", Purpose::Rows, body, expect);
         rows(
-            "a,b\nNULL,\"x,\"\"y\"\"\"\r\n\"NULL\",",
-            &expect![[r#"[{"a":null,"b":"x,\"y\""},{"a":null,"b":""}] {"a", "b"}"#]],
+            "a,b\nNULL,\"x,\"\"y\"\"\"\r\n\"NULL\",\n,\"\"",
+            &expect![[r#"[{"a":null,"b":"x,\"y\""},{"a":"NULL","b":null},{"a":null,"b":""}] {"a", "b"}"#]],
         );
         rows("a,b\n1", &expect!["All lines must have same number of fields"]);
-        rows("a,b\n1,2,3\n\n4,5", &expect![[r#"[{"a":"1","b":"2"},{"a":"4","b":"5"}] {"a", "b"}"#]]);
-        rows("a,b", &expect!["[] {}"]);
+        rows(
+            "a,b\n1,2,3\n\n4,5",
+            &expect!["All lines must have same number of fields: Line 2 has 3 fields and the header has 2"],
+        );
+        rows(
+            "\"a\nb\",c\r\n\"1\r\n\",2\r3,4\n\n5,6,7",
+            &expect!["All lines must have same number of fields: Line 7 has 3 fields and the header has 2"],
+        );
+        rows("a,b\n\n4,5\n", &expect![[r#"[{"a":"4","b":"5"}] {"a", "b"}"#]]);
+        rows("a,a\n1,2", &expect![[r#"The header names the column "a" twice"#]]);
+        rows("a,b", &expect![[r#"[] {"a", "b"}"#]]);
         rows("", &expect![[r#"parse error (not enough input) at """#]]);
-        rows("a\n\"x", &expect!["parse error: a quoted CSV field has no end"]);
-        rows("a\n\"x\"y", &expect!["parse error: 'y' after the closing quote of a CSV field"]);
+        rows("a\n\"x", &expect!["parse error on line 2: a quoted CSV field has no end"]);
+        rows("a\n\"x\"y", &expect!["parse error on line 2: 'y' after the closing quote of a CSV field"]);
+        rows("a,b\n1,x\"y", &expect!["parse error on line 2: a quote inside of a CSV field without quotes"]);
+        rows(
+            "a\nx\0y",
+            &expect![[
+                r#"invalid byte sequence for encoding "UTF8": 0x00: failed to read the body (line 2)"#
+            ]],
+        );
     }
 
     #[test]
     fn reads_forms_and_raw_bodies() {
         let form = "application/x-www-form-urlencoded";
-        check(form, Purpose::Rows, "b=1&a=x+y&b=2", &expect![[r#"{"a":"x y","b":"2"} {"a", "b"}"#]]);
+        check(form, Purpose::Rows, "b=1&a=x+y", &expect![[r#"{"a":"x y","b":"1"} {"a", "b"}"#]]);
         check(
             form,
             Purpose::Arguments,
@@ -188,5 +230,26 @@ mod tests {
         check("text/plain", Purpose::Rows, "any", &expect!["Content-Type not acceptable: text/plain"]);
         check("image/png", Purpose::Arguments, "any", &expect!["Content-Type not acceptable: image/png"]);
         check("application/json", Purpose::Arguments, "", &expect!["{} {}"]);
+        check(
+            form,
+            Purpose::Rows,
+            "a=%00",
+            &expect![[
+                r#"invalid byte sequence for encoding "UTF8": 0x00: failed to decode "%00" (line 1, column 1)"#
+            ]],
+        );
+        check(form, Purpose::Rows, "a=1&b=2&a=3", &expect![[r#"The field "a" is given twice"#]]);
+    }
+
+    #[test]
+    fn keeps_json_that_is_a_whole_argument() {
+        let json = "application/json";
+        for whole in ["5", "\"text\"", "null", "true", "[1,2]", "[{\"a\":1},{\"b\":2}]", " [ 7 ] "] {
+            let body = Bytes::copy_from_slice(whole.as_bytes());
+            let payload = Payload::parse(body.clone(), &MediaType::Json, Purpose::Arguments, false);
+            assert_eq!(payload, Ok(Payload::JsonValue(body)), "{whole}");
+        }
+        check(json, Purpose::Arguments, "[ ]", &expect!["[ ] {}"]);
+        check(json, Purpose::Arguments, "[5", &expect!["Empty or invalid json"]);
     }
 }

@@ -110,8 +110,8 @@ impl Preferences {
                 }
             }
         }
-        if !transaction_override {
-            preferences.transaction = None;
+        if !transaction_override && let Some(refused) = preferences.transaction.take() {
+            preferences.invalid.push(refused.to_string());
         }
         preferences
     }
@@ -152,7 +152,7 @@ impl Preferences {
                 Some(("timezone", zone)) if time_zones => first(&mut self.timezone, zone.to_owned()),
                 Some(("max-affected", rows)) => match rows.parse() {
                     Ok(rows) => first(&mut self.max_affected, rows),
-                    Err(_) => true,
+                    Err(_) => false,
                 },
                 _ => false,
             },
@@ -266,7 +266,7 @@ mod tests {
             true,
             &expect!["resolution=ignore-duplicates, count=planned | "],
         );
-        check(&["tx=rollback"], false, &expect![" | "]);
+        check(&["tx=rollback"], false, &expect![" | tx=rollback"]);
     }
 
     #[test]
@@ -275,7 +275,7 @@ mod tests {
         check(&["timezone=America/Lima"], false, &expect![" | timezone=America/Lima"]);
         check(&["handling=strict, max-affected=10"], true, &expect!["handling=strict, max-affected=10 | "]);
         check(&["handling=lenient, max-affected=10"], true, &expect!["handling=lenient | "]);
-        check(&["max-affected=many, handling=strict"], true, &expect!["handling=strict | "]);
+        check(&["max-affected=many, handling=strict"], true, &expect!["handling=strict | max-affected=many"]);
         check(&["Count=exact"], true, &expect![" | Count=exact"]);
     }
 }

@@ -14,7 +14,20 @@ use super::form;
 use super::logic::{LogicOperator, LogicTree};
 use super::order::{Direction, Nulls, OrderTerm};
 use super::parameters::parse;
+use super::preferences::Preferences;
+use super::reader::Reader;
 use super::select::{Aggregate, AggregateFunction, JoinType, SelectField, SelectItem, SelectRelation};
+use super::{Action, Invocation};
+
+/// Who reads a relation, or calls a routine with its arguments.
+fn reader(is_routine_read: bool) -> Reader {
+    let action = if is_routine_read {
+        Action::Call { routine: "f".into(), invocation: Invocation::Read { head: false } }
+    } else {
+        Action::Read { relation: "t".into(), head: false }
+    };
+    Reader::new(&action, &Preferences::default())
+}
 
 /// A text in double quotes, with whatever stands for itself there.
 fn quoted(text: &str) -> String {
@@ -247,23 +260,23 @@ proptest! {
 
     #[test]
     fn any_text_is_a_query_string_or_a_mistake(text in any::<String>(), is_routine_read in any::<bool>()) {
-        _ = parse(&text, is_routine_read);
+        _ = parse(&text, reader(is_routine_read));
         for name in ["select", "order", "or", "not.and", "columns", "a.b", "limit", "on_conflict"] {
-            _ = parse(&query(name, &text), is_routine_read);
+            _ = parse(&query(name, &text), reader(is_routine_read));
         }
-        _ = parse(&query(&text, "eq.1"), is_routine_read);
+        _ = parse(&query(&text, "eq.1"), reader(is_routine_read));
     }
 
     #[test]
     fn anything_made_of_the_grammar_is_a_query_string_or_a_mistake(text in "[a-z0-9.,:!()>\"\\\\{}*_ -]{0,60}") {
         for name in ["select", "order", "or", "columns", "a", "a->b"] {
-            _ = parse(&query(name, &text), false);
+            _ = parse(&query(name, &text), reader(false));
         }
     }
 
     #[test]
     fn a_selection_is_read_as_written(items in vec(an_item(), 0..5)) {
-        let (parameters, _) = parse(&query("select", &write_selection(&items)), false).unwrap();
+        let (parameters, _) = parse(&query("select", &write_selection(&items)), reader(false)).unwrap();
         prop_assert_eq!(parameters.select, items);
     }
 
@@ -272,7 +285,7 @@ proptest! {
         let path: EmbedPath = path;
         let name = path.iter().cloned().chain([write_field(&filter.field)]).collect::<Vec<_>>().join(".");
         prop_assume!(!["order", "limit", "offset", "and", "or"].contains(&name.rsplit('.').next().unwrap_or_default()));
-        let (parameters, _) = parse(&query(&name, &write_condition(&filter, false)), false).unwrap();
+        let (parameters, _) = parse(&query(&name, &write_condition(&filter, false)), reader(false)).unwrap();
         if path.is_empty() {
             prop_assert_eq!(parameters.filters, vec![filter]);
         } else {
@@ -283,14 +296,14 @@ proptest! {
     #[test]
     fn a_logic_tree_is_read_as_written(branches in vec(a_tree(), 1..4)) {
         let written = branches.iter().map(write_tree).collect::<Vec<_>>().join(",");
-        let (parameters, _) = parse(&query("c.not.or", &format!("({written})")), false).unwrap();
+        let (parameters, _) = parse(&query("c.not.or", &format!("({written})")), reader(false)).unwrap();
         let tree = LogicTree::Branch { negated: true, operator: LogicOperator::Or, branches };
         prop_assert_eq!(parameters.logic, vec![(vec!["c".to_owned()], tree)]);
     }
 
     #[test]
     fn an_order_is_read_as_written(terms in an_order()) {
-        let (parameters, _) = parse(&query("order", &write_order(&terms)), false).unwrap();
+        let (parameters, _) = parse(&query("order", &write_order(&terms)), reader(false)).unwrap();
         prop_assert_eq!(parameters.order, vec![(vec![], terms)]);
     }
 }

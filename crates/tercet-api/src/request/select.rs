@@ -141,9 +141,12 @@ fn relation(input: &mut Input<'_>) -> Parsed<SelectRelation> {
 fn related(input: &mut Input<'_>, alias: Option<String>, name: String) -> Parsed<SelectRelation> {
     let (mut hint, mut join) = (None, None);
     for _ in 0..2 {
+        let text = input.input;
         match optional(input, embed_parameter)? {
-            Some(EmbedParameter::Hint(name)) => hint = hint.or(Some(name)),
-            Some(EmbedParameter::Join(kind)) => join = join.or(Some(kind)),
+            Some(EmbedParameter::Hint(name)) if hint.is_none() => hint = Some(name),
+            Some(EmbedParameter::Join(kind)) if join.is_none() => join = Some(kind),
+            // a second one of a kind is left unread, and so refused
+            Some(_) => input.input = text,
             None => break,
         }
     }

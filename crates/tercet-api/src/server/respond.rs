@@ -16,16 +16,18 @@ use tercet_observe::event::ApiEvent;
 use tercet_observe::{AccessRecord, request_id};
 
 use super::body::Unread;
+use super::head::Refusal;
 use super::state::{Finding, Settings, logs};
 use super::worker::Worker;
 use crate::auth::Identity;
 use crate::config::{Config, LogLevel, OpenApiMode};
-use crate::error::ApiError;
+use crate::error::{ApiError, RequestError};
 use crate::openapi::{self, Description, Privileges, page};
 use crate::plan::{Plan, StatementPlan, plan};
 use crate::query::Query;
 use crate::request::media_type::MediaType;
 use crate::request::{ApiRequest, DescriptionFormat, Rules};
+use crate::response::sendable::sendable;
 use crate::response::timing::Timing;
 use crate::response::{Response, cors};
 use crate::schema::SchemaCache;
@@ -56,7 +58,7 @@ pub(super) async fn respond(
         response
     } else {
         let answered = answer(worker, &settings, &parts, body, &mut journey).await;
-        let mut response = answered.unwrap_or_else(|error| refusal(worker, config, &error));
+        let mut response = answered.unwrap_or_else(|error| refusal(worker, config, error));
         cors::allow(&parts.headers, origins, &mut response);
         response
     };
@@ -64,8 +66,30 @@ pub(super) async fn respond(
         journey.timing.add_to(&mut response);
     }
     echo_trace(config, &parts.headers, &mut response);
+    let is_head = parts.method == Method::HEAD;
+    let response = sendable(response, is_head).unwrap_or_else(|reason| {
+        let response = refusal(worker, config, RequestError::Unsendable(reason).into());
+        sendable(response, is_head).unwrap_or_else(|_| Response::empty(StatusCode::INTERNAL_SERVER_ERROR))
+    });
     tell(worker, config, peer, &parts, &journey, &response, started);
     finish(response)
+}
+
+/// Answers what is no request with the reason.
+pub(super) fn refuse(
+    worker: &Worker,
+    peer: Option<IpAddr>,
+    refusal: &Refusal,
+) -> hyper::Response<Full<Bytes>> {
+    let Refusal { status, reason, line } = refusal;
+    let settings = worker.shared.settings.load();
+    let error = RequestError::Http { status: *status, reason };
+    let response = self::refusal(worker, &settings.config, error.into());
+    worker.shared.metrics.answered(status.as_u16());
+    let client = peer.map_or_else(|| "a Unix socket".to_owned(), |peer| peer.to_string());
+    let reason = format!("{reason}: \"{line}\"");
+    worker.log.event(ApiEvent::RequestRefused { client: &client, status: status.as_u16(), reason: &reason });
+    finish(sendable(response, false).unwrap_or_else(|_| Response::empty(*status)))
 }
 
 async fn answer(
@@ -193,8 +217,12 @@ fn rules<'a>(config: &'a Config, cache: &'a SchemaCache) -> Rules<'a> {
     }
 }
 
-fn refusal(worker: &Worker, config: &Config, error: &ApiError) -> Response {
-    let mut response = Response::of_error(error, config.client_error_verbosity);
+fn refusal(worker: &Worker, config: &Config, error: ApiError) -> Response {
+    let error = error.or_unsendable();
+    if let Some(reason) = error.fault_of_sql() {
+        worker.log.event(ApiEvent::ResponseUnsendable { reason: &reason });
+    }
+    let mut response = Response::of_error(&error, config.client_error_verbosity);
     let of_database = matches!(
         error,
         ApiError::Connection(_)

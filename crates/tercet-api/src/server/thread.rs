@@ -8,29 +8,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tercet_observe::Log;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use super::linger::Lingering;
-use super::listener::Incoming;
+use super::listener;
 use super::respond;
 use super::state::Shared;
+use super::vetted::{Notes, REFUSED, Vetted};
 use super::worker::Worker;
 use crate::pool::Options;
-
-/// How long a connection may take to send the head of its next request; an idle one is closed after it.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// What a worker is told.
 #[derive(Debug)]
 pub(super) enum Work {
     /// Serve a connection.
-    Serve(Incoming),
+    Serve(listener::Incoming),
     /// The schema has changed.
     SchemaChanged,
     /// The database cannot be reached.
@@ -99,14 +99,14 @@ async fn run(worker: Worker, mut received: mpsc::UnboundedReceiver<Work>) {
     let _ = tokio::time::timeout(deadline, all_gone.recv()).await;
 }
 
-async fn serve(worker: Rc<Worker>, incoming: Incoming, stop: watch::Receiver<bool>) {
+async fn serve(worker: Rc<Worker>, incoming: listener::Incoming, stop: watch::Receiver<bool>) {
     match incoming {
-        Incoming::Tcp(stream, peer) => {
+        listener::Incoming::Tcp(stream, peer) => {
             if let Ok(stream) = TcpStream::from_std(stream) {
                 serve_stream(worker, stream, Some(peer), stop).await;
             }
         }
-        Incoming::Unix(stream) => {
+        listener::Incoming::Unix(stream) => {
             if let Ok(stream) = UnixStream::from_std(stream) {
                 serve_stream(worker, stream, None, stop).await;
             }
@@ -120,14 +120,22 @@ async fn serve_stream(
     peer: Option<IpAddr>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let service = service_fn(move |request| {
-        let worker = Rc::clone(&worker);
-        async move { Ok::<_, Infallible>(respond::respond(&worker, peer, request).await) }
+    let notes = Rc::new(Notes::default());
+    let stream = Vetted::new(Lingering::new(stream), Rc::clone(&notes));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (worker, notes) = (Rc::clone(&worker), Rc::clone(&notes));
+        async move {
+            let _answering = notes.answering();
+            let refusal = notes.refusal.borrow_mut().take_if(|_| request.method() == REFUSED);
+            Ok::<_, Infallible>(match refusal {
+                Some(refusal) => respond::refuse(&worker, peer, &refusal),
+                None => respond::respond(&worker, peer, request).await,
+            })
+        }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(KEEP_ALIVE)
-        .serve_connection(TokioIo::new(Lingering::new(stream)), service);
+    // the stream keeps time itself: it knows whether a head has begun
+    let connection =
+        http1::Builder::new().header_read_timeout(None).serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     // A client that breaks off has nobody left to tell.
     tokio::select! {

@@ -11,13 +11,41 @@ use super::Level;
 #[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "each variant's Display says what it means")]
 pub enum ApiEvent<'a> {
-    DatabaseConnected { address: &'a str, version: &'a str },
-    DatabaseLost { reason: &'a str, retry_seconds: f64 },
-    SchemaCacheLoaded { relations: usize, functions: usize, milliseconds: f64 },
-    SchemaCacheFailed { reason: &'a str },
-    NotListening { address: &'a str },
-    RoleRefused { reason: &'a str },
-    Query { sql: &'a str },
+    DatabaseConnected {
+        address: &'a str,
+        version: &'a str,
+    },
+    DatabaseLost {
+        reason: &'a str,
+        retry_seconds: f64,
+    },
+    SchemaCacheLoaded {
+        relations: usize,
+        functions: usize,
+        milliseconds: f64,
+    },
+    SchemaCacheFailed {
+        reason: &'a str,
+    },
+    NotListening {
+        address: &'a str,
+    },
+    RoleRefused {
+        reason: &'a str,
+    },
+    Query {
+        sql: &'a str,
+    },
+    /// SQL asked for a response that cannot be sent; the client got PGRST112.
+    ResponseUnsendable {
+        reason: &'a str,
+    },
+    /// What a client sent is no request of HTTP/1.1.
+    RequestRefused {
+        client: &'a str,
+        status: u16,
+        reason: &'a str,
+    },
 }
 
 impl ApiEvent<'_> {
@@ -26,10 +54,11 @@ impl ApiEvent<'_> {
             Self::DatabaseConnected { .. } | Self::SchemaCacheLoaded { .. } | Self::Query { .. } => {
                 Level::Info
             }
-            Self::NotListening { .. } => Level::Warn,
-            Self::DatabaseLost { .. } | Self::SchemaCacheFailed { .. } | Self::RoleRefused { .. } => {
-                Level::Error
-            }
+            Self::NotListening { .. } | Self::RequestRefused { .. } => Level::Warn,
+            Self::DatabaseLost { .. }
+            | Self::SchemaCacheFailed { .. }
+            | Self::RoleRefused { .. }
+            | Self::ResponseUnsendable { .. } => Level::Error,
         }
     }
 }
@@ -48,6 +77,12 @@ impl fmt::Display for ApiEvent<'_> {
                 "schema cache loaded: {relations} relations, {functions} functions, in {milliseconds:.0} ms"
             ),
             Self::Query { sql } => write!(f, "query: {sql}"),
+            Self::ResponseUnsendable { reason } => {
+                write!(f, "the response that SQL asked for cannot be sent: {reason}")
+            }
+            Self::RequestRefused { client, status, reason } => {
+                write!(f, "request of {client} refused with status {status}: {reason}")
+            }
             Self::SchemaCacheFailed { reason } => write!(f, "schema cache could not be loaded: {reason}"),
             Self::NotListening { address } => {
                 write!(f, "{address} is a standby: LISTEN is tried again until it is promoted")

@@ -1,6 +1,7 @@
 //! The real binary as a whole.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod answers;
 mod balancer;
 mod command_line;
 mod examples;
