@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 
 use self::server::Server;
 use super::load::Load;
-use super::up::System;
+use super::up::{self, System};
 use super::workload::{self, Request, Workload, lua};
 use super::{machine, report};
 use crate::command::output;
@@ -83,7 +83,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     output(workspace.command("cargo").args(["build", "--release", "--quiet", "--package", "tercet"]))?;
     let tercet = workspace.target.join("release/tercet");
 
-    let folder = tempfile::tempdir()?;
+    let folder = up::folder()?;
     let mut systems = Vec::new();
     for server in Server::ALL {
         let folder = folder.path().join(format!("bench-{}", systems.len()));

@@ -18,7 +18,7 @@ use self::front::Front;
 use super::load::Load;
 use super::machine;
 use super::report::{self, median, verdict};
-use super::up::System;
+use super::up::{self, System};
 use super::workload::{self, Request, Workload, lua};
 use crate::command::output;
 use crate::packages;
@@ -159,7 +159,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     output(workspace.command("cargo").args(["build", "--release", "--quiet", "--package", "tercet"]))?;
     let tercet = workspace.target.join("release/tercet");
 
-    let folder = tempfile::tempdir()?;
+    let folder = up::folder()?;
     let config = "[balancer]\nlisten = [\"127.0.0.1:0\"]\n[application]\nservers = 2\n";
     let up = System::start(&tercet, &folder.path().join("shop"), config, workload::SCHEMA)?;
     let fastapi = FastApi::start(&python, &folder.path().join("fastapi"), &up.database_url()?)?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -12,6 +13,12 @@ use serde::Deserialize;
 
 use crate::bench::process::Usage;
 use crate::command::output;
+
+/// A temporary folder for projects. Others may read it: run by root, `tercet up` becomes another user.
+pub(crate) fn folder() -> Result<tempfile::TempDir> {
+    let readable = fs::Permissions::from_mode(0o755);
+    tempfile::Builder::new().permissions(readable).tempdir().context("no temporary folder")
+}
 
 /// A running system; it is stopped, and its database removed, when dropped.
 pub(crate) struct System {

@@ -99,6 +99,13 @@ fn the_database_wins_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
+fn a_variable_is_replaced_unless_the_dollar_is_doubled() {
+    let file = "app.settings.a = 'x$(NAME)y $$(NAME) $$$(NAME) $(OTHER) $NAME'";
+    let config = read(file, &[("NAME", "value")], &[]).unwrap();
+    assert_eq!(config.app_settings["app.settings.a"], "xvaluey $(NAME) $$(NAME) $(OTHER) $NAME");
+}
+
+#[test]
 fn values_are_taken_for_what_they_mean() {
     let file = r#"
         db-pool = "7"
