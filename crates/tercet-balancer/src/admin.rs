@@ -22,7 +22,7 @@ use tercet_observe::event::ProcessEvent;
 use tokio::sync::oneshot;
 
 use crate::metrics;
-use crate::server::Server;
+use crate::server::{Server, Standing};
 use crate::shared::Shared;
 
 /// Mode of the Unix socket: whoever can write to it can take servers out.
@@ -68,8 +68,8 @@ pub(crate) async fn serve(shared: Arc<Shared>) {
 
 impl Admin for Endpoint {
     fn ready(&self) -> LocalFuture<Result<(), String>> {
-        let available = self.shared.servers.available() > 0;
-        let ready = if available { Ok(()) } else { Err("no server is available".to_owned()) };
+        let is_ready = self.shared.servers.is_ready();
+        let ready = if is_ready { Ok(()) } else { Err("no server passes its checks".to_owned()) };
         Box::pin(std::future::ready(ready))
     }
 
@@ -141,14 +141,12 @@ fn unknown(name: &str) -> Answer {
 }
 
 fn describe(server: &Server) -> Value {
-    let state = if server.draining.load(Ordering::Relaxed) {
-        "draining"
-    } else if !server.healthy.load(Ordering::Relaxed) {
-        "down"
-    } else if server.ejected.load(Ordering::Relaxed) {
-        "ejected"
-    } else {
-        "up"
+    let state = match server.standing() {
+        _ if server.draining.load(Ordering::Relaxed) => "draining",
+        Standing::Up => "up",
+        Standing::Silent => "silent",
+        Standing::Ejected => "ejected",
+        Standing::Down | Standing::Unreachable => "down",
     };
     let answers: Vec<u64> = server.answers.iter().map(|count| count.load(Ordering::Relaxed)).collect();
     json!({

@@ -152,7 +152,7 @@ fn steward(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
-        tokio::task::spawn_local(health::end_ejections(Arc::clone(shared)));
+        tokio::task::spawn_local(health::end_deadlines(Arc::clone(shared)));
         tokio::task::spawn_local(keep_house(Arc::clone(shared)));
         let mut admin = tokio::task::spawn_local(admin::serve(Arc::clone(shared)));
         let mut served = shared.config.load().admin.clone();

@@ -155,8 +155,11 @@ pub enum HashOn {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Health {
-    /// The path that is asked for; an answer with a status below 500 passes.
-    pub path: String,
+    /// The path that is asked for: a status below 500 passes, one of 500 or more takes the server out at once. Unless
+    /// set, a server passes that accepts a connection; one that has requests and says nothing is asked `OPTIONS *`, to
+    /// which any answer will do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// From the start of one check to the start of the next.
     #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
@@ -167,10 +170,12 @@ pub struct Health {
     pub timeout: Duration,
     /// Checks in a row that must pass before a server that was down gets requests.
     pub rise: NonZeroU32,
-    /// Checks in a row that must fail before a server gets no more requests.
+    /// Checks in a row that must fail (no connection, no answer in time, no HTTP) before a server gets no new requests
+    /// while others pass. A late answer is no failure while requests are answered. While some wait there it is none
+    /// either, but new requests go to others until the server says something again.
     pub fall: NonZeroU32,
-    /// Requests in a row that must fail (no connection, no answer, a broken answer) before a server is ejected
-    /// without waiting for a check; the last live server never is.
+    /// Requests in a row that must fail (no connection, no answer in time, closed without one) before a server is
+    /// ejected without waiting for a check; the last one that is up never is. What it answers does not count.
     pub ejection_failures: NonZeroU32,
     /// How long a server is ejected the first time. Each further time doubles it, until nothing failed for
     /// `ejection-time-max`. A server that checks find down and then well again is back at once.

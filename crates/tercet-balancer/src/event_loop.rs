@@ -107,16 +107,16 @@ async fn listen(
 }
 
 async fn keep_time(worker: Rc<Worker>) {
-    let generation = Cell::new(worker.shared.servers.generation());
+    let cut_offs = Cell::new(worker.shared.servers.cut_offs());
     let told_to_stop = Cell::new(false);
     worker
         .clock
         .run(|| {
             worker.pipelines.tick(worker.clock.last_tick());
-            // Whoever waits for a server that has just been found dead is to notice, and so are idle
-            // connections when the balancer stops.
-            let now = worker.shared.servers.generation();
-            generation.replace(now) != now
+            // Whoever waits for a server that is to be cut off is to notice, and so are idle connections when the
+            // balancer stops.
+            let now = worker.shared.servers.cut_offs();
+            cut_offs.replace(now) != now
                 || told_to_stop.replace(worker.is_stopping()) != worker.is_stopping()
         })
         .await;

@@ -3,7 +3,8 @@
 //! The rules of trying again live here. A request that no server can have seen goes to the next server,
 //! whatever its method; one that a server may have seen is repeated only if its method is idempotent, its
 //! body is still at hand, nothing of an answer has gone out, and the retry budget allows it. The budget is
-//! for load: what a server that is out of rotation leaves behind is not charged to it.
+//! for load: what a server that is out of rotation leaves behind is not charged to it. What a server was given stays
+//! there until it answers, its time is over or its connection breaks, whatever checks say meanwhile.
 
 mod attempt;
 mod download;
@@ -31,7 +32,7 @@ use crate::forwarded::RequestId;
 use crate::http1::{Decoder, Field, Refusal, RequestHead};
 use crate::rotation::{Pick, Turn};
 use crate::scratch::Scratch;
-use crate::server::Server;
+use crate::server::{Server, Standing};
 use crate::worker::Worker;
 
 /// Everything about one request that its tries share.
@@ -140,19 +141,26 @@ impl Exchange<'_> {
                 Ok(after) => return Ok(after),
                 Err(failed) => failed,
             };
-            if failed.is_servers_fault() {
+            if failed.is_servers_fault(self.progress.first_byte.get().is_some()) {
                 self.worker.shared.servers.request_failed(&turn);
             }
             if !self.may_repeat(&failed) || attempts == 0 {
                 return Err(failed);
             }
-            if self.progress.accepted.get() && !matches!(failed, Failure::ServerDied) {
+            let standing = turn.standing();
+            if matches!(failed, Failure::ConnectTimeout) && standing == Standing::Unreachable {
+                // That was the last resort. Waiting as long for the next one of its kind helps nobody.
+                return Err(failed);
+            }
+            let had_connection = !matches!(
+                failed,
+                Failure::NotConnected | Failure::ConnectTimeout | Failure::OutOfPorts
+            );
+            if self.progress.accepted.get() && had_connection {
                 attempts -= 1;
-                // A server that refuses connections or is out of rotation, by this very failure perhaps, does no work
-                // for the request any more: the next one gets what it would have got anyway. Elsewhere the budget
-                // has to allow it.
-                let adds_load = turn.is_alive() && !matches!(failed, Failure::NotConnected);
-                if adds_load && repeating.is_none() {
+                // A server that is out of rotation, by this very failure perhaps, does no work for the request any
+                // more: the next one gets what it would have got anyway. Elsewhere the budget has to allow it.
+                if standing <= Standing::Silent && repeating.is_none() {
                     repeating = self.worker.shared.retry(self.config);
                     if repeating.is_none() {
                         return Err(failed);
@@ -168,13 +176,14 @@ impl Exchange<'_> {
     /// Whether the request may go to another server after this failure.
     fn may_repeat(&self, failure: &Failure) -> bool {
         match failure {
-            Failure::NotConnected => true,
-            Failure::Closed | Failure::ServerTimeout | Failure::ServerDied | Failure::Displaced => {
+            Failure::NotConnected | Failure::ConnectTimeout | Failure::OutOfPorts => true,
+            Failure::Closed | Failure::ServerTimeout | Failure::CutOff | Failure::Displaced => {
                 self.progress.may_send_again(self.head.method)
             }
             Failure::ClientGone
             | Failure::ClientTimeout
             | Failure::ClientRefused(_)
+            | Failure::OutOfDescriptors
             | Failure::Invalid(_)
             | Failure::Limited(_)
             | Failure::Redirect(_)

@@ -5,8 +5,9 @@
 //! them is there: it would have had to stand behind them anyway. The price is that an answer waits for those
 //! before it, so sharing is only for servers the configuration vouches for, for safe requests without a body, and only
 //! as long as all goes well: at the first answer that is late, broken or held up by its client, those behind it
-//! go to connections of their own, and the server's connections are not shared for a moment. What an answer
-//! is, and where it ends, is for whoever has the turn to know.
+//! go to connections of their own, and the server's connections are not shared for a moment. A request that was sent
+//! stays behind a late one until the server has shown that it works on others meanwhile: one that is blocked would
+//! find it twice. What an answer is, and where it ends, is for whoever has the turn to know.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -59,9 +60,11 @@ struct Pipeline {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
+    /// The one at the front takes too long: nobody joins any more, and those that were not sent leave.
+    Stalled,
     /// The server closes it: nobody joins any more, and those who wait leave.
     Closing,
-    /// Something went wrong on it, or took too long: as above, and its server has a rest from sharing.
+    /// Something went wrong on it: as above, and its server has a rest from sharing.
     GivenUp,
 }
 
@@ -72,17 +75,34 @@ struct Queue {
     written: usize,
     /// The number of the first ticket whose request is in `outgoing`.
     unsent: u64,
+    /// How long that request is.
+    first_unsent: usize,
     /// What came from the server and belongs to whoever has the turn.
     incoming: Buffer,
     /// The number of the ticket that has the turn.
     turn: u64,
     /// Who waits for which ticket, from the one that has the turn on.
-    waiting: VecDeque<Option<Waker>>,
+    waiting: VecDeque<Place>,
+    /// The number of the first ticket whose request will not be sent, once the sharing has ended.
+    reach: u64,
     /// When the turn last went on.
     since: Instant,
+    /// Whether the answer to the one that has the turn has begun.
+    has_begun: bool,
+    /// The server's signs of life when it was found to take too long.
+    signs: Option<u64>,
 }
 
-/// A request's place on a shared connection. Dropping it unsettled gives the connection up.
+/// What is known of whoever waits.
+#[derive(Debug, Default)]
+struct Place {
+    waker: Option<Waker>,
+    /// Its client has left: nobody will know where its answer ends.
+    is_abandoned: bool,
+}
+
+/// A request's place on a shared connection. Dropping it unsettled gives the connection up, at the latest when its turn
+/// comes.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     pipeline: Rc<Pipeline>,
@@ -115,7 +135,10 @@ impl Pipelines {
         if shelf.rests_until.is_some_and(|until| now < until) {
             return None;
         }
-        let pipeline = match shelf.open.iter().find(|pipeline| pipeline.length() < depth) {
+        let joinable = |pipeline: &&Rc<Pipeline>| {
+            pipeline.state.get() == State::Open && pipeline.length() < depth
+        };
+        let pipeline = match shelf.open.iter().find(joinable) {
             Some(pipeline) => Rc::clone(pipeline),
             None => Rc::clone(shelf.open.push_mut(Pipeline::new(pool.take(server, false)?, now))),
         };
@@ -140,13 +163,15 @@ impl Pipelines {
         Poll::Pending
     }
 
-    /// Gives up connections whose turn has not gone on for too long while others wait for it.
+    /// Looks after connections whose turn has not gone on for too long while others wait for it.
     pub(crate) fn tick(&self, now: Instant) {
-        for pipeline in self.shelves.borrow().iter().flat_map(|shelf| &shelf.open) {
-            if pipeline.length() > 1
-                && now.saturating_duration_since(pipeline.queue.borrow().since) >= PATIENCE
-            {
-                pipeline.end(State::GivenUp);
+        for shelf in self.shelves.borrow().iter() {
+            for pipeline in &shelf.open {
+                let is_late = pipeline.length() > 1
+                    && now.saturating_duration_since(pipeline.queue.borrow().since) >= PATIENCE;
+                if is_late {
+                    pipeline.stall(&shelf.server);
+                }
             }
         }
     }
@@ -174,6 +199,10 @@ impl Shelf {
         let Self { open, rests_until, .. } = self;
         open.retain(|pipeline| match pipeline.state.get() {
             State::Open => pipeline.length() > 0 || pipeline.socket.is_quiet(),
+            State::Stalled => {
+                *rests_until = Some(now + REST);
+                pipeline.length() > 0
+            }
             State::Closing => false,
             State::GivenUp => {
                 *rests_until = Some(now + REST);
@@ -191,8 +220,12 @@ impl Pipeline {
             unsent: 0,
             incoming: Buffer::new(SMALL),
             turn: 0,
+            first_unsent: 0,
             waiting: VecDeque::new(),
+            reach: 0,
             since: now,
+            has_begun: false,
+            signs: None,
         };
         Rc::new(Self { socket, state: Cell::new(State::Open), queue: RefCell::new(queue) })
     }
@@ -204,11 +237,41 @@ impl Pipeline {
 
     /// Ends the sharing. Whoever has the turn goes on alone.
     fn end(&self, state: State) {
-        if self.state.get() == State::Open {
+        if matches!(self.state.get(), State::Open | State::Stalled) {
             self.state.set(state);
         }
-        for waker in self.queue.borrow_mut().waiting.iter_mut().filter_map(Option::take) {
+        let queue = &mut *self.queue.borrow_mut();
+        queue.forget_unsent();
+        for waker in queue.waiting.iter_mut().filter_map(|place| place.waker.take()) {
             waker.wake();
+        }
+    }
+
+    /// Ends the sharing when a request that was not sent is not to be: with those that wait as it does.
+    fn leave_unsent(&self, number: u64) {
+        if number >= self.queue.borrow().unsent {
+            self.end(State::Stalled);
+        }
+    }
+
+    /// Whether all answers are there that will come.
+    fn is_over(&self) -> bool {
+        let queue = self.queue.borrow();
+        queue.turn >= queue.reach
+    }
+
+    /// Lets those behind a late answer leave: at first those that were not sent, the others when it is held up by its
+    /// client, or when the server has shown that it works on something else.
+    fn stall(&self, server: &Server) {
+        let works_on = {
+            let queue = &mut *self.queue.borrow_mut();
+            let then = *queue.signs.get_or_insert(server.signs());
+            queue.has_begun || then != server.signs()
+        };
+        if works_on {
+            self.end(State::GivenUp);
+        } else if self.state.get() == State::Open {
+            self.end(State::Stalled);
         }
     }
 
@@ -234,6 +297,16 @@ impl Pipeline {
 }
 
 impl Queue {
+    /// Drops requests the socket has taken nothing of, except that of whoever has the turn.
+    fn forget_unsent(&mut self) {
+        self.reach = self.end();
+        if self.written == 0 {
+            let is_sent = self.turn < self.unsent;
+            self.reach = if is_sent { self.unsent } else { self.turn + 1 };
+            self.outgoing.truncate(if is_sent { 0 } else { self.first_unsent });
+        }
+    }
+
     /// The number of the next ticket.
     fn end(&self) -> u64 {
         self.turn + self.waiting.len() as u64
@@ -251,9 +324,12 @@ impl Ticket {
         if queue.waiting.is_empty() {
             queue.since = now;
         }
+        if queue.outgoing.is_empty() {
+            queue.first_unsent = request.len();
+        }
         queue.outgoing.extend_from_slice(request);
         let number = queue.end();
-        queue.waiting.push_back(None);
+        queue.waiting.push_back(Place::default());
         Self { pipeline: Rc::clone(pipeline), number, settled: false }
     }
 
@@ -264,18 +340,23 @@ impl Ticket {
 
     /// Waits until the next answer on the connection is this request's; false when the connection was given up.
     pub(crate) fn poll_turn(&self, context: &mut Context<'_>) -> Poll<bool> {
-        if self.pipeline.state.get() != State::Open {
-            return Poll::Ready(false);
-        }
         let queue = &mut *self.pipeline.queue.borrow_mut();
-        if queue.turn == self.number {
-            return Poll::Ready(true);
+        match self.pipeline.state.get() {
+            State::Open | State::Stalled if queue.turn == self.number => return Poll::Ready(true),
+            State::Open => {}
+            State::Stalled if self.number < queue.reach => {}
+            State::Stalled | State::Closing | State::GivenUp => return Poll::Ready(false),
         }
-        let place = &mut queue.waiting[(self.number - queue.turn) as usize];
-        if !place.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-            *place = Some(context.waker().clone());
+        let waker = &mut queue.waiting[(self.number - queue.turn) as usize].waker;
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            *waker = Some(context.waker().clone());
         }
         Poll::Pending
+    }
+
+    /// Notes that the answer has begun; for whoever has the turn.
+    pub(crate) fn has_begun(&self) {
+        self.pipeline.queue.borrow_mut().has_begun = true;
     }
 
     /// Swaps `buffer` for the one with what came from the server; for whoever has the turn, before reading on
@@ -291,31 +372,50 @@ impl Ticket {
         if !keeps {
             return self.pipeline.end(State::Closing);
         }
-        let (next, is_stray) = {
+        let (next, is_spoilt) = {
             let queue = &mut *self.pipeline.queue.borrow_mut();
             queue.waiting.pop_front();
             queue.turn += 1;
             queue.since = now;
+            queue.has_begun = false;
+            queue.signs = None;
             let all_answered = queue.turn == queue.unsent || queue.waiting.is_empty();
             if all_answered && !queue.outgoing.is_empty() {
                 pipelines.wake_sender();
             }
-            let next = queue.waiting.front_mut().and_then(Option::take);
-            (next, all_answered && !queue.incoming.is_empty())
+            let is_stray = all_answered && !queue.incoming.is_empty();
+            match queue.waiting.front_mut() {
+                Some(next) => (next.waker.take(), is_stray || next.is_abandoned),
+                None => (None, is_stray),
+            }
         };
         if let Some(next) = next {
             next.wake();
         }
-        if is_stray {
+        if is_spoilt {
             self.pipeline.end(State::GivenUp);
+        } else if self.pipeline.state.get() == State::Stalled && self.pipeline.is_over() {
+            self.pipeline.state.set(State::Closing);
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if !self.settled {
-            self.pipeline.end(State::GivenUp);
+        if self.settled {
+            return;
+        }
+        let has_turn = {
+            let queue = &mut *self.pipeline.queue.borrow_mut();
+            if self.number > queue.turn && self.number < queue.unsent {
+                queue.waiting[(self.number - queue.turn) as usize].is_abandoned = true;
+            }
+            self.number == queue.turn
+        };
+        match self.pipeline.state.get() {
+            _ if has_turn => self.pipeline.end(State::GivenUp),
+            State::Open => self.pipeline.leave_unsent(self.number),
+            State::Stalled | State::Closing | State::GivenUp => {}
         }
     }
 }

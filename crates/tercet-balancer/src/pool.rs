@@ -53,8 +53,13 @@ impl Pool {
         }
     }
 
+    /// Closes everything, when there are no descriptors left.
+    pub(crate) fn clear(&self) {
+        self.0.borrow_mut().clear();
+    }
+
     /// Closes what has been idle for `timeout`, what servers have closed, and everything to servers that
-    /// are not in rotation.
+    /// are not up.
     pub(crate) fn sweep(&self, timeout: Duration, now: Instant) {
         let mut shelves = self.0.borrow_mut();
         for shelf in shelves.iter_mut() {

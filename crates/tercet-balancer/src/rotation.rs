@@ -1,4 +1,5 @@
-//! Whose turn it is: the servers that may get requests right now, and the order the policy gives them.
+//! Whose turn it is: the servers that may get requests right now, the best first, and the order the policy gives
+//! those that are equally good.
 //!
 //! A rotation is immutable; it is made anew when a server comes, goes, is drained or changes weight. The
 //! only thing threads share while picking is one counter, so the n-th request of the whole process gets the
@@ -24,11 +25,14 @@ const LONGEST_SEQUENCE: u32 = 4096;
 pub(crate) struct Rotation {
     policy: Policy,
     slow_start: Duration,
+    /// Servers of equal standing.
     servers: Vec<Arc<Server>>,
     /// Indices into `servers`: each as often as its weight says, spread evenly.
     sequence: Vec<u16>,
     /// Points of the hash ring and the server each belongs to, sorted.
     ring: Vec<(u64, u16)>,
+    /// Those of worse standing, for requests that none of these can be given.
+    worse: Option<Box<Rotation>>,
 }
 
 /// A request's hold on a server; dropping it lets the next one in.
@@ -40,9 +44,9 @@ pub(crate) struct Turn(Arc<Server>);
 pub(crate) enum Pick {
     /// This one.
     Server(Turn),
-    /// Servers live, but each has as many requests as it may have.
+    /// There are servers, but each has as many requests as it may have.
     Full,
-    /// None lives, or none that was not tried yet.
+    /// There is none, or none that was not tried yet.
     Nobody,
 }
 
@@ -51,17 +55,23 @@ impl Rotation {
         let weights: Vec<u32> =
             servers.iter().map(|server| server.weight.load(Ordering::Relaxed).max(1)).collect();
         let ring = if policy == Policy::Hash { ring(&servers, &weights) } else { Vec::new() };
-        Self { policy, slow_start, sequence: smooth_sequence(&weights), ring, servers }
+        Self { policy, slow_start, sequence: smooth_sequence(&weights), ring, servers, worse: None }
     }
 
-    /// The servers in rotation.
+    /// Puts this rotation before one of servers that are worse.
+    pub(crate) fn before(self, worse: Option<Self>) -> Self {
+        Self { worse: worse.map(Box::new), ..self }
+    }
+
+    /// The servers in it, without the worse ones.
+    #[cfg(test)]
     pub(crate) fn servers(&self) -> &[Arc<Server>] {
         &self.servers
     }
 
-    /// Picks the server whose turn it is, leaving out those that were `tried`. `turns` is the process's
-    /// counter, `key` what the hash policy goes by, `now` reads the milliseconds of the process's clock: only a
-    /// server that came back lately makes it necessary.
+    /// Picks the server whose turn it is, leaving out those that were `tried`: among the best, and when all of them
+    /// were tried among the next best. `turns` is the process's counter, `key` what the hash policy goes by, `now`
+    /// reads the milliseconds of the process's clock: only a server that came back lately makes it necessary.
     pub(crate) fn pick(
         &self,
         turns: &AtomicU64,
@@ -69,10 +79,20 @@ impl Rotation {
         tried: &[Arc<Server>],
         now: impl Fn() -> u64,
     ) -> Pick {
+        let turn = turns.fetch_add(1, Ordering::Relaxed);
+        let mut rotation = self;
+        loop {
+            match (rotation.pick_here(turn, key, tried, &now), &rotation.worse) {
+                (Pick::Nobody, Some(worse)) => rotation = worse,
+                (picked, _) => return picked,
+            }
+        }
+    }
+
+    fn pick_here(&self, turn: u64, key: u64, tried: &[Arc<Server>], now: impl Fn() -> u64) -> Pick {
         if self.servers.is_empty() {
             return Pick::Nobody;
         }
-        let turn = turns.fetch_add(1, Ordering::Relaxed);
         // A server that is still warming up is passed over while it has its share; if the others are
         // full it is asked all the same.
         for may_be_cold in [false, true] {
@@ -303,6 +323,24 @@ mod tests {
         assert_eq!(name(&rotation.pick(&turns, 0, &[], || 1)), "full");
         drop(first);
         assert_ne!(name(&rotation.pick(&turns, 0, &[], || 1)), "full");
+    }
+
+    #[test]
+    fn those_of_worse_standing_are_for_requests_that_the_better_ones_were_tried_for() {
+        let worse = servers(&[1, 1, 1]).split_off(1);
+        let rotation = rotation(Policy::RoundRobin, &[1])
+            .before(Some(Rotation::new(Policy::RoundRobin, Duration::ZERO, worse)));
+        let turns = AtomicU64::new(0);
+        let mut tried = Vec::new();
+        let mut order = String::new();
+        while let Pick::Server(turn) = rotation.pick(&turns, 0, &tried, || 1) {
+            order += &turn.name;
+            tried.push(Arc::clone(&turn));
+        }
+        assert!(matches!(order.as_str(), "abc" | "acb"), "{order}");
+        rotation.servers()[0].max_requests.store(1, Ordering::Relaxed);
+        let _held = rotation.pick(&turns, 0, &[], || 1);
+        assert_eq!(name(&rotation.pick(&turns, 0, &[], || 1)), "full", "worse ones are no overflow");
     }
 
     #[test]

@@ -14,20 +14,20 @@ use tokio::sync::Notify;
 
 use crate::config::{Config, Health, Policy};
 use crate::rotation::{Pick, Rotation};
-use crate::server::Server;
+use crate::server::{Server, Standing};
 
 /// The servers and the rotation made of them.
 #[derive(Debug)]
 pub(crate) struct Servers {
     rotation: ArcSwap<Rotation>,
     turns: AtomicU64,
-    /// Raised with every new rotation.
-    generation: AtomicU64,
+    /// Raised when what is left of requests is to be cut off.
+    cut_offs: AtomicU64,
     started: Instant,
     table: Mutex<Table>,
     log: LogHandle,
-    /// Told when an ejection was added, whose end somebody has to wait for.
-    pub(crate) ejection_added: Notify,
+    /// Told when an ejection or a removal was added, whose end somebody has to wait for.
+    pub(crate) deadline_added: Notify,
     /// Told when a request left a server that has a limit, or a server came back.
     pub(crate) room: Arc<Notify>,
 }
@@ -39,6 +39,10 @@ struct Table {
     health: Health,
     /// Ejected servers and when each may come back.
     ejected: Vec<(Arc<Server>, Instant)>,
+    /// Servers that are no longer configured, and when what is left of their requests is cut off.
+    leaving: Vec<(Arc<Server>, Instant)>,
+    /// Whether no server was up when this was last looked at.
+    is_panicking: bool,
 }
 
 impl Servers {
@@ -48,15 +52,17 @@ impl Servers {
             policy: config.policy,
             health: config.health.clone(),
             ejected: Vec::new(),
+            leaving: Vec::new(),
+            is_panicking: false,
         };
         let servers = Self {
             rotation: ArcSwap::from_pointee(Rotation::new(config.policy, Duration::ZERO, Vec::new())),
             turns: AtomicU64::new(0),
-            generation: AtomicU64::new(0),
+            cut_offs: AtomicU64::new(0),
             started: Instant::now(),
             table: Mutex::new(table),
             log,
-            ejection_added: Notify::new(),
+            deadline_added: Notify::new(),
             room: Arc::default(),
         };
         servers.configure(config);
@@ -83,15 +89,17 @@ impl Servers {
                 Arc::new(Server::new(wanted, Arc::clone(&self.room)))
             })
             .collect();
-        let Table { servers, ejected, .. } = &mut *table;
+        let Table { servers, ejected, leaving, .. } = &mut *table;
         ejected.retain(|(server, _)| servers.iter().any(|other| Arc::ptr_eq(other, server)));
         // A server that is no longer named gets no request any more, whoever still holds it.
         for gone in old.iter().filter(|old| !servers.iter().any(|server| Arc::ptr_eq(old, server))) {
             gone.draining.store(true, Ordering::Relaxed);
+            leaving.push((Arc::clone(gone), Instant::now() + config.drain));
+            self.deadline_added.notify_one();
         }
         table.policy = config.policy;
         table.health = config.health.clone();
-        self.publish(&table);
+        self.publish(&mut table);
     }
 
     /// Picks a server for a request; see [`Rotation::pick`].
@@ -109,19 +117,51 @@ impl Servers {
         self.lock().servers.iter().find(|server| &*server.name == name).cloned()
     }
 
-    /// How many servers may get requests.
-    pub(crate) fn available(&self) -> usize {
-        self.rotation.load().servers().len()
+    /// Whether there is a server that passes its checks and takes new requests.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.lock().servers.iter().any(|server| {
+            server.standing() < Standing::Down && !server.draining.load(Ordering::Relaxed)
+        })
     }
 
-    /// A number that changes whenever the rotation does.
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+    /// A number that changes whenever there is something to be cut off.
+    pub(crate) fn cut_offs(&self) -> u64 {
+        self.cut_offs.load(Ordering::Acquire)
     }
 
     /// Milliseconds of the process's clock, never 0.
     fn now(&self) -> u64 {
         self.started.elapsed().as_millis() as u64 + 1
+    }
+
+    /// A sign of life: an answer to a request or a check has begun.
+    pub(crate) fn heard(&self, server: &Server) {
+        server.hear();
+        if server.silent.load(Ordering::Relaxed) {
+            self.set_silent(server, false);
+        }
+    }
+
+    /// Passes a server over for new requests while it says nothing, as long as there are others.
+    pub(crate) fn set_silent(&self, server: &Server, silent: bool) {
+        let mut table = self.lock();
+        if server.silent.swap(silent, Ordering::AcqRel) == silent {
+            return;
+        }
+        let name = &server.name;
+        self.log.event(match silent {
+            true => BalancerEvent::ServerSilent { server: name, requests: server.held() },
+            false => BalancerEvent::ServerUp { server: name },
+        });
+        self.publish(&mut table);
+    }
+
+    /// Whether the last active check could connect.
+    pub(crate) fn set_reachable(&self, server: &Server, reachable: bool) {
+        let mut table = self.lock();
+        if server.unreachable.swap(!reachable, Ordering::AcqRel) == reachable {
+            self.publish(&mut table);
+        }
     }
 
     /// An active check's verdict.
@@ -136,20 +176,21 @@ impl Servers {
             server.forgive();
             server.ejections.store(0, Ordering::Relaxed);
             server.ejected.store(false, Ordering::Release);
+            server.silent.store(false, Ordering::Release);
             table.ejected.retain(|(other, _)| !Arc::ptr_eq(other, server));
             server.back_since.store(self.now(), Ordering::Relaxed);
         } else {
             self.log.event(BalancerEvent::ServerDown { server: &server.name, reason });
         }
-        self.publish(&table);
+        self.publish(&mut table);
     }
 
-    /// A request on this server failed through the server's fault: enough of them in a row throw it out,
+    /// No connection to this server could be made, or it did not answer: enough of them in a row throw it out,
     /// unless it is the last.
     pub(crate) fn request_failed(&self, server: &Arc<Server>) {
         let failures = server.failed();
         let mut table = self.lock();
-        if failures < table.health.ejection_failures.get() || !server.is_alive() {
+        if failures < table.health.ejection_failures.get() || server.standing() >= Standing::Ejected {
             return;
         }
         let others = table.servers.iter().any(|other| !Arc::ptr_eq(other, server) && other.is_available());
@@ -171,12 +212,13 @@ impl Servers {
             failures,
             seconds: length.as_secs_f64(),
         });
-        self.publish(&table);
-        self.ejection_added.notify_one();
+        self.publish(&mut table);
+        self.deadline_added.notify_one();
     }
 
-    /// Takes back whoever's ejection is over, and returns when the next one is.
-    pub(crate) fn end_ejections(&self, now: Instant) -> Option<Instant> {
+    /// Takes back whoever's ejection is over, has what removed servers still hold cut off when its time is over, and
+    /// returns when the next deadline is.
+    pub(crate) fn end_deadlines(&self, now: Instant) -> Option<Instant> {
         let mut table = self.lock();
         let before = table.ejected.len();
         table.ejected.retain(|(server, until)| {
@@ -190,34 +232,51 @@ impl Servers {
             false
         });
         if table.ejected.len() != before {
-            self.publish(&table);
+            self.publish(&mut table);
         }
-        table.ejected.iter().map(|(_, until)| *until).min()
+        table.leaving.retain(|(server, until)| {
+            let is_over = *until <= now;
+            if is_over {
+                server.cut_off.store(true, Ordering::Release);
+                self.cut_offs.fetch_add(1, Ordering::AcqRel);
+            }
+            !is_over && server.in_flight() > 0
+        });
+        table.ejected.iter().chain(&table.leaving).map(|(_, until)| *until).min()
     }
 
     /// Takes a server out of rotation for an operator, or puts it back; its requests in flight go on.
     pub(crate) fn set_draining(&self, server: &Arc<Server>, draining: bool) {
-        let table = self.lock();
+        let mut table = self.lock();
         if server.draining.swap(draining, Ordering::AcqRel) != draining {
-            self.publish(&table);
+            self.publish(&mut table);
         }
     }
 
-    fn publish(&self, table: &Table) {
-        let mut available: Vec<Arc<Server>> =
-            table.servers.iter().filter(|server| server.is_available()).cloned().collect();
-        if available.is_empty() {
-            // Ejection is a guess from few failures: if it leaves nobody, the guess is not acted on.
-            let not_checked_dead = |server: &&Arc<Server>| {
-                server.healthy.load(Ordering::Relaxed) && !server.draining.load(Ordering::Relaxed)
-            };
-            available = table.servers.iter().filter(not_checked_dead).cloned().collect();
+    fn publish(&self, table: &mut Table) {
+        let takes_requests = |server: &&Arc<Server>| !server.draining.load(Ordering::Relaxed);
+        let mut rotation = None;
+        for standing in Standing::WORST_FIRST {
+            let servers: Vec<Arc<Server>> = table
+                .servers
+                .iter()
+                .filter(|server| takes_requests(server) && server.standing() == standing)
+                .cloned()
+                .collect();
+            if !servers.is_empty() {
+                let best = Rotation::new(table.policy, table.health.slow_start, servers);
+                rotation = Some(best.before(rotation));
+            }
         }
-        if available.is_empty() && !table.servers.is_empty() {
-            self.log.event(BalancerEvent::NoServerLeft);
+        let passes = |server: &Arc<Server>| server.standing() < Standing::Down;
+        let is_panicking = !table.servers.is_empty() && !table.servers.iter().any(passes);
+        if is_panicking && !std::mem::replace(&mut table.is_panicking, is_panicking) {
+            self.log.event(BalancerEvent::NoServerPasses);
         }
-        self.rotation.store(Arc::new(Rotation::new(table.policy, table.health.slow_start, available)));
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        table.is_panicking = is_panicking;
+        let rotation =
+            rotation.unwrap_or_else(|| Rotation::new(table.policy, table.health.slow_start, Vec::new()));
+        self.rotation.store(Arc::new(rotation));
         self.room.notify_waiters();
     }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::io::Errno;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -123,6 +124,20 @@ impl Socket {
             Stream::Tls(_) | Stream::Pipe { .. } => false,
         }
     }
+}
+
+/// Whether a connection could not be made for want of something of this process's or machine's own: descriptors,
+/// memory, local ports. It says nothing about whoever was to be connected to.
+pub(crate) fn is_own_fault(error: &io::Error) -> bool {
+    is_out_of_ports(error)
+        || [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
+            .iter()
+            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Whether all local ports towards one address are in use.
+pub(crate) fn is_out_of_ports(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::ADDRNOTAVAIL.raw_os_error())
 }
 
 fn would_block(read: &io::Result<usize>) -> bool {

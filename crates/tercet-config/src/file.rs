@@ -59,7 +59,7 @@ pub(crate) struct Application {
     #[schemars(extend("examples" = ["./prepare.sh"]))]
     pub(crate) build: Option<Located<String>>,
     /// The path your own program is asked whether it can take requests: not while it answers with a status of 500
-    /// or more, or not at all. Default: `/`. The data API has its own.
+    /// or more, or not at all. Default: it can while it accepts connections. The data API has its own path.
     #[schemars(extend("examples" = ["/health"]))]
     pub(crate) health: Option<Located<String>>,
     /// The port of the first server on a machine; further ones there take the next ports. Default: 8081, or the

@@ -276,8 +276,9 @@ pub enum Server {
         program: Program,
         /// The command that prepares the shipped folder on each machine, before a release starts.
         build: Option<Program>,
-        /// The path that answers 200 when it can take requests; starts with `/`.
-        health: String,
+        /// The path that answers when it can take requests; starts with `/`. Without one it can as soon as it accepts
+        /// connections.
+        health: Option<String>,
     },
 }
 

@@ -47,8 +47,9 @@ pub enum Kind {
         run: Program,
         /// The command that prepares the folder, once, on each machine.
         build: Option<Program>,
-        /// The path that answers when it is ready.
-        health: String,
+        /// The path that answers when it is ready; without one it is once it accepts connections.
+        #[serde(default)]
+        health: Option<String>,
         /// The digest of the folder's archive.
         archive: String,
     },
@@ -74,11 +75,11 @@ impl Release {
         self.folder().join("release.json")
     }
 
-    /// The path that answers when a server of it is ready.
-    pub(crate) fn health_path(&self) -> &str {
+    /// The path that answers when a server of it is ready; without one it is once it accepts connections.
+    pub(crate) fn health_path(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Api { .. } => configuration::api::READY,
-            Kind::Own { health, .. } => health,
+            Kind::Api { .. } => Some(configuration::api::READY),
+            Kind::Own { health, .. } => health.as_deref(),
         }
     }
 

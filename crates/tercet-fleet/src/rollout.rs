@@ -119,7 +119,7 @@ fn wait(fleet: &Fleet<'_>, instance: &Instance, world: &World) -> Result<()> {
     let port = release.health_port(instance.port).unwrap_or(instance.port);
     let request = Request::Await {
         address: SocketAddr::new(host, port),
-        path: release.health_path().to_owned(),
+        path: release.health_path().map(str::to_owned),
         seconds: READY_SECONDS,
         unit: unit_name(instance),
     };

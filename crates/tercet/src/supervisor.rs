@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::backoff::Backoff;
-pub(crate) use self::probe::answers;
+pub(crate) use self::probe::{Obstacle, accepts, answers};
 use self::process::Process;
 pub(crate) use self::process::this_executable;
 use crate::output::{Output, Voice};
@@ -36,6 +36,11 @@ pub(crate) trait Part: 'static {
 
     /// Returns as soon as the started process can do its work.
     async fn ready(&self, pid: u32);
+
+    /// What stood in the way of that lately, if it is known.
+    fn obstacle(&self) -> Option<String> {
+        None
+    }
 
     /// How long its first start may take.
     fn patience(&self) -> Duration;
@@ -237,7 +242,12 @@ impl<P: Part> Supervised<P> {
             None => return self.stop(process).await,
             Some(false) => {
                 self.stop(process).await?;
-                return Ok(Ended::Exited(format!("it was not ready within {} s", patience.as_secs())));
+                let obstacle = self.part.obstacle().map(|obstacle| format!(": {obstacle}"));
+                return Ok(Ended::Exited(format!(
+                    "it was not ready within {} s{}",
+                    patience.as_secs(),
+                    obstacle.unwrap_or_default()
+                )));
             }
             Some(true) => {}
         }

@@ -31,11 +31,11 @@ impl Default for Health {
     fn default() -> Self {
         const ONCE: NonZeroU32 = NonZeroU32::MIN;
         Self {
-            path: "/".to_owned(),
-            interval: Duration::from_millis(250),
-            timeout: Duration::from_millis(300),
+            path: None,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(2),
             rise: ONCE.saturating_add(1),
-            fall: ONCE.saturating_add(1),
+            fall: ONCE.saturating_add(2),
             ejection_failures: ONCE.saturating_add(2),
             ejection_time: Duration::from_secs(1),
             ejection_time_max: Duration::from_secs(60),

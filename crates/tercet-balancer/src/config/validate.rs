@@ -26,9 +26,8 @@ impl Config {
         if self.workers > 1024 {
             found.push(&[Key("workers")], "more than 1024 workers", "0 starts one per core");
         }
-        if !self.health.path.starts_with('/') || self.health.path.bytes().any(|byte| !byte.is_ascii_graphic())
-        {
-            let path = &self.health.path;
+        let is_path = |path: &str| path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
+        if let Some(path) = self.health.path.as_ref().filter(|path| !is_path(path)) {
             found.push(
                 &[Key("health"), Key("path")],
                 format!("`{}` is no path", path.escape_default()),

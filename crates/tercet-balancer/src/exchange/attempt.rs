@@ -15,13 +15,14 @@ use super::tunnel;
 use super::upload::{Upload, UploadFailure};
 use crate::buffer::{Buffer, SMALL};
 use crate::client::After;
+use crate::clock::TICK;
 use crate::http1::Framing;
-use crate::http1::response::Asked;
+use crate::http1::response::{self, Asked};
 use crate::pipeline::Ticket;
 use crate::rotation::Turn;
 use crate::scratch::Scratch;
 use crate::server::Server;
-use crate::socket::Socket;
+use crate::socket::{Socket, is_out_of_ports, is_own_fault};
 use crate::worker::Worker;
 
 /// How long a client that has ended its direction still gets an answer: most that do have gone, and what their
@@ -52,9 +53,12 @@ impl Exchange<'_> {
     pub(super) async fn try_server(&mut self, turn: &Turn, scratch: &mut Scratch) -> Result<After, Failure> {
         if let Some(ticket) = self.join(turn, scratch) {
             match self.try_shared(turn, ticket, scratch).await {
-                // What is no answer may be the leftovers of the one before.
-                Err(Failure::Displaced | Failure::Closed | Failure::Invalid(_))
+                Err(Failure::Displaced | Failure::Closed)
                     if self.progress.may_send_again(self.head.method) => {}
+                // What is no answer at all may be the leftovers of the one before; a wrong one is this request's.
+                Err(Failure::Invalid(_))
+                    if self.progress.may_send_again(self.head.method)
+                        && !response::is_answer(scratch.server.filled()) => {}
                 settled => return settled,
             }
         }
@@ -71,19 +75,45 @@ impl Exchange<'_> {
     }
 
     async fn connect(&self, server: &Server) -> Result<Socket, Failure> {
-        self.client.watch.set(self.config.timeouts.connect);
-        let mut connecting = Box::pin(TcpStream::connect(server.address));
-        let stream = poll_fn(|context| match connecting.as_mut().poll(context) {
-            Poll::Ready(connected) => Poll::Ready(connected.map_err(|_| Failure::NotConnected)),
-            Poll::Pending if self.client.watch.expired(context) || !server.is_alive() => {
-                Poll::Ready(Err(Failure::NotConnected))
+        let patience = &self.client.watch;
+        patience.set(self.config.timeouts.connect);
+        loop {
+            let mut connecting = Box::pin(TcpStream::connect(server.address));
+            let connected = poll_fn(|context| match connecting.as_mut().poll(context) {
+                Poll::Ready(connected) => Poll::Ready(Some(connected)),
+                Poll::Pending if patience.expired(context) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            })
+            .await;
+            match connected {
+                None => return Err(Failure::ConnectTimeout),
+                Some(Ok(stream)) => {
+                    // Without it an answer in two parts waits for an acknowledgement; nothing else depends on it.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(Socket::plain(stream));
+                }
+                Some(Err(error)) if is_out_of_ports(&error) => return Err(Failure::OutOfPorts),
+                Some(Err(error)) if is_own_fault(&error) => self.wait_for_descriptors().await?,
+                Some(Err(_)) => return Err(Failure::NotConnected),
             }
-            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Gives back the descriptors that are not needed and lets others end.
+    async fn wait_for_descriptors(&self) -> Result<(), Failure> {
+        self.worker.pool.clear();
+        let pause = self.worker.clock.watch();
+        pause.set(TICK);
+        poll_fn(|context| {
+            if self.client.watch.expired(context) {
+                Poll::Ready(Err(Failure::OutOfDescriptors))
+            } else if pause.expired(context) {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            }
         })
-        .await?;
-        // Without it an answer in two parts waits for an acknowledgement; nothing else depends on it.
-        let _ = stream.set_nodelay(true);
-        Ok(Socket::plain(stream))
+        .await
     }
 
     async fn try_connection(
@@ -100,7 +130,8 @@ impl Exchange<'_> {
             scratch.body = Buffer::new(SMALL);
             scratch.body.extend(&scratch.client.filled()[self.head.length..]);
             self.streamed = true;
-            tunnel::run(self.client, &socket, scratch, self.config.timeouts.upgrade).await;
+            let _tunnel = turn.tunnel();
+            tunnel::run(self.client, turn, &socket, scratch, self.config.timeouts.upgrade).await;
             return Ok(After::Abort);
         }
         // Bytes after the answer were not asked for: nobody may get them.
@@ -172,6 +203,7 @@ impl Exchange<'_> {
         };
         let download = Download {
             client,
+            servers: &worker.shared.servers,
             server: turn,
             socket,
             config,
@@ -210,6 +242,9 @@ impl Exchange<'_> {
             if let Poll::Ready(delivered) = download.as_mut().poll(context) {
                 return Poll::Ready(delivered.map_err(Failure::from));
             }
+            if let (Way::Shared(ticket), Some(_)) = (way, progress.first_byte.get()) {
+                ticket.has_begun();
+            }
             let ahead = match (uploading, self.streamed) {
                 (true, _) => &mut Buffer::new(0),
                 (false, true) => &mut *upload.body,
@@ -235,7 +270,7 @@ impl Exchange<'_> {
         server: &Server,
         ahead: &mut Buffer,
     ) -> Option<Failure> {
-        let Self { worker, client, config, progress, .. } = self;
+        let Self { client, config, progress, .. } = self;
         let had_ended = client.has_ended();
         if client.read_ahead(context, ahead).is_err() {
             return Some(Failure::ClientGone);
@@ -252,8 +287,6 @@ impl Exchange<'_> {
                 Failure::ServerTimeout
             });
         }
-        // Only when somebody else can have it: the server may be slow and not dead.
-        let is_movable = !server.is_alive() && progress.may_send_again(self.head.method);
-        (is_movable && worker.shared.servers.available() > 0).then_some(Failure::ServerDied)
+        server.is_cut_off().then_some(Failure::CutOff)
     }
 }

@@ -13,6 +13,7 @@ use crate::http1::response::{self, Asked};
 use crate::http1::{Decoder, Framing, HeadLimits, Refusal, ResponseHead, Version, write};
 use crate::scratch::Stock;
 use crate::server::Server;
+use crate::servers::Servers;
 use crate::socket::Socket;
 
 /// Body bytes up to which head and body go out in one write; beyond, copying costs more than a second write.
@@ -23,6 +24,7 @@ const MOST_INTERIM: usize = 32;
 /// One try to get an answer.
 pub(super) struct Download<'a> {
     pub(super) client: &'a Client,
+    pub(super) servers: &'a Servers,
     pub(super) server: &'a Server,
     pub(super) socket: &'a Socket,
     pub(super) config: &'a Config,
@@ -130,6 +132,7 @@ impl Download<'_> {
             self.read(limits.head_bytes.max(SMALL)).await.and_then(not_closed)?;
             if self.progress.first_byte.get().is_none() {
                 self.progress.first_byte.set(Some(self.started.elapsed()));
+                self.servers.heard(self.server);
             }
         }
     }

@@ -17,14 +17,20 @@ pub(super) enum Failure {
     ClientTimeout,
     /// The client's body is malformed or too long.
     ClientRefused(Refusal),
-    /// No connection to the server could be made.
+    /// No connection to the server could be made: it was refused, or the way there is broken.
     NotConnected,
+    /// The server did not take a connection in time.
+    ConnectTimeout,
+    /// All local ports towards the server are in use.
+    OutOfPorts,
+    /// There are no descriptors left for a connection.
+    OutOfDescriptors,
     /// The server closed or reset the connection.
     Closed,
     /// The server took too long.
     ServerTimeout,
-    /// The server was found dead while the answer was waited for.
-    ServerDied,
+    /// The server was removed from the configuration, and the time its requests had is over.
+    CutOff,
     /// The connection was shared with a request that went wrong or takes its time.
     Displaced,
     /// What the server sent is no answer.
@@ -52,15 +58,20 @@ impl From<DownloadFailure> for Failure {
 }
 
 impl Failure {
-    /// Whether it says something about the server.
-    pub(super) fn is_servers_fault(&self) -> bool {
+    /// Whether it counts towards the server's ejection, given whether an answer had begun: when no connection can be
+    /// made or no answer comes. What a server answers does not count, however wrong it is: clients can provoke it.
+    pub(super) fn is_servers_fault(&self, answer_has_begun: bool) -> bool {
         match self {
-            Self::NotConnected | Self::Closed | Self::ServerTimeout | Self::Invalid(_) => true,
+            Self::NotConnected | Self::ConnectTimeout => true,
+            Self::Closed | Self::ServerTimeout => !answer_has_begun,
             Self::ClientGone
             | Self::ClientTimeout
             | Self::ClientRefused(_)
-            | Self::ServerDied
+            | Self::OutOfPorts
+            | Self::OutOfDescriptors
+            | Self::CutOff
             | Self::Displaced
+            | Self::Invalid(_)
             | Self::Limited(_)
             | Self::Redirect(_)
             | Self::LastForward
@@ -77,8 +88,10 @@ impl Failure {
             Self::ClientRefused(refusal) => (refusal.status, refusal.reason),
             // Bodies are checked by the same rules in both directions, and refused as a client's would be.
             Self::Invalid(refusal) => (502, refusal.reason),
-            // A server that was given up because others were left, who are gone by now as well.
-            Self::NotConnected | Self::ServerDied | Self::Displaced => (503, "no server is available"),
+            Self::NotConnected | Self::ConnectTimeout | Self::CutOff | Self::Displaced => {
+                (503, "no server is available")
+            }
+            Self::OutOfPorts | Self::OutOfDescriptors => (503, "the balancer has no sockets left"),
             Self::QueueFull | Self::QueueTimeout => (503, "all servers are busy"),
             Self::Closed => (502, "the server closed the connection without an answer"),
             Self::Limited(_) => (429, "too many requests"),

@@ -1,4 +1,5 @@
-//! After a protocol switch (WebSocket): bytes both ways, with back-pressure, until both sides are done.
+//! After a protocol switch (WebSocket): bytes both ways, with back-pressure, until both sides are done or the server
+//! has been removed for long enough.
 
 use std::future::poll_fn;
 use std::io;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use crate::buffer::Buffer;
 use crate::client::Client;
 use crate::scratch::Scratch;
+use crate::server::Server;
 use crate::socket::Socket;
 
 /// One direction.
@@ -21,12 +23,21 @@ struct Direction<'a> {
 
 /// Passes bytes between the client and the server until both have ended, one fails, or nothing moves for
 /// `idle`. What either sent too early is in the scratch's buffers.
-pub(super) async fn run(client: &Client, server: &Socket, scratch: &mut Scratch, idle: Duration) {
-    let mut up = Direction::new(&client.socket, server, &mut scratch.body);
-    let mut down = Direction::new(server, &client.socket, &mut scratch.server);
+pub(super) async fn run(
+    client: &Client,
+    server: &Server,
+    socket: &Socket,
+    scratch: &mut Scratch,
+    idle: Duration,
+) {
+    let mut up = Direction::new(&client.socket, socket, &mut scratch.body);
+    let mut down = Direction::new(socket, &client.socket, &mut scratch.server);
     client.watch.set(idle);
     poll_fn(|context| {
         loop {
+            if server.is_cut_off() {
+                return Poll::Ready(());
+            }
             let (sent, received) = (up.poll(context), down.poll(context));
             match (sent, received) {
                 (Poll::Ready(Err(_)), _)

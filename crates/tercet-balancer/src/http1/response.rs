@@ -54,6 +54,11 @@ pub fn parse(buffer: &[u8], limits: &HeadLimits, asked: Asked) -> Result<Option<
     parse_lines(buffer, limits, asked).map_err(Refusal::in_response)
 }
 
+/// Whether these bytes are meant as a response, be it well-formed or not.
+pub fn is_answer(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"HTTP/1.")
+}
+
 fn parse_lines(buffer: &[u8], limits: &HeadLimits, asked: Asked) -> Result<Option<ResponseHead>, Refusal> {
     let buffer = &buffer[..buffer.len().min(limits.head_bytes)];
     if let [b'\r' | b'\n', ..] = buffer {

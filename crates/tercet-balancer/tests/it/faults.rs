@@ -1,7 +1,7 @@
 //! Servers that refuse, break off, hang or die, under load: what clients see of it, and what servers never do.
 
 use std::collections::HashMap;
-use std::io::{BufReader, Write as _};
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tercet_balancer::Config;
 
-use crate::backend::{Backend, Request, read_head};
+use crate::backend::{Backend, Request};
 use crate::client::Client;
 use crate::running::{Running, config_for};
 
@@ -141,27 +141,6 @@ fn the_budget_is_not_charged_for_what_a_dead_server_leaves_behind() {
 }
 
 #[test]
-fn a_request_whose_last_server_is_found_dead_is_told_that_none_is_available() {
-    let closing = Backend::start(|_, _| false);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addresses = [closing.address, listener.local_addr().unwrap()];
-    let balancer = Running::with(config_for(&addresses, "health.timeout = \"10s\"\n"));
-    // Answers checks until it gets the request; from then on nobody listens, and nobody answers that request.
-    let dying = std::thread::spawn(move || {
-        loop {
-            let (mut stream, _) = listener.accept().unwrap();
-            let head = read_head(&mut BufReader::new(stream.try_clone().unwrap())).unwrap();
-            if !head.contains("tercet-balancer") {
-                return stream;
-            }
-            ok(&mut stream);
-        }
-    });
-    assert_eq!(Client::connect(balancer.address).get("/").status, 503);
-    dying.join().unwrap();
-}
-
-#[test]
 fn a_server_that_dies_under_load_loses_no_idempotent_request() {
     let steady = [Backend::start(|_, stream| ok(stream)), Backend::start(|_, stream| ok(stream))];
     let dying = Mutex::new(Some(Backend::start(|_, stream| ok(stream))));
@@ -179,19 +158,30 @@ fn a_server_that_dies_under_load_loses_no_idempotent_request() {
 }
 
 #[test]
-fn a_server_that_hangs_is_out_within_a_second_and_its_requests_go_elsewhere() {
+fn a_server_that_hangs_gets_nothing_new_soon_and_what_it_has_goes_elsewhere_when_its_time_is_over() {
     let steady = [Backend::start(|_, stream| ok(stream)), Backend::start(|_, stream| ok(stream))];
     // Accepts connections (the kernel does) and never answers, as a stopped process.
     let stopped = TcpListener::bind("127.0.0.1:0").unwrap();
     let addresses = [steady[0].address, stopped.local_addr().unwrap(), steady[1].address];
+    let rules = "[health]\ninterval = \"50ms\"\ntimeout = \"100ms\"\n[timeouts]\nresponse = \"2s\"\n";
+    let balancer = Running::with(config_for(&addresses, rules));
     let started = Instant::now();
-    let balancer = Running::with(config_for(&addresses, ""));
-    assert_eq!(load(balancer.address, "GET", 20), HashMap::from([(200, 160)]));
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
-    // From now on nobody waits for it.
-    let started = Instant::now();
-    assert_eq!(load(balancer.address, "POST", 20), HashMap::from([(200, 160)]));
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    std::thread::scope(|scope| {
+        let loading = scope.spawn(|| load(balancer.address, "GET", 20));
+        while !balancer.events().contains("server app-2 is silent") {
+            std::thread::yield_now();
+        }
+        // From now on nobody waits for it.
+        let began = Instant::now();
+        assert_eq!(load(balancer.address, "POST", 20), HashMap::from([(200, 160)]));
+        assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+        assert_eq!(loading.join().unwrap(), HashMap::from([(200, 160)]));
+    });
+    assert!((2..10).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+    // With nothing left to wait for, its silence counts.
+    while !balancer.events().contains("server app-2 is down: no answer within") {
+        std::thread::yield_now();
+    }
 }
 
 #[test]
@@ -215,7 +205,7 @@ fn a_server_too_busy_for_checks_stays_while_it_answers_requests() {
             });
         }
     });
-    let rules = "[health]\ninterval = \"10ms\"\ntimeout = \"500ms\"\n";
+    let rules = "[health]\npath = \"/\"\ninterval = \"10ms\"\ntimeout = \"500ms\"\n";
     let balancer = Running::with(config_for(&[address], rules));
     let mut client = Client::connect(balancer.address);
     while checks.lock().unwrap().len() < 5 {
@@ -322,24 +312,72 @@ fn check_one_of_three(manner: fn(&mut std::net::TcpStream), expected: u16) {
 }
 
 #[test]
-fn one_server_that_talks_nonsense_is_out_soon_and_the_others_are_not_harmed() {
-    check_one_of_three(|stream| drop(stream.write_all(b"\x16\x03\x01 what is this\r\n\r\n")), 502);
-    check_one_of_three(|stream| drop(stream.write_all(b"HTTP/1.1 200 OK\r\nX-Cut")), 502);
-    check_one_of_three(|stream| while stream.write_all(b"HTTP/1.1 200 OK\r\n").is_ok() {}, 502);
-    check_one_of_three(
-        |stream| {
-            stream.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
-            while stream.write_all(b"X-Endless: and so on and so forth\r\n").is_ok() {}
-        },
-        502,
-    );
+fn one_server_that_does_not_answer_is_out_soon_and_the_others_are_not_harmed() {
     check_one_of_three(|_| {}, 502);
     check_one_of_three(
         // Until the balancer has had enough.
         |stream| drop(std::io::Read::read(stream, &mut [0])),
         504,
     );
-    check_one_of_three(
+}
+
+/// Two servers, of which one answers `/bad` like this: whoever asks for that gets `expected`, 0 being an answer that
+/// breaks off, and nobody else notices, also when requests share connections.
+fn check_wrong_answers(manner: fn(&mut std::net::TcpStream), expected: u16) {
+    for pipeline in [1, 16] {
+        let servers = [(); 2].map(|()| {
+            Backend::start(move |request, stream| {
+                if id_of(request) == "/bad" {
+                    manner(stream);
+                    return false;
+                }
+                ok(stream)
+            })
+        });
+        let mut config = config_for(&servers.each_ref().map(|server| server.address), NO_EJECTION_BUT_SOON);
+        for server in &mut config.servers {
+            server.pipeline = pipeline;
+        }
+        let balancer = Running::with(config);
+        let mut client = Client::connect(balancer.address);
+        for _ in 0..8 {
+            let answer = Client::connect(balancer.address)
+                .send(b"GET /bad HTTP/1.1\r\nHost: a\r\n\r\n")
+                .try_answer();
+            assert_eq!(answer.map_or(0, |answer| answer.status), expected);
+            let names = [(); 2].map(|()| {
+                let answer = client.get("/");
+                assert_eq!(answer.status, 200);
+                answer.header("x-served-by").unwrap().to_owned()
+            });
+            assert_ne!(names[0], names[1], "both are still in rotation");
+        }
+        assert!(!balancer.events().contains("app-"), "{}", balancer.events());
+    }
+}
+
+const NO_EJECTION_BUT_SOON: &str = "[health]\ninterval = \"1h\"\nejection-failures = 1\n";
+
+#[test]
+fn a_wrong_answer_costs_its_request_and_not_the_servers_place() {
+    check_wrong_answers(|stream| drop(stream.write_all(b"\x16\x03\x01 what is this\r\n\r\n")), 502);
+    check_wrong_answers(|stream| while stream.write_all(b"HTTP/1.1 200 OK\r\n").is_ok() {}, 502);
+    check_wrong_answers(
+        |stream| {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
+            while stream.write_all(b"X-Endless: and so on and so forth\r\n").is_ok() {}
+        },
+        502,
+    );
+    check_wrong_answers(
+        |stream| drop(stream.write_all(b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nok")),
+        502,
+    );
+    check_wrong_answers(
+        |stream| drop(stream.write_all(b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n")),
+        502,
+    );
+    check_wrong_answers(
         |stream| drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")),
         0,
     );

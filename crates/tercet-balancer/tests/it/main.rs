@@ -4,9 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod backend;
+mod blocking;
 mod changes;
 mod client;
 mod doors;
+mod event_loop;
 mod faults;
 mod forwarding;
 mod grammar;

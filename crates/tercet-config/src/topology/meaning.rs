@@ -148,7 +148,7 @@ fn application(
     };
     let program = command("run", run);
     let build = section.build.as_ref().map(|build| command("build", build));
-    let health = section.health.as_ref().map_or("/", |health| health.as_str()).to_owned();
+    let health = section.health.as_ref().map(|health| health.as_str().to_owned());
     Application { server: Server::Own { program, build, health } }
 }
 

@@ -30,12 +30,12 @@ pub enum Request {
     },
     /// Take, renew or give back the right to change the machine.
     Lease(LeaseRequest),
-    /// Wait until something answers a GET with 2xx.
+    /// Wait until something accepts connections or, with a path, answers a GET with 2xx.
     Await {
         /// Where.
         address: SocketAddr,
         /// The path to ask for.
-        path: String,
+        path: Option<String>,
         /// How long, in seconds.
         seconds: u64,
         /// The unit that should answer: when it ends again and again, waiting is over.

@@ -43,7 +43,7 @@ fn answer(request: Request, say: &mut impl FnMut(&Reply) -> Result<()>) -> Resul
         Request::Execute { desired, steps, fence } => take(&desired, &steps, fence, say),
         Request::Lease(request) => say(&Reply::Lease(lease::serve(&request)?)),
         Request::Await { address, path, seconds, unit } => {
-            wait_for(address, &path, Duration::from_secs(seconds), &unit)?;
+            wait_for(address, path.as_deref(), Duration::from_secs(seconds), &unit)?;
             say(&Reply::Ready)
         }
         Request::Pending(migrate) if !migrate.has_cluster() => say(&Reply::Pending(migrate.names())),
@@ -100,18 +100,19 @@ fn take(
     say(&Reply::Ready)
 }
 
-fn wait_for(address: SocketAddr, path: &str, limit: Duration, unit: &str) -> Result<()> {
+fn wait_for(address: SocketAddr, path: Option<&str>, limit: Duration, unit: &str) -> Result<()> {
     let begin = Instant::now();
     loop {
         let answer = TcpStream::connect_timeout(&address, Duration::from_secs(2))
             .map_err(anyhow::Error::from)
-            .and_then(|mut stream| http(&mut stream, "GET", path));
+            .and_then(|mut stream| path.map(|path| http(&mut stream, "GET", path)).transpose());
         let last = match answer {
-            Ok((200..=299, _)) => return Ok(()),
-            Ok((status, body)) => format!("it answers {status} {}", body.lines().next().unwrap_or_default()),
+            Ok(None | Some((200..=299, _))) => return Ok(()),
+            Ok(Some((status, body))) => format!("it answers {status} {}", body.lines().next().unwrap_or_default()),
             Err(error) => format!("{error:#}"),
         };
         if begin.elapsed() > limit {
+            let path = path.unwrap_or_default();
             bail!("http://{address}{path} was not ready within {} s: {last}", limit.as_secs());
         }
         if report::state(unit)?.restarts >= HOPELESS {

@@ -18,10 +18,8 @@ pub struct Place<'a> {
     pub certificates: Vec<Certificate>,
     /// Who answers the requests.
     pub servers: Vec<Server>,
-    /// The path that tells whether one of them lives.
-    pub health_path: &'a str,
-    /// How long one may take to say so, unless the topology says; the balancer's default when it is `None`.
-    pub health_timeout: Option<Duration>,
+    /// The path that tells whether one of them can take requests; without one it can while it accepts connections.
+    pub health_path: Option<&'a str>,
     /// The response header that names the server, if one does.
     pub served_by: Option<&'a str>,
     /// How long requests in flight may take when it stops; the balancer's default when it is `None`.
@@ -162,11 +160,10 @@ fn listens<'a>(balancer: &'a Balancer, place: &'a Place<'_>) -> Vec<Listen<'a>> 
 /// The tables of the person's own options, health checks completed.
 fn options(balancer: &Balancer, place: &Place<'_>) -> toml::Table {
     let mut options = balancer.options.clone();
-    let health = options.entry("health").or_insert_with(|| toml::Table::new().into());
-    if let Some(health) = health.as_table_mut() {
-        health.insert("path".to_owned(), place.health_path.into());
-        if let Some(timeout) = place.health_timeout {
-            health.entry("timeout").or_insert_with(|| milliseconds(timeout).into());
+    if let Some(path) = place.health_path {
+        let health = options.entry("health").or_insert_with(|| toml::Table::new().into());
+        if let Some(health) = health.as_table_mut() {
+            health.insert("path".to_owned(), path.into());
         }
     }
     options

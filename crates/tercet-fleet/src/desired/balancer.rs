@@ -73,7 +73,7 @@ fn configuration(project: &Project<'_>, world: &World) -> String {
     let topology = project.topology;
     let edges = topology.edges();
     let mut servers = Vec::new();
-    let mut health_path = "/";
+    let mut health_path = None;
     for instance in topology.parts().iter().filter_map(|part| world.serving.get(&part.name)) {
         let release = world.releases.iter().find(|release| release.id == instance.release);
         let edge = edges.iter().find(|edge| {
@@ -103,7 +103,6 @@ fn configuration(project: &Project<'_>, world: &World) -> String {
         certificates: (0..tls.map_or(0, |tls| tls.certificates.len())).map(certificate).collect(),
         servers,
         health_path,
-        health_timeout: None,
         served_by: None,
         drain: None,
         log_format: LogFormat::Json,

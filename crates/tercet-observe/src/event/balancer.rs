@@ -14,7 +14,8 @@ pub enum BalancerEvent<'a> {
     ServerUp { server: &'a str },
     ServerDown { server: &'a str, reason: &'a str },
     ServerEjected { server: &'a str, failures: u32, seconds: f64 },
-    NoServerLeft,
+    ServerSilent { server: &'a str, requests: usize },
+    NoServerPasses,
     WorkerDied { how: &'a str },
 }
 
@@ -22,8 +23,8 @@ impl BalancerEvent<'_> {
     pub(super) fn level(&self) -> Level {
         match self {
             Self::ServerUp { .. } => Level::Info,
-            Self::ServerDown { .. } | Self::ServerEjected { .. } => Level::Warn,
-            Self::NoServerLeft | Self::WorkerDied { .. } => Level::Error,
+            Self::ServerDown { .. } | Self::ServerEjected { .. } | Self::ServerSilent { .. } => Level::Warn,
+            Self::NoServerPasses | Self::WorkerDied { .. } => Level::Error,
         }
     }
 }
@@ -37,7 +38,13 @@ impl fmt::Display for BalancerEvent<'_> {
                 write!(f, "server {server} is ejected for {seconds:.1} s after {failures} failures in a row")
             }
             Self::WorkerDied { how } => write!(f, "the worker process died ({how}), a new one is started"),
-            Self::NoServerLeft => write!(f, "no server is left: requests are answered 503"),
+            Self::ServerSilent { server, requests } => write!(
+                f,
+                "server {server} is silent: {requests} requests wait for it, new ones go to the others"
+            ),
+            Self::NoServerPasses => {
+                write!(f, "no server passes its checks: requests go to those that accept connections")
+            }
         }
     }
 }

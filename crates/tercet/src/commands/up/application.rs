@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tercet_fleet::configuration::api::READY;
 
 use super::own_command;
-use crate::supervisor::{Launch, Orphan, Part, answers};
+use crate::supervisor::{Launch, Obstacle, Orphan, Part, accepts, answers};
 
 /// One application server.
 pub(super) struct Application {
@@ -17,14 +17,17 @@ pub(super) struct Application {
     pub(super) address: SocketAddr,
     pub(super) folder: PathBuf,
     pub(super) server: Server,
+    /// Why it is not ready yet.
+    pub(super) obstacle: Obstacle,
 }
 
 /// What it runs.
 pub(super) enum Server {
     /// `tercet api` with this configuration; its admin endpoint says when it is ready.
     Api { config: PathBuf, admin: SocketAddr, json: bool },
-    /// The person's own program; `health` is the path that answers when it is ready.
-    Own { words: Vec<String>, health: String, database_url: String },
+    /// The person's own program; `health` is the path that answers when it is ready, without one it is once it accepts
+    /// connections.
+    Own { words: Vec<String>, health: Option<String>, database_url: String },
 }
 
 impl Part for Application {
@@ -61,10 +64,19 @@ impl Part for Application {
 
     async fn ready(&self, _: u32) {
         match &self.server {
-            Server::Api { admin, .. } => answers(*admin, READY, |status| status == 200).await,
-            // What the balancer's health checks take for an answer as well.
-            Server::Own { health, .. } => answers(self.address, health, |status| status < 500).await,
+            Server::Api { admin, .. } => {
+                answers(*admin, READY, |status| status == 200, &self.obstacle).await;
+            }
+            // What the balancer's health checks go by as well.
+            Server::Own { health: Some(path), .. } => {
+                answers(self.address, path, |status| status < 500, &self.obstacle).await;
+            }
+            Server::Own { health: None, .. } => accepts(self.address, &self.obstacle).await,
         }
+    }
+
+    fn obstacle(&self) -> Option<String> {
+        self.obstacle.told()
     }
 
     fn patience(&self) -> Duration {

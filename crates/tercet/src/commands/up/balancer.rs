@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::own_command;
-use crate::supervisor::{Launch, Part, answers};
+use crate::supervisor::{Launch, Obstacle, Part, answers};
 
 /// How long requests in flight may take when the balancer stops. Shorter than on a server: somebody waits at
 /// the terminal.
@@ -20,6 +20,8 @@ pub(super) struct Balancer {
     pub(super) config: PathBuf,
     pub(super) folder: PathBuf,
     pub(super) json: bool,
+    /// Why it is not ready yet.
+    pub(super) obstacle: Obstacle,
 }
 
 impl Part for Balancer {
@@ -36,7 +38,11 @@ impl Part for Balancer {
     }
 
     async fn ready(&self, _: u32) {
-        answers(self.admin, "/ready", |status| status == 200).await;
+        answers(self.admin, "/ready", |status| status == 200, &self.obstacle).await;
+    }
+
+    fn obstacle(&self) -> Option<String> {
+        self.obstacle.told()
     }
 
     fn patience(&self) -> Duration {

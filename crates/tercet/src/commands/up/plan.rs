@@ -1,7 +1,6 @@
 //! A topology lowered to one machine: ports, and each tier's own configuration.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use tercet_config::{Api, Part, Server, Tier, Topology};
@@ -13,6 +12,7 @@ use super::balancer::{Balancer, DRAIN};
 use super::ports::Ports;
 use super::private::Private;
 use crate::project::Project;
+use crate::supervisor::Obstacle;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Where the balancer listens here when the file's address is meant for a machine of its own.
@@ -21,10 +21,6 @@ const LISTEN: u16 = 8080;
 const TLS_LISTEN: u16 = 8443;
 /// The response header that names the server; only here, where it helps to see the turn.
 const SERVED_BY: &str = "x-served-by";
-
-/// How long a server may take to say that it lives. Everything shares this machine, often with a compiler: who is
-/// slow here is not dead, and who is dead refuses connections at once.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Who listens where.
 #[derive(Debug)]
@@ -137,6 +133,7 @@ impl Plan {
                 address: place.address,
                 folder: project.folder.clone(),
                 server: server(place)?,
+                obstacle: Obstacle::default(),
             })
         };
         servers.map(application).collect()
@@ -165,10 +162,9 @@ impl Plan {
             certificates: balancer.tls.iter().flat_map(|tls| &tls.certificates).map(certificate).collect(),
             servers: self.servers.iter().map(server).collect(),
             health_path: match &project.topology.application().server {
-                Server::Own { health, .. } => health,
-                Server::Api(_) => READY,
+                Server::Own { health, .. } => health.as_deref(),
+                Server::Api(_) => Some(READY),
             },
-            health_timeout: Some(HEALTH_TIMEOUT),
             served_by: Some(SERVED_BY),
             drain: Some(DRAIN),
             log_format: if json { LogFormat::Json } else { LogFormat::Combined },
@@ -183,6 +179,7 @@ impl Plan {
             config: path,
             folder: project.folder.clone(),
             json,
+            obstacle: Obstacle::default(),
         })
     }
 
@@ -315,7 +312,6 @@ mod tests {
                 [health]
                 interval = "1s"
                 path = "/ready"
-                timeout = "2000ms"
 
                 [limits]
                 body = "1MiB"

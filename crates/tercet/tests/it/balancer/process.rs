@@ -80,7 +80,7 @@ impl Balancer {
         assert_eq!(self.steer("POST /reload"), "reloaded\n");
     }
 
-    /// What the admin socket says of a server: `up`, `down`, `ejected` or `draining`.
+    /// What the admin socket says of a server: `up`, `silent`, `down`, `ejected` or `draining`.
     pub(super) fn state(&self, server: &str) -> String {
         let said: Value = serde_json::from_str(&self.steer("GET /servers")).unwrap();
         let servers = said["servers"].as_array().unwrap();
