@@ -14,6 +14,10 @@ use crate::door::Door;
 use crate::http1::Version;
 use crate::socket::Socket;
 
+/// How long a client that has ended its direction is given more of an answer: most that do have gone, and what their
+/// requests cost is to end with them.
+const HALF_CLOSED: Duration = Duration::from_secs(5);
+
 /// What becomes of the client's connection after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
@@ -88,6 +92,11 @@ impl Client {
             Version::Http10 => "HTTP/1.0",
             Version::Http11 => "HTTP/1.1",
         }
+    }
+
+    /// How long a server is waited for on its behalf, given how long it would be for anybody.
+    pub(crate) fn patience(&self, usual: Duration) -> Duration {
+        if self.has_ended() { usual.min(HALF_CLOSED) } else { usual }
     }
 
     /// Whether the client has ended its direction.

@@ -11,7 +11,7 @@ use tercet_observe::{request_id, trace_context};
 use uuid::Uuid;
 
 use crate::http1::write::push_line;
-use crate::http1::{Field, RequestHead, Span};
+use crate::http1::{self, Field, RequestHead, Span};
 
 /// The connection a request came on.
 #[derive(Clone, Copy, Debug)]
@@ -115,8 +115,10 @@ pub fn push(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, peer: &Peer, i
         push_line(out, b"x-forwarded-host", host);
     }
     out.extend_from_slice(b"forwarded: ");
-    given.push_list(out, Field::Forwarded);
-    push_element(out, peer.address, host, proto);
+    if !given.push_list(out, Field::Forwarded) {
+        given.push_elements(out, known_proto);
+    }
+    push_element(out, &Node::Address(peer.address), host, Some(proto));
     out.extend_from_slice(b"\r\n");
     if peer.is_trusted {
         for header in head.headers.iter().filter(|header| header.field == Field::XForwardedOther) {
@@ -154,8 +156,9 @@ impl<'a> Given<'a> {
         self.head.value(self.buffer, field).filter(|_| self.is_trusted)
     }
 
-    /// Appends all values of a list, each followed by a comma, for ours to come after.
-    fn push_list(&self, out: &mut Vec<u8>, field: Field) {
+    /// Appends all values of a list, each followed by a comma, for ours to come after. Whether there was any.
+    fn push_list(&self, out: &mut Vec<u8>, field: Field) -> bool {
+        let before = out.len();
         if self.is_trusted {
             for header in self.head.headers.iter().filter(|header| header.field == field) {
                 let value = header.value.in_buffer(self.buffer);
@@ -165,19 +168,60 @@ impl<'a> Given<'a> {
                 }
             }
         }
+        out.len() > before
+    }
+
+    /// Appends what `X-Forwarded-…` says as `Forwarded` would have (RFC 7239 section 7.4), each element followed by a
+    /// comma. The first one is of the proxy the client asked, whose host and protocol the others are about.
+    fn push_elements(&self, out: &mut Vec<u8>, proto: Option<&[u8]>) {
+        if !self.is_trusted {
+            return;
+        }
+        let host = self.value(Field::XForwardedHost).filter(|host| http1::is_valid_host(host));
+        let lines = self.head.headers.iter().filter(|header| header.field == Field::XForwardedFor);
+        let addresses = lines.flat_map(|line| line.value.in_buffer(self.buffer).split(|byte| *byte == b','));
+        let mut nodes = addresses.map(<[u8]>::trim_ascii).filter(|address| !address.is_empty()).map(Node::of);
+        let first = nodes.next();
+        if first.is_some() || host.is_some() || proto.is_some() {
+            push_element(out, &first.unwrap_or(Node::Address(None)), host, proto);
+            out.extend_from_slice(b", ");
+        }
+        for node in nodes {
+            push_element(out, &node, None, None);
+            out.extend_from_slice(b", ");
+        }
+    }
+}
+
+/// A `node` (RFC 7239 section 6).
+enum Node {
+    /// An address, or `unknown`.
+    Address(Option<IpAddr>),
+    /// An address with its port.
+    Socket(std::net::SocketAddr),
+}
+
+impl Node {
+    /// What an element of `X-Forwarded-For` says.
+    fn of(text: &[u8]) -> Self {
+        match str::from_utf8(text).ok().and_then(|text| text.parse().ok()) {
+            Some(socket) => Self::Socket(socket),
+            None => Self::Address(parse_address(text)),
+        }
     }
 }
 
 /// One `forwarded-element` (RFC 7239 section 4).
-fn push_element(out: &mut Vec<u8>, address: Option<IpAddr>, host: Option<&[u8]>, proto: &[u8]) {
+fn push_element(out: &mut Vec<u8>, node: &Node, host: Option<&[u8]>, proto: Option<&[u8]>) {
     out.extend_from_slice(b"for=");
-    match address {
-        Some(IpAddr::V6(_)) => {
+    match node {
+        Node::Address(address @ Some(IpAddr::V6(_))) => {
             out.extend_from_slice(b"\"[");
-            push_address(out, address);
+            push_address(out, *address);
             out.extend_from_slice(b"]\"");
         }
-        Some(IpAddr::V4(_)) | None => push_address(out, address),
+        Node::Address(address) => push_address(out, *address),
+        Node::Socket(socket) => out.extend_from_slice(format!("\"{socket}\"").as_bytes()),
     }
     if let Some(host) = host {
         // A valid host holds neither a quote nor a backslash.
@@ -185,8 +229,10 @@ fn push_element(out: &mut Vec<u8>, address: Option<IpAddr>, host: Option<&[u8]>,
         out.extend_from_slice(host);
         out.push(b'"');
     }
-    out.extend_from_slice(b";proto=");
-    out.extend_from_slice(proto);
+    if let Some(proto) = proto {
+        out.extend_from_slice(b";proto=");
+        out.extend_from_slice(proto);
+    }
 }
 
 /// An address, or `unknown` (RFC 7239 section 6.2).
@@ -311,7 +357,7 @@ mod tests {
                 x-forwarded-for: 192.0.2.1, [2001:db8::9]:4711, fd00::2
                 x-forwarded-proto: http
                 x-forwarded-host: shop.example
-                forwarded: for="[fd00::2]";host="shop.example";proto=http
+                forwarded: for=192.0.2.1, for="[2001:db8::9]:4711", for="[fd00::2]";host="shop.example";proto=http
             "#]],
         );
         check(
@@ -324,7 +370,7 @@ mod tests {
                 x-forwarded-for: 192.0.2.1, unknown, 10.0.0.2
                 x-forwarded-proto: http
                 x-forwarded-host: shop.example
-                forwarded: for=10.0.0.2;host="shop.example";proto=http
+                forwarded: for=192.0.2.1, for=unknown, for=10.0.0.2;host="shop.example";proto=http
             "#]],
         );
         check(
@@ -337,8 +383,52 @@ mod tests {
             x-forwarded-for: 10.1.1.1, 10.0.0.2
             x-forwarded-proto: http
             x-forwarded-host: shop.example
-            forwarded: for=10.0.0.2;host="shop.example";proto=http
+            forwarded: for=10.1.1.1, for=10.0.0.2;host="shop.example";proto=http
         "#]],
+        );
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_says_in_one_form_is_said_in_both() {
+        check(
+            "10.0.0.2",
+            "X-Forwarded-For: 2001:db8::9, 192.0.2.1:80, \"evil\", 10.0.0.9\r\nX-Forwarded-Proto: https\r\n\
+             X-Forwarded-Host: real.example\r\n",
+            expect![[r#"
+                client 10.0.0.9
+                x-request-id: FRESH
+                traceparent: TRACE
+                x-forwarded-for: 2001:db8::9, 192.0.2.1:80, "evil", 10.0.0.9, 10.0.0.2
+                x-forwarded-proto: https
+                x-forwarded-host: real.example
+                forwarded: for="[2001:db8::9]";host="real.example";proto=https, for="192.0.2.1:80", for=unknown, for=10.0.0.9, for=10.0.0.2;host="shop.example";proto=http
+            "#]],
+        );
+        check(
+            "10.0.0.2",
+            "X-Forwarded-Proto: https\r\nX-Forwarded-Host: a\";for=b\r\n",
+            expect![[r#"
+                client 10.0.0.2
+                x-request-id: FRESH
+                traceparent: TRACE
+                x-forwarded-for: 10.0.0.2
+                x-forwarded-proto: https
+                x-forwarded-host: a";for=b
+                forwarded: for=unknown;proto=https, for=10.0.0.2;host="shop.example";proto=http
+            "#]],
+        );
+        check(
+            "203.0.113.7",
+            "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\n",
+            expect![[r#"
+                client 203.0.113.7
+                x-request-id: FRESH
+                traceparent: TRACE
+                x-forwarded-for: 203.0.113.7
+                x-forwarded-proto: http
+                x-forwarded-host: shop.example
+                forwarded: for=203.0.113.7;host="shop.example";proto=http
+            "#]],
         );
     }
 }

@@ -16,6 +16,7 @@ pub mod write;
 pub use self::body::Decoder;
 pub use self::field::Field;
 pub use self::headers::{Header, Headers};
+pub(crate) use self::host::is_valid as is_valid_host;
 pub use self::host::without_port;
 pub use self::request::RequestHead;
 pub use self::response::ResponseHead;

@@ -9,6 +9,7 @@ pub mod worker;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -39,6 +40,16 @@ pub struct Supervisor {
     listening: Vec<Listening>,
     program: Program,
     events: LogHandle,
+    wishes: Wishes,
+}
+
+/// Reloads that are asked for and not begun.
+#[derive(Debug, Default)]
+struct Wishes {
+    /// By a signal.
+    signalled: bool,
+    /// On the admin socket of the worker that lives, by its numbers.
+    numbers: Vec<u64>,
 }
 
 /// Makes the command that starts a worker process.
@@ -91,48 +102,66 @@ impl Supervisor {
         }
         let missing = bind_missing(&config, &listening)?;
         listening.extend(missing);
-        Ok(Self { file: file.to_owned(), config, listening, program: Program(Box::new(program)), events })
+        Ok(Self { file: file.to_owned(), config, listening, program: Program(Box::new(program)), events, wishes: Wishes::default() })
     }
 
     /// Keeps a worker running until SIGTERM or SIGINT, then lets it finish its requests. SIGHUP reloads the
-    /// configuration, SIGUSR1 opens the access log anew.
+    /// configuration, SIGUSR1 opens the access log anew. Whatever becomes of a worker, this goes on.
     ///
     /// # Errors
-    /// The first worker could not be started.
+    /// The first worker could not be started, or found that it cannot serve.
     pub async fn run(mut self) -> io::Result<()> {
         let mut signals = Signals::install()?;
-        let mut worker = self.start().await?;
+        let mut worker = Some(self.start().await?);
         let mut pause = FIRST_PAUSE;
+        let mut next_start = Instant::now();
         let mut has_served = false;
         let reason = loop {
             tokio::select! {
                 _ = signals.terminate.recv() => break "SIGTERM",
                 _ = signals.interrupt.recv() => break "SIGINT",
-                _ = signals.reopen.recv() => worker.channel.tell(&ToWorker::ReopenLogs, &[]).await?,
-                _ = signals.hang_up.recv() => self.reload(&mut worker).await,
-                said = worker.channel.hear() => match said {
-                    Ok((FromWorker::ReloadWanted, _)) => self.reload(&mut worker).await,
+                // The next worker opens it when it starts, and one that is gone is noticed below.
+                _ = signals.reopen.recv() => if let Some(worker) = &mut worker {
+                    let _ = worker.channel.tell(&ToWorker::ReopenLogs, &[]).await;
+                },
+                _ = signals.hang_up.recv() => self.wishes.signalled = true,
+                said = hear(&mut worker) => match said {
+                    Ok((FromWorker::ReloadWanted { wish }, _)) => self.wishes.numbers.push(wish),
                     Ok((FromWorker::Ready, _)) => {
-                        worker.is_ready = true;
+                        worker.iter_mut().for_each(|worker| worker.is_ready = true);
                         has_served = true;
                     }
                     Ok(_) => {}
                     // Its end; how it came is told by its exit.
-                    Err(_) => {
-                        let how = self.bury(&mut worker).await;
-                        if !has_served {
+                    Err(_) => if let Some(mut dead) = worker.take() {
+                        let end = self.bury(&mut dead).await;
+                        if !has_served && end.is_its_own {
+                            let how = end.how;
                             return Err(io::Error::other(format!("the worker process could not start ({how})")));
                         }
-                        if !worker.is_ready && worker.started.elapsed() < LIVED {
-                            tokio::time::sleep(pause).await;
+                        self.wishes.numbers.clear();
+                        next_start = Instant::now();
+                        if !dead.is_ready && dead.started.elapsed() < LIVED {
+                            next_start += pause;
                             pause = (pause * 2).min(LONGEST_PAUSE);
                         } else {
                             pause = FIRST_PAUSE;
                         }
-                        self.events.event(BalancerEvent::WorkerDied { how: &how });
-                        worker = self.start().await?;
+                        self.events.event(BalancerEvent::WorkerDied { how: &end.how });
+                    },
+                },
+                () = tokio::time::sleep_until(next_start), if worker.is_none() => match self.start().await {
+                    Ok(started) => worker = Some(started),
+                    Err(error) => {
+                        let reason = format!("a worker process cannot be started: {error}");
+                        self.events.event(ProcessEvent::Failed { reason: &reason });
+                        next_start = Instant::now() + pause;
+                        pause = (pause * 2).min(LONGEST_PAUSE);
                     }
                 },
+            }
+            if let Some(worker) = worker.as_mut().filter(|worker| worker.is_ready) {
+                self.fulfil(worker).await;
             }
         };
         self.events.event(ProcessEvent::Stopping { reason });
@@ -164,16 +193,24 @@ impl Supervisor {
         channel.tell(&ToWorker::Configure { toml }, &[]).await
     }
 
-    /// Puts what the file says now in force, if the worker can.
-    async fn reload(&mut self, worker: &mut Worker) {
-        let source = self.file.display().to_string();
-        let outcome = self.try_reload(worker).await;
-        match &outcome {
-            Ok(()) => self.events.event(ProcessEvent::ConfigurationLoaded { source: &source }),
-            Err(reason) => self.events.event(ProcessEvent::ConfigurationRefused { source: &source, reason }),
+    /// Puts what the file says now in force, if the worker can, for everybody who has asked for it by now. Who asks
+    /// while it is read may mean a newer one.
+    async fn fulfil(&mut self, worker: &mut Worker) {
+        while self.wishes.signalled || !self.wishes.numbers.is_empty() {
+            let wishes = std::mem::take(&mut self.wishes).numbers;
+            let source = self.file.display().to_string();
+            let outcome = self.try_reload(worker).await;
+            match &outcome {
+                Ok(()) => self.events.event(ProcessEvent::ConfigurationLoaded { source: &source }),
+                Err(reason) => {
+                    self.events.event(ProcessEvent::ConfigurationRefused { source: &source, reason });
+                }
+            }
+            // A worker that is gone is noticed by whoever listens to it next.
+            if worker.channel.tell(&ToWorker::Reloaded { wishes, outcome }, &[]).await.is_err() {
+                return;
+            }
         }
-        // A worker that is gone is noticed by whoever listens to it next.
-        let _ = worker.channel.tell(&ToWorker::Reloaded { outcome }, &[]).await;
     }
 
     async fn try_reload(&mut self, worker: &mut Worker) -> Result<(), String> {
@@ -192,7 +229,8 @@ impl Supervisor {
             match worker.channel.hear().await {
                 Ok((FromWorker::Applied { problem: None }, _)) => break,
                 Ok((FromWorker::Applied { problem: Some(problem) }, _)) => return Err(problem),
-                Ok(_) => {}
+                Ok((FromWorker::ReloadWanted { wish }, _)) => self.wishes.numbers.push(wish),
+                Ok((FromWorker::Ready, _)) => {}
                 Err(error) => return Err(format!("the worker died over it: {error}")),
             }
         }
@@ -204,19 +242,20 @@ impl Supervisor {
     }
 
     /// Waits for the exit of a worker that has closed its channel.
-    async fn bury(&self, worker: &mut Worker) -> String {
+    async fn bury(&self, worker: &mut Worker) -> End {
         match tokio::time::timeout(LIVED, worker.child.wait()).await {
-            Ok(Ok(status)) => status.to_string(),
-            Ok(Err(error)) => error.to_string(),
+            Ok(Ok(status)) => End { is_its_own: status.signal().is_none(), how: status.to_string() },
+            Ok(Err(error)) => End { is_its_own: false, how: error.to_string() },
             Err(_) => {
                 // It neither listens nor ends.
                 let _ = worker.child.kill().await;
-                "it stopped listening to its supervisor".to_owned()
+                End { is_its_own: false, how: "it stopped listening to its supervisor".to_owned() }
             }
         }
     }
 
-    async fn stop(self, mut worker: Worker) {
+    async fn stop(self, worker: Option<Worker>) {
+        let Some(mut worker) = worker else { return };
         // One that is gone needs no telling.
         let _ = worker.channel.tell(&ToWorker::Stop, &[]).await;
         // With nobody else holding them the sockets close as soon as the worker has taken what waits in them.
@@ -224,6 +263,21 @@ impl Supervisor {
         if tokio::time::timeout(self.config.drain + GRACE, worker.child.wait()).await.is_err() {
             let _ = worker.child.kill().await;
         }
+    }
+}
+
+/// How a worker process ended.
+struct End {
+    /// Whether it ended by itself, and would again.
+    is_its_own: bool,
+    how: String,
+}
+
+/// What the worker says next; nothing while there is none.
+async fn hear(worker: &mut Option<Worker>) -> io::Result<(FromWorker, Vec<std::net::TcpListener>)> {
+    match worker {
+        Some(worker) => worker.channel.hear().await,
+        None => std::future::pending().await,
     }
 }
 

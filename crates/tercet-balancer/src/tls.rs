@@ -133,6 +133,11 @@ fn read(pair: &Certificate) -> Result<CertifiedKey, TlsError> {
     if chain.is_empty() {
         return Err(refused(&pair.certificate, &"no certificate in it", "it has to be PEM"));
     }
+    if is_version_1(&chain[0]) {
+        let problem = "it is an X.509 certificate of version 1, and TLS needs version 3";
+        let hint = "make it anew with its names in it: with openssl, `-addext subjectAltName=DNS:shop.example`";
+        return Err(refused(&pair.certificate, &problem, hint));
+    }
     let key = PrivateKeyDer::from_pem_slice(&read_file(&pair.key)?).map_err(|error| match error {
         NoItemsFound => refused(&pair.key, &"no private key in it", "it has to be PEM, without a passphrase"),
         error => refused(&pair.key, &error, "it has to be PEM, without a passphrase"),
@@ -151,6 +156,21 @@ fn read(pair: &Certificate) -> Result<CertifiedKey, TlsError> {
         }
         _ => refused(&pair.key, &error, "keys are RSA (2048 bits and more), ECDSA (P-256, P-384) or Ed25519"),
     })
+}
+
+/// Whether a certificate lacks the version that all but the first say (RFC 5280 section 4.1): it would be the first
+/// element of the first element.
+fn is_version_1(certificate: &[u8]) -> bool {
+    const SEQUENCE: u8 = 0x30;
+    const VERSION: u8 = 0xa0;
+    fn content(der: &[u8]) -> Option<&[u8]> {
+        let (tag, rest) = der.split_first()?;
+        let (length, rest) = rest.split_first()?;
+        let more = usize::from(if *length < 0x80 { 0 } else { length & 0x7f });
+        rest.get(more..).filter(|_| *tag == SEQUENCE)
+    }
+    let first = content(certificate).and_then(content).and_then(<[u8]>::first);
+    first.is_some_and(|tag| *tag != VERSION)
 }
 
 fn read_file(file: &Path) -> Result<Vec<u8>, TlsError> {

@@ -4,7 +4,7 @@ use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::net::TcpStream;
 
@@ -24,10 +24,6 @@ use crate::scratch::Scratch;
 use crate::server::Server;
 use crate::socket::{Socket, is_out_of_ports, is_own_fault};
 use crate::worker::Worker;
-
-/// How long a client that has ended its direction still gets an answer: most that do have gone, and what their
-/// requests cost is to end with them.
-const HALF_CLOSED: Duration = Duration::from_secs(5);
 
 /// The connection a request goes over.
 #[derive(Clone, Copy, Debug)]
@@ -275,8 +271,14 @@ impl Exchange<'_> {
         if client.read_ahead(context, ahead).is_err() {
             return Some(Failure::ClientGone);
         }
-        if client.has_ended() && !had_ended && !progress.answering.get() {
-            client.watch.set(config.timeouts.response.min(HALF_CLOSED));
+        if client.has_ended() && !had_ended {
+            if progress.answering.get() && progress.is_event_stream.get() {
+                // Nobody who reads on ends its direction in the midst of events.
+                return Some(Failure::ClientGone);
+            }
+            if !progress.waits_for_reader.get() {
+                client.watch.set(client.patience(config.timeouts.response));
+            }
         }
         if client.watch.expired(context) {
             return Some(if progress.waits_for_client.get() {

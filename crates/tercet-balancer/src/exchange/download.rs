@@ -101,6 +101,7 @@ impl Download<'_> {
             self.keep_alive && framing != Framing::UntilClose && self.progress.uploaded.get() && !switched;
         self.output.clear();
         let buffer = self.incoming.filled();
+        self.progress.is_event_stream.set(head.is_event_stream(buffer));
         write::response(self.output, buffer, &head, framing, self.version, client_reusable || switched);
         self.push_own_lines(&head);
         let decoder = Decoder::new(head.framing, u64::MAX);
@@ -224,7 +225,7 @@ impl Download<'_> {
             return Err(DownloadFailure::Invalid(Refusal { status: 502, reason }));
         }
         if self.progress.status.get() != 0 {
-            self.client.watch.set(self.config.timeouts.response_body);
+            self.client.watch.set(self.client.patience(self.config.timeouts.response_body));
         }
         let count = poll_fn(|context| self.socket.poll_read(context, self.incoming.spare()))
             .await

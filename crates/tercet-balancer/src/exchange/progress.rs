@@ -20,6 +20,8 @@ pub(super) struct Progress {
     pub(super) waits_for_reader: Cell<bool>,
     /// Something was sent to the client.
     pub(super) answering: Cell<bool>,
+    /// What is sent is a stream of events, which whoever closes a connection has left.
+    pub(super) is_event_stream: Cell<bool>,
     /// The final status; 0 before it is known.
     pub(super) status: Cell<u16>,
     /// From handing the request over to the first byte of the answer.
@@ -35,6 +37,7 @@ impl Progress {
         self.uploaded.set(false);
         self.waits_for_client.set(false);
         self.waits_for_reader.set(false);
+        self.is_event_stream.set(false);
         self.first_byte.set(None);
     }
 

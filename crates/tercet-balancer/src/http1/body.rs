@@ -14,6 +14,9 @@ use super::{Framing, Refusal};
 /// the longest trailer section.
 pub const LOOK_AHEAD: usize = chunk::TRAILER_BYTES;
 
+/// What is said of a body over its limit.
+const TOO_LONG: Refusal = Refusal::new(413, "the body is longer than allowed");
+
 /// Follows one body.
 #[derive(Clone, Copy, Debug)]
 pub struct Decoder {
@@ -87,7 +90,7 @@ impl Decoder {
     }
 
     /// Takes the next piece from the front of `bytes`. Refuses bad chunk sizes, extensions and trailers (400)
-    /// and bodies over their limit (413).
+    /// and bodies over their limit (413), as soon as a chunk says that it goes beyond it.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Piece, Refusal> {
         let piece = match &mut self.state {
             State::Done => return Ok(Piece { done: true, ..Piece::default() }),
@@ -99,12 +102,12 @@ impl Decoder {
             State::UntilClose => {
                 Piece { consumed: bytes.len(), content: 0..bytes.len(), trailers: 0..0, done: false }
             }
-            State::Chunked(state) => state.decode(bytes)?,
+            State::Chunked(state) => state.decode(bytes, self.allowed)?,
         };
         self.allowed = self
             .allowed
             .checked_sub(piece.content.len() as u64)
-            .ok_or(Refusal::new(413, "the body is longer than allowed"))?;
+            .ok_or(TOO_LONG)?;
         if piece.done {
             self.state = State::Done;
         }

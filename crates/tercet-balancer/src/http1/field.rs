@@ -23,6 +23,10 @@ pub enum Field {
     UserAgent,
     /// `Proxy`, which CGI programs would take for `HTTP_PROXY` (httpoxy).
     Proxy,
+    /// Credentials for the next proxy, which is this one (RFC 9110 section 11.7.2).
+    ProxyAuthorization,
+    Authorization,
+    Cookie,
     Forwarded,
     XForwardedFor,
     XForwardedProto,
@@ -47,6 +51,7 @@ impl Field {
             (4, b'd') => (b"date", Self::Date),
             (4, b'h') => (b"host", Self::Host),
             (5, b'p') => (b"proxy", Self::Proxy),
+            (6, b'c') => (b"cookie", Self::Cookie),
             (6, b'e') => (b"expect", Self::Expect),
             (7, b'r') => (b"referer", Self::Referer),
             (7, b'u') => (b"upgrade", Self::Upgrade),
@@ -59,6 +64,7 @@ impl Field {
             (11, b't') => (b"traceparent", Self::Traceparent),
             (12, b'm') => (b"max-forwards", Self::MaxForwards),
             (12, b'x') => (b"x-request-id", Self::XRequestId),
+            (13, b'a') => (b"authorization", Self::Authorization),
             (14, b'c') => (b"content-length", Self::ContentLength),
             (14, b'h') => (b"http2-settings", Self::Http2Settings),
             (15, b'x') if name[12] | 0x20 == b'f' => (b"x-forwarded-for", Self::XForwardedFor),
@@ -66,6 +72,7 @@ impl Field {
             (16, b'x') if name[12] | 0x20 == b'h' => (b"x-forwarded-host", Self::XForwardedHost),
             (17, b't') => (b"transfer-encoding", Self::TransferEncoding),
             (17, b'x') if name[13] | 0x20 == b'r' => (b"x-forwarded-proto", Self::XForwardedProto),
+            (19, b'p') => (b"proxy-authorization", Self::ProxyAuthorization),
             (13.., b'x') => (b"x-forwarded-", Self::XForwardedOther),
             _ => return Self::Other,
         };
@@ -89,8 +96,14 @@ impl Field {
                 | Self::Http2Settings
                 | Self::Expect
                 | Self::Proxy
+                | Self::ProxyAuthorization
                 | Self::LookAlike
         )
+    }
+
+    /// Whether it holds what only its receiver may know, so that nobody may send it back (RFC 9110 section 9.3.8).
+    pub fn is_credential(self) -> bool {
+        matches!(self, Self::Authorization | Self::Cookie | Self::ProxyAuthorization)
     }
 
     /// Whether it says where a request came from: the balancer writes these itself.
@@ -111,7 +124,7 @@ impl Field {
     /// Whether it may not stand in a trailer section: framing, routing, and what one connection is about
     /// (RFC 9110 section 6.5.1).
     pub fn is_refused_in_trailers(self) -> bool {
-        !matches!(self, Self::Other | Self::Date)
+        !matches!(self, Self::Other | Self::Date | Self::Authorization | Self::Cookie)
     }
 }
 
@@ -158,6 +171,10 @@ mod tests {
             (b"X-Powered-By-Me", Field::Other),
             (b"Proxy", Field::Proxy),
             (b"Proxies", Field::Other),
+            (b"Proxy-Authorization", Field::ProxyAuthorization),
+            (b"proxy_authorization", Field::LookAlike),
+            (b"authorization", Field::Authorization),
+            (b"COOKIE", Field::Cookie),
             (b"traceparent", Field::Traceparent),
             (b"X-Request-ID", Field::XRequestId),
             (b"", Field::Other),

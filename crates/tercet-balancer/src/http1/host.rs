@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 /// Whether `text` is `uri-host [ ":" port ]` with a host that is not empty. User information, address forms
 /// nobody can route to (IPvFuture, zone ids) and the comma, which betrays two fields merged into one, are not
 /// taken.
-pub(super) fn is_valid(text: &[u8]) -> bool {
+pub(crate) fn is_valid(text: &[u8]) -> bool {
     let (host, port) = split(text);
     let host_is_valid = match host {
         [b'[', address @ .., b']'] => {

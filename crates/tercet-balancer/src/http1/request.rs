@@ -166,6 +166,9 @@ fn read(
         }
     }
     head.headers = section.headers;
+    if method == Method::Trace && head.headers.iter().any(|header| header.field.is_credential()) {
+        return Err(Refusal::bad("a TRACE request with credentials, which its answer would show"));
+    }
     if head.host.is_none() && version == Version::Http11 {
         return Err(Refusal::bad("no Host"));
     }

@@ -47,6 +47,17 @@ impl ResponseHead {
     pub fn is_interim(&self) -> bool {
         self.status < 200 && self.status != 101
     }
+
+    /// Whether its body is a stream of server-sent events (HTML, section 9.2.5).
+    pub fn is_event_stream(&self, buffer: &[u8]) -> bool {
+        const TYPE: &[u8] = b"text/event-stream";
+        let types = self.headers.iter().filter(|header| {
+            header.field == Field::Other && header.name.in_buffer(buffer).eq_ignore_ascii_case(b"content-type")
+        });
+        types.map(|header| header.value.in_buffer(buffer)).any(|value| {
+            value.get(..TYPE.len()).is_some_and(|start| start.eq_ignore_ascii_case(TYPE))
+        })
+    }
 }
 
 /// Parses the head at the start of `buffer`: `None` when more bytes are needed. Every refusal is a 502.

@@ -76,6 +76,11 @@ pub fn response(
             (Field::LookAlike, _) if !header.is_connection_option => {
                 push_line(out, name, header.value.in_buffer(buffer));
             }
+            // RFC 9110 section 15.5.22: this answer has to say what to upgrade to.
+            (Field::Upgrade, _) if head.status == 426 => {
+                push_line(out, b"Connection", b"Upgrade");
+                push_line(out, name, header.value.in_buffer(buffer));
+            }
             (field, _) if field.is_hop_by_hop() || header.is_connection_option => {}
             _ => push_line(out, name, header.value.in_buffer(buffer)),
         }
@@ -184,7 +189,7 @@ mod tests {
     fn what_belongs_to_the_connection_or_lies_about_the_client_stays_behind() {
         check_request(
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Secret, Host\r\nKeep-Alive: timeout=5\r\n\
-             Proxy-Connection: close\r\nTE: gzip\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\nProxy: evil\r\n\
+             Proxy-Connection: close\r\nProxy-Authorization: Basic YTpi\r\nTE: gzip\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\nProxy: evil\r\n\
              X-Secret: 1\r\nX-Forwarded-For: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\nX-Request-Id: a\r\n\
              Content_Length: 7\r\nX_Forwarded_For: 1.2.3.4\r\nTrailer: x\r\nX-Kept: 1\r\n",
             expect![[r#"
@@ -378,6 +383,40 @@ mod tests {
                 Link: </a>
             "#]],
         );
+    }
+
+    #[test]
+    fn an_answer_that_requires_an_upgrade_says_to_what() {
+        for (keep_alive, expected) in [
+            (
+                true,
+                expect![[r#"
+                    HTTP/1.1 426 Upgrade Required
+                    Connection: Upgrade
+                    Upgrade: HTTP/3.0
+                    Content-Length: 0
+                "#]],
+            ),
+            (
+                false,
+                expect![[r#"
+                    HTTP/1.1 426 Upgrade Required
+                    Connection: Upgrade
+                    Upgrade: HTTP/3.0
+                    Content-Length: 0
+                    Connection: close
+                "#]],
+            ),
+        ] {
+            check_response(
+                GET,
+                "HTTP/1.1 426 Upgrade Required\r\nUpgrade: HTTP/3.0\r\nConnection: Upgrade\r\nContent-Length: 0\r\n",
+                None,
+                Version::Http11,
+                keep_alive,
+                expected,
+            );
+        }
     }
 
     #[test]

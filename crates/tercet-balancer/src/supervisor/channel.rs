@@ -28,8 +28,8 @@ pub(super) enum ToWorker {
     Listen { address: SocketAddr },
     /// Put this configuration in force; answered by [`FromWorker::Ready`] the first time, then by [`FromWorker::Applied`].
     Configure { toml: String },
-    /// What came of the reload the worker's admin socket asked for.
-    Reloaded { outcome: Result<(), String> },
+    /// What came of the reload that these wishes on the worker's admin socket asked for.
+    Reloaded { wishes: Vec<u64>, outcome: Result<(), String> },
     /// Open the access log anew.
     ReopenLogs,
     /// Finish the requests and end.
@@ -44,8 +44,8 @@ pub(super) enum FromWorker {
     Ready,
     /// The configuration is in force, or is not because of this.
     Applied { problem: Option<String> },
-    /// Somebody asked for a reload on the admin socket.
-    ReloadWanted,
+    /// Somebody asked for a reload on the admin socket; answered by [`ToWorker::Reloaded`] with this number.
+    ReloadWanted { wish: u64 },
 }
 
 /// One end.

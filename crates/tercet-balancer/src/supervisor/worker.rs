@@ -1,6 +1,6 @@
 //! The process that serves: it gets its sockets and its configuration from the supervisor, and ends with it.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -44,14 +44,16 @@ async fn serve(mut channel: Channel, events: &Log, name: &str) -> io::Result<()>
         .event(ProcessEvent::Started { version: env!("CARGO_PKG_VERSION"), pid: std::process::id() });
     channel.tell(&FromWorker::Ready, &[]).await?;
 
-    let mut waiting: VecDeque<ReloadReply> = VecDeque::new();
+    let mut waiting: HashMap<u64, ReloadReply> = HashMap::new();
+    let mut wishes = 0..;
     let mut bound = Vec::new();
     loop {
         tokio::select! {
             () = balancer.broken() => return Err(io::Error::other("a thread of the balancer ended")),
             Some(reply) = reloads.recv() => {
-                waiting.push_back(reply);
-                channel.tell(&FromWorker::ReloadWanted, &[]).await?;
+                let wish = wishes.next().unwrap_or_default();
+                waiting.insert(wish, reply);
+                channel.tell(&FromWorker::ReloadWanted { wish }, &[]).await?;
             }
             said = channel.hear() => match said? {
                 (ToWorker::Listen { address }, sockets) => super::add_all(&mut bound, address, sockets),
@@ -61,10 +63,10 @@ async fn serve(mut channel: Channel, events: &Log, name: &str) -> io::Result<()>
                     let problem = applied.err().map(|error| error.to_string());
                     channel.tell(&FromWorker::Applied { problem }, &[]).await?;
                 }
-                (ToWorker::Reloaded { outcome }, _) => {
-                    if let Some(reply) = waiting.pop_front() {
+                (ToWorker::Reloaded { wishes, outcome }, _) => {
+                    for reply in wishes.iter().filter_map(|wish| waiting.remove(wish)) {
                         // Whoever asked may have gone.
-                        let _ = reply.send(outcome);
+                        let _ = reply.send(outcome.clone());
                     }
                 }
                 (ToWorker::ReopenLogs, _) => access_log.reopen(),

@@ -186,3 +186,22 @@ fn errors_name_the_file() {
     let mismatched = Certificate { key: other.key.clone(), ..pair.clone() };
     check_refused(&mismatched, &other.key, "it is not the key of");
 }
+
+/// As `openssl x509 -req` makes them unless it is given extensions.
+const VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBFDCBuwIUVWiHSVK2Y0cvgfWDXApJhBsbMBAwCgYIKoZIzj0EAwIwDDEKMAgG\n\
+A1UEAwwBYTAgFw0yNjExMjkxMjI4MTdaGA8yMTI2MTEwNTEyMjgxN1owDDEKMAgG\n\
+A1UEAwwBYTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABCGnx7mybDRDaOrarCO/\n\
+tzpLgYwLGb7bdO/bwd+odxRDGSVYh2M9Qb1+je8tdWo7mYtfDUFNAoBprOv+qYFs\n\
+ATwwCgYIKoZIzj0EAwIDSAAwRQIgd5V2cFPYeMpSjiEcE6G5KwBO05Ik3McwQ9Xs\n\
+wMW3Us8CIQDBbkseUmEkAXFHae/XKWZYExVNVou8A6Ajnca0NQ8T6A==\n\
+-----END CERTIFICATE-----\n";
+
+#[test]
+fn a_certificate_of_version_1_is_called_that() {
+    let authority = Authority::new();
+    let pair = authority.issue("old", &["old.example"]);
+    fs::write(&pair.certificate, VERSION_1).unwrap();
+    check_refused(&pair, &pair.certificate, "X.509 certificate of version 1");
+}

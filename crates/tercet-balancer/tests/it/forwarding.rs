@@ -146,3 +146,21 @@ fn what_is_malformed_is_refused_and_the_connection_closed() {
     }
     assert!(server.requests().is_empty());
 }
+
+#[test]
+fn credentials_for_a_proxy_end_here_and_an_answer_that_requires_an_upgrade_says_to_what() {
+    let server = Backend::start(|_, stream| {
+        let head = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket, HTTP/3.0\r\nConnection: Upgrade\r\n";
+        stream.write_all(format!("{head}Content-Length: 0\r\n\r\n").as_bytes()).is_ok()
+    });
+    let balancer = Running::start(&[&server], "");
+    let mut client = Client::connect(balancer.address);
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic YTpi\r\nAuthorization: Bearer x\r\n\r\n";
+    let answer = client.send(request).answer();
+    assert_eq!((answer.status, answer.header("upgrade")), (426, Some("websocket, HTTP/3.0")));
+    assert_eq!(answer.header("connection"), Some("Upgrade"));
+    assert_eq!(client.get("/").status, 426, "the connection is kept");
+    let request = &server.requests()[0];
+    assert_eq!(request.header("proxy-authorization"), None);
+    assert_eq!(request.header("authorization"), Some("Bearer x"));
+}

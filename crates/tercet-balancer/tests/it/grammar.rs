@@ -26,7 +26,7 @@ fn read_response(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
 }
 
 fn read_body(bytes: &[u8], framing: Framing, before: usize) -> Result<Option<usize>, Refusal> {
-    let mut decoder = Decoder::new(framing, u64::MAX);
+    let mut decoder = Decoder::new(framing, 64 << 20);
     let progress = decoder.advance(bytes)?;
     Ok((progress.done || decoder.may_end_by_close()).then_some(before + progress.consumed))
 }

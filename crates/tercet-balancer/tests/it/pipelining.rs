@@ -207,3 +207,50 @@ fn a_request_that_changes_something_never_shares() {
     arrivals.sort();
     assert_eq!(arrivals, ["/", "/held", "/it"]);
 }
+
+#[test]
+fn a_switch_nobody_asked_for_costs_its_request_alone_and_nothing_is_sent_twice() {
+    let (arrived, arrivals) = mpsc::channel();
+    let server = Backend::start(move |request, stream| {
+        let _ = arrived.send(target(request).to_owned());
+        if target(request) == "/switch" {
+            let switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n";
+            return stream.write_all(switch).is_ok();
+        }
+        answer(stream, target(request))
+    });
+    let balancer = sharing(server.address);
+    let mut client = Client::connect(balancer.address);
+    for round in 0..3 {
+        assert_eq!(client.get(&format!("/{round}")).status, 200);
+        assert_eq!(client.get("/switch").status, 502);
+    }
+    drop((balancer, server));
+    let arrivals: Vec<String> = arrivals.into_iter().collect();
+    assert_eq!(arrivals, ["/0", "/switch", "/1", "/switch", "/2", "/switch"]);
+}
+
+#[test]
+fn what_was_not_sent_when_an_answer_was_late_is_not_sent_after_it() {
+    let (arrived, arrivals) = mpsc::channel();
+    let (server, release) = holding("/slow", arrived);
+    let balancer = sharing(server.address);
+    let mut slow = Client::connect(balancer.address);
+    assert_eq!(slow.get("/").text(), "/");
+    slow.send(b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(arrivals.iter().nth(1).as_deref(), Some("/slow"));
+    let mut others: Vec<Client> = (0..4).map(|_| Client::connect(balancer.address)).collect();
+    for (index, other) in others.iter_mut().enumerate() {
+        other.send(format!("GET /{index} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes());
+    }
+    for (index, other) in others.iter_mut().enumerate() {
+        assert_eq!(other.answer().text(), format!("/{index}"));
+    }
+    release.send(()).unwrap();
+    assert_eq!(slow.answer().text(), "/slow");
+    assert_eq!(slow.get("/last").text(), "/last");
+    drop((balancer, server));
+    let mut arrivals: Vec<String> = arrivals.into_iter().collect();
+    arrivals.sort();
+    assert_eq!(arrivals, ["/0", "/1", "/2", "/3", "/last"]);
+}

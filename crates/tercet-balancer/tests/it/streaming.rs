@@ -194,3 +194,79 @@ fn a_client_that_stops_reading_holds_the_server_back() {
     let total = written.recv().unwrap();
     assert!(total < 100 << 20, "{total} bytes were taken from the server for a client that takes none");
 }
+
+/// A server of silent event streams: it tells when the balancer closes its connection.
+fn silent_events() -> (std::net::SocketAddr, mpsc::Receiver<()>) {
+    let (told, closed) = mpsc::channel();
+    let server = raw_server(move |_, mut reader| {
+        let start = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: first\n\n";
+        reader.get_mut().write_all(start).unwrap();
+        assert!(matches!(reader.read(&mut [0]), Ok(0) | Err(_)));
+        let _ = told.send(());
+    });
+    (server, closed)
+}
+
+/// How soon is at once, on a busy machine: far less than any timeout.
+const AT_ONCE: std::time::Duration = std::time::Duration::from_secs(3);
+
+#[test]
+fn a_client_that_leaves_a_silent_stream_of_events_frees_the_server_at_once() {
+    let (server, closed) = silent_events();
+    let balancer = Running::with(config_for(&[server], ""));
+    let mut client = Client::connect(balancer.address);
+    client.send(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.head().unwrap();
+    assert_eq!(client.chunk(), Some(Some(b"data: first\n\n".to_vec())));
+    drop(client);
+    closed.recv_timeout(AT_ONCE).unwrap();
+}
+
+#[test]
+fn a_client_of_http2_that_leaves_a_silent_stream_of_events_frees_the_server_at_once() {
+    let (server, closed) = silent_events();
+    let balancer = Running::with(config_for(&[server], ""));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for resets in [true, false] {
+        let stream = runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(balancer.address).await.unwrap();
+            let (client, connection) = h2::client::handshake(stream).await.unwrap();
+            let connection = tokio::spawn(connection);
+            let mut client = client.ready().await.unwrap();
+            let request = http::Request::get("http://a/events").body(()).unwrap();
+            let (answer, _) = client.send_request(request, true).unwrap();
+            let mut body = answer.await.unwrap().into_body();
+            assert_eq!(body.data().await.unwrap().unwrap(), "data: first\n\n");
+            if !resets {
+                connection.abort();
+                return None;
+            }
+            // Dropped, it is reset, before another one is answered on the same connection.
+            drop(body);
+            let request = http::Request::get("http://a/events").body(()).unwrap();
+            let (answer, _) = client.send_request(request, true).unwrap();
+            Some((answer.await.unwrap(), client))
+        });
+        closed.recv_timeout(AT_ONCE).unwrap_or_else(|error| panic!("resets: {resets}: {error}"));
+        drop(stream);
+    }
+}
+
+#[test]
+fn a_websocket_to_a_server_that_was_removed_ends_after_the_drain_time() {
+    let server = raw_server(|_, mut reader| {
+        let head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+        reader.get_mut().write_all(head).unwrap();
+        while reader.read(&mut [0]).is_ok_and(|count| count > 0) {}
+    });
+    let other = Backend::saying("other");
+    let balancer = Running::with(config_for(&[server], ""));
+    let upgrade = b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let mut client = Client::connect(balancer.address);
+    assert_eq!(client.send(upgrade).answer().status, 101);
+    let began = std::time::Instant::now();
+    balancer.balancer().reload(config_for(&[other.address], ""), Vec::new()).unwrap();
+    assert!(client.is_closed());
+    let after = began.elapsed();
+    assert!(after >= std::time::Duration::from_secs(1), "it had the drain time: {after:?}");
+}

@@ -233,3 +233,35 @@ fn websockets_pass_under_tls() {
         assert_eq!(socket.read().unwrap(), message);
     }
 }
+
+#[test]
+fn a_client_that_leaves_a_silent_stream_of_events_under_tls_frees_the_server_at_once() {
+    for says_so in [true, false] {
+        let (told, closed) = std::sync::mpsc::channel();
+        let server = Backend::start(move |_, stream| {
+            let start = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\ndata: 1\n\n";
+            stream.write_all(start).unwrap();
+            assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
+            told.send(()).unwrap();
+            false
+        });
+        let authority = Authority::new();
+        let pair = authority.issue("shop.example");
+        let listen = format!("{{ address = '127.0.0.1:0', certificates = [{pair}] }}");
+        let balancer = listening(&server, &listen);
+        let mut client = connect(&balancer, &authority, &["http/1.1"]);
+        client.write_all(b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").unwrap();
+        let mut received = Vec::new();
+        while !received.ends_with(b"data: 1\n\n\r\n") {
+            let mut byte = [0];
+            client.read_exact(&mut byte).unwrap();
+            received.push(byte[0]);
+        }
+        if says_so {
+            client.conn.send_close_notify();
+            client.flush().unwrap();
+        }
+        drop(client);
+        closed.recv_timeout(std::time::Duration::from_secs(3)).unwrap();
+    }
+}

@@ -1,5 +1,7 @@
 //! `tercet up` with a person's own program.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::folder::Folder;
@@ -25,6 +27,33 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 print("\x1b[2Jready\x07", flush=True)
 http.server.ThreadingHTTPServer((os.environ["HOST"], int(sys.argv[1])), Handler).serve_forever()
+"#;
+
+/// A server of the commonest kind, with the commonest mistake: one event loop, which `/block/SECONDS` blocks. It writes
+/// down what it was asked.
+const EVENT_LOOP: &str = r#"
+import asyncio, os, sys, time
+
+async def serve(reader, writer):
+    try:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            method, target = head.split(" ")[:2]
+            if target.startswith("/"):
+                with open("executed", "a") as executed:
+                    executed.write(method + " " + target + "\n")
+            if target.startswith("/block/"):
+                time.sleep(int(target.split("/")[2]))
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        writer.close()
+
+async def main():
+    server = await asyncio.start_server(serve, os.environ["HOST"], int(os.environ["PORT"]))
+    await server.serve_forever()
+
+asyncio.run(main())
 "#;
 
 /// No database is reached, so the URL may lead nowhere.
@@ -79,4 +108,44 @@ fn it_is_stopped_with_everything_it_started() {
     for pid in sleepers {
         assert!(test_kill_process(pid).is_err(), "{pid} is still there");
     }
+}
+
+#[test]
+fn a_request_that_blocks_it_gets_its_answer_and_no_other_one_fails() {
+    let config = CONFIG.replace("health = '/health'\n", "").replace(" {port}", "");
+    let folder = Folder::with(&[("tercet.toml", &config), ("server.py", EVENT_LOOP)]);
+    let system = System::start(folder.path());
+    let mut asked = Vec::new();
+    for seconds in [1, 3, 10] {
+        let target = format!("/block/{seconds}");
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (0..6)
+                .map(|client| {
+                    let (system, over) = (&system, &over);
+                    scope.spawn(move || {
+                        let mut asked = Vec::new();
+                        while !over.load(Ordering::SeqCst) {
+                            let target = format!("/{seconds}/{client}/{}", asked.len());
+                            assert_eq!(system.ask(get(&target)).status, 200, "{target}");
+                            asked.push(target);
+                        }
+                        asked
+                    })
+                })
+                .collect();
+            assert_eq!(system.ask(get(&target)).status, 200);
+            over.store(true, Ordering::SeqCst);
+            asked.extend(others.into_iter().flat_map(|other| other.join().unwrap()));
+        });
+        asked.push(target);
+    }
+    let mut executed: Vec<String> = std::fs::read_to_string(folder.path().join("executed"))
+        .unwrap()
+        .lines()
+        .map(|line| line.strip_prefix("GET ").unwrap().to_owned())
+        .collect();
+    executed.sort();
+    asked.sort();
+    assert_eq!(executed, asked, "each was done, and once");
 }

@@ -1,6 +1,6 @@
 //! The chunked coding and its trailers (RFC 9112 section 7.1).
 
-use super::Piece;
+use super::{Piece, TOO_LONG};
 use crate::http1::{Field, Refusal, headers, is_token_byte};
 
 /// The longest line that gives a chunk's size, extensions and line end included.
@@ -45,7 +45,8 @@ impl State {
         }
     }
 
-    pub(super) fn decode(&mut self, bytes: &[u8]) -> Result<Piece, Refusal> {
+    /// Takes the next piece; `allowed` is how long the chunks that are still to come may be.
+    pub(super) fn decode(&mut self, bytes: &[u8], allowed: u64) -> Result<Piece, Refusal> {
         let mut at = 0;
         loop {
             let rest = &bytes[at..];
@@ -54,6 +55,7 @@ impl State {
                     let Some(line) = line(rest, LINE_BYTES)? else { return Ok(framing(at)) };
                     self.next = match self.read_size(line)? {
                         0 => Next::Trailers,
+                        size if size > allowed => return Err(TOO_LONG),
                         size => Next::Content(size),
                     };
                     at += line.len() + 2;

@@ -110,6 +110,15 @@ pub(crate) const REQUESTS: &[Rule] = &[
         ],
     },
     Rule {
+        says: "RFC 9110 section 9.3.8: a TRACE request has no credentials, which its answer would show to scripts",
+        cases: &[
+            (b"TRACE / HTTP/1.1\r\nHost: a\r\nCookie: a=b\r\n\r\n", Refused(400)),
+            (b"TRACE / HTTP/1.1\r\nHost: a\r\nauthorization: Bearer x\r\n\r\n", Refused(400)),
+            (b"TRACE / HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic x\r\n\r\n", Refused(400)),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nCookie: a=b\r\nAuthorization: Bearer x\r\n\r\n", Taken),
+        ],
+    },
+    Rule {
         says: "RFC 9112 section 3.2: the four forms of a target, each with its methods",
         cases: &[
             (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", Taken),

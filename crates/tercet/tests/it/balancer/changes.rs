@@ -59,7 +59,7 @@ fn reloads_keep_connections_websockets_and_what_is_known_of_servers() {
     let servers = [StandIn::saying("one"), StandIn::saying("two")];
     let unwell = StandIn::unwell();
     let addresses = [servers[0].address, servers[1].address, unwell.address];
-    let rules = "health.interval = \"50ms\"\nhealth.timeout = \"10s\"\n";
+    let rules = "health.path = \"/\"\nhealth.interval = \"50ms\"\nhealth.timeout = \"10s\"\n";
     let balancer = Balancer::start(&addresses, rules);
     eventually("the checks' verdict", || balancer.state("app-3") == "down");
     let reached_before = unwell.requests.load(Ordering::SeqCst);
@@ -100,6 +100,24 @@ fn reloads_keep_connections_websockets_and_what_is_known_of_servers() {
     });
     assert_eq!(unwell.requests.load(Ordering::SeqCst), reached_before, "it stays out");
     assert_eq!(balancer.log().matches("server app-3 is down").count(), 1, "{}", balancer.log());
+}
+
+#[test]
+fn reloads_that_are_asked_for_at_the_same_time_are_all_answered() {
+    let balancer = Balancer::start(&[StandIn::saying("ok").address], "");
+    for _ in 0..5 {
+        std::thread::scope(|scope| {
+            let asked = [(); 6].map(|()| scope.spawn(|| balancer.steer("POST /reload")));
+            balancer.signal(Signal::HUP);
+            for said in asked {
+                assert_eq!(said.join().unwrap(), "reloaded\n");
+            }
+        });
+    }
+    // Each has the outcome of what it asked for.
+    std::fs::write(balancer.file(), "policy = \"whatever\"\n").unwrap();
+    assert!(balancer.steer("POST /reload").contains("whatever"));
+    assert_eq!(get(balancer.address).unwrap(), "ok");
 }
 
 #[test]

@@ -7,11 +7,13 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
 
 use super::load::Load;
-use super::process::{Balancer, configuration, end, eventually, is_alive};
+use super::load::get;
+use super::process::{Balancer, configuration, end, eventually, is_alive, own_address};
 use super::stand_in::StandIn;
+use crate::tercet::command;
 
 #[test]
 fn a_worker_that_dies_loses_what_it_had_and_the_next_one_serves_within_200_ms() {
@@ -72,4 +74,45 @@ fn a_worker_dies_with_its_supervisor() {
     balancer.child.kill().unwrap();
     balancer.child.wait().unwrap();
     eventually("the worker is gone", || !is_alive(worker));
+}
+
+#[test]
+fn whatever_is_signalled_while_workers_die_before_they_serve_the_supervisor_goes_on() {
+    let server = StandIn::saying("ok");
+    let address = own_address();
+    let text = configuration(address, &[server.address], "");
+    // The very first one is killed as well: that is no mistake in the configuration.
+    let balancer = Balancer::spawn(command(), address, &text);
+    let mut killed = None;
+    for _ in 0..4 {
+        eventually("a worker starts", || {
+            let worker = balancer.worker().filter(|worker| killed != Some(*worker));
+            // It may be gone by itself, never by its own fault.
+            worker.is_some_and(|worker| kill_process(worker, Signal::KILL).is_ok() && killed.replace(worker) != Some(worker))
+        });
+        for signal in [Signal::USR1, Signal::HUP, Signal::USR1] {
+            balancer.signal(signal);
+        }
+    }
+    eventually("the next one serves", || get(address).is_ok_and(|body| body == "ok"));
+    assert_eq!(balancer.steer("POST /reload"), "reloaded\n");
+    assert!(balancer.log().contains("the worker process died (signal: 9 (SIGKILL)"), "{}", balancer.log());
+}
+
+#[test]
+fn a_worker_that_cannot_be_started_is_tried_again() {
+    let server = StandIn::saying("ok");
+    let balancer = Balancer::start(&[server.address], "");
+    let supervisor = Pid::from_child(&balancer.child);
+    let before = prlimit(
+        Some(supervisor),
+        Resource::Nofile,
+        Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) },
+    )
+    .unwrap();
+    end(balancer.worker().unwrap(), Signal::KILL);
+    eventually("it says so", || balancer.log().contains("a worker process cannot be started"));
+    balancer.signal(Signal::USR1);
+    prlimit(Some(supervisor), Resource::Nofile, before).unwrap();
+    eventually("the next one serves", || get(balancer.address).is_ok_and(|body| body == "ok"));
 }

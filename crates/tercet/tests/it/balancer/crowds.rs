@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use socket2::SockRef;
 
 use super::load::{Client, get};
@@ -52,6 +52,34 @@ fn connections_that_come_and_go_leave_no_descriptor_behind() {
         }
     });
     eventually("its descriptors are as many as before", || balancer.descriptors() <= before);
+}
+
+#[test]
+fn descriptors_that_run_out_are_held_against_no_server() {
+    let server = StandIn::saying("ok");
+    let rules = "timeouts.server-idle = \"100ms\"\ntimeouts.connect = \"300ms\"\n\
+        [health]\ninterval = \"50ms\"\nfall = 1\nejection-failures = 1\n";
+    let balancer = Balancer::start(&[server.address], rules);
+    let mut client = Client::new(balancer.address);
+    assert_eq!(client.ask("GET", "/", "").unwrap(), (200, "ok".to_owned()));
+    let worker = balancer.worker();
+    // Nothing can be opened any more, whatever is closed meanwhile.
+    let before = prlimit(
+        worker,
+        Resource::Nofile,
+        Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) },
+    )
+    .unwrap();
+    let refused = || {
+        let (status, body) = client.ask("GET", "/", "").unwrap();
+        status == 503 && body.contains("the balancer has no sockets left")
+    };
+    eventually("it has none left", refused);
+    prlimit(worker, Resource::Nofile, before).unwrap();
+    assert_eq!(client.ask("GET", "/", "").unwrap(), (200, "ok".to_owned()));
+    assert_eq!(client.connections, 1);
+    let log = balancer.log();
+    assert!(!log.contains("app-1"), "{log}");
 }
 
 #[test]

@@ -36,15 +36,20 @@ impl Balancer {
     }
 
     /// By a command that takes the balancer's arguments.
-    pub(super) fn start_as(mut command: Command, address: SocketAddr, configuration: &str) -> Self {
+    pub(super) fn start_as(command: Command, address: SocketAddr, configuration: &str) -> Self {
+        let balancer = Self::spawn(command, address, configuration);
+        eventually("it answers", || load::get(address).is_ok());
+        balancer
+    }
+
+    /// As [`start_as`](Self::start_as), without waiting until it serves.
+    pub(super) fn spawn(mut command: Command, address: SocketAddr, configuration: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("balancer.toml");
         std::fs::write(&file, configuration).unwrap();
         let log = File::create(folder.path().join("events.log")).unwrap();
         let child = command.args(["balancer", "--config"]).arg(&file).stderr(log).spawn().unwrap();
-        let balancer = Self { child, address, folder };
-        eventually("it answers", || load::get(address).is_ok());
-        balancer
+        Self { child, address, folder }
     }
 
     pub(super) fn file(&self) -> PathBuf {
@@ -88,7 +93,8 @@ impl Balancer {
         named["state"].as_str().unwrap().to_owned()
     }
 
-    fn steer(&self, request: &str) -> String {
+    /// What the admin socket answers.
+    pub(super) fn steer(&self, request: &str) -> String {
         let socket = self.folder.path().join("admin.sock");
         let mut connected = None;
         // Requests are served a moment before it is there.
