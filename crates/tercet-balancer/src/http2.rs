@@ -4,6 +4,7 @@
 //! written as HTTP/1.1 into a [`pipe`], at whose other end a connection is served like any other. So
 //! routing, retries, limits and logs are the same, and the rules of HTTP/1.1 are checked once more.
 
+pub(crate) mod allowance;
 mod guard;
 pub(crate) mod pipe;
 mod request;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 
+use self::allowance::Held;
 use self::guard::Paths;
 use self::wire::{Fault, Wire};
 use crate::answer;
@@ -35,6 +37,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const STREAM_WINDOW: u32 = 256 << 10;
 /// Bytes of all streams of a connection that may be on their way to us.
 const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Either when many connections are open: what RFC 9113 section 6.9.2 starts with.
+const NARROW_WINDOW: u32 = 65_535;
 /// Bytes of one stream that wait to be sent.
 const SEND_BUFFER: usize = 128 << 10;
 /// Streams a client may break off without seeing an answer before its connection is closed; each answer it waits
@@ -60,7 +64,7 @@ struct Streams {
 }
 
 /// A request, and what answers it.
-type Request = (http::Request<RecvStream>, SendResponse<Bytes>);
+type Request = (http::Request<RecvStream>, SendResponse<Held>);
 
 /// What a connection has to act upon.
 enum Event {
@@ -79,9 +83,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
     let client = Rc::new(client);
     client.watch.set(config.timeouts.handshake);
     let fault = Fault::default();
+    let (wide, allowance) = (worker.http2.wide(), worker.http2.connection());
     let paths = Rc::new(Paths::default());
     let wire = Wire::new(Rc::clone(&client), early, Rc::clone(&fault), Rc::clone(&paths));
-    let handshake = builder(&config).handshake(wire);
+    let handshake = builder(&config, wide.is_some()).handshake(wire);
     let handshake = client.in_time(async { handshake.await.map_err(io::Error::other) });
     let Ok(mut connection) = handshake.await else {
         // RFC 9113 section 3.4: who starts otherwise than agreed on is not worth a GOAWAY, but an orderly end.
@@ -96,10 +101,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
                 let replaced = paths.take(request.1.stream_id().as_u32());
                 streams.live.set(streams.live.get() + 1);
                 let (worker, client, streams) = (Rc::clone(&worker), Rc::clone(&client), Rc::clone(&streams));
+                let allowance = Rc::clone(&allowance);
                 tokio::task::spawn_local(async move {
                     let timeouts = worker.config().timeouts.idle;
                     let (request, respond) = *request;
-                    let outcome = stream::serve(worker, &client, request, respond, replaced).await;
+                    let outcome =
+                        stream::serve(worker, &client, &allowance, request, respond, replaced).await;
                     streams.ended(outcome, &client, timeouts);
                 });
             }
@@ -128,7 +135,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
 async fn next_event(
     worker: &Worker,
     client: &Client,
-    connection: &mut Connection<Wire, Bytes>,
+    connection: &mut Connection<Wire, Held>,
     streams: &Streams,
     fault: &Fault,
 ) -> Event {
@@ -169,11 +176,13 @@ impl Streams {
     }
 }
 
-fn builder(config: &Config) -> Builder {
+fn builder(config: &Config, is_wide: bool) -> Builder {
     let mut builder = Builder::new();
+    let (stream, connection) =
+        if is_wide { (STREAM_WINDOW, CONNECTION_WINDOW) } else { (NARROW_WINDOW, NARROW_WINDOW) };
     builder
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_window_size(stream)
+        .initial_connection_window_size(connection)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_streams(config.limits.http2_streams)
         .max_header_list_size(config.limits.head as u32);

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::buffer::{Buffer, SMALL};
+use crate::buffer::{Buffer, Meter, SMALL};
 use crate::pool::Pool;
 use crate::server::Server;
 use crate::socket::Socket;
@@ -218,7 +218,7 @@ impl Pipeline {
             outgoing: Vec::new(),
             written: 0,
             unsent: 0,
-            incoming: Buffer::new(SMALL),
+            incoming: Buffer::new(SMALL, &Meter::default()),
             turn: 0,
             first_unsent: 0,
             waiting: VecDeque::new(),

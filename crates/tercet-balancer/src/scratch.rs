@@ -1,17 +1,22 @@
 //! What a request needs while it is on its way, made once and used by one request after another.
 //!
-//! An idle connection holds none of it.
+//! An idle connection holds none of it. What is lent is bounded in all: a worker that has lent much gives small
+//! buffers, with which clients and servers that take their time are held back sooner.
 
 use std::cell::RefCell;
 
-use crate::buffer::{Buffer, LARGE, SMALL};
+use crate::buffer::{Buffer, LARGE, Meter, SMALL, TINY};
 
 /// Scratches a worker keeps for the next requests; more are freed after a burst.
-const KEPT: usize = 256;
+const KEPT: usize = 64;
 /// Large buffers a worker keeps.
-const LARGE_KEPT: usize = 16;
+const LARGE_KEPT: usize = 8;
 /// Bytes an output may have grown to and still be kept.
-const OUTPUT_KEPT: usize = 64 * 1024;
+const OUTPUT_KEPT: usize = 16 * 1024;
+/// Bytes of buffers that all workers together have before they give tiny ones.
+const PLENTY: usize = 12 << 20;
+/// Bytes of buffers a worker may have at least before it gives tiny ones, however many workers there are.
+const ENOUGH: usize = 2 << 20;
 
 /// The buffers of one request.
 #[derive(Debug)]
@@ -29,21 +34,43 @@ pub(crate) struct Scratch {
 }
 
 /// A worker's stock of scratches and large buffers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Stock {
     #[expect(clippy::vec_box, reason = "a connection holds the box, so moving it in and out is one pointer")]
     scratches: RefCell<Vec<Box<Scratch>>>,
     large: RefCell<Vec<Buffer>>,
+    meter: Meter,
+    /// Bytes of buffers beyond which only tiny ones are made.
+    plenty: usize,
 }
 
 impl Stock {
+    /// The stock of one of so many workers.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            scratches: RefCell::default(),
+            large: RefCell::default(),
+            meter: Meter::default(),
+            plenty: (PLENTY / workers.max(1)).max(ENOUGH),
+        }
+    }
+
+    fn has(&self, bytes: usize) -> bool {
+        self.meter.bytes() + bytes <= self.plenty
+    }
+
+    /// An empty buffer, small if there is memory for it.
+    pub(crate) fn small(&self) -> Buffer {
+        Buffer::new(if self.has(SMALL) { SMALL } else { TINY }, &self.meter)
+    }
+
     /// An empty scratch.
     pub(crate) fn take(&self) -> Box<Scratch> {
         self.scratches.borrow_mut().pop().unwrap_or_else(|| {
             Box::new(Scratch {
-                client: Buffer::new(SMALL),
-                body: Buffer::new(0),
-                server: Buffer::new(SMALL),
+                client: self.small(),
+                body: Buffer::none(),
+                server: self.small(),
                 request: Vec::new(),
                 response: Vec::new(),
             })
@@ -54,30 +81,36 @@ impl Stock {
     pub(crate) fn give_back(&self, mut scratch: Box<Scratch>) {
         self.shrink(&mut scratch);
         let mut scratches = self.scratches.borrow_mut();
-        if scratches.len() < KEPT {
+        let is_whole = scratch.client.capacity() == SMALL && scratch.server.capacity() == SMALL;
+        if scratches.len() < KEPT && is_whole {
             scratch.client.clear();
             scratch.server.clear();
             scratches.push(scratch);
         }
     }
 
-    /// Swaps a buffer for a large one, taking its bytes along.
-    pub(crate) fn enlarge(&self, buffer: &mut Buffer) {
-        let mut large = self.large.borrow_mut().pop().unwrap_or_else(|| Buffer::new(LARGE));
-        large.extend(buffer.filled());
-        *buffer = large;
+    /// Swaps a buffer for a large one if there is memory for it, and otherwise for one of at least `least` bytes,
+    /// taking its bytes along.
+    pub(crate) fn enlarge(&self, buffer: &mut Buffer, least: usize) {
+        let kept = self.large.borrow_mut().pop();
+        let larger = kept.or_else(|| self.has(LARGE).then(|| Buffer::new(LARGE, &self.meter)));
+        let larger = larger.or_else(|| (buffer.capacity() < least).then(|| Buffer::new(least, &self.meter)));
+        if let Some(mut larger) = larger {
+            larger.extend(buffer.filled());
+            *buffer = larger;
+        }
     }
 
     /// Gives the memory that only a long body needs back; what the client sent stays.
     pub(crate) fn shrink(&self, scratch: &mut Scratch) {
         if scratch.body.capacity() > 0 {
-            self.keep_large(std::mem::replace(&mut scratch.body, Buffer::new(0)));
+            self.keep_large(std::mem::replace(&mut scratch.body, Buffer::none()));
         }
         if scratch.server.capacity() > SMALL {
-            self.keep_large(std::mem::replace(&mut scratch.server, Buffer::new(SMALL)));
+            self.keep_large(std::mem::replace(&mut scratch.server, self.small()));
         }
         if scratch.client.capacity() > SMALL && scratch.client.len() <= SMALL {
-            let mut small = Buffer::new(SMALL);
+            let mut small = Buffer::new(SMALL, &self.meter);
             small.extend(scratch.client.filled());
             scratch.client = small;
         }

@@ -16,6 +16,8 @@ use crate::client::Client;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http1::{Refusal, request};
+use crate::http2::allowance::Budget;
+use crate::listening::worker_count;
 use crate::pipeline::Pipelines;
 use crate::pool::Pool;
 use crate::scratch::Stock;
@@ -29,6 +31,8 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) pipelines: Pipelines,
     pub(crate) stock: Stock,
+    /// What its HTTP/2 connections hold.
+    pub(crate) http2: Budget,
     pub(crate) access_log: LogHandle,
     /// Which of the workers it is, from 0.
     pub(crate) index: usize,
@@ -39,12 +43,14 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, access_log: LogHandle) -> Self {
+        let stock = Stock::new(worker_count(&shared.config.load()));
         Self {
             shared,
             clock: Clock::new(),
             pool: Pool::default(),
             pipelines: Pipelines::default(),
-            stock: Stock::default(),
+            stock,
+            http2: Budget::default(),
             access_log,
             index,
             connections: Cell::new(0),

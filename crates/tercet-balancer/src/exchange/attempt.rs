@@ -13,7 +13,7 @@ use super::download::{Delivered, Download};
 use super::failure::Failure;
 use super::tunnel;
 use super::upload::{Upload, UploadFailure};
-use crate::buffer::{Buffer, SMALL};
+use crate::buffer::Buffer;
 use crate::client::After;
 use crate::clock::TICK;
 use crate::http1::Framing;
@@ -123,7 +123,7 @@ impl Exchange<'_> {
         let delivered = self.pass(turn, Way::Own(&socket), Instant::now(), scratch).await?;
         if delivered.switched {
             // The head stays where it is until it is logged.
-            scratch.body = Buffer::new(SMALL);
+            scratch.body = self.worker.stock.small();
             scratch.body.extend(&scratch.client.filled()[self.head.length..]);
             self.streamed = true;
             let _tunnel = turn.tunnel();
@@ -242,7 +242,7 @@ impl Exchange<'_> {
                 ticket.has_begun();
             }
             let ahead = match (uploading, self.streamed) {
-                (true, _) => &mut Buffer::new(0),
+                (true, _) => &mut Buffer::none(),
                 (false, true) => &mut *upload.body,
                 (false, false) => &mut scratch.client,
             };

@@ -182,7 +182,7 @@ impl Download<'_> {
                 return Ok(());
             }
             if decoder.expects() > SMALL as u64 && self.incoming.capacity() < LARGE {
-                self.stock.enlarge(self.incoming);
+                self.stock.enlarge(self.incoming, 0);
             }
             if self.read(LARGE).await? == 0 {
                 if !decoder.may_end_by_close() {

@@ -8,6 +8,7 @@ use super::progress::Progress;
 use crate::buffer::{Buffer, LARGE};
 use crate::client::Client;
 use crate::config::Timeouts;
+use crate::http1::body::LOOK_AHEAD;
 use crate::http1::{Decoder, Refusal};
 use crate::scratch::Stock;
 use crate::socket::Socket;
@@ -50,7 +51,7 @@ impl Upload<'_> {
                 return Poll::Ready(Ok(()));
             }
             if self.body.capacity() < LARGE {
-                self.stock.enlarge(self.body);
+                self.stock.enlarge(self.body, LOOK_AHEAD);
             }
             if !self.body.make_room(LARGE) {
                 let reason = "a chunk line longer than allowed";

@@ -11,7 +11,10 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf as _, BytesMut};
 
-/// Bytes one direction holds before its writer has to wait.
+use super::allowance::{Allowance, Charge};
+use crate::buffer::TINY;
+
+/// Bytes one direction holds before its writer has to wait, unless its connection's allowance is spent.
 const CAPACITY: usize = 64 * 1024;
 
 /// One end.
@@ -21,9 +24,11 @@ pub(crate) struct Pipe {
     outgoing: Rc<RefCell<Direction>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Direction {
     buffer: BytesMut,
+    /// Counts what is in the buffer.
+    charge: Charge,
     /// The writer has said that nothing more comes.
     ended: bool,
     /// One of the ends is gone.
@@ -32,9 +37,17 @@ struct Direction {
     writer: Option<Waker>,
 }
 
-/// The two ends of a new connection.
-pub(crate) fn pair() -> (Pipe, Pipe) {
-    let [one, other] = [(); 2].map(|()| Rc::<RefCell<Direction>>::default());
+/// The two ends of a new connection, whose bytes count on this allowance.
+pub(crate) fn pair(allowance: &Rc<Allowance>) -> (Pipe, Pipe) {
+    let direction = || Direction {
+        buffer: BytesMut::new(),
+        charge: Charge::new(allowance),
+        ended: false,
+        broken: false,
+        reader: None,
+        writer: None,
+    };
+    let [one, other] = [(); 2].map(|()| Rc::new(RefCell::new(direction())));
     (Pipe { incoming: Rc::clone(&one), outgoing: Rc::clone(&other) }, Pipe { incoming: other, outgoing: one })
 }
 
@@ -44,15 +57,16 @@ impl Pipe {
     /// # Errors
     /// The other end went away without ending, and all it wrote has been read.
     pub(crate) fn poll_read(&self, context: &mut Context<'_>, target: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.poll_take(context, |buffer| {
+        self.poll_take(context, |buffer, charge| {
             let count = target.len().min(buffer.len());
             target[..count].copy_from_slice(&buffer[..count]);
             buffer.advance(count);
+            drop(charge.split(count));
             count
         })
     }
 
-    /// Moves everything there is to the end of `target`; 0 is the end.
+    /// Moves everything there is to the end of `target`, and what counts it to `counted`; 0 is the end.
     ///
     /// # Errors
     /// As [`poll_read`](Self::poll_read).
@@ -60,9 +74,11 @@ impl Pipe {
         &self,
         context: &mut Context<'_>,
         target: &mut BytesMut,
+        counted: &mut Charge,
     ) -> Poll<io::Result<usize>> {
-        self.poll_take(context, |buffer| {
+        self.poll_take(context, |buffer, charge| {
             let count = buffer.len();
+            counted.absorb(charge.split(count));
             if target.is_empty() {
                 std::mem::swap(target, buffer);
                 buffer.clear();
@@ -77,11 +93,11 @@ impl Pipe {
     fn poll_take(
         &self,
         context: &mut Context<'_>,
-        take: impl FnOnce(&mut BytesMut) -> usize,
+        take: impl FnOnce(&mut BytesMut, &mut Charge) -> usize,
     ) -> Poll<io::Result<usize>> {
         let direction = &mut *self.incoming.borrow_mut();
         if !direction.buffer.is_empty() {
-            let count = take(&mut direction.buffer);
+            let count = take(&mut direction.buffer, &mut direction.charge);
             wake(&mut direction.writer);
             return Poll::Ready(Ok(count));
         }
@@ -104,12 +120,14 @@ impl Pipe {
         if direction.broken || direction.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let count = bytes.len().min(CAPACITY.saturating_sub(direction.buffer.len()));
+        let most = if direction.charge.allowance().is_spent() { TINY } else { CAPACITY };
+        let count = bytes.len().min(most.saturating_sub(direction.buffer.len()));
         if count == 0 && !bytes.is_empty() {
             register(&mut direction.writer, context);
             return Poll::Pending;
         }
         direction.buffer.extend_from_slice(&bytes[..count]);
+        direction.charge.add(count);
         wake(&mut direction.reader);
         Poll::Ready(Ok(count))
     }
@@ -154,7 +172,8 @@ mod tests {
 
     async fn read(pipe: &Pipe) -> io::Result<Vec<u8>> {
         let mut target = BytesMut::new();
-        poll_fn(|context| pipe.poll_fill(context, &mut target)).await?;
+        let mut counted = Charge::new(&Rc::default());
+        poll_fn(|context| pipe.poll_fill(context, &mut target, &mut counted)).await?;
         Ok(target.to_vec())
     }
 
@@ -168,7 +187,7 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_cross_in_order_and_a_slow_reader_holds_the_writer_back() {
-        let (one, other) = pair();
+        let (one, other) = pair(&Rc::default());
         let sent: Vec<u8> = (0..5 * CAPACITY).map(|index| (index % 251) as u8).collect();
         let send = async {
             write_all(&one, &sent).await.unwrap();
@@ -191,7 +210,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_end_that_goes_away_is_noticed() {
-        let (one, other) = pair();
+        let (one, other) = pair(&Rc::default());
         write_all(&one, b"whole").await.unwrap();
         one.end();
         drop(one);
@@ -199,13 +218,13 @@ mod tests {
         assert_eq!(read(&other).await.unwrap(), b"");
         assert_eq!(write_all(&other, b"x").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
 
-        let (one, other) = pair();
+        let (one, other) = pair(&Rc::default());
         let reading = async { read(&other).await.unwrap_err().kind() };
         let breaking = async { drop(one) };
         let (kind, ()) = tokio::join!(biased; reading, breaking);
         assert_eq!(kind, io::ErrorKind::ConnectionReset);
 
-        let (one, other) = pair();
+        let (one, other) = pair(&Rc::default());
         write_all(&one, b"half").await.unwrap();
         drop(one);
         assert_eq!(read(&other).await.unwrap(), b"half");

@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::Request;
 
+use super::allowance::{Allowance, Charge, Held, Outstanding};
 use super::pipe::{self, Pipe};
 use super::request::{self, Body};
 use super::response;
@@ -54,8 +55,9 @@ impl From<h2::Error> for Failure {
 pub(super) async fn serve(
     worker: Rc<Worker>,
     client: &Client,
+    allowance: &Rc<Allowance>,
     request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
+    mut respond: SendResponse<Held>,
     replaced: Option<Rc<[u8]>>,
 ) -> Outcome {
     let (parts, body) = request.into_parts();
@@ -66,7 +68,7 @@ pub(super) async fn serve(
     };
     let asked = Asked { method: Method::of(parts.method.as_str().as_bytes()), upgrade: false };
     drop(parts);
-    let (ours, theirs) = pipe::pair();
+    let (ours, theirs) = pipe::pair(allowance);
     let watch = worker.clock.watch();
     let socket = Socket::pipe(theirs, client.socket.is_tls());
     let stream = Box::new(Client::new(socket, watch, client.address, Arc::clone(&client.door)));
@@ -76,7 +78,7 @@ pub(super) async fn serve(
         }
     };
     let carry = async move {
-        let carried = carry(&ours, &head, framing, body, &mut respond, asked).await;
+        let carried = carry(&ours, allowance, &head, framing, body, &mut respond, asked).await;
         if let Err(Failure::Broken) = carried {
             respond.send_reset(Reason::INTERNAL_ERROR);
         }
@@ -93,14 +95,15 @@ pub(super) async fn serve(
 /// still being sent (RFC 9113 section 8.1).
 async fn carry(
     pipe: &Pipe,
+    allowance: &Rc<Allowance>,
     head: &[u8],
     framing: Body,
     body: RecvStream,
-    respond: &mut SendResponse<Bytes>,
+    respond: &mut SendResponse<Held>,
     asked: Asked,
 ) -> Result<(), Failure> {
     let mut upload = pin!(upload(pipe, head, framing, body));
-    let mut download = pin!(download(pipe, respond, asked));
+    let mut download = pin!(download(pipe, allowance, respond, asked));
     let mut uploading = true;
     poll_fn(|context| {
         if uploading && let Poll::Ready(uploaded) = upload.as_mut().poll(context) {
@@ -147,40 +150,48 @@ async fn upload(pipe: &Pipe, head: &[u8], framing: Body, mut body: RecvStream) -
     Ok(())
 }
 
-async fn download(pipe: &Pipe, respond: &mut SendResponse<Bytes>, asked: Asked) -> Result<(), Failure> {
-    let mut buffer = BytesMut::new();
+async fn download(
+    pipe: &Pipe,
+    allowance: &Rc<Allowance>,
+    respond: &mut SendResponse<Held>,
+    asked: Asked,
+) -> Result<(), Failure> {
+    let mut buffer = Received { bytes: BytesMut::new(), charge: Charge::new(allowance) };
     let head = loop {
-        match parse(&buffer, &LIMITS, asked).map_err(|_| Failure::Broken)? {
+        match parse(&buffer.bytes, &LIMITS, asked).map_err(|_| Failure::Broken)? {
             None => fill(pipe, &mut buffer, |context| respond.poll_reset(context)).await?,
             Some(head) if head.is_interim() => {
-                respond.send_informational(response::convert(&buffer, &head).ok_or(Failure::Broken)?)?;
-                buffer.advance(head.length);
+                let interim = response::convert(&buffer.bytes, &head).ok_or(Failure::Broken)?;
+                respond.send_informational(interim)?;
+                drop(buffer.split(head.length));
             }
             Some(head) => break head,
         }
     };
-    let answer = response::convert(&buffer, &head).ok_or(Failure::Broken)?;
-    buffer.advance(head.length);
+    let answer = response::convert(&buffer.bytes, &head).ok_or(Failure::Broken)?;
+    drop(buffer.split(head.length));
     let mut stream = respond.send_response(answer, head.framing == Framing::None)?;
     send_body(pipe, &mut buffer, &head, &mut stream).await
 }
 
 async fn send_body(
     pipe: &Pipe,
-    buffer: &mut BytesMut,
+    buffer: &mut Received,
     head: &ResponseHead,
-    stream: &mut SendStream<Bytes>,
+    stream: &mut SendStream<Held>,
 ) -> Result<(), Failure> {
+    let outstanding = Rc::default();
     let mut decoder = Decoder::new(head.framing, u64::MAX);
     while !decoder.is_done() {
-        let piece = decoder.decode(buffer).map_err(|_| Failure::Broken)?;
-        let bytes = buffer.split_to(piece.consumed).freeze();
+        let piece = decoder.decode(&buffer.bytes).map_err(|_| Failure::Broken)?;
+        let (bytes, mut charge) = buffer.split(piece.consumed);
         let content = bytes.slice(piece.content.clone());
+        drop(charge.split(bytes.len() - content.len()));
         let ends = piece.done && piece.trailers.is_empty();
         if !content.is_empty() {
-            send(stream, content, ends).await?;
+            send(stream, content, charge, ends, &outstanding).await?;
         } else if ends {
-            stream.send_data(Bytes::new(), true)?;
+            stream.send_data(Held::new(Bytes::new(), charge, &outstanding), true)?;
         }
         if piece.done && !ends {
             stream.send_trailers(response::trailers(&bytes[piece.trailers]).ok_or(Failure::Broken)?)?;
@@ -193,23 +204,45 @@ async fn send_body(
 }
 
 /// Sends as the client makes room.
-async fn send(stream: &mut SendStream<Bytes>, mut content: Bytes, ends: bool) -> Result<(), Failure> {
+async fn send(
+    stream: &mut SendStream<Held>,
+    mut content: Bytes,
+    mut charge: Charge,
+    ends: bool,
+    outstanding: &Rc<Outstanding>,
+) -> Result<(), Failure> {
+    let allowance = Rc::clone(charge.allowance());
     while !content.is_empty() {
-        stream.reserve_capacity(content.len());
+        let most = poll_fn(|context| outstanding.poll_room(context, &allowance)).await.min(content.len());
+        stream.reserve_capacity(most);
         let room = poll_fn(|context| stream.poll_capacity(context)).await.ok_or(Failure::ClientGone)??;
-        let part = content.split_to(room.min(content.len()));
-        stream.send_data(part, ends && content.is_empty())?;
+        let part = content.split_to(room.min(most));
+        let charge = charge.split(part.len());
+        stream.send_data(Held::new(part, charge, outstanding), ends && content.is_empty())?;
     }
     Ok(())
+}
+
+/// What came of the answer and was not sent yet.
+struct Received {
+    bytes: BytesMut,
+    charge: Charge,
+}
+
+impl Received {
+    /// Takes so many bytes from its front.
+    fn split(&mut self, count: usize) -> (Bytes, Charge) {
+        (self.bytes.split_to(count).freeze(), self.charge.split(count))
+    }
 }
 
 /// Reads more of the answer, unless the client breaks off.
 async fn fill(
     pipe: &Pipe,
-    buffer: &mut BytesMut,
+    buffer: &mut Received,
     mut poll_reset: impl FnMut(&mut Context<'_>) -> Poll<Result<Reason, h2::Error>>,
 ) -> Result<(), Failure> {
-    poll_fn(|context| match pipe.poll_fill(context, buffer) {
+    poll_fn(|context| match pipe.poll_fill(context, &mut buffer.bytes, &mut buffer.charge) {
         Poll::Ready(Ok(count)) if count > 0 => Poll::Ready(Ok(())),
         Poll::Ready(Ok(_) | Err(_)) => Poll::Ready(Err(Failure::Broken)),
         Poll::Pending => poll_reset(context).map(|_| Err(Failure::ClientGone)),

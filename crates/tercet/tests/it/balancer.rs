@@ -4,6 +4,7 @@ mod changes;
 mod crashes;
 mod crowds;
 mod load;
+mod memory;
 mod outages;
 mod process;
 mod server;
