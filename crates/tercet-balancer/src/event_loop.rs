@@ -116,8 +116,7 @@ async fn keep_time(worker: Rc<Worker>) {
             // Whoever waits for a server that is to be cut off is to notice, and so are idle connections when the
             // balancer stops.
             let now = worker.shared.servers.cut_offs();
-            cut_offs.replace(now) != now
-                || told_to_stop.replace(worker.is_stopping()) != worker.is_stopping()
+            cut_offs.replace(now) != now || told_to_stop.replace(worker.is_stopping()) != worker.is_stopping()
         })
         .await;
 }

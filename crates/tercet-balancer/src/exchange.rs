@@ -152,10 +152,8 @@ impl Exchange<'_> {
                 // That was the last resort. Waiting as long for the next one of its kind helps nobody.
                 return Err(failed);
             }
-            let had_connection = !matches!(
-                failed,
-                Failure::NotConnected | Failure::ConnectTimeout | Failure::OutOfPorts
-            );
+            let had_connection =
+                !matches!(failed, Failure::NotConnected | Failure::ConnectTimeout | Failure::OutOfPorts);
             if self.progress.accepted.get() && had_connection {
                 attempts -= 1;
                 // A server that is out of rotation, by this very failure perhaps, does no work for the request any

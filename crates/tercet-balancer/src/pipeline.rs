@@ -135,9 +135,8 @@ impl Pipelines {
         if shelf.rests_until.is_some_and(|until| now < until) {
             return None;
         }
-        let joinable = |pipeline: &&Rc<Pipeline>| {
-            pipeline.state.get() == State::Open && pipeline.length() < depth
-        };
+        let joinable =
+            |pipeline: &&Rc<Pipeline>| pipeline.state.get() == State::Open && pipeline.length() < depth;
         let pipeline = match shelf.open.iter().find(joinable) {
             Some(pipeline) => Rc::clone(pipeline),
             None => Rc::clone(shelf.open.push_mut(Pipeline::new(pool.take(server, false)?, now))),

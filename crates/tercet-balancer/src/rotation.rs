@@ -328,8 +328,11 @@ mod tests {
     #[test]
     fn those_of_worse_standing_are_for_requests_that_the_better_ones_were_tried_for() {
         let worse = servers(&[1, 1, 1]).split_off(1);
-        let rotation = rotation(Policy::RoundRobin, &[1])
-            .before(Some(Rotation::new(Policy::RoundRobin, Duration::ZERO, worse)));
+        let rotation = rotation(Policy::RoundRobin, &[1]).before(Some(Rotation::new(
+            Policy::RoundRobin,
+            Duration::ZERO,
+            worse,
+        )));
         let turns = AtomicU64::new(0);
         let mut tried = Vec::new();
         let mut order = String::new();

@@ -119,9 +119,10 @@ impl Servers {
 
     /// Whether there is a server that passes its checks and takes new requests.
     pub(crate) fn is_ready(&self) -> bool {
-        self.lock().servers.iter().any(|server| {
-            server.standing() < Standing::Down && !server.draining.load(Ordering::Relaxed)
-        })
+        self.lock()
+            .servers
+            .iter()
+            .any(|server| server.standing() < Standing::Down && !server.draining.load(Ordering::Relaxed))
     }
 
     /// A number that changes whenever there is something to be cut off.

@@ -102,7 +102,14 @@ impl Supervisor {
         }
         let missing = bind_missing(&config, &listening)?;
         listening.extend(missing);
-        Ok(Self { file: file.to_owned(), config, listening, program: Program(Box::new(program)), events, wishes: Wishes::default() })
+        Ok(Self {
+            file: file.to_owned(),
+            config,
+            listening,
+            program: Program(Box::new(program)),
+            events,
+            wishes: Wishes::default(),
+        })
     }
 
     /// Keeps a worker running until SIGTERM or SIGINT, then lets it finish its requests. SIGHUP reloads the

@@ -104,10 +104,7 @@ impl Decoder {
             }
             State::Chunked(state) => state.decode(bytes, self.allowed)?,
         };
-        self.allowed = self
-            .allowed
-            .checked_sub(piece.content.len() as u64)
-            .ok_or(TOO_LONG)?;
+        self.allowed = self.allowed.checked_sub(piece.content.len() as u64).ok_or(TOO_LONG)?;
         if piece.done {
             self.state = State::Done;
         }

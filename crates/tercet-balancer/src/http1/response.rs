@@ -52,11 +52,12 @@ impl ResponseHead {
     pub fn is_event_stream(&self, buffer: &[u8]) -> bool {
         const TYPE: &[u8] = b"text/event-stream";
         let types = self.headers.iter().filter(|header| {
-            header.field == Field::Other && header.name.in_buffer(buffer).eq_ignore_ascii_case(b"content-type")
+            header.field == Field::Other
+                && header.name.in_buffer(buffer).eq_ignore_ascii_case(b"content-type")
         });
-        types.map(|header| header.value.in_buffer(buffer)).any(|value| {
-            value.get(..TYPE.len()).is_some_and(|start| start.eq_ignore_ascii_case(TYPE))
-        })
+        types
+            .map(|header| header.value.in_buffer(buffer))
+            .any(|value| value.get(..TYPE.len()).is_some_and(|start| start.eq_ignore_ascii_case(TYPE)))
     }
 }
 

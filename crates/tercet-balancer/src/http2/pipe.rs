@@ -172,7 +172,7 @@ mod tests {
 
     async fn read(pipe: &Pipe) -> io::Result<Vec<u8>> {
         let mut target = BytesMut::new();
-        let mut counted = Charge::new(&Rc::default());
+        let mut counted = Charge::new(pipe.incoming.borrow().charge.allowance());
         poll_fn(|context| pipe.poll_fill(context, &mut target, &mut counted)).await?;
         Ok(target.to_vec())
     }

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tercet_balancer::Config;
@@ -69,7 +69,8 @@ fn check_blocked(blocked: Duration, pipeline: u16, spoken: Spoken) {
                     if over.load(Ordering::SeqCst) {
                         return;
                     }
-                    let targets: Vec<String> = (0..4).map(|part| format!("/{client}/{number}/{part}")).collect();
+                    let targets: Vec<String> =
+                        (0..4).map(|part| format!("/{client}/{number}/{part}")).collect();
                     let said = match spoken {
                         Spoken::Http1 => targets
                             .iter()
@@ -164,7 +165,8 @@ fn while_a_server_is_blocked_new_requests_go_to_the_other_and_it_is_back_with_it
 fn when_all_servers_fail_their_checks_but_accept_connections_requests_are_served() {
     let servers = [EventLoop::start(503), EventLoop::start(500)];
     let addresses = servers.each_ref().map(|server| server.address);
-    let balancer = Running::with(config_for(&addresses, "[health]\npath = \"/health\"\ninterval = \"20ms\"\n"));
+    let balancer =
+        Running::with(config_for(&addresses, "[health]\npath = \"/health\"\ninterval = \"20ms\"\n"));
     while !balancer.events().contains("no server passes its checks") {
         std::thread::yield_now();
     }

@@ -341,9 +341,8 @@ fn check_wrong_answers(manner: fn(&mut std::net::TcpStream), expected: u16) {
         let balancer = Running::with(config);
         let mut client = Client::connect(balancer.address);
         for _ in 0..8 {
-            let answer = Client::connect(balancer.address)
-                .send(b"GET /bad HTTP/1.1\r\nHost: a\r\n\r\n")
-                .try_answer();
+            let answer =
+                Client::connect(balancer.address).send(b"GET /bad HTTP/1.1\r\nHost: a\r\n\r\n").try_answer();
             assert_eq!(answer.map_or(0, |answer| answer.status), expected);
             let names = [(); 2].map(|()| {
                 let answer = client.get("/");

@@ -155,7 +155,8 @@ fn credentials_for_a_proxy_end_here_and_an_answer_that_requires_an_upgrade_says_
     });
     let balancer = Running::start(&[&server], "");
     let mut client = Client::connect(balancer.address);
-    let request = b"GET / HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic YTpi\r\nAuthorization: Bearer x\r\n\r\n";
+    let request =
+        b"GET / HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic YTpi\r\nAuthorization: Bearer x\r\n\r\n";
     let answer = client.send(request).answer();
     assert_eq!((answer.status, answer.header("upgrade")), (426, Some("websocket, HTTP/3.0")));
     assert_eq!(answer.header("connection"), Some("Upgrade"));

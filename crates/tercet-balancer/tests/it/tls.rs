@@ -239,7 +239,8 @@ fn a_client_that_leaves_a_silent_stream_of_events_under_tls_frees_the_server_at_
     for says_so in [true, false] {
         let (told, closed) = std::sync::mpsc::channel();
         let server = Backend::start(move |_, stream| {
-            let start = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\ndata: 1\n\n";
+            let start =
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\ndata: 1\n\n";
             stream.write_all(start).unwrap();
             assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
             told.send(()).unwrap();

@@ -108,7 +108,9 @@ fn wait_for(address: SocketAddr, path: Option<&str>, limit: Duration, unit: &str
             .and_then(|mut stream| path.map(|path| http(&mut stream, "GET", path)).transpose());
         let last = match answer {
             Ok(None | Some((200..=299, _))) => return Ok(()),
-            Ok(Some((status, body))) => format!("it answers {status} {}", body.lines().next().unwrap_or_default()),
+            Ok(Some((status, body))) => {
+                format!("it answers {status} {}", body.lines().next().unwrap_or_default())
+            }
             Err(error) => format!("{error:#}"),
         };
         if begin.elapsed() > limit {

@@ -88,7 +88,9 @@ fn whatever_is_signalled_while_workers_die_before_they_serve_the_supervisor_goes
         eventually("a worker starts", || {
             let worker = balancer.worker().filter(|worker| killed != Some(*worker));
             // It may be gone by itself, never by its own fault.
-            worker.is_some_and(|worker| kill_process(worker, Signal::KILL).is_ok() && killed.replace(worker) != Some(worker))
+            worker.is_some_and(|worker| {
+                kill_process(worker, Signal::KILL).is_ok() && killed.replace(worker) != Some(worker)
+            })
         });
         for signal in [Signal::USR1, Signal::HUP, Signal::USR1] {
             balancer.signal(signal);

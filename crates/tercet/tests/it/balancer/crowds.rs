@@ -64,12 +64,9 @@ fn descriptors_that_run_out_are_held_against_no_server() {
     assert_eq!(client.ask("GET", "/", "").unwrap(), (200, "ok".to_owned()));
     let worker = balancer.worker();
     // Nothing can be opened any more, whatever is closed meanwhile.
-    let before = prlimit(
-        worker,
-        Resource::Nofile,
-        Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) },
-    )
-    .unwrap();
+    let before =
+        prlimit(worker, Resource::Nofile, Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) })
+            .unwrap();
     let refused = || {
         let (status, body) = client.ask("GET", "/", "").unwrap();
         status == 503 && body.contains("the balancer has no sockets left")
