@@ -11,7 +11,7 @@ pub(crate) const SMALL: usize = 16 * 1024;
 pub(crate) const LARGE: usize = 256 * 1024;
 
 /// Bytes a buffer has when there is little memory left for buffers: progress is slow then, and still made.
-pub(crate) const TINY: usize = 2 * 1024;
+pub(crate) const TINY: usize = 1024;
 
 /// Counts the bytes that buffers have, used or not.
 #[derive(Clone, Debug, Default)]

@@ -14,9 +14,9 @@ const LARGE_KEPT: usize = 8;
 /// Bytes an output may have grown to and still be kept.
 const OUTPUT_KEPT: usize = 16 * 1024;
 /// Bytes of buffers that all workers together have before they give tiny ones.
-const PLENTY: usize = 12 << 20;
+const PLENTY: usize = 8 << 20;
 /// Bytes of buffers a worker may have at least before it gives tiny ones, however many workers there are.
-const ENOUGH: usize = 2 << 20;
+const ENOUGH: usize = 1 << 20;
 
 /// The buffers of one request.
 #[derive(Debug)]

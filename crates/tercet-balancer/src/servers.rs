@@ -150,9 +150,10 @@ impl Servers {
             return;
         }
         let name = &server.name;
-        self.log.event(match silent {
-            true => BalancerEvent::ServerSilent { server: name, requests: server.held() },
-            false => BalancerEvent::ServerUp { server: name },
+        self.log.event(if silent {
+            BalancerEvent::ServerSilent { server: name, requests: server.held() }
+        } else {
+            BalancerEvent::ServerUp { server: name }
         });
         self.publish(&mut table);
     }

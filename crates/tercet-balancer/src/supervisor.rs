@@ -135,7 +135,9 @@ impl Supervisor {
                 said = hear(&mut worker) => match said {
                     Ok((FromWorker::ReloadWanted { wish }, _)) => self.wishes.numbers.push(wish),
                     Ok((FromWorker::Ready, _)) => {
-                        worker.iter_mut().for_each(|worker| worker.is_ready = true);
+                        if let Some(worker) = &mut worker {
+                            worker.is_ready = true;
+                        }
                         has_served = true;
                     }
                     Ok(_) => {}

@@ -13,9 +13,9 @@ use bytes::{Buf, Bytes};
 use crate::buffer::TINY;
 
 /// Bytes of one connection.
-const OF_CONNECTION: usize = 512 * 1024;
+const OF_CONNECTION: usize = 256 * 1024;
 /// Bytes of all connections of a worker.
-const IN_ALL: usize = 2 << 20;
+const IN_ALL: usize = 1 << 20;
 /// Connections of a worker that may send much ahead of servers.
 const WIDE: usize = 16;
 
