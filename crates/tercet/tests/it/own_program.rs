@@ -113,7 +113,10 @@ fn it_is_stopped_with_everything_it_started() {
 #[test]
 fn a_request_that_blocks_it_gets_its_answer_and_no_other_one_fails() {
     let config = CONFIG.replace("health = '/health'\n", "").replace(" {port}", "");
-    let folder = Folder::with(&[("tercet.toml", &config), ("server.py", EVENT_LOOP)]);
+    let folder = Folder::with(&[("tercet.toml", &config), ("server.py", EVENT_LOOP), ("executed", "")]);
+    // Started by root it runs as somebody else.
+    let anybody = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    std::fs::set_permissions(folder.path().join("executed"), anybody).unwrap();
     let system = System::start(folder.path());
     let mut asked = Vec::new();
     for seconds in [1, 3, 10] {
