@@ -24,17 +24,24 @@ pub use privileges::Privileges;
 /// Everything in a path that is not a letter, a digit or `-_.~`.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// What a description says about the server.
-#[derive(Debug, Clone, Copy)]
+/// What a description says about the API as a whole. Its own address and port are none of it: clients may find it
+/// elsewhere, and a description that names no server is about the one it came from.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Server<'a> {
-    /// Where it listens, as it was told.
-    pub host: &'a str,
-    /// Its port.
-    pub port: u16,
-    /// Where clients find it, when that is elsewhere (`openapi-server-proxy-uri`).
+    /// Where clients find it, when that is elsewhere than the description (`openapi-server-proxy-uri`).
     pub proxy_uri: Option<&'a str>,
     /// Whether every operation is said to need a token (`openapi-security-active`).
     pub security_active: bool,
+    /// What it is called where the schema has no comment (`openapi-title`).
+    pub title: Option<&'a str>,
+    /// Its version (`openapi-version`).
+    pub version: Option<&'a str>,
+}
+
+impl<'a> Server<'a> {
+    fn version(&self) -> &'a str {
+        self.version.unwrap_or("1")
+    }
 }
 
 /// What is described, and to whom.
@@ -68,7 +75,8 @@ impl<'a> Description<'a> {
         let mut parameters = parameter::shared();
         let mut tags = Vec::new();
         for relation in self.relations() {
-            paths.insert(path(&relation.name), operation::of_relation(relation));
+            let Some(item) = operation::of_relation(self, relation) else { continue };
+            paths.insert(path(&relation.name), item);
             schemas.extend(component::of_relation(self, relation));
             parameters.extend(parameter::of_relation(self, relation));
             let mut tag = json!({ "name": relation.name });
@@ -87,9 +95,9 @@ impl<'a> Description<'a> {
         json!({
             "openapi": "3.1.0",
             "info": {
-                "title": title.unwrap_or("Data API"),
+                "title": title.or(self.server.title).unwrap_or("Data API"),
                 "description": words.unwrap_or("Every table, view and function of the schema, over HTTP."),
-                "version": env!("CARGO_PKG_VERSION"),
+                "version": self.server.version(),
             },
             "servers": [{ "url": self.server.proxy_uri.unwrap_or("/") }],
             "security": security,
@@ -108,7 +116,7 @@ impl<'a> Description<'a> {
         })
     }
 
-    /// Relations the reader may see, by name.
+    /// Relations the reader may see, by name: on some it may have privileges that no request needs.
     fn relations(&self) -> impl Iterator<Item = &'a Arc<Relation>> {
         self.cache.relations(self.schema).filter(|relation| self.privileges.sees(relation))
     }

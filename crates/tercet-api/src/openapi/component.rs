@@ -1,17 +1,19 @@
-//! Schemas of relations: a row as it is read, and as it is written.
+//! Schemas of relations: a whole row, what a request may select of it, and a row as it is written.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
+use super::types::Schema;
 use super::{Description, types};
-use crate::schema::{Column, Link, Relation, Relationship};
+use crate::schema::{Column, Link, Relation, RelationKind, Relationship};
 
-/// The name of a component: letters, digits, `.`, `-` and `_`, any other character by its number.
+/// The name of a component: letters, digits, `-` and `_`, any other character by its number. A dot is what comes after
+/// the name of a relation, so that no two components have one name.
 pub(super) fn key(name: &str) -> String {
     name.chars().fold(String::new(), |mut key, c| {
-        if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
+        if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') {
             key.push(c);
         } else {
             _ = write!(key, ".u{:04x}.", u32::from(c));
@@ -25,33 +27,60 @@ pub(super) fn reference(kind: &str, key: &str) -> Value {
     json!({ "$ref": format!("#/components/{kind}/{key}") })
 }
 
-/// Components of a relation: its rows, a row to insert, columns to update.
-pub(super) fn of_relation(description: &Description<'_>, relation: &Relation) -> [(String, Value); 3] {
+/// A reference to rows of a relation as requests get them.
+pub(super) fn selected(relation: &Relation) -> Value {
+    reference("schemas", &format!("{}.selected", key(&relation.name)))
+}
+
+/// Components of a relation: a whole row; a row as requests get it, which is what they select; a row to insert, and
+/// columns to update, where either can be.
+pub(super) fn of_relation(description: &Description<'_>, relation: &Relation) -> Vec<(String, Value)> {
     let key = key(&relation.name);
-    let names = |wanted: fn(&Column) -> bool| -> Vec<&str> {
-        relation.columns.iter().filter(|column| wanted(column)).map(|column| &*column.name).collect()
-    };
-    let columns = || {
-        relation
-            .columns
-            .iter()
-            .map(|column| (column.name.to_string(), self::column(description, relation, column)))
-    };
-    let row: Map<String, Value> = columns().chain(embeddings(description, relation)).collect();
-    let written: Map<String, Value> = columns().collect();
-    [
-        (key.clone(), object(relation.comment.as_deref(), &row, &names(|column| !column.nullable))),
-        (
+    let words = relation.comment.as_deref();
+    let row = properties(relation.columns.iter(), |column| read(description, relation, column));
+    let selected: Map<String, Value> =
+        row.clone().into_iter().chain(embeddings(description, relation)).collect();
+    let always: Vec<&str> = relation
+        .columns
+        .iter()
+        .filter(|column| !may_be_null(relation, column) && !is_represented(description, column))
+        .map(|column| &*column.name)
+        .collect();
+    let mut components = vec![
+        (key.clone(), object(words, &row, &always)),
+        (format!("{key}.selected"), object(words, &selected, &[])),
+    ];
+    if relation.insertable || relation.updatable {
+        let writable = || relation.columns.iter().filter(|column| column.writable);
+        let properties = properties(writable(), |column| written(description, relation, column));
+        let required: Vec<&str> = writable()
+            .filter(|column| !column.nullable && column.default.is_none())
+            .map(|column| &*column.name)
+            .collect();
+        let update = reference("schemas", &format!("{key}.update"));
+        components.push((
             format!("{key}.insert"),
-            json!({
-                "allOf": [
-                    reference("schemas", &format!("{key}.update")),
-                    { "required": names(|column| !column.nullable && column.default.is_none()) },
-                ],
-            }),
-        ),
-        (format!("{key}.update"), object(relation.comment.as_deref(), &written, &[])),
-    ]
+            json!({ "allOf": [update, { "type": "object", "required": required }] }),
+        ));
+        let mut written = object(words, &properties, &[]);
+        written["additionalProperties"] = false.into();
+        components.push((format!("{key}.update"), written));
+    }
+    components
+}
+
+/// Properties of a row a function returns: any column may be null, as all are where it returns none.
+pub(super) fn returned(description: &Description<'_>, relation: &Relation) -> Value {
+    let columns =
+        properties(relation.columns.iter(), |column| types::nullable(read(description, relation, column)));
+    object(None, &columns.into_iter().chain(embeddings(description, relation)).collect(), &[])
+}
+
+fn properties<'c>(
+    columns: impl Iterator<Item = &'c Column>,
+    schema: impl Fn(&Column) -> Schema,
+) -> Map<String, Value> {
+    columns.map(|column| (column.name.to_string(), schema(column).into())).collect()
 }
 
 /// An object with properties.
@@ -66,8 +95,48 @@ pub(super) fn object(description: Option<&str>, properties: &Map<String, Value>,
     object
 }
 
-fn column(description: &Description<'_>, relation: &Relation, column: &Column) -> Value {
-    let mut schema = types::of_column(column);
+/// Whether reading a column may give null: a view's outer join or a foreign server may bring one where none is declared.
+fn may_be_null(relation: &Relation, column: &Column) -> bool {
+    column.nullable || relation.kind.is_view() || relation.kind == RelationKind::Foreign
+}
+
+/// Whether a person wrote how the column's domain looks in JSON, so that nothing is known about it.
+fn is_represented(description: &Description<'_>, column: &Column) -> bool {
+    description.cache.representation(&column.nominal_type, "json").is_some()
+}
+
+/// A column as it is read.
+fn read(description: &Description<'_>, relation: &Relation, column: &Column) -> Schema {
+    let represented = is_represented(description, column);
+    let mut schema =
+        if represented { Map::new() } else { types::of_column(column, may_be_null(relation, column)) };
+    if !represented && let Some(default) = types::constant(column) {
+        schema.insert("default".into(), default);
+    }
+    describe(description, relation, column, &mut schema);
+    if !column.writable {
+        schema.insert("readOnly".into(), true.into());
+    }
+    schema
+}
+
+/// A column as it is written.
+fn written(description: &Description<'_>, relation: &Relation, column: &Column) -> Schema {
+    let represented = description.cache.representation(&column.nominal_type, "json");
+    let mut schema = match description.cache.representation("json", &column.nominal_type) {
+        Some(_) => Map::new(),
+        None => types::of_column(column, column.nullable),
+    };
+    if represented.is_none()
+        && let Some(default) = types::constant(column)
+    {
+        schema.insert("default".into(), default);
+    }
+    describe(description, relation, column, &mut schema);
+    schema
+}
+
+fn describe(description: &Description<'_>, relation: &Relation, column: &Column, schema: &mut Schema) {
     let mut words: Vec<String> = column.comment.iter().map(ToString::to_string).collect();
     if relation.primary_key.contains(&column.name) {
         words.push("Primary key.".into());
@@ -78,7 +147,6 @@ fn column(description: &Description<'_>, relation: &Relation, column: &Column) -
     if !words.is_empty() {
         schema.insert("description".into(), words.join("\n\n").into());
     }
-    schema.into()
 }
 
 /// What can be embedded into rows of a relation, as properties that are there only when selected.
@@ -105,7 +173,7 @@ pub(super) fn embedded_name(relationship: &Relationship) -> &str {
 }
 
 fn embedding(name: &str, relationships: &[&Relationship]) -> Value {
-    let rows = reference("schemas", &key(&relationships[0].target.name));
+    let rows = reference("schemas", &format!("{}.selected", key(&relationships[0].target.name)));
     let to_one = relationships.iter().all(|relationship| relationship.is_to_one());
     let to_many = relationships.iter().all(|relationship| !relationship.is_to_one());
     let mut words = format!("Related rows, there when selected: `select=*,{name}(*)`.");

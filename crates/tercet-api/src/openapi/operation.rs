@@ -2,27 +2,30 @@
 
 use serde_json::{Map, Value, json};
 
-use super::component::{key, reference};
-use super::parameter;
-use crate::schema::Relation;
+use super::component::{key, reference, selected};
+use super::{Description, parameter};
+use crate::schema::{MediaTarget, QualifiedName, Relation};
 
-/// Everything a relation answers to.
-pub(super) fn of_relation(relation: &Relation) -> Value {
+/// Everything a relation answers to, as far as the reader may; nothing where that is nothing.
+pub(super) fn of_relation(description: &Description<'_>, relation: &Relation) -> Option<Value> {
+    let methods = description.privileges.methods(relation);
     let mut item = Map::new();
-    item.insert("get".into(), read(relation));
-    if relation.insertable {
+    if methods.select {
+        item.insert("get".into(), read(description, relation));
+    }
+    if methods.insert {
         item.insert("post".into(), insert(relation));
     }
-    if relation.insertable && relation.updatable && !relation.primary_key.is_empty() {
-        item.insert("put".into(), replace(relation));
+    if methods.insert && methods.update && methods.select && !relation.primary_key.is_empty() {
+        item.insert("put".into(), replace(description, relation));
     }
-    if relation.updatable {
-        item.insert("patch".into(), update(relation));
+    if methods.update {
+        item.insert("patch".into(), update(description, relation));
     }
-    if relation.deletable {
-        item.insert("delete".into(), delete(relation));
+    if methods.delete {
+        item.insert("delete".into(), delete(description, relation));
     }
-    item.into()
+    (!item.is_empty()).then(|| item.into())
 }
 
 /// The first line of a comment, and the rest of it.
@@ -80,13 +83,37 @@ fn operation(relation: &Relation, verb: &str, does: &str, parameters: impl Itera
 }
 
 /// Rows as every media type that can be asked for.
-fn rows(relation: &Relation) -> Value {
-    let row = reference("schemas", &key(&relation.name));
-    json!({
-        "application/json": { "schema": { "type": "array", "items": row } },
-        "application/vnd.pgrst.object+json": { "schema": row },
+fn rows(description: &Description<'_>, relation: &Relation) -> Value {
+    let row = selected(relation);
+    let name = QualifiedName { schema: relation.schema.clone(), name: relation.name.clone() };
+    content(description, name, &json!({ "type": "array", "items": row }), &row)
+}
+
+/// A body as JSON, as one JSON object, as CSV, and as what handlers that people wrote make of it. One of those may take
+/// the place of JSON, and `*/*` of everything.
+pub(super) fn content(
+    description: &Description<'_>,
+    target: QualifiedName,
+    whole: &Value,
+    single: &Value,
+) -> Value {
+    let cache = description.cache;
+    let mut content = json!({
+        "application/json": { "schema": whole },
+        "application/vnd.pgrst.object+json": { "schema": single },
         "text/csv": { "schema": { "type": "string" } },
-    })
+    });
+    let own = MediaTarget::Named(target);
+    let mut custom: Vec<&str> = cache.media_types(&MediaTarget::Any).chain(cache.media_types(&own)).collect();
+    custom.sort_unstable();
+    for media_type in custom {
+        content[media_type] = json!({ "schema": {} });
+    }
+    if cache.media_handler(&own, "*/*").is_some() {
+        // it makes what is asked for as JSON too
+        content["application/json"] = json!({ "schema": {} });
+    }
+    content
 }
 
 fn body(schema: &Value, also: &[&str]) -> Value {
@@ -98,7 +125,7 @@ fn body(schema: &Value, also: &[&str]) -> Value {
     json!({ "required": true, "content": content })
 }
 
-fn read(relation: &Relation) -> Value {
+fn read(description: &Description<'_>, relation: &Relation) -> Value {
     let shared = parameter::references(&["and", "or", "order", "limit", "offset", "range", "prefer_read"]);
     let parameters = std::iter::once(parameter::select_reference(relation))
         .chain(parameter::filter_references(relation))
@@ -108,12 +135,16 @@ fn read(relation: &Relation) -> Value {
         "Content-Range": { "description": "Positions of the rows, and how many there are.", "schema": { "type": "string" } },
     });
     operation["responses"] = json!({
-        "200": { "description": "The rows.", "headers": range, "content": rows(relation) },
-        "206": { "description": "Some of the rows, and how many there are.", "headers": range, "content": rows(relation) },
+        "200": { "description": "The rows.", "headers": range, "content": rows(description, relation) },
+        "206": { "description": "Some of the rows, and how many there are.", "headers": range, "content": rows(description, relation) },
         "default": reference("responses", "error"),
     });
     operation
 }
+
+/// A response has one description, whatever was preferred: what has no body without a preference is said to have none.
+const BODY: &str =
+    "The body is empty; with `Prefer: return=representation` it holds the rows, as a GET's does.";
 
 fn insert(relation: &Relation) -> Value {
     let shared = parameter::references(&["columns", "on_conflict", "prefer_insert"]);
@@ -127,42 +158,41 @@ fn insert(relation: &Relation) -> Value {
     let schema = json!({ "anyOf": [row, { "type": "array", "items": row }] });
     operation["requestBody"] = body(&schema, &["text/csv", "application/x-www-form-urlencoded"]);
     operation["responses"] = json!({
-        "200": { "description": "Every row existed and was updated.", "content": rows(relation) },
+        "200": { "description": format!("Every row existed and was updated. {BODY}") },
         "201": {
-            "description": "Inserted. With `return=representation`: the rows.",
+            "description": format!("Inserted. {BODY}"),
             "headers": { "Location": { "description": "With `return=headers-only`: where the row is.", "schema": { "type": "string" } } },
-            "content": rows(relation),
         },
         "default": reference("responses", "error"),
     });
     operation
 }
 
-fn replace(relation: &Relation) -> Value {
+fn replace(description: &Description<'_>, relation: &Relation) -> Value {
     let parameters = parameter::key_filters(relation)
         .chain([parameter::select_reference(relation)])
         .chain(parameter::references(&["prefer_write"]));
     let mut operation = operation(relation, "replace", "Insert or replace one row of", parameters);
     operation["requestBody"] = body(&reference("schemas", &format!("{}.insert", key(&relation.name))), &[]);
     operation["responses"] = json!({
-        "200": { "description": "Replaced, with `return=representation`.", "content": rows(relation) },
-        "201": { "description": "Inserted, with `return=representation`.", "content": rows(relation) },
+        "200": { "description": "Replaced, with `return=representation`.", "content": rows(description, relation) },
+        "201": { "description": "Inserted, with `return=representation`.", "content": rows(description, relation) },
         "204": { "description": "Done." },
         "default": reference("responses", "error"),
     });
     operation
 }
 
-fn update(relation: &Relation) -> Value {
+fn update(description: &Description<'_>, relation: &Relation) -> Value {
     let mut operation = operation(relation, "update", "Update", changed(relation, &["columns"]));
     operation["requestBody"] = body(&reference("schemas", &format!("{}.update", key(&relation.name))), &[]);
-    operation["responses"] = changed_responses(relation);
+    operation["responses"] = changed_responses(description, relation);
     operation
 }
 
-fn delete(relation: &Relation) -> Value {
+fn delete(description: &Description<'_>, relation: &Relation) -> Value {
     let mut operation = operation(relation, "delete", "Delete from", changed(relation, &[]));
-    operation["responses"] = changed_responses(relation);
+    operation["responses"] = changed_responses(description, relation);
     operation
 }
 
@@ -175,9 +205,9 @@ fn changed(relation: &Relation, also: &'static [&'static str]) -> impl Iterator<
         .chain(parameter::references(&["prefer_write"]))
 }
 
-fn changed_responses(relation: &Relation) -> Value {
+fn changed_responses(description: &Description<'_>, relation: &Relation) -> Value {
     json!({
-        "200": { "description": "Done, with `return=representation`: the rows.", "content": rows(relation) },
+        "200": { "description": "Done, with `return=representation`: the rows.", "content": rows(description, relation) },
         "204": { "description": "Done." },
         "default": reference("responses", "error"),
     })

@@ -1,6 +1,7 @@
 //! The files of the pages that show the description in a browser, inside the binary so that they work offline.
 //!
-//! Swagger UI 5.35.0 (Apache-2.0) and Redoc 3.0.1 (MIT) as npm has them, compressed; their licences lie beside them.
+//! Swagger UI 5.35.0 (Apache-2.0) as npm has it, and Redoc 3.0.1 (MIT) without what it would load or send elsewhere
+//! (docs/decisions/0086), compressed; their licences lie beside them.
 
 use bytes::Bytes;
 use http::header::{
@@ -14,8 +15,16 @@ use crate::request::Rules;
 use crate::response::Response;
 
 /// What a page may load: its own files and the API, styles that scripts write, images and workers they make.
-const POLICY: &str = "default-src 'self'; connect-src *; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
-                      font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'self'";
+macro_rules! policy {
+    ($connect:literal) => {
+        concat!(
+            "default-src 'self'; connect-src ",
+            $connect,
+            "; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; \
+             worker-src 'self' blob:; frame-ancestors 'self'"
+        )
+    };
+}
 
 /// One file of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +84,14 @@ impl File {
         }
     }
 
+    /// Requests are tried out on `/docs`, wherever the API is; `/redoc` needs nothing but the description.
+    fn policy(self) -> &'static str {
+        match self {
+            Self::Redoc | Self::RedocScript => policy!("'self'"),
+            _ => policy!("*"),
+        }
+    }
+
     /// The response that holds it. Every browser understands gzip.
     pub fn response(self, head: bool) -> Response {
         let (content, compressed) = self.content();
@@ -83,7 +100,7 @@ impl File {
         for (name, value) in [
             (CONTENT_TYPE, self.content_type()),
             (CACHE_CONTROL, "max-age=3600"),
-            (CONTENT_SECURITY_POLICY, POLICY),
+            (CONTENT_SECURITY_POLICY, self.policy()),
             (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         ] {
             response.headers.insert(name, HeaderValue::from_static(value));

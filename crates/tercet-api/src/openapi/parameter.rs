@@ -12,7 +12,7 @@ const RESERVED: [&str; 8] = ["select", "order", "limit", "offset", "and", "or", 
 /// Parameters that are the same for every relation.
 pub(super) fn shared() -> Map<String, Value> {
     let query = |name: &str, description: &str| json!({ "name": name, "in": "query", "description": description, "schema": { "type": "string" } });
-    let rows = |name: &str, description: &str| json!({ "name": name, "in": "query", "description": description, "schema": { "type": "integer", "minimum": 0 } });
+    let rows = |name: &str, description: &str| json!({ "name": name, "in": "query", "description": description, "schema": { "type": "integer", "minimum": 0, "maximum": (1_u64 << 53) - 1 } });
     let parameters = json!({
         "order": query("order", "Order of the rows: `name.desc.nullslast,id`, `related(name)`."),
         "limit": rows("limit", "Rows returned at most."),
@@ -100,6 +100,7 @@ fn select(description: &Description<'_>, relation: &Relation) -> Value {
             words.push_str(&line);
         }
     }
+    words.push_str("\n\nAn answer has what is selected; a column under another's name is not described.");
     json!({ "name": "select", "in": "query", "description": words, "schema": { "type": "string", "default": "*" } })
 }
 
@@ -121,7 +122,7 @@ fn filter(column: &Column) -> Value {
             "{comment}Condition on `{}` ({}), an operator and a value: `eq.…`, `gt.…`, `in.(…,…)`, `is.null`.",
             column.name, column.nominal_type
         ),
-        "schema": { "type": "string" },
+        "schema": { "type": "string", "pattern": r"^(not\.)?[a-z]+(\([a-z_]+\))?\." },
     })
 }
 

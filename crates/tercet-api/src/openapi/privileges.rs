@@ -1,15 +1,24 @@
 //! What the role of a request may see of a schema.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::postgres::{Row, Statement};
 use crate::schema::{Relation, Routine};
 
+/// What a role may do with a relation: by its privileges, and as far as the relation can be written at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Methods {
+    pub(super) select: bool,
+    pub(super) insert: bool,
+    pub(super) update: bool,
+    pub(super) delete: bool,
+}
+
 /// The relations and routines a role has any privilege on, or all of them.
 #[derive(Debug, Default)]
 pub struct Privileges {
-    /// Names; `None` for all.
-    relations: Option<FxHashSet<Box<str>>>,
+    /// By name; `None` for all.
+    relations: Option<FxHashMap<Box<str>, Methods>>,
     /// By `pg_proc.oid`: the types of the parameters, as the search path of the request shortens them; `None` for all.
     routines: Option<FxHashMap<u32, Vec<Box<str>>>>,
 }
@@ -27,8 +36,14 @@ impl Privileges {
             let types: Vec<Box<str>> = serde_json::from_str(row.text(1)?).ok()?;
             Some((row.text(0)?.parse().ok()?, types))
         };
+        let relation = |row: &Row| {
+            let granted = |column| row.text(column) == Some("t");
+            let methods =
+                Methods { select: granted(1), insert: granted(2), update: granted(3), delete: granted(4) };
+            Some((Box::from(row.text(0)?), methods))
+        };
         Self {
-            relations: Some(relations.iter().filter_map(|row| row.text(0)).map(Box::from).collect()),
+            relations: Some(relations.iter().filter_map(relation).collect()),
             routines: Some(routines.iter().filter_map(routine).collect()),
         }
     }
@@ -39,7 +54,22 @@ impl Privileges {
     }
 
     pub(super) fn sees(&self, relation: &Relation) -> bool {
-        self.relations.as_ref().is_none_or(|names| names.contains(&*relation.name))
+        self.relations.as_ref().is_none_or(|names| names.contains_key(&*relation.name))
+    }
+
+    /// What can be done with a relation.
+    pub(super) fn methods(&self, relation: &Relation) -> Methods {
+        let all = Methods { select: true, insert: true, update: true, delete: true };
+        let granted = match &self.relations {
+            None => all,
+            Some(relations) => relations.get(&*relation.name).copied().unwrap_or_default(),
+        };
+        Methods {
+            select: granted.select,
+            insert: granted.insert && relation.insertable,
+            update: granted.update && relation.updatable,
+            delete: granted.delete && relation.deletable,
+        }
     }
 
     /// The types of a routine's parameters, `None` when it is not seen.

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::component::{key, object, reference};
-use super::{Description, operation, parameter, types};
-use crate::schema::{Parameter, Routine, RoutineResult, Volatility};
+use super::{Description, component, operation, parameter, types};
+use crate::schema::{Parameter, QualifiedName, Routine, RoutineResult, Volatility};
 
 /// An overload and the types of its parameters.
 pub(super) type Overload<'a> = (&'a Routine, Vec<&'a str>);
@@ -12,8 +12,12 @@ pub(super) type Overload<'a> = (&'a Routine, Vec<&'a str>);
 /// Everything a routine answers to.
 pub(super) fn path_item(description: &Description<'_>, overloads: &[Overload<'_>]) -> Value {
     let mut item = Map::new();
-    let readable: Vec<&Overload<'_>> =
-        overloads.iter().filter(|(routine, _)| routine.volatility != Volatility::Volatile).collect();
+    // one unnamed parameter takes a whole body, which a GET has not
+    let named = |routine: &Routine| routine.parameters.iter().all(|parameter| !parameter.name.is_empty());
+    let readable: Vec<&Overload<'_>> = overloads
+        .iter()
+        .filter(|(routine, _)| routine.volatility != Volatility::Volatile && named(routine))
+        .collect();
     if !readable.is_empty() {
         item.insert("get".into(), query(description, &readable));
     }
@@ -138,50 +142,69 @@ fn arguments(routine: &Routine, types: &[&str]) -> (&'static str, Value) {
             _ => ("application/json", json!({})),
         };
     }
-    let properties = routine
-        .parameters
-        .iter()
-        .zip(types)
-        .map(|(parameter, data_type)| (parameter.name.to_string(), types::schema(data_type).into()));
+    let properties = routine.parameters.iter().zip(types).map(|(parameter, data_type)| {
+        (parameter.name.to_string(), types::nullable(types::schema(data_type)).into())
+    });
     let required: Vec<&str> = routine
         .parameters
         .iter()
         .filter(|parameter| parameter.required)
         .map(|parameter| &*parameter.name)
         .collect();
-    ("application/json", object(None, &properties.collect(), &required))
+    let mut arguments = object(None, &properties.collect(), &required);
+    arguments["additionalProperties"] = false.into();
+    ("application/json", arguments)
 }
 
 fn responses(description: &Description<'_>, overloads: &[&Overload<'_>]) -> Value {
     let mut responses = Map::new();
-    let results: Vec<Value> = overloads
-        .iter()
-        .filter(|(routine, _)| !routine.returns_void())
-        .map(|(routine, _)| result(description, routine))
-        .collect();
-    let schema = match results.as_slice() {
-        [] => None,
-        [one] => Some(one.clone()),
-        _ => Some(json!({ "anyOf": results })),
+    let answering: Vec<&Routine> =
+        overloads.iter().map(|(routine, _)| *routine).filter(|routine| !routine.returns_void()).collect();
+    let mut results: Vec<Value> = answering.iter().map(|routine| result(description, routine)).collect();
+    results.dedup();
+    let any = |mut results: Vec<Value>| match results.len() {
+        1 => results.remove(0),
+        _ => json!({ "anyOf": results }),
     };
-    if let Some(schema) = schema {
-        let content = json!({ "application/json": { "schema": schema } });
+    if let Some(first) = answering.first() {
+        let target = first.returned_relation().cloned();
+        let target = target.unwrap_or_else(|| QualifiedName::new(first.schema.clone(), first.name.clone()));
+        let content =
+            operation::content(description, target, &any(results.clone()), &json!({ "type": "object" }));
         responses.insert("200".into(), json!({ "description": "The result.", "content": content }));
+        if answering.iter().any(|routine| routine.returns_set) {
+            let some =
+                json!({ "description": "Some of the rows, and how many there are.", "content": content });
+            responses.insert("206".into(), some);
+        }
     }
-    if overloads.iter().any(|(routine, _)| routine.returns_void()) {
+    if answering.len() < overloads.len() {
         responses.insert("204".into(), json!({ "description": "Done." }));
     }
-    responses.insert("default".into(), reference("responses", "error"));
+    // a function may choose the status of what it answers
+    results.insert(0, reference("schemas", operation::ERROR));
+    responses.insert(
+        "default".into(),
+        json!({
+            "description": "Refused, with the reason; or the result with a status that the function chose.",
+            "content": { "application/json": { "schema": any(results) } },
+        }),
+    );
     responses.into()
 }
 
+/// What is returned: any function may return null.
 fn result(description: &Description<'_>, routine: &Routine) -> Value {
     let one = match &routine.result {
-        RoutineResult::Scalar(name) => types::schema(&name.name).into(),
+        RoutineResult::Scalar(name) => types::nullable(types::of_type(name)).into(),
         RoutineResult::Composite { of, .. } => match description.visible(&of.schema, &of.name) {
-            Some(relation) => reference("schemas", &key(&relation.name)),
+            Some(relation) => component::returned(description, relation),
             None => json!({ "type": "object" }),
         },
     };
-    if routine.returns_set { json!({ "type": "array", "items": one }) } else { one }
+    match (routine.returns_set, &routine.result) {
+        (true, _) => json!({ "type": "array", "items": one }),
+        (false, RoutineResult::Composite { .. }) => json!({ "anyOf": [one, { "type": "null" }] }),
+        (false, _) => one,
+    }
 }

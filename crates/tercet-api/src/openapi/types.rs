@@ -1,12 +1,17 @@
 //! PostgreSQL's types as JSON Schema: what a value of a type looks like in JSON.
+//!
+//! A type of which that is not known, a composite one or an extension's, may look like anything: `{}`.
 
 use serde_json::{Map, Value, json};
 
-use crate::schema::Column;
+use crate::schema::{Column, QualifiedName};
+
+/// A JSON Schema.
+pub(super) type Schema = Map<String, Value>;
 
 /// The kinds of JSON a value can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+enum Kind {
     Boolean,
     Integer,
     Number,
@@ -18,7 +23,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// As JSON Schema names it.
-    pub(super) fn name(self) -> Option<&'static str> {
+    fn name(self) -> Option<&'static str> {
         match self {
             Self::Boolean => Some("boolean"),
             Self::Integer => Some("integer"),
@@ -37,15 +42,17 @@ fn kind(data_type: &str) -> (Kind, Option<&'static str>) {
         "smallint" | "int2" => (Kind::Integer, Some("int16")),
         "integer" | "int4" => (Kind::Integer, Some("int32")),
         "bigint" | "int8" => (Kind::Integer, Some("int64")),
-        "oid" => (Kind::Integer, Some("uint32")),
         "real" | "float4" => (Kind::Number, Some("float")),
         "double precision" | "float8" => (Kind::Number, Some("double")),
         "numeric" => (Kind::Number, None),
+        // a number to people, a text to PostgreSQL's JSON
+        "oid" => (Kind::Text, Some("oid")),
         "date" => (Kind::Text, Some("date")),
         "timestamp with time zone" | "timestamptz" => (Kind::Text, Some("date-time")),
         "uuid" => (Kind::Text, Some("uuid")),
-        "text" | "character varying" | "character" | "citext" | "name" | "varchar" | "bpchar"
-        | "\"char\"" => (Kind::Text, None),
+        "text" | "character varying" | "character" | "name" | "varchar" | "bpchar" | "\"char\"" => {
+            (Kind::Text, None)
+        }
         "bit" | "bit varying" | "varbit" => (Kind::Text, Some("bits")),
         "bytea" => (Kind::Text, Some("bytea")),
         "inet" | "cidr" => (Kind::Text, Some("ip-network")),
@@ -59,20 +66,24 @@ fn kind(data_type: &str) -> (Kind, Option<&'static str>) {
         "tsquery" => (Kind::Text, Some("tsquery")),
         "tsvector" => (Kind::Text, Some("tsvector")),
         "xml" => (Kind::Text, Some("xml")),
-        other if other.ends_with("range") => (Kind::Text, Some("range")),
+        "int4range" | "int8range" | "numrange" | "daterange" | "tsrange" | "tstzrange" | "int4multirange"
+        | "int8multirange" | "nummultirange" | "datemultirange" | "tsmultirange" | "tstzmultirange" => {
+            (Kind::Text, Some("range"))
+        }
         other if element(other).is_some() => (Kind::Array, None),
-        // json, and what only the database knows: composite types, extensions
         _ => (Kind::Any, None),
     }
 }
 
 /// The type of an array's elements.
 fn element(data_type: &str) -> Option<&str> {
-    data_type.strip_suffix("[]").or_else(|| data_type.strip_prefix('_'))
+    // `_int4` is how the catalogue names PostgreSQL's own arrays; a person may name anything so.
+    let catalogued = |name: &&str| !name.starts_with('_') && kind(name).0 != Kind::Any;
+    data_type.strip_suffix("[]").or_else(|| data_type.strip_prefix('_').filter(catalogued))
 }
 
 /// The schema of a type's values.
-pub(super) fn schema(data_type: &str) -> Map<String, Value> {
+pub(super) fn schema(data_type: &str) -> Schema {
     let (kind, format) = kind(data_type);
     let mut schema = Map::new();
     if let Some(name) = kind.name() {
@@ -81,37 +92,69 @@ pub(super) fn schema(data_type: &str) -> Map<String, Value> {
     if let Some(format) = format {
         schema.insert("format".into(), format.into());
     }
+    let bounds = match format {
+        Some("int16") => Some((i64::from(i16::MIN), i64::from(i16::MAX))),
+        Some("int32") => Some((i64::from(i32::MIN), i64::from(i32::MAX))),
+        Some("int64") => Some((i64::MIN, i64::MAX)),
+        _ => None,
+    };
+    if let Some((least, greatest)) = bounds {
+        schema.insert("minimum".into(), least.into());
+        schema.insert("maximum".into(), greatest.into());
+    }
     if let (Kind::Array, Some(element)) = (kind, element(data_type)) {
-        schema.insert("items".into(), self::schema(element).into());
+        // An array has as many dimensions as its value has, whatever its type says.
+        let mut items = nullable(self::schema(element));
+        if let Some(Value::Array(kinds)) = items.get_mut("type") {
+            kinds.insert(1, "array".into());
+        }
+        schema.insert("items".into(), items.into());
     }
     schema
 }
 
+/// The same, or null.
+pub(super) fn nullable(mut schema: Schema) -> Schema {
+    match schema.get_mut("type") {
+        Some(Value::Array(kinds)) if !kinds.contains(&"null".into()) => kinds.push("null".into()),
+        Some(Value::String(kind)) => {
+            let kind = std::mem::take(kind);
+            schema.insert("type".into(), json!([kind, "null"]));
+        }
+        _ => {}
+    }
+    if let Some(Value::Array(values)) = schema.get_mut("enum")
+        && !values.contains(&Value::Null)
+    {
+        values.push(Value::Null);
+    }
+    schema
+}
+
+/// The schema of the values of a type that is known by schema and name: of PostgreSQL's own types only.
+pub(super) fn of_type(name: &QualifiedName) -> Schema {
+    if &*name.schema == "pg_catalog" { schema(&name.name) } else { Map::new() }
+}
+
 /// The schema of a column's values, without words about it.
-pub(super) fn of_column(column: &Column) -> Map<String, Value> {
+pub(super) fn of_column(column: &Column, may_be_null: bool) -> Schema {
     let mut schema = if column.enum_labels.is_empty() {
         schema(&column.data_type)
     } else {
         let labels = column.enum_labels.iter().map(|label| Value::from(&**label));
-        let labels = labels.chain(column.nullable.then_some(Value::Null));
         Map::from_iter([("type".into(), "string".into()), ("enum".into(), labels.collect())])
     };
-    if column.nullable
-        && let Some(name) = schema.get_mut("type")
-    {
-        *name = json!([name, "null"]);
+    if may_be_null {
+        schema = nullable(schema);
     }
     if let (Some(length), (Kind::Text, None)) = (column.max_length, kind(&column.data_type)) {
         schema.insert("maxLength".into(), length.into());
-    }
-    if let Some(default) = constant(column) {
-        schema.insert("default".into(), default);
     }
     schema
 }
 
 /// The default of a column, if it is a constant: `42`, `true`, `'text'::text`.
-fn constant(column: &Column) -> Option<Value> {
+pub(super) fn constant(column: &Column) -> Option<Value> {
     let default = column.default.as_deref()?;
     let (kind, format) = kind(&column.data_type);
     // PostgreSQL reads more ways of writing these than the formats allow
@@ -130,5 +173,40 @@ fn constant(column: &Column) -> Option<Value> {
         }
         (None, Kind::Boolean | Kind::Integer | Kind::Number) => serde_json::from_str(default).ok(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(data_type: &str, expected: &Value) {
+        assert_eq!(Value::from(schema(data_type)), *expected, "{data_type}");
+    }
+
+    #[test]
+    fn types_are_what_their_json_is() {
+        check("oid", &json!({ "type": "string", "format": "oid" }));
+        check("int4range", &json!({ "type": "string", "format": "range" }));
+        // anybody's own types
+        check("shop.orange", &json!({}));
+        check("_mine", &json!({}));
+    }
+
+    #[test]
+    fn arrays_have_any_number_of_dimensions_and_nulls() {
+        let items = json!({
+            "type": ["integer", "array", "null"], "format": "int32", "minimum": i32::MIN, "maximum": i32::MAX,
+        });
+        check("integer[]", &json!({ "type": "array", "items": items }));
+        check("_int4", &json!({ "type": "array", "items": items }));
+        check("shop.colour[]", &json!({ "type": "array", "items": {} }));
+        let array = schema("integer[]");
+        let validator = jsonschema::validator_for(&array.into()).unwrap();
+        for value in [json!([]), json!([1, null]), json!([[1, 2], [3, null]]), json!([[[1]]])] {
+            assert!(validator.is_valid(&value), "{value}");
+        }
+        assert!(!validator.is_valid(&json!(["a"])));
     }
 }

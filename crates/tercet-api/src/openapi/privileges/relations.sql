@@ -1,5 +1,10 @@
--- Relations of a schema on which the current role has any privilege.
-select c.relname
+-- Relations of a schema on which the current role has any privilege, and which of those that requests need: on the
+-- whole relation or on any column of it.
+select c.relname,
+       has_any_column_privilege(c.oid, 'SELECT'),
+       has_any_column_privilege(c.oid, 'INSERT'),
+       has_any_column_privilege(c.oid, 'UPDATE'),
+       has_table_privilege(c.oid, 'DELETE')
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 where n.nspname = $1
