@@ -25,6 +25,9 @@ use crate::auth::keys::Keys;
 use crate::error::Verbosity;
 use crate::postgres::Target;
 
+/// A configuration file in which every option stands with its default, explained.
+pub const EXAMPLE: &str = include_str!("config/example.conf");
+
 /// A function or type by name, with the schema when it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectName {
@@ -106,6 +109,8 @@ pub struct TransactionEnd {
 pub struct Config {
     pub admin_server_host: String,
     pub admin_server_port: Option<u16>,
+    pub admin_server_unix_socket: Option<PathBuf>,
+    pub admin_server_unix_socket_mode: u32,
     /// `app.settings.*`, by full name.
     pub app_settings: BTreeMap<String, String>,
     pub client_error_verbosity: Verbosity,
@@ -143,6 +148,10 @@ pub struct Config {
     pub openapi_mode: OpenApiMode,
     pub openapi_security_active: bool,
     pub openapi_server_proxy_uri: Option<String>,
+    /// tercet's own: the title of the API's description, where the schema has no comment.
+    pub openapi_title: Option<String>,
+    /// tercet's own: the version of the API that its description names.
+    pub openapi_version: Option<String>,
     pub server_cors_allowed_origins: Option<Vec<String>>,
     pub server_host: String,
     /// tercet's own: the most bytes a request's body may have.
@@ -166,6 +175,8 @@ pub struct Config {
     pub role_settings: FxHashMap<Arc<str>, RoleSettings>,
     /// The `statement_timeout` that the login role's sessions have, from the database; zero is none.
     pub session_statement_timeout: Duration,
+    /// What is odd about the configuration and no reason to refuse it, for the log.
+    pub warnings: Vec<String>,
 }
 
 /// A configuration that cannot be used: every mistake, each on its line.
@@ -203,9 +214,9 @@ impl ConfigSource {
         let name = self.file.as_deref().unwrap_or(Path::new("configuration"));
         let mut options = Options::new(name, &file, &self.environment, database)?;
         let config = lower(&mut options);
-        let errors = options.finish();
+        let (errors, warnings) = options.finish();
         match config {
-            Some(config) if errors.is_empty() => Ok(config),
+            Some(config) if errors.is_empty() => Ok(Config { warnings, ..config }),
             _ => Err(ConfigError(errors)),
         }
     }
@@ -223,6 +234,10 @@ fn lower(options: &mut Options<'_>) -> Option<Config> {
     if admin_server_port == Some(server_port) && server_port != 0 {
         options.mistake("admin-server-port", "cannot be the same as server-port");
     }
+    let admin_server_unix_socket = options.text("admin-server-unix-socket").map(PathBuf::from);
+    if admin_server_unix_socket.is_some() && admin_server_port.is_some() {
+        options.mistake("admin-server-unix-socket", "cannot be given beside admin-server-port");
+    }
     let jwt_keys = keys(options);
     let db_schemas = options.list_or("db-schemas", &["db-schema"], &["public"]);
     for name in options.list_or("db-schemas", &["db-schema"], &[]) {
@@ -236,6 +251,8 @@ fn lower(options: &mut Options<'_>) -> Option<Config> {
     Some(Config {
         admin_server_host: options.text("admin-server-host").unwrap_or_else(|| server_host.clone()),
         admin_server_port,
+        admin_server_unix_socket,
+        admin_server_unix_socket_mode: socket_mode(options, "admin-server-unix-socket-mode"),
         app_settings: options.app_settings(),
         client_error_verbosity: options.one_of(
             "client-error-verbosity",
@@ -307,6 +324,8 @@ fn lower(options: &mut Options<'_>) -> Option<Config> {
         ),
         openapi_security_active: options.boolean("openapi-security-active", false),
         openapi_server_proxy_uri: proxy_uri(options),
+        openapi_title: options.text("openapi-title"),
+        openapi_version: options.text("openapi-version"),
         server_cors_allowed_origins: options
             .text("server-cors-allowed-origins")
             .map(|origins| origins.split(',').map(|origin| origin.trim().to_owned()).collect()),
@@ -321,10 +340,11 @@ fn lower(options: &mut Options<'_>) -> Option<Config> {
         server_timing_enabled: options.boolean("server-timing-enabled", false),
         server_trace_header: trace_header(options),
         server_unix_socket: options.text("server-unix-socket").map(PathBuf::from),
-        server_unix_socket_mode: socket_mode(options),
+        server_unix_socket_mode: socket_mode(options, "server-unix-socket-mode"),
         url_use_legacy_target_names: options.boolean("url-use-legacy-target-names", true),
         role_settings: FxHashMap::default(),
         session_statement_timeout: Duration::ZERO,
+        warnings: Vec::new(),
         // Last, so that the other options' mistakes are noted first.
         db_uri: target(options)?,
     })
@@ -401,14 +421,14 @@ fn trace_header(options: &mut Options<'_>) -> Option<HeaderName> {
     header
 }
 
-fn socket_mode(options: &mut Options<'_>) -> u32 {
-    let Some(text) = options.text("server-unix-socket-mode") else {
+fn socket_mode(options: &mut Options<'_>, name: &'static str) -> u32 {
+    let Some(text) = options.text(name) else {
         return 0o660;
     };
     match u32::from_str_radix(&text, 8) {
         Ok(mode @ 0o600..=0o777) => return mode,
-        Ok(_) => options.mistake("server-unix-socket-mode", "needs to be between 600 and 777"),
-        Err(_) => options.mistake("server-unix-socket-mode", "not an octal"),
+        Ok(_) => options.mistake(name, "needs to be between 600 and 777"),
+        Err(_) => options.mistake(name, "not an octal"),
     }
     0o660
 }

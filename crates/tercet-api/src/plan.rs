@@ -171,6 +171,16 @@ impl<'a> Planner<'a> {
 
     fn write(self, relation: &str, mutation: Mutation) -> Result<Plan, ApiError> {
         let relation = self.relation(relation)?;
+        let possible = match mutation {
+            Mutation::Create => relation.insertable,
+            Mutation::SingleUpsert => relation.insertable && relation.updatable,
+            Mutation::Update => relation.updatable,
+            Mutation::Delete => relation.deletable,
+        };
+        // PostgreSQL would call it an error of the server's.
+        if !possible {
+            return Err(RequestError::Method(self.request.method.to_string()).into());
+        }
         let name = name_of(relation);
         let root = read::root(name.clone(), Some(relation.clone()), true);
         let (tree, deprecated_targets) = self.tree(root)?;

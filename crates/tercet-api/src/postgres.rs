@@ -10,6 +10,7 @@ mod driver;
 mod error;
 mod prepared;
 mod row;
+mod service;
 mod startup;
 mod statement;
 mod stream;

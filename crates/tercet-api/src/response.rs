@@ -83,25 +83,17 @@ impl Response {
 
     /// The answer to `OPTIONS` of a relation.
     pub fn of_relation_info(relation: &Relation) -> Self {
-        let mut methods = "OPTIONS,GET,HEAD".to_owned();
-        let with_key = relation.insertable && relation.updatable && !relation.primary_key.is_empty();
-        for (method, possible) in [
-            (",POST", relation.insertable),
-            (",PUT", with_key),
-            (",PATCH", relation.updatable),
-            (",DELETE", relation.deletable),
-        ] {
-            methods.push_str(if possible { method } else { "" });
-        }
-        Self::info(&methods)
+        Self::info(&relation_methods(relation))
     }
 
     /// The answer to `OPTIONS` of a routine.
     pub fn of_routine_info(routine: &Routine) -> Self {
-        Self::info(match routine.volatility {
-            Volatility::Volatile => "OPTIONS,POST",
-            Volatility::Stable | Volatility::Immutable => "OPTIONS,GET,HEAD,POST",
-        })
+        Self::info(routine_methods([routine]))
+    }
+
+    /// Says which methods there are.
+    pub(crate) fn allow(&mut self, methods: &str) {
+        self.insert(ALLOW, methods);
     }
 
     /// The answer to `OPTIONS /`.
@@ -196,7 +188,7 @@ impl Response {
 fn read(request: &ApiRequest, plan: &StatementPlan, answer: Answer, verbosity: Verbosity) -> Response {
     let mut response = Response::empty(StatusCode::OK);
     let body = response.rows(request, &answer, verbosity).unwrap_or(answer.body);
-    let mut location = format!("/{}", plan.target.name);
+    let mut location = path(&plan.target.name);
     if !request.parameters.canonical.is_empty() {
         location.push('?');
         location.push_str(&request.parameters.canonical);
@@ -316,9 +308,39 @@ fn content_range(first: i64, last: i64, total: Option<i64>) -> String {
     range
 }
 
+/// The methods a relation has, whoever asks.
+pub(crate) fn relation_methods(relation: &Relation) -> String {
+    let mut methods = "OPTIONS,GET,HEAD".to_owned();
+    let with_key = relation.insertable && relation.updatable && !relation.primary_key.is_empty();
+    for (method, possible) in [
+        (",POST", relation.insertable),
+        (",PUT", with_key),
+        (",PATCH", relation.updatable),
+        (",DELETE", relation.deletable),
+    ] {
+        methods.push_str(if possible { method } else { "" });
+    }
+    methods
+}
+
+/// The methods the overloads of a routine have together.
+pub(crate) fn routine_methods<'r>(overloads: impl IntoIterator<Item = &'r Routine>) -> &'static str {
+    let mut overloads = overloads.into_iter();
+    if overloads.all(|routine| routine.volatility == Volatility::Volatile) {
+        "OPTIONS,POST"
+    } else {
+        "OPTIONS,GET,HEAD,POST"
+    }
+}
+
+/// The path of a relation, as a URI may hold it (RFC 3986 section 3.3).
+fn path(relation: &str) -> String {
+    format!("/{}", utf8_percent_encode(relation, RESERVED))
+}
+
 /// Where a new row is: its relation, filtered by its primary key.
 fn location(relation: &str, key: &[(String, Option<String>)]) -> String {
-    let mut location = format!("/{relation}");
+    let mut location = path(relation);
     for (index, (column, value)) in key.iter().enumerate() {
         location.push(if index == 0 { '?' } else { '&' });
         location.extend(utf8_percent_encode(column, RESERVED));

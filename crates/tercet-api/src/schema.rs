@@ -1,6 +1,7 @@
 //! The schema cache: an immutable picture of what the exposed schemas hold, against which requests
 //! are planned. It knows the catalogue, and nothing of requests.
 
+mod dump;
 mod load;
 mod media;
 mod name;
@@ -14,7 +15,7 @@ mod view_key;
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use load::LoadError;
 pub use media::{MediaHandler, MediaTarget};
@@ -30,6 +31,7 @@ pub struct SchemaCache {
     relations: ByName<Arc<Relation>>,
     relationships: ByName<Vec<Arc<Relationship>>>,
     routines: ByName<Vec<Arc<Routine>>>,
+    procedures: FxHashSet<QualifiedName>,
     /// By the type that is converted, then by what it becomes.
     representations: FxHashMap<Arc<str>, FxHashMap<Arc<str>, Arc<str>>>,
     media_handlers: FxHashMap<(MediaTarget, Arc<str>), MediaHandler>,
@@ -76,6 +78,11 @@ impl SchemaCache {
     /// The names of the functions of a schema, in no order.
     pub fn routine_names(&self, schema: &str) -> impl Iterator<Item = &Arc<str>> {
         self.routines.of_schema(schema).map(|(name, _)| name)
+    }
+
+    /// Whether there is a procedure of that name, which requests cannot call.
+    pub fn is_procedure(&self, schema: &str, name: &str) -> bool {
+        !self.procedures.is_empty() && self.procedures.contains(&QualifiedName::new(schema, name))
     }
 
     /// The function, quoted, that converts a value from one type to another, where a person made an

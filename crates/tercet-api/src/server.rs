@@ -7,8 +7,10 @@ mod admin;
 mod body;
 mod database;
 mod head;
+mod inspect;
 mod linger;
 mod listener;
+mod methods;
 mod metrics;
 mod probe;
 mod respond;
@@ -21,6 +23,7 @@ mod worker;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +31,10 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tercet_observe::event::ProcessEvent;
 use tercet_observe::{Log, LogHandle, admin as observe};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use self::database::{Calm, Inbox, Keeper};
+pub use self::inspect::{configuration, schema_cache};
 use self::listener::Listener;
 use self::metrics::Metrics;
 use self::probe::Probe;
@@ -39,6 +43,7 @@ use self::thread::{Handle, Work};
 use crate::config::{Config, ConfigError, ConfigSource};
 use crate::pool::Options;
 use crate::postgres::DatabaseError;
+use crate::schema::LoadError;
 
 /// What a running server is told from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +76,9 @@ pub enum ServerError {
     /// The database does not let us in.
     #[error("the database refuses us: {0}\nhint: check db-uri")]
     Refused(DatabaseError),
+    /// The catalogue cannot be understood.
+    #[error("the schema cannot be loaded: {0}")]
+    Schema(LoadError),
     /// The database is gone and `db-pool-automatic-recovery` is off.
     #[error("the database is lost and db-pool-automatic-recovery is off: {0}")]
     Lost(String),
@@ -82,7 +90,26 @@ pub struct Server {
     source: ConfigSource,
     config: Arc<Config>,
     listener: Listener,
-    admin: Option<observe::Server>,
+    admin: Option<Admin>,
+}
+
+/// The bound admin endpoint.
+#[derive(Debug)]
+struct Admin {
+    server: observe::Server,
+    address: String,
+    socket: Option<SocketFile>,
+}
+
+/// A Unix socket's place in the file system, removed at the end.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody else may have taken it away already.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Server {
@@ -93,10 +120,7 @@ impl Server {
     pub async fn bind(source: ConfigSource) -> Result<Self, ServerError> {
         let config = Arc::new(source.read()?);
         let listener = Listener::bind(&config)?;
-        let admin = match config.admin_server_port {
-            Some(port) => Some(bind_admin(&config.admin_server_host, port).await?),
-            None => None,
-        };
+        let admin = bind_admin(&config).await?;
         Ok(Self { source, config, listener, admin })
     }
 
@@ -112,7 +136,7 @@ impl Server {
 
     /// The TCP address of the admin endpoint, when there is one.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().and_then(observe::Server::local_addr)
+        self.admin.as_ref().and_then(|admin| admin.server.local_addr())
     }
 
     /// Serves until it is told to stop, and then until what is in flight is finished. Must be called on a
@@ -132,6 +156,7 @@ impl Server {
         let shared = Arc::new(Shared {
             settings: ArcSwap::from_pointee(Settings::new(Arc::clone(&config), None)),
             outage: ArcSwapOption::empty(),
+            replaced: Notify::new(),
             metrics: Metrics::new(config.db_pool),
             pools: Arc::default(),
             findings,
@@ -144,11 +169,15 @@ impl Server {
             })
             .collect::<Result<_, _>>()?;
         announce(&say, &listener, admin.as_ref());
-        let probe = Probe::default();
-        if let Some(admin) = admin {
-            let shared = Arc::clone(&shared);
-            tokio::task::spawn_local(admin.serve(Rc::new(admin::Api { shared, probe: probe.clone() })));
+        for warning in &config.warnings {
+            say.event(ProcessEvent::ConfigurationWarning { warning });
         }
+        let probe = Probe::default();
+        let _socket = admin.and_then(|Admin { server, socket, .. }| {
+            let shared = Arc::clone(&shared);
+            tokio::task::spawn_local(server.serve(Rc::new(admin::Api { shared, probe: probe.clone() })));
+            socket
+        });
         let tell_all = |work: fn() -> Work| workers.iter().for_each(|worker| worker.tell(work()));
         let keeper = Keeper {
             shared: &shared,
@@ -194,21 +223,38 @@ async fn deal(listener: &Listener, workers: &[Handle]) {
     }
 }
 
-fn announce(log: &LogHandle, listener: &Listener, admin: Option<&observe::Server>) {
+fn announce(log: &LogHandle, listener: &Listener, admin: Option<&Admin>) {
     log.event(ProcessEvent::Listening { address: &listener.to_string(), purpose: "requests" });
-    if let Some(address) = admin.and_then(observe::Server::local_addr) {
-        log.event(ProcessEvent::Listening { address: &address.to_string(), purpose: "administration" });
+    if let Some(Admin { address, .. }) = admin {
+        log.event(ProcessEvent::Listening { address, purpose: "administration" });
     }
 }
 
-async fn bind_admin(host: &str, port: u16) -> Result<observe::Server, ServerError> {
-    let failed = |source| ServerError::Bind { address: format!("{host}:{port}"), source };
-    let address = listener::addresses(host, port)
-        .and_then(|addresses| {
-            addresses.first().copied().ok_or_else(|| io::Error::other("the host has no address"))
-        })
-        .map_err(failed)?;
-    observe::Server::bind(&observe::Address::Tcp(address)).await.map_err(failed)
+async fn bind_admin(config: &Config) -> Result<Option<Admin>, ServerError> {
+    let host = &config.admin_server_host;
+    let (address, socket) = if let Some(path) = &config.admin_server_unix_socket {
+        (observe::Address::Unix(path.clone(), config.admin_server_unix_socket_mode), Some(path))
+    } else if let Some(port) = config.admin_server_port {
+        let address = listener::addresses(host, port)
+            .and_then(|addresses| {
+                addresses.first().copied().ok_or_else(|| io::Error::other("the host has no address"))
+            })
+            .map_err(|source| ServerError::Bind { address: format!("{host}:{port}"), source })?;
+        (observe::Address::Tcp(address), None)
+    } else {
+        return Ok(None);
+    };
+    let shown = match &address {
+        observe::Address::Tcp(address) => address.to_string(),
+        observe::Address::Unix(path, _) => path.display().to_string(),
+    };
+    match observe::Server::bind(&address).await {
+        Ok(server) => {
+            let address = server.local_addr().map_or(shown, |address| address.to_string());
+            Ok(Some(Admin { server, address, socket: socket.map(|path| SocketFile(path.clone())) }))
+        }
+        Err(source) => Err(ServerError::Bind { address: shown, source }),
+    }
 }
 
 /// One thread per core, and no thread without a connection to PostgreSQL.

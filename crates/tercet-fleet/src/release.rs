@@ -99,9 +99,10 @@ impl Release {
 /// The person's own folder cannot be read or is too large.
 pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str, key: &Password) -> Result<Shipment> {
     let (kind, archive) = match &topology.application().server {
-        Server::Api(api) => {
-            (Kind::Api { configuration: Secret::new(toml::to_string(&api_options(api))?) }, None)
-        }
+        Server::Api(api) => (
+            Kind::Api { configuration: Secret::new(toml::to_string(&api_options(api, topology.name()))?) },
+            None,
+        ),
         Server::Own { program, build, health } => {
             let archive = pack(folder, &private(topology))?;
             let digest = crate::digest(&archive);
@@ -116,8 +117,8 @@ pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str, key: &P
 }
 
 /// The data API's options; its log tells of every request unless the file says otherwise.
-fn api_options(api: &Api) -> toml::Table {
-    let mut options = configuration::api::options(api);
+fn api_options(api: &Api, project: &str) -> toml::Table {
+    let mut options = configuration::api::options(api, project);
     options.entry("log-level").or_insert_with(|| "info".into());
     options
 }

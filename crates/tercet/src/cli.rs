@@ -93,7 +93,27 @@ pub(crate) struct Api {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) instead: Instead,
+    #[command(flatten)]
     pub(crate) log: LogLines,
+}
+
+/// What is done instead of serving.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub(crate) struct Instead {
+    /// Print the configuration, with what the database says of it and without its secrets, and exit
+    #[arg(long)]
+    pub(crate) dump_config: bool,
+    /// Print the schema cache as JSON, and exit
+    #[arg(long)]
+    pub(crate) dump_schema: bool,
+    /// Ask the server that runs with this configuration whether it is ready, by its admin endpoint; exit 0 if it is
+    #[arg(long)]
+    pub(crate) ready: bool,
+    /// Print a configuration file that explains every option, and exit
+    #[arg(long)]
+    pub(crate) example: bool,
 }
 
 /// Run one balancer in the foreground.

@@ -3,9 +3,11 @@
 use std::fmt;
 
 use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
+use p521::ecdsa::signature::Verifier as _;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,9 +22,50 @@ pub struct Keys(Vec<Key>);
 
 struct Key {
     id: Option<String>,
-    algorithms: Vec<Algorithm>,
-    decoding: DecodingKey,
+    verifier: Verifier,
 }
+
+/// What verifies a signature.
+pub(super) enum Verifier {
+    /// Any of these algorithms.
+    Library { algorithms: Vec<Algorithm>, decoding: Box<DecodingKey> },
+    /// ES512 (RFC 7518 section 3.4), which the library lacks.
+    Es512(Box<p521::ecdsa::VerifyingKey>),
+}
+
+impl Verifier {
+    fn library(algorithms: Vec<Algorithm>, decoding: DecodingKey) -> Self {
+        Self::Library { algorithms, decoding: Box::new(decoding) }
+    }
+
+    /// Whether it verifies signatures of this algorithm.
+    fn knows(&self, algorithm: &str) -> bool {
+        match self {
+            Self::Library { algorithms, .. } => {
+                algorithm.parse().is_ok_and(|algorithm| algorithms.contains(&algorithm))
+            }
+            Self::Es512(_) => algorithm == ES512,
+        }
+    }
+
+    /// Whether a signature, in base64url, is of this algorithm and of this text.
+    pub(super) fn verifies(&self, algorithm: &str, signature: &str, signed: &[u8]) -> bool {
+        match self {
+            Self::Library { decoding, .. } => algorithm.parse().is_ok_and(|algorithm| {
+                jsonwebtoken::crypto::verify(signature, signed, decoding, algorithm)
+                    .is_ok_and(|genuine| genuine)
+            }),
+            Self::Es512(key) => {
+                let signature = URL_SAFE_NO_PAD.decode(signature).ok();
+                let signature = signature.and_then(|bytes| p521::ecdsa::Signature::from_slice(&bytes).ok());
+                signature.is_some_and(|signature| key.verify(signed, &signature).is_ok())
+            }
+        }
+    }
+}
+
+/// The algorithm over P-521.
+const ES512: &str = "ES512";
 
 /// A secret that verifies nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,8 +80,21 @@ pub enum KeysError {
     #[error("the JSON Web Key cannot be read: {0}")]
     Malformed(String),
     /// None of the keys can verify a signature.
-    #[error("none of the JSON Web Keys can verify a signature; RSA, P-256, P-384, Ed25519 and oct keys can")]
+    #[error(
+        "none of the JSON Web Keys can verify a signature; RSA, P-256, P-384, P-521, Ed25519 and oct keys can"
+    )]
     NoneUsable,
+}
+
+#[derive(Deserialize)]
+struct P521 {
+    kty: String,
+    x: String,
+    y: String,
+    alg: Option<String>,
+    kid: Option<String>,
+    #[serde(rename = "use")]
+    usage: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -86,30 +142,38 @@ impl Keys {
             return Err(KeysError::TooShort);
         }
         let decoding = DecodingKey::from_secret(secret);
-        Ok(Self(vec![Key { id: None, algorithms: vec![Algorithm::HS256], decoding }]))
+        Ok(Self(vec![Key { id: None, verifier: Verifier::library(vec![Algorithm::HS256], decoding) }]))
     }
 
-    /// The keys that may have made a signature of this algorithm, and of this id where both have one.
+    /// What may verify a signature of this algorithm, and of this id where both have one.
     pub(super) fn candidates<'a>(
         &'a self,
-        algorithm: Algorithm,
+        algorithm: &'a str,
         id: Option<&'a str>,
-    ) -> impl Iterator<Item = &'a DecodingKey> {
+    ) -> impl Iterator<Item = &'a Verifier> {
         self.0
             .iter()
-            .filter(move |key| key.algorithms.contains(&algorithm))
+            .filter(move |key| key.verifier.knows(algorithm))
             .filter(move |key| match (id, &key.id) {
                 (Some(wanted), Some(id)) => wanted == id,
                 _ => true,
             })
-            .map(|key| &key.decoding)
+            .map(|key| &key.verifier)
     }
+}
+
+/// Whether a signature can be of this algorithm at all.
+pub(super) fn is_known(algorithm: &str) -> bool {
+    algorithm == ES512 || algorithm.parse::<Algorithm>().is_ok()
 }
 
 impl Key {
     /// Reads one key; `None` when it is for something else than signatures.
     fn read(json: Value) -> Result<Option<Self>, KeysError> {
         let malformed = |reason: String| KeysError::Malformed(reason);
+        if json["crv"] == "P-521" {
+            return Self::p521(json);
+        }
         let jwk: Jwk = serde_json::from_value(json).map_err(|error| malformed(error.to_string()))?;
         if jwk.common.public_key_use.as_ref().is_some_and(|usage| *usage != PublicKeyUse::Signature) {
             return Ok(None);
@@ -143,7 +207,25 @@ impl Key {
             return Ok(None);
         }
         let decoding = DecodingKey::from_jwk(&jwk).map_err(|error| malformed(error.to_string()))?;
-        Ok(Some(Self { id: jwk.common.key_id, algorithms, decoding }))
+        Ok(Some(Self { id: jwk.common.key_id, verifier: Verifier::library(algorithms, decoding) }))
+    }
+
+    /// Reads a key of the curve P-521 (RFC 7518 section 6.2.1).
+    fn p521(json: Value) -> Result<Option<Self>, KeysError> {
+        let key: P521 =
+            serde_json::from_value(json).map_err(|error| KeysError::Malformed(error.to_string()))?;
+        if key.kty != "EC"
+            || key.usage.is_some_and(|usage| usage != "sig")
+            || key.alg.is_some_and(|it| it != ES512)
+        {
+            return Ok(None);
+        }
+        let coordinate = |text: &str| URL_SAFE_NO_PAD.decode(text).ok().filter(|bytes| bytes.len() == 66);
+        // An uncompressed point (SEC 1 section 2.3.3).
+        let point = coordinate(&key.x).zip(coordinate(&key.y)).map(|(x, y)| [&[4], &x[..], &y[..]].concat());
+        let verifying = point.and_then(|point| p521::ecdsa::VerifyingKey::from_sec1_bytes(&point).ok());
+        let verifying = verifying.ok_or_else(|| KeysError::Malformed("not a point of P-521".to_owned()))?;
+        Ok(Some(Self { id: key.kid, verifier: Verifier::Es512(Box::new(verifying)) }))
     }
 }
 

@@ -67,6 +67,11 @@ fn the_role_is_the_tokens_or_the_anonymous_one() {
         json!({"x": {"y": "me"}}),
         expect![[r#"me {"x":{"y":"me"},"role":"me"} authenticated"#]],
     );
+    check_claims(
+        &[("jwt-role-claim-key", "$.app.roles[0]")],
+        json!({"app": {"roles": ["me", "other"]}}),
+        expect![[r#"me {"app":{"roles":["me","other"]},"role":"me"} authenticated"#]],
+    );
     let closed = config(&[("db-anon-role", "")]);
     assert_eq!(ask(&closed, None), "PGRST302 Anonymous access is disabled ");
     assert_eq!(ask(&closed, Some(&sign(&json!({})))), "PGRST302 Anonymous access is disabled ");
@@ -143,4 +148,50 @@ fn secrets_come_in_several_forms() {
     let refused = |secret: &[u8]| Keys::parse(secret).unwrap_err().to_string();
     assert_eq!(refused(b"short"), "the JWT secret must be at least 32 characters long");
     assert!(refused(br#"{"keys":[]}"#).starts_with("none of the JSON Web Keys"));
+}
+
+/// The signature by ES512 (RFC 7518 section 3.4) of `{"alg":"ES512","kid":"5"}` and `{"role":"me"}`, as OpenSSL made it.
+const ES512: &str = "AGqwBcKDeU3kxKhlo3qaRJuOmBUTt__FkCHu2VF9yGcPNzvoLKkl-mVAPdEJ5y15BoZGUeLTION-MfnvSh5Aoy1WAQp0WO9dWGxHFtgjiGUllqhW5-UDb4qL-x3OBnZ5sw36NySIsvGnQoALDpeQ4xHWRELNY-YEp2Oc7dRWheC_yhNi";
+
+/// The key that verifies it.
+fn p521() -> Value {
+    json!({
+        "kty": "EC", "crv": "P-521", "alg": "ES512", "kid": "5", "use": "sig",
+        "x": "AFdVu0LGEwL7AnM8QTblejOSZHMiDW7zp15pccd7N02Br9mjx6UoZobCKCT7TbHqcbVOGWJPYeLxr5bMZ158yOLB",
+        "y": "AGSN4jp4n_VV1sp_fzvmAkgefR5udrxoIcnSuvWO_b5gZoiDKK_EBjUaP_5z6TbGycxJcJpqdpFomGSNkWMc6oG9",
+    })
+}
+
+/// A token with that signature, whatever its header is.
+fn es512(header: &str) -> String {
+    let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    format!("Bearer {}.{}.{ES512}", encode(header), encode(r#"{"role":"me"}"#))
+}
+
+#[test]
+fn es512_is_verified() {
+    let config = config(&[("jwt-secret", &json!({ "keys": [p521()] }).to_string())]);
+    let token = es512(r#"{"alg":"ES512","kid":"5"}"#);
+    assert_eq!(ask(&config, Some(&token)), r#"me {"role":"me"} authenticated"#);
+    let mut forged = token;
+    forged.replace_range(forged.len() - 8.., "AAAAAAAA");
+    assert!(ask(&config, Some(&forged)).starts_with("PGRST301 "));
+    // one key verifies one algorithm, and what was signed
+    for header in [
+        r#"{"alg":"ES256","kid":"5"}"#,
+        r#"{"alg":"HS256","kid":"5"}"#,
+        r#"{"alg":"ES512","kid":"6"}"#,
+        r#"{"alg":"ES512"}"#,
+    ] {
+        assert!(ask(&config, Some(&es512(header))).starts_with("PGRST301 "), "{header}");
+    }
+}
+
+#[test]
+fn keys_of_p521_are_points_of_it() {
+    let mut jwk = p521();
+    jwk["y"] = jwk["x"].clone();
+    assert!(Keys::parse(jwk.to_string().as_bytes()).is_err());
+    jwk["x"] = "AA".into();
+    assert!(Keys::parse(jwk.to_string().as_bytes()).is_err());
 }

@@ -1,6 +1,7 @@
 //! A configuration as its own file would say it, without its secrets: for logs and the admin endpoint.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use super::{Config, LogLevel, ObjectName, OpenApiMode};
 use crate::error::Verbosity;
@@ -23,6 +24,11 @@ impl Config {
         };
         line("admin-server-host", quoted(Some(self.admin_server_host.clone())));
         line("admin-server-port", number(self.admin_server_port.map(u64::from)));
+        line("admin-server-unix-socket", path(self.admin_server_unix_socket.as_ref()));
+        line(
+            "admin-server-unix-socket-mode",
+            quoted(Some(format!("{:o}", self.admin_server_unix_socket_mode))),
+        );
         line(
             "client-error-verbosity",
             quoted(Some(match self.client_error_verbosity {
@@ -80,6 +86,8 @@ impl Config {
         );
         line("openapi-security-active", self.openapi_security_active.to_string());
         line("openapi-server-proxy-uri", quoted(self.openapi_server_proxy_uri.as_ref()));
+        line("openapi-title", quoted(self.openapi_title.as_ref()));
+        line("openapi-version", quoted(self.openapi_version.as_ref()));
         line("server-body-timeout", self.server_body_timeout.as_secs().to_string());
         let origins = self.server_cors_allowed_origins.as_ref().map(|origins| origins.join(","));
         line("server-cors-allowed-origins", quoted(origins));
@@ -92,7 +100,7 @@ impl Config {
         line("server-threads", number(self.server_threads.map(|threads| threads as u64)));
         line("server-timing-enabled", self.server_timing_enabled.to_string());
         line("server-trace-header", quoted(self.server_trace_header.as_ref()));
-        line("server-unix-socket", quoted(self.server_unix_socket.as_ref().map(|path| path.display())));
+        line("server-unix-socket", path(self.server_unix_socket.as_ref()));
         line("server-unix-socket-mode", quoted(Some(format!("{:o}", self.server_unix_socket_mode))));
         line("url-use-legacy-target-names", self.url_use_legacy_target_names.to_string());
         for setting in self.app_settings.keys() {
@@ -100,6 +108,10 @@ impl Config {
         }
         text
     }
+}
+
+fn path(path: Option<&PathBuf>) -> String {
+    quoted(path.map(|path| path.display()))
 }
 
 /// A TOML basic string; nothing is the empty one.

@@ -9,6 +9,16 @@ use toml::{Table, Value};
 
 use super::ConfigError;
 
+/// Options of some PostgREST that are not here: to ignore one would be to do something else than was asked for.
+const NOT_IMPLEMENTED: [&str; 6] = [
+    "admin-server-config-enabled",
+    "db-load-guc-config",
+    "db-use-legacy-gucs",
+    "jwt-cache-max-lifetime",
+    "raw-media-types",
+    "server-proxy-uri",
+];
+
 const APP_SETTINGS: &str = "app.settings.";
 
 /// All sources of options, the strongest first: the database, the environment, the file.
@@ -43,9 +53,11 @@ impl<'a> Options<'a> {
         self.mistakes.push(format!("{}: {name}: {problem}", self.source.display()));
     }
 
-    /// All mistakes, unknown options last.
-    pub(super) fn finish(mut self) -> Vec<String> {
+    /// All mistakes, unknown options last; and warnings. The environment is not ours alone (Kubernetes names a
+    /// service `pgrst` by `PGRST_PORT`): a variable is a mistake only where PostgREST would understand it.
+    pub(super) fn finish(mut self) -> (Vec<String>, Vec<String>) {
         let unknown = |name: &str| format!("{name}: not an option that is known or implemented");
+        let mut warnings = Vec::new();
         for name in self.file.keys() {
             if !self.known.contains(name.as_str()) && !name.starts_with(APP_SETTINGS) {
                 self.mistakes.push(format!("{}: {}", self.source.display(), unknown(name)));
@@ -54,12 +66,17 @@ impl<'a> Options<'a> {
         for variable in self.environment.keys() {
             if let Some(name) = variable.strip_prefix("PGRST_")
                 && !name.starts_with("APP_SETTINGS_")
-                && !self.known.contains(name.to_ascii_lowercase().replace('_', "-").as_str())
+                && let name = name.to_ascii_lowercase().replace('_', "-")
+                && !self.known.contains(name.as_str())
             {
-                self.mistakes.push(unknown(variable));
+                if NOT_IMPLEMENTED.contains(&name.as_str()) {
+                    self.mistakes.push(unknown(variable));
+                } else {
+                    warnings.push(format!("{variable}: not an option, it is ignored"));
+                }
             }
         }
-        self.mistakes
+        (self.mistakes, warnings)
     }
 
     /// The option as text, whatever it was written as; an empty one is none.

@@ -1,5 +1,7 @@
-//! `jwt-role-claim-key`: the path to the role in a token's claims, a JSONPath of PostgREST's kind
-//! (<https://docs.postgrest.org/en/latest/references/auth.html#jwt-role-extraction>).
+//! `jwt-role-claim-key`: the path to the role in a token's claims: a JSONPath that starts at `$`, or the older kind
+//! of PostgREST's own (<https://docs.postgrest.org/en/latest/references/auth.html#jwt-role-extraction>).
+
+mod json_path;
 
 use serde_json::Value;
 use winnow::ascii::{dec_int, dec_uint, multispace0};
@@ -7,11 +9,21 @@ use winnow::combinator::{alt, delimited, eof, opt, preceded, repeat, separated_p
 use winnow::prelude::*;
 use winnow::token::take_while;
 
+use self::json_path::JsonPath;
+
 /// The path to the role.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RoleClaim {
     text: String,
-    steps: Vec<Step>,
+    path: Path,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Path {
+    /// RFC 9535; the first it leads to counts.
+    Json(JsonPath),
+    /// PostgREST's before version 16.
+    Steps(Vec<Step>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,15 +49,19 @@ enum Comparison {
 
 impl Default for RoleClaim {
     fn default() -> Self {
-        Self { text: ".\"role\"".to_owned(), steps: vec![Step::Key("role".to_owned())] }
+        Self { text: ".\"role\"".to_owned(), path: Path::Steps(vec![Step::Key("role".to_owned())]) }
     }
 }
 
 impl RoleClaim {
     /// Reads a path; `None` when it is malformed.
     pub fn parse(text: &str) -> Option<Self> {
-        let steps = terminated(repeat(1.., step), eof).parse(text).ok()?;
-        Some(Self { text: text.to_owned(), steps })
+        let path = if text.starts_with('$') {
+            Path::Json(JsonPath::parse(text)?)
+        } else {
+            Path::Steps(terminated(repeat(1.., step), eof).parse(text).ok()?)
+        };
+        Some(Self { text: text.to_owned(), path })
     }
 
     /// The path as it was written.
@@ -55,11 +71,11 @@ impl RoleClaim {
 
     /// The role the claims name, when they do; what is not a text is taken as its JSON.
     pub fn find(&self, claims: &Value) -> Option<String> {
-        let mut at = claims.clone();
-        for step in &self.steps {
-            at = step.walk(&at)?;
-        }
-        Some(match at {
+        let found = match &self.path {
+            Path::Json(path) => (*path.find(claims).first()?).clone(),
+            Path::Steps(steps) => steps.iter().try_fold(claims.clone(), |at, step| step.walk(&at))?,
+        };
+        Some(match found {
             Value::String(role) => role,
             other => other.to_string(),
         })
@@ -165,7 +181,9 @@ mod tests {
         check(r#".roles[?(@ *== "_ad")]"#, roles, expect![[r#"Some(Some("x_admin"))"#]]);
         check(".roles[0][1:]", roles, expect![[r#"Some(Some("ther"))"#]]);
         check(".roles[0][:-1]", roles, expect![[r#"Some(Some("othe"))"#]]);
-        for malformed in ["role", "", ".", ".role[", ".role[?(@ = \"a\")]", ".a b"] {
+        check("$.roles[0]", roles, expect![[r#"Some(Some("other"))"#]]);
+        check("$.roles[9]", roles, expect!["Some(None)"]);
+        for malformed in ["role", "", ".", ".role[", ".role[?(@ = \"a\")]", ".a b", "$.a["] {
             check(malformed, "{}", expect!["None"]);
         }
     }

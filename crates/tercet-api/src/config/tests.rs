@@ -28,6 +28,8 @@ fn an_empty_file_is_postgrests_defaults() {
     expect![[r#"
         admin-server-host = "!4"
         admin-server-port = ""
+        admin-server-unix-socket = ""
+        admin-server-unix-socket-mode = "660"
         client-error-verbosity = "verbose"
         db-aggregates-enabled = false
         db-anon-role = ""
@@ -61,6 +63,8 @@ fn an_empty_file_is_postgrests_defaults() {
         openapi-mode = "follow-privileges"
         openapi-security-active = false
         openapi-server-proxy-uri = ""
+        openapi-title = ""
+        openapi-version = ""
         server-body-timeout = 60
         server-cors-allowed-origins = ""
         server-host = "!4"
@@ -171,6 +175,39 @@ fn every_mistake_is_named_at_once() {
         string values must be quoted, expected literal string
     "#]],
     );
-    let error = read("", &[("PGRST_DB_POOOL", "1")], &[]).unwrap_err();
-    assert_eq!(error.to_string(), "PGRST_DB_POOOL: not an option that is known or implemented");
+    let error = read("", &[("PGRST_RAW_MEDIA_TYPES", "image/png")], &[]).unwrap_err();
+    assert_eq!(error.to_string(), "PGRST_RAW_MEDIA_TYPES: not an option that is known or implemented");
+}
+
+#[test]
+fn variables_that_are_no_options_are_warned_of() {
+    // Kubernetes names a service `pgrst` so.
+    let variables =
+        [("PGRST_SERVICE_HOST", "10.0.0.1"), ("PGRST_PORT_80_TCP", "tcp"), ("PGRST_DB_POOL", "3")];
+    let config = read("", &variables, &[]).unwrap();
+    assert_eq!(config.db_pool, 3);
+    assert_eq!(
+        config.warnings,
+        [
+            "PGRST_PORT_80_TCP: not an option, it is ignored",
+            "PGRST_SERVICE_HOST: not an option, it is ignored"
+        ]
+    );
+}
+
+#[test]
+fn the_example_has_every_option_and_is_understood() {
+    let example: String = EXAMPLE
+        .lines()
+        .filter_map(|line| line.strip_prefix("# "))
+        .filter(|line| line.contains(" = "))
+        // two places for one endpoint, and a file that is not there
+        .filter(|line| !line.starts_with("admin-server-port") && !line.starts_with("jwt-secret ="))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    read(&example, &[], &[]).unwrap();
+    let dumped: toml::Table = read("", &[], &[]).unwrap().dump().parse().unwrap();
+    for name in dumped.keys() {
+        assert!(EXAMPLE.contains(&format!("\n# {name} = ")), "{name}");
+    }
 }

@@ -82,7 +82,18 @@ impl DatabaseFailure {
         match self.raised() {
             Some(Raised::Response(message, _)) => message.hint,
             Some(Raised::Malformed(_, hint)) => Some(hint.into()),
-            None => self.hint.clone(),
+            None => self.hint.clone().or_else(|| self.own_hint().map(str::to_owned)),
+        }
+    }
+
+    /// What PostgreSQL leaves unsaid.
+    fn own_hint(&self) -> Option<&'static str> {
+        match self.sqlstate.as_str() {
+            "42P10" if self.message.contains("ON CONFLICT") => Some(
+                "on_conflict must name the columns of a primary key, a unique constraint or a unique index; \
+                 an index that is partial (… WHERE …) or over expressions cannot be meant.",
+            ),
+            _ => None,
         }
     }
 

@@ -47,6 +47,8 @@ pub enum SchemaError {
         unnamed: Option<UnnamedParameter>,
         /// `routine` or `routine(a, b)` that is close and exists.
         suggestion: Option<String>,
+        /// Whether a procedure has the name: only functions can be called.
+        procedure: bool,
     },
     /// Several routines take these arguments, each as `schema.name(argument => type)`.
     #[error("Could not choose the best candidate function between: {}", .0.join(", "))]
@@ -199,6 +201,9 @@ impl SchemaError {
                     hints.join(", ")
                 ))
             }
+            Self::NoRoutine { schema, routine, procedure: true, .. } => Some(format!(
+                "{schema}.{routine} is a procedure, and only functions can be called: write a function that calls it"
+            )),
             Self::NoRoutine { schema, unnamed, suggestion, .. } => suggestion
                 .as_ref()
                 .filter(|_| matches!(unnamed, None | Some(UnnamedParameter::Json)))
@@ -243,6 +248,7 @@ mod tests {
             arguments: arguments.iter().map(ToString::to_string).collect(),
             unnamed,
             suggestion: Some("sum(a, b)".into()),
+            procedure: false,
         }
     }
 

@@ -83,6 +83,7 @@ impl<'a> Planner<'a> {
                 schema: schema.to_owned(),
                 routine: name.to_owned(),
                 suggestion: self.suggest_routine(name, overloads, &names),
+                procedure: overloads.is_empty() && self.cache.is_procedure(schema, name),
                 arguments: names.into_iter().map(str::to_owned).collect(),
                 unnamed: UnnamedParameter::of(content).filter(|_| posted),
             }

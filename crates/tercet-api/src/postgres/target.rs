@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
+use super::service;
+
 /// Seconds to wait for a connection when `connect_timeout` is not given.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most seconds to wait for a connection, whatever `connect_timeout` says.
@@ -41,7 +43,7 @@ const ENCODING: &str =
     "hint: in a URI, percent-encode special characters of the password: / as %2F, ? as %3F, # as %23";
 
 /// libpq's parameters that this client does not have.
-const UNSUPPORTED: [&str; 24] = [
+const UNSUPPORTED: [&str; 23] = [
     "gssdelegation",
     "gsslib",
     "keepalives",
@@ -55,7 +57,6 @@ const UNSUPPORTED: [&str; 24] = [
     "require_auth",
     "requirepeer",
     "requiressl",
-    "service",
     "ssl_max_protocol_version",
     "ssl_min_protocol_version",
     "sslcertmode",
@@ -185,6 +186,9 @@ pub enum TargetError {
     /// A parameter with a value it cannot have, which may be a part of an ill-encoded password.
     #[error("connection parameter \"{0}\" has a value that is not supported; {ENCODING}")]
     Value(&'static str),
+    /// A service that cannot be looked up.
+    #[error("connection service: {0}")]
+    Service(String),
     /// Nobody said who logs in.
     #[error("no user to connect as; hint: write postgres://USER@HOST/DATABASE")]
     NoUser,
@@ -194,7 +198,8 @@ pub enum TargetError {
 }
 
 impl Target {
-    /// Reads a connection string; what it leaves out comes from `environment`, then from libpq's defaults.
+    /// Reads a connection string; what it leaves out comes from the service it names, then from `environment`, then
+    /// from libpq's defaults.
     ///
     /// # Errors
     /// The string is malformed, has an unsupported parameter or a contradiction.
@@ -203,6 +208,7 @@ impl Target {
             Some(rest) => parse_uri(rest)?,
             None => parse_keywords(text)?,
         };
+        service::complete(&mut parameters, environment)?;
         for (variable, name) in ENVIRONMENT {
             if let Some(value) = environment.get(variable).filter(|value| !value.is_empty()) {
                 parameters.entry(name.to_owned()).or_insert_with(|| value.clone());

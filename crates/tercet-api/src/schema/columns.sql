@@ -1,13 +1,20 @@
 -- Columns of the relations of the exposed schemas, in order.
--- A domain shows its base type as the column's type and itself as the nominal type.
+-- A domain shows its base type, whatever domains are between, as the column's type and itself as the nominal type.
+with recursive domain(oid, base, not_null) as (
+  select oid, typbasetype, typnotnull from pg_type where typtype = 'd'
+  union all
+  select domain.oid, t.typbasetype, domain.not_null or t.typnotnull
+  from domain
+  join pg_type t on t.oid = domain.base and t.typtype = 'd'
+)
 select a.attrelid,
        a.attnum,
        a.attname,
        description.description,
-       not (a.attnotnull or t.typtype = 'd' and t.typnotnull),
+       not (a.attnotnull or coalesce(domain.not_null, false)),
        case
          when t.typtype = 'd' and base.typnamespace = 'pg_catalog'::regnamespace
-           then format_type(t.typbasetype, null)
+           then format_type(base.oid, null)
          when t.typtype <> 'd' and t.typnamespace = 'pg_catalog'::regnamespace
            then format_type(a.atttypid, null)
          else format_type(a.atttypid, a.atttypmod)
@@ -37,12 +44,21 @@ select a.attrelid,
          when initial.adbin is not null then pg_get_expr(initial.adbin, initial.adrelid)
          when t.typdefaultbin is not null then pg_get_expr(t.typdefaultbin, 0)
        end,
-       labels.list
+       labels.list,
+       -- what a view's columns are made of is looked at by whoever reads this; triggers take anything
+       case
+         when c.relkind = 'm' then false
+         when c.relkind = 'v' then pg_column_is_updatable(c.oid, a.attnum, true)
+         else a.attgenerated = '' and a.attidentity <> 'a'
+       end,
+       c.relkind = 'v' and exists (
+         select from pg_trigger g where g.tgrelid = c.oid and g.tgtype & 64 <> 0
+       )
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 join pg_type t on t.oid = a.atttypid
-left join pg_type base on base.oid = t.typbasetype
+left join (domain join pg_type base on base.oid = domain.base and base.typtype <> 'd') on domain.oid = t.oid
 left join pg_attrdef initial on initial.adrelid = a.attrelid and initial.adnum = a.attnum and a.atthasdef
 left join pg_description description
   on description.objoid = a.attrelid
@@ -52,7 +68,7 @@ left join (
   select enumtypid, json_agg(enumlabel order by enumsortorder) as list
   from pg_enum
   group by enumtypid
-) labels on labels.enumtypid = coalesce(nullif(t.typbasetype, 0), t.oid)
+) labels on labels.enumtypid = coalesce(base.oid, t.oid)
 where n.nspname = any($1::text[])
   and c.relkind in ('r', 'p', 'f', 'v', 'm')
   and not c.relispartition

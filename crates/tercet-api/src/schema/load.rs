@@ -43,8 +43,9 @@ impl SchemaCache {
     }
 
     async fn load_snapshot(connection: &Connection, schemas: &[String]) -> Result<Self, LoadError> {
-        // Compiling these queries takes longer than running them.
-        let settings = "select set_config('search_path', '', true), set_config('jit', 'off', true)";
+        // Compiling these queries takes longer than running them; and how long requests may take is not how long they may.
+        let settings = "select set_config('search_path', '', true), set_config('jit', 'off', true), \
+                        set_config('statement_timeout', '0', true)";
         connection.query(&statement(settings, None)).await?;
         let exposed = Bytes::from(array_literal(schemas));
         let read = async |what: &'static str, sql: &'static str, by_schema: bool| {
@@ -68,10 +69,19 @@ impl SchemaCache {
         let views = definitions(&views)?;
         let view_keys = view_keys(&relations, &keys, &references, &views);
         add_view_primary_keys(&mut relations, &view_keys);
+        let generated = read("generated columns", include_str!("generated_columns.sql"), false).await?;
+        let generated = generated
+            .iter()
+            .map(|row| Ok((row.number(0)?, row.number(1)?)))
+            .collect::<Result<Vec<_>, LoadError>>()?;
+        view_columns_follow(&mut relations, &views, &generated);
         let computed = read("relationships", include_str!("computed_relationships.sql"), true).await?;
         let computed = computed_relationships(&computed, &mut names)?;
         let routines = read("functions", include_str!("routines.sql"), true).await?;
         let routines = self::routines(&routines, &mut names)?;
+        let procedures = read("procedures", include_str!("procedures.sql"), true).await?;
+        let procedures =
+            procedures.iter().map(|row| row.name(0, &mut names)).collect::<Result<_, LoadError>>()?;
         let mut representations = FxHashMap::<_, FxHashMap<_, _>>::default();
         for row in read("casts", include_str!("representations.sql"), false).await? {
             let (source, target) = (names.get(row.text(0)?), names.get(row.text(1)?));
@@ -95,6 +105,7 @@ impl SchemaCache {
             relationships: relationship::infer(references, &view_keys, computed, &by_name),
             relations: by_name,
             routines,
+            procedures,
             representations,
             media_handlers,
             schema_comments,
@@ -140,9 +151,27 @@ fn columns(rows: &[Record], names: &mut Names) -> Result<FxHashMap<u32, Vec<Colu
             max_length: row.optional(7)?.map(str::parse).transpose().map_err(|_| row.form(7))?,
             default: row.boxed(8)?,
             enum_labels,
+            writable: row.flag(10)?,
+            by_trigger: row.flag(11)?,
         });
     }
     Ok(columns)
+}
+
+/// What shows a generated column in a view cannot be written either.
+fn view_columns_follow(
+    relations: &mut [(u32, Relation)],
+    views: &FxHashMap<u32, Origins>,
+    generated: &[view::ColumnId],
+) {
+    for (oid, relation) in relations.iter_mut().filter(|(_, relation)| relation.kind.is_view()) {
+        let traced = view::trace(*oid, views);
+        for number in generated.iter().filter_map(|column| traced.get(column)).flatten() {
+            for column in &mut relation.columns {
+                column.writable &= column.number != *number || column.by_trigger;
+            }
+        }
+    }
 }
 
 fn relations(

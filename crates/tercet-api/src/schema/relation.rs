@@ -84,6 +84,10 @@ pub struct Column {
     pub default: Option<Box<str>>,
     /// The labels, if its type is an enum.
     pub enum_labels: Vec<Box<str>>,
+    /// Whether a statement may give it a value: not what is `GENERATED ALWAYS`, nor what a view computes.
+    pub writable: bool,
+    /// Whether triggers of its view take what is written to it, so that what it shows does not matter.
+    pub(super) by_trigger: bool,
     /// Its number in the relation.
     pub(super) number: i16,
 }

@@ -38,16 +38,7 @@ impl Admin for Api {
         let answer = match (method.as_str(), path) {
             ("GET", "/config") => Some(Answer::text(StatusCode::OK, settings.config.dump())),
             ("GET", "/schema_cache") => Some(match &settings.cache {
-                Some(cache) => {
-                    let (relations, relationships, functions) = cache.counts();
-                    let counts = serde_json::json!({
-                        "relations": relations,
-                        "relationships": relationships,
-                        "functions": functions,
-                        "schemas": settings.config.db_schemas,
-                    });
-                    Answer::json(StatusCode::OK, &counts)
-                }
+                Some(cache) => Answer::json(StatusCode::OK, &cache.dump()),
                 None => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "not loaded yet\n"),
             }),
             _ => None,

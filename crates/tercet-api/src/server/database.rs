@@ -125,20 +125,26 @@ impl Keeper<'_> {
         let mut watch = None;
         let mut tried_again = false;
         loop {
+            let missed = Cell::new(None);
             let synchronised = tokio::select! {
                 synchronised = self.synchronise(reload_config) => synchronised,
-                reason = stopped(&mut inbox.instructions) => return Ok(reason),
+                reason = stopped(&mut inbox.instructions, &missed) => return Ok(reason),
             };
+            reload_config |= missed.get() == Some(true);
             let outcome = match synchronised {
                 Ok(fresh) => {
                     (wait, tried_again) = (FIRST_WAIT, false);
                     self.shared.outage.store(None);
                     // What was lost before is found again, and what was out of date is not any more.
                     while inbox.found.try_recv().is_ok() {}
-                    self.idle(&mut inbox, watch.insert(fresh)).await
+                    let watch = watch.insert(fresh);
+                    match missed.take() {
+                        Some(config) => Happening::Reload { config },
+                        None => self.idle(&mut inbox, watch).await,
+                    }
                 }
                 // It was closed from the other side, by an administrator or a timeout: that is no outage yet.
-                Err(error) if error.is_lost() && self.serves() && !tried_again => {
+                Err(error) if error.is_lost() && self.serves() && !tried_again && self.recovers() => {
                     tried_again = true;
                     continue;
                 }
@@ -148,6 +154,12 @@ impl Keeper<'_> {
                     let retry_seconds = wait.as_secs_f64();
                     self.log.event(ApiEvent::DatabaseLost { reason: &reason, retry_seconds });
                     pause(&mut inbox, &mut wait).await
+                }
+                Err(error) if !self.recovers() => {
+                    return Err(match self.shared.settings.load().cache {
+                        Some(_) => ServerError::Lost(error.to_string()),
+                        None => ServerError::Refused(error),
+                    });
                 }
                 Err(error) => {
                     self.give_up_if_hopeless(&error)?;
@@ -160,7 +172,7 @@ impl Keeper<'_> {
                 Happening::Stop(reason) => return Ok(reason),
                 Happening::Reload { config } => reload_config = config,
                 Happening::Lost(reason) => {
-                    if !self.shared.settings.load().config.db_pool_automatic_recovery {
+                    if !self.recovers() {
                         return Err(ServerError::Lost(reason));
                     }
                     reload_config = true;
@@ -173,6 +185,11 @@ impl Keeper<'_> {
     /// Whether there is a schema to serve by, and no outage.
     fn serves(&self) -> bool {
         self.shared.settings.load().cache.is_some() && self.shared.outage.load().is_none()
+    }
+
+    /// Whether a database that is lost is waited for; else the server ends, for somebody else to start it again.
+    fn recovers(&self) -> bool {
+        self.shared.settings.load().config.db_pool_automatic_recovery
     }
 
     /// Loads what the database says, and listens for it saying something else.
@@ -242,6 +259,7 @@ impl Keeper<'_> {
             }
         };
         self.shared.settings.store(Arc::new(Settings::new(config, cache)));
+        self.shared.replaced.notify_waiters();
         (self.tell_all)(|| Work::SchemaChanged);
         Ok(Watch { connection: Rc::clone(connection), listening, notifications })
     }
@@ -306,8 +324,7 @@ impl Keeper<'_> {
                 Some(finding) = inbox.found.recv() => inbox.of_finding(finding),
                 notification = next(watch) => match notification {
                     Some(notification) => of_notification(&notification),
-                    // The database may be well; then this connection is made anew without an outage.
-                    None => Happening::Reload { config: true },
+                    None => self.closed(),
                 },
                 _ = ticks.tick() => self.look_after(watch).await,
             };
@@ -319,11 +336,20 @@ impl Keeper<'_> {
         }
     }
 
+    /// The connection that hears of changes is closed. The database may be well; then it is made anew without an outage.
+    fn closed(&self) -> Happening {
+        if self.recovers() {
+            Happening::Reload { config: true }
+        } else {
+            Happening::Lost("the connection that listens for changes is closed".to_owned())
+        }
+    }
+
     /// Sees to it that a connection that is dead does not go unnoticed, and that a standby that was promoted is listened
     /// to.
     async fn look_after(&self, watch: &mut Watch) -> Happening {
         if watch.connection.is_closed() {
-            return Happening::Reload { config: true };
+            return self.closed();
         }
         if self.probe.waiting() >= SILENCE {
             let silence = self.probe.silence().as_secs_f64();
@@ -363,15 +389,14 @@ impl Keeper<'_> {
         self.log.event(ApiEvent::DatabaseLost { reason: &reason, retry_seconds: wait.as_secs_f64() });
         let outage = Outage { reason, retry: Instant::now() + wait };
         self.shared.outage.store(Some(Arc::new(outage)));
+        self.shared.replaced.notify_waiters();
         (self.tell_all)(|| Work::Outage);
     }
 
     /// A database that has never let us in and says why never will by itself.
     fn give_up_if_hopeless(&self, error: &DatabaseError) -> Result<(), ServerError> {
         let never_loaded = self.shared.settings.load().cache.is_none();
-        let refused = matches!(error, DatabaseError::Connect(error) if error.is_refusal());
-        // Recovery that is switched off is switched off from the start.
-        let hopeless = refused || !self.shared.settings.load().config.db_pool_automatic_recovery;
+        let hopeless = matches!(error, DatabaseError::Connect(error) if error.is_refusal());
         if never_loaded && hopeless { Err(ServerError::Refused(error.copy())) } else { Ok(()) }
     }
 }
@@ -412,17 +437,26 @@ async fn debounce(inbox: &mut Inbox, watch: &mut Watch, mut config: bool) -> Hap
 /// Waits before the next try, and makes the wait after that longer.
 async fn pause(inbox: &mut Inbox, wait: &mut Duration) -> Happening {
     let pause = std::mem::replace(wait, (*wait * 2).min(LONGEST_WAIT));
+    let missed = Cell::new(None);
     tokio::select! {
-        () = tokio::time::sleep(pause) => Happening::Nothing,
-        reason = stopped(&mut inbox.instructions) => Happening::Stop(reason),
+        () = tokio::time::sleep(pause) => {
+            missed.take().map_or(Happening::Nothing, |config| Happening::Reload { config })
+        }
+        reason = stopped(&mut inbox.instructions, &missed) => Happening::Stop(reason),
     }
 }
 
-/// Why the server is to stop, once it is told; what else it is told in the meantime is done anyway.
-async fn stopped(instructions: &mut mpsc::UnboundedReceiver<Instruction>) -> &'static str {
+/// Why the server is to stop, once it is told. A reload it is told of in the meantime may come too late for the one that
+/// is under way: it is `missed`, with or without the configuration.
+async fn stopped(
+    instructions: &mut mpsc::UnboundedReceiver<Instruction>,
+    missed: &Cell<Option<bool>>,
+) -> &'static str {
     loop {
-        if let Happening::Stop(reason) = of_instruction(instructions.recv().await) {
-            return reason;
+        match of_instruction(instructions.recv().await) {
+            Happening::Stop(reason) => return reason,
+            Happening::Reload { config } => missed.set(Some(config || missed.get() == Some(true))),
+            Happening::Lost(_) | Happening::Nothing => {}
         }
     }
 }

@@ -17,6 +17,7 @@ use tercet_observe::{AccessRecord, request_id};
 
 use super::body::Unread;
 use super::head::Refusal;
+use super::methods;
 use super::state::{Finding, Settings, logs};
 use super::worker::Worker;
 use crate::auth::Identity;
@@ -40,6 +41,14 @@ struct Journey {
     role: Option<Arc<str>>,
 }
 
+impl Journey {
+    /// A response that was made since the last lap of the clock.
+    fn timed(&mut self, mut clock: Stopwatch, response: Response) -> Response {
+        self.timing.response = clock.lap();
+        response
+    }
+}
+
 /// Answers a request, whatever it is.
 pub(super) async fn respond(
     worker: &Rc<Worker>,
@@ -47,7 +56,7 @@ pub(super) async fn respond(
     request: Request<Incoming>,
 ) -> hyper::Response<Full<Bytes>> {
     let started = Instant::now();
-    let settings = worker.shared.settings.load_full();
+    let settings = worker.shared.settings().await;
     let config = &*settings.config;
     let (parts, body) = request.into_parts();
     let body = Unread::new(&parts, body);
@@ -59,6 +68,9 @@ pub(super) async fn respond(
     } else {
         let answered = answer(worker, &settings, &parts, body, &mut journey).await;
         let mut response = answered.unwrap_or_else(|error| refusal(worker, config, error));
+        if response.status == StatusCode::METHOD_NOT_ALLOWED {
+            methods::allow(&settings, &parts, &mut response);
+        }
         cors::allow(&parts.headers, origins, &mut response);
         response
     };
@@ -127,9 +139,9 @@ async fn answer(
     journey.timing.plan = clock.lap();
     match planned {
         Plan::Statement(plan) => statement(worker, config, &identity, &request, &plan, journey).await,
-        Plan::RelationInfo(relation) => Ok(Response::of_relation_info(&relation)),
-        Plan::RoutineInfo(routine) => Ok(Response::of_routine_info(&routine)),
-        Plan::SchemaInfo => Ok(Response::of_schema_info()),
+        Plan::RelationInfo(relation) => Ok(journey.timed(clock, Response::of_relation_info(&relation))),
+        Plan::RoutineInfo(routine) => Ok(journey.timed(clock, Response::of_routine_info(&routine))),
+        Plan::SchemaInfo => Ok(journey.timed(clock, Response::of_schema_info())),
         Plan::Description { format, head } => {
             let asked = Instant::now();
             let privileges = privileges(worker, config, &identity, &request).await?;
@@ -173,10 +185,10 @@ fn description<'a>(
     privileges: &'a Privileges,
 ) -> Description<'a> {
     let server = openapi::Server {
-        host: &config.server_host,
-        port: config.server_port,
         proxy_uri: config.openapi_server_proxy_uri.as_deref(),
         security_active: config.openapi_security_active,
+        title: config.openapi_title.as_deref(),
+        version: config.openapi_version.as_deref(),
     };
     Description { cache, schema: &request.schema, privileges, server }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::body::Budget;
 use super::metrics::Metrics;
@@ -20,6 +20,8 @@ pub(super) struct Shared {
     pub(super) settings: ArcSwap<Settings>,
     /// Set while the database cannot be reached.
     pub(super) outage: ArcSwapOption<Outage>,
+    /// Notified whenever the settings or the outage are replaced.
+    pub(super) replaced: Notify,
     pub(super) metrics: Metrics,
     pub(super) pools: Arc<Counts>,
     /// How much of requests' bodies is held.
@@ -41,6 +43,30 @@ impl Shared {
     /// Tells a finding. Nobody hears it when everything stops.
     pub(super) fn tell(&self, finding: Finding) {
         let _ = self.findings.send(finding);
+    }
+}
+
+impl Shared {
+    /// The settings in force. Before the schema is loaded for the first time a request waits for that as long as
+    /// it would for a connection, unless the database cannot be reached.
+    pub(super) async fn settings(&self) -> Arc<Settings> {
+        let settings = self.settings.load_full();
+        if settings.cache.is_some() {
+            return settings;
+        }
+        let first_load = async {
+            loop {
+                let mut replaced = std::pin::pin!(self.replaced.notified());
+                replaced.as_mut().enable();
+                let settings = self.settings.load_full();
+                if settings.cache.is_some() || self.outage.load().is_some() {
+                    return settings;
+                }
+                replaced.await;
+            }
+        };
+        let longest = settings.config.db_pool_acquisition_timeout;
+        tokio::time::timeout(longest, first_load).await.unwrap_or_else(|_| self.settings.load_full())
     }
 }
 

@@ -87,7 +87,7 @@ async fn run(worker: Worker, mut received: mpsc::UnboundedReceiver<Work>) {
                     drop(alive);
                 });
             }
-            Some(Work::SchemaChanged) => worker.pool.forget_statements(),
+            Some(Work::SchemaChanged) => worker.follow(),
             Some(Work::Outage) => worker.pool.close_silent(),
             Some(Work::Stop(deadline)) => break deadline,
             None => break Duration::ZERO,

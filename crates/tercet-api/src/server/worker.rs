@@ -7,6 +7,7 @@ use tercet_observe::LogHandle;
 
 use super::state::{Finding, Shared};
 use crate::auth::{Authenticator, CacheCounts};
+use crate::config::database::RoleSettings;
 use crate::pool::{Options, Pool};
 
 /// A thread's own connections to PostgreSQL, its token cache and its end of the log.
@@ -17,6 +18,8 @@ pub(super) struct Worker {
     pub(super) log: LogHandle,
     /// What of the token cache's counts is in the metrics.
     counted: Cell<CacheCounts>,
+    /// What the login role had set for itself when its connections were made.
+    login: RefCell<Option<RoleSettings>>,
 }
 
 impl Worker {
@@ -26,7 +29,27 @@ impl Worker {
         let pool = Pool::new(options, Arc::clone(&shared.pools), move |error| {
             told.tell(Finding::Lost(error.to_string()));
         });
-        Self { shared, pool, authenticator: RefCell::default(), log, counted: Cell::default() }
+        Self {
+            shared,
+            pool,
+            authenticator: RefCell::default(),
+            log,
+            counted: Cell::default(),
+            login: RefCell::default(),
+        }
+    }
+
+    /// Follows a new schema or configuration: statements are prepared anew, and where the login role has set
+    /// something else for itself, connections are made anew.
+    pub(super) fn follow(&self) {
+        let settings = self.shared.settings.load();
+        let config = &settings.config;
+        let login = config.role_settings.get(config.db_uri.user.as_str()).cloned().unwrap_or_default();
+        if self.login.replace(Some(login.clone())).is_some_and(|before| before != login) {
+            self.pool.renew();
+        } else {
+            self.pool.forget_statements();
+        }
     }
 
     /// Brings the token cache's counts into the metrics.

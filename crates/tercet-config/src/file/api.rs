@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Located;
 
 /// The options of PostgREST that tercet decides itself, and what to write instead.
-pub(crate) const RESERVED: [(&str, &str); 10] = [
+pub(crate) const RESERVED: [(&str, &str); 12] = [
     ("db-uri", "an existing database is named by url in [database]"),
     ("server-host", "clients reach the balancer: listen in [balancer]"),
     ("server-port", "the first server's port is port in [application]"),
@@ -16,6 +16,8 @@ pub(crate) const RESERVED: [(&str, &str); 10] = [
     ("server-unix-socket-mode", "clients reach the balancer: listen in [balancer]"),
     ("admin-server-host", "tercet gives each server an admin address of its own"),
     ("admin-server-port", "tercet gives each server an admin address of its own"),
+    ("admin-server-unix-socket", "tercet gives each server an admin address of its own"),
+    ("admin-server-unix-socket-mode", "tercet gives each server an admin address of its own"),
     ("server-reuseport", "tercet gives each server a port of its own"),
     ("server-stop-timeout", "the balancer decides how long a stopping server has"),
     ("server-trace-header", "the request id is always in x-request-id"),
@@ -133,6 +135,14 @@ pub(crate) struct Api {
     /// The address the description gives for the API, when a proxy stands before the balancer.
     #[serde(skip_serializing_if = "Option::is_none")]
     openapi_server_proxy_uri: Option<String>,
+    /// The title of the description, where the schema has no comment. Default: the project's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["Bookshop"]))]
+    openapi_title: Option<String>,
+    /// The version of the API that the description names. Default: `1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["2.1.0"]))]
+    openapi_version: Option<String>,
     /// How many seconds the body of a request may take to arrive; then it is refused (408). Default: 60.
     #[serde(skip_serializing_if = "Option::is_none")]
     server_body_timeout: Option<u32>,

@@ -20,9 +20,11 @@ pub fn plain_text(text: &str) -> String {
     text.replace("$(", "$$(")
 }
 
-/// The person's own options, and what ties a server's log lines to the balancer's.
-pub fn options(api: &Api) -> toml::Table {
+/// The person's own options, what ties a server's log lines to the balancer's, and the project's name as the title of
+/// the API.
+pub fn options(api: &Api, project: &str) -> toml::Table {
     let mut options = plain(api.options.clone());
+    options.entry("openapi-title").or_insert_with(|| project.into());
     options.insert("server-trace-header".to_owned(), "x-request-id".into());
     options
 }

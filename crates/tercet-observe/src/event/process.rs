@@ -15,6 +15,7 @@ pub enum ProcessEvent<'a> {
     Listening { address: &'a str, purpose: &'a str },
     ConfigurationLoaded { source: &'a str },
     ConfigurationRefused { source: &'a str, reason: &'a str },
+    ConfigurationWarning { warning: &'a str },
     Stopping { reason: &'a str },
     Stopped,
     Failed { reason: &'a str },
@@ -24,6 +25,7 @@ impl ProcessEvent<'_> {
     pub(super) fn level(&self) -> Level {
         match self {
             Self::Failed { .. } | Self::ConfigurationRefused { .. } => Level::Error,
+            Self::ConfigurationWarning { .. } => Level::Warn,
             _ => Level::Info,
         }
     }
@@ -38,6 +40,7 @@ impl fmt::Display for ProcessEvent<'_> {
             Self::ConfigurationRefused { source, reason } => {
                 write!(f, "configuration {source} refused, the old one stays: {reason}")
             }
+            Self::ConfigurationWarning { warning } => write!(f, "configuration: {warning}"),
             Self::Stopping { reason } => write!(f, "stopping: {reason}"),
             Self::Stopped => write!(f, "stopped"),
             Self::Failed { reason } => write!(f, "failed: {reason}"),

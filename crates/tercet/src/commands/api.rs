@@ -1,8 +1,12 @@
-//! `tercet api`: one application server in the foreground.
+//! `tercet api`: one application server in the foreground, or what it would run with.
+
+mod ready;
+
+use std::io::Write as _;
 
 use anyhow::Context as _;
 use tercet_api::config::ConfigSource;
-use tercet_api::server::{Instruction, Server, ServerError};
+use tercet_api::server::{self, Instruction, Server, ServerError};
 use tercet_observe::Log;
 use tercet_observe::event::ProcessEvent;
 use tercet_observe::log::Destination;
@@ -23,10 +27,21 @@ async fn serve(arguments: &cli::Api) -> Outcome {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let source = ConfigSource { file: arguments.config.clone(), environment };
-    let server = Server::bind(source).await.map_err(|error| match error {
-        ServerError::Config(error) => Failure::input_message(error.to_string()),
-        other => other.into(),
-    })?;
+    let instead = &arguments.instead;
+    if instead.example {
+        return print(tercet_api::config::EXAMPLE);
+    }
+    if instead.dump_config {
+        return print(&server::configuration(&source).await.map_err(failure)?.dump());
+    }
+    if instead.dump_schema {
+        return print(&format!("{:#}\n", server::schema_cache(&source).await.map_err(failure)?));
+    }
+    if instead.ready {
+        let config = source.read().map_err(|error| failure(error.into()))?;
+        return print(&ready::ask(&config)?);
+    }
+    let server = Server::bind(source).await.map_err(failure)?;
     let log = Log::open(arguments.log.name("api"), Destination::Stderr, arguments.log.format())
         .context("could not start the log")?;
     log.handle().event(ProcessEvent::Started { version: env!("CARGO_PKG_VERSION"), pid: std::process::id() });
@@ -46,4 +61,19 @@ async fn serve(arguments: &cli::Api) -> Outcome {
     }
     server.run(&log, instructions).await?;
     Ok(())
+}
+
+fn failure(error: ServerError) -> Failure {
+    match error {
+        ServerError::Config(error) => Failure::input_message(error.to_string()),
+        other => other.into(),
+    }
+}
+
+fn print(text: &str) -> Outcome {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads it has read enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }

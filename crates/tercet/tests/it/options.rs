@@ -6,9 +6,11 @@ use serde_json::Value as Json;
 use tercet_api::config::ConfigSource;
 
 /// What a person may not set in `[api]`: tercet decides it.
-const API_DECIDED: [&str; 12] = [
+const API_DECIDED: [&str; 14] = [
     "admin-server-host",
     "admin-server-port",
+    "admin-server-unix-socket",
+    "admin-server-unix-socket-mode",
     "db-uri",
     "server-host",
     "server-otel-enabled",

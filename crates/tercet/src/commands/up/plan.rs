@@ -229,7 +229,7 @@ fn api_options(
     admin: SocketAddr,
     database_url: &str,
 ) -> anyhow::Result<toml::Table> {
-    let mut options = tercet_fleet::configuration::api::options(api);
+    let mut options = tercet_fleet::configuration::api::options(api, project.topology.name());
     for (name, value) in [
         ("db-uri", toml::Value::from(plain_text(database_url))),
         ("jwt-secret", plain_text(&project.jwt_secret(api)?).into()),

@@ -1,0 +1,5 @@
+-- Procedures of the exposed schemas: no request can call one, but an error can say so.
+select distinct n.nspname, p.proname
+from pg_proc p
+join pg_namespace n on n.oid = p.pronamespace
+where n.nspname = any($1::text[]) and p.prokind = 'p'
