@@ -229,13 +229,13 @@ mod tests {
 
     fn check(query: &str, expect: &Expect) {
         let action = Action::Read { relation: "t".into(), head: false };
-        check_for(action, "", query, expect);
+        check_for(&action, "", query, expect);
     }
 
-    fn check_for(action: Action, prefer: &'static str, query: &str, expect: &Expect) {
+    fn check_for(action: &Action, prefer: &'static str, query: &str, expect: &Expect) {
         let headers = [(http::HeaderName::from_static("prefer"), http::HeaderValue::from_static(prefer))];
         let preferences = Preferences::from_headers(&headers.into_iter().collect(), false, false);
-        let actual = match parse(query, Reader::new(&action, &preferences)) {
+        let actual = match parse(query, Reader::new(action, &preferences)) {
             Ok((parameters, own)) => format!("{parameters:?} {own:?}"),
             Err(error) => format!("{error}: {}", error.details().unwrap_or_default()),
         };
@@ -514,7 +514,7 @@ mod tests {
             assert_eq!(refused(&action, prefer, query), expected, "{action:?} {query}");
         }
         check_for(
-            write(Mutation::Delete),
+            &write(Mutation::Delete),
             "",
             "limit=1",
             &expect![[
@@ -522,7 +522,7 @@ mod tests {
             ]],
         );
         check_for(
-            write(Mutation::Update),
+            &write(Mutation::Update),
             "",
             "order=a",
             &expect![[

@@ -62,7 +62,8 @@ impl Reader {
         const RANGE: &str = "rows that are written cannot be limited";
         const DESCRIPTION: &str = "a description of the schema takes no parameters";
         match (name, self.kind) {
-            (_, Kind::Info) => None,
+            // PGRST114 says more about the range of a PUT
+            (_, Kind::Info) | ("limit" | "offset", Kind::Write(Mutation::SingleUpsert)) => None,
             (_, Kind::Describe) => Some(DESCRIPTION),
             ("columns", Kind::Write(Mutation::Create | Mutation::Update) | Kind::Call(Invocation::Post)) => {
                 None
@@ -70,8 +71,6 @@ impl Reader {
             ("columns", _) => Some(BODY),
             ("on_conflict", Kind::Write(Mutation::Create)) => (!self.resolves).then_some(RESOLUTION),
             ("on_conflict", _) => Some(CONFLICT),
-            // PGRST114 says more about it
-            ("limit" | "offset", Kind::Write(Mutation::SingleUpsert)) => None,
             (name, Kind::Write(_)) if matches!(last_word(name), "limit" | "offset") => Some(RANGE),
             _ => None,
         }

@@ -91,7 +91,7 @@ pub(super) struct Vetted<S> {
     /// What was read and not looked at.
     input: BytesMut,
     /// What hyper may have.
-    vetted: BytesMut,
+    output: BytesMut,
     timer: Option<Pin<Box<Sleep>>>,
     /// When a byte came or went last.
     active: Instant,
@@ -106,7 +106,7 @@ impl<S> Vetted<S> {
             notes,
             next: HEAD,
             input: BytesMut::new(),
-            vetted: BytesMut::new(),
+            output: BytesMut::new(),
             timer: None,
             active: Instant::now(),
             begun: None,
@@ -117,10 +117,12 @@ impl<S> Vetted<S> {
     fn vet(&mut self) {
         while !self.input.is_empty() {
             let passed = match self.next {
-                Next::Head { searched, parsed } => match self.vet_head(searched, parsed) {
-                    true => continue,
-                    false => return,
-                },
+                Next::Head { searched, parsed } => {
+                    if self.vet_head(searched, parsed) {
+                        continue;
+                    }
+                    return;
+                }
                 Next::Body(left) => {
                     let count = self.input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                     let left = left - count as u64;
@@ -136,7 +138,7 @@ impl<S> Vetted<S> {
                 Next::Refused => return self.input.clear(),
             };
             let passed = self.input.split_to(passed);
-            if self.vetted.is_empty() { self.vetted = passed } else { self.vetted.extend_from_slice(&passed) }
+            if self.output.is_empty() { self.output = passed } else { self.output.extend_from_slice(&passed) }
         }
     }
 
@@ -149,7 +151,7 @@ impl<S> Vetted<S> {
         match read {
             Ok(Some(read)) => {
                 let head = self.input.split_to(read.length);
-                self.vetted.extend_from_slice(read.encoded.as_deref().unwrap_or(&head));
+                self.output.extend_from_slice(read.encoded.as_deref().unwrap_or(&head));
                 self.begun = None;
                 self.next = match read.body {
                     Body::Length(0) => HEAD,
@@ -173,7 +175,7 @@ impl<S> Vetted<S> {
 
     fn refuse(&mut self, refusal: Refusal) {
         self.notes.refusal.replace(Some(refusal));
-        self.vetted.extend_from_slice(STAND_IN);
+        self.output.extend_from_slice(STAND_IN);
         self.next = Next::Refused;
     }
 
@@ -252,12 +254,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Vetted<S> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
-            if !this.vetted.is_empty() {
-                let count = this.vetted.len().min(target.remaining());
-                target.put_slice(&this.vetted[..count]);
-                this.vetted.advance(count);
-                if this.vetted.is_empty() {
-                    this.vetted = BytesMut::new();
+            if !this.output.is_empty() {
+                let count = this.output.len().min(target.remaining());
+                target.put_slice(&this.output[..count]);
+                this.output.advance(count);
+                if this.output.is_empty() {
+                    this.output = BytesMut::new();
                 }
                 return Poll::Ready(Ok(()));
             }

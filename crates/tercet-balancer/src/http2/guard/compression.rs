@@ -295,12 +295,11 @@ impl Text<'_> {
     }
 
     fn decoded_length(self) -> Result<usize, Malformed> {
-        let mut length = 0;
-        if self.is_coded {
-            decode(self.bytes, |_| length += 1)?
-        } else {
-            length = self.bytes.len()
+        if !self.is_coded {
+            return Ok(self.bytes.len());
         }
+        let mut length = 0;
+        decode(self.bytes, |_| length += 1)?;
         Ok(length)
     }
 
