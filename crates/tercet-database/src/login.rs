@@ -6,6 +6,8 @@ use std::path::Path;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use crate::SqlError;
+
 /// Who tries, where, with what.
 #[derive(Clone, Copy, Debug)]
 pub struct Login<'a> {
@@ -57,10 +59,7 @@ pub async fn attempt(login: &Login<'_>) -> Result<(), String> {
             }
         }
     };
-    let one_line = |error: sqlx::Error| match error {
-        sqlx::Error::Database(error) => error.message().replace('\n', " "),
-        error => error.to_string().replace('\n', " "),
-    };
+    let one_line = |error: sqlx::Error| SqlError::from(error).to_string().replace('\n', " ");
     let mut connection = options.connect().await.map_err(one_line)?;
     let powerful: bool = sqlx::query_scalar(
         "select rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls

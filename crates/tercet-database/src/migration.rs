@@ -13,6 +13,8 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgErrorPosition};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, SqlSafeStr as _};
 
+use crate::sql_error::{SqlError, message};
+
 /// The table that records what was applied; in a schema that no API exposes.
 const TABLE: &str = "tercet.migrations";
 
@@ -88,14 +90,14 @@ pub enum MigrationError {
     },
     /// The database cannot be reached or used.
     #[error("migrations could not be applied: {0}")]
-    Database(sqlx::Error),
+    Database(SqlError),
 }
 
 impl MigrationError {
     /// Whether there is no such database (yet).
     pub fn is_no_database(&self) -> bool {
         // PostgreSQL manual, appendix A: invalid_catalog_name.
-        matches!(self, Self::Database(sqlx::Error::Database(error)) if error.code().as_deref() == Some("3D000"))
+        matches!(self, Self::Database(error) if error.code() == Some("3D000"))
     }
 }
 
@@ -155,7 +157,7 @@ impl Migrations {
     /// # Errors
     /// See [`MigrationError`]. What came before the failing file stays applied.
     pub async fn apply(&self, url: &str) -> Result<u64, MigrationError> {
-        self.apply_as(&url.parse().map_err(MigrationError::Database)?).await
+        self.apply_as(&url.parse().map_err(unusable)?).await
     }
 
     /// The same, by a connection that is already described.
@@ -170,11 +172,11 @@ impl Migrations {
         let mut migrator = Migrator::with_migrations(migrations.collect());
         migrator.dangerous_set_table_name(TABLE);
         migrator.create_schema("tercet");
-        let mut connection = database.connect().await.map_err(MigrationError::Database)?;
-        let before = seen(&mut connection).await.map_err(MigrationError::Database)?.len();
+        let mut connection = database.connect().await.map_err(unusable)?;
+        let before = seen(&mut connection).await.map_err(unusable)?.len();
         migrator.run(&mut connection).await.map_err(|error| self.explain(error))?;
-        let after = seen(&mut connection).await.map_err(MigrationError::Database)?.len();
-        connection.close().await.map_err(MigrationError::Database)?;
+        let after = seen(&mut connection).await.map_err(unusable)?.len();
+        connection.close().await.map_err(unusable)?;
         Ok((after - before) as u64)
     }
 
@@ -183,9 +185,9 @@ impl Migrations {
     /// # Errors
     /// What it has seen is another text or no longer there, or it cannot be read.
     pub async fn pending(&self, database: &PgConnectOptions) -> Result<Vec<&Path>, MigrationError> {
-        let mut connection = database.connect().await.map_err(MigrationError::Database)?;
-        let seen = seen(&mut connection).await.map_err(MigrationError::Database)?;
-        connection.close().await.map_err(MigrationError::Database)?;
+        let mut connection = database.connect().await.map_err(unusable)?;
+        let seen = seen(&mut connection).await.map_err(unusable)?;
+        connection.close().await.map_err(unusable)?;
         for (version, checksum) in &seen {
             match self.files.get(version) {
                 None => return Err(self.explain(MigrateError::VersionMissing(*version))),
@@ -219,10 +221,8 @@ impl Migrations {
                     message: message(error),
                 }
             }
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-                MigrationError::Database(error)
-            }
-            other => MigrationError::Database(sqlx::Error::Migrate(Box::new(other))),
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => unusable(error),
+            other => unusable(sqlx::Error::Migrate(Box::new(other))),
         }
     }
 }
@@ -237,17 +237,8 @@ async fn seen(connection: &mut PgConnection) -> Result<BTreeMap<i64, Vec<u8>>, s
     Ok(rows.fetch_all(connection).await?.into_iter().collect())
 }
 
-/// What PostgreSQL says about an error, on one line.
-fn message(error: &PgDatabaseError) -> String {
-    let mut message = error.message().to_owned();
-    for (name, text) in [("", error.detail()), ("in ", error.r#where()), ("hint: ", error.hint())] {
-        if let Some(text) = text {
-            message.push_str("; ");
-            message.push_str(name);
-            message.push_str(&text.replace('\n', " "));
-        }
-    }
-    message
+fn unusable(error: sqlx::Error) -> MigrationError {
+    MigrationError::Database(error.into())
 }
 
 /// Where the character with this number, from 1, is: its line and column, from 1.

@@ -6,6 +6,7 @@
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
+use crate::SqlError;
 use crate::secret::Password;
 
 /// All an application server may log in as.
@@ -43,7 +44,7 @@ pub async fn prepare(
     name: &str,
     passwords: &Passwords,
     session_role: Option<&str>,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), SqlError> {
     let mut server = connect("postgres").connect().await?;
     for (role, login) in [
         (owner(name).as_str(), "login noinherit"),
@@ -89,7 +90,7 @@ pub async fn prepare(
 ///
 /// # Errors
 /// A statement fails.
-pub async fn grant_once(superuser: &PgConnectOptions, name: &str) -> Result<(), sqlx::Error> {
+pub async fn grant_once(superuser: &PgConnectOptions, name: &str) -> Result<(), SqlError> {
     let mut database = superuser.connect().await?;
     let made =
         sqlx::query_scalar::<_, bool>("select exists (select from pg_namespace where nspname = 'tercet')")
@@ -98,7 +99,7 @@ pub async fn grant_once(superuser: &PgConnectOptions, name: &str) -> Result<(), 
     if !made {
         run(&mut database, rights(name)).await?;
     }
-    database.close().await
+    Ok(database.close().await?)
 }
 
 /// What the roles may do in a new database, as one transaction.
@@ -108,8 +109,9 @@ fn rights(name: &str) -> String {
         .replace(":\"owner\"", &identifier(&owner(name)))
 }
 
-async fn run(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(connection).await.map(drop)
+async fn run(connection: &mut PgConnection, sql: String) -> Result<(), SqlError> {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(connection).await?;
+    Ok(())
 }
 
 /// A name as an SQL identifier.

@@ -100,3 +100,25 @@ async fn two_who_migrate_at_once_apply_each_file_once() {
     one.unwrap();
     other.unwrap();
 }
+
+#[tokio::test]
+async fn errors_say_nothing_of_postgresqls_own_source() {
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("1_books.sql"), "create table books (id int)").unwrap();
+    let migrations = Migrations::read(folder.path()).unwrap();
+    let url = server.owner_url();
+    let (rest, _) = url.rsplit_once('/').unwrap();
+    let nowhere = migrations.apply_as(&server.cluster.superuser("nowhere")).await.unwrap_err();
+    assert_eq!(nowhere.to_string(), "migrations could not be applied: database \"nowhere\" does not exist");
+    assert!(nowhere.is_no_database());
+    let host = rest.rsplit_once('@').unwrap().1;
+    let refused = migrations.apply(&format!("postgres://nobody:wrong@{host}/postgres")).await.unwrap_err();
+    assert!(refused.to_string().contains("nobody"), "{refused}");
+    for error in [nowhere, refused] {
+        let told = format!("{error} {error:?}");
+        for source in [".c\"", "at line", "routine", "InitPostgres", "auth_failed", "file:"] {
+            assert!(!told.contains(source), "{source} in {told}");
+        }
+    }
+}
