@@ -58,6 +58,9 @@ pub enum ApiError {
     /// Every connection is busy and stayed so for the whole wait.
     #[error("Timed out acquiring connection from connection pool.")]
     PoolTimeout,
+    /// Committed, but the wait for the synchronous standbys was broken off.
+    #[error("Committed, but the wait for a synchronous standby was broken off")]
+    Unreplicated,
 }
 
 impl From<SchemaError> for ApiError {
@@ -94,6 +97,7 @@ impl ApiError {
             Self::NoSchemaCache => "PGRST002".into(),
             Self::PoolTimeout => "PGRST003".into(),
             Self::BodiesFull => "TCT02".into(),
+            Self::Unreplicated => "TCT01".into(),
         }
     }
 
@@ -107,7 +111,7 @@ impl ApiError {
             Self::Connection(_) | Self::ConnectionLost(_) | Self::NoSchemaCache | Self::BodiesFull => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::PoolTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::PoolTimeout | Self::Unreplicated => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -170,6 +174,10 @@ impl ApiError {
             Self::Connection(details) | Self::ConnectionLost(details) => {
                 (details.clone().map(Value::from), None)
             }
+            Self::Unreplicated => (
+                Some("The database has committed the transaction, but it may not be on any standby yet: it is lost if the primary is lost before it is copied.".into()),
+                Some("Do not repeat the request unread: look first whether its effect is there.".into()),
+            ),
             Self::NoSchemaCache | Self::PoolTimeout => (None, None),
             Self::BodiesFull => (None, Some("Send the request again later.".into())),
         };

@@ -7,6 +7,7 @@ mod handler;
 mod read;
 mod relationship;
 mod resolve;
+mod side_effects;
 mod spread;
 mod tree;
 mod write;
@@ -84,6 +85,8 @@ pub struct StatementPlan {
     pub head: bool,
     /// Whether the transaction must not write.
     pub read_only: bool,
+    /// Whether it is proved that it leaves the session as it was.
+    pub side_effect_free: bool,
     /// Embeddings that a filter, order or range named by relation although they have an alias: the
     /// relation's name and the alias.
     pub deprecated_targets: Vec<(String, String)>,
@@ -157,6 +160,7 @@ impl<'a> Planner<'a> {
         let (handler, media_type) = self.negotiate(&name, &tree)?;
         Ok(Plan::Statement(Box::new(StatementPlan {
             command: Command::Read,
+            side_effect_free: self.is_side_effect_free(&tree, &handler),
             tree,
             handler: if head { Handler::None } else { handler },
             media_type,
@@ -196,6 +200,7 @@ impl<'a> Planner<'a> {
             max_rows: self.policy.max_rows,
             head: false,
             read_only: false,
+            side_effect_free: false,
             deprecated_targets,
         })))
     }
@@ -233,6 +238,7 @@ impl<'a> Planner<'a> {
             max_rows: self.policy.max_rows,
             head,
             read_only,
+            side_effect_free: false,
             deprecated_targets,
         })))
     }

@@ -6,6 +6,7 @@
 
 mod lease;
 mod pace;
+mod wipe;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -66,10 +67,20 @@ pub struct Counts {
 /// How a connection is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Together with others, for one exchange of a statement of this [key](Pool::key).
-    Shared(u64),
-    /// Alone, for a transaction of several exchanges.
+    /// Together with others, for one exchange of a statement of this [key](Pool::key). Unless it leaves the session
+    /// untouched, it is followed by a wipe in the same write, before anybody else's.
+    Shared(u64, SessionState),
+    /// Alone, for a transaction of several exchanges. Nobody gets the connection before it is wiped.
     Alone,
+}
+
+/// What statements do to the session they run in beyond their transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionState {
+    /// Nothing, as is proved: they run no code but PostgreSQL's own, and of that nothing volatile.
+    Untouched,
+    /// Settings, locks, cursors, temporary tables, … may stay.
+    MayChange,
 }
 
 /// The connections of one thread.
@@ -85,6 +96,8 @@ struct Inner {
     waiters: RefCell<VecDeque<Waiter>>,
     opening: Cell<usize>,
     paces: RefCell<Paces>,
+    /// The commands of a [`wipe`].
+    wipe: String,
 }
 
 impl std::fmt::Debug for Inner {
@@ -102,6 +115,10 @@ struct Slot {
     /// Of the users those that may take long.
     slow_users: Cell<usize>,
     alone: Cell<bool>,
+    /// To be wiped whatever is done on it next.
+    suspect: Cell<bool>,
+    /// Whether a commit is under way, alone.
+    committing: Cell<bool>,
     /// Not in the pool any more: nobody gets it again.
     retired: Cell<bool>,
     /// What had been heard on the connection when it was last looked at, and for how long there has been nothing more
@@ -120,6 +137,7 @@ impl Pool {
     /// An empty pool. `lost` is told when no connection is left and none can be made.
     pub fn new(options: Options, counts: Arc<Counts>, lost: impl Fn(&DatabaseError) + 'static) -> Self {
         let pool = Self(Rc::new(Inner {
+            wipe: wipe::commands(&options.session),
             options,
             counts,
             lost: Box::new(lost),
@@ -178,32 +196,46 @@ impl Pool {
         self.0.close_silent(|_| Some(OUTAGE));
     }
 
-    /// Prepares everything anew: the schema has changed.
-    pub fn forget_statements(&self) {
+    /// Prepares everything anew, and wipes every connection: the schema has changed, and what was proved of it may
+    /// have been wrong for a while.
+    pub fn schema_changed(&self) {
         for slot in self.0.slots.borrow().iter() {
             slot.connection.forget_statements();
+            if slot.users.get() == 0 {
+                slot.connection.ensure(&self.0.wipe);
+            } else {
+                slot.suspect.set(true);
+            }
         }
     }
 }
 
 impl Inner {
     /// A connection that is free for this need right now.
-    fn grant(self: &Rc<Self>, need: Need) -> Option<Lease> {
+    fn grant(self: &Rc<Self>, mut need: Need) -> Option<Lease> {
         self.remove(|slot| slot.connection.is_closed());
         let slots = self.slots.borrow();
         let now = Instant::now();
         let (slot, slow) = match need {
             Need::Alone => (slots.iter().rev().find(|slot| slot.users.get() == 0)?, true),
-            Need::Shared(key) => {
+            Need::Shared(key, state) => {
                 let quick = self.paces.borrow().is_quick(key);
-                let slot = if quick {
-                    slots.iter().find(|slot| slot.takes_another(now))
-                } else {
-                    slots.iter().rev().find(|slot| slot.users.get() == 0)
+                let slot = match state {
+                    SessionState::Untouched if quick => slots.iter().find(|slot| slot.takes_another(now)),
+                    // A wipe looks through what is prepared: the less that is, the better.
+                    SessionState::MayChange if quick => {
+                        slots.iter().rev().find(|slot| slot.takes_another(now))
+                    }
+                    _ => slots.iter().rev().find(|slot| slot.users.get() == 0),
                 };
                 (slot?, !quick)
             }
         };
+        if slot.suspect.take()
+            && let Need::Shared(_, state) = &mut need
+        {
+            *state = SessionState::MayChange;
+        }
         if slot.users.get() == 0 {
             slot.moved.set(now);
             self.counts.available.fetch_sub(1, Ordering::Relaxed);
@@ -251,6 +283,8 @@ impl Inner {
                     users: Cell::new(0),
                     slow_users: Cell::new(0),
                     alone: Cell::new(false),
+                    suspect: Cell::new(false),
+                    committing: Cell::new(false),
                     retired: Cell::new(false),
                     silence: Cell::default(),
                     limit: Cell::new(None),
@@ -272,7 +306,6 @@ impl Inner {
         let connection = Connection::connect(&self.options.target, self.options.prepare).await?;
         if !self.options.session.is_empty() {
             connection.ensure(&self.options.session);
-            connection.flush();
         }
         Ok(connection)
     }
@@ -289,12 +322,11 @@ impl Inner {
                 self.remove(|other| Rc::ptr_eq(other, slot));
             }
         }
+        if slot.users.get() == 0 && slot.suspect.take() {
+            slot.connection.ensure(&self.wipe);
+        }
         if !self.waiters.borrow().is_empty() {
             self.dispatch();
-        }
-        // Whoever got the connection sends what is queued along with the own request.
-        if slot.users.get() == 0 {
-            slot.connection.flush();
         }
     }
 
@@ -319,8 +351,10 @@ impl Inner {
             let (_, silence) = slot.silence.get();
             if limit(slot).is_some_and(|limit| silence >= limit) {
                 // It may be alive and only slow: then the statement ends with the connection.
-                let cancel = slot.connection.cancel();
-                tokio::task::spawn_local(async move { drop(cancel.await) });
+                if !slot.is_committing() {
+                    let cancel = slot.connection.cancel();
+                    tokio::task::spawn_local(async move { drop(cancel.await) });
+                }
                 slot.connection.give_up(DatabaseError::Stalled(silence));
             }
         }
@@ -354,6 +388,11 @@ impl Slot {
     fn wait_at_most(&self, limit: Option<Duration>, alone: bool) {
         let limit = if alone { limit } else { self.limit.get().zip(limit).map(|(a, b)| a.max(b)) };
         self.limit.set(limit);
+    }
+
+    /// Whether what runs is being committed: a cancel would not undo it, but break off the wait for a synchronous standby.
+    fn is_committing(&self) -> bool {
+        self.committing.get() || self.connection.is_committing()
     }
 
     /// Whether a quick statement may stand behind those that are here.

@@ -2,7 +2,8 @@
 //!
 //! What only reads is one round trip on a shared connection: the settings, the statement and a Sync are one
 //! implicit transaction, whose settings end with it. What writes has a connection to itself for as long as
-//! it takes, and what must be looked at before it is committed gets an explicit transaction there.
+//! it takes, and what must be looked at before it is committed gets an explicit transaction there. So does what
+//! must be said before a transaction does anything: its [`Characteristics`].
 
 mod patience;
 mod settings;
@@ -11,10 +12,10 @@ use std::cell::Cell;
 
 use crate::auth::Identity;
 use crate::config::Config;
-use crate::config::database::Isolation;
+use crate::config::database::Characteristics;
 use crate::error::{ApiError, DatabaseFailure, RequestError};
 use crate::plan::{Command, StatementPlan};
-use crate::pool::{Lease, Need, Pool};
+use crate::pool::{Lease, Need, Pool, SessionState};
 use crate::postgres::{DatabaseError, Results, Rows, Statement};
 use crate::query::{Answer, Query};
 use crate::request::media_type::MediaType;
@@ -76,7 +77,7 @@ pub async fn read(
     context: Context<'_>,
     statements: &[&Statement],
 ) -> Result<Vec<Rows>, ApiError> {
-    let ran = Transaction::new(pool, context).read_only(statements).await;
+    let ran = Transaction::new(pool, context).read_only(statements, SessionState::MayChange).await;
     ran.map_err(|error| failure(error, context.identity))
 }
 
@@ -95,11 +96,13 @@ impl<'a> Transaction<'a> {
     }
 
     async fn read(&self, plan: &StatementPlan, query: &Query) -> Result<Answer, DatabaseError> {
-        match self.read_query(query).await {
+        let state = self.session_state(plan);
+        match self.read_query(query, state).await {
             // The schema has changed since it was loaded, or the client asks for nonsense. Which one, and in
             // whose words, the general form says.
             Err(error) if query.relies_on_columns() && error.is_misfit() => {
-                let answer = self.read_query(&Query::in_one_row(plan)).await?;
+                let general = Query::in_one_row(plan);
+                let answer = self.read_query(&general, SessionState::MayChange).await?;
                 self.outdated.set(true);
                 Ok(answer)
             }
@@ -107,16 +110,26 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    async fn read_query(&self, query: &Query) -> Result<Answer, DatabaseError> {
-        query.answer(&self.read_only(&query.statements()).await?)
+    async fn read_query(&self, query: &Query, state: SessionState) -> Result<Answer, DatabaseError> {
+        query.answer(&self.read_only(&query.statements(), state).await?)
     }
 
-    /// Reads are tried again when the connection turns out to be broken: they have done nothing yet.
-    async fn read_only(&self, statements: &[&Statement]) -> Result<Vec<Rows>, DatabaseError> {
-        match self.try_read_only(statements).await {
-            Err(error) if is_lost(&error) => self.try_read_only(statements).await,
+    /// Reads are tried again when the connection turns out to be broken, or what was prepared on it to be gone: they
+    /// have done nothing yet. Then alone, as whoever stood in front may have been the reason.
+    async fn read_only(
+        &self,
+        statements: &[&Statement],
+        state: SessionState,
+    ) -> Result<Vec<Rows>, DatabaseError> {
+        let key = statements.first().map_or(0, |statement| Pool::key(&statement.sql));
+        match self.try_read_only(statements, Need::Shared(key, state)).await {
+            Err(error) if is_lost(&error) => {
+                self.anew.set(true);
+                self.try_read_only(statements, Need::Alone).await
+            }
             Err(error) if self.may_fit_anew(&error) => {
-                self.try_read_only(statements).await.inspect(|_| self.outdated.set(true))
+                let need = Need::Shared(key, SessionState::MayChange);
+                self.try_read_only(statements, need).await.inspect(|_| self.outdated.set(true))
             }
             answered => answered,
         }
@@ -131,21 +144,19 @@ impl<'a> Transaction<'a> {
         (error.is_stale() || error.is_of_prepared()) && !self.anew.replace(true)
     }
 
-    async fn try_read_only(&self, statements: &[&Statement]) -> Result<Vec<Rows>, DatabaseError> {
+    async fn try_read_only(&self, statements: &[&Statement], need: Need) -> Result<Vec<Rows>, DatabaseError> {
         let prelude = self.prelude(true);
         let sent = prelude.iter().chain(statements.iter().copied());
-        let isolation = self.isolation();
-        let mut results = if isolation == Isolation::ReadCommitted {
-            let key = statements.first().map_or(0, |statement| Pool::key(&statement.sql));
-            let mut lease = self.lease(Need::Shared(key)).await?;
-            lease.exchange(sent).await?
+        let characteristics = self.characteristics();
+        let mut results = if characteristics.is_empty() {
+            self.lease(need).await?.conclude(sent).await?
         } else {
-            let begin = begin(isolation, true);
+            let begin = begin(&characteristics, true);
             let commit = Statement::from("commit");
             let mut lease = self.lease(Need::Alone).await?;
-            let sent = std::iter::once(&begin).chain(sent).chain(std::iter::once(&commit));
+            let sent = begin.iter().chain(sent).chain(std::iter::once(&commit));
             let mut results = or_roll_back(&mut lease, sent).await?;
-            results.remove(0);
+            results.drain(..begin.len());
             results.pop();
             results
         };
@@ -159,6 +170,10 @@ impl<'a> Transaction<'a> {
         query: &Query,
     ) -> Result<Result<Answer, RequestError>, DatabaseError> {
         match self.try_write(plan, query).await {
+            // Taken away by somebody's DEALLOCATE.
+            Err(error) if error.code() == Some("26000") && !self.anew.replace(true) => {
+                self.try_write(plan, query).await
+            }
             Err(error) if self.may_fit_anew(&error) => {
                 self.try_write(plan, query).await.inspect(|_| self.outdated.set(true))
             }
@@ -174,24 +189,26 @@ impl<'a> Transaction<'a> {
         let prelude = self.prelude(false);
         let Context { config, request, .. } = self.context;
         let rolls_back = config.rolls_back(request.preferences.transaction);
-        let isolation = self.isolation();
+        let characteristics = self.characteristics();
         let sent = prelude.iter().chain(std::iter::once(&query.main));
         let mut lease = self.lease(Need::Alone).await?;
-        if isolation == Isolation::ReadCommitted && !rolls_back && !is_checked(plan, request) {
-            let results = lease.exchange(sent).await?;
+        if characteristics.is_empty() && !rolls_back && !is_checked(plan, request) {
+            let results = lease.conclude(sent).await?;
             return query.answer(&results[prelude.len()..]).map(Ok);
         }
-        let begin = begin(isolation, false);
-        let results = or_roll_back(&mut lease, std::iter::once(&begin).chain(sent)).await?;
-        let answer = query.answer(&results[prelude.len() + 1..])?;
+        let begin = begin(&characteristics, false);
+        let results = or_roll_back(&mut lease, begin.iter().chain(sent)).await?;
+        let answer = query.answer(&results[begin.len() + prelude.len()..])?;
         let checked = check(plan, request, &answer);
-        let end: &[Statement] = match (&checked, rolls_back) {
-            (Err(_), _) => &["rollback".into()],
+        match (&checked, rolls_back) {
+            (Err(_), _) => drop(lease.conclude([&"rollback".into()]).await?),
             // What only a commit would find out is found out as well.
-            (Ok(()), true) => &["set constraints all immediate".into(), "rollback".into()],
-            (Ok(()), false) => &["commit".into()],
-        };
-        or_roll_back(&mut lease, end).await?;
+            (Ok(()), true) => {
+                let end = ["set constraints all immediate".into(), "rollback".into()];
+                or_roll_back(&mut lease, &end).await?;
+            }
+            (Ok(()), false) => lease.commit().await?,
+        }
         Ok(checked.map(|()| answer))
     }
 
@@ -204,36 +221,47 @@ impl<'a> Transaction<'a> {
         prelude
     }
 
-    fn isolation(&self) -> Isolation {
+    /// What the transaction must begin with: the routine's, else the role's.
+    fn characteristics(&self) -> Characteristics {
         let Context { config, identity, routine, .. } = self.context;
-        let of_routine = routine.and_then(|routine| {
-            let setting = |(name, _): &&(Box<str>, Box<str>)| &**name == settings::ISOLATION;
-            routine.settings.iter().find(setting).map(|(_, value)| Isolation::parse(value))
-        });
-        let of_role = || config.role_settings.get(&identity.role).and_then(|settings| settings.isolation);
-        of_routine.or_else(of_role).unwrap_or_default()
+        let mut characteristics = Characteristics::default();
+        if let Some(settings) = config.role_settings.get(&identity.role) {
+            characteristics.clone_from(&settings.characteristics);
+        }
+        for (name, value) in routine.iter().flat_map(|routine| &routine.settings) {
+            let applies = settings::is_hoisted(config, name) || &**name == settings::ISOLATION;
+            if applies {
+                characteristics.take(name, value);
+            }
+        }
+        characteristics
     }
 
-    /// A connection. Functions may leave on it what outlives their transaction; then it is wiped before
-    /// anybody else gets it.
     async fn lease(&self, need: Need) -> Result<Lease, DatabaseError> {
-        let Context { config, request, routine, .. } = self.context;
         let mut lease = self.pool.lease(need).await?;
         lease.wait_at_most(patience::of(self.context));
         if self.anew.get() {
             lease.parse_anew();
         }
-        let reads_only = matches!(request.method.as_str(), "GET" | "HEAD");
-        if routine.is_some() || config.db_pre_request.is_some() || !reads_only {
-            lease.wipe_afterwards();
-        }
         Ok(lease)
+    }
+
+    /// What a statement that only reads may do to its session.
+    fn session_state(&self, plan: &StatementPlan) -> SessionState {
+        if self.context.config.db_pre_request.is_none() && plan.side_effect_free {
+            SessionState::Untouched
+        } else {
+            SessionState::MayChange
+        }
     }
 }
 
-fn begin(isolation: Isolation, read_only: bool) -> Statement {
-    let access = if read_only { "read only" } else { "read write" };
-    Statement::new(format!("begin isolation level {}, {access}", isolation.sql()), Vec::new())
+/// Begins a transaction block with its characteristics.
+fn begin(characteristics: &Characteristics, read_only: bool) -> Vec<Statement> {
+    let begin = if read_only { "begin read only" } else { "begin" };
+    let mut statements = vec![Statement::from(begin)];
+    statements.extend(characteristics.statements(read_only));
+    statements
 }
 
 /// Runs statements inside a transaction block; when one fails, the block is left.
@@ -297,6 +325,7 @@ fn failure(error: DatabaseError, identity: &Identity) -> ApiError {
             authenticated: identity.authenticated,
         }),
         DatabaseError::Timeout => ApiError::PoolTimeout,
+        DatabaseError::Unreplicated => ApiError::Unreplicated,
         DatabaseError::Connect(error) => ApiError::Connection(Some(error.to_string())),
         DatabaseError::Io(_)
         | DatabaseError::Closed

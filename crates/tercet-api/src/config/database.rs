@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use postgres_protocol::escape::escape_literal;
 use rustc_hash::FxHashMap;
 
 use super::ObjectName;
@@ -41,44 +42,63 @@ const SETTINGS: [&str; 28] = [
     "url_use_legacy_target_names",
 ];
 
-/// `transaction_isolation`
-/// (<https://www.postgresql.org/docs/current/transaction-iso.html>).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Isolation {
-    /// The default.
-    #[default]
-    ReadCommitted,
-    /// One snapshot for the whole transaction.
-    RepeatableRead,
-    /// As if transactions ran one after the other.
-    Serializable,
+/// What a transaction must be told before it does anything: isolation level, whether it may write, whether it may be
+/// deferred (<https://www.postgresql.org/docs/current/sql-set-transaction.html>).
+///
+/// The values are as they were found. PostgreSQL reads them, and refuses what it does not know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Characteristics {
+    isolation: Option<String>,
+    read_only: Option<String>,
+    deferrable: Option<String>,
 }
 
-impl Isolation {
-    /// Reads a setting; what is unknown is the default.
-    pub fn parse(text: &str) -> Self {
-        match text {
-            "repeatable read" => Self::RepeatableRead,
-            "serializable" => Self::Serializable,
-            _ => Self::ReadCommitted,
-        }
+impl Characteristics {
+    /// Whether a setting is one of them.
+    pub fn has(name: &str) -> bool {
+        Self::default().field(name).is_some()
     }
 
-    /// As SQL.
-    pub fn sql(self) -> &'static str {
-        match self {
-            Self::ReadCommitted => "read committed",
-            Self::RepeatableRead => "repeatable read",
-            Self::Serializable => "serializable",
-        }
+    /// Takes a setting if it is one of them: `default_transaction_isolation`, which a transaction that has begun does
+    /// not heed any more, and the like. Says whether it was.
+    pub fn take(&mut self, name: &str, value: &str) -> bool {
+        self.field(name).map(|field| *field = Some(value.to_owned())).is_some()
+    }
+
+    fn field(&mut self, name: &str) -> Option<&mut Option<String>> {
+        Some(match name.strip_prefix("default_").unwrap_or(name) {
+            "transaction_isolation" => &mut self.isolation,
+            "transaction_read_only" => &mut self.read_only,
+            "transaction_deferrable" => &mut self.deferrable,
+            _ => return None,
+        })
+    }
+
+    /// Whether nothing differs from what the session has.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What says them right after BEGIN. `read_only`: what is read only anyway.
+    pub fn statements(&self, read_only: bool) -> impl Iterator<Item = Statement> {
+        let read_only = if read_only { None } else { self.read_only.as_ref() };
+        let all = [
+            ("transaction_isolation", self.isolation.as_ref()),
+            ("transaction_read_only", read_only),
+            ("transaction_deferrable", self.deferrable.as_ref()),
+        ];
+        all.into_iter().filter_map(|(name, value)| {
+            let value = escape_literal(value?);
+            Some(Statement::new(format!("set local {name} to {value}"), Vec::new()))
+        })
     }
 }
 
 /// What a role has set for itself (`ALTER ROLE … SET …`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoleSettings {
-    /// `default_transaction_isolation`.
-    pub isolation: Option<Isolation>,
+    /// What its transactions begin with.
+    pub characteristics: Characteristics,
     /// All others that may be set, by name.
     pub settings: Vec<(String, String)>,
 }
@@ -122,9 +142,7 @@ pub async fn role_settings(
             continue;
         };
         let settings = roles.entry(role.into()).or_default();
-        if name == "default_transaction_isolation" {
-            settings.isolation = Some(Isolation::parse(value));
-        } else {
+        if !settings.characteristics.take(name, value) {
             settings.settings.push((name.to_owned(), value.to_owned()));
         }
     }

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
 
 use super::cancel::Canceller;
-use super::driver::{Driver, Pending, Relied, State};
+use super::driver::{Driver, Pending, Relied, Reply, State};
 use super::error::{ConnectError, DatabaseError, ServerError};
 use super::prepared::Use;
 use super::row::Rows;
@@ -127,6 +127,14 @@ impl Connection {
         Exchange(self.send(statements, false).map_err(Some))
     }
 
+    /// Queues commands that must succeed, and returns their answer. They leave in the same write as what was queued
+    /// before them and what is queued behind them. If they fail, the connection is closed, and what is queued behind
+    /// them is not answered.
+    pub fn essential(&self, commands: &str) -> Exchange {
+        let (reply, answer) = oneshot::channel();
+        Exchange(self.command(commands, Some(reply)).map(|()| answer).map_err(Some))
+    }
+
     fn send<'a>(
         &self,
         statements: impl IntoIterator<Item = &'a Statement>,
@@ -181,23 +189,22 @@ impl Connection {
         Ok(answer)
     }
 
-    /// Queues commands whose result nobody waits for. They leave together with what is asked for next, which
-    /// runs behind them, or at [`Connection::flush`]. If they fail, the connection is closed, so what runs
-    /// behind them may rely on them.
+    /// [`Connection::essential`] commands whose answer nobody waits for.
     pub fn ensure(&self, commands: &str) {
-        let mut state = self.state.borrow_mut();
-        if state.closed.is_none() {
-            // Not the extended protocol: this must work even if what was prepared is gone.
-            match frontend::query(commands, &mut state.out) {
-                Ok(()) => state.pending.push_back(Pending::essential()),
-                Err(error) => state.closed = Some(error.into()),
-            }
-        }
+        // A connection that is closed needs them no more.
+        let _ = self.command(commands, None);
     }
 
-    /// Sends what is queued.
-    pub fn flush(&self) {
-        self.state.borrow_mut().wake();
+    fn command(&self, commands: &str, reply: Option<Reply>) -> Result<(), DatabaseError> {
+        let mut state = self.state.borrow_mut();
+        if let Some(reason) = &state.closed {
+            return Err(reason.copy());
+        }
+        // The simple protocol: this must work whatever has become of what was prepared.
+        frontend::query(commands, &mut state.out)?;
+        state.pending.push_back(Pending::essential(reply));
+        state.wake();
+        Ok(())
     }
 
     /// Listens on `channel`; the notifications arrive at the receiver, which ends when the connection does.
@@ -240,6 +247,12 @@ impl Connection {
         let mut state = self.state.borrow_mut();
         state.close(reason);
         state.wake();
+    }
+
+    /// Whether what is running has done its work and is only being committed: then a cancel would not undo it, but
+    /// break off the wait for the synchronous standbys.
+    pub fn is_committing(&self) -> bool {
+        self.state.borrow().pending.front().is_some_and(Pending::is_completed)
     }
 
     /// Whether the connection is of no use any more.

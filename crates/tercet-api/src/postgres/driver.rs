@@ -41,12 +41,21 @@ pub(super) type Parses = SmallVec<[Option<Arc<str>>; 3]>;
 
 /// The statements of an exchange that were prepared before it, and the types of their columns; `None` for others.
 pub(super) type Relied = SmallVec<[Option<(Arc<str>, Option<Types>)>; 3]>;
+/// Where an exchange's answer goes.
+pub(super) type Reply = oneshot::Sender<Result<Results, DatabaseError>>;
+
+/// The function of PostgreSQL's that waits until a commit is on the synchronous standbys: the `routine` field of the
+/// warning that it has stopped waiting. The text is translated, and SQL can raise any text; this field it cannot set.
+const REPLICATION_WAIT: &[u8] = b"SyncRepWaitForLSN";
 
 /// An exchange that waits for its ReadyForQuery.
 #[derive(Debug)]
 pub(super) struct Pending {
-    /// Nobody's, where the connection is given up when it fails.
-    reply: Option<oneshot::Sender<Result<Results, DatabaseError>>>,
+    reply: Option<Reply>,
+    /// Whether the connection is given up when it fails.
+    essential: bool,
+    /// What it committed may not be on a synchronous standby.
+    unreplicated: bool,
     parses: Parses,
     parsed: usize,
     relied: Relied,
@@ -58,26 +67,20 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(
-        reply: oneshot::Sender<Result<Results, DatabaseError>>,
-        parses: Parses,
-        relied: Relied,
-    ) -> Self {
-        Self::with(Some(reply), parses, relied)
+    pub(super) fn new(reply: Reply, parses: Parses, relied: Relied) -> Self {
+        Self::with(Some(reply), false, parses, relied)
     }
 
     /// One that must succeed, or the connection is of no use.
-    pub(super) fn essential() -> Self {
-        Self::with(None, Parses::new(), Relied::new())
+    pub(super) fn essential(reply: Option<Reply>) -> Self {
+        Self::with(reply, true, Parses::new(), Relied::new())
     }
 
-    fn with(
-        reply: Option<oneshot::Sender<Result<Results, DatabaseError>>>,
-        parses: Parses,
-        relied: Relied,
-    ) -> Self {
+    fn with(reply: Option<Reply>, essential: bool, parses: Parses, relied: Relied) -> Self {
         Self {
             reply,
+            essential,
+            unreplicated: false,
             parses,
             parsed: 0,
             relied,
@@ -102,15 +105,35 @@ impl Pending {
         }
     }
 
+    /// Whether every statement has said CommandComplete: only the commit is left.
+    pub(super) fn is_completed(&self) -> bool {
+        !self.essential && self.results.len() >= self.relied.len()
+    }
+
     fn finish(self) -> Result<(), DatabaseError> {
-        match (self.reply, self.error) {
+        let failed = self.essential && self.error.is_some();
+        let answer = match self.error {
+            Some(error) => Err(error),
+            None if self.unreplicated && !self.essential => Err(DatabaseError::Unreplicated),
+            None => Ok(self.results),
+        };
+        if let Some(reply) = self.reply {
             // Whoever waited may be gone.
-            (Some(reply), Some(error)) => drop(reply.send(Err(error))),
-            (Some(reply), None) => drop(reply.send(Ok(self.results))),
-            (None, Some(_)) => return Err(DatabaseError::Closed),
-            (None, None) => {}
+            let _ = reply.send(answer);
         }
-        Ok(())
+        if failed { Err(DatabaseError::Closed) } else { Ok(()) }
+    }
+
+    /// The answer is the connection's end.
+    fn cut_off(self, reason: &DatabaseError) {
+        let error = match self.error {
+            Some(error) => error,
+            None if self.unreplicated => DatabaseError::Unreplicated,
+            None => reason.copy(),
+        };
+        if let Some(reply) = self.reply {
+            let _ = reply.send(Err(error));
+        }
     }
 }
 
@@ -155,10 +178,7 @@ impl State {
 
     pub(super) fn close(&mut self, reason: DatabaseError) {
         for pending in self.pending.drain(..) {
-            let error = pending.error.unwrap_or_else(|| reason.copy());
-            if let Some(reply) = pending.reply {
-                let _ = reply.send(Err(error));
-            }
+            pending.cut_off(&reason);
         }
         self.notifications = None;
         self.closed.get_or_insert(reason);
@@ -211,7 +231,15 @@ impl State {
                 }
                 front.rows.set_types(Some(types));
             }
-            Message::NoticeResponse(_) | Message::ParameterStatus(_) | Message::NoData => {}
+            Message::NoticeResponse(body) => {
+                let of_replication = body
+                    .fields()
+                    .any(|field| Ok(field.type_() == b'R' && field.value_bytes() == REPLICATION_WAIT));
+                if let Some(front) = self.pending.front_mut() {
+                    front.unreplicated |= of_replication.map_err(protocol)?;
+                }
+            }
+            Message::ParameterStatus(_) | Message::NoData => {}
             _ => return Err(unexpected()),
         }
         Ok(())

@@ -22,6 +22,9 @@ pub enum DatabaseError {
     /// The connection was closed before the statement was answered.
     #[error("the connection to PostgreSQL was closed")]
     Closed,
+    /// Committed, but the wait for the synchronous standbys was broken off: it may be on none of them.
+    #[error("committed, but maybe not on a synchronous standby")]
+    Unreplicated,
     /// No connection became free in time.
     #[error("no connection to PostgreSQL became free in time")]
     Timeout,
@@ -112,7 +115,12 @@ impl DatabaseError {
         match self {
             Self::Closed | Self::Io(_) => true,
             Self::Server(_) => self.is_fatal(),
-            Self::Connect(_) | Self::Timeout | Self::Stalled(_) | Self::Protocol(_) | Self::Misfit => false,
+            Self::Connect(_)
+            | Self::Timeout
+            | Self::Unreplicated
+            | Self::Stalled(_)
+            | Self::Protocol(_)
+            | Self::Misfit => false,
         }
     }
 
@@ -120,7 +128,7 @@ impl DatabaseError {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Server(error) => matches!(error.severity.as_str(), "FATAL" | "PANIC"),
-            Self::Timeout | Self::Misfit => false,
+            Self::Timeout | Self::Misfit | Self::Unreplicated => false,
             Self::Connect(_) | Self::Io(_) | Self::Closed | Self::Stalled(_) | Self::Protocol(_) => true,
         }
     }
@@ -134,6 +142,7 @@ impl DatabaseError {
             Self::Closed => Self::Closed,
             Self::Timeout => Self::Timeout,
             Self::Stalled(silence) => Self::Stalled(*silence),
+            Self::Unreplicated => Self::Unreplicated,
             Self::Protocol(reason) => Self::Protocol(reason.clone()),
             Self::Misfit => Self::Misfit,
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::record::{Names, Record};
 use super::reference::{CatalogueReference, Reference};
@@ -61,8 +61,10 @@ impl SchemaCache {
         let keys = primary_keys(&keys, &mut names)?;
         let columns = read("columns", include_str!("columns.sql"), true).await?;
         let columns = self::columns(&columns, &mut names)?;
+        let harmless = read("side effects", include_str!("side_effects.sql"), true).await?;
+        let harmless = harmless.iter().map(|row| row.number(0)).collect::<Result<_, _>>()?;
         let relations = read("relations", include_str!("relations.sql"), true).await?;
-        let mut relations = self::relations(&relations, columns, &keys, &mut names)?;
+        let mut relations = self::relations(&relations, columns, &keys, &harmless, &mut names)?;
         let references = read("foreign keys", include_str!("foreign_keys.sql"), false).await?;
         let references = foreign_keys(&references, &mut names)?;
         let views = read("views", include_str!("views.sql"), false).await?;
@@ -178,6 +180,7 @@ fn relations(
     rows: &[Record],
     mut columns: FxHashMap<u32, Vec<Column>>,
     keys: &FxHashMap<u32, PrimaryKey>,
+    harmless: &FxHashSet<u32>,
     names: &mut Names,
 ) -> Result<Vec<(u32, Relation)>, LoadError> {
     // The bits of pg_relation_is_updatable: 1 << CMD_UPDATE, CMD_INSERT, CMD_DELETE.
@@ -202,6 +205,7 @@ fn relations(
                     deletable: commands & DELETE != 0,
                     primary_key: keys.get(&oid).map(|key| key.columns.clone()).unwrap_or_default(),
                     columns,
+                    side_effect_free: harmless.contains(&oid),
                 },
             ))
         })

@@ -23,6 +23,8 @@ pub struct Relation {
     pub primary_key: Vec<Arc<str>>,
     /// The columns, in order.
     pub columns: Vec<Column>,
+    /// Whether it is proved that reading it runs no code but PostgreSQL's own, and of that nothing volatile.
+    pub side_effect_free: bool,
 }
 
 impl Relation {

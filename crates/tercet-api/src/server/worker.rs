@@ -48,7 +48,7 @@ impl Worker {
         if self.login.replace(Some(login.clone())).is_some_and(|before| before != login) {
             self.pool.renew();
         } else {
-            self.pool.forget_statements();
+            self.pool.schema_changed();
         }
     }
 

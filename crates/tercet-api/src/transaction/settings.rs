@@ -5,10 +5,17 @@ use bytes::Bytes;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::Context;
+use crate::config::Config;
+use crate::config::database::Characteristics;
 use crate::postgres::Statement;
 
-/// The setting that is not set like others, because it must come before the transaction does anything.
+/// The one of the [`Characteristics`] that a routine's transaction has whatever is hoisted.
 pub(super) const ISOLATION: &str = "default_transaction_isolation";
+
+/// Whether a setting of a routine is its transaction's (`db-hoisted-tx-settings`).
+pub(super) fn is_hoisted(config: &Config, name: &str) -> bool {
+    config.db_hoisted_tx_settings.iter().any(|hoisted| hoisted.eq_ignore_ascii_case(name))
+}
 
 /// One `select where set_config(…) is null or …`, local to the transaction
 /// (<https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SET>): all are set, in this
@@ -34,8 +41,7 @@ pub(super) fn statement(context: Context<'_>, read_only: bool) -> Statement {
         settings.parameter("timezone", zone.clone());
     }
     for (name, value) in routine.iter().flat_map(|routine| &routine.settings) {
-        let hoisted = config.db_hoisted_tx_settings.iter().any(|hoisted| **hoisted == **name);
-        if hoisted && &**name != ISOLATION {
+        if is_hoisted(config, name) && !Characteristics::has(name) {
             settings.constant(name, value);
         }
     }
@@ -43,8 +49,10 @@ pub(super) fn statement(context: Context<'_>, read_only: bool) -> Statement {
         settings.constant(name, value);
     }
     if read_only {
-        settings.next();
-        settings.sql.push_str("set_config('transaction_read_only','on',true) is null");
+        settings.constant("transaction_read_only", "on");
+    } else {
+        // Whatever has been set: PostgreSQL says as a warning that a commit may not be on a standby.
+        settings.constant("client_min_messages", "warning");
     }
     Statement::new(settings.sql, settings.parameters)
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde_json::json;
 
 use crate::postgres::database;
-use crate::service::{Client, Reply, Service, bearer, on_one_thread};
+use crate::service::{Choices, Client, Reply, Service, bearer, on_one_thread};
 
 const SCHEMA: &str = r"
     do $$
@@ -52,16 +52,6 @@ const SCHEMA: &str = r"
     end
     $$;
 ";
-
-/// The same choices in every run.
-struct Choices(u64);
-
-impl Choices {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
-    }
-}
 
 const CLIENTS: u64 = 24;
 const REQUESTS: u64 = 200;
