@@ -190,15 +190,17 @@ impl<'a> Transaction<'a> {
         let Context { config, request, .. } = self.context;
         let rolls_back = config.rolls_back(request.preferences.transaction);
         let characteristics = self.characteristics();
-        let sent = prelude.iter().chain(std::iter::once(&query.main));
+        let last = settings::hear_warnings();
+        let sent = prelude.iter().chain([&query.main, &last]);
         let mut lease = self.lease(Need::Alone).await?;
         if characteristics.is_empty() && !rolls_back && !is_checked(plan, request) {
             let results = lease.conclude(sent).await?;
-            return query.answer(&results[prelude.len()..]).map(Ok);
+            return query.answer(&results[prelude.len()..=prelude.len()]).map(Ok);
         }
         let begin = begin(&characteristics, false);
         let results = or_roll_back(&mut lease, begin.iter().chain(sent)).await?;
-        let answer = query.answer(&results[begin.len() + prelude.len()..])?;
+        let main = begin.len() + prelude.len();
+        let answer = query.answer(&results[main..=main])?;
         let checked = check(plan, request, &answer);
         match (&checked, rolls_back) {
             (Err(_), _) => drop(lease.conclude([&"rollback".into()]).await?),

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use super::row::Types;
 
 /// Statements a generation holds.
-const GENERATION: usize = 256;
+const GENERATION: usize = 64;
 
 /// How to run a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! The settings of a request's transaction, as one statement: role, claims, search path, what SQL may read
 //! of the request, and what the role, the routine and the operator want set.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
@@ -50,11 +52,17 @@ pub(super) fn statement(context: Context<'_>, read_only: bool) -> Statement {
     }
     if read_only {
         settings.constant("transaction_read_only", "on");
-    } else {
-        // Whatever has been set: PostgreSQL says as a warning that a commit may not be on a standby.
-        settings.constant("client_min_messages", "warning");
     }
     Statement::new(settings.sql, settings.parameters)
+}
+
+/// Has PostgreSQL send warnings, whatever the role or a function has set: that a commit may be on no standby is one. Comes
+/// last in a transaction that writes.
+pub(super) fn hear_warnings() -> Statement {
+    static STATEMENT: LazyLock<Statement> = LazyLock::new(|| {
+        "select pg_catalog.set_config('client_min_messages', 'warning', true)".into()
+    });
+    STATEMENT.clone()
 }
 
 struct Settings {

@@ -170,6 +170,7 @@ fn a_commit_whose_wait_for_the_standby_is_broken_off_is_not_acknowledged() {
             ("PUT", "/notes?id=eq.", ""),
             ("POST", "/rpc/add", ""),
             ("POST", "/rpc/cry", ""),
+            ("POST", "/rpc/quietly", ""),
         ] {
             for role in ["authenticated", "deaf"] {
                 id += 1;
