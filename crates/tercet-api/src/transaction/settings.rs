@@ -59,9 +59,8 @@ pub(super) fn statement(context: Context<'_>, read_only: bool) -> Statement {
 /// Has PostgreSQL send warnings, whatever the role or a function has set: that a commit may be on no standby is one. Comes
 /// last in a transaction that writes.
 pub(super) fn hear_warnings() -> Statement {
-    static STATEMENT: LazyLock<Statement> = LazyLock::new(|| {
-        "select pg_catalog.set_config('client_min_messages', 'warning', true)".into()
-    });
+    static STATEMENT: LazyLock<Statement> =
+        LazyLock::new(|| "select pg_catalog.set_config('client_min_messages', 'warning', true)".into());
     STATEMENT.clone()
 }
 
