@@ -115,7 +115,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Reads are tried again when the connection turns out to be broken, or what was prepared on it to be gone: they
-    /// have done nothing yet. Then alone, as whoever stood in front may have been the reason.
+    /// have done nothing yet. Then alone, as the statements in front may have been the reason.
     async fn read_only(
         &self,
         statements: &[&Statement],
@@ -170,7 +170,7 @@ impl<'a> Transaction<'a> {
         query: &Query,
     ) -> Result<Result<Answer, RequestError>, DatabaseError> {
         match self.try_write(plan, query).await {
-            // Taken away by somebody's DEALLOCATE.
+            // Taken away by a function's DEALLOCATE.
             Err(error) if error.code() == Some("26000") && !self.anew.replace(true) => {
                 self.try_write(plan, query).await
             }

@@ -164,7 +164,7 @@ impl Held {
         }
     }
 
-    /// Brings the connection back to where somebody else can have it to themselves.
+    /// Brings the connection back to where another request can have it alone.
     async fn finish(mut self) {
         if let Some(exchange) = self.in_flight.take() {
             let answered = self.slot.connection.in_flight() <= usize::from(self.wipe.is_some());

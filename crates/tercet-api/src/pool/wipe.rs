@@ -6,7 +6,7 @@
 /// In this order:
 ///
 /// - Whatever fails in here ends the session on the server, so nothing that is queued behind it is run. Of a timeout
-///   that somebody has left behind that must not be the reason.
+///   that a function has left behind must not be the reason.
 /// - The rest runs as the role that has logged in.
 /// - Every name says where it is from: the `search_path` may be anybody's.
 /// - A statement that SQL has prepared ends the session: it may have taken the place of one of ours, which nobody

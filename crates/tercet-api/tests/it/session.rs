@@ -1,6 +1,6 @@
 //! What a request can leave in its session, and what the next one on the same connection sees of it: nothing. The
 //! list is that of `DISCARD ALL` (<https://www.postgresql.org/docs/current/sql-discard.html>) and what a hostile
-//! function can do to get around a wipe; each is left behind in every way in which a request can run somebody's code.
+//! function can do to get around a wipe; each is left behind in every way in which a request can run a person's code.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ const STATES: [&str; 17] = [
     "read only",
 ];
 
-/// The ways to run somebody's code: method, target, body.
+/// The ways to run a person's code: method, target, body.
 const WAYS: [(&str, &str, &str); 16] = [
     ("GET", "/rpc/leave", ""),
     ("HEAD", "/rpc/leave", ""),
