@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use tercet_balancer::config::Certificate;
 use tercet_balancer::tls::Tls;
 use tercet_config::{Machine, Reach};
+use tercet_database::migration::Migrations;
 use tercet_fleet::Fleet;
 use tercet_fleet::fleet::Operator;
 use tercet_fleet::ssh::{Remote, Ssh};
@@ -29,6 +30,29 @@ pub(crate) struct Machines {
 }
 
 impl Machines {
+    /// What an apply leaves to the person: migrations of a database that tercet does not run. Only its own URL leads there,
+    /// perhaps only from the application machines, and its role need not own what the migrations change.
+    ///
+    /// # Errors
+    /// The migrations cannot be read.
+    pub(crate) fn left_to_the_person(&self) -> Result<Option<String>, Failure> {
+        let database = self.project.topology.database();
+        if database.url.is_none() {
+            return Ok(None);
+        }
+        let count = Migrations::read(&self.project.folder.join(&database.migrations))
+            .map_err(|error| Failure::input_message(error.to_string()))?
+            .count();
+        Ok((count > 0).then(|| {
+            format!(
+                "database: the {count} files in {} are not applied: tercet does not run this database, [database] url \
+                 names it\nhint: apply what is new with psql, as the role that owns the tables, before the release that \
+                 needs it",
+                database.migrations.display()
+            )
+        }))
+    }
+
     /// Reads the project and sees to Ctrl-C: the first lets the step at hand end, the second ends at once.
     pub(crate) fn of(arguments: &cli::Machines) -> Result<Self, Failure> {
         let project = Project::open(&arguments.folder)?;

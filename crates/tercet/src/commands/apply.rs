@@ -31,7 +31,7 @@ fn change(
     let planned = plan_of(&fleet)?;
     show.done();
     plan::check(&planned)?;
-    plan::print(&planned, false);
+    plan::print(&planned, machines.left_to_the_person()?.as_deref(), false);
     if !planned.is_empty() {
         if !arguments.yes && !confirm(verb)? {
             return Err(anyhow::anyhow!("nothing was changed").into());

@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &cli::Plan) -> Outcome {
     let plan = plan_release(&fleet)?;
     show.done();
     check(&plan)?;
-    print(&plan, arguments.json);
+    print(&plan, machines.left_to_the_person()?.as_deref(), arguments.json);
     Ok(())
 }
 
@@ -31,10 +31,13 @@ pub(crate) fn check(plan: &FleetPlan) -> Outcome {
 
 /// Prints a plan on standard output.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
-pub(crate) fn print(plan: &FleetPlan, as_json: bool) {
+pub(crate) fn print(plan: &FleetPlan, left: Option<&str>, as_json: bool) {
     if as_json {
-        println!("{:#}", in_json(plan));
+        println!("{:#}", in_json(plan, left));
         return;
+    }
+    if let Some(left) = left {
+        println!("{left}");
     }
     if plan.is_empty() {
         println!("every machine is as tercet.toml says; nothing to do");
@@ -58,7 +61,7 @@ pub(crate) fn print(plan: &FleetPlan, as_json: bool) {
 }
 
 /// Without the steps' contents: some are secret.
-fn in_json(plan: &FleetPlan) -> serde_json::Value {
+fn in_json(plan: &FleetPlan, left: Option<&str>) -> serde_json::Value {
     let machines: Vec<_> = plan
         .machines
         .iter()
@@ -75,5 +78,5 @@ fn in_json(plan: &FleetPlan) -> serde_json::Value {
         .iter()
         .map(|(part, from, to)| json!({ "part": part, "from": from, "to": to }))
         .collect();
-    json!({ "machines": machines, "releases": releases, "migrations": plan.migrations })
+    json!({ "machines": machines, "releases": releases, "migrations": plan.migrations, "left_to_you": left })
 }
