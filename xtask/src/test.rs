@@ -1,8 +1,8 @@
 //! All tests, by one command: checks what they need, makes what can be made, runs them.
 //!
-//! The tests find what was made for them by two variables: `TERCET_TEST_NODE`, a copy of `crates/tercet/tests/node`
-//! with its `node_modules`, and `TERCET_TEST_PYTHON`, a virtual environment with the requirements of
-//! `examples/fastapi`.
+//! The tests find what was made for them by three variables: `TERCET_TEST_NODE`, a copy of `crates/tercet/tests/node`
+//! with its `node_modules`; `TERCET_TEST_PYTHON`, a virtual environment with the requirements of `examples/fastapi`; and
+//! `TERCET_TEST_SCHEMATHESIS`, one with those of `crates/tercet/tests/python`.
 
 use anyhow::Result;
 
@@ -20,6 +20,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     if workspace.root.join("examples/fastapi").is_dir() {
         let requirements = "examples/fastapi/requirements.txt";
         test.env("TERCET_TEST_PYTHON", packages::python(workspace, "test-python", requirements)?);
+    }
+    if workspace.root.join("crates/tercet/tests/python").is_dir() {
+        let requirements = "crates/tercet/tests/python/requirements.txt";
+        test.env("TERCET_TEST_SCHEMATHESIS", packages::python(workspace, "test-schemathesis", requirements)?);
     }
     command::attached(&mut test)
 }

@@ -12,7 +12,7 @@ use crate::system::System;
 use crate::tercet;
 
 /// A copy of an example, so that nothing is left in it.
-fn copy_of(example: &str) -> TempDir {
+pub(crate) fn copy_of(example: &str) -> TempDir {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(example);
     let copy = temporary();
     copy_folder(&source, copy.path());
@@ -38,7 +38,7 @@ fn copy_folder(source: &Path, target: &Path) {
 }
 
 /// What `cargo xtask test` made for the tests.
-fn made(variable: &str) -> PathBuf {
+pub(crate) fn made(variable: &str) -> PathBuf {
     let path = std::env::var_os(variable);
     path.unwrap_or_else(|| panic!("{variable} is not set; hint: run the tests by cargo xtask test")).into()
 }

@@ -4,6 +4,7 @@
 mod answers;
 mod balancer;
 mod command_line;
+mod contract;
 mod examples;
 mod folder;
 mod http;

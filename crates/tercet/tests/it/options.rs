@@ -44,7 +44,10 @@ fn values(name: &str, rule: &Json) -> Vec<String> {
     };
     match rule["type"].as_str().unwrap_or("string") {
         "boolean" => vec!["true".to_owned(), "false".to_owned()],
-        "integer" => vec![rule["minimum"].to_string(), rule["maximum"].to_string()],
+        "integer" => {
+            let bounds = ["minimum", "maximum"].into_iter().filter_map(|bound| rule.get(bound));
+            bounds.map(ToString::to_string).collect()
+        }
         _ => vec![format!("{text:?}")],
     }
 }
