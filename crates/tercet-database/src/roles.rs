@@ -91,15 +91,26 @@ pub async fn prepare(
 /// # Errors
 /// A statement fails.
 pub async fn grant_once(superuser: &PgConnectOptions, name: &str) -> Result<(), SqlError> {
+    if are_granted(superuser).await? {
+        return Ok(());
+    }
     let mut database = superuser.connect().await?;
-    let made =
+    run(&mut database, rights(name)).await?;
+    Ok(database.close().await?)
+}
+
+/// Whether [`grant_once`] was done in the database that `superuser` connects to.
+///
+/// # Errors
+/// It cannot be asked.
+pub async fn are_granted(superuser: &PgConnectOptions) -> Result<bool, SqlError> {
+    let mut database = superuser.connect().await?;
+    let granted =
         sqlx::query_scalar::<_, bool>("select exists (select from pg_namespace where nspname = 'tercet')")
             .fetch_one(&mut database)
             .await?;
-    if !made {
-        run(&mut database, rights(name)).await?;
-    }
-    Ok(database.close().await?)
+    database.close().await?;
+    Ok(granted)
 }
 
 /// What the roles may do in a new database, as one transaction.

@@ -1,16 +1,17 @@
 //! The conversation between the operator's tercet and the same binary on a machine.
 //!
-//! The operator runs `tercet machine` there over ssh: one [`Request`] as JSON on standard input, [`Reply`]s as
+//! The operator runs `tercet machine` there over ssh: one [`Request`] as a line of JSON on standard input, [`Reply`]s as
 //! JSON lines on standard output. What the machine does is tercet-machine's and tercet-database's; what it
-//! should be was decided by the operator.
+//! should be was decided by the operator. An [`Agent`] only reads: changes go through [`Fenced`](crate::fenced::Fenced).
 
+mod change;
 mod message;
 mod serve;
 
 use anyhow::{Context as _, Result, bail};
 use tercet_machine::Secret;
 
-pub use self::message::{Reply, Request};
+pub use self::message::{Change, Query, Reply, Request};
 pub use self::serve::serve;
 use crate::ssh::Remote;
 
@@ -28,61 +29,49 @@ impl<'a> Agent<'a> {
         Self { remote, program }
     }
 
-    /// The machine's name.
-    pub fn name(&self) -> &str {
-        self.remote.name
-    }
-
-    /// How to get there.
-    pub fn remote(&self) -> &Remote<'a> {
-        self.remote
-    }
-
-    /// Asks, and hands each reply over as it comes.
-    ///
-    /// # Errors
-    /// The machine cannot be reached, or says that it failed: named.
-    pub fn converse(&self, request: &Request, mut each: impl FnMut(Reply) -> Result<()>) -> Result<()> {
-        let request = Secret::json_of(request)?;
-        self.remote.converse(&self.command(), request.reveal().as_bytes(), |line| match self.read(line)? {
-            Reply::Failed { message } => bail!("{}: {message}", self.remote.name),
-            reply => each(reply),
-        })
-    }
-
     /// Asks something that has one answer.
     ///
     /// # Errors
-    /// As [`converse`](Self::converse), or there is no answer.
-    pub fn ask(&self, request: &Request) -> Result<Reply> {
+    /// The machine cannot be reached, or says that it failed: named.
+    pub fn ask(&self, query: Query) -> Result<Reply> {
         let mut answer = None;
-        self.converse(request, |reply| {
+        self.send(&Request::Query(query), b"", Connection::Shared, |reply| {
             answer = Some(reply);
             Ok(())
         })?;
         answer.with_context(|| format!("{}: ended without an answer", self.remote.name))
     }
 
-    /// Like [`ask`](Self::ask), over an ssh connection of its own.
-    ///
-    /// # Errors
-    /// As [`ask`](Self::ask).
-    pub fn ask_anew(&self, request: &Request) -> Result<()> {
+    /// Sends a request and hands each reply over as it comes.
+    pub(crate) fn send(
+        &self,
+        request: &Request,
+        payload: &[u8],
+        connection: Connection,
+        mut each: impl FnMut(Reply) -> Result<()>,
+    ) -> Result<()> {
         let request = Secret::json_of(request)?;
-        self.remote.converse_anew(&self.command(), request.reveal().as_bytes(), |line| {
-            match self.read(line)? {
-                Reply::Failed { message } => bail!("{}: {message}", self.remote.name),
-                _ => Ok(()),
-            }
-        })
+        let mut input = format!("{}\n", request.reveal()).into_bytes();
+        input.extend_from_slice(payload);
+        let command = format!("{} machine", self.program);
+        let mut read = |line: &str| match serde_json::from_str(line)
+            .with_context(|| format!("{}: incompatible agent version", self.remote.name))?
+        {
+            Reply::Failed { message } => bail!("{}: {message}", self.remote.name),
+            reply => each(reply),
+        };
+        match connection {
+            Connection::Shared => self.remote.converse(&command, &input, &mut read),
+            Connection::New => self.remote.converse_anew(&command, &input, &mut read),
+        }
     }
+}
 
-    fn command(&self) -> String {
-        format!("{} machine", self.program)
-    }
-
-    fn read(&self, line: &str) -> Result<Reply> {
-        serde_json::from_str(line)
-            .with_context(|| format!("{}: an answer nobody understands", self.remote.name))
-    }
+/// Which ssh connection a request goes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Connection {
+    /// The one that requests share.
+    Shared,
+    /// A new one: proof that the machine still lets the operator in.
+    New,
 }

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -66,14 +67,13 @@ pub(crate) fn connect_all(targets: &[SocketAddr]) -> Vec<Reached> {
     })
 }
 
-/// Tries all logins with this machine's own credentials; one outcome for each.
-pub(crate) fn try_all(attempts: &[DatabaseAttempt]) -> Result<Vec<Reached>> {
+/// Tries all logins with this machine's credentials in a folder; one outcome for each.
+pub(crate) fn try_all(attempts: &[DatabaseAttempt], credentials: &Path) -> Result<Vec<Reached>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    attempts.iter().map(|attempt| runtime.block_on(try_one(attempt))).collect()
+    attempts.iter().map(|attempt| runtime.block_on(try_one(attempt, credentials))).collect()
 }
 
-async fn try_one(attempt: &DatabaseAttempt) -> Result<Reached> {
-    let folder = std::path::Path::new(crate::paths::CREDENTIALS);
+async fn try_one(attempt: &DatabaseAttempt, folder: &Path) -> Result<Reached> {
     let [authority, certificate, key] =
         ["authority.crt", "client.crt", "client.key"].map(|name| folder.join(name));
     let password = std::fs::read_to_string(folder.join("database-password"))

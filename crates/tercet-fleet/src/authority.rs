@@ -1,7 +1,7 @@
 //! The private certificate authority between the application machines and PostgreSQL.
 //!
-//! Made at the first apply and kept by the operator (0600): no machine ever holds its key. Certificates last a
-//! year and are renewed by any apply in their last third.
+//! Made at the first apply and kept by the operator (0600): no machine ever holds its key. Certificates last
+//! three years and are renewed by any apply after the first, by the dates written in them.
 
 use std::fs;
 use std::io::Write as _;
@@ -17,10 +17,13 @@ use rcgen::{
 };
 use tercet_machine::Secret;
 
+use crate::validity::Validity;
+
 /// How long the authority itself lasts, in days.
 const AUTHORITY_DAYS: u64 = 3650;
-/// How long a certificate lasts, in days.
-const CERTIFICATE_DAYS: u64 = 365;
+/// How long a certificate lasts, in days: three years, so that it outlives a year in which nobody applies, and the weeks
+/// in which the machines warn.
+const CERTIFICATE_DAYS: u64 = 3 * 365;
 /// Tolerance for clocks that are behind, in days.
 const BACKDATED_DAYS: u64 = 1;
 
@@ -84,18 +87,21 @@ impl Authority {
         Ok(Self { folder: folder.to_owned(), issuer: Issuer::new(params, key), certificate })
     }
 
-    /// The identity called `name`; issued when there is none or it is in its last third.
+    /// The identity called `name`; issued when there is none, or a third of its validity is over.
     ///
     /// # Errors
     /// It cannot be read or written.
     pub(crate) fn identity(&self, name: &str, subject: Subject<'_>) -> Result<Identity> {
+        self.identity_at(name, subject, SystemTime::now())
+    }
+
+    fn identity_at(&self, name: &str, subject: Subject<'_>, now: SystemTime) -> Result<Identity> {
         let [certificate, key] = ["crt", "key"].map(|kind| self.folder.join(format!("{name}.{kind}")));
-        let fresh = fs::metadata(&certificate).and_then(|metadata| metadata.modified()).is_ok_and(|issued| {
-            issued.elapsed().is_ok_and(|age| age.as_secs() < CERTIFICATE_DAYS * 86_400 * 2 / 3)
-        });
-        if !(fresh && key.exists() && self.speaks_for(name, subject)) {
+        let kept = fs::read_to_string(&certificate).ok().and_then(|pem| Validity::of(&pem).ok());
+        let young = kept.is_some_and(|validity| validity.is_young(now));
+        if !(young && key.exists() && self.speaks_for(name, subject)) {
             let pair = KeyPair::generate()?;
-            let pem = identity_params(subject)?.signed_by(&pair, &self.issuer)?.pem();
+            let pem = identity_params(subject, now)?.signed_by(&pair, &self.issuer)?.pem();
             // The certificate last: without it the key is not used.
             write(&key, &pair.serialize_pem(), 0o600)?;
             write(&self.folder.join(format!("{name}.subject")), &format!("{subject:?}"), 0o600)?;
@@ -117,11 +123,11 @@ fn authority_params(project: &str) -> CertificateParams {
     params.distinguished_name = common_name(&format!("tercet authority of {project}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    lasting(&mut params, AUTHORITY_DAYS);
+    lasting(&mut params, AUTHORITY_DAYS, SystemTime::now());
     params
 }
 
-fn identity_params(subject: Subject<'_>) -> Result<CertificateParams> {
+fn identity_params(subject: Subject<'_>, now: SystemTime) -> Result<CertificateParams> {
     let mut params = CertificateParams::default();
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.use_authority_key_identifier_extension = true;
@@ -137,7 +143,7 @@ fn identity_params(subject: Subject<'_>) -> Result<CertificateParams> {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         }
     }
-    lasting(&mut params, CERTIFICATE_DAYS);
+    lasting(&mut params, CERTIFICATE_DAYS, now);
     Ok(params)
 }
 
@@ -147,11 +153,18 @@ fn common_name(name: &str) -> DistinguishedName {
     names
 }
 
-fn lasting(params: &mut CertificateParams, days: u64) {
+fn lasting(params: &mut CertificateParams, days: u64, now: SystemTime) {
     let day = std::time::Duration::from_secs(86_400);
-    let now = SystemTime::now();
     params.not_before = (now - day * BACKDATED_DAYS as u32).into();
     params.not_after = (now + day * days as u32).into();
+}
+
+/// Writes a private file whole or not at all; two may be written at the same time.
+pub(crate) fn write_private(folder: &Path, name: &str, text: &str) -> Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(|| folder.display().to_string())?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(folder.join(name)).map(drop).with_context(|| folder.join(name).display().to_string())
 }
 
 /// Writes a file whole or not at all.
@@ -171,7 +184,26 @@ pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    /// A copied folder has new file times, and old certificates.
+    #[test]
+    fn a_certificate_is_renewed_by_the_dates_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::kept_in(folder.path(), "shop").unwrap();
+        let subject = Subject::Client("authenticator");
+        let issued = |days: u64| {
+            let now = SystemTime::now() - Duration::from_secs(days * 86_400);
+            authority.identity_at("application", subject, now).unwrap().certificate
+        };
+        let old = issued(400);
+        assert_eq!(issued(200), old);
+        let renewed = authority.identity("application", subject).unwrap().certificate;
+        assert_ne!(renewed, old);
+        assert_eq!(authority.identity("application", subject).unwrap().certificate, renewed);
+    }
 
     #[test]
     fn identities_are_kept_until_their_subject_changes() {

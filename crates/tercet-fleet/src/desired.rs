@@ -5,6 +5,7 @@
 
 mod application;
 mod balancer;
+mod check;
 mod database;
 mod file;
 mod firewall;
@@ -20,15 +21,24 @@ use tercet_machine::package::Package;
 use tercet_machine::sysctl::Sysctl;
 use tercet_machine::unit::{Goal, Unit};
 
-pub(crate) use self::application::unit_name;
+pub(crate) use self::application::{credentials_folder, instance, running};
+pub(crate) use self::balancer::{configuration as balancer_configuration, rotation};
 pub use self::project::Project;
+use crate::deployment::Instance;
 use crate::paths::{CONFIGURATION, CREDENTIALS, LIBRARY};
-use crate::survey::Survey;
-use crate::world::World;
+use crate::release::Release;
+use crate::system::System;
 
 impl Project<'_> {
-    /// What `machine` should be, while the application servers of `world` run.
-    pub fn desired(&self, machine: &Machine, survey: &Survey, world: &World) -> Desired {
+    /// What `machine` should be while the application servers of `serving` get the requests: those of them that are
+    /// `kept` on it run, others are nothing this says.
+    pub fn desired(
+        &self,
+        machine: &Machine,
+        system: &System,
+        serving: &[(Instance, &Release)],
+        kept: &[(Instance, &Release)],
+    ) -> Desired {
         let mut desired = Desired {
             packages: vec![Package("nftables".to_owned())],
             directories: vec![
@@ -37,9 +47,8 @@ impl Project<'_> {
                 Directory { path: LIBRARY.into(), owner: Owner::root(), mode: 0o755 },
             ],
             files: vec![Firewall::boot_unit()],
-            absent: world.dropped.clone(),
             sysctls: vec![Sysctl { key: "net.core.somaxconn".to_owned(), value: "4096".to_owned() }],
-            firewall: Some(firewall::of(self.topology, machine, survey)),
+            firewall: Some(firewall::of(self.topology, machine, system)),
             ..Desired::default()
         };
         desired.units.push(Unit {
@@ -50,18 +59,33 @@ impl Project<'_> {
             restart_when: vec![],
             reload_when: vec![],
         });
+        check::add(&mut desired, self);
         for tier in &machine.tiers {
             match tier {
-                Tier::Database => database::add(&mut desired, self, machine, survey),
-                Tier::Application => application::add(&mut desired, self, machine, world),
+                Tier::Database => database::add(&mut desired, self, machine, system),
+                Tier::Application => {
+                    for (instance, release) in kept.iter().filter(|(it, _)| self.is_on(it, machine)) {
+                        let running = running(self, machine, instance, release);
+                        desired.directories.extend(running.directories);
+                        desired.files.extend(running.files);
+                        desired.units.extend(running.units);
+                    }
+                }
                 // A balancer in front of nothing would answer 503: it comes when something serves.
-                Tier::Balancer if world.serving.is_empty() => {}
-                Tier::Balancer => balancer::add(&mut desired, self, world),
+                Tier::Balancer if serving.is_empty() => {}
+                Tier::Balancer => balancer::add(&mut desired, self, serving),
             }
         }
         desired
     }
+
+    fn is_on(&self, instance: &Instance, machine: &Machine) -> bool {
+        self.topology
+            .parts()
+            .iter()
+            .any(|part| part.name == instance.part && self.topology.machine_of(part).name == machine.name)
+    }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

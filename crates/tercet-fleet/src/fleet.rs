@@ -6,16 +6,18 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use tercet_config::{Machine, Reach, Tier, Topology};
+use tercet_machine::Desired;
 
-use crate::agent::{Agent, Reply, Request};
+use crate::agent::{Agent, Query, Reply};
 use crate::at_once::{all_in_one, at_once, outcomes};
 use crate::desired::Project;
+use crate::identity::Data;
 use crate::paths::{self, PROGRAM_DIGITS};
 use crate::progress::{Listener, Progress};
 use crate::report::Report;
-use crate::secrets::Secrets;
+use crate::secrets::{self, Secrets};
 use crate::ssh::{Remote, Ssh};
-use crate::survey::{self, Survey};
+use crate::system::{self, System};
 
 /// The machines of a project, all reached, all fit, tercet's binary on each.
 #[derive(Debug)]
@@ -26,7 +28,9 @@ pub struct Fleet<'a> {
     pub(crate) machines: Vec<Member<'a>>,
     /// Where the binary is on every machine.
     pub(crate) program: String,
-    pub(crate) secrets: Secrets,
+    /// This tercet's own file.
+    binary: &'a Path,
+    secrets: Option<Secrets>,
     /// Who applies: user and host, for other operators' messages.
     pub(crate) operator: String,
     /// Set when the person wants to stop.
@@ -63,6 +67,8 @@ pub struct Operator<'a> {
     pub name: String,
     /// This tercet's own file, which is copied to the machines.
     pub binary: &'a Path,
+    /// Whether machines of another project, or of a state that is not here, may be taken over.
+    pub take_over: bool,
     /// Set when the person wants to stop: the step at hand is finished, then everything ends in order.
     pub interrupted: &'a AtomicBool,
 }
@@ -72,7 +78,7 @@ pub struct Operator<'a> {
 pub(crate) struct Member<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) remote: Remote<'a>,
-    pub(crate) survey: Survey,
+    pub(crate) system: System,
 }
 
 impl<'a> Fleet<'a> {
@@ -87,9 +93,13 @@ impl<'a> Fleet<'a> {
         operator: &Operator<'a>,
         listener: Listener<'_>,
     ) -> Result<Self> {
-        let (fleet, missing) = Self::look(topology, folder, ssh, operator, listener)?;
+        let (mut fleet, missing) = Self::look(topology, folder, ssh, operator, listener)?;
         if missing.is_empty() {
-            fleet.upload(operator.binary, listener)?;
+            fleet.upload(listener)?;
+            if !secrets::are_kept(folder) && !operator.take_over {
+                fleet.refuse_without_state()?;
+            }
+            fleet.secrets = Some(Secrets::kept_in(folder, topology)?);
             return Ok(fleet);
         }
         Err(all_in_one(missing.iter().map(|(_, error)| error)))
@@ -108,7 +118,7 @@ impl<'a> Fleet<'a> {
         listener: Listener<'_>,
     ) -> Result<(Self, Vec<(String, anyhow::Error)>)> {
         let (fleet, missing) = Self::look(topology, folder, ssh, operator, listener)?;
-        fleet.upload(operator.binary, listener)?;
+        fleet.upload(listener)?;
         Ok((fleet, missing))
     }
 
@@ -128,43 +138,91 @@ impl<'a> Fleet<'a> {
             };
             remotes.push((machine, ssh.to(&machine.name, destination)));
         }
-        let surveys = outcomes(&remotes, |(machine, remote)| {
-            let survey = survey::look(remote)?;
-            let system = format!("{} {}, {} MiB", survey.system.0, survey.system.1, survey.memory_kib >> 10);
-            listener(Progress::Surveyed { machine: machine.name.clone(), system });
-            Ok(survey)
+        let systems = outcomes(&remotes, |(machine, remote)| {
+            let system = system::look(remote)?;
+            let (name, version) = &system.distribution;
+            let said = format!("{name} {version}, {} MiB", system.memory_kib >> 10);
+            listener(Progress::Surveyed { machine: machine.name.clone(), system: said });
+            Ok(system)
         });
         let (mut machines, mut missing) = (Vec::new(), Vec::new());
-        for ((machine, remote), survey) in remotes.into_iter().zip(surveys) {
-            match survey {
-                Ok(survey) => machines.push(Member { machine, remote, survey }),
+        for ((machine, remote), system) in remotes.into_iter().zip(systems) {
+            match system {
+                Ok(system) => machines.push(Member { machine, remote, system }),
                 Err(error) => missing.push((machine.name.clone(), error)),
             }
         }
-        let secrets = Secrets::kept_in(folder, topology)?;
+        each_once(&machines)?;
         let bytes = std::fs::read(operator.binary).with_context(|| operator.binary.display().to_string())?;
         let program = paths::program(&crate::digest(&bytes)[..PROGRAM_DIGITS]);
-        let interrupted = operator.interrupted;
-        let operator = operator.name.clone();
-        Ok((Self { topology, folder, machines, program, secrets, operator, interrupted }, missing))
+        let fleet = Self {
+            topology,
+            folder,
+            machines,
+            program,
+            binary: operator.binary,
+            secrets: None,
+            operator: operator.name.clone(),
+            interrupted: operator.interrupted,
+        };
+        Ok((fleet, missing))
     }
 
-    /// Copies the binary to every machine where it is not yet.
-    fn upload(&self, binary: &Path, listener: Listener<'_>) -> Result<()> {
+    /// Copies the binary to every machine where it is not yet: the one thing that needs no lease, since it is named by its
+    /// content and replaces nothing.
+    pub(crate) fn upload(&self, listener: Listener<'_>) -> Result<()> {
         let program = &self.program;
         at_once(&self.machines, |member| {
             if member.remote.run(&format!("test -x {program} && echo there || true"), b"")?.trim() != "there"
             {
                 listener(Progress::Uploading { machine: member.machine.name.clone() });
-                member.remote.upload(binary, program, 0o755)?;
+                member.remote.upload(self.binary, program, 0o755)?;
             }
             Ok(())
         })
         .map(drop)
     }
 
-    pub(crate) fn project(&self) -> Project<'_> {
-        Project { topology: self.topology, secrets: &self.secrets, program: &self.program }
+    /// Makes no secrets for a fleet that has some.
+    fn refuse_without_state(&self) -> Result<()> {
+        for (member, report) in self.machines.iter().zip(self.reports()?) {
+            if let Some(identity) = report.identity {
+                bail!(
+                    "{}: it is {identity}, and this folder has no state: the authority, passwords and keys of that project are \
+                     not in its .tercet\nhint: copy .tercet from the folder it was applied from, or `tercet apply --take-over` \
+                     replaces them all",
+                    member.machine.name
+                );
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn project(&self) -> Result<Project<'_>> {
+        let secrets = self.secrets.as_ref().context("these machines were opened to be looked at only")?;
+        Ok(Project { topology: self.topology, secrets, program: &self.program })
+    }
+
+    /// Where the project's data is: asked of the PostgreSQL on `machine`.
+    pub(crate) fn data(&self, machine: &str, database: &str) -> Result<Data> {
+        let member = self.member(machine)?;
+        let desired = self.project()?.desired(member.machine, &member.system, &[], &[]);
+        let desired = Desired { cluster: desired.cluster, ..Desired::default() };
+        let Reply::Facts(facts) = self.agent(member).ask(Query::Probe { desired })? else {
+            bail!(unexpected(machine))
+        };
+        let cluster =
+            facts.cluster.with_context(|| format!("{machine}: PostgreSQL does not answer"))?.identifier;
+        let known = self.project()?.secrets.data.as_ref();
+        let known =
+            known.filter(|it| it.cluster == cluster && it.database == database && it.machine == machine);
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        Ok(Data {
+            since: known.map_or(now, |it| it.since.clone()),
+            cluster,
+            database: database.to_owned(),
+            machine: machine.to_owned(),
+        })
     }
 
     pub(crate) fn agent<'b>(&self, member: &'b Member<'a>) -> Agent<'b>
@@ -179,10 +237,26 @@ impl<'a> Fleet<'a> {
     /// # Errors
     /// A machine cannot be reached.
     pub fn reports(&self) -> Result<Vec<Report>> {
-        at_once(&self.machines, |member| match self.agent(member).ask(&Request::Report)? {
+        at_once(&self.machines, |member| match self.agent(member).ask(Query::Report)? {
             Reply::Report(report) => Ok(report),
             _ => Err(unexpected(&member.machine.name)),
         })
+    }
+
+    /// The accounts of those machines that can be reached, and why the others cannot, by name.
+    pub fn reports_of_those_there(&self) -> (Vec<(String, Report)>, Vec<(String, anyhow::Error)>) {
+        let outcomes = outcomes(&self.machines, |member| match self.agent(member).ask(Query::Report)? {
+            Reply::Report(report) => Ok(report),
+            _ => Err(unexpected(&member.machine.name)),
+        });
+        let (mut reports, mut errors) = (Vec::new(), Vec::new());
+        for (name, outcome) in self.names().map(str::to_owned).zip(outcomes) {
+            match outcome {
+                Ok(report) => reports.push((name, report)),
+                Err(error) => errors.push((name, error)),
+            }
+        }
+        (reports, errors)
     }
 
     /// What the balancer says of its servers; `None` before it is there.
@@ -194,18 +268,44 @@ impl<'a> Fleet<'a> {
         else {
             return Ok(None);
         };
-        let request = Request::Balancer { method: "GET".to_owned(), target: "/servers".to_owned() };
-        match self.agent(member).ask(&request)? {
+        match self.agent(member).ask(Query::Balancer { target: "/servers".to_owned() })? {
             Reply::Balancer { status: 200, body } => Ok(serde_json::from_str(&body)?),
             Reply::Balancer { .. } => Ok(None),
             _ => Err(unexpected(&member.machine.name)),
         }
     }
 
+    /// The machines that carry a tier.
+    pub(crate) fn carrying(&self, tier: Tier) -> impl Iterator<Item = &Member<'a>> {
+        self.machines.iter().filter(move |member| member.machine.tiers.contains(&tier))
+    }
+
+    /// The machine of this name.
+    pub(crate) fn member(&self, name: &str) -> Result<&Member<'a>> {
+        let member = self.machines.iter().find(|member| member.machine.name == name);
+        member.with_context(|| format!("there is no machine {name}"))
+    }
+
     /// The machines' names, in the order of the file.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.machines.iter().map(|member| member.machine.name.as_str())
     }
+}
+
+/// Refuses a fleet in which one machine goes by two names.
+fn each_once(machines: &[Member<'_>]) -> Result<()> {
+    for (place, member) in machines.iter().enumerate() {
+        let id = &member.system.id;
+        let other = machines[..place].iter().find(|other| !id.is_empty() && other.system.id == *id);
+        if let Some(other) = other {
+            bail!(
+                "{} and {} are the same machine (machine-id {id})\nhint: give it one [[machine]] with the tiers of both",
+                other.machine.name,
+                member.machine.name
+            );
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn unexpected(machine: &str) -> anyhow::Error {

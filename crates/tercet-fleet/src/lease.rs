@@ -1,14 +1,18 @@
 //! The right to change a machine: one operator at a time, for a time.
 //!
-//! A lease that is not renewed runs out, so an operator whose computer died holds up nobody for long. Each
-//! taking raises the fencing number: steps of an operator who lost the lease without knowing are refused.
+//! A lease that is not renewed expires, so an operator whose computer died holds up nobody for long. Each acquisition
+//! raises the fencing number, and ends what an earlier holder's change may still be doing: a change with an older number
+//! is refused before it begins, between its steps, and in the middle of one.
 
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
+use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::io::Errno;
+use rustix::process::{Flock, FlockType, Signal, fcntl_getlk, kill_process, kill_process_group};
 use serde::{Deserialize, Serialize};
 use tercet_machine::Secret;
 
@@ -18,11 +22,17 @@ const FOLDER: &str = "/var/lib/tercet";
 /// Seconds a lease lasts when it is not renewed.
 pub(crate) const SECONDS: u64 = 60;
 
+/// How often a lock is tried again.
+const POLL: Duration = Duration::from_millis(20);
+
+/// How long the processes of an earlier change may take to end, killed.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+
 /// What an operator wants of the lease.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LeaseRequest {
     /// What to do with it.
-    pub wish: Wish,
+    pub operation: LeaseOperation,
     /// Who asks: user and host, for messages.
     pub owner: String,
     /// What only this run of the operator's tercet knows.
@@ -32,9 +42,9 @@ pub struct LeaseRequest {
 /// What to do with a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Wish {
-    /// Take it, or take over one that has run out.
-    Take,
+pub enum LeaseOperation {
+    /// Acquire it, also one of somebody else's that has expired.
+    Acquire,
     /// Hold it longer.
     Renew,
     /// Give it back.
@@ -75,21 +85,21 @@ fn decide(lease: Option<Lease>, request: &LeaseRequest, now: u64) -> Result<Leas
         fence,
         taken_over_from,
     };
-    match request.wish {
-        Wish::Take => match held {
+    match request.operation {
+        LeaseOperation::Acquire => match held {
             Some(other) if !mine && other.expires > now => bail!(
-                "{} is changing this machine; their lease runs out in {} s unless they renew it\nhint: wait, or ask them",
+                "{} is changing this machine; their lease expires in {} s unless they renew it\nhint: wait, or ask them",
                 other.owner,
                 other.expires - now
             ),
             Some(other) if !mine => Ok(renewed(fence + 1, Some(other.owner.clone()))),
             _ => Ok(renewed(fence + 1, None)),
         },
-        Wish::Renew if mine => Ok(renewed(fence, None)),
-        Wish::Renew => {
+        LeaseOperation::Renew if mine => Ok(renewed(fence, None)),
+        LeaseOperation::Renew => {
             bail!("the lease was lost{}", held.map(|it| format!(" to {}", it.owner)).unwrap_or_default())
         }
-        Wish::Release if mine => Ok(Lease {
+        LeaseOperation::Release if mine => Ok(Lease {
             owner: String::new(),
             token: Secret::new(""),
             expires: 0,
@@ -97,7 +107,7 @@ fn decide(lease: Option<Lease>, request: &LeaseRequest, now: u64) -> Result<Leas
             taken_over_from: None,
         }),
         // Somebody else's by now: nothing to give back.
-        Wish::Release => lease.context("there is no lease"),
+        LeaseOperation::Release => lease.context("there is no lease"),
     }
 }
 
@@ -107,25 +117,90 @@ pub(crate) fn serve(request: &LeaseRequest) -> Result<Lease> {
     fs::create_dir_all(folder).with_context(|| FOLDER.to_owned())?;
     let lock = fs::File::create(folder.join("lease.lock"))?;
     lock.lock()?;
-    let lease = decide(read()?, request, now())?;
+    let lease = decide(read(folder)?, request, now())?;
     let mut new = tempfile::NamedTempFile::new_in(folder)?;
     new.write_all(Secret::json_of(&lease)?.reveal().as_bytes())?;
     new.as_file().sync_all()?;
     new.persist(folder.join("lease.json"))?;
+    if request.operation == LeaseOperation::Acquire {
+        end_change(folder)?;
+    }
     Ok(Lease { token: Secret::new(""), ..lease })
 }
 
+/// The right to make one change: held while it is made, by one process of the machine at a time.
+#[derive(Debug)]
+pub(crate) struct Held {
+    folder: PathBuf,
+    fence: u64,
+    /// Its lock tells who makes a change; gone with the process.
+    _lock: fs::File,
+}
+
+impl Held {
+    /// Whether to go on.
+    ///
+    /// # Errors
+    /// Somebody else has the lease by now.
+    pub(crate) fn check(&self) -> Result<()> {
+        check(&self.folder, self.fence)
+    }
+}
+
+/// Begins a change under the lease with this fencing number. The process and what it starts become a group of
+/// their own, by which a later holder can end them. Waits for another change of the same lease.
+///
+/// # Errors
+/// The lease is somebody else's by now, or nobody's.
+pub(crate) fn begin_change(fence: u64) -> Result<Held> {
+    begin_change_in(Path::new(FOLDER), fence)
+}
+
+fn begin_change_in(folder: &Path, fence: u64) -> Result<Held> {
+    // Who leads a session leads its group already.
+    let _ = rustix::process::setpgid(None, None);
+    let lock = fs::File::options().create(true).append(true).open(folder.join("change.lock"))?;
+    loop {
+        check(folder, fence)?;
+        match fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(Errno::AGAIN | Errno::ACCESS) => std::thread::sleep(POLL),
+            Err(error) => return Err(error).context("change.lock"),
+        }
+    }
+    let held = Held { folder: folder.to_owned(), fence, _lock: lock };
+    // The lease may have changed hands just before the lock.
+    held.check()?;
+    Ok(held)
+}
+
+/// Ends the change that an earlier holder of the lease may still be making, with all it started. Every step is safe to
+/// repeat and every file is renamed into place, so the next plan goes on from whatever is left.
+fn end_change(folder: &Path) -> Result<()> {
+    let lock = fs::File::options().create(true).append(true).open(folder.join("change.lock"))?;
+    let begin = Instant::now();
+    while let Some(process) = fcntl_getlk(&lock, &Flock::from(FlockType::WriteLock))?.and_then(|it| it.pid) {
+        // It may have ended in between, or not yet lead a group.
+        let _ = kill_process_group(process, Signal::KILL).or_else(|_| kill_process(process, Signal::KILL));
+        if begin.elapsed() > END_PATIENCE {
+            bail!("an earlier change (process {}) does not end", process.as_raw_nonzero());
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(())
+}
+
 /// Refuses to go on for an operator who no longer has the lease.
-pub(crate) fn check(fence: u64) -> Result<()> {
-    match read()? {
+fn check(folder: &Path, fence: u64) -> Result<()> {
+    match read(folder)? {
         Some(lease) if lease.fence == fence && lease.is_held() => Ok(()),
         Some(lease) if !lease.owner.is_empty() => bail!("the lease was lost to {}", lease.owner),
         _ => bail!("nobody has the lease of this machine"),
     }
 }
 
-fn read() -> Result<Option<Lease>> {
-    match fs::read(Path::new(FOLDER).join("lease.json")) {
+fn read(folder: &Path) -> Result<Option<Lease>> {
+    match fs::read(folder.join("lease.json")) {
         // Half a lease cannot be: it is renamed into place. One nobody understands is as good as none.
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -141,29 +216,30 @@ fn now() -> u64 {
 mod tests {
     use super::*;
 
-    fn request(wish: Wish, token: &str) -> LeaseRequest {
-        LeaseRequest { wish, owner: format!("{token}@desk"), token: Secret::new(token) }
+    fn request(operation: LeaseOperation, token: &str) -> LeaseRequest {
+        LeaseRequest { operation, owner: format!("{token}@desk"), token: Secret::new(token) }
     }
 
     #[test]
     fn one_operator_at_a_time_until_the_lease_runs_out() {
-        let ann = decide(None, &request(Wish::Take, "ann"), 100).unwrap();
+        let ann = decide(None, &request(LeaseOperation::Acquire, "ann"), 100).unwrap();
         assert_eq!((ann.fence, ann.expires), (1, 160));
-        let refused = decide(Some(ann.clone()), &request(Wish::Take, "bob"), 159).unwrap_err().to_string();
+        let refused =
+            decide(Some(ann.clone()), &request(LeaseOperation::Acquire, "bob"), 159).unwrap_err().to_string();
         assert!(
-            refused.starts_with("ann@desk is changing this machine; their lease runs out in 1 s"),
+            refused.starts_with("ann@desk is changing this machine; their lease expires in 1 s"),
             "{refused}"
         );
-        let renewed = decide(Some(ann.clone()), &request(Wish::Renew, "ann"), 150).unwrap();
+        let renewed = decide(Some(ann.clone()), &request(LeaseOperation::Renew, "ann"), 150).unwrap();
         assert_eq!((renewed.fence, renewed.expires), (1, 210));
 
-        let bob = decide(Some(ann), &request(Wish::Take, "bob"), 161).unwrap();
+        let bob = decide(Some(ann), &request(LeaseOperation::Acquire, "bob"), 161).unwrap();
         assert_eq!((bob.fence, bob.taken_over_from.as_deref()), (2, Some("ann@desk")));
-        assert!(decide(Some(bob.clone()), &request(Wish::Renew, "ann"), 162).is_err());
-        assert_eq!(decide(Some(bob.clone()), &request(Wish::Release, "ann"), 162).unwrap(), bob);
+        assert!(decide(Some(bob.clone()), &request(LeaseOperation::Renew, "ann"), 162).is_err());
+        assert_eq!(decide(Some(bob.clone()), &request(LeaseOperation::Release, "ann"), 162).unwrap(), bob);
 
-        let free = decide(Some(bob), &request(Wish::Release, "bob"), 163).unwrap();
-        let ann = decide(Some(free), &request(Wish::Take, "ann"), 164).unwrap();
+        let free = decide(Some(bob), &request(LeaseOperation::Release, "bob"), 163).unwrap();
+        let ann = decide(Some(free), &request(LeaseOperation::Acquire, "ann"), 164).unwrap();
         assert_eq!((ann.fence, ann.taken_over_from), (3, None));
     }
 }

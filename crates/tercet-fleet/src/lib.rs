@@ -1,32 +1,37 @@
 //! Many machines: what each should be, computed from a topology, and how they get there.
 //!
-//! [`desired`] lowers a topology to one value a machine; [`agent`] carries it over the person's own ssh to the
-//! same binary there; [`apply`] keeps the order of things; [`prove`] tries what the picture claims. It prints
-//! nothing: whoever calls hears what happens as [`Progress`].
+//! [`survey`] reads what is there, [`plan`](mod@plan) decides what to do about it (pure, the only place that decides the
+//! order), [`execute`](mod@execute) does it, under leases. [`desired`] lowers a topology to one value a machine; [`agent`]
+//! carries requests over the person's own ssh to the same binary there; [`prove`] tries what the picture claims. It
+//! prints nothing: the caller hears what happens as [`Progress`].
 
 pub mod agent;
-pub mod apply;
 mod at_once;
 mod attempt;
 mod authority;
 pub mod configuration;
-mod converge;
+mod deployment;
 pub mod desired;
+pub mod execute;
+mod fenced;
 pub mod fleet;
-mod held;
+pub mod identity;
+pub mod intent;
 mod lease;
 pub mod logs;
 mod migrate;
+pub mod operation;
 mod paths;
+pub mod plan;
 pub mod progress;
 pub mod prove;
 mod release;
 pub mod report;
-mod rollout;
 mod secrets;
 pub mod ssh;
-mod survey;
-pub mod world;
+pub mod survey;
+mod system;
+pub mod validity;
 
 pub use at_once::all_in_one;
 pub use fleet::Fleet;

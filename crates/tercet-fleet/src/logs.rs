@@ -1,8 +1,9 @@
 //! What the parts of all machines said, from their journals, as one stream.
 
 use std::io::BufRead as _;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tercet_config::{Machine, Tier};
 
 use crate::at_once::outcomes;
-use crate::ssh::{Remote, shell_words};
+use crate::ssh::{Remote, Started, shell_words};
 
 /// Which lines to show.
 #[derive(Clone, Debug, Default)]
@@ -44,8 +45,10 @@ pub struct Line {
 pub fn read(remotes: &[(&Machine, Remote<'_>)], selection: &Selection) -> (Vec<Line>, Vec<anyhow::Error>) {
     let outcomes = outcomes(remotes, |(machine, remote)| {
         let mut lines = Vec::new();
-        remote.converse(&command(machine, selection, false), b"", |text| {
-            lines.extend(parse(&machine.name, text).filter(|line| selection.takes(line)));
+        let Some(command) = command(machine, selection, Reading::Past) else { return Ok(lines) };
+        remote.converse(&command, b"", |text| {
+            let line = parse(&machine.name, text).map(|(line, _)| line);
+            lines.extend(line.filter(|line| selection.takes(line)));
             Ok(())
         })?;
         Ok(lines)
@@ -61,69 +64,136 @@ pub fn read(remotes: &[(&Machine, Remote<'_>)], selection: &Selection) -> (Vec<L
     (lines, errors)
 }
 
-/// The lines as they come, until `stop` is set or every machine is gone.
+/// The lines as they come, until `stop` is set. A machine that goes away is followed again from where it ended when it
+/// is back; `lost` hears of it once.
 ///
 /// # Errors
-/// A machine cannot be reached any more, or what `each` returns.
+/// What `each` returns.
 pub fn follow(
     remotes: &[(&Machine, Remote<'_>)],
     selection: &Selection,
     stop: &AtomicBool,
     mut each: impl FnMut(&Line) -> Result<()>,
+    mut lost: impl FnMut(&anyhow::Error),
 ) -> Result<()> {
-    let mut following = Vec::new();
-    for (machine, remote) in remotes {
-        following.push((&machine.name, remote.start(&command(machine, selection, true))?));
-    }
+    let slots: Vec<Mutex<Option<Started<'_>>>> = remotes.iter().map(|_| Mutex::new(None)).collect();
     let (sender, receiver) = channel();
-    for (place, (machine, started)) in following.iter_mut().enumerate() {
-        let (sender, machine, output) = (sender.clone(), (*machine).clone(), started.stdout());
-        // It ends with the command, which ends with `following`.
-        std::thread::spawn(move || {
-            for text in output.lines().map_while(Result::ok) {
-                if let Some(line) = parse(&machine, &text)
-                    && sender.send(Followed::Line(line)).is_err()
-                {
-                    return;
-                }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for ((machine, remote), slot) in remotes.iter().zip(&slots) {
+            let (sender, done) = (sender.clone(), &done);
+            scope.spawn(move || follow_one(machine, remote, selection, slot, done, &sender));
+        }
+        drop(sender);
+        let result = loop {
+            let heard = receiver.recv_timeout(ATTENTION);
+            if stop.load(Ordering::Relaxed) {
+                break Ok(());
             }
-            // Who followed may be gone by now.
-            let _ = sender.send(Followed::End(place));
-        });
-    }
-    drop(sender);
-    loop {
-        let heard = receiver.recv_timeout(ATTENTION);
-        if stop.load(Ordering::Relaxed) {
-            return Ok(());
+            match heard {
+                Ok(Followed::Line(line)) if selection.takes(&line) => {
+                    if let Err(error) = each(&line) {
+                        break Err(error);
+                    }
+                }
+                Ok(Followed::Line(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Followed::Lost(error)) => lost(&error),
+                Err(RecvTimeoutError::Disconnected) => break Ok(()),
+            }
+        };
+        done.store(true, Ordering::Relaxed);
+        // The commands end, and with them what reads from them.
+        for slot in &slots {
+            drop(slot.lock().expect("nobody panics while holding it").take());
         }
-        match heard {
-            Ok(Followed::Line(line)) if selection.takes(&line) => each(&line)?,
-            Ok(Followed::Line(_)) | Err(RecvTimeoutError::Timeout) => {}
-            Ok(Followed::End(place)) => following[place].1.end()?,
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
-        }
-    }
+        result
+    })
 }
 
 /// How soon it is noticed that the person wants to stop.
 const ATTENTION: Duration = Duration::from_millis(100);
 
+/// How long to wait before a machine that went away is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// What is heard of a machine that is followed.
 enum Followed {
     Line(Line),
-    /// The machine at this place has no more to say.
-    End(usize),
+    /// The machine went away.
+    Lost(anyhow::Error),
 }
 
-fn command(machine: &Machine, selection: &Selection, follow: bool) -> String {
-    let mut words = vec!["journalctl", "--output=json", "--no-pager", "--quiet", "--utc"];
-    let since = format!("--since={}", selection.since.as_deref().unwrap_or("-1h"));
-    if follow {
-        words.extend(["--follow", "--lines=20"]);
-    } else {
-        words.push(&since);
+/// Follows one machine until `done`. The command that runs there is kept in `slot`, so that it can be ended.
+fn follow_one<'a>(
+    machine: &Machine,
+    remote: &'a Remote<'_>,
+    selection: &Selection,
+    slot: &Mutex<Option<Started<'a>>>,
+    done: &AtomicBool,
+    sender: &Sender<Followed>,
+) {
+    let (mut cursor, mut told) = (None, false);
+    let taken = || slot.lock().expect("nobody panics while holding it");
+    let stopped = || done.load(Ordering::Relaxed);
+    while let Some(command) = command(machine, selection, Reading::Follow(cursor.as_deref())) {
+        let ended = match remote.start(&command) {
+            Err(error) => Err(error),
+            Ok(mut started) => {
+                let output = started.stdout();
+                *taken() = Some(started);
+                if stopped() {
+                    drop(taken().take());
+                    return;
+                }
+                for text in output.lines().map_while(Result::ok) {
+                    let Some((line, at)) = parse(&machine.name, &text) else { continue };
+                    (cursor, told) = (at.or(cursor), false);
+                    // Who followed may be gone by now.
+                    if sender.send(Followed::Line(line)).is_err() {
+                        return;
+                    }
+                }
+                let started = taken().take();
+                started.map_or(Ok(()), |mut started| started.end())
+            }
+        };
+        if stopped() {
+            return;
+        }
+        let gone = ended.err().unwrap_or_else(|| anyhow::anyhow!("{}: its journal ended", machine.name));
+        if !told && sender.send(Followed::Lost(gone.context("connecting again"))).is_err() {
+            return;
+        }
+        told = true;
+        for _ in 0..AGAIN.as_millis() / ATTENTION.as_millis() {
+            if stopped() {
+                return;
+            }
+            std::thread::sleep(ATTENTION);
+        }
     }
+}
+
+/// What is read of a journal.
+#[derive(Clone, Copy)]
+enum Reading<'a> {
+    /// What there is.
+    Past,
+    /// What comes: after this cursor, or after the last few lines.
+    Follow(Option<&'a str>),
+}
+
+/// The command that reads a machine's journal; `None` when nothing selected runs there.
+fn command(machine: &Machine, selection: &Selection, reading: Reading<'_>) -> Option<String> {
+    let mut words: Vec<String> =
+        ["journalctl", "--output=json", "--no-pager", "--quiet", "--utc"].map(str::to_owned).into();
+    words.extend(match reading {
+        Reading::Past => vec![format!("--since={}", selection.since.as_deref().unwrap_or("-1h"))],
+        Reading::Follow(None) => vec!["--follow".to_owned(), "--lines=20".to_owned()],
+        Reading::Follow(Some(cursor)) => {
+            vec!["--follow".to_owned(), "--no-tail".to_owned(), format!("--after-cursor={cursor}")]
+        }
+    });
     let units = machine.tiers.iter().filter(|tier| selection.tier.is_none_or(|wanted| wanted == **tier));
     let units: Vec<&str> = units
         .map(|tier| match tier {
@@ -132,19 +202,19 @@ fn command(machine: &Machine, selection: &Selection, follow: bool) -> String {
             Tier::Database => "--unit=postgresql@*",
         })
         .collect();
-    if units.is_empty() {
-        return "true".to_owned();
-    }
-    words.extend(units);
-    shell_words(&words.into_iter().map(str::to_owned).collect::<Vec<_>>())
+    words.extend(units.iter().map(|unit| (*unit).to_owned()));
+    words.push("--unit=tercet-check.service".to_owned());
+    (!units.is_empty()).then(|| shell_words(&words))
 }
 
-/// A line of `journalctl --output=json`; one that is no such line is nothing.
-fn parse(machine: &str, text: &str) -> Option<Line> {
+/// A line of `journalctl --output=json` and its cursor; one that is no such line is nothing.
+fn parse(machine: &str, text: &str) -> Option<(Line, Option<String>)> {
     #[derive(Deserialize)]
     struct Entry {
         #[serde(rename = "__REALTIME_TIMESTAMP")]
         time: String,
+        #[serde(rename = "__CURSOR")]
+        cursor: Option<String>,
         #[serde(rename = "_SYSTEMD_UNIT", default)]
         unit: String,
         /// Whom systemd itself speaks of (systemd.journal-fields(7)).
@@ -187,13 +257,14 @@ fn parse(machine: &str, text: &str) -> Option<Line> {
         }
         .to_owned()
     });
-    Some(Line {
+    let line = Line {
         time: entry.time.parse().ok()?,
         machine: machine.to_owned(),
         part: part.to_owned(),
         level,
         message,
-    })
+    };
+    Some((line, entry.cursor))
 }
 
 impl Selection {
@@ -212,7 +283,7 @@ mod tests {
     #[test]
     fn journal_lines_are_read_and_chosen() {
         let json = r#"{"__REALTIME_TIMESTAMP":"5","_SYSTEMD_UNIT":"tercet-app-1@abc.service","PRIORITY":"6","MESSAGE":"{\"level\":\"warn\",\"request_id\":\"r1\"}"}"#;
-        let line = parse("app1", json).unwrap();
+        let (line, _) = parse("app1", json).unwrap();
         assert_eq!((line.time, &*line.part, &*line.level), (5, "app-1", "warn"));
         let takes = |level: Option<&str>, id: Option<&str>| {
             let (level, request_id) = (level.map(str::to_owned), id.map(str::to_owned));
@@ -221,11 +292,11 @@ mod tests {
         assert!(takes(Some("info"), Some("r1")) && !takes(Some("error"), None) && !takes(None, Some("r2")));
 
         let bytes = r#"{"__REALTIME_TIMESTAMP":"5","_SYSTEMD_UNIT":"postgresql@15-main.service","MESSAGE":[69,82,82,79,82,58]}"#;
-        let line = parse("db", bytes).unwrap();
+        let (line, _) = parse("db", bytes).unwrap();
         assert_eq!((&*line.part, &*line.level, &*line.message), ("database", "error", "ERROR:"));
         assert_eq!(parse("db", "no json"), None);
 
         let systemd = r#"{"__REALTIME_TIMESTAMP":"5","_SYSTEMD_UNIT":"init.scope","UNIT":"tercet-app-1@abc.service","MESSAGE":"Started"}"#;
-        assert_eq!(parse("app1", systemd).unwrap().part, "app-1");
+        assert_eq!(parse("app1", systemd).unwrap().0.part, "app-1");
     }
 }

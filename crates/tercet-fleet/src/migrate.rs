@@ -13,7 +13,7 @@ use tercet_database::roles;
 const SOCKETS: &str = "/var/run/postgresql";
 
 /// The migrations to apply and where.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Migrate {
     /// The database.
     pub database: String,
@@ -51,10 +51,19 @@ impl Migrate {
         Path::new(SOCKETS).join(format!(".s.PGSQL.{}", self.port)).exists()
     }
 
-    /// The files' names.
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.files.iter().map(|(name, _)| name.clone()).collect()
+    /// How far a database is that is not there.
+    pub(crate) fn nothing_there(&self) -> DatabaseState {
+        DatabaseState { prepared: false, pending: self.files.iter().map(|(name, _)| name.clone()).collect() }
     }
+}
+
+/// How far a project's database is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseState {
+    /// Whether it is there, and the roles have been given their rights in it.
+    pub prepared: bool,
+    /// The names of the migrations that are new.
+    pub pending: Vec<String>,
 }
 
 /// Applies them; how many were new. Only `postgres` can: PostgreSQL knows it by the socket.
@@ -65,14 +74,15 @@ pub(crate) fn apply(migrate: &Migrate) -> Result<u64> {
     })
 }
 
-/// The names of those that are new; before there is a database, all are. Only `postgres` can ask.
-pub(crate) fn pending(migrate: &Migrate) -> Result<Vec<String>> {
+/// How far the database is. Only `postgres` can ask.
+pub(crate) fn state(migrate: &Migrate) -> Result<DatabaseState> {
     with_files(migrate, async |migrations| match migrations.pending(&connect(migrate, "postgres")).await {
         Ok(paths) => {
             let names = paths.iter().filter_map(|path| path.file_name());
-            Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
+            let pending = names.map(|name| name.to_string_lossy().into_owned()).collect();
+            Ok(DatabaseState { prepared: roles::are_granted(&connect(migrate, "postgres")).await?, pending })
         }
-        Err(error) if error.is_no_database() => Ok(migrate.names()),
+        Err(error) if error.is_no_database() => Ok(migrate.nothing_there()),
         Err(error) => Err(error.into()),
     })
 }

@@ -6,6 +6,8 @@ pub(crate) const CONFIGURATION: &str = "/etc/tercet";
 pub(crate) const LIBRARY: &str = "/usr/local/lib/tercet";
 /// Secrets: root's alone; systemd hands each unit what it needs.
 pub(crate) const CREDENTIALS: &str = "/etc/tercet/credentials";
+/// How the folders in it begin that application servers' credentials are in.
+pub(crate) const CREDENTIALS_PREFIX: &str = "application-";
 /// Where the balancer listens for its operator; its runtime directory is the unit's.
 pub(crate) const ADMIN_SOCKET: &str = "/run/tercet-balancer/admin.sock";
 

@@ -36,19 +36,24 @@ pub enum Progress {
         /// How many were new.
         count: u64,
     },
-    /// A server of a release is started beside the old one.
-    Starting {
-        /// The part.
-        part: String,
-        /// The release.
-        release: String,
+    /// An operation of the plan begins.
+    Operation {
+        /// Its number.
+        number: usize,
+        /// How many there are.
+        total: usize,
+        /// What it does.
+        operation: String,
     },
-    /// It is ready and gets the requests; the old one finishes what it has.
-    Switched {
-        /// The part.
-        part: String,
-        /// The release.
-        release: String,
+    /// An operation that puts back what was before begins.
+    Undo {
+        /// What it does.
+        operation: String,
+    },
+    /// Something worth knowing that changes nothing.
+    Note {
+        /// What.
+        note: String,
     },
     /// Something failed and what was is put back.
     Reverting {
@@ -63,16 +68,15 @@ impl fmt::Display for Progress {
             Self::Surveyed { machine, system } => write!(f, "{machine}: reached, {system}"),
             Self::Uploading { machine } => write!(f, "{machine}: copying tercet there"),
             Self::LeaseTakenOver { machine, from } => {
-                write!(f, "{machine}: the lease of {from} had run out and is taken over")
+                write!(f, "{machine}: the lease of {from} had expired and is taken over")
             }
             Self::Step { machine, step } => write!(f, "{machine}: {step}"),
             Self::Migrated { count: 0 } => write!(f, "database: no new migrations"),
             Self::Migrated { count: 1 } => write!(f, "database: 1 migration applied"),
             Self::Migrated { count } => write!(f, "database: {count} migrations applied"),
-            Self::Starting { part, release } => write!(f, "{part}: starting release {release}"),
-            Self::Switched { part, release } => {
-                write!(f, "{part}: release {release} is ready and gets the requests")
-            }
+            Self::Operation { number, total, operation } => write!(f, "[{number}/{total}] {operation}"),
+            Self::Undo { operation } => write!(f, "[undo] {operation}"),
+            Self::Note { note } => f.write_str(note),
             Self::Reverting { why } => write!(f, "putting back what was: {why}"),
         }
     }

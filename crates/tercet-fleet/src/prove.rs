@@ -12,9 +12,10 @@ use serde::Serialize;
 use tercet_config::{End, Tier};
 use tercet_database::roles::{AUTHENTICATOR, owner};
 
-use crate::agent::{Reply, Request};
+use crate::agent::{Query, Reply};
 use crate::at_once::at_once;
 use crate::attempt::{DatabaseAttempt, Means, Reached, connect_all};
+use crate::desired::credentials_folder;
 use crate::fleet::{Fleet, Member, unexpected};
 
 /// Ports that are often open by mistake, tried on every machine besides those of the topology.
@@ -67,8 +68,8 @@ fn targets(fleet: &Fleet<'_>) -> Result<Vec<(usize, SocketAddr)>> {
     for (place, member) in fleet.machines.iter().enumerate() {
         let mut ports: BTreeSet<u16> = COMMON.iter().copied().collect();
         ports.extend(edges.iter().map(|edge| edge.port));
-        ports.insert(member.survey.operator.1);
-        let mut addresses: BTreeSet<IpAddr> = member.survey.addresses.iter().copied().collect();
+        ports.insert(member.system.operator.1);
+        let mut addresses: BTreeSet<IpAddr> = member.system.addresses.iter().copied().collect();
         addresses.insert(member.machine.address);
         // What ssh connects to may be a public address that the machine itself does not know (behind NAT).
         let host = member.remote.host()?;
@@ -95,7 +96,7 @@ fn network(
     let addresses: Vec<SocketAddr> = others.iter().map(|(_, address)| *address).collect();
     let reached = match from {
         None => connect_all(&addresses),
-        Some(member) => match fleet.agent(member).ask(&Request::Connect { targets: addresses })? {
+        Some(member) => match fleet.agent(member).ask(Query::Connect { targets: addresses })? {
             Reply::Connected(reached) => reached,
             _ => return Err(unexpected(&member.machine.name)),
         },
@@ -134,11 +135,11 @@ fn network(
 /// Whether the picture has an arrow from there to here.
 fn drawn(fleet: &Fleet<'_>, from: Option<&Member<'_>>, to: &Member<'_>, address: SocketAddr) -> bool {
     // ssh: from where the operator's connections come from, be that a machine of the fleet.
-    let (operator, ssh) = to.survey.operator;
+    let (operator, ssh) = to.system.operator;
     if address.port() == ssh {
         return address.is_ipv4() == operator.is_ipv4()
             && from.is_none_or(|from| {
-                from.survey.addresses.contains(&operator) || from.machine.address == operator
+                from.system.addresses.contains(&operator) || from.machine.address == operator
             });
     }
     fleet.topology.edges().iter().any(|edge| {
@@ -187,7 +188,8 @@ fn database(fleet: &Fleet<'_>, member: &Member<'_>) -> Result<Vec<Trial>> {
             with: *with,
         })
         .collect();
-    let Reply::Tried(reached) = fleet.agent(member).ask(&Request::TryDatabase { attempts })? else {
+    let credentials = credentials_folder(&fleet.project()?, member.machine);
+    let Reply::Tried(reached) = fleet.agent(member).ask(Query::TryDatabase { attempts, credentials })? else {
         return Err(unexpected(&member.machine.name));
     };
     let trials = cases.iter().zip(reached).map(|((_, _, _, what, drawn), reached)| {

@@ -21,6 +21,9 @@ const ARCHIVE_LIMIT: usize = 512 << 20;
 /// How many digits of its digest a release is named by.
 pub(crate) const ID_DIGITS: usize = 12;
 
+/// The data API's configuration: a file of the release, and a credential of its units.
+pub(crate) const API_CONF: &str = "api.conf";
+
 /// What a release is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
@@ -59,9 +62,9 @@ pub enum Kind {
 #[derive(Debug)]
 pub(crate) struct Shipment {
     /// The release.
-    pub release: Release,
-    /// The person's own folder as a tar archive.
-    pub archive: Option<Vec<u8>>,
+    pub(crate) release: Release,
+    /// The person's own folder as a tar archive; empty for the data API.
+    pub(crate) archive: Vec<u8>,
 }
 
 impl Release {
@@ -70,7 +73,8 @@ impl Release {
         Path::new(LIBRARY).join("releases").join(&self.id)
     }
 
-    /// Its record on a machine, which says that it is whole and, by when it was modified, when it was last used.
+    /// Its record on a machine: written last, it says that the release is complete; when it was modified, the release
+    /// was last used.
     pub(crate) fn record(&self) -> PathBuf {
         self.folder().join("release.json")
     }
@@ -90,6 +94,14 @@ impl Release {
             Kind::Own { .. } => None,
         }
     }
+
+    /// The command that prepares its folder on a machine.
+    pub(crate) fn build(&self) -> Option<&Program> {
+        match &self.kind {
+            Kind::Own { build, .. } => build.as_ref(),
+            Kind::Api { .. } => None,
+        }
+    }
 }
 
 /// The release that the project's files now are. `key` is a random secret of the project: the identifier is shown in
@@ -101,13 +113,13 @@ pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str, key: &P
     let (kind, archive) = match &topology.application().server {
         Server::Api(api) => (
             Kind::Api { configuration: Secret::new(toml::to_string(&api_options(api, topology.name()))?) },
-            None,
+            Vec::new(),
         ),
         Server::Own { program, build, health } => {
             let archive = pack(folder, &private(topology))?;
             let digest = crate::digest(&archive);
             let (run, build) = (program.clone(), build.clone());
-            (Kind::Own { run, build, health: health.clone(), archive: digest }, Some(archive))
+            (Kind::Own { run, build, health: health.clone(), archive: digest }, archive)
         }
     };
     let program = program.to_owned();

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use tercet_machine::firewall::Firewall;
 
-use crate::paths::{CONFIGURATION, LIBRARY, PROGRAM_DIGITS, program};
+use crate::deployment::Instance;
+use crate::identity::{self, Identity};
+use crate::paths::{CONFIGURATION, CREDENTIALS, LIBRARY, PROGRAM_DIGITS, program};
 use crate::release::Release;
-use crate::world::Instance;
 
 /// The section of a unit's file that says what systemd ignores and tercet needs.
 pub(crate) const SECTION: &str = "[X-Tercet]";
@@ -20,6 +21,8 @@ pub(crate) const SECTION: &str = "[X-Tercet]";
 /// A machine's own account of itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
+    /// Whose it is.
+    pub identity: Option<Identity>,
     /// Application servers' units, running or not.
     pub instances: Vec<(Instance, UnitState)>,
     /// The ports the balancer here hands requests to, by part.
@@ -28,8 +31,14 @@ pub struct Report {
     pub units: BTreeMap<String, UnitState>,
     /// The releases that are here, the one that was used last first.
     pub releases: Vec<Release>,
+    /// Folders of releases that never became complete.
+    pub incomplete: Vec<String>,
     /// tercet's own binaries that are here, by how their digests begin.
     pub programs: Vec<String>,
+    /// The folders of credentials that are here.
+    pub credentials: Vec<String>,
+    /// What is to be said about certificates whose end is near.
+    pub warnings: Vec<String>,
     /// Seconds since the machine booted.
     pub uptime: u64,
     /// Load average of the last minute.
@@ -49,6 +58,17 @@ pub struct UnitState {
     pub memory: Option<u64>,
 }
 
+impl Report {
+    /// The report as JSON; releases by their names alone, since their configuration may hold secrets.
+    pub fn shown(&self) -> serde_json::Value {
+        let releases: Vec<&str> = self.releases.iter().map(|release| release.id.as_str()).collect();
+        let mut shown =
+            serde_json::to_value(Self { releases: Vec::new(), ..self.clone() }).unwrap_or_default();
+        shown["releases"] = releases.into();
+        shown
+    }
+}
+
 /// Reads it.
 pub(crate) fn read() -> Result<Report> {
     let mut instances = Vec::new();
@@ -56,7 +76,7 @@ pub(crate) fn read() -> Result<Report> {
     for entry in fs::read_dir("/etc/systemd/system").context("/etc/systemd/system")? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name == Firewall::BOOT_UNIT {
+        if name == Firewall::BOOT_UNIT || name.starts_with("tercet-check.") {
             continue;
         }
         if let Some(text) = name.starts_with("tercet-").then(|| fs::read_to_string(&path).ok()).flatten() {
@@ -69,17 +89,22 @@ pub(crate) fn read() -> Result<Report> {
         }
     }
     instances.sort_by(|a, b| a.0.cmp(&b.0));
+    let (releases, incomplete) = releases()?;
     let number =
         |text: &str| text.split_whitespace().next().and_then(|it| it.parse::<f64>().ok()).unwrap_or_default();
     let memory = fs::read_to_string("/proc/meminfo")?;
     let kib =
         |key: &str| memory.lines().find_map(|line| line.strip_prefix(key)).map_or(0, |it| number(it) as u64);
     Ok(Report {
+        identity: identity::read()?,
         instances,
         serving: serving(),
         units,
-        releases: releases()?,
+        releases,
+        incomplete,
         programs: programs(),
+        credentials: names(CREDENTIALS).filter(|name| Path::new(CREDENTIALS).join(name).is_dir()).collect(),
+        warnings: crate::validity::warnings(),
         uptime: number(&fs::read_to_string("/proc/uptime")?) as u64,
         load: number(&fs::read_to_string("/proc/loadavg")?),
         memory: (kib("MemTotal:"), kib("MemAvailable:")),
@@ -92,7 +117,12 @@ fn instance(text: &str) -> Option<Instance> {
     let value = |key: &str| {
         section.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).map(str::to_owned)
     };
-    Some(Instance { part: value("Part")?, release: value("Release")?, port: value("Port")?.parse().ok()? })
+    Some(Instance {
+        part: value("Part")?,
+        release: value("Release")?,
+        revision: value("Revision")?,
+        port: value("Port")?.parse().ok()?,
+    })
 }
 
 /// What the balancer's configuration says; nothing without a balancer.
@@ -139,29 +169,35 @@ pub(crate) fn log_end(unit: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// The releases kept here, the one that was used last first.
-fn releases() -> Result<Vec<Release>> {
+/// The releases that are complete here, the one that was used last first; and the folders of the others.
+fn releases() -> Result<(Vec<Release>, Vec<String>)> {
     let folder = Path::new(LIBRARY).join("releases");
-    let Ok(entries) = fs::read_dir(&folder) else { return Ok(Vec::new()) };
-    let mut releases = Vec::new();
-    for entry in entries {
-        let path = entry?.path().join("release.json");
-        // A release whose last file is missing was never whole.
-        if let Ok(text) = fs::read(&path) {
-            let release: Release =
-                serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
-            releases.push((fs::metadata(&path)?.modified()?, release));
+    let (mut releases, mut incomplete) = (Vec::new(), Vec::new());
+    for name in names(&folder) {
+        let path = folder.join(&name).join("release.json");
+        match fs::read(&path) {
+            Ok(text) => {
+                let release: Release =
+                    serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+                releases.push((fs::metadata(&path)?.modified()?, release));
+            }
+            Err(_) => incomplete.push(name),
         }
     }
     releases.sort_by_key(|(used, _)| std::cmp::Reverse(*used));
-    Ok(releases.into_iter().map(|(_, release)| release).collect())
+    incomplete.sort();
+    Ok((releases.into_iter().map(|(_, release)| release).collect(), incomplete))
 }
 
 /// tercet's own binaries; one that is not whole yet has another name.
 fn programs() -> Vec<String> {
-    let entries = fs::read_dir(LIBRARY).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
+    names(LIBRARY)
         .filter(|name| crate::begins_digest(name, PROGRAM_DIGITS) && Path::new(&program(name)).is_file())
         .collect()
+}
+
+/// The names in a folder; none when it is not there.
+fn names(folder: impl AsRef<Path>) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
 }

@@ -11,10 +11,18 @@ use tercet_database::roles::AUTHENTICATOR;
 use tercet_machine::Secret;
 
 use crate::authority::{self, Authority, Identity, Subject};
+use crate::identity::Data;
+
+/// Where it is, in the project's folder.
+const FOLDER: &str = ".tercet/fleet";
 
 /// Secrets and certificates, ready to be put on machines.
 #[derive(Debug)]
 pub struct Secrets {
+    /// The project's id: random, made with the rest.
+    pub project: String,
+    /// Where the project's data is, once it has some.
+    pub data: Option<Data>,
     /// The authority's certificate, PEM.
     pub authority: String,
     /// PostgreSQL's identity.
@@ -52,6 +60,8 @@ impl Secrets {
         let read =
             |secret: Option<&tercet_config::Secret>| secret.map(|secret| read(project, secret)).transpose();
         Ok(Self {
+            project: Password::kept_in(&folder.join("project"))?.reveal().to_owned(),
+            data: data(&folder)?,
             server: ca.identity("database", Subject::Server(address))?,
             client: ca.identity("application", Subject::Client(AUTHENTICATOR))?,
             authority: ca.certificate,
@@ -65,6 +75,27 @@ impl Secrets {
             database_url: read(topology.database().url.as_ref())?,
         })
     }
+}
+
+/// Whether anything is kept in the project's folder.
+pub(crate) fn are_kept(project: &Path) -> bool {
+    project.join(FOLDER).join("authority.key").exists()
+}
+
+/// Where the project's data is, as it was written down.
+fn data(folder: &Path) -> Result<Option<Data>> {
+    let path = folder.join("data.json");
+    match fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).map(Some).with_context(|| path.display().to_string()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
+}
+
+/// Writes down where the project's data is.
+pub(crate) fn record_data(project: &Path, data: &Data) -> Result<()> {
+    let text = serde_json::to_string_pretty(data)? + "\n";
+    authority::write_private(&project.join(FOLDER), "data.json", &text)
 }
 
 /// What the balancer identifies itself with, read from the files tercet.toml names.
@@ -91,7 +122,7 @@ fn certificates(project: &Path, topology: &Topology) -> Result<Vec<Identity>> {
 }
 
 fn private_folder(project: &Path) -> Result<PathBuf> {
-    let folder = project.join(".tercet/fleet");
+    let folder = project.join(FOLDER);
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -1,149 +1,78 @@
-//! What a machine is, learnt by a shell script before any tercet is there: whether it can be used at all.
+//! What the machines are, read before anything is decided: the whole input of a plan besides what the person wants.
 
-use std::net::IpAddr;
-
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
+use tercet_config::Tier;
+use tercet_machine::{Desired, Facts};
 
-use crate::ssh::Remote;
+use crate::agent::{Query, Reply};
+use crate::at_once::at_once;
+use crate::fleet::{Fleet, unexpected};
+use crate::intent::Wanted;
+use crate::migrate::DatabaseState;
+use crate::plan::desired_of;
+use crate::report::Report;
+use crate::system::System;
 
-/// Prints `key=value` lines; needs nothing but what every Debian has. Reads, never changes.
-const SCRIPT: &str = include_str!("survey/survey.sh");
-
-/// Disk space that installing takes at most, in KiB: 512 MiB.
-const DISK_KIB: u64 = 512 << 10;
-
-/// A machine, as far as tercet must know it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A fleet as it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Survey {
-    /// `debian` or `ubuntu`, and its version.
-    pub system: (String, String),
-    /// `x86_64`, `aarch64`.
-    pub architecture: String,
-    /// Memory in KiB.
-    pub memory_kib: u64,
-    /// All its addresses but loopback and link-local ones.
-    pub addresses: Vec<IpAddr>,
-    /// Where the operator's connection comes from, and the port it came to.
-    pub operator: (IpAddr, u16),
-    /// The major version of PostgreSQL its distribution has.
-    pub postgresql: u32,
+    /// The machines, in the order of the file.
+    pub machines: Vec<Surveyed>,
+    /// How far the database is, when it is the project's own.
+    pub database: Option<DatabaseState>,
 }
 
-/// Looks at a machine.
+/// A machine as it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Surveyed {
+    /// Its name in the file.
+    pub name: String,
+    /// Its system.
+    pub system: System,
+    /// Its own account of tercet's parts on it.
+    pub report: Report,
+    /// What its desired state is compared with.
+    pub facts: Facts,
+}
+
+/// Reads everything, changes nothing.
 ///
 /// # Errors
-/// It cannot be reached, or cannot be used: named, with the reason and what to do.
-pub(crate) fn look(remote: &Remote<'_>) -> Result<Survey> {
-    let text = remote.run("sh -s", SCRIPT.as_bytes())?;
-    judge(&text).with_context(|| format!("{} cannot be used", remote.name))
-}
-
-fn judge(text: &str) -> Result<Survey> {
-    let value = |key: &str| {
-        text.lines()
-            .filter_map(|line| line.split_once('='))
-            .find(|(name, _)| *name == key)
-            .map_or("", |(_, value)| value.trim_matches('"'))
-    };
-    let (system, version) = (value("system"), value("version"));
-    let postgresql = match (system, version) {
-        ("debian", "12") => 15,
-        ("debian", "13") => 17,
-        ("ubuntu", "22.04") => 14,
-        ("ubuntu", "24.04") => 16,
-        _ => bail!(
-            "it runs {} {version}\nhint: Debian 12 or 13, or Ubuntu 22.04 or 24.04",
-            if system.is_empty() { "an unknown system" } else { system }
-        ),
-    };
-    if value("systemd") != "yes" {
-        bail!("systemd is not its first process");
-    }
-    if value("user") != "0" {
-        bail!("ssh logs in as somebody other than root\nhint: write ssh = \"root@…\" in tercet.toml");
-    }
-    if value("architecture") != std::env::consts::ARCH {
-        bail!(
-            "it is {}, and this tercet is for {}\nhint: apply with a tercet built for its architecture",
-            value("architecture"),
-            std::env::consts::ARCH
-        );
-    }
-    let disk: u64 = value("disk").parse().context("its free disk space is unknown")?;
-    if disk < DISK_KIB {
-        bail!("only {} MiB of its disk are free\nhint: tercet needs {} MiB", disk >> 10, DISK_KIB >> 10);
-    }
-    if value("apt") == "locked" {
-        bail!("another apt or dpkg is at work on it\nhint: wait until it is done");
-    }
-    let mut connection = value("connection").split(' ');
-    let operator = connection.next().and_then(|address| address.parse().ok());
-    let port = connection.nth(2).and_then(|port| port.parse().ok());
-    Ok(Survey {
-        system: (system.to_owned(), version.to_owned()),
-        architecture: value("architecture").to_owned(),
-        memory_kib: value("memory").parse().context("its memory is unknown")?,
-        addresses: text
-            .lines()
-            .filter_map(|line| line.strip_prefix("address=")?.split('/').next()?.parse().ok())
+/// A machine cannot be read.
+pub(crate) fn survey(fleet: &Fleet<'_>, wanted: &Wanted) -> Result<Survey> {
+    let reports = fleet.reports()?;
+    let mut survey = Survey {
+        machines: fleet
+            .machines
+            .iter()
+            .zip(reports)
+            .map(|(member, report)| Surveyed {
+                name: member.machine.name.clone(),
+                system: member.system.clone(),
+                report,
+                facts: Facts::default(),
+            })
             .collect(),
-        operator: operator.zip(port).context("sshd does not say where the connection comes from")?,
-        postgresql,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use expect_test::{Expect, expect};
-
-    use super::*;
-
-    const GOOD: &str = "system=debian\nversion=\"12\"\nsystemd=yes\nuser=0\narchitecture=ARCH\nmemory=1024\ndisk=999999\n\
-                        apt=free\nconnection=10.0.0.5 50000 10.0.0.20 22\n";
-
-    #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
-    fn check(from: &str, to: &str, expected: Expect) {
-        let text = GOOD.replace(from, to).replace("ARCH", std::env::consts::ARCH);
-        let verdict = match judge(&text) {
-            Ok(survey) => format!("PostgreSQL {}, operator {:?}", survey.postgresql, survey.operator),
-            Err(error) => format!("{error:#}"),
+        database: None,
+    };
+    let desired = desired_of(&fleet.project()?, &survey, &wanted.intent)?;
+    let pairs: Vec<_> = fleet.machines.iter().zip(desired).collect();
+    let facts = at_once(&pairs, |(member, desired)| {
+        let desired: Desired = desired.clone();
+        match fleet.agent(member).ask(Query::Probe { desired })? {
+            Reply::Facts(facts) => Ok(facts),
+            _ => bail!(unexpected(&member.machine.name)),
+        }
+    })?;
+    for (machine, facts) in survey.machines.iter_mut().zip(facts) {
+        machine.facts = facts;
+    }
+    if let Some((migrate, member)) = wanted.intent.migrate().zip(fleet.carrying(Tier::Database).next()) {
+        survey.database = match fleet.agent(member).ask(Query::Database(migrate.clone()))? {
+            Reply::Database(state) => Some(state),
+            _ => bail!(unexpected(&member.machine.name)),
         };
-        expected.assert_eq(&verdict);
     }
-
-    #[test]
-    fn an_unfit_machine_is_refused_with_what_to_do() {
-        check("", "", expect!["PostgreSQL 15, operator (10.0.0.5, 22)"]);
-        check(
-            "debian",
-            "arch",
-            expect![[r"
-            it runs arch 12
-            hint: Debian 12 or 13, or Ubuntu 22.04 or 24.04"]],
-        );
-        check("systemd=yes", "", expect!["systemd is not its first process"]);
-        check(
-            "user=0",
-            "user=1000",
-            expect![[r#"
-            ssh logs in as somebody other than root
-            hint: write ssh = "root@…" in tercet.toml"#]],
-        );
-        check(
-            "999999",
-            "2048",
-            expect![[r"
-            only 2 MiB of its disk are free
-            hint: tercet needs 512 MiB"]],
-        );
-        check(
-            "apt=free",
-            "apt=locked",
-            expect![[r"
-            another apt or dpkg is at work on it
-            hint: wait until it is done"]],
-        );
-        check("connection=10", "connection=x", expect!["sshd does not say where the connection comes from"]);
-    }
+    Ok(survey)
 }

@@ -56,6 +56,9 @@ pub struct Database {
 /// Roles and databases as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterFacts {
+    /// What tells its data from all other: the system identifier that initdb made.
+    #[serde(default)]
+    pub identifier: String,
     /// By name.
     pub roles: BTreeMap<String, RoleFacts>,
     /// By name.

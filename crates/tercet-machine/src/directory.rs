@@ -40,7 +40,10 @@ impl Directory {
     }
 
     /// Makes it where it is missing and sets owner and mode.
-    pub(crate) fn make(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// It cannot be made, or belongs to a user that is not there.
+    pub fn make(&self) -> io::Result<()> {
         match fs::create_dir(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.path.is_dir() => {}
             made => made?,

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::command::{CommandError, run};
 use crate::desired::Desired;
 use crate::step::Step;
-use crate::unit::{reload, systemctl};
+use crate::unit::{reload, remove_unit, systemctl, verify};
 use crate::{cluster, package, sysctl, user};
 
 /// A step could not be done.
@@ -34,14 +34,15 @@ pub(crate) fn io(path: &Path, source: std::io::Error) -> ExecuteError {
     ExecuteError::Io { path: path.to_owned(), source }
 }
 
-/// Does `step`, one of `plan(desired, …)`. Each is atomic where the system allows and safe to repeat.
+/// Does `step`, one of `plan(desired, …)`. Each is atomic where the system allows and safe to repeat. `note` hears
+/// what a long step waits for.
 ///
 /// # Errors
 /// It failed; what was there before still is, or the next plan finds what is half done.
-pub fn execute(step: &Step, desired: &Desired) -> Result<(), ExecuteError> {
+pub fn execute(step: &Step, desired: &Desired, note: &mut dyn FnMut(&str)) -> Result<(), ExecuteError> {
     let port = desired.cluster.as_ref().map_or(5432, |cluster| cluster.port);
     match step {
-        Step::InstallPackages { names } => package::install(names)?,
+        Step::InstallPackages { names } => package::install(names, note)?,
         Step::CreateUser { name } => user::create(name)?,
         Step::MakeDirectory { directory, .. } => {
             directory.make().map_err(|source| io(&directory.path, source))?;
@@ -54,6 +55,8 @@ pub fn execute(step: &Step, desired: &Desired) -> Result<(), ExecuteError> {
         Step::DisableUnit { name } => systemctl("disable", name)?,
         Step::StartUnit { name } => systemctl("start", name)?,
         Step::StopUnit { name } => systemctl("stop", name)?,
+        Step::VerifyUnit { name } => verify(name)?,
+        Step::RemoveUnit { name } => remove_unit(name)?,
         Step::RestartUnit { name, .. } => systemctl("restart", name)?,
         Step::ReloadUnit { name, .. } => reload(name)?,
         Step::EnsureRole { role, .. } => cluster::execute(port, &role.sql())?,
@@ -65,7 +68,7 @@ pub fn execute(step: &Step, desired: &Desired) -> Result<(), ExecuteError> {
 }
 
 /// Removes a file, a link, or a folder with all that is in it.
-fn remove(path: &Path) -> std::io::Result<()> {
+pub(crate) fn remove(path: &Path) -> std::io::Result<()> {
     let is_folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
     match if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) } {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),

@@ -167,7 +167,10 @@ impl File {
     }
 
     /// Writes the file beside its place, with owner and mode, syncs it and renames it in.
-    pub(crate) fn write(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Its folder is missing or cannot be written to.
+    pub fn write(&self) -> io::Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         let mut new = tempfile::Builder::new().prefix(".tercet-").tempfile_in(folder)?;
         new.write_all(self.contents.as_str().as_bytes())?;

@@ -50,6 +50,14 @@ pub enum Step {
     StopUnit {
         name: String,
     },
+    /// Has systemd judge a unit's file before anything depends on it.
+    VerifyUnit {
+        name: String,
+    },
+    /// Stops and disables a unit of ours and removes its file, whatever state it is in.
+    RemoveUnit {
+        name: String,
+    },
     RestartUnit {
         name: String,
         why: String,
@@ -133,6 +141,8 @@ impl fmt::Display for Step {
             Self::DisableUnit { name } => write!(f, "disable {name}"),
             Self::StartUnit { name } => write!(f, "start {name}"),
             Self::StopUnit { name } => write!(f, "stop {name}"),
+            Self::VerifyUnit { name } => write!(f, "verify {name}"),
+            Self::RemoveUnit { name } => write!(f, "remove {name}"),
             Self::RestartUnit { name, why } => write!(f, "restart {name}: {why}"),
             Self::ReloadUnit { name, why } => write!(f, "reload {name}: {why}"),
             Self::EnsureRole { role, .. } => write!(f, "set database role {}", role.name),

@@ -108,8 +108,11 @@ impl Unit {
     ) -> Vec<Step> {
         let name = self.name.clone();
         let mut steps = Vec::new();
-        let enabled = if self.goal == Goal::Absent { Some(false) } else { self.enabled };
-        match enabled {
+        // Before it is enabled: what systemd refuses would be refused again at every boot.
+        if self.goal == Goal::Running && written.contains(&self.file()) {
+            steps.push(Step::VerifyUnit { name: name.clone() });
+        }
+        match self.enabled.filter(|_| self.goal != Goal::Absent) {
             Some(true) if !facts.enabled => steps.push(Step::EnableUnit { name: name.clone() }),
             Some(false) if facts.enabled => steps.push(Step::DisableUnit { name: name.clone() }),
             _ => {}
@@ -127,14 +130,12 @@ impl Unit {
         };
         match self.goal {
             Goal::Any => {}
-            Goal::Stopped | Goal::Absent => {
-                if runs {
-                    steps.push(Step::StopUnit { name });
-                }
-                if self.goal == Goal::Absent && paths.contains_key(&self.file()) {
-                    steps.extend([Step::Remove { path: self.file() }, Step::ReloadSystemd]);
-                }
+            Goal::Stopped if runs => steps.push(Step::StopUnit { name }),
+            Goal::Stopped => {}
+            Goal::Absent if runs || facts.enabled || paths.contains_key(&self.file()) => {
+                steps.push(Step::RemoveUnit { name });
             }
+            Goal::Absent => {}
             Goal::Running if !runs => steps.push(Step::StartUnit { name }),
             Goal::Running => {
                 if let Some(why) = newer(&self.restart_when, facts.started) {
@@ -164,6 +165,35 @@ pub(crate) fn systemctl(verb: &str, name: &str) -> Result<(), CommandError> {
     let log = String::from_utf8_lossy(&log.stdout).trim().replace('\n', "; ");
     let message = if log.is_empty() { message } else { format!("{message}; its log ends: {log}") };
     Err(CommandError::Failed { program, status, message })
+}
+
+/// Has systemd judge the unit's file (systemd-analyze(1), "verify"): a program that is missing, a path that is not
+/// absolute, a line it refuses.
+pub(crate) fn verify(name: &str) -> Result<(), CommandError> {
+    let path = Path::new("/etc/systemd/system").join(name);
+    run("systemd-analyze", &["verify", "--man=no", "--", &path.to_string_lossy()]).map(drop)
+}
+
+/// Removes a unit of ours in any state: running, failed, refused by systemd, half removed.
+pub(crate) fn remove_unit(name: &str) -> Result<(), crate::execute::ExecuteError> {
+    // systemd does not know every unit that has a file: what counts is checked afterwards.
+    output("systemctl", &["disable", "--", name], "")?;
+    output("systemctl", &["stop", "--", name], "")?;
+    let folder = Path::new("/etc/systemd/system");
+    // Of a unit it refuses, systemd leaves the links that enabled it.
+    let wanted =
+        ["multi-user.target.wants", "sockets.target.wants", "timers.target.wants", "sysinit.target.wants"];
+    let links = wanted.iter().map(|target| folder.join(target).join(name));
+    for path in links.chain([folder.join(name)]) {
+        crate::execute::remove(&path).map_err(|source| crate::execute::io(&path, source))?;
+    }
+    run("systemctl", &["daemon-reload"])?;
+    output("systemctl", &["reset-failed", "--", name], "")?;
+    let active = output("systemctl", &["is-active", "--", name], "")?;
+    match String::from_utf8_lossy(&active.stdout).trim() {
+        "active" | "deactivating" | "activating" | "reloading" => Ok(systemctl("stop", name)?),
+        _ => Ok(()),
+    }
 }
 
 /// Reloads the unit and keeps when.

@@ -29,15 +29,14 @@ pub(crate) enum Command {
     /// Go back to the previous release.
     ///
     /// The same walk as an apply, to what ran before.
-    Rollback(Apply),
+    Rollback(Change),
     Prove(Prove),
     Status(Status),
     Logs(Logs),
     Trace(Trace),
     Exec(Exec),
-    /// What an operator's tercet runs on a machine, over ssh.
     #[command(hide = true)]
-    Machine,
+    Machine(Machine),
     Completions(Completions),
     Man(Man),
     #[command(hide = true)]
@@ -151,6 +150,14 @@ impl LogLines {
     }
 }
 
+/// What an operator's tercet runs on a machine, over ssh.
+#[derive(Args, Debug)]
+pub(crate) struct Machine {
+    /// Warn about certificates whose end is near instead
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
 /// Which project's machines, and how to get to them.
 #[derive(Args, Debug)]
 pub(crate) struct Machines {
@@ -169,6 +176,12 @@ pub(crate) struct Machines {
 pub(crate) struct Plan {
     #[command(flatten)]
     pub(crate) machines: Machines,
+    /// Plan to take over machines that belong to another project, or whose secrets are not in this folder
+    #[arg(long)]
+    pub(crate) take_over: bool,
+    /// Plan to start with an empty database although the project has had data elsewhere
+    #[arg(long)]
+    pub(crate) new_database: bool,
     /// Print the plan as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -181,6 +194,19 @@ pub(crate) struct Plan {
 /// serves again.
 #[derive(Args, Debug)]
 pub(crate) struct Apply {
+    #[command(flatten)]
+    pub(crate) change: Change,
+    /// Take over machines that belong to another project, or whose secrets are not in this folder
+    #[arg(long)]
+    pub(crate) take_over: bool,
+    /// Start with an empty database although the project has had data elsewhere
+    #[arg(long)]
+    pub(crate) new_database: bool,
+}
+
+/// A change of the machines.
+#[derive(Args, Debug)]
+pub(crate) struct Change {
     #[command(flatten)]
     pub(crate) machines: Machines,
     /// Do not ask

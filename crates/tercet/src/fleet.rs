@@ -72,9 +72,10 @@ impl Machines {
     }
 
     /// Reaches all machines.
-    pub(crate) fn open<'a>(&'a self, show: &'a Show) -> anyhow::Result<Fleet<'a>> {
+    pub(crate) fn open<'a>(&'a self, show: &'a Show, take_over: bool) -> anyhow::Result<Fleet<'a>> {
         let Project { topology, folder } = &self.project;
-        Fleet::open(topology, folder, &self.ssh, &self.operator(), &|it| show.tell(&it))
+        let operator = Operator { take_over, ..self.operator() };
+        Fleet::open(topology, folder, &self.ssh, &operator, &|it| show.tell(&it))
     }
 
     /// Reaches the machines that can be, to look at them; why the others cannot, by name.
@@ -84,7 +85,7 @@ impl Machines {
     }
 
     fn operator(&self) -> Operator<'_> {
-        Operator { name: whoami(), binary: &self.binary, interrupted: &self.interrupted }
+        Operator { name: whoami(), binary: &self.binary, take_over: false, interrupted: &self.interrupted }
     }
 
     /// The machines whose name or tier is among `wanted`, all when it is empty, by ssh alone.

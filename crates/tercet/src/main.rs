@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         Command::Logs(arguments) => commands::logs::run(&arguments),
         Command::Trace(arguments) => commands::logs::trace(&arguments),
         Command::Exec(arguments) => commands::exec::run(&arguments),
-        Command::Machine => commands::machine::run(),
+        Command::Machine(arguments) => commands::machine::run(&arguments),
         Command::Completions(arguments) => commands::completions::run(&arguments),
         Command::Man(arguments) => commands::man::run(&arguments),
         Command::Child(arguments) => commands::child::run(&arguments),

@@ -4,11 +4,14 @@
 mod colocation;
 mod faults;
 mod holes;
+mod identity;
 mod interrupted;
+mod outage;
 mod releases;
 mod tls;
 
 use std::fmt::Write as _;
+use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -88,14 +91,17 @@ const FOUR_MACHINES: &str = "lb=balancer app1=application app2=application db=da
 const STAGES: &[Named] = &[
     ("bare machines to answered requests in one apply", first_apply),
     ("a second apply plans nothing", nothing_to_do),
+    ("another project, no state, other data: refused, nothing touched", identity::refusals),
     ("requests go round strictly, and can be traced", round_and_traced),
     ("units are locked down", hardened),
     ("holes are proven, shown as drift, and mended", holes::found_and_mended),
-    ("two operators: one waits; a lease that ran out is taken over", releases::leases),
+    ("two operators: one waits; a lease that expired is taken over", releases::leases),
     ("a release and a rollback under load lose nothing", releases::under_load),
     ("a migration alone is applied, once", releases::migration),
+    ("a change of secrets and certificates under load loses nothing", releases::secrets_changed),
+    ("two operators with prompts open: what was confirmed is what runs", releases::confirmed),
     ("a release that does not start is taken back, nothing is lost", releases::taken_back),
-    ("an apply killed at any step of a release, under load", interrupted::release),
+    ("an apply killed at every operation of a release, under load", interrupted::release),
     ("an apply ended by Ctrl-C gives its leases back", interrupted::by_ctrl_c),
     ("a machine that is off is named before anything changes", faults::unreachable),
     ("each machine rebooted in turn under load", faults::reboots),
@@ -231,8 +237,37 @@ fn lossless(outcome: &Outcome) -> Result<()> {
     Ok(())
 }
 
+/// Holds apt's lock until it is told to let go.
+const LOCK: &str = "import fcntl, os, time
+lock = open('/var/lib/dpkg/lock-frontend', 'w')
+fcntl.lockf(lock, fcntl.LOCK_EX)
+open('/run/locked', 'w').close()
+while os.path.exists('/run/locked'): time.sleep(.1)
+";
+
+/// The first apply; apt's lock is held on the database's machine as it comes there.
 fn first_apply(scenario: &Scenario<'_>) -> Result<()> {
-    let said = scenario.succeed("apply", &["--yes"])?;
+    scenario.on(
+        "db",
+        &format!("systemd-run --quiet python3 -c \"{LOCK}\"; while ! test -e /run/locked; do sleep .1; done"),
+    )?;
+    let mut apply = interrupted::begun(scenario)?;
+    apply.stdout(std::process::Stdio::piped());
+    let mut child = apply.spawn()?;
+    let mut waited = false;
+    let mut said = String::new();
+    for line in std::io::BufReader::new(child.stderr.take().context("standard error is piped")?).lines() {
+        let line = line?;
+        if !waited && line.starts_with("db: waiting for apt's lock, held by python3") {
+            scenario.on("db", "rm /run/locked")?;
+            waited = true;
+        }
+        said += &format!("{line}\n");
+    }
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{said}");
+    ensure!(waited, "apt's lock was not waited for:\n{said}");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(said.contains("proven:"), "apply does not end with proof:\n{said}");
     for address in outside(MACHINES[0].host) {
         let host = plain(&address);

@@ -1,37 +1,51 @@
 //! What the two ends say to each other.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use tercet_machine::{Desired, Facts, Step};
+use tercet_machine::firewall::Firewall;
+use tercet_machine::{Desired, Facts};
 
 use crate::attempt::{DatabaseAttempt, Reached};
+use crate::identity::{Data, Identity};
 use crate::lease::{Lease, LeaseRequest};
-use crate::migrate::Migrate;
+use crate::migrate::{DatabaseState, Migrate};
+use crate::release::Release;
 use crate::report::Report;
 
-/// What the operator asks of a machine.
+/// What the operator sends to a machine: one line of JSON; a shipped archive follows it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
+    /// Read something.
+    Query(Query),
+    /// Acquire, renew or release the right to change the machine.
+    Lease(LeaseRequest),
+    /// Change something.
+    Change {
+        /// The fencing number of the operator's lease: an older one is refused.
+        fence: u64,
+        /// The operator's project: the machine refuses another than its own.
+        project: String,
+        /// What.
+        change: Change,
+    },
+    /// What only PostgreSQL's own user may do; sent by the agent to itself.
+    Database(DatabaseTask),
+}
+
+/// What changes nothing, so that anybody may ask at any time.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Query {
     /// Read what a desired state is to be compared with.
     Probe {
         /// The desired state.
         desired: Desired,
     },
-    /// Take these steps, in order, until one fails.
-    Execute {
-        /// The desired state they belong to.
-        desired: Desired,
-        /// The steps.
-        steps: Vec<Step>,
-        /// The fencing number of the operator's lease: an older one is refused.
-        fence: u64,
-    },
-    /// Take, renew or give back the right to change the machine.
-    Lease(LeaseRequest),
     /// Wait until something accepts connections or, with a path, answers a GET with 2xx.
-    Await {
+    AwaitReady {
         /// Where.
         address: SocketAddr,
         /// The path to ask for.
@@ -41,10 +55,15 @@ pub enum Request {
         /// The unit that should answer: when it ends again and again, waiting is over.
         unit: String,
     },
-    /// Bring the database's schema up to date.
-    Migrate(Migrate),
-    /// Tell which migrations are new.
-    Pending(Migrate),
+    /// Wait until the balancer finds servers healthy.
+    AwaitRotation {
+        /// Their names and ports.
+        servers: Vec<(String, u16)>,
+        /// How long, in seconds.
+        seconds: u64,
+    },
+    /// Tell how far the database is.
+    Database(Migrate),
     /// Try to connect to each address.
     Connect {
         /// Where.
@@ -54,16 +73,60 @@ pub enum Request {
     TryDatabase {
         /// Where and as whom.
         attempts: Vec<DatabaseAttempt>,
+        /// The folder of the credentials to try with.
+        credentials: PathBuf,
     },
     /// Tell how tercet's parts are doing.
     Report,
-    /// Speak to the balancer's admin socket.
+    /// Read from the balancer's admin socket.
     Balancer {
-        /// The method.
-        method: String,
         /// Path and query.
         target: String,
     },
+}
+
+/// What changes the machine: only with a lease.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Bring the machine to a desired state; new firewall rules are not yet made permanent.
+    Converge {
+        /// The desired state.
+        desired: Desired,
+        /// What must be there.
+        expects: PathBuf,
+        /// The data that its database must be.
+        data: Option<Data>,
+    },
+    /// Write down whose the machine is.
+    Identify {
+        /// Whose it is.
+        identity: Identity,
+        /// Whether that of another is taken over.
+        take_over: bool,
+    },
+    /// Write down where the project's data is.
+    RecordData(Data),
+    /// Make the firewall rules permanent; over a connection that was opened after they came into force.
+    KeepFirewall(Firewall),
+    /// Take a release's files; its archive follows.
+    Ship(Release),
+    /// Run a release's build command.
+    Build(Release),
+    /// Make a release the one used last.
+    MarkUsed(Release),
+    /// Bring the database's schema up to date.
+    Migrate(Migrate),
+}
+
+/// What is done as PostgreSQL's own user.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DatabaseTask {
+    /// Bring the schema up to date.
+    Migrate(Migrate),
+    /// Tell how far it is.
+    State(Migrate),
 }
 
 /// What a machine answers.
@@ -72,18 +135,18 @@ pub enum Request {
 pub enum Reply {
     /// To a probe.
     Facts(Facts),
-    /// A step begins: its place in the list.
-    Begun(usize),
-    /// A step is done.
-    Done(usize),
+    /// A step begins, or what it waits for.
+    Progress(String),
+    /// The end of a convergence that replaced the firewall rules: they have to be confirmed.
+    Unconfirmed(Firewall),
     /// To a lease request.
     Lease(Lease),
-    /// To an await, and at the end of an execution.
-    Ready,
+    /// It is done, or so.
+    Done,
     /// How many migrations were applied.
     Migrated(u64),
-    /// The names of the migrations that are new.
-    Pending(Vec<String>),
+    /// How far the database is.
+    Database(DatabaseState),
     /// To a connect: one for each target.
     Connected(Vec<Reached>),
     /// To a try of the database: one for each attempt.

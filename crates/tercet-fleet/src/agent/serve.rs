@@ -1,15 +1,17 @@
 //! The machine's end of the conversation.
 
-use std::io::{Read, Write};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use tercet_machine::{Desired, Secret, Step, execute, probe};
+use tercet_machine::{Secret, probe};
 
-use super::message::{Reply, Request};
+use super::change;
+use super::message::{DatabaseTask, Query, Reply, Request};
+use crate::fleet::BalancerState;
 use crate::paths::ADMIN_SOCKET;
 use crate::{attempt, lease, migrate, report};
 
@@ -20,52 +22,66 @@ const HOPELESS: u32 = 5;
 ///
 /// # Errors
 /// The operator is gone.
-pub fn serve(mut input: impl Read, mut output: impl Write) -> Result<()> {
+pub fn serve(input: impl Read, mut output: impl Write) -> Result<()> {
+    let mut input = BufReader::new(input);
     let mut text = String::new();
-    input.read_to_string(&mut text).context("standard input")?;
+    input.read_line(&mut text).context("standard input")?;
     let mut say = |reply: &Reply| -> Result<()> {
         output.write_all(Secret::json_of(reply)?.reveal().as_bytes())?;
         output.write_all(b"\n")?;
         Ok(output.flush()?)
     };
     let outcome = serde_json::from_str(&text)
-        .context("a request nobody understands; hint: the two tercets are of different versions")
-        .and_then(|request| answer(request, &mut say));
+        .context("incompatible agent version")
+        .and_then(|request| answer(request, &mut input, &mut say));
     if let Err(error) = outcome {
         say(&Reply::Failed { message: format!("{error:#}") })?;
     }
     Ok(())
 }
 
-fn answer(request: Request, say: &mut impl FnMut(&Reply) -> Result<()>) -> Result<()> {
+fn answer(
+    request: Request,
+    payload: &mut impl Read,
+    say: &mut impl FnMut(&Reply) -> Result<()>,
+) -> Result<()> {
     match request {
-        Request::Probe { desired } => say(&Reply::Facts(probe(&desired)?)),
-        Request::Execute { desired, steps, fence } => take(&desired, &steps, fence, say),
+        Request::Query(query) => say(&read(query)?),
         Request::Lease(request) => say(&Reply::Lease(lease::serve(&request)?)),
-        Request::Await { address, path, seconds, unit } => {
-            wait_for(address, path.as_deref(), Duration::from_secs(seconds), &unit)?;
-            say(&Reply::Ready)
-        }
-        Request::Pending(migrate) if !migrate.has_cluster() => say(&Reply::Pending(migrate.names())),
-        Request::Migrate(_) | Request::Pending(_) if rustix::process::geteuid().is_root() => {
-            say(&as_postgres(&request)?)
-        }
-        Request::Migrate(migrate) => say(&Reply::Migrated(migrate::apply(&migrate)?)),
-        Request::Pending(migrate) => say(&Reply::Pending(migrate::pending(&migrate)?)),
-        Request::Connect { targets } => say(&Reply::Connected(attempt::connect_all(&targets))),
-        Request::TryDatabase { attempts } => say(&Reply::Tried(attempt::try_all(&attempts)?)),
-        Request::Report => say(&Reply::Report(report::read()?)),
-        Request::Balancer { method, target } => {
-            let mut socket = UnixStream::connect(ADMIN_SOCKET).context("the balancer does not run")?;
-            let (status, body) = http(&mut socket, &method, &target)?;
-            say(&Reply::Balancer { status, body })
-        }
+        Request::Change { fence, project, change } => change::make(change, &project, fence, payload, say),
+        Request::Database(DatabaseTask::Migrate(migrate)) => say(&Reply::Migrated(migrate::apply(&migrate)?)),
+        Request::Database(DatabaseTask::State(migrate)) => say(&Reply::Database(migrate::state(&migrate)?)),
     }
 }
 
+fn read(query: Query) -> Result<Reply> {
+    Ok(match query {
+        Query::Probe { desired } => Reply::Facts(probe(&desired)?),
+        Query::AwaitReady { address, path, seconds, unit } => {
+            await_ready(address, path.as_deref(), Duration::from_secs(seconds), &unit)?;
+            Reply::Done
+        }
+        Query::AwaitRotation { servers, seconds } => {
+            await_rotation(&servers, Duration::from_secs(seconds))?;
+            Reply::Done
+        }
+        Query::Database(migrate) if !migrate.has_cluster() => Reply::Database(migrate.nothing_there()),
+        Query::Database(migrate) => as_postgres(DatabaseTask::State(migrate))?,
+        Query::Connect { targets } => Reply::Connected(attempt::connect_all(&targets)),
+        Query::TryDatabase { attempts, credentials } => {
+            Reply::Tried(attempt::try_all(&attempts, &credentials)?)
+        }
+        Query::Report => Reply::Report(report::read()?),
+        Query::Balancer { target } => {
+            let (status, body) = balancer(&target)?;
+            Reply::Balancer { status, body }
+        }
+    })
+}
+
 /// Root becomes `postgres`, whom PostgreSQL knows by the socket.
-fn as_postgres(request: &Request) -> Result<Reply> {
-    let request = Secret::json_of(request)?;
+pub(super) fn as_postgres(task: DatabaseTask) -> Result<Reply> {
+    let request = Secret::json_of(&Request::Database(task))?;
     let mut child = Command::new("runuser")
         .args(["-u", "postgres", "--"])
         .arg(std::env::current_exe()?)
@@ -85,22 +101,35 @@ fn as_postgres(request: &Request) -> Result<Reply> {
     }
 }
 
-fn take(
-    desired: &Desired,
-    steps: &[Step],
-    fence: u64,
-    say: &mut impl FnMut(&Reply) -> Result<()>,
-) -> Result<()> {
-    for (place, step) in steps.iter().enumerate() {
-        lease::check(fence)?;
-        say(&Reply::Begun(place))?;
-        execute(step, desired).with_context(|| step.to_string())?;
-        say(&Reply::Done(place))?;
+/// Waits until the balancer says of each server, by name and port, that it is up.
+fn await_rotation(servers: &[(String, u16)], limit: Duration) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        // While it starts or reads its configuration, its admin socket may not answer.
+        let state = balancer("/servers").ok().and_then(|(_, body)| serde_json::from_str(&body).ok());
+        let known = state.map_or(Vec::new(), |state: BalancerState| state.servers);
+        let missing = servers.iter().find(|(name, port)| {
+            let address = format!(":{port}");
+            !known.iter().any(|it| it.name == *name && it.address.ends_with(&address) && it.state == "up")
+        });
+        let Some((name, port)) = missing else { return Ok(()) };
+        if begin.elapsed() > limit {
+            let state = known.iter().find(|it| it.name == *name).map_or("unknown", |it| &it.state);
+            bail!(
+                "the balancer does not find {name} on port {port} healthy within {} s: {state}",
+                limit.as_secs()
+            );
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
-    say(&Reply::Ready)
 }
 
-fn wait_for(address: SocketAddr, path: Option<&str>, limit: Duration, unit: &str) -> Result<()> {
+fn balancer(target: &str) -> Result<(u16, String)> {
+    let mut socket = UnixStream::connect(ADMIN_SOCKET).context("the balancer does not run")?;
+    http(&mut socket, "GET", target)
+}
+
+fn await_ready(address: SocketAddr, path: Option<&str>, limit: Duration, unit: &str) -> Result<()> {
     let begin = Instant::now();
     loop {
         let answer = TcpStream::connect_timeout(&address, Duration::from_secs(2))

@@ -1,10 +1,11 @@
-//! Tier 2 on a machine: a unit for each running instance, old and new side by side while a release is rolled.
+//! Tier 2 on a machine: a unit for each instance of an application server; old and new are side by side while one
+//! replaces the other.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use tercet_config::{End, Machine, Tier};
+use tercet_config::{End, Machine, Part, Tier};
 use tercet_database::roles::AUTHENTICATOR;
 use tercet_machine::Desired;
 use tercet_machine::Secret;
@@ -12,18 +13,13 @@ use tercet_machine::directory::Directory;
 use tercet_machine::file::{Contents, File, Owner};
 use tercet_machine::unit::{Goal, Unit};
 
-use super::file::{secret_file, unit_file};
+use super::file::unit_file;
 use super::hardening;
 use super::project::Project;
-use crate::paths::{CREDENTIALS, LIBRARY};
-use crate::release::{Kind, Release};
+use crate::deployment::{Instance, REVISION_DIGITS};
+use crate::paths::{CREDENTIALS, CREDENTIALS_PREFIX};
+use crate::release::{API_CONF, ID_DIGITS, Kind, Release};
 use crate::report::SECTION;
-use crate::world::{Instance, World};
-
-/// The unit of an instance: `tercet-app-1@3f9c2ab1d0e4.service`.
-pub(crate) fn unit_name(instance: &Instance) -> String {
-    format!("tercet-{}@{}.service", instance.part, instance.release)
-}
 
 /// The secrets a unit gets, as systemd credentials, and what they hold.
 fn credentials(project: &Project<'_>, machine: &Machine) -> Vec<(&'static str, Contents)> {
@@ -38,82 +34,79 @@ fn credentials(project: &Project<'_>, machine: &Machine) -> Vec<(&'static str, C
         // libpq's password file (PostgreSQL manual, section 34.16): for programs that read PGPASSFILE.
         ("pgpass", secret(format!("*:*:*:{AUTHENTICATOR}:{}\n", secrets.authenticator.reveal()))),
         ("jwt-secret", Contents::Secret(secrets.jwt.clone())),
+        // The variables of a person's own program that are secret. systemd reads the file as root; unlike `Environment=`,
+        // it never shows the values (systemd.exec(5)).
+        (ENVIRONMENT, secret(variable("DATABASE_URL", &database(project, machine, None)))),
     ]
 }
 
-/// Adds the instances of `world` that run on this machine.
-pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machine, world: &World) {
-    let credentials = credentials(project, machine);
-    let parts = project.topology.parts().iter().filter(|part| part.tier == Tier::Application);
-    let here: Vec<&str> = parts
-        .filter(|part| project.topology.machine_of(part).name == machine.name)
-        .map(|part| part.name.as_str())
-        .collect();
-    let environment = Secret::new(variable("DATABASE_URL", &database(project, machine, None)));
-    desired.files.push(secret_file(environment_file(), environment));
-    desired.files.extend(credentials.iter().map(|(name, contents)| File {
-        path: PathBuf::from(CREDENTIALS).join(name),
-        contents: contents.clone(),
-        owner: Owner::root(),
-        mode: 0o600,
-    }));
-    let folder = |path: PathBuf| Directory { path, owner: Owner::root(), mode: 0o755 };
-    desired.directories.push(folder(PathBuf::from(LIBRARY).join("releases")));
-    for release in &world.releases {
-        desired.directories.push(folder(release.folder()));
-        if let Kind::Api { configuration } = &release.kind {
-            desired.files.push(secret_file(release.folder().join(API_CONF), configuration.clone()));
-        }
-        // Last: the record says that the release is whole. It repeats the configuration.
-        let record = Secret::json_of(release).expect("a release is plain data");
-        desired.files.push(secret_file(release.record(), record));
-    }
-    for instance in world.running.iter().filter(|instance| here.contains(&instance.part.as_str())) {
-        let Some(release) = world.releases.iter().find(|release| release.id == instance.release) else {
-            continue;
+/// The folder of the application servers' credentials on a machine, named by what is in it: what is new is beside what
+/// the servers that still run were started with.
+pub(crate) fn credentials_folder(project: &Project<'_>, machine: &Machine) -> PathBuf {
+    let mut all = String::new();
+    for (name, contents) in credentials(project, machine) {
+        let text = match &contents {
+            Contents::Text(text) => text,
+            Contents::Secret(secret) => secret.reveal(),
         };
-        let file = unit_file(&unit_name(instance), unit(project, machine, instance, release, &credentials));
-        desired.units.push(Unit {
-            name: unit_name(instance),
-            enabled: Some(true),
-            goal: Goal::Running,
-            // Its own credentials: on a shared machine those of the balancer are beside them.
-            restart_when: credentials
-                .iter()
-                .map(|(name, _)| Path::new(CREDENTIALS).join(name))
-                .chain([environment_file(), file.path.clone()])
-                .collect(),
-            reload_when: vec![],
-        });
-        desired.files.push(file);
+        write!(all, "{name} {}\n{text}", text.len()).expect(INFALLIBLE);
     }
-    let stale = world.stale.get(&machine.name).into_iter().flatten();
-    desired.units.extend(stale.map(|instance| Unit {
-        name: unit_name(instance),
-        enabled: Some(false),
-        goal: Goal::Absent,
-        restart_when: vec![],
-        reload_when: vec![],
-    }));
+    PathBuf::from(CREDENTIALS)
+        .join(format!("{CREDENTIALS_PREFIX}{}", &crate::digest(all.as_bytes())[..ID_DIGITS]))
 }
 
-fn unit(
+/// The instance of a part that runs `release` with the present secrets and settings, on `port`.
+pub(crate) fn instance(project: &Project<'_>, part: &Part, release: &Release, port: u16) -> Instance {
+    let mut instance = Instance {
+        part: part.name.clone(),
+        release: release.id.clone(),
+        revision: String::new(),
+        port: part.port.number,
+    };
+    let text = unit(project, project.topology.machine_of(part), &instance, release);
+    instance.revision = crate::digest(text.as_bytes())[..REVISION_DIGITS].to_owned();
+    instance.port = port;
+    instance
+}
+
+/// An application server, running, with all that its unit reads.
+pub(crate) fn running(
     project: &Project<'_>,
     machine: &Machine,
     instance: &Instance,
     release: &Release,
-    credentials: &[(&str, Contents)],
-) -> String {
-    let Instance { part, release: id, port } = instance;
+) -> Desired {
+    let folder = credentials_folder(project, machine);
+    let mut files: Vec<File> = credentials(project, machine)
+        .into_iter()
+        .map(|(name, contents)| File { path: folder.join(name), contents, owner: Owner::root(), mode: 0o600 })
+        .collect();
+    files.push(unit_file(&instance.unit(), unit(project, machine, instance, release)));
+    Desired {
+        directories: vec![Directory { path: folder, owner: Owner::root(), mode: 0o700 }],
+        units: vec![Unit {
+            name: instance.unit(),
+            enabled: Some(true),
+            goal: Goal::Running,
+            restart_when: files.iter().map(|file| file.path.clone()).collect(),
+            reload_when: vec![],
+        }],
+        files,
+        ..Desired::default()
+    }
+}
+
+fn unit(project: &Project<'_>, machine: &Machine, instance: &Instance, release: &Release) -> String {
+    let Instance { part, release: id, revision, port } = instance;
     let folder = release.folder();
-    let folder = folder.display();
     let mut text = format!(
         "[Unit]\nDescription=tercet: {part}, release {id}\nWants=network-online.target\nAfter=network-online.target\n\
          StartLimitIntervalSec=0\n\n[Service]\n"
     );
     let host = listen_host(project, machine);
-    let unit = unit_name(instance);
+    let unit = instance.unit();
     let credential = |name: &str| format!("/run/credentials/{unit}/{name}");
+    let secrets = credentials_folder(project, machine);
     // libpq's variables (PostgreSQL manual, section 34.15): the same for the data API and any other client.
     let mut environment = vec![
         ("PGSSLROOTCERT", credential("authority.crt")),
@@ -130,7 +123,7 @@ fn unit(
                 ("PGRST_JWT_SECRET", format!("@{}", credential("jwt-secret"))),
             ]);
             text += hardening::NO_NEW_CODE;
-            writeln!(text, "LoadCredential={API_CONF}:{folder}/{API_CONF}").expect(INFALLIBLE);
+            writeln!(text, "LoadCredential={API_CONF}:{}/{API_CONF}", folder.display()).expect(INFALLIBLE);
             format!("{} api --config {} --name {part} --json", release.program, credential(API_CONF))
         }
         Kind::Own { run, .. } => {
@@ -139,33 +132,44 @@ fn unit(
                 ("PORT", port.to_string()),
                 ("PGPASSFILE", credential("pgpass")),
             ]);
-            let secrets = environment_file();
-            writeln!(text, "WorkingDirectory={folder}/program\nEnvironmentFile={}", secrets.display())
-                .expect(INFALLIBLE);
-            run.words(&host, *port).iter().map(|word| argument(word)).collect::<Vec<_>>().join(" ")
+            let folder = folder.join("program");
+            writeln!(
+                text,
+                "WorkingDirectory={}\nEnvironmentFile={}",
+                folder.display(),
+                secrets.join(ENVIRONMENT).display()
+            )
+            .expect(INFALLIBLE);
+            let words = absolute(run.words(&host, *port), &folder);
+            words.iter().map(|word| argument(word)).collect::<Vec<_>>().join(" ")
         }
     };
     writeln!(text, "ExecStart={start}").expect(INFALLIBLE);
     for (key, value) in environment {
         writeln!(text, "Environment={}", quoted(&format!("{key}={value}"))).expect(INFALLIBLE);
     }
-    for (name, _) in credentials {
-        writeln!(text, "LoadCredential={name}:{CREDENTIALS}/{name}").expect(INFALLIBLE);
+    for (name, _) in credentials(project, machine).into_iter().filter(|(name, _)| *name != ENVIRONMENT) {
+        writeln!(text, "LoadCredential={name}:{}/{name}", secrets.display()).expect(INFALLIBLE);
     }
     text += hardening::SERVICE;
     text += "TimeoutStopSec=40\n\n[Install]\nWantedBy=multi-user.target\n\n";
-    writeln!(text, "{SECTION}\nPart={part}\nRelease={id}\nPort={port}").expect(INFALLIBLE);
+    writeln!(text, "{SECTION}\nPart={part}\nRelease={id}\nRevision={revision}\nPort={port}")
+        .expect(INFALLIBLE);
     text
 }
 
-/// The data API's configuration: a file of the release, and a credential of its units.
-const API_CONF: &str = "api.conf";
-
-/// The variables of a person's own program that are secret. systemd reads the file as root; unlike `Environment=`, it
-/// never shows the values (systemd.exec(5)).
-fn environment_file() -> PathBuf {
-    Path::new(CREDENTIALS).join("environment")
+/// A command whose program systemd finds: one that is given by a path in the release's folder by its whole path
+/// (systemd.service(5): a path has to be absolute, a name alone is looked for in fixed folders).
+fn absolute(mut words: Vec<String>, folder: &Path) -> Vec<String> {
+    if let Some(program) = words.first_mut().filter(|it| it.contains('/') && !it.starts_with('/')) {
+        let within: PathBuf = Path::new(program).components().filter(|it| *it != Component::CurDir).collect();
+        *program = folder.join(within).to_string_lossy().into_owned();
+    }
+    words
 }
+
+/// The file of the variables that are secret.
+const ENVIRONMENT: &str = "environment";
 
 const INFALLIBLE: &str = "writing to a String cannot fail";
 

@@ -2,7 +2,7 @@
 //! configuration.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tercet_config::{End, Tier};
 use tercet_machine::Desired;
@@ -13,35 +13,51 @@ use super::file::{public_file, unit_file};
 use super::hardening;
 use super::project::Project;
 use crate::configuration::balancer::{Admin, Certificate, LogFormat, Place, Server};
+use crate::deployment::Instance;
 use crate::paths::{ADMIN_SOCKET, CONFIGURATION, CREDENTIALS};
-use crate::world::World;
+use crate::release::Release;
 
 const SOCKET: &str = "tercet-balancer.socket";
+/// The name of its configuration file.
+const FILE: &str = "balancer.toml";
 const SERVICE: &str = "tercet-balancer.service";
 
-/// Adds the balancer to what the machine should be.
-pub(super) fn add(desired: &mut Desired, project: &Project<'_>, world: &World) {
-    let configuration = public_file(format!("{CONFIGURATION}/balancer.toml"), configuration(project, world));
+/// Adds the balancer to what the machine should be; it hands requests to the servers of `serving`.
+pub(super) fn add(desired: &mut Desired, project: &Project<'_>, serving: &[(Instance, &Release)]) {
+    let rotation = rotation(project, serving);
     let socket = unit_file(SOCKET, socket(project));
     let credentials = credentials(project);
     let service = unit_file(SERVICE, service(project, &credentials));
-    let unit = |name: &str, restart_when, reload_when| Unit {
-        name: name.to_owned(),
-        enabled: Some(true),
-        goal: Goal::Running,
-        restart_when,
-        reload_when,
-    };
     // A reload hands a unit no new credentials: a new certificate starts the balancer anew. Its socket stays, so
     // clients wait a moment and none is refused.
-    let restart_when =
+    let restart_when: Vec<PathBuf> =
         [&service, &socket].into_iter().chain(&credentials).map(|file| file.path.clone()).collect();
-    desired.units.extend([
-        unit(SOCKET, vec![socket.path.clone()], vec![]),
-        unit(SERVICE, restart_when, vec![configuration.path.clone()]),
-    ]);
+    desired.units.push(Unit {
+        name: SOCKET.to_owned(),
+        enabled: Some(true),
+        goal: Goal::Running,
+        restart_when: vec![socket.path.clone()],
+        reload_when: vec![],
+    });
+    desired
+        .units
+        .extend(rotation.units.into_iter().map(|unit| Unit { restart_when: restart_when.clone(), ..unit }));
     desired.files.extend(credentials);
-    desired.files.extend([configuration, socket, service]);
+    desired.files.extend(rotation.files);
+    desired.files.extend([socket, service]);
+}
+
+/// The balancer handing requests to the servers of `serving`, and nothing else of it.
+pub(crate) fn rotation(project: &Project<'_>, serving: &[(Instance, &Release)]) -> Desired {
+    let file = public_file(Path::new(CONFIGURATION).join(FILE), configuration(project, serving));
+    let unit = Unit {
+        name: SERVICE.to_owned(),
+        enabled: Some(true),
+        goal: Goal::Running,
+        restart_when: vec![],
+        reload_when: vec![file.path.clone()],
+    };
+    Desired { files: vec![file], units: vec![unit], ..Desired::default() }
 }
 
 /// The certificates and their keys, root's alone; systemd hands them to the unit.
@@ -69,18 +85,18 @@ fn key_name(index: usize) -> String {
     format!("balancer-{}.key", index + 1)
 }
 
-fn configuration(project: &Project<'_>, world: &World) -> String {
+/// The text of the balancer's configuration file.
+pub(crate) fn configuration(project: &Project<'_>, serving: &[(Instance, &Release)]) -> String {
     let topology = project.topology;
     let edges = topology.edges();
     let mut servers = Vec::new();
     let mut health_path = None;
-    for instance in topology.parts().iter().filter_map(|part| world.serving.get(&part.name)) {
-        let release = world.releases.iter().find(|release| release.id == instance.release);
+    for (instance, release) in serving {
         let edge = edges.iter().find(|edge| {
             edge.to.name == instance.part
                 && matches!(edge.from, End::Part(from, _) if from.tier == Tier::Balancer)
         });
-        let (Some(release), Some(edge)) = (release, edge) else { continue };
+        let Some(edge) = edge else { continue };
         health_path = release.health_path();
         servers.push(Server {
             name: instance.part.clone(),

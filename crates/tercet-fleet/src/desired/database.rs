@@ -14,15 +14,15 @@ use tercet_machine::unit::{Goal, Unit};
 
 use super::file::unit_file;
 use super::project::Project;
-use crate::survey::Survey;
+use crate::system::System;
 
 /// The map by which the operating system's `postgres` may be the owner: for migrations.
 pub(crate) const IDENT_MAP: &str = "tercet";
 
 /// Adds PostgreSQL to what the machine should be.
-pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machine, survey: &Survey) {
+pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machine, system: &System) {
     let Some(part) = project.topology.parts().iter().find(|part| part.tier == Tier::Database) else { return };
-    let major = survey.postgresql;
+    let major = system.postgresql;
     let folder = PathBuf::from(format!("/etc/postgresql/{major}/main"));
     let unit = format!("postgresql@{major}-main.service");
     let own =
@@ -30,7 +30,7 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
     let keys = PathBuf::from("/etc/tercet/postgresql");
     let settings = own(
         folder.join("conf.d/tercet.conf"),
-        Contents::Text(settings(project.topology, part.port.number, survey)),
+        Contents::Text(settings(project.topology, part.port.number, system)),
         0o640,
     );
     let hba = own(folder.join("pg_hba.conf"), Contents::Text(hba(project.topology, machine)), 0o640);
@@ -56,13 +56,14 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
             mode: 0o755,
         },
     ]);
-    let restart_when = identity.iter().chain([&settings, &drop_in]).map(|file| file.path.clone()).collect();
+    // Certificates and keys are read again by a reload (PostgreSQL manual, section 19.9.3).
+    let reload_when = identity.iter().chain([&hba, &ident]).map(|file| file.path.clone()).collect();
     desired.units.push(Unit {
         name: unit,
         enabled: None,
         goal: Goal::Running,
-        restart_when,
-        reload_when: vec![hba.path.clone(), ident.path.clone()],
+        restart_when: vec![settings.path.clone(), drop_in.path.clone()],
+        reload_when,
     });
     desired.files.extend(identity);
     desired.files.extend([settings, hba, ident, drop_in]);
@@ -71,13 +72,13 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
 
 /// Settings by the machine's size: a quarter of its memory for PostgreSQL's own cache, as its manual advises
 /// (section 20.4, shared_buffers).
-fn settings(topology: &Topology, port: u16, survey: &Survey) -> String {
+fn settings(topology: &Topology, port: u16, system: &System) -> String {
     let part =
         topology.parts().iter().find(|part| part.tier == Tier::Database).expect("asked for its settings");
     let addresses: BTreeSet<String> =
         topology.addresses(part).into_iter().map(|address| address.ip().to_string()).collect();
     let addresses: Vec<String> = addresses.into_iter().collect();
-    let megabytes = survey.memory_kib >> 10;
+    let megabytes = system.memory_kib >> 10;
     format!(
         "listen_addresses = '{}'\nport = {port}\nmax_connections = 200\n\
          ssl = on\nssl_cert_file = '/etc/tercet/postgresql/server.crt'\nssl_key_file = '/etc/tercet/postgresql/server.key'\n\

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use tercet_config::{End, Machine, Topology};
 use tercet_machine::firewall::Firewall;
 
-use crate::survey::Survey;
+use crate::system::System;
 
 /// Seconds until the old rules return when no new ssh connection confirms the new ones.
 const REVERT_SECONDS: u32 = 60;
@@ -26,11 +26,11 @@ const ALWAYS: &str = "\
 ";
 
 /// The rules of `machine`.
-pub(super) fn of(topology: &Topology, machine: &Machine, survey: &Survey) -> Firewall {
+pub(super) fn of(topology: &Topology, machine: &Machine, system: &System) -> Firewall {
     let mut rules =
         String::from("\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n");
     rules += ALWAYS;
-    let (operator, port) = survey.operator;
+    let (operator, port) = system.operator;
     writeln!(rules, "\t\t{} tcp dport {port} accept comment \"ssh of the operator\"", source(operator))
         .expect("writing to a String cannot fail");
     for line in openings(topology, machine) {

@@ -1,24 +1,24 @@
 //! What a topology becomes on each machine, as it is written there.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use expect_test::{Expect, expect};
 use tercet_config::{Origin, Server, Topology};
 use tercet_database::Password;
-use tercet_machine::Secret;
 use tercet_machine::file::{Contents, Kind as PathKind, Owner, PathFacts};
-use tercet_machine::{Desired, Facts, plan};
+use tercet_machine::{Desired, Facts, Secret, plan};
 
-use super::Project;
+use super::{Project, instance};
 use crate::authority::Identity;
+use crate::deployment::Instance;
 use crate::release::{Kind, Release};
 use crate::secrets::Secrets;
-use crate::survey::Survey;
-use crate::world::{Instance, World};
+use crate::system::System;
 
-const FOUR: &str = r#"
+pub(crate) const FOUR: &str = r#"
     name = "shop"
     machine = [
         { name = "lb", ssh = "lb", address = "10.0.0.10", tiers = ["balancer"] },
@@ -37,20 +37,19 @@ const SHARED: &str = r#"
     ]
 "#;
 
-const ORIGIN: Origin<'_> = Origin { file: "tercet.toml", folder: "shop" };
-
-/// What `machine` should be, with every server of release `abc` at its first port and an older tercet dropped.
-fn desired(text: &str, machine: &str) -> Desired {
-    let topology = tercet_config::parse(text, ORIGIN).expect("a valid file");
+/// Secrets that are known to the tests.
+pub(crate) fn secrets(topology: &Topology) -> Secrets {
     let identity = |name: &str| Identity {
         certificate: format!("{name} certificate\n"),
         key: Secret::new(format!("{name} key\n")),
     };
-    let secrets = Secrets {
+    Secrets {
+        project: "the-project".to_owned(),
+        data: None,
         authority: "authority\n".to_owned(),
         server: identity("server"),
         client: identity("client"),
-        authenticator: Password::generate().expect("random numbers"),
+        authenticator: Password::kept_in(&KEPT.path().join("authenticator")).expect("a password"),
         authenticator_verifier: Secret::new("SCRAM-SHA-256$hush"),
         jwt: Secret::new("hush"),
         certificates: topology
@@ -64,7 +63,23 @@ fn desired(text: &str, machine: &str) -> Desired {
             Some(tercet_config::Secret::Inline(url)) => Some(Secret::new(url)),
             _ => None,
         },
-    };
+    }
+}
+
+/// Where the one password is that all tests use: digests of credentials are then the same in all.
+static KEPT: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("authenticator");
+    std::fs::write(&path, "a password for tests only").expect("a file");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("its mode");
+    folder
+});
+
+const ORIGIN: Origin<'_> = Origin { file: "tercet.toml", folder: "shop" };
+
+/// What `machine` should be, with every server of a release at its first port.
+fn desired(text: &str, machine: &str) -> Desired {
+    let topology = tercet_config::parse(text, ORIGIN).expect("a valid file");
     let release = Release {
         id: "abc".to_owned(),
         kind: match &topology.application().server {
@@ -80,28 +95,26 @@ fn desired(text: &str, machine: &str) -> Desired {
         },
         program: "/usr/local/lib/tercet/1/tercet".to_owned(),
     };
-    let project = Project { topology: &topology, secrets: &secrets, program: &release.program };
-    let mut world = world(&topology, &release);
-    world.dropped = vec!["/usr/local/lib/tercet/0".into()];
+    desired_of(text, machine, &release)
+}
+
+fn desired_of(text: &str, machine: &str, release: &Release) -> Desired {
+    let topology =
+        tercet_config::parse(text, Origin { file: "tercet.toml", folder: "shop" }).expect("a valid file");
+    let secrets = secrets(&topology);
+    let project =
+        Project { topology: &topology, secrets: &secrets, program: "/usr/local/lib/tercet/1/tercet" };
+    let parts = topology.parts().iter().filter(|part| part.name.starts_with("app-"));
+    let serving: Vec<(Instance, &Release)> =
+        parts.map(|part| (instance(&project, part, release, part.port.number), release)).collect();
     let machine = topology.machines().iter().find(|it| it.name == machine).expect("a machine of the file");
-    project.desired(machine, &survey(machine.address), &world)
+    project.desired(machine, &system(machine.address), &serving, &serving)
 }
 
-fn world(topology: &Topology, release: &Release) -> World {
-    let running: Vec<Instance> = topology
-        .parts()
-        .iter()
-        .filter(|part| part.name.starts_with("app-"))
-        .map(|part| Instance { part: part.name.clone(), release: release.id.clone(), port: part.port.number })
-        .collect();
-    let serving: BTreeMap<String, Instance> =
-        running.iter().map(|instance| (instance.part.clone(), instance.clone())).collect();
-    World { releases: vec![release.clone()], running, serving, ..World::default() }
-}
-
-fn survey(address: IpAddr) -> Survey {
-    Survey {
-        system: ("debian".to_owned(), "12".to_owned()),
+fn system(address: IpAddr) -> System {
+    System {
+        distribution: ("debian".to_owned(), "12".to_owned()),
+        id: address.to_string(),
         architecture: "x86_64".to_owned(),
         memory_kib: 4 << 20,
         addresses: vec![address],
@@ -214,77 +227,79 @@ fn postgresql_lets_application_machines_in_and_nobody_else() {
 
 #[test]
 fn an_application_server_is_a_unit_with_its_secrets_as_credentials() {
+    let desired = desired(FOUR, "app1");
     check(
-        &desired(FOUR, "app1"),
-        "tercet-app-1@abc.service",
+        &desired,
+        &desired.units.last().expect("a unit").name,
         expect![[r#"
-        [Unit]
-        Description=tercet: app-1, release abc
-        Wants=network-online.target
-        After=network-online.target
-        StartLimitIntervalSec=0
+            [Unit]
+            Description=tercet: app-1, release abc
+            Wants=network-online.target
+            After=network-online.target
+            StartLimitIntervalSec=0
 
-        [Service]
-        MemoryDenyWriteExecute=yes
-        LoadCredential=api.conf:/usr/local/lib/tercet/releases/abc/api.conf
-        ExecStart=/usr/local/lib/tercet/1/tercet api --config /run/credentials/tercet-app-1@abc.service/api.conf --name app-1 --json
-        Environment="PGSSLROOTCERT=/run/credentials/tercet-app-1@abc.service/authority.crt"
-        Environment="PGSSLCERT=/run/credentials/tercet-app-1@abc.service/client.crt"
-        Environment="PGSSLKEY=/run/credentials/tercet-app-1@abc.service/client.key"
-        Environment="PGRST_SERVER_HOST=10.0.0.11"
-        Environment="PGRST_SERVER_PORT=8081"
-        Environment="PGRST_ADMIN_SERVER_PORT=9081"
-        Environment="PGRST_DB_URI=@/run/credentials/tercet-app-1@abc.service/database-url"
-        Environment="PGRST_JWT_SECRET=@/run/credentials/tercet-app-1@abc.service/jwt-secret"
-        LoadCredential=authority.crt:/etc/tercet/credentials/authority.crt
-        LoadCredential=client.crt:/etc/tercet/credentials/client.crt
-        LoadCredential=client.key:/etc/tercet/credentials/client.key
-        LoadCredential=database-password:/etc/tercet/credentials/database-password
-        LoadCredential=database-url:/etc/tercet/credentials/database-url
-        LoadCredential=pgpass:/etc/tercet/credentials/pgpass
-        LoadCredential=jwt-secret:/etc/tercet/credentials/jwt-secret
-        DynamicUser=yes
-        ProtectSystem=strict
-        ProtectHome=yes
-        PrivateTmp=yes
-        PrivateDevices=yes
-        ProtectKernelTunables=yes
-        ProtectKernelModules=yes
-        ProtectKernelLogs=yes
-        ProtectControlGroups=yes
-        ProtectClock=yes
-        ProtectHostname=yes
-        ProtectProc=invisible
-        ProcSubset=pid
-        NoNewPrivileges=yes
-        RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
-        RestrictNamespaces=yes
-        RestrictRealtime=yes
-        RestrictSUIDSGID=yes
-        LockPersonality=yes
-        SystemCallArchitectures=native
-        SystemCallFilter=@system-service
-        SystemCallFilter=~@privileged @resources
-        CapabilityBoundingSet=
-        AmbientCapabilities=
-        RemoveIPC=yes
-        UMask=0077
-        TasksMax=512
-        LimitNOFILE=65536
-        LimitCORE=0
-        LogRateLimitIntervalSec=0
-        Restart=always
-        RestartSec=200ms
-        TimeoutStopSec=40
+            [Service]
+            MemoryDenyWriteExecute=yes
+            LoadCredential=api.conf:/usr/local/lib/tercet/releases/abc/api.conf
+            ExecStart=/usr/local/lib/tercet/1/tercet api --config /run/credentials/tercet-app-1@abc-1dcec932.service/api.conf --name app-1 --json
+            Environment="PGSSLROOTCERT=/run/credentials/tercet-app-1@abc-1dcec932.service/authority.crt"
+            Environment="PGSSLCERT=/run/credentials/tercet-app-1@abc-1dcec932.service/client.crt"
+            Environment="PGSSLKEY=/run/credentials/tercet-app-1@abc-1dcec932.service/client.key"
+            Environment="PGRST_SERVER_HOST=10.0.0.11"
+            Environment="PGRST_SERVER_PORT=8081"
+            Environment="PGRST_ADMIN_SERVER_PORT=9081"
+            Environment="PGRST_DB_URI=@/run/credentials/tercet-app-1@abc-1dcec932.service/database-url"
+            Environment="PGRST_JWT_SECRET=@/run/credentials/tercet-app-1@abc-1dcec932.service/jwt-secret"
+            LoadCredential=authority.crt:/etc/tercet/credentials/application-a6e2ed15cdff/authority.crt
+            LoadCredential=client.crt:/etc/tercet/credentials/application-a6e2ed15cdff/client.crt
+            LoadCredential=client.key:/etc/tercet/credentials/application-a6e2ed15cdff/client.key
+            LoadCredential=database-password:/etc/tercet/credentials/application-a6e2ed15cdff/database-password
+            LoadCredential=database-url:/etc/tercet/credentials/application-a6e2ed15cdff/database-url
+            LoadCredential=pgpass:/etc/tercet/credentials/application-a6e2ed15cdff/pgpass
+            LoadCredential=jwt-secret:/etc/tercet/credentials/application-a6e2ed15cdff/jwt-secret
+            DynamicUser=yes
+            ProtectSystem=strict
+            ProtectHome=yes
+            PrivateTmp=yes
+            PrivateDevices=yes
+            ProtectKernelTunables=yes
+            ProtectKernelModules=yes
+            ProtectKernelLogs=yes
+            ProtectControlGroups=yes
+            ProtectClock=yes
+            ProtectHostname=yes
+            ProtectProc=invisible
+            ProcSubset=pid
+            NoNewPrivileges=yes
+            RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+            RestrictNamespaces=yes
+            RestrictRealtime=yes
+            RestrictSUIDSGID=yes
+            LockPersonality=yes
+            SystemCallArchitectures=native
+            SystemCallFilter=@system-service
+            SystemCallFilter=~@privileged @resources
+            CapabilityBoundingSet=
+            AmbientCapabilities=
+            RemoveIPC=yes
+            UMask=0077
+            TasksMax=512
+            LimitNOFILE=65536
+            LimitCORE=0
+            LogRateLimitIntervalSec=0
+            Restart=always
+            RestartSec=200ms
+            TimeoutStopSec=40
 
-        [Install]
-        WantedBy=multi-user.target
+            [Install]
+            WantedBy=multi-user.target
 
-        [X-Tercet]
-        Part=app-1
-        Release=abc
-        Port=8081
-    "#]],
+            [X-Tercet]
+            Part=app-1
+            Release=abc
+            Revision=1dcec932
+            Port=8081
+        "#]],
     );
 }
 
@@ -405,21 +420,34 @@ fn certificates_reach_the_balancer_as_credentials() {
     assert!(openings(&desired).contains("tcp dport 443"));
 }
 
-#[test]
-fn what_is_dropped_goes_from_every_machine_and_the_plan_says_so() {
-    for machine in ["lb", "app1", "db"] {
-        let desired = desired(FOUR, machine);
-        let old = PathFacts {
-            kind: PathKind::Directory,
-            mode: 0o755,
-            owner: Owner::root(),
-            modified: Duration::ZERO,
-        };
-        let facts =
-            Facts { paths: BTreeMap::from([("/usr/local/lib/tercet/0".into(), old)]), ..Facts::default() };
-        let steps: Vec<String> = plan(&desired, &facts).iter().map(ToString::to_string).collect();
-        assert!(steps.contains(&"remove /usr/local/lib/tercet/0".to_owned()), "{machine}: {steps:?}");
+/// A program of the person's own.
+fn own(run: &str) -> Release {
+    let text = format!("[application]\nrun = {run:?}\n");
+    let topology =
+        tercet_config::parse(&text, Origin { file: "tercet.toml", folder: "shop" }).expect("valid");
+    let Server::Own { program, .. } = topology.application().server.clone() else {
+        panic!("it is the person's own")
+    };
+    Release {
+        id: "abc".to_owned(),
+        kind: Kind::Own { run: program, build: None, health: None, archive: String::new() },
+        program: String::new(),
     }
+}
+
+#[test]
+fn a_program_in_the_release_is_started_by_its_whole_path() {
+    let start = |run: &str| {
+        let desired = desired_of(FOUR, "app1", &own(run));
+        let unit = desired.files.iter().find(|file| file.path.to_string_lossy().contains("tercet-app-1@"));
+        let Contents::Text(text) = &unit.expect("a unit").contents else { panic!("it is secret") };
+        text.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command").to_owned()
+    };
+    let folder = "/usr/local/lib/tercet/releases/abc/program";
+    assert_eq!(start("./server.sh -v"), format!("\"{folder}/server.sh\" \"-v\""));
+    assert_eq!(start(".venv/bin/uvicorn x"), format!("\"{folder}/.venv/bin/uvicorn\" \"x\""));
+    assert_eq!(start("python3 ./main.py"), "\"python3\" \"./main.py\"");
+    assert_eq!(start("/usr/bin/true"), "\"/usr/bin/true\"");
 }
 
 /// Every option of the data API that may be secret. Each value contains `hush`, in letters that no encoding changes.
@@ -496,14 +524,13 @@ fn a_program_gets_the_url_of_its_database_as_it_was_written() {
     let text = format!("{SECRET_OWN}{}", FOUR.replace(r#"{ name = "db""#, r#"#{ name = "db""#));
     let desired = desired(&text, "app1");
     let file = |path: &str| desired.files.iter().find(|file| file.path.ends_with(path)).expect(path);
-    let Contents::Secret(environment) = &file("credentials/environment").contents else {
-        panic!("it is no secret")
-    };
+    let Contents::Secret(environment) = &file("environment").contents else { panic!("it is no secret") };
     expect![[r#"
         DATABASE_URL="postgres://shop:hush\$x%25y%n%40z\`'w@db.example/shop?sslmode=require"
     "#]]
     .assert_eq(environment.reveal());
-    let Contents::Text(unit) = &file("tercet-app-1@abc.service").contents else { panic!("it is secret") };
+    let unit = &desired.units.last().expect("a unit").name;
+    let Contents::Text(unit) = &file(unit).contents else { panic!("it is secret") };
     let lines: String = unit
         .lines()
         .filter(|line| {
@@ -512,7 +539,7 @@ fn a_program_gets_the_url_of_its_database_as_it_was_written() {
         .map(|line| format!("{line}\n"))
         .collect();
     expect![[r#"
-        EnvironmentFile=/etc/tercet/credentials/environment
+        EnvironmentFile=/etc/tercet/credentials/application-9fc02bc1a8cc/environment
         ExecStart="server" "a b" "50%%" "$$5"
     "#]]
     .assert_eq(&lines);

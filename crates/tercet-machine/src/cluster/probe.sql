@@ -1,4 +1,5 @@
 select json_build_object(
+  'identifier', (select system_identifier::text from pg_control_system()),
   'roles', (
     select coalesce(json_object_agg(r.rolname, json_build_object(
       'login', r.rolcanlogin,

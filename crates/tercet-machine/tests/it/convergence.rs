@@ -46,12 +46,12 @@ fn a_second_run_plans_nothing_wherever_the_first_was_killed() {
         std::fs::create_dir(folder.path().join("strays")).unwrap();
         let desired = desired(folder.path());
         for step in plan(&desired, &probe(&desired).unwrap()).iter().take(killed_after) {
-            execute(step, &desired).unwrap();
+            execute(step, &desired, &mut |_| {}).unwrap();
         }
         let rest = plan(&desired, &probe(&desired).unwrap());
         assert_eq!(rest.len(), whole - killed_after);
         for step in &rest {
-            execute(step, &desired).unwrap();
+            execute(step, &desired, &mut |_| {}).unwrap();
         }
         assert_eq!(plan(&desired, &probe(&desired).unwrap()), []);
         assert_eq!(std::fs::read_to_string(folder.path().join("etc/b.conf")).unwrap(), "b\n");
@@ -65,6 +65,6 @@ fn a_file_that_cannot_be_written_is_named_and_the_old_one_stays() {
     let mut desired = desired(folder.path());
     desired.files[0].path = folder.path().join("missing/a.conf");
     let steps = plan(&desired, &probe(&desired).unwrap());
-    let error = steps.iter().find_map(|step| execute(step, &desired).err()).unwrap().to_string();
+    let error = steps.iter().find_map(|step| execute(step, &desired, &mut |_| {}).err()).unwrap().to_string();
     assert!(error.contains("missing/a.conf: No such file"), "{error}");
 }

@@ -1,10 +1,12 @@
-//! `tercet apply` and `tercet rollback`: plan, confirm, make it so, prove.
+//! `tercet apply` and `tercet rollback`: plan, confirm, execute what was confirmed, prove.
 
 use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::bail;
+use similar::TextDiff;
 use tercet_fleet::Fleet;
-use tercet_fleet::apply::{FleetPlan, execute, plan_release, plan_rollback};
+use tercet_fleet::execute::{Executed, execute, plan_of};
+use tercet_fleet::intent::{Consent, Wanted};
 
 use super::{plan, prove};
 use crate::cli;
@@ -12,34 +14,46 @@ use crate::failure::{Failure, Outcome};
 use crate::fleet::{Machines, Show};
 
 pub(crate) fn run(arguments: &cli::Apply) -> Outcome {
-    change(arguments, "apply", plan_release)
+    let consent = Consent { take_over: arguments.take_over, new_database: arguments.new_database };
+    change(&arguments.change, consent.take_over, "apply", |fleet| Wanted::apply(fleet, consent))
 }
 
-pub(crate) fn rollback(arguments: &cli::Apply) -> Outcome {
-    change(arguments, "roll back", plan_rollback)
+pub(crate) fn rollback(arguments: &cli::Change) -> Outcome {
+    change(arguments, false, "roll back", |_| Ok(Wanted::rollback()))
 }
 
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 fn change(
-    arguments: &cli::Apply,
+    arguments: &cli::Change,
+    take_over: bool,
     verb: &str,
-    plan_of: impl FnOnce(&Fleet<'_>) -> anyhow::Result<FleetPlan>,
+    wanted: impl FnOnce(&Fleet<'_>) -> anyhow::Result<Wanted>,
 ) -> Outcome {
     let machines = Machines::of(&arguments.machines)?;
     let show = Show::new("looking at the machines");
-    let fleet = machines.open(&show)?;
-    let planned = plan_of(&fleet)?;
+    let fleet = machines.open(&show, take_over)?;
+    let wanted = wanted(&fleet)?;
+    let mut planned = plan_of(&fleet, &wanted)?;
     show.done();
     plan::check(&planned)?;
     plan::print(&planned, machines.left_to_the_person()?.as_deref(), false);
-    if !planned.is_empty() {
+    while !planned.is_empty() {
         if !arguments.yes && !confirm(verb)? {
             return Err(anyhow::anyhow!("nothing was changed").into());
         }
         let show = Show::new("changing the machines");
-        let result = execute(&fleet, &planned, &|progress| show.tell(&progress));
+        let result = execute(&fleet, &wanted, &planned, &|progress| show.tell(&progress));
         show.done();
-        result?;
+        match result? {
+            Executed::Done => break,
+            Executed::Changed(anew) => {
+                println!("the machines have changed since this plan was made; it now differs so:");
+                let (before, after) = (planned.to_string(), anew.to_string());
+                print!("{}", TextDiff::from_lines(&before, &after).unified_diff().context_radius(1));
+                plan::check(&anew)?;
+                planned = anew;
+            }
+        }
     }
     if machines.interrupted() {
         return Ok(());
@@ -67,7 +81,7 @@ fn bail_unproven(failed: usize) -> anyhow::Result<()> {
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 fn confirm(verb: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::input_message("nobody is there to confirm\nhint: --yes confirms beforehand"));
+        return Err(Failure::input_message("not interactive\nhint: pass --yes to confirm beforehand"));
     }
     print!("{verb}? [y/N] ");
     std::io::stdout().flush()?;

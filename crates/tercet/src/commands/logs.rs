@@ -35,11 +35,17 @@ pub(crate) fn run(arguments: &cli::Logs) -> Outcome {
         Ok(out.write_all(&text)?)
     };
     if arguments.follow {
-        return Ok(follow(&remotes, &selection, machines.stop(), print)?);
+        return Ok(follow(&remotes, &selection, machines.stop(), print, lost)?);
     }
     let (lines, errors) = read(&remotes, &selection);
     lines.iter().try_for_each(&mut print)?;
     all_reached(&errors)
+}
+
+/// Says on standard error that a machine went away.
+#[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
+fn lost(error: &anyhow::Error) {
+    eprintln!("{error:#}");
 }
 
 fn all_reached(errors: &[anyhow::Error]) -> Outcome {

@@ -1,19 +1,22 @@
-//! `tercet plan`: what an apply would change, field by field.
+//! `tercet plan`: what an apply would do, operation by operation.
 
 use std::path::Path;
 
 use serde_json::json;
-use tercet_fleet::apply::{FleetPlan, plan_release};
+use tercet_fleet::execute::plan_of;
+use tercet_fleet::intent::{Consent, Wanted};
+use tercet_fleet::plan::ExecutionPlan;
 
 use crate::cli;
 use crate::failure::{Failure, Outcome};
 use crate::fleet::{Machines, Show};
 
 pub(crate) fn run(arguments: &cli::Plan) -> Outcome {
+    let consent = Consent { take_over: arguments.take_over, new_database: arguments.new_database };
     let machines = Machines::of(&arguments.machines)?;
     let show = Show::new("looking at the machines");
-    let fleet = machines.open(&show)?;
-    let plan = plan_release(&fleet)?;
+    let fleet = machines.open(&show, arguments.take_over)?;
+    let plan = plan_of(&fleet, &Wanted::apply(&fleet, consent)?)?;
     show.done();
     check(&plan)?;
     print(&plan, machines.left_to_the_person()?.as_deref(), arguments.json);
@@ -21,7 +24,7 @@ pub(crate) fn run(arguments: &cli::Plan) -> Outcome {
 }
 
 /// Refuses what the balancer would refuse, before anything is changed.
-pub(crate) fn check(plan: &FleetPlan) -> Outcome {
+pub(crate) fn check(plan: &ExecutionPlan) -> Outcome {
     let Some(text) = &plan.balancer else { return Ok(()) };
     match tercet_balancer::Config::parse(text, Path::new("[balancer]")) {
         Ok(_) => Ok(()),
@@ -31,7 +34,7 @@ pub(crate) fn check(plan: &FleetPlan) -> Outcome {
 
 /// Prints a plan on standard output.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
-pub(crate) fn print(plan: &FleetPlan, left: Option<&str>, as_json: bool) {
+pub(crate) fn print(plan: &ExecutionPlan, left: Option<&str>, as_json: bool) {
     if as_json {
         println!("{:#}", in_json(plan, left));
         return;
@@ -41,42 +44,21 @@ pub(crate) fn print(plan: &FleetPlan, left: Option<&str>, as_json: bool) {
     }
     if plan.is_empty() {
         println!("every machine is as tercet.toml says; nothing to do");
-        return;
-    }
-    for (machine, steps) in &plan.machines {
-        println!("{machine}{}", if steps.is_empty() { ": nothing to do" } else { "" });
-        for step in steps {
-            println!("  {step}");
-            for change in step.changes() {
-                println!("    {}", change.to_string().replace('\n', "\n    "));
-            }
-        }
-    }
-    for (part, from, to) in &plan.releases {
-        println!("{part}: release {} → {to}", from.as_deref().unwrap_or("none"));
-    }
-    for name in &plan.migrations {
-        println!("database: migration {name}");
+    } else {
+        print!("{plan}");
     }
 }
 
 /// Without the steps' contents: some are secret.
-fn in_json(plan: &FleetPlan, left: Option<&str>) -> serde_json::Value {
-    let machines: Vec<_> = plan
-        .machines
-        .iter()
-        .map(|(machine, steps)| {
-            let steps: Vec<_> = steps
-                .iter()
-                .map(|step| json!({ "step": step.to_string(), "changes": step.changes() }))
-                .collect();
-            json!({ "machine": machine, "steps": steps })
+fn in_json(plan: &ExecutionPlan, left: Option<&str>) -> serde_json::Value {
+    let operations: Vec<_> = plan
+        .operations()
+        .map(|operation| {
+            let steps = operation.steps().iter();
+            let steps: Vec<_> =
+                steps.map(|step| json!({ "step": step.to_string(), "changes": step.changes() })).collect();
+            json!({ "machine": operation.machine, "operation": operation.to_string(), "steps": steps })
         })
         .collect();
-    let releases: Vec<_> = plan
-        .releases
-        .iter()
-        .map(|(part, from, to)| json!({ "part": part, "from": from, "to": to }))
-        .collect();
-    json!({ "machines": machines, "releases": releases, "migrations": plan.migrations, "left_to_you": left })
+    json!({ "operations": operations, "left_to_you": left })
 }

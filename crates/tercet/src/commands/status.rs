@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tercet_fleet::all_in_one;
 use tercet_fleet::fleet::BalancerState;
 use tercet_fleet::report::Report;
-use tercet_fleet::{Fleet, all_in_one};
 
 use crate::cli;
 use crate::failure::Outcome;
@@ -18,19 +18,18 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub(crate) fn run(arguments: &cli::Status) -> Outcome {
     let machines = Machines::of(&arguments.machines)?;
     let show = Show::new("looking at the machines");
-    let (fleet, missing) = machines.open_what_is_there()?;
+    let (mut fleet, mut missing) = machines.open_what_is_there()?;
     show.done();
     let mut before = None;
     loop {
-        let reports = fleet.reports()?;
-        let balancer = fleet.balancer()?;
+        let (reports, errors) = fleet.reports_of_those_there();
+        let balancer = fleet.balancer().ok().flatten();
+        let errors: Vec<&(String, anyhow::Error)> = missing.iter().chain(&errors).collect();
         if arguments.json {
-            let present = fleet
-                .names()
-                .zip(&reports)
-                .map(|(name, report)| json!({ "machine": name, "report": report }));
+            let present =
+                reports.iter().map(|(name, report)| json!({ "machine": name, "report": report.shown() }));
             let absent =
-                missing.iter().map(|(name, error)| json!({ "machine": name, "error": format!("{error:#}") }));
+                errors.iter().map(|(name, error)| json!({ "machine": name, "error": format!("{error:#}") }));
             let named: Vec<_> = present.chain(absent).collect();
             println!("{:#}", json!({ "machines": named, "balancer": balancer }));
         } else {
@@ -38,29 +37,33 @@ pub(crate) fn run(arguments: &cli::Status) -> Outcome {
                 // Home and clear (ECMA-48): the picture stays in place.
                 print!("\x1b[H\x1b[2J");
             }
-            print!("{}", describe(&fleet, &reports, balancer.as_ref(), before.as_ref()));
+            print!("{}", describe(&reports, &errors, balancer.as_ref(), before.as_ref()));
         }
         before = balancer;
         if !arguments.watch || machines.interrupted() {
-            let unreachable = missing.iter().map(|(_, error)| error);
-            return if missing.is_empty() { Ok(()) } else { Err(all_in_one(unreachable).into()) };
+            let unreachable = errors.iter().map(|(_, error)| error);
+            return if errors.is_empty() { Ok(()) } else { Err(all_in_one(unreachable).into()) };
         }
         std::thread::sleep(AGAIN);
+        // A machine that was away may be back.
+        if !missing.is_empty() {
+            (fleet, missing) = machines.open_what_is_there()?;
+        }
     }
 }
 
 fn describe(
-    fleet: &Fleet<'_>,
-    reports: &[Report],
+    reports: &[(String, Report)],
+    errors: &[&(String, anyhow::Error)],
     balancer: Option<&BalancerState>,
     before: Option<&BalancerState>,
 ) -> String {
     let mut rows =
         vec![["machine", "up", "load", "memory", "part", "state", "restarts"].map(str::to_owned).to_vec()];
-    for (name, report) in fleet.names().zip(reports) {
+    for (name, report) in reports {
         let (all, available) = report.memory;
         let machine = [
-            name.to_owned(),
+            name.clone(),
             since(report.uptime),
             format!("{:.2}", report.load),
             format!("{} of {} MiB", (all - available) >> 10, all >> 10),
@@ -75,7 +78,13 @@ fn describe(
             rows.push(row);
         }
     }
+    for (name, _) in errors {
+        rows.push(vec![name.clone(), "cannot be read".to_owned()]);
+    }
     let mut text = table(&rows);
+    for (name, report) in reports {
+        text.extend(report.warnings.iter().map(|warning| format!("{name}: {warning}\n")));
+    }
     if let Some(balancer) = balancer {
         let mut rows = vec![
             ["server", "address", "state", "requests", "failed", "per second"].map(str::to_owned).to_vec(),

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Named, Scenario, interrupted, tls};
+use super::{Named, Scenario, interrupted, outage, tls};
 
 /// The database on the balancer's machine.
 pub(super) const SHARED: &str = "lb=balancer+database app1=application app2=application";
@@ -12,6 +12,10 @@ pub(super) const ONE_MACHINE: &str = "lb=balancer+application+database";
 pub(super) const STAGES: &[Named] = &[
     ("the database on the balancer's machine, the person's own program", own_program),
     ("a release of the person's own program, and back", own_release),
+    ("a total outage: a rollback and a fix go through", outage::undone_and_fixed),
+    ("a program systemd cannot start is refused before the switch, and gone after the fix", outage::refused),
+    ("power cut during a build: it is built again", outage::half_built),
+    ("an operator who sleeps in the middle of a build loses the lease and the build", outage::asleep),
 ];
 
 pub(super) const ALONE: &[Named] = &[
@@ -20,25 +24,30 @@ pub(super) const ALONE: &[Named] = &[
 ];
 
 const PROGRAM: &str = "import http.server, os, sys
+broken = False
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
     def do_GET(self):
+        global broken
+        broken |= self.path == '/break'
         body = (open('version').read() + ' ' + os.environ['DATABASE_URL']).encode()
-        self.send_response(200)
+        self.send_response(500 if broken else 200)
         self.send_header('content-length', str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 http.server.ThreadingHTTPServer((os.environ['HOST'], int(os.environ['PORT'])), Handler).serve_forever()
 ";
 
-const OWN: &str =
-    "[application]\nrun = \"python3 main.py\"\nbuild = \"cp source version\"\nhealth = \"/health\"\n";
+/// The person's program: run and build commands.
+pub(super) fn own(run: &str, build: &str) -> String {
+    format!("[application]\nrun = {run:?}\nbuild = {build:?}\nhealth = \"/health\"\n")
+}
 
 fn own_program(scenario: &Scenario<'_>) -> Result<()> {
     let folder = scenario.project.path();
     std::fs::write(folder.join("main.py"), PROGRAM)?;
     std::fs::write(folder.join("source"), "one")?;
-    scenario.write(SHARED, OWN)?;
+    scenario.write(SHARED, &own("python3 main.py", "cp source version"))?;
     scenario.succeed("apply", &["--yes"])?;
     let answer = scenario.get("/")?;
     ensure!(

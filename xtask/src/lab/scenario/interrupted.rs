@@ -1,7 +1,8 @@
 //! Applies that are killed: at every kind of step, without a word of goodbye. Each next one goes on from there.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -19,22 +20,11 @@ const FIRST: &[&str] = &[
     "lb: install ",
     "lb: write /etc/tercet/credentials/client.key",
     "lb: restart postgresql@",
+    "lb: set database shop",
     "lb: replace the firewall rules",
     "lb: keep the firewall rules",
-    "database: 1 migration applied",
     "lb: start tercet-app-1@",
     "lb: start tercet-balancer.service",
-];
-
-/// Moments of a release, in their order.
-const RELEASE: &[&str] = &[
-    "app1: write /usr/local/lib/tercet/releases/",
-    "app1: start tercet-app-1@",
-    "lb: reload tercet-balancer.service",
-    "app1: stop tercet-app-1@",
-    "app2: start tercet-app-2@",
-    "app-2: release ",
-    "app2: remove /etc/systemd/system/tercet-app-2@",
 ];
 
 /// Killed at the moments of a first apply in turn.
@@ -42,22 +32,75 @@ pub(super) fn first_apply(scenario: &Scenario<'_>) -> Result<()> {
     again_and_again(scenario, FIRST, 6)
 }
 
-/// Killed at each moment of a release in turn; nobody who asks notices.
+/// Where an apply is killed.
+#[derive(Clone, Copy)]
+enum Side {
+    Operator,
+    Machine,
+}
+
+/// Killed at every operation of a release, on the operator's side and then on the machine's; no client notices.
 pub(super) fn release(scenario: &Scenario<'_>) -> Result<()> {
     let traffic = scenario.traffic(Kind::Read)?;
-    scenario.write(FOUR_MACHINES, "api.db-max-rows = 401")?;
-    again_and_again(scenario, RELEASE, 5)?;
+    for (side, rows, at_least) in [(Side::Operator, 401, 10), (Side::Machine, 403, 4)] {
+        scenario.write(FOUR_MACHINES, &format!("api.db-max-rows = {rows}"))?;
+        every_operation(scenario, side, at_least)?;
+    }
     lossless(&traffic.stop()?)
+}
+
+/// Applies until one gets through, each killed at the first operation at which none was killed before.
+fn every_operation(scenario: &Scenario<'_>, side: Side, at_least: usize) -> Result<()> {
+    let mut killed = BTreeSet::new();
+    let mut hits = 0;
+    until("an apply that gets through", 3 * PATIENCE, || {
+        let mut child = begun(scenario)?.spawn()?;
+        let mut said = String::new();
+        let mut hit = false;
+        for line in BufReader::new(child.stderr.take().context("standard error is piped")?).lines() {
+            let line = line?;
+            said += &format!("{line}\n");
+            let Some((_, operation)) = line.strip_prefix('[').and_then(|line| line.split_once("] ")) else {
+                continue;
+            };
+            if hit || line.starts_with("[undo]") || !killed.insert(operation.to_owned()) {
+                continue;
+            }
+            match side {
+                Side::Operator => {
+                    kill(&mut child)?;
+                    hits += 1;
+                    let_leases_run_out(scenario)?;
+                    return Ok(false);
+                }
+                Side::Machine => {
+                    let machine = operation.split(':').next().context("an operation names its machine")?;
+                    // It may be over already.
+                    let there =
+                        scenario.on(machine, "pkill -KILL -f '[t]ercet machine' && echo hit || true")?;
+                    hit = there.contains("hit");
+                    hits += usize::from(hit);
+                }
+            }
+        }
+        let success = child.wait()?.success();
+        ensure!(success || hit, "{said}");
+        Ok(success && !hit)
+    })?;
+    ensure!(hits >= at_least, "only {hits} of {killed:#?}");
+    let plan = scenario.succeed("plan", &[])?;
+    ensure!(plan.contains("nothing to do"), "there is still:\n{plan}");
+    Ok(())
 }
 
 /// Ended by Ctrl-C in the middle of a release: it says so and gives its leases back, so that the next one need not wait.
 pub(super) fn by_ctrl_c(scenario: &Scenario<'_>) -> Result<()> {
     scenario.write(FOUR_MACHINES, "api.db-max-rows = 402")?;
-    let mut apply = begun(scenario)?;
+    let mut apply = begun(scenario)?.spawn()?;
     let (mut said, mut told) = (String::new(), false);
     for line in BufReader::new(apply.stderr.take().context("standard error is piped")?).lines() {
         let line = line?;
-        if !told && line.starts_with(RELEASE[0]) {
+        if !told && line.contains("] app1: start app-1") {
             signal(&apply, "INT")?;
             told = true;
         }
@@ -86,7 +129,6 @@ fn again_and_again(scenario: &Scenario<'_>, moments: &[&str], at_least: usize) -
             let_leases_run_out(scenario)?;
             Ok(false)
         }
-        Outcome::Busy => Ok(false),
         Outcome::Through => Ok(true),
     })?;
     ensure!(killed.len() >= at_least, "killed only at {killed:?}");
@@ -99,22 +141,20 @@ fn again_and_again(scenario: &Scenario<'_>, moments: &[&str], at_least: usize) -
 enum Outcome {
     /// Killed at the moment with this place.
     Killed(usize),
-    /// What the one before began on a machine still keeps apt's lock there: that ends by itself.
-    Busy,
     /// Done before it came to any of the moments.
     Through,
 }
 
-/// An apply that has just begun.
-fn begun(scenario: &Scenario<'_>) -> Result<Child> {
+/// An apply, to be started and listened to.
+pub(super) fn begun(scenario: &Scenario<'_>) -> Result<Command> {
     let mut apply = scenario.tercet("apply", &["--yes"])?;
     apply.arg(scenario.project.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    Ok(apply.spawn()?)
+    Ok(apply)
 }
 
 /// Starts an apply and kills it when it comes to one of `moments`.
 fn outcome(scenario: &Scenario<'_>, moments: &[&str]) -> Result<Outcome> {
-    let mut child = begun(scenario)?;
+    let mut child = begun(scenario)?.spawn()?;
     let mut said = String::new();
     for line in BufReader::new(child.stderr.take().context("standard error is piped")?).lines() {
         let line = line?;
@@ -124,11 +164,8 @@ fn outcome(scenario: &Scenario<'_>, moments: &[&str]) -> Result<Outcome> {
         }
         said += &format!("{line}\n");
     }
-    if child.wait()?.success() {
-        return Ok(Outcome::Through);
-    }
-    ensure!(said.contains("another apt or dpkg is at work"), "{said}");
-    Ok(Outcome::Busy)
+    ensure!(child.wait()?.success(), "{said}");
+    Ok(Outcome::Through)
 }
 
 /// Nobody else may go on where the dead operator might still be at work, until a minute has passed: that minute is

@@ -1,8 +1,10 @@
 //! Releases: rolled, gone back from, refused, interrupted.
 
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{FOUR_MACHINES, Scenario, lossless};
 use crate::lab::traffic::Kind;
@@ -27,7 +29,7 @@ pub(super) fn leases(scenario: &Scenario<'_>) -> Result<()> {
     scenario.on("db", &lease(now - 1))?;
     let output = scenario.outcome("apply", &["--yes"])?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success() && said.contains("lease of ann@desk had run out"), "{said}");
+    ensure!(output.status.success() && said.contains("lease of ann@desk had expired"), "{said}");
     Ok(())
 }
 
@@ -36,7 +38,7 @@ pub(super) fn under_load(scenario: &Scenario<'_>) -> Result<()> {
     scenario.write(FOUR_MACHINES, "api.db-max-rows = 500")?;
     let said = scenario.succeed("apply", &["--yes"])?;
     ensure!(
-        said.contains("app-1: release") && said.contains("app-2: release"),
+        said.contains("start app-1 of release") && said.contains("start app-2 of release"),
         "no release was rolled:\n{said}"
     );
     scenario.succeed("rollback", &["--yes"])?;
@@ -66,7 +68,10 @@ pub(super) fn migration(scenario: &Scenario<'_>) -> Result<()> {
     let file = scenario.project.path().join("migrations/0002_note.sql");
     std::fs::write(file, "alter table event add note text;\n")?;
     let plan = scenario.succeed("plan", &[])?;
-    ensure!(plan.contains("database: migration 0002_note.sql"), "plan does not show the migration:\n{plan}");
+    ensure!(
+        plan.contains("db: migrate the database: 0002_note.sql"),
+        "plan does not show the migration:\n{plan}"
+    );
     scenario.succeed("apply", &["--yes"])?;
     until("the new column's answer", Duration::from_secs(10), || {
         Ok(scenario.get("/event?select=note&number=eq.0")?.contains("[{\"note\":null}]"))
@@ -74,4 +79,84 @@ pub(super) fn migration(scenario: &Scenario<'_>) -> Result<()> {
     let plan = scenario.succeed("plan", &[])?;
     ensure!(plan.contains("nothing to do"), "the second plan has steps:\n{plan}");
     Ok(())
+}
+
+/// Another secret for tokens and another certificate for PostgreSQL: servers are replaced one after the other, PostgreSQL
+/// reads its certificate again without a restart.
+pub(super) fn secrets_changed(scenario: &Scenario<'_>) -> Result<()> {
+    let started = "runuser -u postgres -- psql -Atc 'select pg_postmaster_start_time()'";
+    let before = scenario.on("db", started)?;
+    let certificate = scenario.on("db", "sha256sum /etc/tercet/postgresql/server.crt")?;
+    let traffic = scenario.traffic(Kind::Read)?;
+    std::fs::remove_file(scenario.project.path().join(".tercet/fleet/database.crt"))?;
+    std::fs::remove_file(scenario.project.path().join(".tercet/fleet/application.crt"))?;
+    std::fs::remove_file(scenario.project.path().join(".tercet/jwt-secret"))?;
+    let said = scenario.succeed("apply", &["--yes"])?;
+    lossless(&traffic.stop()?)?;
+    ensure!(!said.contains("ship release"), "the release is another:\n{said}");
+    let after = scenario.on("db", "sha256sum /etc/tercet/postgresql/server.crt")?;
+    ensure!(certificate != after, "PostgreSQL has the same certificate");
+    ensure!(before == scenario.on("db", started)?, "PostgreSQL was restarted");
+    let folders = scenario.on("app1", "ls -d /etc/tercet/credentials/application-*")?;
+    ensure!(folders.lines().count() == 1, "old credentials are left:\n{folders}");
+    Ok(())
+}
+
+/// What an operator confirms is what runs: when another one was faster, the difference is shown and asked about.
+pub(super) fn confirmed(scenario: &Scenario<'_>) -> Result<()> {
+    scenario.write(FOUR_MACHINES, "api.db-max-rows = 601")?;
+    let mut slow = Prompt::begin(scenario)?;
+    slow.until("apply? [y/N] ")?;
+    scenario.write(FOUR_MACHINES, "api.db-max-rows = 602")?;
+    scenario.succeed("apply", &["--yes"])?;
+    slow.answer("y")?;
+    let said = slow.until("apply? [y/N] ")?;
+    ensure!(said.contains("the machines have changed since this plan was made"), "{said}");
+    slow.answer("n")?;
+    slow.until("nothing was changed")?;
+    let plan = scenario.succeed("plan", &[])?;
+    ensure!(plan.contains("nothing to do"), "the other operator's release was undone:\n{plan}");
+    Ok(())
+}
+
+/// An apply with its question on a terminal.
+struct Prompt {
+    child: Child,
+}
+
+impl Prompt {
+    fn begin(scenario: &Scenario<'_>) -> Result<Self> {
+        let mut apply = scenario.tercet("apply", &[])?;
+        apply.arg(scenario.project.path());
+        let words = [apply.get_program()].into_iter().chain(apply.get_args());
+        let words: Vec<String> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
+        let mut script = Command::new("script");
+        script.args(["-q", "-f", "-e", "-c", &words.join(" "), "/dev/null"]);
+        let child = script.env("NO_COLOR", "1").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        Ok(Self { child })
+    }
+
+    /// Reads until `text` was said; all that was said.
+    fn until(&mut self, text: &str) -> Result<String> {
+        let output = self.child.stdout.as_mut().context("standard output is piped")?;
+        let mut said = Vec::new();
+        while !String::from_utf8_lossy(&said).contains(text) {
+            let mut byte = [0];
+            ensure!(output.read(&mut byte)? == 1, "it ended: {}", String::from_utf8_lossy(&said));
+            said.push(byte[0]);
+        }
+        Ok(String::from_utf8_lossy(&said).into_owned())
+    }
+
+    fn answer(&mut self, text: &str) -> Result<()> {
+        Ok(writeln!(self.child.stdin.as_mut().context("standard input is piped")?, "{text}")?)
+    }
+}
+
+impl Drop for Prompt {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

@@ -8,8 +8,6 @@ echo "user=$(id -u)"
 if [ -d /run/systemd/system ]; then echo systemd=yes; fi
 sed -n 's/^MemTotal: *\([0-9]*\) kB/memory=\1/p' /proc/meminfo
 df -Pk /usr/local | sed -n '2s/[^ ]* *[^ ]* *[^ ]* *\([0-9]*\).*/disk=\1/p'
-# apt and dpkg lock by fcntl: /proc/locks tells inode numbers.
-inode=$(stat -c %i /var/lib/dpkg/lock-frontend 2>/dev/null || echo none)
-if grep -q ":$inode " /proc/locks; then echo apt=locked; else echo apt=free; fi
+echo "machine-id=$(cat /etc/machine-id 2>/dev/null)"
 echo "connection=$SSH_CONNECTION"
 ip -o address show scope global | sed -n 's/.* inet6\{0,1\} \([^ ]*\).*/address=\1/p'

@@ -1,0 +1,195 @@
+//! Changes, as the machine makes them: one at a time, each under the lease it was asked with.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tercet_machine::directory::Directory;
+use tercet_machine::file::{Contents, File, Owner};
+use tercet_machine::firewall::Firewall;
+use tercet_machine::{Desired, Secret, Step, execute, plan, probe};
+
+use super::message::{Change, DatabaseTask, Reply};
+use super::serve::as_postgres;
+use crate::identity::{self, Data, Identity};
+use crate::lease;
+use crate::release::{API_CONF, Kind, Release};
+
+/// How much of what a build said is repeated when it fails: 4 KiB.
+const TAIL: usize = 4 << 10;
+
+/// Makes a change, and tells `say` how far it is. `payload` is what followed the request.
+pub(super) fn make(
+    change: Change,
+    project: &str,
+    fence: u64,
+    payload: &mut impl Read,
+    say: &mut impl FnMut(&Reply) -> Result<()>,
+) -> Result<()> {
+    let held = lease::begin_change(fence)?;
+    let there = identity::read()?;
+    if let Some(there) = there.as_ref().filter(|there| there.project != project)
+        && !matches!(change, Change::Identify { take_over: true, .. })
+    {
+        bail!("it is {there}");
+    }
+    match change {
+        Change::Converge { desired, expects, data } => {
+            ensure!(expects.exists(), "{} is not there\nhint: apply again", expects.display());
+            converge(&desired, data.as_ref(), &held, say)?;
+        }
+        Change::Identify { identity, .. } => {
+            let same = there.filter(|there| there.project == identity.project);
+            let since = same.as_ref().map_or_else(
+                || jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                |it| it.since.clone(),
+            );
+            identity::write(&Identity { since, data: same.and_then(|it| it.data), ..identity })?;
+        }
+        Change::RecordData(data) => {
+            let there = there.context("it belongs to no project yet")?;
+            identity::write(&Identity { data: Some(data), ..there })?;
+        }
+        Change::KeepFirewall(firewall) => {
+            let step = Step::KeepFirewall { firewall };
+            say(&Reply::Progress(step.to_string()))?;
+            execute(&step, &Desired::default(), &mut |_| {})?;
+        }
+        Change::Ship(release) => ship(&release, payload)?,
+        Change::Build(release) => build(&release)?,
+        Change::MarkUsed(release) => {
+            let record = fs::File::options().append(true).open(release.record());
+            record.and_then(|file| file.set_modified(std::time::SystemTime::now())).with_context(|| {
+                format!("{}: this release is not complete here", release.record().display())
+            })?;
+        }
+        Change::Migrate(migrate) => say(&as_postgres(DatabaseTask::Migrate(migrate))?)?,
+    }
+    say(&Reply::Done)
+}
+
+/// Takes the steps from what is to what should be. The lease is looked at before each.
+fn converge(
+    desired: &Desired,
+    data: Option<&Data>,
+    held: &lease::Held,
+    say: &mut impl FnMut(&Reply) -> Result<()>,
+) -> Result<()> {
+    let mut unconfirmed: Option<Firewall> = None;
+    let mut again = 2;
+    'plan: loop {
+        let facts = probe(desired)?;
+        if let (Some(data), Some(cluster), Some(wanted)) = (data, &facts.cluster, &desired.cluster) {
+            let has = |name: &String| cluster.databases.contains_key(name);
+            ensure!(
+                cluster.identifier == data.cluster && wanted.databases.iter().all(|it| has(&it.name)),
+                "its PostgreSQL does not have the project's data, which is in {data}"
+            );
+        }
+        for step in plan(desired, &facts) {
+            if let Step::KeepFirewall { firewall } = step {
+                unconfirmed = Some(firewall);
+                continue;
+            }
+            held.check()?;
+            say(&Reply::Progress(step.to_string()))?;
+            // Who no longer listens is told nothing; a step that has begun is finished.
+            execute(&step, desired, &mut |note| drop(say(&Reply::Progress(note.to_owned()))))
+                .with_context(|| step.to_string())?;
+            // A package brings users, files and running units: what is to be done beside it is decided after it.
+            // And what is in a database is known when it runs.
+            let starts = matches!(step, Step::StartUnit { .. })
+                && desired.cluster.is_some()
+                && facts.cluster.is_none();
+            if again > 0 && (starts || matches!(step, Step::InstallPackages { .. })) {
+                again -= 1;
+                continue 'plan;
+            }
+        }
+        break;
+    }
+    unconfirmed.map_or(Ok(()), |firewall| say(&Reply::Unconfirmed(firewall)))
+}
+
+/// Makes a release's folder anew, unless it is complete already. Without a build command it then is.
+fn ship(release: &Release, payload: &mut impl Read) -> Result<()> {
+    if release.record().exists() {
+        return Ok(());
+    }
+    let folder = release.folder();
+    for path in [folder.parent().context("a release's folder is in another")?, &folder] {
+        Directory { path: path.into(), owner: Owner::root(), mode: 0o755 }
+            .make()
+            .with_context(|| path.display().to_string())?;
+    }
+    match &release.kind {
+        Kind::Api { configuration } => write(&folder.join(API_CONF), configuration.clone())?,
+        Kind::Own { .. } => unpack(&folder, payload)?,
+    }
+    if release.build().is_none() { complete(release) } else { Ok(()) }
+}
+
+/// Unpacks an archive under its final name, since programs remember where they were built.
+fn unpack(folder: &Path, payload: &mut impl Read) -> Result<()> {
+    let [new, program] = ["program.new", "program"].map(|name| folder.join(name));
+    for path in [&new, &program] {
+        remove(path)?;
+    }
+    fs::create_dir(&new).with_context(|| new.display().to_string())?;
+    let mut tar =
+        Command::new("tar").arg("-x").arg("-C").arg(&new).stdin(Stdio::piped()).spawn().context("tar")?;
+    let mut stdin = tar.stdin.take().context("standard input is piped")?;
+    std::io::copy(payload, &mut stdin).context("the archive was not taken whole")?;
+    drop(stdin);
+    ensure!(tar.wait()?.success(), "the archive cannot be unpacked in {}", new.display());
+    fs::rename(&new, &program).with_context(|| program.display().to_string())
+}
+
+/// Runs a release's build command; again from the start, if an earlier run was cut off. Whatever it left is kept then:
+/// a build has to be repeatable, as it is for the person who writes it.
+fn build(release: &Release) -> Result<()> {
+    let Some(build) = release.build().filter(|_| !release.record().exists()) else { return Ok(()) };
+    let folder = release.folder().join("program");
+    ensure!(folder.is_dir(), "{} is not there\nhint: apply again", folder.display());
+    let words = build.words("", 0);
+    let (program, arguments) = words.split_first().context("a build command has a program")?;
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(&folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .output()
+        .with_context(|| format!("build: {program}"))?;
+    if !output.status.success() {
+        let said = [output.stdout, output.stderr].concat();
+        let tail = String::from_utf8_lossy(&said[said.len().saturating_sub(TAIL)..]).into_owned();
+        bail!("{} failed ({}):\n{}", words.join(" "), output.status, tail.trim());
+    }
+    complete(release)
+}
+
+/// Says that a release is complete: after all its files are on the disk.
+fn complete(release: &Release) -> Result<()> {
+    let folder = fs::File::open(release.folder()).with_context(|| release.folder().display().to_string())?;
+    rustix::fs::syncfs(&folder)?;
+    // It repeats the configuration, which may hold secrets.
+    write(&release.record(), Secret::json_of(release)?)
+}
+
+fn write(path: &Path, text: Secret) -> Result<()> {
+    let file =
+        File { path: path.into(), contents: Contents::Secret(text), owner: Owner::root(), mode: 0o600 };
+    file.write().with_context(|| path.display().to_string())
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| path.display().to_string())
+        }
+        _ => Ok(()),
+    }
+}

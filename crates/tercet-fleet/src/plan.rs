@@ -1,0 +1,291 @@
+//! From what is to what is wanted: the only place that decides what is done, and in which order.
+//!
+//! Pure: a [`Survey`] and an [`Intent`] in, an [`ExecutionPlan`] out. What is being replaced is never waited for or
+//! judged; only what the plan itself starts has to become ready.
+
+mod data;
+mod retention;
+mod rollout;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use anyhow::{Context as _, Result, bail};
+use tercet_config::{Part, Tier};
+use tercet_machine::{Desired, Step, plan as steps};
+
+use self::retention::Retention;
+use crate::deployment::{Deployment, Instance};
+use crate::desired::{Project, balancer_configuration, instance};
+use crate::identity::{self, Identity};
+use crate::intent::{Consent, Intent};
+use crate::operation::{Action, Operation};
+use crate::release::{Kind, Release};
+use crate::survey::{Survey, Surveyed};
+
+/// A whole change of a fleet, as a value: it can be shown, counted, compared and executed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecutionPlan {
+    /// One after the other; the operations of a stage at the same time.
+    pub stages: Vec<Vec<Operation>>,
+    /// What the balancer's configuration will be: only the balancer itself can judge all of it.
+    pub balancer: Option<String>,
+}
+
+impl ExecutionPlan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.stages.is_empty()
+    }
+
+    /// The operations, in their order.
+    pub fn operations(&self) -> impl Iterator<Item = &Operation> {
+        self.stages.iter().flatten()
+    }
+
+    fn stage(&mut self, operations: impl IntoIterator<Item = Operation>) {
+        let operations: Vec<Operation> = operations.into_iter().collect();
+        if !operations.is_empty() {
+            self.stages.push(operations);
+        }
+    }
+}
+
+/// A runbook: the operations, numbered, each with the steps that are known beforehand.
+impl fmt::Display for ExecutionPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, operation) in self.operations().enumerate() {
+            writeln!(f, "{:>3}. {operation}", place + 1)?;
+            for step in operation.steps() {
+                writeln!(f, "       {step}")?;
+                for change in step.changes() {
+                    writeln!(f, "         {}", change.to_string().replace('\n', "\n         "))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a plan aims at.
+struct Target<'p> {
+    project: &'p Project<'p>,
+    /// What is there.
+    now: Deployment,
+    /// The release every application server is to run.
+    release: Release,
+    /// The instance of each part that is to serve.
+    serving: BTreeMap<String, Instance>,
+}
+
+impl<'p> Target<'p> {
+    fn of(project: &'p Project<'p>, survey: &Survey, intent: &Intent) -> Result<Self> {
+        let reports = survey.machines.iter().map(|machine| (machine.name.as_str(), &machine.report));
+        let now = Deployment::of(project.topology, reports);
+        let release = match intent {
+            Intent::Apply { release, .. } => release.clone(),
+            Intent::Rollback => previous(&now)?,
+        };
+        let serving = parts(project)
+            .map(|part| {
+                let present = now.serving.get(&part.name);
+                // The port the present one does not have.
+                let other = part.ports().into_iter().find(|port| present.is_none_or(|it| it.port != *port));
+                let next = instance(project, part, &release, other.unwrap_or(part.port.number));
+                let same = present.filter(|it| it.release == next.release && it.revision == next.revision);
+                (part.name.clone(), same.cloned().unwrap_or(next))
+            })
+            .collect();
+        Ok(Self { project, now, release, serving })
+    }
+
+    /// The instances that serve, in the order of the file, as far as their releases are known.
+    fn with_releases<'t>(&'t self, serving: &BTreeMap<String, Instance>) -> Vec<(Instance, &'t Release)> {
+        parts(self.project)
+            .filter_map(|part| serving.get(&part.name))
+            .filter_map(|instance| {
+                let release = if instance.release == self.release.id {
+                    &self.release
+                } else {
+                    self.now.release(&instance.release)?
+                };
+                Some((instance.clone(), release))
+            })
+            .collect()
+    }
+
+    /// What a machine should be before the application servers are rolled: what serves goes on serving.
+    fn before(&self, machine: &Surveyed) -> Result<Desired> {
+        let serving = self.with_releases(&self.now.serving);
+        let kept: Vec<_> =
+            serving.iter().filter(|(it, _)| self.serving.get(&it.part) == Some(it)).cloned().collect();
+        Ok(self.project.desired(self.machine(&machine.name)?, &machine.system, &serving, &kept))
+    }
+
+    fn machine(&self, name: &str) -> Result<&'p tercet_config::Machine> {
+        let mut machines = self.project.topology.machines().iter();
+        machines.find(|machine| machine.name == name).with_context(|| format!("there is no machine {name}"))
+    }
+}
+
+/// The release that was used before the present one.
+fn previous(now: &Deployment) -> Result<Release> {
+    let serves = |id: &str| now.serving.values().any(|instance| instance.release == id);
+    let previous = now.releases.iter().find(|release| !serves(&release.id));
+    previous
+        .cloned()
+        .context("there is no earlier release on the machines\nhint: tercet apply makes releases")
+}
+
+/// The application servers, in the order of the file.
+fn parts<'p>(project: &Project<'p>) -> impl Iterator<Item = &'p Part> + use<'p> {
+    project.topology.parts().iter().filter(|part| part.tier == Tier::Application)
+}
+
+/// What each machine should be before the application servers are rolled: what the survey's facts are read for.
+pub(crate) fn desired_of(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<Vec<Desired>> {
+    let target = Target::of(project, survey, intent)?;
+    survey.machines.iter().map(|machine| target.before(machine)).collect()
+}
+
+/// What is to be done, from what `survey` found to what `intent` wants.
+///
+/// # Errors
+/// It cannot be done: with what is in the way.
+pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<ExecutionPlan> {
+    let target = Target::of(project, survey, intent)?;
+    let consent = intent.consent();
+    let mut plan = ExecutionPlan::default();
+    identify(&mut plan, &target, survey, consent)?;
+    if !consent.new_database {
+        data::check(&target, survey)?;
+    }
+    let serving = target.with_releases(&target.serving);
+    if project.topology.machines().iter().any(|machine| machine.tiers.contains(&Tier::Balancer)) {
+        plan.balancer = Some(balancer_configuration(project, &serving));
+    }
+    converge(&mut plan, &target, survey, consent)?;
+    ship(&mut plan, &target, survey, intent)?;
+    migrate(&mut plan, &target, survey, intent);
+    rollout::add(&mut plan, &target, survey)?;
+    data::record(&mut plan, &target, survey);
+    let retention = Retention::of(&target);
+    plan.stage(
+        applications(&target, survey)
+            .filter(|it| it.report.releases.first() != Some(&target.release))
+            .filter(|it| it.report.releases.contains(&target.release))
+            .map(|it| Operation::on(&it.name, Action::MarkUsed { release: target.release.clone() })),
+    );
+    plan.stage(survey.machines.iter().filter_map(|machine| retention.clean_up(&target, machine)));
+    Ok(plan)
+}
+
+/// Machines that carry application servers.
+fn applications<'s>(target: &Target<'_>, survey: &'s Survey) -> impl Iterator<Item = &'s Surveyed> {
+    let names: Vec<String> =
+        parts(target.project).map(|part| target.project.topology.machine_of(part).name.clone()).collect();
+    survey.machines.iter().filter(move |machine| names.contains(&machine.name))
+}
+
+/// Every machine is the project's before anything else is done to it.
+fn identify(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, consent: Consent) -> Result<()> {
+    let secrets = target.project.secrets;
+    let mut operations = Vec::new();
+    for machine in &survey.machines {
+        let identity = Identity {
+            project: secrets.project.clone(),
+            name: target.project.topology.name().to_owned(),
+            machine: machine.name.clone(),
+            tiers: target.machine(&machine.name)?.tiers.iter().map(ToString::to_string).collect(),
+            authority: crate::digest(secrets.authority.as_bytes()),
+            since: String::new(),
+            data: None,
+        };
+        let there = machine.report.identity.as_ref();
+        let mut take_over = false;
+        if let Some(there) = there {
+            match identity::check(there, &identity.project, &identity.authority) {
+                Err(_) if consent.take_over => take_over = true,
+                checked => checked.with_context(|| machine.name.clone())?,
+            }
+        }
+        let same =
+            there.is_some_and(|it| Identity { since: String::new(), data: None, ..it.clone() } == identity);
+        if !same {
+            operations.push(Operation::on(&machine.name, Action::Identify { identity, take_over }));
+        }
+    }
+    plan.stage(operations);
+    Ok(())
+}
+
+/// The database first, since the others need it; then the others at the same time, but for those whose application
+/// servers are restarted: these one after the other.
+fn converge(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, consent: Consent) -> Result<()> {
+    let data = data::recorded(target, survey).filter(|_| !consent.new_database);
+    let (mut database, mut others, mut restarting) = (Vec::new(), Vec::new(), Vec::new());
+    for machine in &survey.machines {
+        let desired = target.before(machine)?;
+        let steps = steps(&desired, &machine.facts);
+        if steps.is_empty() {
+            continue;
+        }
+        let restarts = steps.iter().any(restarts_an_application_server);
+        let data = data.cloned();
+        let operation =
+            Operation::on(&machine.name, Action::Converge { desired: Box::new(desired), data, steps });
+        if target.machine(&machine.name)?.tiers.contains(&Tier::Database) {
+            database.push(operation);
+        } else if restarts {
+            restarting.push(operation);
+        } else {
+            others.push(operation);
+        }
+    }
+    plan.stage(database);
+    plan.stage(others);
+    restarting.into_iter().for_each(|operation| plan.stage([operation]));
+    Ok(())
+}
+
+fn restarts_an_application_server(step: &Step) -> bool {
+    matches!(step, Step::RestartUnit { name, .. } if name.starts_with("tercet-app-"))
+}
+
+/// The release goes where it is not complete yet.
+fn ship(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, intent: &Intent) -> Result<()> {
+    let release = &target.release;
+    let missing: Vec<&Surveyed> =
+        applications(target, survey).filter(|machine| !machine.report.releases.contains(release)).collect();
+    if let (Some(machine), Intent::Rollback, Kind::Own { .. }) = (missing.first(), intent, &release.kind) {
+        bail!(
+            "{}: release {} is not complete there, and only its own files could make it so\n\
+             hint: put the project's files back to what they were and apply",
+            machine.name,
+            release.id
+        );
+    }
+    let on = |action: fn(Release) -> Action| {
+        missing.iter().map(move |machine| Operation::on(&machine.name, action(release.clone())))
+    };
+    plan.stage(on(|release| Action::Ship { release }));
+    if release.build().is_some() {
+        plan.stage(on(|release| Action::Build { release }));
+    }
+    Ok(())
+}
+
+fn migrate(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, intent: &Intent) {
+    let machines = target.project.topology.machines();
+    let machine = machines.iter().find(|machine| machine.tiers.contains(&Tier::Database));
+    let (Some(migrate), Some(state), Some(machine)) = (intent.migrate(), &survey.database, machine) else {
+        return;
+    };
+    if !state.prepared || !state.pending.is_empty() {
+        let action = Action::Migrate { migrate: migrate.clone(), new: state.pending.clone() };
+        plan.stage([Operation::on(&machine.name, action)]);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! What is kept on the machines and what goes: releases, the binaries they run by, credentials, units.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::{Target, parts};
+use crate::deployment::Instance;
+use crate::desired::credentials_folder;
+use crate::operation::{Action, Operation};
+use crate::paths::{self, CREDENTIALS, CREDENTIALS_PREFIX, LIBRARY};
+use crate::release::{ID_DIGITS, Release};
+use crate::survey::Surveyed;
+
+/// How many releases stay on the machines: the one in use and those to go back to.
+const RELEASES_KEPT: usize = 3;
+
+/// What is kept.
+pub(super) struct Retention {
+    releases: BTreeSet<String>,
+    programs: BTreeSet<String>,
+}
+
+impl Retention {
+    /// The release that is to serve, those used last, and the binaries they run by.
+    pub(super) fn of(target: &Target<'_>) -> Self {
+        let others = target.now.releases.iter().filter(|other| other.id != target.release.id);
+        let kept: Vec<&Release> = [&target.release].into_iter().chain(others).take(RELEASES_KEPT).collect();
+        let needed = |path: &str| path == target.project.program || kept.iter().any(|it| it.program == path);
+        Self {
+            releases: kept.iter().map(|release| release.id.clone()).collect(),
+            programs: target.now.programs.iter().filter(|it| needed(&paths::program(it))).cloned().collect(),
+        }
+    }
+
+    /// What is removed from a machine when everything else is done.
+    pub(super) fn clean_up(&self, target: &Target<'_>, machine: &Surveyed) -> Option<Operation> {
+        let report = &machine.report;
+        let here = |part: &str| {
+            let topology = target.project.topology;
+            topology.parts().iter().any(|it| it.name == part && topology.machine_of(it).name == machine.name)
+        };
+        let replaced =
+            target.now.instances.iter().filter(|instance| {
+                here(&instance.part) && target.serving.get(&instance.part) != Some(*instance)
+            });
+        let strays = target.now.strays.get(&machine.name).into_iter().flatten();
+        let instances: Vec<Instance> = replaced.chain(strays).cloned().collect();
+
+        let releases = Path::new(LIBRARY).join("releases");
+        let complete = report.releases.iter().map(|release| &release.id);
+        let gone = complete.chain(&report.incomplete).filter(|id| crate::begins_digest(id, ID_DIGITS));
+        let mut paths: Vec<PathBuf> =
+            gone.filter(|id| !self.releases.contains(*id)).map(|id| releases.join(id)).collect();
+        let programs = report.programs.iter().filter(|name| !self.programs.contains(*name));
+        paths.extend(programs.map(|name| Path::new(LIBRARY).join(name)));
+        let current =
+            target.machine(&machine.name).ok().filter(|_| parts(target.project).any(|part| here(&part.name)));
+        let current = current.map(|machine| credentials_folder(target.project, machine));
+        let folders = report.credentials.iter().filter(|name| name.starts_with(CREDENTIALS_PREFIX));
+        let folders = folders.map(|name| Path::new(CREDENTIALS).join(name));
+        paths.extend(folders.filter(|folder| current.as_ref() != Some(folder)));
+        (!instances.is_empty() || !paths.is_empty())
+            .then(|| Operation::on(&machine.name, Action::CleanUp { instances, paths }))
+    }
+}
