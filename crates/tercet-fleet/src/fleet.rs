@@ -60,6 +60,9 @@ pub struct ServerState {
     pub failed: u64,
 }
 
+/// A machine that cannot be reached or used, by name, and why.
+pub type Unreachable = (String, anyhow::Error);
+
 /// Who opens a fleet.
 #[derive(Debug)]
 pub struct Operator<'a> {
@@ -244,7 +247,7 @@ impl<'a> Fleet<'a> {
     }
 
     /// The accounts of those machines that can be reached, and why the others cannot, by name.
-    pub fn reports_of_those_there(&self) -> (Vec<(String, Report)>, Vec<(String, anyhow::Error)>) {
+    pub fn reports_of_those_there(&self) -> (Vec<(String, Report)>, Vec<Unreachable>) {
         let outcomes = outcomes(&self.machines, |member| match self.agent(member).ask(Query::Report)? {
             Reply::Report(report) => Ok(report),
             _ => Err(unexpected(&member.machine.name)),

@@ -18,6 +18,7 @@ pub struct Consent {
 
 /// What a plan is to bring about.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub enum Intent {
     /// What the project's files say.
     Apply {

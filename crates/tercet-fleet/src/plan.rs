@@ -244,7 +244,9 @@ fn converge(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, cons
     }
     plan.stage(database);
     plan.stage(others);
-    restarting.into_iter().for_each(|operation| plan.stage([operation]));
+    for operation in restarting {
+        plan.stage([operation]);
+    }
     Ok(())
 }
 

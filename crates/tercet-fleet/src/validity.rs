@@ -103,7 +103,7 @@ fn instant(tag: u8, text: &[u8]) -> Option<i64> {
 }
 
 fn seconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
 }
 
 /// What is to be said about tercet's certificates on the machine this runs on: nothing for most of their life. A unit of

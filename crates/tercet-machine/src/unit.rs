@@ -129,13 +129,11 @@ impl Unit {
                 .map(|file| format!("{} changed", file.display()))
         };
         match self.goal {
-            Goal::Any => {}
             Goal::Stopped if runs => steps.push(Step::StopUnit { name }),
-            Goal::Stopped => {}
             Goal::Absent if runs || facts.enabled || paths.contains_key(&self.file()) => {
                 steps.push(Step::RemoveUnit { name });
             }
-            Goal::Absent => {}
+            Goal::Any | Goal::Stopped | Goal::Absent => {}
             Goal::Running if !runs => steps.push(Step::StartUnit { name }),
             Goal::Running => {
                 if let Some(why) = newer(&self.restart_when, facts.started) {

@@ -57,16 +57,15 @@ pub(crate) fn credentials_folder(project: &Project<'_>, machine: &Machine) -> Pa
 
 /// The instance of a part that runs `release` with the present secrets and settings, on `port`.
 pub(crate) fn instance(project: &Project<'_>, part: &Part, release: &Release, port: u16) -> Instance {
-    let mut instance = Instance {
+    let instance = Instance {
         part: part.name.clone(),
         release: release.id.clone(),
         revision: String::new(),
         port: part.port.number,
     };
     let text = unit(project, project.topology.machine_of(part), &instance, release);
-    instance.revision = crate::digest(text.as_bytes())[..REVISION_DIGITS].to_owned();
-    instance.port = port;
-    instance
+    let revision = crate::digest(text.as_bytes())[..REVISION_DIGITS].to_owned();
+    Instance { revision, port, ..instance }
 }
 
 /// An application server, running, with all that its unit reads.

@@ -63,8 +63,8 @@ pub(super) fn record(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Sur
 /// Where the project's data is, by what the operator or any machine knows.
 pub(crate) fn recorded<'s>(target: &'s Target<'_>, survey: &'s Survey) -> Option<&'s Data> {
     let identities = survey.machines.iter().filter_map(|machine| machine.report.identity.as_ref());
-    let ours = identities.filter(|identity| identity.project == target.project.secrets.project);
-    target.project.secrets.data.as_ref().or_else(|| ours.filter_map(|identity| identity.data.as_ref()).next())
+    let mut ours = identities.filter(|identity| identity.project == target.project.secrets.project);
+    target.project.secrets.data.as_ref().or_else(|| ours.find_map(|identity| identity.data.as_ref()))
 }
 
 /// The machine of the project's own database, and the database's name.
