@@ -113,11 +113,14 @@ fn decide(lease: Option<Lease>, request: &LeaseRequest, now: u64) -> Result<Leas
 
 /// Does it on this machine; nobody else can at the same time.
 pub(crate) fn serve(request: &LeaseRequest) -> Result<Lease> {
-    let folder = Path::new(FOLDER);
-    fs::create_dir_all(folder).with_context(|| FOLDER.to_owned())?;
+    serve_in(Path::new(FOLDER), request, now())
+}
+
+fn serve_in(folder: &Path, request: &LeaseRequest, now: u64) -> Result<Lease> {
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let lock = fs::File::create(folder.join("lease.lock"))?;
     lock.lock()?;
-    let lease = decide(read(folder)?, request, now())?;
+    let lease = decide(read(folder)?, request, now)?;
     let mut new = tempfile::NamedTempFile::new_in(folder)?;
     new.write_all(Secret::json_of(&lease)?.reveal().as_bytes())?;
     new.as_file().sync_all()?;
@@ -241,5 +244,50 @@ mod tests {
         let free = decide(Some(bob), &request(LeaseOperation::Release, "bob"), 163).unwrap();
         let ann = decide(Some(free), &request(LeaseOperation::Acquire, "ann"), 164).unwrap();
         assert_eq!((ann.fence, ann.taken_over_from), (3, None));
+    }
+
+    /// Makes a change as a process of its own, which starts another: what both are stuck in never ends.
+    const STUCK: &str = "import fcntl, os, subprocess, sys, time
+os.setpgid(0, 0)
+lock = open(sys.argv[1], 'a')
+fcntl.lockf(lock, fcntl.LOCK_EX)
+print(subprocess.Popen(['sleep', '86397'], stdout=subprocess.DEVNULL).pid, flush=True)
+time.sleep(86397)";
+
+    #[test]
+    fn a_change_of_an_expired_lease_is_ended_in_its_middle_and_refused_afterwards() {
+        use std::io::BufRead as _;
+        use std::process::{Command, Stdio};
+
+        let folder = tempfile::tempdir().unwrap();
+        let acquire =
+            |who: &str, at| serve_in(folder.path(), &request(LeaseOperation::Acquire, who), at).unwrap();
+        let ann = acquire("ann", 100);
+        let mut change = Command::new("python3")
+            .args(["-c", STUCK])
+            .arg(folder.path().join("change.lock"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut pid = String::new();
+        std::io::BufReader::new(change.stdout.take().unwrap()).read_line(&mut pid).unwrap();
+
+        assert!(serve_in(folder.path(), &request(LeaseOperation::Acquire, "bob"), 159).is_err());
+        assert!(change.try_wait().unwrap().is_none(), "a change was ended under a lease that is held");
+        let bob = acquire("bob", 161);
+        assert!(!change.wait().unwrap().success());
+        let begin = Instant::now();
+        let runs = || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+            !stat.is_empty() && !stat.contains(") Z ")
+        };
+        while runs() {
+            assert!(begin.elapsed() < END_PATIENCE, "what the change started goes on");
+            std::thread::sleep(POLL);
+        }
+        assert_eq!((ann.fence, bob.fence), (1, 2));
+        let refused = check(folder.path(), ann.fence).unwrap_err().to_string();
+        assert_eq!(refused, "the lease was lost to bob@desk");
+        check(folder.path(), bob.fence).unwrap();
     }
 }

@@ -116,6 +116,7 @@ fn a_bare_machine_gets_everything_in_order_and_the_firewall_last() {
             set net.core.somaxconn
               value: unknown to this kernel → 4096
             have systemd read its unit files again
+            verify a.service
             enable a.service
             start a.service
             set database role authenticator
