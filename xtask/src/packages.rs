@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::command::output;
+use crate::prerequisites;
 use crate::workspace::Workspace;
 
 /// Copies `source`, a folder with a package-lock.json, into the target directory and installs its packages there.
@@ -26,12 +27,19 @@ pub(crate) fn node(workspace: &Workspace, source: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// The system's Python where it is complete: one in a home folder of root's is out of reach of the users that tests
+/// run programs as.
+fn python_command() -> &'static str {
+    let system = "/usr/bin/python3";
+    if prerequisites::runs(system, prerequisites::HAS_VENV) { system } else { "python3" }
+}
+
 /// A virtual environment `name` in the target directory with what the file `requirements` asks for.
 pub(crate) fn python(workspace: &Workspace, name: &str, requirements: &str) -> Result<PathBuf> {
     let folder = workspace.target.join(name);
     let requirements = workspace.root.join(requirements);
     unless_made_from(&requirements, &folder, || {
-        output(workspace.command("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+        output(workspace.command(python_command()).args(["-m", "venv", "--clear"]).arg(&folder))?;
         output(
             workspace
                 .command(folder.join("bin/pip"))

@@ -26,8 +26,10 @@ const POSTGRESQL: Prerequisite =
 const PYTHON: Prerequisite = Prerequisite {
     what: "python3 with venv",
     package: "python3-venv",
-    present: || runs("python3", &["-c", "import venv, ensurepip"]),
+    present: || runs("python3", HAS_VENV),
 };
+/// Arguments with which a Python that can make virtual environments succeeds.
+pub(crate) const HAS_VENV: &[&str] = &["-c", "import venv, ensurepip"];
 
 /// For the tests.
 pub(crate) const OF_TESTS: &[Prerequisite] = &[CURL, NODE, NPM, POSTGRESQL, PYTHON];
@@ -50,7 +52,8 @@ pub(crate) fn check(needed: &[Prerequisite]) -> Result<()> {
     )
 }
 
-fn runs(program: &str, arguments: &[&str]) -> bool {
+/// Whether the program succeeds with these arguments.
+pub(crate) fn runs(program: &str, arguments: &[&str]) -> bool {
     Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())

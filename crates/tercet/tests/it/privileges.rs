@@ -219,6 +219,15 @@ fn are_refused_where_they_could_read_nothing() {
         refused(owner, &format!("/shop/{name}"), "read");
         mode(shop.join(name), 0o755);
     }
+    // A virtual environment whose Python is in a home folder of root's.
+    let python = shop.join("python");
+    std::fs::write(&python, "").unwrap();
+    std::fs::write(shop.join("server"), format!("#!{} -u\n", python.display())).unwrap();
+    std::fs::write(shop.join("tercet.toml"), "[application]\nrun = './server {port}'\n").unwrap();
+    mode(shop.join("server"), 0o755);
+    mode(python, 0o700);
+    refused(0, "/shop/python", "read");
+    refused(owner, "/shop/python", "read");
 }
 
 #[test]

@@ -4,9 +4,10 @@
 //! in the same process, so from there on everything is as if that account had typed the command. What earlier runs by
 //! root left in `.tercet/` is handed over. Ports below 1024 stay possible by the one capability that is for them.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -126,7 +127,7 @@ fn reachable(project: &Project, login: &Login, owner: u32) -> Outcome {
         fs::metadata(folder.join(".")).map_err(|error| refused(folder, "enter", &error))?;
     }
     fs::read_dir(&project.folder).map_err(|error| refused(&project.folder, "read", &error))?;
-    for path in files(&project.topology) {
+    for path in files(&project.topology, &project.folder) {
         let path = project.folder.join(path);
         let read =
             if path.is_dir() { fs::read_dir(&path).map(drop) } else { fs::File::open(&path).map(drop) };
@@ -141,8 +142,8 @@ fn reachable(project: &Project, login: &Login, owner: u32) -> Outcome {
     Ok(())
 }
 
-/// The files of the project that the parts read.
-fn files(topology: &Topology) -> Vec<PathBuf> {
+/// The files that the parts read.
+fn files(topology: &Topology, folder: &Path) -> Vec<PathBuf> {
     let mut files = vec![PathBuf::from("tercet.toml"), topology.database().migrations.clone()];
     let certificates = topology.balancer().tls.iter().flat_map(|tls| &tls.certificates);
     files.extend(certificates.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]));
@@ -157,11 +158,21 @@ fn files(topology: &Topology) -> Vec<PathBuf> {
         Server::Own { program, .. } => {
             let word = program.words("", 0).into_iter().next().unwrap_or_default();
             if word.contains('/') {
+                files.extend(interpreter(&folder.join(&word)));
                 files.push(word.into());
             }
         }
     }
     files
+}
+
+/// What runs a script by its first line (execve(2), "Interpreter scripts"): often a Python somewhere else.
+fn interpreter(program: &Path) -> Option<PathBuf> {
+    let mut start = Vec::new();
+    fs::File::open(program).ok()?.take(256).read_to_end(&mut start).ok()?;
+    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let word = line.split(u8::is_ascii_whitespace).find(|word| !word.is_empty())?;
+    Some(PathBuf::from(OsStr::from_bytes(word)))
 }
 
 /// Gives the account what root made in the private folder, and makes that where it is missing. A running
