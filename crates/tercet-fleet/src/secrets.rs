@@ -62,7 +62,8 @@ impl Secrets {
         Ok(Self {
             project: Password::kept_in(&folder.join("project"))?.reveal().to_owned(),
             data: data(&folder)?,
-            server: ca.identity("database", Subject::Server(address))?,
+            // By its address: a file that names another machine for a moment costs no certificate.
+            server: ca.identity(&format!("database-{address}"), Subject::Server(address))?,
             client: ca.identity("application", Subject::Client(AUTHENTICATOR))?,
             authority: ca.certificate,
             authenticator_verifier: verifier(&folder.join("authenticator.verifier"), &authenticator)?,

@@ -88,7 +88,7 @@ pub(super) fn secrets_changed(scenario: &Scenario<'_>) -> Result<()> {
     let before = scenario.on("db", started)?;
     let certificate = scenario.on("db", "sha256sum /etc/tercet/postgresql/server.crt")?;
     let traffic = scenario.traffic(Kind::Read)?;
-    std::fs::remove_file(scenario.project.path().join(".tercet/fleet/database.crt"))?;
+    std::fs::remove_file(scenario.project.path().join(".tercet/fleet/database-10.77.0.20.crt"))?;
     std::fs::remove_file(scenario.project.path().join(".tercet/fleet/application.crt"))?;
     std::fs::remove_file(scenario.project.path().join(".tercet/jwt-secret"))?;
     let said = scenario.succeed("apply", &["--yes"])?;
