@@ -42,7 +42,7 @@ enum Side {
 /// Killed at every operation of a release, on the operator's side and then on the machine's; no client notices.
 pub(super) fn release(scenario: &Scenario<'_>) -> Result<()> {
     let traffic = scenario.traffic(Kind::Read)?;
-    for (side, rows, at_least) in [(Side::Operator, 401, 10), (Side::Machine, 403, 4)] {
+    for (side, rows, at_least) in [(Side::Operator, 401, 6), (Side::Machine, 403, 3)] {
         scenario.write(FOUR_MACHINES, &format!("api.db-max-rows = {rows}"))?;
         every_operation(scenario, side, at_least)?;
     }
