@@ -46,7 +46,9 @@ static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let columns = CACHE.relations("shop").flat_map(|relation| {
         relation.columns.iter().map(|column| &column.name).chain([&relation.name]).map(ToString::to_string)
     });
-    let parameters = CACHE.all_routines("shop").flat_map(|routine| routine.parameters.iter().map(|it| it.name.to_string()));
+    let parameters = CACHE
+        .all_routines("shop")
+        .flat_map(|routine| routine.parameters.iter().map(|it| it.name.to_string()));
     columns.chain(parameters).collect()
 });
 
@@ -71,17 +73,72 @@ enum Piece<'a> {
 
 const METHODS: [&str; 7] = ["GET", "POST", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS"];
 const WORDS: [&str; 44] = [
-    "select=", "order=", "limit=", "offset=", "or=", "and=", "not.", "columns=", "on_conflict=", "&", "=", "eq.", "in.", "is.null",
-    "like(any).", "fts(simple).", "cs.", "isdistinct.", "gt.", ".", ",", "(", ")", "!", "!inner", "...", ":", "::text", "->", "->>",
-    "*", "count()", ".sum()", ".desc", ".nullslast", "{", "}", "\"", "1", "-", "0", "[", "]", "%20",
+    "select=",
+    "order=",
+    "limit=",
+    "offset=",
+    "or=",
+    "and=",
+    "not.",
+    "columns=",
+    "on_conflict=",
+    "&",
+    "=",
+    "eq.",
+    "in.",
+    "is.null",
+    "like(any).",
+    "fts(simple).",
+    "cs.",
+    "isdistinct.",
+    "gt.",
+    ".",
+    ",",
+    "(",
+    ")",
+    "!",
+    "!inner",
+    "...",
+    ":",
+    "::text",
+    "->",
+    "->>",
+    "*",
+    "count()",
+    ".sum()",
+    ".desc",
+    ".nullslast",
+    "{",
+    "}",
+    "\"",
+    "1",
+    "-",
+    "0",
+    "[",
+    "]",
+    "%20",
 ];
 const PREFERENCES: [&str; 12] = [
-    "return=representation", "return=headers-only", "return=minimal", "count=exact", "count=planned", "count=estimated",
-    "resolution=merge-duplicates", "resolution=ignore-duplicates", "missing=default", "handling=strict", "max-affected=2",
+    "return=representation",
+    "return=headers-only",
+    "return=minimal",
+    "count=exact",
+    "count=planned",
+    "count=estimated",
+    "resolution=merge-duplicates",
+    "resolution=ignore-duplicates",
+    "missing=default",
+    "handling=strict",
+    "max-affected=2",
     "timezone=UTC",
 ];
-const CONTENT_TYPES: [&str; 5] =
-    ["application/json", "text/csv", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream"];
+const CONTENT_TYPES: [&str; 5] = [
+    "application/json",
+    "text/csv",
+    "application/x-www-form-urlencoded",
+    "text/plain",
+    "application/octet-stream",
+];
 
 fn check(statement: &Statement) {
     let mut most = 0;
@@ -108,10 +165,20 @@ fuzz_target!(|input: Input<'_>| {
     }
     let target: String = target
         .chars()
-        .map(|c| if matches!(c, '"' | '<' | '>' | '`' | '#' | ' ') { format!("%{:02x}", u32::from(c)) } else { c.to_string() })
+        .map(|c| {
+            if matches!(c, '"' | '<' | '>' | '`' | '#' | ' ') {
+                format!("%{:02x}", u32::from(c))
+            } else {
+                c.to_string()
+            }
+        })
         .collect();
-    let prefer: Vec<&str> =
-        PREFERENCES.iter().enumerate().filter(|(index, _)| input.prefer >> index & 1 == 1).map(|(_, it)| *it).collect();
+    let prefer: Vec<&str> = PREFERENCES
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| input.prefer >> index & 1 == 1)
+        .map(|(_, it)| *it)
+        .collect();
     let mut request = http::Request::builder()
         .method(METHODS[usize::from(input.method) % METHODS.len()])
         .uri(target)
@@ -130,7 +197,8 @@ fuzz_target!(|input: Input<'_>| {
         time_zones: true,
         cache: &CACHE,
     };
-    let policy = Policy { max_rows: Some(100), aggregates: true, execution_plans: true, legacy_target_names: true };
+    let policy =
+        Policy { max_rows: Some(100), aggregates: true, execution_plans: true, legacy_target_names: true };
     let planned = ApiRequest::parse(&parts, input.body.to_owned().into(), rules)
         .map_err(Into::into)
         .and_then(|request| plan(&request, &CACHE, &policy));
@@ -144,7 +212,8 @@ fuzz_target!(|input: Input<'_>| {
         Ok(_) => {}
         Err(error) => {
             assert!(!error.status().is_server_error(), "{error:?}");
-            serde_json::from_slice::<serde_json::Value>(&error.json(Verbosity::Verbose)).expect("errors are JSON");
+            serde_json::from_slice::<serde_json::Value>(&error.json(Verbosity::Verbose))
+                .expect("errors are JSON");
         }
     }
 });

@@ -43,7 +43,9 @@ fuzz_target!(|input: Input<'_>| {
     let mut said = if input.welcomes { WELCOME.to_vec() } else { Vec::new() };
     for message in &input.messages {
         match message {
-            Message::Whole(kind, payload) => whole(&mut said, KINDS[usize::from(*kind) % KINDS.len()], payload),
+            Message::Whole(kind, payload) => {
+                whole(&mut said, KINDS[usize::from(*kind) % KINDS.len()], payload)
+            }
             Message::Done => {
                 for (kind, payload) in [(b'1', &b""[..]), (b'2', b""), (b'C', b"SELECT 1\0"), (b'Z', b"I")] {
                     whole(&mut said, kind, payload);

@@ -19,8 +19,10 @@ const SECRET: &str = "a secret that is at least 32 bytes";
 /// With and without an audience, and with a role that is deep inside.
 static CONFIGS: LazyLock<[Arc<Config>; 2]> = LazyLock::new(|| {
     let config = |options: &[(&str, &str)]| {
-        let options = options.iter().chain(&[("PGRST_JWT_SECRET", SECRET), ("PGRST_DB_URI", "postgresql://u@h/d")]);
-        let environment: BTreeMap<_, _> = options.map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let options =
+            options.iter().chain(&[("PGRST_JWT_SECRET", SECRET), ("PGRST_DB_URI", "postgresql://u@h/d")]);
+        let environment: BTreeMap<_, _> =
+            options.map(|(name, value)| ((*name).into(), (*value).into())).collect();
         Arc::new(ConfigSource { file: None, environment }.read().expect("the options are right"))
     };
     [
@@ -90,9 +92,11 @@ fuzz_target!(|input: Input<'_>| {
         }
         Input::Signed(header, claims) => {
             let header = header.unwrap_or(br#"{"alg":"HS256"}"#);
-            let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims.bytes()));
+            let signed =
+                format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims.bytes()));
             let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
-            let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, jsonwebtoken::Algorithm::HS256);
+            let signature =
+                jsonwebtoken::crypto::sign(signed.as_bytes(), &key, jsonwebtoken::Algorithm::HS256);
             format!("bearer {signed}.{}", signature.expect("HS256 signs anything")).into_bytes()
         }
     };
@@ -109,7 +113,8 @@ fuzz_target!(|input: Input<'_>| {
             }
             Err(error) => {
                 let error = ApiError::from(error);
-                serde_json::from_slice::<serde_json::Value>(&error.json(Verbosity::Verbose)).expect("errors are JSON");
+                serde_json::from_slice::<serde_json::Value>(&error.json(Verbosity::Verbose))
+                    .expect("errors are JSON");
             }
         }
     }

@@ -86,11 +86,11 @@ pub(crate) enum Policy {
 pub(crate) struct Health {
     /// From the start of one check to the start of the next.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("default" = "250ms"))]
+    #[schemars(extend("default" = "1s"))]
     interval: Option<Duration>,
     /// How long a check may take, connecting included.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("default" = "300ms"))]
+    #[schemars(extend("default" = "2s"))]
     timeout: Option<Duration>,
     /// Checks in a row that must pass before a server that was down gets requests.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,7 +98,7 @@ pub(crate) struct Health {
     rise: Option<u32>,
     /// Checks in a row that must fail before a server gets no more requests.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1), extend("default" = 2))]
+    #[schemars(range(min = 1), extend("default" = 3))]
     fall: Option<u32>,
     /// Requests in a row that must fail before a server is ejected without waiting for a check; the last live server
     /// never is.
