@@ -12,7 +12,7 @@ use tercet_balancer::Config;
 use crate::backend::Backend;
 use crate::client::Client;
 use crate::event_loop::EventLoop;
-use crate::running::{Running, config_for};
+use crate::running::{Running, config_for, sharing};
 
 /// How a test's clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +51,8 @@ fn get_over_http2(address: SocketAddr, targets: &[String]) -> Vec<(String, u16)>
 /// done twice.
 fn check_blocked(blocked: Duration, pipeline: u16, spoken: Spoken) {
     let servers = [EventLoop::start(200), EventLoop::start(200)];
-    let mut config = config_for(&servers.each_ref().map(|server| server.address), "");
-    config.workers = 1;
-    for server in &mut config.servers {
-        server.pipeline = pipeline;
-    }
-    let balancer = Running::with(config);
+    let config = config_for(&servers.each_ref().map(|server| server.address), "");
+    let balancer = Running::with(sharing(config, pipeline));
     let address = balancer.address;
     let (answered, over) = (Mutex::new(Vec::new()), AtomicBool::new(false));
     let blocking = format!("/block/{}/it", blocked.as_millis());

@@ -1,20 +1,32 @@
-//! Hostile bytes at both doors of the running balancer.
+//! Hostile bytes at both doors of the running balancer, also where requests share connections to servers.
 
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::mpsc;
 
-use tercet_balancer::Config;
-
 use crate::backend::{Backend, Request};
 use crate::client::Client;
 use crate::rules::{BODIES, REQUESTS, RESPONSE_BODIES, RESPONSES, Rule, Verdict};
-use crate::running::{Running, config};
+use crate::running::{PIPELINES, Running, config, sharing};
+
+/// What a server answers that means no harm.
+const MARKER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nmarker";
+
+/// A balancer in front of a server that takes so many requests on a connection.
+fn in_front_of(server: &Backend, pipeline: u16, more: &str) -> Running {
+    Running::with(sharing(config(&[server], more), pipeline))
+}
 
 /// Sends each message, at once or first its head and then the rest, on a connection of its own.
 fn check_clients(rules: &[Rule], in_two: bool) {
+    for pipeline in PIPELINES {
+        check_clients_of(rules, in_two, pipeline);
+    }
+}
+
+fn check_clients_of(rules: &[Rule], in_two: bool, pipeline: u16) {
     let server = Backend::saying("ok");
-    let balancer = Running::start(&[&server], "");
+    let balancer = in_front_of(&server, pipeline, "");
     let mut taken = 0;
     let mut wrong = Vec::new();
     for (says, bytes, verdict) in cases(rules) {
@@ -38,7 +50,7 @@ fn check_clients(rules: &[Rule], in_two: bool) {
         let reached = server.requests().len();
         if !is_right || reached != taken {
             wrong.push(format!(
-                "{says}\n  {}: {verdict:?}, but {status:?}, {reached} of {taken} requests at the server",
+                "{says}\n  {} ({pipeline}): {verdict:?}, but {status:?}, {reached} of {taken} requests at the server",
                 bytes.escape_ascii()
             ));
             taken = reached;
@@ -86,20 +98,30 @@ fn saying_each(messages: Vec<&'static [u8]>) -> Backend {
         let target = request.line().split(' ').nth(1).unwrap_or_default();
         match target.strip_prefix('/').and_then(|number| number.parse::<usize>().ok()) {
             Some(number) => stream.write_all(messages[number]).is_ok(),
-            None => stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nmarker").is_ok(),
+            None => stream.write_all(MARKER).is_ok(),
         }
     })
 }
 
-/// What a client makes of an answer: its status, if the whole of it came.
+/// Asks for each message while another client asks for something else, on the same connection to the server if it is
+/// shared.
 fn check_servers(rules: &[Rule]) {
+    for pipeline in PIPELINES {
+        check_servers_of(rules, pipeline);
+    }
+}
+
+fn check_servers_of(rules: &[Rule], pipeline: u16) {
     let messages = cases(rules).map(|(_, bytes, _)| bytes).collect();
     let server = saying_each(messages);
-    let balancer = Running::start(&[&server], "");
+    let balancer = in_front_of(&server, pipeline, "");
     let mut wrong = Vec::new();
-    let mut client = Client::connect(balancer.address);
+    let (mut client, mut neighbour) = (Client::connect(balancer.address), Client::connect(balancer.address));
+    // From here on there is a connection to share.
+    assert_eq!(neighbour.get("/marker").text(), "marker");
     for (number, (says, bytes, verdict)) in cases(rules).enumerate() {
         client.send(format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        neighbour.send(b"GET /marker HTTP/1.1\r\nHost: a\r\n\r\n");
         let mut answer = client.try_answer();
         while answer.as_ref().is_some_and(|answer| answer.status < 200) {
             answer = client.try_answer();
@@ -113,8 +135,13 @@ fn check_servers(rules: &[Rule]) {
             Verdict::Refused(refused) => status == Some(refused) || status.is_none(),
         };
         if !is_right {
-            wrong.push(format!("{says}\n  {}: {verdict:?}, but {status:?}", bytes.escape_ascii()));
+            wrong.push(format!(
+                "{says}\n  {} ({pipeline}): {verdict:?}, but {status:?}",
+                bytes.escape_ascii()
+            ));
         }
+        let beside = neighbour.answer();
+        assert_eq!((beside.status, beside.text()), (200, "marker"), "beside {}", bytes.escape_ascii());
         if status.is_none() {
             client = Client::connect(balancer.address);
         }
@@ -144,11 +171,13 @@ fn what_a_server_sends_beyond_its_answer_reaches_nobody() {
         b"HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
         b"HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\nevil",
     ];
-    let count = messages.len();
-    let server = saying_each(messages);
-    let balancer = Running::with(Config { workers: 1, ..config(&[&server], "") });
-    for number in 0..count {
+    for (number, pipeline) in
+        (0..messages.len()).flat_map(|number| PIPELINES.map(|pipeline| (number, pipeline)))
+    {
+        let server = saying_each(messages.clone());
+        let balancer = in_front_of(&server, pipeline, "");
         let mut client = Client::connect(balancer.address);
+        assert_eq!(client.get("/marker").text(), "marker");
         assert_ne!(client.get(&format!("/{number}")).status, 502);
         for _ in 0..3 {
             let mut other = Client::connect(balancer.address);
@@ -159,16 +188,37 @@ fn what_a_server_sends_beyond_its_answer_reaches_nobody() {
 
 #[test]
 fn an_answer_nobody_asked_for_spoils_the_connection_it_came_on() {
-    let (ask, asked) = mpsc::channel::<TcpStream>();
-    let server = Backend::start(move |_, stream| {
-        ask.send(stream.try_clone().unwrap()).unwrap();
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nmarker").is_ok()
-    });
-    let balancer = Running::with(Config { workers: 1, ..config(&[&server], "") });
-    let mut client = Client::connect(balancer.address);
-    for _ in 0..3 {
-        assert_eq!(client.get("/").text(), "marker");
-        asked.recv().unwrap().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil").unwrap();
+    for pipeline in PIPELINES {
+        let (ask, asked) = mpsc::channel::<TcpStream>();
+        let server = Backend::start(move |_, stream| {
+            ask.send(stream.try_clone().unwrap()).unwrap();
+            stream.write_all(MARKER).is_ok()
+        });
+        let balancer = in_front_of(&server, pipeline, "");
+        let mut client = Client::connect(balancer.address);
+        for _ in 0..3 {
+            assert_eq!(client.get("/").text(), "marker");
+            asked.recv().unwrap().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil").unwrap();
+        }
+    }
+}
+
+/// A balancer that has a connection to share to a server that does `fault` to whatever is asked next.
+fn check_fault(
+    fault: impl Fn(&mut TcpStream) -> bool + Copy + Send + Sync + 'static,
+    more: &str,
+    check: impl Fn(&Running),
+) {
+    for pipeline in PIPELINES {
+        let server = Backend::start(move |request, stream| {
+            if request.line().starts_with("GET /marker ") {
+                return stream.write_all(MARKER).is_ok();
+            }
+            fault(stream)
+        });
+        let balancer = in_front_of(&server, pipeline, &format!("retries.attempts = 0\n{more}"));
+        assert_eq!(Client::connect(balancer.address).get("/marker").text(), "marker");
+        check(&balancer);
     }
 }
 
@@ -181,52 +231,57 @@ fn an_answer_that_breaks_off_is_never_taken_for_whole() {
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Le",
     ] {
-        let server = Backend::start(move |_, stream| {
+        let fault = move |stream: &mut TcpStream| {
             stream.write_all(message).unwrap();
             false
+        };
+        check_fault(fault, "", |balancer| {
+            let mut client = Client::connect(balancer.address);
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            let status = client.try_answer().map(|answer| answer.status);
+            assert!(matches!(status, None | Some(502)), "{}: {status:?}", message.escape_ascii());
         });
-        let balancer = Running::start(&[&server], "retries.attempts = 0");
-        let mut client = Client::connect(balancer.address);
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        let status = client.try_answer().map(|answer| answer.status);
-        assert!(matches!(status, None | Some(502)), "{}: {status:?}", message.escape_ascii());
     }
 }
 
 #[test]
 fn a_head_without_end_is_a_502() {
-    let server = Backend::start(|_, stream| {
+    let fault = |stream: &mut TcpStream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
         while stream
             .write_all(b"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n")
             .is_ok()
         {}
         false
+    };
+    check_fault(fault, "[limits]\nheaders = 1000", |balancer| {
+        assert_eq!(Client::connect(balancer.address).get("/").status, 502);
     });
-    let balancer = Running::start(&[&server], "retries.attempts = 0\n[limits]\nheaders = 1000");
-    assert_eq!(Client::connect(balancer.address).get("/").status, 502);
 }
 
 #[test]
 fn interim_responses_without_end_are_a_502() {
-    let server = Backend::start(|_, stream| {
+    let fault = |stream: &mut TcpStream| {
         while stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").is_ok() {}
         false
+    };
+    check_fault(fault, "", |balancer| {
+        // HTTP/1.0 gets no interim responses, so there is still a status to give.
+        let answer = Client::connect(balancer.address).send(b"GET / HTTP/1.0\r\n\r\n").answer();
+        assert_eq!(answer.status, 502);
+        let mut client = Client::connect(balancer.address);
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        while client.try_answer().is_some_and(|answer| answer.status == 100) {}
+        assert!(client.is_closed());
     });
-    let balancer = Running::start(&[&server], "retries.attempts = 0");
-    // HTTP/1.0 gets no interim responses, so there is still a status to give.
-    let answer = Client::connect(balancer.address).send(b"GET / HTTP/1.0\r\n\r\n").answer();
-    assert_eq!(answer.status, 502);
-    let mut client = Client::connect(balancer.address);
-    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    while client.try_answer().is_some_and(|answer| answer.status == 100) {}
-    assert!(client.is_closed());
 }
 
 #[test]
 fn a_client_that_names_no_host_reaches_servers_under_the_address_it_reached() {
-    let server = Backend::saying("ok");
-    let balancer = Running::start(&[&server], "");
-    assert_eq!(Client::connect(balancer.address).send(b"GET / HTTP/1.0\r\n\r\n").answer().status, 200);
-    assert_eq!(server.only_request().header("host"), Some("127.0.0.1:0"));
+    for pipeline in PIPELINES {
+        let server = Backend::saying("ok");
+        let balancer = in_front_of(&server, pipeline, "");
+        assert_eq!(Client::connect(balancer.address).send(b"GET / HTTP/1.0\r\n\r\n").answer().status, 200);
+        assert_eq!(server.only_request().header("host"), Some("127.0.0.1:0"));
+    }
 }

@@ -13,7 +13,7 @@ use tercet_balancer::Config;
 use self::frames::{DATA, Frame, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, ping, settings};
 use self::rules::{Case, Expected, Step};
 use crate::backend::Backend;
-use crate::running::{Running, config_for};
+use crate::running::{PIPELINES, Running, config, config_for, sharing};
 use crate::streaming::raw_server;
 
 /// How long a test waits for something that should come: far longer than it takes.
@@ -124,8 +124,14 @@ impl Peer {
 
 #[test]
 fn the_rules_of_http2_hold() {
+    for pipeline in PIPELINES {
+        check_rules(pipeline);
+    }
+}
+
+fn check_rules(pipeline: u16) {
     let server = Backend::saying("ok");
-    let balancer = Running::start(&[&server], "");
+    let balancer = Running::with(sharing(config(&[&server], ""), pipeline));
     let mut wrong = Vec::new();
     let cases = rules::all();
     for Case { says, settings, steps, expected } in &cases {

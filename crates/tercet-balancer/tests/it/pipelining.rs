@@ -7,14 +7,11 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use crate::backend::{Backend, Request};
 use crate::client::Client;
-use crate::running::{Running, config_for};
+use crate::running::{self, Running, config_for};
 
 /// One worker in front of one server that takes up to 16 requests on a connection.
 fn sharing(server: std::net::SocketAddr) -> Running {
-    let mut config = config_for(&[server], "");
-    config.workers = 1;
-    config.servers[0].pipeline = 16;
-    Running::with(config)
+    Running::with(running::sharing(config_for(&[server], ""), 16))
 }
 
 fn target(request: &Request) -> &str {

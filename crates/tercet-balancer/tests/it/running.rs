@@ -61,6 +61,18 @@ impl Drop for Running {
     }
 }
 
+/// How many requests a server may take on one connection: what holds must hold for each.
+pub(crate) const PIPELINES: [u16; 2] = [1, 16];
+
+/// As it is, but with one worker, and servers that take so many requests on a connection.
+pub(crate) fn sharing(config: Config, pipeline: u16) -> Config {
+    let mut config = Config { workers: 1, ..config };
+    for server in &mut config.servers {
+        server.pipeline = pipeline;
+    }
+    config
+}
+
 pub(crate) fn config(servers: &[&Backend], more: &str) -> Config {
     let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
     config_for(&addresses, more)
