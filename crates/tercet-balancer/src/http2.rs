@@ -104,9 +104,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
                 let allowance = Rc::clone(&allowance);
                 tokio::task::spawn_local(async move {
                     let timeouts = worker.config().timeouts.idle;
-                    let (request, respond) = *request;
-                    let outcome =
-                        stream::serve(worker, &client, &allowance, request, respond, replaced).await;
+                    let outcome = stream::serve(worker, &client, &allowance, request, replaced).await;
                     streams.ended(outcome, &client, timeouts);
                 });
             }

@@ -72,41 +72,39 @@ enum Reframing {
     Unchunk,
 }
 
+/// An answer whose head is in the output.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    decoder: Decoder,
+    reframing: Reframing,
+    /// The server keeps the connection.
+    server_keeps: bool,
+    client_reusable: bool,
+    switched: bool,
+}
+
 impl Download<'_> {
     /// Receives the answer and passes it on.
     pub(super) async fn run(mut self) -> Result<Delivered, DownloadFailure> {
         let mut interim = 0;
-        let head = loop {
-            let head = self.read_head().await?;
-            if !head.is_interim() {
-                break head;
+        let begun = loop {
+            // A head is large: it is not kept while anything is waited for.
+            let taken = {
+                let head = self.read_head().await?;
+                self.take_head(&head)
+            };
+            if let Some(begun) = taken {
+                break begun;
             }
             interim += 1;
             if interim > MOST_INTERIM {
                 let reason = "interim responses without end";
                 return Err(DownloadFailure::Invalid(Refusal { status: 502, reason }));
             }
-            self.pass_interim(&head).await?;
+            self.send(0).await?;
             self.client.watch.set(self.config.timeouts.response);
         };
-        self.progress.status.set(head.status);
-        let (framing, reframing) = match (head.framing, self.version) {
-            (Framing::UntilClose, Version::Http11) => (Framing::Chunked, Reframing::Chunk),
-            (Framing::Chunked, Version::Http10) => (Framing::UntilClose, Reframing::Unchunk),
-            (framing, _) => (framing, Reframing::None),
-        };
-        let switched = head.status == 101;
-        // While the request is still being sent nobody knows where the client's next one would start.
-        let client_reusable =
-            self.keep_alive && framing != Framing::UntilClose && self.progress.uploaded.get() && !switched;
-        self.output.clear();
-        let buffer = self.incoming.filled();
-        self.progress.is_event_stream.set(head.is_event_stream(buffer));
-        write::response(self.output, buffer, &head, framing, self.version, client_reusable || switched);
-        self.push_own_lines(&head);
-        let decoder = Decoder::new(head.framing, u64::MAX);
-        let server_keeps = head.keep_alive;
-        self.incoming.consume(head.length);
+        let Begun { decoder, reframing, server_keeps, client_reusable, switched } = begun;
         if switched {
             self.send(0).await?;
         } else {
@@ -117,6 +115,36 @@ impl Download<'_> {
             client_reusable,
             switched,
         })
+    }
+
+    /// Writes a head to the output: `None` for a 1xx, which is for whom may get one (RFC 9110 section 15.2).
+    fn take_head(&mut self, head: &ResponseHead) -> Option<Begun> {
+        self.output.clear();
+        let buffer = self.incoming.filled();
+        if head.is_interim() {
+            if self.version == Version::Http11 {
+                write::response(self.output, buffer, head, Framing::None, self.version, true);
+                self.output.extend_from_slice(b"\r\n");
+            }
+            self.incoming.consume(head.length);
+            return None;
+        }
+        self.progress.status.set(head.status);
+        let (framing, reframing) = match (head.framing, self.version) {
+            (Framing::UntilClose, Version::Http11) => (Framing::Chunked, Reframing::Chunk),
+            (Framing::Chunked, Version::Http10) => (Framing::UntilClose, Reframing::Unchunk),
+            (framing, _) => (framing, Reframing::None),
+        };
+        let switched = head.status == 101;
+        // While the request is still being sent nobody knows where the client's next one would start.
+        let client_reusable =
+            self.keep_alive && framing != Framing::UntilClose && self.progress.uploaded.get() && !switched;
+        self.progress.is_event_stream.set(head.is_event_stream(buffer));
+        write::response(self.output, buffer, head, framing, self.version, client_reusable || switched);
+        self.push_own_lines(head);
+        self.incoming.consume(head.length);
+        let decoder = Decoder::new(head.framing, u64::MAX);
+        Some(Begun { decoder, reframing, server_keeps: head.keep_alive, client_reusable, switched })
     }
 
     async fn read_head(&mut self) -> Result<ResponseHead, DownloadFailure> {
@@ -136,18 +164,6 @@ impl Download<'_> {
                 self.servers.heard(self.server);
             }
         }
-    }
-
-    /// Passes a 1xx on, to whom may get one (RFC 9110 section 15.2).
-    async fn pass_interim(&mut self, head: &ResponseHead) -> Result<(), DownloadFailure> {
-        if self.version == Version::Http11 {
-            self.output.clear();
-            write::response(self.output, self.incoming.filled(), head, Framing::None, self.version, true);
-            self.output.extend_from_slice(b"\r\n");
-            self.send(0).await?;
-        }
-        self.incoming.consume(head.length);
-        Ok(())
     }
 
     fn push_own_lines(&mut self, head: &ResponseHead) {

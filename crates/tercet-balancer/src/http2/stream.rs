@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::Request;
 
 use super::allowance::{Allowance, Charge, Held, Outstanding};
 use super::pipe::{self, Pipe};
@@ -19,7 +18,7 @@ use super::response;
 use crate::client::Client;
 use crate::connection;
 use crate::http1::response::{Asked, parse};
-use crate::http1::{Decoder, Framing, HeadLimits, Method, ResponseHead};
+use crate::http1::{Decoder, Framing, HeadLimits, Method};
 use crate::socket::Socket;
 use crate::worker::Worker;
 
@@ -56,10 +55,10 @@ pub(super) async fn serve(
     worker: Rc<Worker>,
     client: &Client,
     allowance: &Rc<Allowance>,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Held>,
+    request: Box<super::Request>,
     replaced: Option<Rc<[u8]>>,
 ) -> Outcome {
+    let (request, mut respond) = *request;
     let (parts, body) = request.into_parts();
     let mut head = Vec::with_capacity(512);
     let Ok(framing) = request::write(&mut head, &parts, replaced.as_deref(), body.is_end_stream()) else {
@@ -78,7 +77,7 @@ pub(super) async fn serve(
         }
     };
     let carry = async move {
-        let carried = carry(&ours, allowance, &head, framing, body, &mut respond, asked).await;
+        let carried = carry(&ours, allowance, head, framing, body, &mut respond, asked).await;
         if let Err(Failure::Broken) = carried {
             respond.send_reset(Reason::INTERNAL_ERROR);
         }
@@ -96,7 +95,7 @@ pub(super) async fn serve(
 async fn carry(
     pipe: &Pipe,
     allowance: &Rc<Allowance>,
-    head: &[u8],
+    head: Vec<u8>,
     framing: Body,
     body: RecvStream,
     respond: &mut SendResponse<Held>,
@@ -118,8 +117,9 @@ async fn carry(
     .await
 }
 
-async fn upload(pipe: &Pipe, head: &[u8], framing: Body, mut body: RecvStream) -> Result<(), Failure> {
-    write_all(pipe, head).await?;
+async fn upload(pipe: &Pipe, head: Vec<u8>, framing: Body, mut body: RecvStream) -> Result<(), Failure> {
+    write_all(pipe, &head).await?;
+    drop(head);
     if framing == Body::None {
         return Ok(());
     }
@@ -157,31 +157,43 @@ async fn download(
     asked: Asked,
 ) -> Result<(), Failure> {
     let mut buffer = Received { bytes: BytesMut::new(), charge: Charge::new(allowance) };
-    let head = loop {
-        match parse(&buffer.bytes, &LIMITS, asked).map_err(|_| Failure::Broken)? {
-            None => fill(pipe, &mut buffer, |context| respond.poll_reset(context)).await?,
-            Some(head) if head.is_interim() => {
-                let interim = response::convert(&buffer.bytes, &head).ok_or(Failure::Broken)?;
-                respond.send_informational(interim)?;
-                drop(buffer.split(head.length));
-            }
-            Some(head) => break head,
+    let (mut stream, framing) = loop {
+        if let Some(begun) = begin(&mut buffer, respond, asked)? {
+            break begun;
         }
+        fill(pipe, &mut buffer, |context| respond.poll_reset(context)).await?;
     };
-    let answer = response::convert(&buffer.bytes, &head).ok_or(Failure::Broken)?;
-    drop(buffer.split(head.length));
-    let mut stream = respond.send_response(answer, head.framing == Framing::None)?;
-    send_body(pipe, &mut buffer, &head, &mut stream).await
+    send_body(pipe, &mut buffer, framing, &mut stream).await
+}
+
+/// Sends the heads there are: `None` when the final one is not there yet. A head is large, so none is kept while
+/// anything is waited for.
+fn begin(
+    buffer: &mut Received,
+    respond: &mut SendResponse<Held>,
+    asked: Asked,
+) -> Result<Option<(SendStream<Held>, Framing)>, Failure> {
+    while let Some(head) = parse(&buffer.bytes, &LIMITS, asked).map_err(|_| Failure::Broken)? {
+        let answer = response::convert(&buffer.bytes, &head).ok_or(Failure::Broken)?;
+        drop(buffer.split(head.length));
+        if head.is_interim() {
+            respond.send_informational(answer)?;
+        } else {
+            let stream = respond.send_response(answer, head.framing == Framing::None)?;
+            return Ok(Some((stream, head.framing)));
+        }
+    }
+    Ok(None)
 }
 
 async fn send_body(
     pipe: &Pipe,
     buffer: &mut Received,
-    head: &ResponseHead,
+    framing: Framing,
     stream: &mut SendStream<Held>,
 ) -> Result<(), Failure> {
     let outstanding = Rc::default();
-    let mut decoder = Decoder::new(head.framing, u64::MAX);
+    let mut decoder = Decoder::new(framing, u64::MAX);
     while !decoder.is_done() {
         let piece = decoder.decode(&buffer.bytes).map_err(|_| Failure::Broken)?;
         let (bytes, mut charge) = buffer.split(piece.consumed);
@@ -256,4 +268,18 @@ async fn write_all(pipe: &Pipe, mut bytes: &[u8]) -> Result<(), Failure> {
         bytes = &bytes[count..];
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state_of<A, B, C, D, E, T>(_: fn(A, B, C, D, E) -> T) -> usize {
+        size_of::<T>()
+    }
+
+    #[test]
+    fn a_stream_is_small() {
+        assert!(state_of(serve) <= 1728, "{} bytes", state_of(serve));
+    }
 }
