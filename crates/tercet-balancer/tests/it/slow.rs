@@ -59,7 +59,7 @@ fn slow_heads_bodies_and_readers_are_cut_at_their_limits_and_harm_nobody() {
     let balancer = Running::start(&[&servers[0], &servers[1]], limits);
     let address = balancer.address;
     let (stop, served) = (AtomicBool::new(false), Mutex::new(Vec::new()));
-    let mut cut = std::thread::scope(|scope| {
+    let cut = std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 let mut client = Client::connect(address);
