@@ -83,7 +83,7 @@ fuzz_target!(|input: Input<'_>| {
             let statements: [Statement; 2] = ["select 1".into(), "select 2".into()];
             for _ in 0..3 {
                 let Ok(results) = connection.exchange(&statements).await else { continue };
-                for row in results.iter().flatten() {
+                for row in results.iter().flat_map(|rows| rows.as_slice()) {
                     for column in 0..=row.len() {
                         _ = (row.text(column), row.bytes(column));
                     }

@@ -3,6 +3,7 @@
 //!
 //! It knows nothing of HTTP, and looks nothing up.
 
+mod assertion;
 mod body;
 mod call;
 mod condition;
@@ -14,11 +15,13 @@ mod read;
 mod rows;
 mod write;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::plan::{Command, Handler, StatementPlan};
-use crate::postgres::{DatabaseError, Row, Rows, Statement};
+use crate::postgres::{DatabaseError, Row, Rows, Stage, Statement};
 use crate::request::media_type::{MediaType, PlanFormat, PlanOption};
 use crate::request::preferences::Count;
 
@@ -44,6 +47,8 @@ pub struct Query {
     estimate: Option<Estimate>,
     /// Whether the body is hexadecimal digits for bytes.
     hexadecimal: bool,
+    /// Where in the main statement it is asserted what the schema cache says, in bytes.
+    assertions: Range<usize>,
 }
 
 #[derive(Debug)]
@@ -117,8 +122,10 @@ impl Query {
     }
 
     fn with(main: Sql, form: Form, plan: &StatementPlan) -> Self {
+        let assertions = main.assertions();
         let main = main.into_statement();
         Self {
+            assertions,
             main: if matches!(form, Form::Rows(_)) { main.described() } else { main },
             settings: matches!(form, Form::Rows(_)).then(body::response_settings_alone),
             form,
@@ -131,6 +138,26 @@ impl Query {
     /// [`Query::in_one_row`] does not.
     pub fn relies_on_columns(&self) -> bool {
         matches!(self.form, Form::Rows(_))
+    }
+
+    /// Whether an error says that types the statement writes or passes are not those of the schema cache any more. It has
+    /// done nothing then.
+    pub fn refutes_types(&self, error: &DatabaseError) -> bool {
+        let Some(error) = error.server().filter(|error| error.stage != Stage::Running) else { return false };
+        let character = |byte| self.main.sql[..byte].chars().count();
+        let Range { start, end } = self.assertions.clone();
+        // missing: a function, a type, a column, a schema
+        matches!(error.code.as_str(), "42883" | "42704" | "42703" | "3F000")
+            && error.position.is_some_and(|at| character(start) < at && at <= character(end))
+    }
+
+    /// The same query without what it asserts.
+    #[must_use]
+    pub fn without_assertions(mut self) -> Self {
+        let mut sql = self.main.sql.to_string();
+        sql.replace_range(std::mem::take(&mut self.assertions), "");
+        self.main.sql = sql.into();
+        self
     }
 
     /// What is run in one transaction, in this order: the main statement, and what is asked after it.

@@ -188,7 +188,7 @@ impl Server {
             was_deaf: Cell::default(),
             refused_role: RefCell::default(),
         };
-        let inbox = Inbox { instructions, found, calm: Calm::default() };
+        let inbox = Inbox { instructions, found, calm: Calm::default(), waiting: Vec::new() };
         let kept = tokio::select! {
             kept = keeper.keep(inbox) => kept,
             () = deal(&listener, &workers) => Ok("nothing to listen on"),

@@ -43,6 +43,8 @@ pub struct Outcome {
     pub answer: Result<Answer, ApiError>,
     /// Whether the schema has changed since it was loaded, as far as the statement shows.
     pub outdated: bool,
+    /// Whether it was refused because of types that have changed: planned by the schema as it is now, it may succeed.
+    pub retyped: bool,
 }
 
 /// Runs a planned statement and reads its answer.
@@ -59,13 +61,14 @@ pub async fn run(pool: &Pool, context: Context<'_>, plan: &StatementPlan, query:
     };
     // What a read is made of may be nonsense that a client asked for. What is written and called has types that only
     // the schema cache knows.
+    let retyped = matches!(&ran, Err(error) if query.refutes_types(error));
     let misfit = matches!(&ran, Err(error) if error.is_unbound_misfit());
     let outdated = transaction.outdated.get() || misfit && !matches!(plan.command, Command::Read);
     let answer = match ran {
         Ok(checked) => checked.map_err(ApiError::from),
-        Err(error) => Err(failure(error, context.identity)),
+        Err(error) => Err(transaction.explained(error).await),
     };
-    Outcome { answer, outdated }
+    Outcome { answer, outdated, retyped }
 }
 
 /// Runs statements that only read, as one transaction, and returns the rows of each.
@@ -77,8 +80,11 @@ pub async fn read(
     context: Context<'_>,
     statements: &[&Statement],
 ) -> Result<Vec<Rows>, ApiError> {
-    let ran = Transaction::new(pool, context).read_only(statements, SessionState::MayChange).await;
-    ran.map_err(|error| failure(error, context.identity))
+    let transaction = Transaction::new(pool, context);
+    match transaction.read_only(statements, SessionState::MayChange).await {
+        Ok(rows) => Ok(rows),
+        Err(error) => Err(transaction.explained(error).await),
+    }
 }
 
 struct Transaction<'a> {
@@ -246,6 +252,27 @@ impl<'a> Transaction<'a> {
             lease.parse_anew();
         }
         Ok(lease)
+    }
+
+    /// What an error means for the client. A role that PostgreSQL does not let the session become is the client's fault,
+    /// unless the session's own role was dropped: then it may become no role at all, and has no name any more.
+    async fn explained(&self, error: DatabaseError) -> ApiError {
+        if error.server().is_some_and(|error| error.refuses_role) {
+            let name = Statement::from("select session_user");
+            let asked = match self.pool.lease(Need::Alone).await {
+                Ok(mut lease) => lease.conclude([&name]).await,
+                Err(error) => Err(error),
+            };
+            match asked {
+                Err(error) if error.code() == Some("42704") => {
+                    self.pool.renew();
+                    return ApiError::ConnectionLost(Some("the session's role was dropped".to_owned()));
+                }
+                Err(error) => return failure(error, self.context.identity),
+                Ok(_) => {}
+            }
+        }
+        failure(error, self.context.identity)
     }
 
     /// What a statement that only reads may do to its session.

@@ -160,7 +160,7 @@ impl RequestError {
         match self {
             Self::Parameter { .. } => "PGRST100",
             Self::Encoding { .. } => "22021",
-            Self::Http { .. } => "TERCET100",
+            Self::Http { .. } => "TCT03",
             Self::RoutineMethod(_) => "PGRST101",
             Self::Body(_) | Self::Fields { .. } | Self::BodyTooLong(_) | Self::BodyTimeout => "PGRST102",
             Self::Range(_) => "PGRST103",

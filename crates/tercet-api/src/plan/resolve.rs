@@ -21,6 +21,8 @@ pub struct TypedField {
     pub data_type: Arc<str>,
     /// The function, quoted, that the value goes through: from a domain to JSON, or from text to a domain.
     pub transform: Option<Arc<str>>,
+    /// Whether its values are arrays, as far as the schema cache knows.
+    pub is_array: bool,
     /// SQL expression of the column's default.
     pub default: Option<Box<str>>,
     /// Whether the whole row stands in its place, to be counted.
@@ -44,6 +46,7 @@ impl TypedField {
             text_search: None,
             data_type: Arc::from(""),
             transform: None,
+            is_array: false,
             default: None,
             whole_row: false,
         }
@@ -70,6 +73,7 @@ impl TypedField {
             text_search: None,
             data_type: column.nominal_type.clone(),
             transform: None,
+            is_array: column.data_type.ends_with("[]"),
             default: column.default.clone(),
             whole_row: false,
         }
@@ -112,7 +116,7 @@ impl Planner<'_> {
     pub(super) fn written_field(self, column: &Column) -> TypedField {
         let field = TypedField::column(column);
         let Some(transform) = self.cache.representation("json", &field.data_type).cloned() else {
-            return field;
+            return TypedField { data_type: column.argument_type.clone(), ..field };
         };
         let shown = self.cache.representation(&field.data_type, "json");
         let default = match (field.default, shown) {

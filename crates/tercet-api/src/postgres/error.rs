@@ -177,6 +177,10 @@ pub struct ServerError {
     /// of a type that was dropped and made again. PostgreSQL reports it under codes that mean other things as well, so
     /// the C function that raised it decides. Its name is not kept, nor are source file and line.
     pub stale: bool,
+    /// Whether PostgreSQL refused to let the session become a role.
+    pub refuses_role: bool,
+    /// The character of the statement's text that it is about, counted from 1.
+    pub position: Option<usize>,
     /// How far its statement had come.
     pub stage: Stage,
 }
@@ -215,6 +219,7 @@ impl ServerError {
                 b't' => error.table = Some(value),
                 b'c' => error.column = Some(value),
                 b'n' => error.constraint = Some(value),
+                b'P' => error.position = value.parse().ok(),
                 b'R' => routine = value,
                 _ => {}
             }
@@ -222,6 +227,8 @@ impl ServerError {
         if error.severity.is_empty() {
             error.severity = localised_severity;
         }
+        error.refuses_role =
+            error.code == "42501" && matches!(routine.as_str(), "call_string_check_hook" | "check_role");
         error.stale = is_stale(&error.code, &routine, &error.message);
         Ok(error)
     }

@@ -2,14 +2,16 @@
 
 use super::fragment::{Sql, array_literal};
 use super::payload::{self, Reading};
-use super::{BODY_ROWS, SOURCE, body, count, read};
+use super::{BODY_ROWS, SOURCE, assertion, body, count, read};
 use crate::plan::{Argument, Arguments, CallPlan, StatementPlan, TypedField};
 use crate::request::field::Field;
 use crate::schema::{Parameter, QualifiedName};
 
 /// The statement that answers a call.
 pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan, call: &CallPlan) {
-    sql.push("WITH ").push(SOURCE).push(" AS (");
+    sql.push("WITH ");
+    assertion::add(sql, plan);
+    sql.push(SOURCE).push(" AS (");
     source(sql, call);
     sql.push(")");
     let total = count::source(sql, plan);

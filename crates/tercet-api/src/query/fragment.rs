@@ -1,6 +1,8 @@
 //! SQL under construction: text with `$1`, `$2`, … and the values that go there. The only place where a
 //! name becomes text, and where a value becomes a parameter.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::postgres::Statement;
@@ -11,12 +13,14 @@ use crate::schema::QualifiedName;
 pub(super) struct Sql {
     text: String,
     parameters: Vec<Option<Bytes>>,
+    /// Where the text is that only asserts what the schema cache says.
+    assertions: Range<usize>,
 }
 
 impl Sql {
     /// Nothing yet, with room for what most statements are.
     pub(super) fn new() -> Self {
-        Self { text: String::with_capacity(1024), parameters: Vec::with_capacity(4) }
+        Self { text: String::with_capacity(1024), parameters: Vec::with_capacity(4), assertions: 0..0 }
     }
 
     /// Adds text that is part of this program.
@@ -101,6 +105,23 @@ impl Sql {
             add(self, item);
         }
         self
+    }
+
+    /// The text so far.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Adds text that only asserts what the schema cache says.
+    pub(super) fn assert(&mut self, add: impl FnOnce(&mut Self)) {
+        let start = self.text.len();
+        add(self);
+        self.assertions = start..self.text.len();
+    }
+
+    /// Where that text is, in bytes.
+    pub(super) fn assertions(&self) -> Range<usize> {
+        self.assertions.clone()
     }
 
     pub(super) fn into_statement(self) -> Statement {

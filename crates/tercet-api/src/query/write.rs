@@ -3,7 +3,7 @@
 use super::condition::{condition, joined_presence};
 use super::fragment::Sql;
 use super::payload::{self, Reading};
-use super::{BODY_ROWS, SOURCE, body, read};
+use super::{BODY_ROWS, SOURCE, assertion, body, read};
 use crate::plan::{Condition, Conflict, StatementPlan, TypedField, WriteKind, WritePlan};
 use crate::request::preferences::Resolution;
 use crate::schema::QualifiedName;
@@ -16,7 +16,9 @@ const UPDATING: &str = "set_config('pgrst.inserted', (coalesce(nullif(current_se
 
 /// The statement that answers a write.
 pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan, write: &WritePlan) {
-    sql.push("WITH ").push(SOURCE).push(" AS (");
+    sql.push("WITH ");
+    assertion::add(sql, plan);
+    sql.push(SOURCE).push(" AS (");
     command(sql, write);
     sql.push(") SELECT '' AS total_result_set, pg_catalog.count(*) AS page_total, ");
     location(sql, write);

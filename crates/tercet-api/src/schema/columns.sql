@@ -53,7 +53,8 @@ select a.attrelid,
        end,
        c.relkind = 'v' and exists (
          select from pg_trigger g where g.tgrelid = c.oid and g.tgtype & 64 <> 0
-       )
+       ),
+       format_type(a.atttypid, -1)
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped

@@ -155,6 +155,7 @@ fn columns(rows: &[Record], names: &mut Names) -> Result<FxHashMap<u32, Vec<Colu
             enum_labels,
             writable: row.flag(10)?,
             by_trigger: row.flag(11)?,
+            argument_type: names.get(row.text(12)?),
         });
     }
     Ok(columns)

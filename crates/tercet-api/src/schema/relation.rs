@@ -80,6 +80,9 @@ pub struct Column {
     pub data_type: Arc<str>,
     /// Its type as declared, with its length: a domain stays a domain. Quoted and qualified.
     pub nominal_type: Arc<str>,
+    /// Its type as declared, without its length: what a value is converted to before it is written. The length is the
+    /// column's to enforce.
+    pub argument_type: Arc<str>,
     /// The greatest number of characters (or bits), where the type has one.
     pub max_length: Option<i32>,
     /// The SQL expression of its default; for an identity column, its sequence's next value.

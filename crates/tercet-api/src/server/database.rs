@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tercet_observe::LogHandle;
 use tercet_observe::event::{ApiEvent, ProcessEvent};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::probe::Probe;
 use super::state::{Finding, Outage, Settings, Shared};
@@ -66,6 +66,8 @@ pub(super) struct Inbox {
     pub(super) found: mpsc::UnboundedReceiver<Finding>,
     /// When the schema may be loaded again because it has turned out to have changed.
     pub(super) calm: Calm,
+    /// Requests that wait for the schema to be loaded.
+    pub(super) waiting: Vec<oneshot::Sender<()>>,
 }
 
 /// Keeps requests that do not fit the schema from having it loaded over and over.
@@ -126,6 +128,9 @@ impl Keeper<'_> {
         let mut tried_again = false;
         loop {
             let missed = Cell::new(None);
+            inbox.gather();
+            // Who comes later may have seen a change that this does not.
+            let waiting = std::mem::take(&mut inbox.waiting);
             let synchronised = tokio::select! {
                 synchronised = self.synchronise(reload_config) => synchronised,
                 reason = stopped(&mut inbox.instructions, &missed) => return Ok(reason),
@@ -135,11 +140,15 @@ impl Keeper<'_> {
                 Ok(fresh) => {
                     (wait, tried_again) = (FIRST_WAIT, false);
                     self.shared.outage.store(None);
+                    for request in waiting {
+                        _ = request.send(());
+                    }
                     // What was lost before is found again, and what was out of date is not any more.
-                    while inbox.found.try_recv().is_ok() {}
+                    inbox.gather();
                     let watch = watch.insert(fresh);
                     match missed.take() {
                         Some(config) => Happening::Reload { config },
+                        None if !inbox.waiting.is_empty() => Happening::Reload { config: false },
                         None => self.idle(&mut inbox, watch).await,
                     }
                 }
@@ -407,6 +416,19 @@ impl Inbox {
             Finding::Lost(reason) => Happening::Lost(reason),
             Finding::Outdated if self.calm.allows(Instant::now()) => Happening::Reload { config: false },
             Finding::Outdated => Happening::Nothing,
+            Finding::Retyped(request) => {
+                self.waiting.push(request);
+                Happening::Reload { config: false }
+            }
+        }
+    }
+
+    /// Forgets what a load of the schema settles, and keeps who waits for one.
+    fn gather(&mut self) {
+        while let Ok(finding) = self.found.try_recv() {
+            if let Finding::Retyped(request) = finding {
+                self.waiting.push(request);
+            }
         }
     }
 }

@@ -138,7 +138,7 @@ async fn answer(
     let planned = plan(&request, cache, &settings.policy)?;
     journey.timing.plan = clock.lap();
     match planned {
-        Plan::Statement(plan) => statement(worker, config, &identity, &request, &plan, journey).await,
+        Plan::Statement(plan) => statement(worker, settings, &identity, &request, *plan, journey).await,
         Plan::RelationInfo(relation) => Ok(journey.timed(clock, Response::of_relation_info(&relation))),
         Plan::RoutineInfo(routine) => Ok(journey.timed(clock, Response::of_routine_info(&routine))),
         Plan::SchemaInfo => Ok(journey.timed(clock, Response::of_schema_info())),
@@ -195,16 +195,32 @@ fn description<'a>(
 
 async fn statement(
     worker: &Rc<Worker>,
-    config: &Config,
+    settings: &Settings,
     identity: &Identity,
     request: &ApiRequest,
-    plan: &StatementPlan,
+    mut plan: StatementPlan,
     journey: &mut Journey,
 ) -> Result<Response, ApiError> {
+    let config = &*settings.config;
     let asked = Instant::now();
-    let query = Query::new(plan);
-    let context = Context { config, identity, request, routine: plan.routine().map(Arc::as_ref) };
-    let outcome = transaction::run(&worker.pool, context, plan, &query).await;
+    let mut query = Query::new(&plan);
+    let run = async |plan: &StatementPlan, query: &Query| {
+        let context = Context { config, identity, request, routine: plan.routine().map(Arc::as_ref) };
+        transaction::run(&worker.pool, context, plan, query).await
+    };
+    let mut outcome = run(&plan, &query).await;
+    // The types that count are those PostgreSQL has now, for as often as they change meanwhile.
+    let mut known = settings.cache.clone();
+    while outcome.retyped {
+        let fresh = worker.shared.reloaded(known.as_ref()).await.ok_or(ApiError::NoSchemaCache)?;
+        let Plan::Statement(planned) = self::plan(request, &fresh, &settings.policy)? else { break };
+        known = Some(fresh);
+        let again = Query::new(&planned);
+        // PostgreSQL refuses what it has just said: a type that cannot be asserted in this way.
+        query = if again.main.sql == query.main.sql { again.without_assertions() } else { again };
+        plan = *planned;
+        outcome = run(&plan, &query).await;
+    }
     if outcome.outdated {
         worker.shared.tell(Finding::Outdated);
     }
@@ -213,7 +229,7 @@ async fn statement(
     if config.log_query && config.log_level > LogLevel::Critical {
         worker.log.event(ApiEvent::Query { sql: &query.main.sql });
     }
-    let response = Response::new(request, plan, outcome.answer?, config.client_error_verbosity)?;
+    let response = Response::new(request, &plan, outcome.answer?, config.client_error_verbosity)?;
     journey.timing.response = clock.lap();
     Ok(response)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::body::Budget;
 use super::metrics::Metrics;
@@ -37,12 +37,25 @@ pub(super) enum Finding {
     Lost(String),
     /// The schema has changed since it was loaded.
     Outdated,
+    /// Types have changed that a request would write. It is told when the schema has been loaded since.
+    Retyped(oneshot::Sender<()>),
 }
 
 impl Shared {
     /// Tells a finding. Nobody hears it when everything stops.
     pub(super) fn tell(&self, finding: Finding) {
         let _ = self.findings.send(finding);
+    }
+
+    /// The schema, loaded anew since it was `known`; `None` where that fails or takes too long.
+    pub(super) async fn reloaded(&self, known: Option<&Arc<SchemaCache>>) -> Option<Arc<SchemaCache>> {
+        let (sender, loaded) = oneshot::channel();
+        self.tell(Finding::Retyped(sender));
+        let longest = self.settings.load().config.db_pool_acquisition_timeout;
+        tokio::time::timeout(longest, loaded).await.ok()?.ok()?;
+        let fresh = self.settings.load().cache.clone()?;
+        let is_new = known.is_none_or(|known| !Arc::ptr_eq(known, &fresh));
+        is_new.then_some(fresh)
     }
 }
 

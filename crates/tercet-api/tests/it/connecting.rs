@@ -104,6 +104,36 @@ fn a_refused_login_is_503_until_it_is_accepted_again() {
     }
 }
 
+#[test]
+fn a_login_role_that_is_dropped_while_connected_is_503() {
+    static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
+    let database = CLUSTER.database(SCHEMA);
+    let create =
+        "create role leaving login noinherit password 'secret'; grant anon, authenticated to leaving;";
+    CLUSTER.psql("postgres", create);
+    let service = Service::start(
+        &database.uri().replace("authenticator", "leaving"),
+        &[("db-pool", "2"), ("server-threads", "1")],
+    );
+    wait_until("connections are open", || all_sorts(&service).iter().all(|reply| reply.status < 500));
+    CLUSTER.psql("postgres", "drop role leaving");
+    for _ in 0..3 {
+        for reply in all_sorts(&service) {
+            assert_unavailable(&reply, "dropped");
+        }
+    }
+    CLUSTER.psql("postgres", create);
+    wait_until("requests are served again", || service.get("/things").status == 200);
+    // What is the token's fault stays so.
+    CLUSTER.psql("postgres", "revoke authenticated from leaving");
+    let token = bearer("authenticated", "1");
+    let reply = on_one_thread(async {
+        let mut client = Client::connect(service.address).await;
+        client.request("GET", "/things", &[("authorization", &token)], "").await.unwrap()
+    });
+    assert_eq!((reply.status, &reply.json()["code"]), (403, &json!("42501")), "{reply:?}");
+}
+
 /// A server in PostgreSQL's place that answers every connection's first bytes with `answer`; an empty one is never given.
 fn impostor(answer: &'static [u8]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -47,6 +47,11 @@ fn check_answer(document: &Value, method: &str, path: &str, target: &str, reply:
         assert!(reply.body.is_empty(), "{target}: a body is not described: {reply:?}");
         return;
     };
+    // SQL may choose a status that has no body.
+    if [204, 205, 304].contains(&reply.status) {
+        assert!(reply.body.is_empty(), "{target}: {reply:?}");
+        return;
+    }
     let media_type = reply.header("content-type").unwrap().split(';').next().unwrap();
     let described =
         content.get(media_type).unwrap_or_else(|| panic!("{target}: {media_type} is not described"));

@@ -113,7 +113,7 @@ fn what_is_no_request_is_answered_with_the_reason() {
                 head.contains("content-type: application/json") && head.contains("connection: close"),
                 "{head}"
             );
-            assert!(body.contains(r#""code":"TERCET100""#), "{sent:.60}: {body}");
+            assert!(body.contains(r#""code":"TCT03""#), "{sent:.60}: {body}");
             // behind a request that is one
             let before = "GET /people HTTP/1.1\r\nhost: a\r\n\r\n";
             let said = exchange(&service, &[before.as_bytes(), sent.as_bytes()]);

@@ -209,7 +209,7 @@ fn writes() {
     check_sql(
         "POST /tags\nprefer: return=representation\n\n{\"id\": 3, \"label\": \"new\"}",
         &expect![[r#"
-            WITH pgrst_source AS (INSERT INTO "shop"."tags"("id", "label")
+            WITH pgrst_types AS (SELECT pg_catalog.array_eq(ARRAY[NULL::integer], ARRAY[(NULL::"shop"."tags")."id"]), pg_catalog.textanycat('', (NULL::"shop"."tags")."id"), pg_catalog.array_eq(ARRAY[NULL::text], ARRAY[(NULL::"shop"."tags")."label"]), pg_catalog.textanycat('', (NULL::"shop"."tags")."label")), pgrst_source AS (INSERT INTO "shop"."tags"("id", "label")
             SELECT pgrst_body."id", pgrst_body."label"
             FROM (SELECT $1::json AS json_data) pgrst_payload, LATERAL (SELECT "id", "label"
             FROM json_to_record(pgrst_payload.json_data) AS _("id" integer, "label" text) ) pgrst_body 
@@ -223,7 +223,7 @@ fn writes() {
     check_sql(
         "POST /tags?columns=id,label&on_conflict=id\nprefer: resolution=merge-duplicates\n\n[{\"id\": 3}]",
         &expect![[r#"
-            WITH pgrst_source AS (INSERT INTO "shop"."tags"("id", "label")
+            WITH pgrst_types AS (SELECT pg_catalog.array_eq(ARRAY[NULL::integer], ARRAY[(NULL::"shop"."tags")."id"]), pg_catalog.textanycat('', (NULL::"shop"."tags")."id"), pg_catalog.array_eq(ARRAY[NULL::text], ARRAY[(NULL::"shop"."tags")."label"]), pg_catalog.textanycat('', (NULL::"shop"."tags")."label")), pgrst_source AS (INSERT INTO "shop"."tags"("id", "label")
             SELECT pgrst_body."id", pgrst_body."label"
             FROM (SELECT $1::json AS json_data) pgrst_payload, LATERAL (SELECT "id", "label"
             FROM json_to_recordset(pgrst_payload.json_data) AS _("id" integer, "label" text) ) pgrst_body
@@ -240,7 +240,7 @@ fn writes() {
     check_sql(
         "POST /inks?columns=name,tone\nprefer: missing=default, return=headers-only\n\n[{\"tone\": \"#00ff00\"}]",
         &expect![[r##"
-            WITH pgrst_source AS (INSERT INTO "shop"."inks"("name", "tone")
+            WITH pgrst_types AS (SELECT pg_catalog.array_eq(ARRAY[NULL::text], ARRAY[(NULL::"shop"."inks")."name"]), pg_catalog.textanycat('', (NULL::"shop"."inks")."name")), pgrst_source AS (INSERT INTO "shop"."inks"("name", "tone")
             SELECT pgrst_body."name", pgrst_body."tone"
             FROM (SELECT $1::jsonb AS json_data) pgrst_payload, LATERAL (SELECT jsonb_agg(jsonb_build_object('name', 'unnamed'::text, 'tone', shop.colour_to_json((255)::shop.colour)) || elem) AS val
             FROM jsonb_array_elements(pgrst_payload.json_data) elem) pgrst_json_defs, LATERAL (SELECT "name", shop.colour_from_json("tone") AS "tone"
@@ -259,7 +259,7 @@ fn writes() {
     check_sql(
         "PATCH /tags?id=eq.1\n\n{\"label\": \"old\"}",
         &expect![[r#"
-            WITH pgrst_source AS (UPDATE "shop"."tags" SET "label" = pgrst_body."label"
+            WITH pgrst_types AS (SELECT pg_catalog.array_eq(ARRAY[NULL::text], ARRAY[(NULL::"shop"."tags")."label"]), pg_catalog.textanycat('', (NULL::"shop"."tags")."label")), pgrst_source AS (UPDATE "shop"."tags" SET "label" = pgrst_body."label"
             FROM (SELECT $1::json AS json_data) pgrst_payload, LATERAL (SELECT "label"
             FROM json_to_record(pgrst_payload.json_data) AS _("label" text) ) pgrst_body
             WHERE "shop"."tags"."id" = $2
@@ -274,7 +274,7 @@ fn writes() {
     check_sql(
         "PUT /tags?id=eq.1\n\n{\"id\": 1, \"label\": \"old\"}",
         &expect![[r#"
-            WITH pgrst_source AS (INSERT INTO "shop"."tags"("id", "label")
+            WITH pgrst_types AS (SELECT pg_catalog.array_eq(ARRAY[NULL::integer], ARRAY[(NULL::"shop"."tags")."id"]), pg_catalog.textanycat('', (NULL::"shop"."tags")."id"), pg_catalog.array_eq(ARRAY[NULL::text], ARRAY[(NULL::"shop"."tags")."label"]), pg_catalog.textanycat('', (NULL::"shop"."tags")."label")), pgrst_source AS (INSERT INTO "shop"."tags"("id", "label")
             SELECT pgrst_body."id", pgrst_body."label"
             FROM (SELECT $1::json AS json_data) pgrst_payload, LATERAL (SELECT "id", "label"
             FROM json_to_record(pgrst_payload.json_data) AS _("id" integer, "label" text) ) pgrst_body
@@ -309,42 +309,42 @@ fn calls() {
     check_sql(
         "GET /rpc/add?a=1&b=2",
         &expect![[r#"
-        WITH pgrst_source AS (SELECT pgrst_call.pgrst_scalar
-        FROM (SELECT "shop"."add"("a" := $1::integer, "b" := $2::integer) pgrst_scalar) pgrst_call)
-        SELECT null::bigint AS total_result_set, 1 AS page_total, coalesce(json_agg(_postgrest_t.pgrst_scalar)->0, 'null') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-        FROM (SELECT "add".*
-        FROM pgrst_source AS "add") _postgrest_t
-        $1 = 1
-        $2 = 2
-    "#]],
+            WITH pgrst_types AS (SELECT '"shop"."add"(integer,integer)'::pg_catalog.regprocedure), pgrst_source AS (SELECT pgrst_call.pgrst_scalar
+            FROM (SELECT "shop"."add"("a" := $1::integer, "b" := $2::integer) pgrst_scalar) pgrst_call)
+            SELECT null::bigint AS total_result_set, 1 AS page_total, coalesce(json_agg(_postgrest_t.pgrst_scalar)->0, 'null') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            FROM (SELECT "add".*
+            FROM pgrst_source AS "add") _postgrest_t
+            $1 = 1
+            $2 = 2
+        "#]],
     );
     check_sql(
         "POST /rpc/add\n\n{\"a\": 1, \"b\": 2}",
         &expect![[r#"
-        WITH pgrst_source AS (SELECT pgrst_call.pgrst_scalar
-        FROM (SELECT $1::json AS json_data) pgrst_payload, LATERAL (SELECT "a", "b"
-        FROM json_to_record(pgrst_payload.json_data) AS _("a" integer, "b" integer) LIMIT 1) pgrst_body , LATERAL (SELECT "shop"."add"("a" := pgrst_body."a", "b" := pgrst_body."b") pgrst_scalar) pgrst_call)
-        SELECT null::bigint AS total_result_set, 1 AS page_total, coalesce(json_agg(_postgrest_t.pgrst_scalar)->0, 'null') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-        FROM (SELECT "add".*
-        FROM pgrst_source AS "add") _postgrest_t
-        $1 = {"a": 1, "b": 2}
-    "#]],
+            WITH pgrst_types AS (SELECT '"shop"."add"(integer,integer)'::pg_catalog.regprocedure), pgrst_source AS (SELECT pgrst_call.pgrst_scalar
+            FROM (SELECT $1::json AS json_data) pgrst_payload, LATERAL (SELECT "a", "b"
+            FROM json_to_record(pgrst_payload.json_data) AS _("a" integer, "b" integer) LIMIT 1) pgrst_body , LATERAL (SELECT "shop"."add"("a" := pgrst_body."a", "b" := pgrst_body."b") pgrst_scalar) pgrst_call)
+            SELECT null::bigint AS total_result_set, 1 AS page_total, coalesce(json_agg(_postgrest_t.pgrst_scalar)->0, 'null') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            FROM (SELECT "add".*
+            FROM pgrst_source AS "add") _postgrest_t
+            $1 = {"a": 1, "b": 2}
+        "#]],
     );
     check_sql(
         "GET /rpc/join_words?words=a&words=b",
         &expect![[r#"
-        WITH pgrst_source AS (SELECT pgrst_call.pgrst_scalar
-        FROM (SELECT "shop"."join_words"(VARIADIC "words" := $1::text[]) pgrst_scalar) pgrst_call)
-        SELECT null::bigint AS total_result_set, 1 AS page_total, coalesce(json_agg(_postgrest_t.pgrst_scalar)->0, 'null') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-        FROM (SELECT "join_words".*
-        FROM pgrst_source AS "join_words") _postgrest_t
-        $1 = {"a","b"}
-    "#]],
+            WITH pgrst_types AS (SELECT '"shop"."join_words"(text[])'::pg_catalog.regprocedure), pgrst_source AS (SELECT pgrst_call.pgrst_scalar
+            FROM (SELECT "shop"."join_words"(VARIADIC "words" := $1::text[]) pgrst_scalar) pgrst_call)
+            SELECT null::bigint AS total_result_set, 1 AS page_total, coalesce(json_agg(_postgrest_t.pgrst_scalar)->0, 'null') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            FROM (SELECT "join_words".*
+            FROM pgrst_source AS "join_words") _postgrest_t
+            $1 = {"a","b"}
+        "#]],
     );
     check_sql(
         "GET /rpc/books_by?author=Ada&select=title&price=gt.1",
         &expect![[r#"
-            WITH pgrst_source AS (SELECT "pgrst_call"."price", "pgrst_call"."title"
+            WITH pgrst_types AS (SELECT '"shop"."books_by"(text)'::pg_catalog.regprocedure), pgrst_source AS (SELECT "pgrst_call"."price", "pgrst_call"."title"
             FROM "shop"."books_by"("author" := $1::text) pgrst_call)
             SELECT null::bigint AS total_result_set, pg_catalog.count(*) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
             FROM (SELECT "books"."title"
@@ -357,13 +357,13 @@ fn calls() {
     check_sql(
         "POST /rpc/take_json\n\n{\"word\": \"x\"}",
         &expect![[r#"
-        WITH pgrst_source AS (SELECT pgrst_call.pgrst_scalar
-        FROM (SELECT "shop"."take_json"($1::json) pgrst_scalar) pgrst_call)
-        SELECT null::bigint AS total_result_set, 1 AS page_total, coalesce(json_agg(_postgrest_t.pgrst_scalar)->0, 'null') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
-        FROM (SELECT "take_json".*
-        FROM pgrst_source AS "take_json") _postgrest_t
-        $1 = {"word": "x"}
-    "#]],
+            WITH pgrst_types AS (SELECT '"shop"."take_json"(json)'::pg_catalog.regprocedure), pgrst_source AS (SELECT pgrst_call.pgrst_scalar
+            FROM (SELECT "shop"."take_json"($1::json) pgrst_scalar) pgrst_call)
+            SELECT null::bigint AS total_result_set, 1 AS page_total, coalesce(json_agg(_postgrest_t.pgrst_scalar)->0, 'null') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status
+            FROM (SELECT "take_json".*
+            FROM pgrst_source AS "take_json") _postgrest_t
+            $1 = {"word": "x"}
+        "#]],
     );
 }
 
