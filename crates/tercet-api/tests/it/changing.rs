@@ -344,9 +344,9 @@ fn every_type_can_be_written() {
         columns.join(", ")
     ));
     let service = start(&database, "1");
-    for number in 0..types.len() {
+    for (number, of) in types.iter().enumerate() {
         let reply = send(&service, "POST", "/things", &format!(r#"{{"c{number}": null}}"#));
-        assert_eq!(reply.status, 201, "{}: {reply:?}", types[number]);
+        assert_eq!(reply.status, 201, "{of}: {reply:?}");
     }
 }
 
