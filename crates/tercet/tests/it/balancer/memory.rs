@@ -26,7 +26,7 @@ const PATIENT: &str = "[timeouts]\nsend = \"1h\"\nresponse-body = \"1h\"\nrespon
 /// What is asked for much.
 const MUCH: &str = "/much";
 /// What is sent at once.
-const PIECE: [u8; 64 << 10] = [b'x'; 64 << 10];
+static PIECE: [u8; 64 << 10] = [b'x'; 64 << 10];
 
 /// A server with much to say, and no ear.
 struct Talker {
