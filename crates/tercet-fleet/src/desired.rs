@@ -12,7 +12,7 @@ mod firewall;
 mod hardening;
 mod project;
 
-use tercet_config::{Machine, Tier};
+use tercet_config::{Machine, Server, Tier};
 use tercet_machine::Desired;
 use tercet_machine::directory::Directory;
 use tercet_machine::file::Owner;
@@ -20,10 +20,12 @@ use tercet_machine::firewall::Firewall;
 use tercet_machine::package::Package;
 use tercet_machine::sysctl::Sysctl;
 use tercet_machine::unit::{Goal, Unit};
+use tercet_machine::user::User;
 
 pub(crate) use self::application::{credentials_folder, instance, running};
 pub(crate) use self::balancer::{configuration as balancer_configuration, rotation};
 pub use self::project::Project;
+use crate::build;
 use crate::deployment::Instance;
 use crate::paths::{CONFIGURATION, CREDENTIALS, LIBRARY};
 use crate::release::Release;
@@ -64,6 +66,9 @@ impl Project<'_> {
             match tier {
                 Tier::Database => database::add(&mut desired, self, machine, system),
                 Tier::Application => {
+                    if matches!(self.topology.application().server, Server::Own { build: Some(_), .. }) {
+                        desired.users.push(User(build::USER.to_owned()));
+                    }
                     for (instance, release) in kept.iter().filter(|(it, _)| self.is_on(it, machine)) {
                         let running = running(self, machine, instance, release);
                         desired.directories.extend(running.directories);

@@ -182,15 +182,18 @@ fn begin_change_in(folder: &Path, fence: u64) -> Result<Held> {
 fn end_change(folder: &Path) -> Result<()> {
     let lock = fs::File::options().create(true).append(true).open(folder.join("change.lock"))?;
     let begin = Instant::now();
+    let mut ended = false;
     while let Some(process) = fcntl_getlk(&lock, &Flock::from(FlockType::WriteLock))?.and_then(|it| it.pid) {
         // It may have ended in between, or not yet lead a group.
         let _ = kill_process_group(process, Signal::KILL).or_else(|_| kill_process(process, Signal::KILL));
         if begin.elapsed() > END_PATIENCE {
             bail!("an earlier change (process {}) does not end", process.as_raw_nonzero());
         }
+        ended = true;
         std::thread::sleep(POLL);
     }
-    Ok(())
+    // A build is no process of the change's.
+    if ended { build::stop_all() } else { Ok(()) }
 }
 
 /// Refuses to go on for an operator who no longer has the lease.

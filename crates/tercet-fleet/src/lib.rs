@@ -9,6 +9,7 @@ pub mod agent;
 mod at_once;
 mod attempt;
 mod authority;
+mod build;
 pub mod configuration;
 mod deployment;
 pub mod desired;

@@ -8,6 +8,7 @@ mod identity;
 mod interrupted;
 mod outage;
 mod releases;
+mod sandbox;
 mod tls;
 
 use std::fmt::Write as _;

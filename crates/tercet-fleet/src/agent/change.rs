@@ -13,12 +13,10 @@ use tercet_machine::{Desired, Secret, Step, execute, plan, probe};
 
 use super::message::{Change, DatabaseTask, Reply};
 use super::serve::as_postgres;
+use crate::build;
 use crate::identity::{self, Data, Identity};
 use crate::lease;
 use crate::release::{API_CONF, Kind, Release};
-
-/// How much of what a build said is repeated when it fails: 4 KiB.
-const TAIL: usize = 4 << 10;
 
 /// Makes a change, and tells `say` how far it is. `payload` is what followed the request.
 pub(super) fn make(
@@ -139,7 +137,7 @@ fn unpack(folder: &Path, payload: &mut impl Read) -> Result<()> {
     }
     fs::create_dir(&new).with_context(|| new.display().to_string())?;
     let mut tar =
-        Command::new("tar").arg("-x").arg("-C").arg(&new).stdin(Stdio::piped()).spawn().context("tar")?;
+        Command::new("tar").args(["-x", "--no-same-owner", "-C"]).arg(&new).stdin(Stdio::piped()).spawn().context("tar")?;
     let mut stdin = tar.stdin.take().context("standard input is piped")?;
     std::io::copy(payload, &mut stdin).context("the archive was not taken whole")?;
     drop(stdin);
@@ -147,32 +145,16 @@ fn unpack(folder: &Path, payload: &mut impl Read) -> Result<()> {
     fs::rename(&new, &program).with_context(|| program.display().to_string())
 }
 
-/// Runs a release's build command; again from the start, if an earlier run was cut off. Whatever it left is kept then:
-/// a build has to be repeatable, as it is for the person who writes it.
+/// Runs a release's build command.
 fn build(release: &Release) -> Result<()> {
-    let Some(build) = release.build().filter(|_| !release.record().exists()) else { return Ok(()) };
-    let folder = release.folder().join("program");
-    ensure!(folder.is_dir(), "{} is not there\nhint: apply again", folder.display());
-    let words = build.words("", 0);
-    let (program, arguments) = words.split_first().context("a build command has a program")?;
-    let output = Command::new(program)
-        .args(arguments)
-        .current_dir(&folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .output()
-        .with_context(|| format!("build: {program}"))?;
-    if !output.status.success() {
-        let said = [output.stdout, output.stderr].concat();
-        let tail = String::from_utf8_lossy(&said[said.len().saturating_sub(TAIL)..]).into_owned();
-        bail!("{} failed ({}):\n{}", words.join(" "), output.status, tail.trim());
-    }
+    let Some(command) = release.build().filter(|_| !release.record().exists()) else { return Ok(()) };
+    build::build(release, command)?;
     complete(release)
 }
 
-/// Says that a release is complete: after all its files are on the disk.
+/// Says that a release is complete: after all its files are root's, and on the disk.
 fn complete(release: &Release) -> Result<()> {
+    build::seal(release).with_context(|| format!("release {}", release.id))?;
     let folder = fs::File::open(release.folder()).with_context(|| release.folder().display().to_string())?;
     rustix::fs::syncfs(&folder)?;
     // It repeats the configuration, which may hold secrets.

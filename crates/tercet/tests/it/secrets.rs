@@ -105,7 +105,7 @@ fn a_program_gets_its_url_and_nobody_else_does() {
 
 #[test]
 fn a_url_that_cannot_be_used_is_not_shown() {
-    for (url, with_migration) in [
+    let cases = [
         ("postgres://u:hush@127.0.0.1:1/shop", true),
         ("postgres://u:hush@[::1/shop", true),
         ("postgres://u:hush/x@127.0.0.1/shop", true),
@@ -119,17 +119,24 @@ fn a_url_that_cannot_be_used_is_not_shown() {
         ("postgres://u:x?hush=y@127.0.0.1/shop", false),
         ("postgres://u:x?sslmode=hush@127.0.0.1/shop", false),
         ("postgres://u:hush@127.0.0.1:99999/shop", false),
-    ] {
-        let config = format!("[database]\nurl = '{url}'\n[application]\nservers = 1\n");
-        let folder = Folder::with(&[("tercet.toml", &config)]);
-        if with_migration {
-            folder.write("migrations/0001_one.sql", "select 1");
+    ];
+    std::thread::scope(|scope| {
+        for (url, with_migration) in cases {
+            scope.spawn(move || is_not_shown(url, with_migration));
         }
-        let said = folder.up_to_the_end();
-        assert!(said.contains("exit code"), "{url}: {said}");
-        shows_nothing(&said, &[MARK.to_owned()]);
-        files_show_nothing(&folder.path().join(".tercet"), &[MARK.to_owned()]);
+    });
+}
+
+fn is_not_shown(url: &str, with_migration: bool) {
+    let config = format!("[database]\nurl = '{url}'\n[application]\nservers = 1\n");
+    let folder = Folder::with(&[("tercet.toml", &config)]);
+    if with_migration {
+        folder.write("migrations/0001_one.sql", "select 1");
     }
+    let said = folder.up_to_the_end();
+    assert!(said.contains("exit code"), "{url}: {said}");
+    shows_nothing(&said, &[MARK.to_owned()]);
+    files_show_nothing(&folder.path().join(".tercet"), &[MARK.to_owned()]);
 }
 
 #[track_caller]

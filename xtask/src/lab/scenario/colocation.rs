@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Named, Scenario, interrupted, outage, tls};
+use super::{Named, Scenario, interrupted, outage, sandbox, tls};
 
 /// The database on the balancer's machine.
 pub(super) const SHARED: &str = "lb=balancer+database app1=application app2=application";
@@ -16,6 +16,7 @@ pub(super) const STAGES: &[Named] = &[
     ("a program systemd cannot start is refused before the switch, and gone after the fix", outage::refused),
     ("power cut during a build: it is built again", outage::half_built),
     ("an operator who sleeps in the middle of a build loses the lease and the build", outage::asleep),
+    ("a build in its sandbox, and secrets for the program alone", sandbox::build_and_secrets),
 ];
 
 pub(super) const ALONE: &[Named] = &[

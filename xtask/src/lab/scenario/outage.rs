@@ -15,9 +15,9 @@ use crate::lab::{signal, until};
 const RUN: &str = "python3 main.py";
 const BUILD: &str = "cp source version";
 
-/// A build that never ends, on the machines that have this file; when it has begun, another says so.
+/// A build that never ends, on the machines that have this file; when it has begun, one in its folder says so.
 const STUCK: &str =
-    "sh -c 'cp source version; touch /run/building; if test -e /run/stuck; then sleep 86399; fi'";
+    "sh -c 'cp source version; if test -e /run/stuck; then touch building; sleep 86399; fi'";
 
 fn write_source(scenario: &Scenario<'_>, text: &str) -> Result<()> {
     Ok(std::fs::write(scenario.project.path().join("source"), text)?)
@@ -73,11 +73,14 @@ pub(super) fn refused(scenario: &Scenario<'_>) -> Result<()> {
 
 /// An apply that is stuck in a build on app1, as soon as it is.
 fn stuck(scenario: &Scenario<'_>, source: &str) -> Result<Child> {
-    scenario.on("app1", "touch /run/stuck; rm -f /run/building")?;
+    scenario.on("app1", "touch /run/stuck")?;
     write_source(scenario, source)?;
     scenario.write(SHARED, &own(RUN, STUCK))?;
     let child = interrupted::begun(scenario)?.spawn()?;
-    scenario.on("app1", "while ! test -e /run/building; do sleep .1; done")?;
+    scenario.on(
+        "app1",
+        "until ls /usr/local/lib/tercet/releases/*/program/building >/dev/null 2>&1; do sleep .1; done",
+    )?;
     Ok(child)
 }
 

@@ -1,0 +1,264 @@
+//! Preparing a release's folder on a machine: the build command runs in a sandbox as a user that owns nothing else;
+//! afterwards the folder is root's and read-only.
+//!
+//! Runs on the machine, as root. The release's folder then has:
+//!
+//! ```text
+//! program/     what was shipped and what the build made of it
+//! home/        HOME of the build, for tools that install below it
+//! ```
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use tercet_config::Program;
+
+use crate::release::Release;
+
+/// The system user builds run as.
+pub(crate) const USER: &str = "tercet-build";
+
+/// Lines of a failed build's output that are reported.
+const TAIL: usize = 20;
+
+/// What the build may not do (systemd.exec(5)). It may use the network, and write to its folders and a private /tmp.
+const SANDBOX: &[&str] = &[
+    "User=tercet-build",
+    "Group=tercet-build",
+    "ProtectSystem=strict",
+    "ProtectHome=yes",
+    "InaccessiblePaths=-/etc/tercet",
+    "PrivateTmp=yes",
+    "PrivateDevices=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectControlGroups=yes",
+    "ProtectClock=yes",
+    "ProtectHostname=yes",
+    "ProtectProc=invisible",
+    "NoNewPrivileges=yes",
+    "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK",
+    "RestrictNamespaces=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "LockPersonality=yes",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+    "SystemCallErrorNumber=EPERM",
+    "CapabilityBoundingSet=",
+    "RemoveIPC=yes",
+    "UMask=0022",
+    "TasksMax=4096",
+    "LimitCORE=0",
+];
+
+/// Builds what was unpacked into the release's folder, again from the start if an earlier build was cut off.
+///
+/// # Errors
+/// The build failed; its last lines are in the error.
+pub(crate) fn build(release: &Release, command: &Program) -> Result<()> {
+    let folder = release.folder();
+    let (program, home) = (folder.join("program"), folder.join("home"));
+    if !program.is_dir() {
+        bail!("{} is not there\nhint: apply again", program.display());
+    }
+    stop_all()?;
+    make_anew(&home)?;
+    for folder in [&program, &home] {
+        give(folder, USER)?;
+    }
+    sandboxed(&release.id, &command.words("", 0), &program, &home)
+}
+
+/// Gives what was shipped and built to root, read-only.
+///
+/// # Errors
+/// It has a link to something that others than root may write.
+pub(crate) fn seal(release: &Release) -> Result<()> {
+    let folder = release.folder();
+    for part in [folder.join("program"), folder.join("home")] {
+        if part.exists() {
+            seal_part(&part, &folder)?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends builds that go on after whoever asked for them is gone: systemd runs them, in units of their own.
+pub(crate) fn stop_all() -> Result<()> {
+    let mut stop = Command::new("systemctl");
+    let stopped = stop.args(["stop", "--", "tercet-build-*.service"]).stderr(Stdio::null()).status();
+    // Units that are not loaded are none to stop.
+    stopped.map(drop).context("systemctl")
+}
+
+fn make_anew(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    fs::create_dir(folder).with_context(|| folder.display().to_string())
+}
+
+fn give(folder: &Path, user: &str) -> Result<()> {
+    let status = Command::new("chown")
+        .args(["--recursive", "--no-dereference", &format!("{user}:{user}"), "--"])
+        .arg(folder)
+        .status()
+        .context("chown")?;
+    if !status.success() {
+        bail!("{} cannot be given to {user}", folder.display());
+    }
+    Ok(())
+}
+
+/// Runs the command in a transient unit; systemd ends whatever it leaves running.
+fn sandboxed(id: &str, words: &[String], program: &Path, home: &Path) -> Result<()> {
+    let unit = format!("tercet-build-{id}.service");
+    let mut run = Command::new("systemd-run");
+    run.args(["--quiet", "--wait", "--pipe", "--collect", "--service-type=exec", "--unit", &unit]);
+    for property in SANDBOX {
+        run.args(["--property", property]);
+    }
+    run.arg(format!("--property=WorkingDirectory={}", program.display()));
+    run.arg(format!("--property=ReadWritePaths={} {}", program.display(), home.display()));
+    run.arg(format!("--setenv=HOME={}", home.display()));
+    // What is only kept to be faster next time is not part of the release.
+    run.args(["--setenv=XDG_CACHE_HOME=/tmp/cache", "--setenv=npm_config_cache=/tmp/npm"]);
+    // systemd would replace variables (systemd.service(5), "Command lines").
+    run.arg("--").args(words.iter().map(|word| word.replace('$', "$$")));
+    // systemd-run finds a relative program from here.
+    let output = run.current_dir(program).stdin(Stdio::null()).output().context("systemd-run")?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    bail!(
+        "build failed ({}): it runs as {USER}, which may write to the program's folder, HOME and /tmp\n{}",
+        output.status,
+        lines[lines.len().saturating_sub(TAIL)..].join("\n")
+    )
+}
+
+/// Makes everything in `path`, a part of the release in `folder`, root's, readable by all and writable by nobody.
+fn seal_part(path: &Path, folder: &Path) -> Result<()> {
+    let context = || path.display().to_string();
+    let metadata = fs::symlink_metadata(path).with_context(context)?;
+    let kind = metadata.file_type();
+    if kind.is_symlink() {
+        lchown(path, Some(0), Some(0)).with_context(context)?;
+        return check_link(path, folder);
+    }
+    if !kind.is_dir() && !kind.is_file() {
+        // A socket or a pipe has nothing to do once its build is over.
+        return fs::remove_file(path).with_context(context);
+    }
+    if kind.is_dir() {
+        for entry in fs::read_dir(path).with_context(context)? {
+            seal_part(&entry?.path(), folder)?;
+        }
+    }
+    // Without set-id bits.
+    let executable = kind.is_dir() || metadata.mode() & 0o111 != 0;
+    lchown(path, Some(0), Some(0)).with_context(context)?;
+    fs::set_permissions(path, Permissions::from_mode(if executable { 0o555 } else { 0o444 }))
+        .with_context(context)
+}
+
+/// A link may lead out of the release only to what root alone may change: a running program trusts what it finds there.
+fn check_link(link: &Path, folder: &Path) -> Result<()> {
+    let target = link.parent().unwrap_or(folder).join(fs::read_link(link)?);
+    // Where nothing is, whoever may write to the folder above may put something.
+    let there = target.ancestors().find_map(|path| path.canonicalize().ok()).unwrap_or_else(|| "/".into());
+    if there.starts_with(folder) {
+        return Ok(());
+    }
+    for path in there.ancestors() {
+        let metadata = fs::metadata(path).with_context(|| path.display().to_string())?;
+        if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
+            bail!(
+                "{} is a link to {}, and others than root may write to {}\n\
+                 hint: have the build install into the program's folder or HOME",
+                link.display(),
+                target.display(),
+                path.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// A release's folder with a program in it, as a build of another user might leave it.
+    fn release() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        fs::create_dir_all(program.join("bin")).unwrap();
+        for (name, mode) in [("bin/server", 0o6777), ("data", 0o600), ("shared", 0o666)] {
+            fs::write(program.join(name), name).unwrap();
+            fs::set_permissions(program.join(name), Permissions::from_mode(mode)).unwrap();
+        }
+        drop(UnixListener::bind(program.join("socket")).unwrap());
+        symlink("bin/server", program.join("server")).unwrap();
+        symlink("/usr/bin/env", program.join("env")).unwrap();
+        folder
+    }
+
+    fn sealed(folder: &Path) -> Result<()> {
+        seal_part(&folder.join("program"), folder)
+    }
+
+    #[test]
+    fn a_sealed_release_is_roots_and_nobody_can_write_to_it() {
+        // Only root can give files away.
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = release();
+        let program = folder.path().join("program");
+        for name in ["bin", "bin/server", "data", "server"] {
+            lchown(program.join(name), Some(65534), Some(65534)).unwrap();
+        }
+        fs::set_permissions(program.join("bin/server"), Permissions::from_mode(0o6777)).unwrap();
+        sealed(folder.path()).unwrap();
+        let expected =
+            [("", 0o555), ("bin", 0o555), ("bin/server", 0o555), ("data", 0o444), ("shared", 0o444)];
+        for (name, mode) in expected {
+            let metadata = fs::symlink_metadata(program.join(name)).unwrap();
+            assert_eq!((metadata.mode() & 0o7777, metadata.uid(), metadata.gid()), (mode, 0, 0), "{name}");
+        }
+        assert_eq!(fs::symlink_metadata(program.join("server")).unwrap().uid(), 0);
+        assert!(!program.join("socket").exists());
+    }
+
+    #[test]
+    fn a_link_to_what_others_may_write_is_refused() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        for target in ["/tmp", "/tmp/nothing/there", "/var/tmp/nothing", "../../nothing"] {
+            let folder = release();
+            symlink(target, folder.path().join("program/link")).unwrap();
+            let error = format!("{:#}", sealed(folder.path()).unwrap_err());
+            assert!(error.contains("program/link is a link to ") && error.contains("hint: "), "{error}");
+        }
+        for target in ["/etc/hostname", "nothing", "bin/nothing", "/nothing", "../program/data"] {
+            let folder = release();
+            symlink(target, folder.path().join("program/link")).unwrap();
+            sealed(folder.path()).unwrap_or_else(|error| panic!("{target}: {error:#}"));
+        }
+    }
+}
