@@ -175,7 +175,7 @@ fn seal_part(path: &Path, folder: &Path) -> Result<()> {
 /// A link may lead out of the release only to what root alone may change: a running program trusts what it finds there.
 fn check_link(link: &Path, folder: &Path) -> Result<()> {
     let target = link.parent().unwrap_or(folder).join(fs::read_link(link)?);
-    // Where nothing is, whoever may write to the folder above may put something.
+    // Where nothing is, a user who may write to the folder above may put something.
     let there = target.ancestors().find_map(|path| path.canonicalize().ok()).unwrap_or_else(|| "/".into());
     if there.starts_with(folder) {
         return Ok(());
