@@ -193,7 +193,7 @@ fn end_change(folder: &Path) -> Result<()> {
         std::thread::sleep(POLL);
     }
     // A build is no process of the change's.
-    if ended { build::stop_all() } else { Ok(()) }
+    if ended { crate::build::stop_all() } else { Ok(()) }
 }
 
 /// Refuses to go on for an operator who no longer has the lease.

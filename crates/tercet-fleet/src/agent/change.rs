@@ -136,8 +136,12 @@ fn unpack(folder: &Path, payload: &mut impl Read) -> Result<()> {
         remove(path)?;
     }
     fs::create_dir(&new).with_context(|| new.display().to_string())?;
-    let mut tar =
-        Command::new("tar").args(["-x", "--no-same-owner", "-C"]).arg(&new).stdin(Stdio::piped()).spawn().context("tar")?;
+    let mut tar = Command::new("tar")
+        .args(["-x", "--no-same-owner", "-C"])
+        .arg(&new)
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("tar")?;
     let mut stdin = tar.stdin.take().context("standard input is piped")?;
     std::io::copy(payload, &mut stdin).context("the archive was not taken whole")?;
     drop(stdin);

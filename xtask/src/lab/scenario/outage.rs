@@ -16,8 +16,7 @@ const RUN: &str = "python3 main.py";
 const BUILD: &str = "cp source version";
 
 /// A build that never ends, on the machines that have this file; when it has begun, one in its folder says so.
-const STUCK: &str =
-    "sh -c 'cp source version; if test -e /run/stuck; then touch building; sleep 86399; fi'";
+const STUCK: &str = "sh -c 'cp source version; if test -e /run/stuck; then touch building; sleep 86399; fi'";
 
 fn write_source(scenario: &Scenario<'_>, text: &str) -> Result<()> {
     Ok(std::fs::write(scenario.project.path().join("source"), text)?)
