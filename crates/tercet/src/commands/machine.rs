@@ -7,7 +7,9 @@ use crate::failure::Outcome;
 pub(crate) fn run(arguments: &cli::Machine) -> Outcome {
     if arguments.check {
         // The journal takes the level from the beginning of the line (sd-daemon(3)): a warning.
-        tercet_fleet::validity::warnings().iter().for_each(|warning| println!("<4>{warning}"));
+        for warning in tercet_fleet::validity::warnings() {
+            println!("<4>{warning}");
+        }
         return Ok(());
     }
     tercet_fleet::agent::serve(std::io::stdin().lock(), std::io::stdout().lock())?;
