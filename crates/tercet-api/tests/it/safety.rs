@@ -120,6 +120,7 @@ const VOCABULARY: &str = "
     WITH AS SELECT FROM WHERE AND OR UNION NOT IS NULL TRUE FALSE UNKNOWN DISTINCT ANY ALL ON LEFT INNER JOIN LATERAL LIMIT OFFSET ORDER BY ASC
     DESC NULLS FIRST LAST GROUP CAST COALESCE COUNT SUM AVG MAX MIN CASE WHEN THEN END IN CROSS EXISTS EXPLAIN FORMAT JSON TEXT
     ANALYZE VERBOSE SETTINGS BUFFERS WAL INSERT INTO CONFLICT DO NOTHING UPDATE SET EXCLUDED RETURNING values VARIADIC
+    pgrst_types array_eq array textanycat regprocedure
     pgrst_source pgrst_source_count pgrst_call pgrst_scalar pgrst_body pgrst_payload json_data _postgrest_t null bigint int text json
     jsonb bytea coalesce json_agg jsonb_agg to_json row_to_json json_build_array json_build_object json_strip_nulls pg_catalog count page_total
     total_result_set body response_headers response_status response_inserted nullif current_setting set_config true encode header
