@@ -56,9 +56,10 @@ fn connections_that_come_and_go_leave_no_descriptor_behind() {
 
 #[test]
 fn descriptors_that_run_out_are_held_against_no_server() {
-    let server = StandIn::saying("ok");
-    let rules = "timeouts.server-idle = \"100ms\"\ntimeouts.connect = \"300ms\"\n\
-        [health]\ninterval = \"50ms\"\nfall = 1\nejection-failures = 1\n";
+    // Each request needs a connection of its own.
+    let server = StandIn::closing("ok");
+    let rules =
+        "timeouts.connect = \"300ms\"\n[health]\ninterval = \"50ms\"\nfall = 1\nejection-failures = 1\n";
     let balancer = Balancer::start(&[server.address], rules);
     let mut client = Client::new(balancer.address);
     assert_eq!(client.ask("GET", "/", "").unwrap(), (200, "ok".to_owned()));

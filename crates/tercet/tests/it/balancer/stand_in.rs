@@ -24,6 +24,8 @@ struct Manner {
     body: &'static str,
     /// The status of its answers to checks.
     health: &'static str,
+    /// Whether a connection is closed after its first answer.
+    closes: bool,
 }
 
 /// A request, as far as it matters here.
@@ -37,12 +39,17 @@ struct Request {
 
 impl StandIn {
     pub(super) fn saying(body: &'static str) -> Self {
-        Self::start(Manner { body, health: "200 OK" })
+        Self::start(Manner { body, health: "200 OK", closes: false })
+    }
+
+    /// A server that closes each connection after one answer.
+    pub(super) fn closing(body: &'static str) -> Self {
+        Self::start(Manner { body, health: "200 OK", closes: true })
     }
 
     /// A server that answers checks with 503, and requests, if it gets any, like a healthy one.
     pub(super) fn unwell() -> Self {
-        Self::start(Manner { body: "unwell", health: "503 Service Unavailable" })
+        Self::start(Manner { body: "unwell", health: "503 Service Unavailable", closes: false })
     }
 
     fn start(manner: Manner) -> Self {
@@ -82,8 +89,10 @@ fn serve(mut stream: TcpStream, manner: Manner, requests: &AtomicUsize) {
         }
         let status = if request.is_check { manner.health } else { "200 OK" };
         let length = manner.body.len();
-        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{}", manner.body);
-        if stream.write_all(answer.as_bytes()).is_err() {
+        let connection = if manner.closes { "Connection: close\r\n" } else { "" };
+        let answer =
+            format!("HTTP/1.1 {status}\r\n{connection}Content-Length: {length}\r\n\r\n{}", manner.body);
+        if stream.write_all(answer.as_bytes()).is_err() || manner.closes {
             return;
         }
     }
