@@ -103,7 +103,7 @@ impl Fleet {
             .collect();
         for (machine, instance) in instances {
             serving.insert(instance.part.clone(), instance.port);
-            let report = &mut fleet.report(&machine);
+            let report = fleet.report(&machine);
             report.releases = [release].into_iter().chain(others).cloned().collect();
             report.instances.push((instance, UnitState::default()));
             report.programs = [release]
@@ -163,7 +163,7 @@ impl Fleet {
 /// Operations but for what is only known by its digest.
 fn revisions_hidden(text: &str) -> String {
     let words = text.split(' ').filter(|_| !text.contains(": converge, ")).map(|word| {
-        word.split_once("@").map_or(word.to_owned(), |(unit, rest)| format!("{unit}@{}…", &rest[..12]))
+        word.split_once('@').map_or(word.to_owned(), |(unit, rest)| format!("{unit}@{}…", &rest[..12]))
     });
     let line = words.collect::<Vec<_>>().join(" ");
     if line.is_empty() { line } else { line + "\n" }
@@ -444,7 +444,7 @@ fn data_is_not_left_behind_in_silence() {
     );
     check_refused(
         at_database(|facts| {
-            facts.cluster = serde_json::from_str(r#"{"identifier":"7","roles":{},"databases":{}}"#).ok()
+            facts.cluster = serde_json::from_str(r#"{"identifier":"7","roles":{},"databases":{}}"#).ok();
         }),
         expect![[r#"
             db: there is no database shop in its PostgreSQL cluster any more
