@@ -2,7 +2,7 @@
 //!
 //! The operator runs `tercet machine` there over ssh: one [`Request`] as a line of JSON on standard input, [`Reply`]s as
 //! JSON lines on standard output. What the machine does is tercet-machine's and tercet-database's; what it
-//! should be was decided by the operator. An [`Agent`] only reads: changes go through [`Fenced`](crate::fenced::Fenced).
+//! should be was decided by the operator. An [`Agent`] only reads: changes go through a `Fenced`.
 
 mod change;
 mod message;
