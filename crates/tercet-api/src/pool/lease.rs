@@ -11,7 +11,7 @@ use crate::postgres::{DatabaseError, Exchange, Results, Statement};
 /// under way cancels that where it can hit nobody else.
 ///
 /// It is the only way to send anything, and sees to it that nobody else's statements run in a session that may have
-/// been changed: see [`wipe`](super::wipe).
+/// been changed: see `wipe`.
 pub struct Lease(Option<Held>);
 
 struct Held {
