@@ -64,6 +64,9 @@ pub(crate) enum Lab {
     Test {
         /// Only stages whose name has this in it; each one's first apply comes before.
         only: Option<String>,
+        /// Leave out the stages that take minutes each; the gate does.
+        #[arg(long)]
+        short: bool,
     },
     /// Clients of the whole-system test.
     #[command(hide = true)]
@@ -95,7 +98,9 @@ impl Lab {
             Self::Reboot { machine } => lab.running()?.reboot(Machine::named(&machine)?),
             Self::Cut { machine } => lab.running()?.cut(Machine::named(&machine)?),
             Self::Start { machine } => lab.running()?.start(Machine::named(&machine)?),
-            Self::Test { only } => scenario::run(workspace, &lab, only.as_deref().unwrap_or_default()),
+            Self::Test { only, short } => {
+                scenario::run(workspace, &lab, only.as_deref().unwrap_or_default(), short)
+            }
             Self::Traffic { kind, address, path } => traffic::run(kind, address, &path),
             Self::Inside { tied } => inside::run(&lab, tied),
         }

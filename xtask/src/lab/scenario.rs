@@ -41,17 +41,18 @@ pub(super) struct Scenario<'a> {
     ssh_config: PathBuf,
 }
 
-/// Runs the stages whose names contain `only`, each project on a lab of its own.
-pub(super) fn run(workspace: &Workspace, folders: &Folders, only: &str) -> Result<()> {
+/// Runs the stages whose names contain `only`, each project on a lab of its own; `short` leaves out those in [`LONG`].
+pub(super) fn run(workspace: &Workspace, folders: &Folders, only: &str, short: bool) -> Result<()> {
     attached(workspace.command("cargo").args(["build", "--workspace", "--bin", "tercet"]))?;
     let tercet = workspace.target.join("debug/tercet");
     let begin = Instant::now();
     let mut ran = 0;
+    let is_wanted = |name: &str| name.contains(only) && !(short && LONG.contains(&name));
     for (tiers, stages) in PROJECTS {
-        let wanted = stages.iter().filter(|(name, _)| name.contains(only)).count();
+        let wanted = stages.iter().filter(|(name, _)| is_wanted(name)).count();
         if wanted > 0 {
             folders.down()?;
-            let result = run_project(folders, &tercet, tiers, stages, only);
+            let result = run_project(folders, &tercet, tiers, stages, is_wanted);
             folders.down()?;
             result?;
         }
@@ -62,11 +63,17 @@ pub(super) fn run(workspace: &Workspace, folders: &Folders, only: &str) -> Resul
     Ok(())
 }
 
-fn run_project(folders: &Folders, tercet: &Path, tiers: &str, stages: &[Named], only: &str) -> Result<()> {
+fn run_project(
+    folders: &Folders,
+    tercet: &Path,
+    tiers: &str,
+    stages: &[Named],
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<()> {
     let scenario = Scenario::begin(folders, tercet, tiers)?;
     for (number, (name, stage)) in stages.iter().enumerate() {
         // The first brings the machines to what the others start from.
-        if number > 0 && !name.contains(only) {
+        if number > 0 && !is_wanted(name) {
             continue;
         }
         let begin = Instant::now();
@@ -85,6 +92,16 @@ const PROJECTS: &[(&str, &[Named])] = &[
     (FOUR_MACHINES, STAGES),
     (colocation::SHARED, colocation::STAGES),
     (colocation::ONE_MACHINE, colocation::ALONE),
+];
+
+/// Stages that take minutes each: they wait for leases that nobody gave back, again and again.
+const LONG: &[&str] = &[
+    "an apply killed at every operation of a release, under load",
+    "power cut during a build: it is built again",
+    "an operator who sleeps in the middle of a build loses the lease and the build",
+    "a build in its sandbox, and secrets for the program alone",
+    "everything on one machine, the first apply killed at any step",
+    "https with a certificate, and one that is renewed",
 ];
 
 const FOUR_MACHINES: &str = "lb=balancer app1=application app2=application db=database";
