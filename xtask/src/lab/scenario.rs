@@ -94,9 +94,11 @@ const PROJECTS: &[(&str, &[Named])] = &[
     (colocation::ONE_MACHINE, colocation::ALONE),
 ];
 
-/// Stages that take minutes each: they wait for leases that nobody gave back, again and again.
+/// Stages that take minutes each, since they wait for leases that nobody gave back, and those that build on them.
 const LONG: &[&str] = &[
     "an apply killed at every operation of a release, under load",
+    "a total outage: a rollback and a fix go through",
+    "a program systemd cannot start is refused before the switch, and gone after the fix",
     "power cut during a build: it is built again",
     "an operator who sleeps in the middle of a build loses the lease and the build",
     "a build in its sandbox, and secrets for the program alone",

@@ -33,15 +33,15 @@ pub(super) fn unreachable(scenario: &Scenario<'_>) -> Result<()> {
 
 /// Waits until the balancer hands requests to both servers.
 fn healthy(scenario: &Scenario<'_>) -> Result<()> {
-    until("both servers in rotation", BOOT, || {
-        let servers = scenario
-            .on("lb", "curl -s --unix-socket /run/tercet-balancer/admin.sock http://localhost/servers");
-        let servers: Value = serde_json::from_str(&servers.unwrap_or_default()).unwrap_or_default();
-        let up = servers["servers"]
-            .as_array()
-            .map_or(0, |all| all.iter().filter(|it| it["state"] == "up").count());
-        Ok(up == 2)
-    })
+    until("both servers in rotation", BOOT, || Ok(servers_up(scenario) == 2))
+}
+
+/// How many servers pass their health checks.
+pub(super) fn servers_up(scenario: &Scenario<'_>) -> usize {
+    let servers =
+        scenario.on("lb", "curl -s --unix-socket /run/tercet-balancer/admin.sock http://localhost/servers");
+    let servers: Value = serde_json::from_str(&servers.unwrap_or_default()).unwrap_or_default();
+    servers["servers"].as_array().map_or(0, |all| all.iter().filter(|it| it["state"] == "up").count())
 }
 
 pub(super) fn reboots(scenario: &Scenario<'_>) -> Result<()> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::colocation::{SHARED, own};
-use super::{Scenario, interrupted};
+use super::{Scenario, faults, interrupted};
 use crate::lab::machines::Machine;
 use crate::lab::{signal, until};
 
@@ -30,7 +30,9 @@ fn ensure_served(scenario: &Scenario<'_>, version: &str) -> Result<()> {
 
 /// Breaks every server: from then on their health is 500.
 fn break_all(scenario: &Scenario<'_>) -> Result<()> {
-    until("the outage", Duration::from_secs(30), || Ok(scenario.get("/break")?.starts_with("HTTP/1.1 503")))
+    until("the outage", Duration::from_secs(30), || {
+        Ok(scenario.get("/break")?.starts_with("HTTP/1.1 500") && faults::servers_up(scenario) == 0)
+    })
 }
 
 /// Every server of the running release fails its health check: neither going back nor going on waits for them.
