@@ -125,6 +125,7 @@ const STAGES: &[Named] = &[
     ("an apply ended by Ctrl-C gives its leases back", interrupted::by_ctrl_c),
     ("a machine that is off is named before anything changes", faults::unreachable),
     ("each machine rebooted in turn under load", faults::reboots),
+    ("an application machine cut off from the database, under load", faults::database_unreachable),
     ("power cut of an application machine under load", faults::application_cut),
     ("power cut of the database: nothing acknowledged is lost", faults::database_cut),
     ("all machines rebooted at once: back by itself, still proven", faults::all_at_once),

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,8 @@ pub(crate) struct Outcome {
     pub(crate) answered: u64,
     /// Requests that were not.
     pub(crate) failed: u64,
+    /// How long the slowest of all took, in milliseconds.
+    pub(crate) slowest: u64,
     /// The first few of those, in words.
     pub(crate) examples: Vec<String>,
     /// Of a writer: the numbers whose insertion was acknowledged.
@@ -97,6 +99,7 @@ pub(super) fn run(kind: Kind, address: SocketAddr, path: &str) -> Result<()> {
             let one = client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?;
             all.answered += one.answered;
             all.failed += one.failed;
+            all.slowest = all.slowest.max(one.slowest);
             all.examples.extend(one.examples);
             all.acknowledged.extend(one.acknowledged);
         }
@@ -111,7 +114,10 @@ fn read(address: SocketAddr, path: &str, stop: &AtomicBool) -> Outcome {
     let mut outcome = Outcome::default();
     let mut connection = None;
     while !stop.load(Ordering::Relaxed) {
-        outcome.note(ask(&mut connection, address, "GET", path, ""));
+        let begin = Instant::now();
+        let answer = ask(&mut connection, address, "GET", path, "");
+        outcome.slowest = outcome.slowest.max(begin.elapsed().as_millis() as u64);
+        outcome.note(answer);
         std::thread::sleep(PAUSE);
     }
     outcome

@@ -60,6 +60,42 @@ pub(super) fn reboots(scenario: &Scenario<'_>) -> Result<()> {
     scenario.succeed("prove", &[]).map(drop)
 }
 
+/// One application machine loses its way to the database while both run: requests go to the other one, and none waits
+/// for long.
+pub(super) fn database_unreachable(scenario: &Scenario<'_>) -> Result<()> {
+    let traffic = scenario.traffic(Kind::Read)?;
+    let database = machine("db")?.address();
+    scenario.on(
+        "app1",
+        &format!(
+            "nft -f - <<'.'\ntable inet cut {{\n chain output {{\n  type filter hook output priority -10;\n  ip daddr {database} drop\n \
+             }}\n}}\n."
+        ),
+    )?;
+    let begin = std::time::Instant::now();
+    until("app-1 out of rotation", Duration::from_secs(10), || Ok(up(scenario)? == ["app-2"]))?;
+    let took = begin.elapsed();
+    // As long as it is out, all is answered by the other.
+    std::thread::sleep(Duration::from_secs(3));
+    scenario.on("app1", "nft delete table inet cut")?;
+    healthy(scenario)?;
+    let outcome = traffic.stop()?;
+    ensure!(outcome.answered > 0, "nothing was answered");
+    ensure!(outcome.slowest <= 3000, "a request took {} ms: {:?}", outcome.slowest, outcome.examples);
+    ensure!(took <= Duration::from_secs(3), "app-1 was out after {took:?}");
+    Ok(())
+}
+
+/// The servers in rotation.
+fn up(scenario: &Scenario<'_>) -> Result<Vec<String>> {
+    let servers = scenario
+        .on("lb", "curl -s --unix-socket /run/tercet-balancer/admin.sock http://localhost/servers")?;
+    let servers: Value = serde_json::from_str(&servers)?;
+    let all = servers["servers"].as_array().map_or(&[][..], Vec::as_slice);
+    let names = all.iter().filter(|it| it["state"] == "up").filter_map(|it| it["name"].as_str());
+    Ok(names.map(str::to_owned).collect())
+}
+
 pub(super) fn application_cut(scenario: &Scenario<'_>) -> Result<()> {
     let traffic = scenario.traffic(Kind::Read)?;
     std::thread::sleep(Duration::from_secs(1));
