@@ -32,14 +32,31 @@ pub enum LoadError {
     },
 }
 
+/// How often a schema is loaded that changes each time while it is: objects that are made and dropped all the time must
+/// not keep the others from being served.
+const ATTEMPTS: u32 = 8;
+
 impl SchemaCache {
     /// Reads the catalogue as the connection's role sees it. `schemas` are those exposed.
+    ///
+    /// # Errors
+    /// PostgreSQL refuses, or answers something else than rows of the catalogue.
     pub async fn load(connection: &Connection, schemas: &[String]) -> Result<Self, LoadError> {
-        // One snapshot for all queries; no search path, so that types and functions come out qualified.
-        connection.query(&statement("begin isolation level repeatable read read only", None)).await?;
-        let loaded = Self::load_snapshot(connection, schemas).await;
-        connection.query(&statement("rollback", None)).await?;
-        loaded
+        let mut attempt = 1;
+        loop {
+            // One snapshot for all queries; no search path, so that types and functions come out qualified.
+            connection.query(&statement("begin isolation level repeatable read read only", None)).await?;
+            let before = version(connection).await;
+            let loaded = Self::load_snapshot(connection, schemas).await;
+            connection.query(&statement("rollback", None)).await?;
+            // `format_type` and its like look up what is there now, not what the snapshot has: together they are
+            // a schema that never was, with `???` in place of a type that is gone.
+            let has_changed = before? != version(connection).await?;
+            if !has_changed || attempt == ATTEMPTS {
+                return loaded;
+            }
+            attempt += 1;
+        }
     }
 
     async fn load_snapshot(connection: &Connection, schemas: &[String]) -> Result<Self, LoadError> {
@@ -114,6 +131,14 @@ impl SchemaCache {
             server_version: version,
         })
     }
+}
+
+/// What differs when the schema does: how many objects there are, and the sum of the transactions they are of.
+async fn version(connection: &Connection) -> Result<(u64, String), LoadError> {
+    let rows = connection.query(&statement(include_str!("version.sql"), None)).await?;
+    let row = rows.into_iter().next().map(|row| Record { what: "version", row });
+    let row = row.ok_or(LoadError::Form { what: "version", column: 0 })?;
+    Ok((row.number(0)?, row.text(1)?.to_owned()))
 }
 
 fn statement(sql: &'static str, parameter: Option<Bytes>) -> Statement {

@@ -1,6 +1,8 @@
 //! The schema changes and nobody tells: requests see what is there.
 
 use serde_json::{Value, json};
+use tercet_api::postgres::{Connection, Statement};
+use tercet_api::schema::SchemaCache;
 
 use crate::postgres::{Database, database};
 use crate::service::{Client, Reply, Service, on_one_thread, wait_until};
@@ -481,4 +483,43 @@ fn head_of_a_function_runs_what_get_runs() {
         };
         assert_eq!(without(&head), without(&got), "{target}");
     }
+}
+
+/// Catalogue functions look up what is there now, the rows they are called for are those of the snapshot.
+#[test]
+fn a_schema_that_changes_while_it_is_loaded_is_loaded_again() {
+    let database = database(
+        "create schema api;
+        create type api.level as enum ('a', 'd');
+        create function api.f(l api.level) returns text stable language sql as $$ select 'is ' || l::text $$;",
+    );
+    on_one_thread(async {
+        let loader = Connection::connect(&database.superuser(), false).await.unwrap();
+        let other = Connection::connect(&database.superuser(), false).await.unwrap();
+        let run = async |sql: &'static str| {
+            other.query(&Statement::new(sql, Vec::new())).await.unwrap();
+        };
+        run("begin").await;
+        // The loader comes by this table before it comes to the functions.
+        run("lock table pg_rewrite in access exclusive mode").await;
+        let change = async {
+            run("do $$ begin
+              while not exists (select from pg_lock_status() where relation = 'pg_rewrite'::regclass and not granted) loop
+                perform pg_sleep(0.01);
+              end loop;
+              drop function api.f(api.level);
+              drop type api.level;
+              create type api.level as enum ('a', 'd');
+              create function api.f(l api.level) returns text stable language sql as 'select ''is '' || l::text';
+            end $$")
+            .await;
+            run("commit").await;
+        };
+        let schemas = ["api".to_owned()];
+        let (cache, ()) = tokio::join!(SchemaCache::load(&loader, &schemas), change);
+        let cache = cache.unwrap();
+        let types: Vec<_> =
+            cache.all_routines("api").flat_map(|it| &it.parameters).map(|it| &*it.data_type).collect();
+        assert_eq!(types, ["api.level"]);
+    });
 }
