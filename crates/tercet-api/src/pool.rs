@@ -321,6 +321,13 @@ impl Inner {
             if !fit || slot.opened + self.options.max_lifetime < slot.moved.get() {
                 self.remove(|other| Rc::ptr_eq(other, slot));
             }
+            if let Some(error) = connection.unreachable()
+                && self.is_silent()
+            {
+                for waiter in self.waiters.take() {
+                    let _ = waiter.grant.send(Err(error.copy()));
+                }
+            }
         }
         if slot.users.get() == 0 && slot.suspect.take() {
             slot.connection.ensure(&self.wipe);
@@ -358,6 +365,11 @@ impl Inner {
                 slot.connection.give_up(DatabaseError::Stalled(silence));
             }
         }
+    }
+
+    /// Whether nothing has been heard lately on any connection.
+    fn is_silent(&self) -> bool {
+        self.slots.borrow().iter().all(|slot| slot.connection.is_closed() || slot.silence.get().1 >= SWEEP)
     }
 
     fn remove(&self, unfit: impl Fn(&Rc<Slot>) -> bool) {

@@ -255,6 +255,11 @@ impl Connection {
         self.state.borrow().pending.front().is_some_and(Pending::is_completed)
     }
 
+    /// Why the connection is closed, when it is for a server that cannot be reached.
+    pub fn unreachable(&self) -> Option<DatabaseError> {
+        self.state.borrow().closed.as_ref().filter(|reason| reason.is_unreachable()).map(DatabaseError::copy)
+    }
+
     /// Whether the connection is of no use any more.
     pub fn is_closed(&self) -> bool {
         self.state.borrow().closed.is_some()

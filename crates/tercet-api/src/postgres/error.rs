@@ -110,10 +110,16 @@ impl DatabaseError {
         self.is_misfit() && self.server().is_some_and(|error| error.stage != Stage::Running)
     }
 
-    /// Whether the connection broke, or was closed by PostgreSQL, before the statement was answered.
+    /// Whether the peer has acknowledged nothing for too long: it cannot be reached, by other connections neither.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::TimedOut)
+    }
+
+    /// Whether the connection broke, or was closed by PostgreSQL, before the statement was answered. Another may go on.
     pub fn is_lost(&self) -> bool {
         match self {
-            Self::Closed | Self::Io(_) => true,
+            Self::Io(_) => !self.is_unreachable(),
+            Self::Closed => true,
             Self::Server(_) => self.is_fatal(),
             Self::Connect(_)
             | Self::Timeout

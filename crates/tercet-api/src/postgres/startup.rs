@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,9 @@ use super::stream::Stream;
 use super::target::{Host, SslMode, Target};
 use super::tls;
 
-/// A peer that is gone without a word is noticed after about this long.
-const DEAD_PEER: Duration = Duration::from_secs(30);
+/// How long an idle connection's peer may say nothing before it is asked whether it is there, and again: the least that
+/// Linux knows.
+const KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// A connection that has said ReadyForQuery.
 pub(super) struct Started {
@@ -109,12 +111,14 @@ pub(super) async fn open(target: &Target, host: &Host, encrypt: bool) -> Result<
         }
         Host::Tcp { name, address, port } => (name, address, *port),
     };
-    let stream = match address {
-        Some(address) => TcpStream::connect((*address, port)).await,
-        None => TcpStream::connect((name.as_str(), port)).await,
+    let addresses = match address {
+        Some(address) => vec![SocketAddr::new(*address, port)],
+        None => {
+            tokio::net::lookup_host((name.as_str(), port)).await.map_err(|error| error.to_string())?.collect()
+        }
     };
-    let mut stream = stream.map_err(|error| error.to_string())?;
-    set_options(&stream).map_err(|error| error.to_string())?;
+    let mut stream = reach(&addresses, target.reach_timeout).await?;
+    set_options(&stream, target).map_err(|error| error.to_string())?;
     if !encrypt {
         return Ok(Stream::Tcp(stream));
     }
@@ -143,13 +147,29 @@ pub(super) async fn open(target: &Target, host: &Host, encrypt: bool) -> Result<
     }
 }
 
-fn set_options(stream: &TcpStream) -> io::Result<()> {
+/// The first of these addresses that takes the connection, each within `limit`.
+async fn reach(addresses: &[SocketAddr], limit: Duration) -> Result<TcpStream, String> {
+    let mut reason = "the name has no address".to_owned();
+    for address in addresses {
+        match tokio::time::timeout(limit, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => reason = error.to_string(),
+            Err(_) => {
+                reason =
+                    format!("{address} cannot be reached: nothing came back within {} s", limit.as_secs())
+            }
+        }
+    }
+    Err(reason)
+}
+
+/// The kernel ends a connection whose peer acknowledges nothing for as long as `tcp_user_timeout` says: neither data nor
+/// the question whether it is there (tcp(7)). A server that is slow acknowledges all the same.
+fn set_options(stream: &TcpStream, target: &Target) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(
-        &TcpKeepalive::new().with_time(DEAD_PEER / 2).with_interval(DEAD_PEER / 6).with_retries(3),
-    )?;
-    socket.set_tcp_user_timeout(Some(DEAD_PEER))
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
+    socket.set_tcp_user_timeout(target.user_timeout)
 }
 
 /// Messages to and from a server that has not said ReadyForQuery yet.

@@ -18,6 +18,9 @@ use super::service;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most seconds to wait for a connection, whatever `connect_timeout` says.
 const LONGEST_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an address may not answer when `connect_timeout` is not given, and how long a server may acknowledge nothing
+/// when `tcp_user_timeout` is not: whoever waits for a database that is cut off is told so soon.
+const UNREACHABLE: Duration = Duration::from_secs(2);
 
 /// The environment variables that stand in for parameters, as libpq has them.
 const ENVIRONMENT: [(&str, &str); 15] = [
@@ -43,7 +46,7 @@ const ENCODING: &str =
     "hint: in a URI, percent-encode special characters of the password: / as %2F, ? as %3F, # as %23";
 
 /// libpq's parameters that this client does not have.
-const UNSUPPORTED: [&str; 23] = [
+const UNSUPPORTED: [&str; 22] = [
     "gssdelegation",
     "gsslib",
     "keepalives",
@@ -66,7 +69,6 @@ const UNSUPPORTED: [&str; 23] = [
     "sslnegotiation",
     "sslpassword",
     "sslsni",
-    "tcp_user_timeout",
 ];
 
 /// One place to try.
@@ -157,6 +159,10 @@ pub struct Target {
     pub ssl_key: Option<PathBuf>,
     /// How long one host may take.
     pub connect_timeout: Duration,
+    /// How long an address may take to take a connection.
+    pub reach_timeout: Duration,
+    /// How long a server may acknowledge nothing before the connection is given up; `None` as the system says.
+    pub user_timeout: Option<Duration>,
     /// Which server will do.
     pub session_attributes: SessionAttributes,
 }
@@ -231,6 +237,7 @@ impl Target {
         let hosts = hosts(take("host"), take("hostaddr"), take("port"))?;
         let application_name = take("application_name");
         let fallback_application_name = take("fallback_application_name");
+        let connect_timeout = take("connect_timeout").map(|value| connect_timeout(&value)).transpose()?;
         let target = Self {
             hosts,
             database: take("dbname").unwrap_or_else(|| user.clone()),
@@ -244,8 +251,10 @@ impl Target {
             ssl_root_certificate: take("sslrootcert").map(PathBuf::from),
             ssl_certificate: take("sslcert").map(PathBuf::from),
             ssl_key: take("sslkey").map(PathBuf::from),
-            connect_timeout: take("connect_timeout")
-                .map_or(Ok(CONNECT_TIMEOUT), |value| connect_timeout(&value))?,
+            connect_timeout: connect_timeout.unwrap_or(CONNECT_TIMEOUT),
+            reach_timeout: connect_timeout.unwrap_or(UNREACHABLE),
+            user_timeout: take("tcp_user_timeout")
+                .map_or(Ok(Some(UNREACHABLE)), |value| user_timeout(&value))?,
             session_attributes: take("target_session_attrs")
                 .map_or(Ok(SessionAttributes::default()), |value| session_attributes(&value))?,
         };
@@ -404,6 +413,12 @@ fn session_attributes(value: &str) -> Result<SessionAttributes, TargetError> {
 }
 
 /// Seconds; 0 means forever in libpq. Here every wait has an end.
+/// Milliseconds; 0 leaves it to the system (PostgreSQL manual, section 34.1.2).
+fn user_timeout(value: &str) -> Result<Option<Duration>, TargetError> {
+    let milliseconds: u32 = value.trim().parse().map_err(|_| TargetError::Value("tcp_user_timeout"))?;
+    Ok((milliseconds > 0).then(|| Duration::from_millis(milliseconds.into())))
+}
+
 fn connect_timeout(value: &str) -> Result<Duration, TargetError> {
     match value.parse() {
         Ok(0) => Ok(LONGEST_CONNECT_TIMEOUT),

@@ -3,22 +3,21 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{FOUR_MACHINES, Scenario, lossless};
 use crate::lab::machines::MACHINES;
 use crate::lab::traffic::Kind;
-use crate::lab::{kill, signal, until};
+use crate::lab::{kill, signal};
 
-/// How long all of it may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// More applies than any change has operations.
+const ATTEMPTS: usize = 60;
 
 /// Moments of a first apply, in their order.
 const FIRST: &[&str] = &[
     "lb: install ",
-    "lb: write /etc/tercet/credentials/client.key",
+    "lb: write /etc/tercet/credentials/",
     "lb: restart postgresql@",
     "lb: set database shop",
     "lb: replace the firewall rules",
@@ -53,7 +52,7 @@ pub(super) fn release(scenario: &Scenario<'_>) -> Result<()> {
 fn every_operation(scenario: &Scenario<'_>, side: Side, at_least: usize) -> Result<()> {
     let mut killed = BTreeSet::new();
     let mut hits = 0;
-    until("an apply that gets through", 3 * PATIENCE, || {
+    get_through(|| {
         let mut child = begun(scenario)?.spawn()?;
         let mut said = String::new();
         let mut hit = false;
@@ -93,6 +92,16 @@ fn every_operation(scenario: &Scenario<'_>, side: Side, at_least: usize) -> Resu
     Ok(())
 }
 
+/// Applies again and again until one gets through; each takes as long as it takes.
+fn get_through(mut attempt: impl FnMut() -> Result<bool>) -> Result<()> {
+    for _ in 0..ATTEMPTS {
+        if attempt()? {
+            return Ok(());
+        }
+    }
+    bail!("no apply got through in {ATTEMPTS} attempts")
+}
+
 /// Ended by Ctrl-C in the middle of a release: it says so and gives its leases back, so that the next one need not wait.
 pub(super) fn by_ctrl_c(scenario: &Scenario<'_>) -> Result<()> {
     scenario.write(FOUR_MACHINES, "api.db-max-rows = 402")?;
@@ -122,7 +131,7 @@ pub(super) fn by_ctrl_c(scenario: &Scenario<'_>) -> Result<()> {
 fn again_and_again(scenario: &Scenario<'_>, moments: &[&str], at_least: usize) -> Result<()> {
     let mut left = moments;
     let mut killed = Vec::new();
-    until("an apply that gets through", PATIENCE, || match outcome(scenario, left)? {
+    get_through(|| match outcome(scenario, left)? {
         Outcome::Killed(place) => {
             killed.push(left[place]);
             left = &left[place + 1..];
