@@ -98,6 +98,10 @@ struct Inner {
     paces: RefCell<Paces>,
     /// The commands of a [`wipe`].
     wipe: String,
+    /// What had been heard on all connections when they were last looked through.
+    heard: Cell<u64>,
+    /// Whether nothing was heard on any of them between the last two times.
+    silent: Cell<bool>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -144,6 +148,8 @@ impl Pool {
             slots: RefCell::default(),
             waiters: RefCell::default(),
             opening: Cell::new(0),
+            heard: Cell::new(0),
+            silent: Cell::new(false),
             paces: RefCell::default(),
         }));
         let inner = Rc::downgrade(&pool.0);
@@ -321,8 +327,9 @@ impl Inner {
             if !fit || slot.opened + self.options.max_lifetime < slot.moved.get() {
                 self.remove(|other| Rc::ptr_eq(other, slot));
             }
+            // Nobody has been answered since before what failed was sent: a new connection would fail as well.
             if let Some(error) = connection.unreachable()
-                && self.is_silent()
+                && self.silent.get()
             {
                 for waiter in self.waiters.take() {
                     let _ = waiter.grant.send(Err(error.copy()));
@@ -339,7 +346,7 @@ impl Inner {
 
     fn sweep(self: &Rc<Self>) {
         let now = Instant::now();
-        self.slots.borrow().iter().for_each(|slot| slot.listen());
+        self.listen();
         self.close_silent(|slot| slot.limit.get().map(|limit| limit + MARGIN));
         let Options { max_lifetime, max_idletime, .. } = self.options;
         // One stays however idle it is: whoever comes first after a pause need not wait for a new one.
@@ -367,9 +374,12 @@ impl Inner {
         }
     }
 
-    /// Whether nothing has been heard lately on any connection.
-    fn is_silent(&self) -> bool {
-        self.slots.borrow().iter().all(|slot| slot.connection.is_closed() || slot.silence.get().1 >= SWEEP)
+    /// Notes what has been heard on all connections together.
+    fn listen(&self) {
+        let slots = self.slots.borrow();
+        slots.iter().for_each(|slot| slot.listen());
+        let heard = slots.iter().map(|slot| slot.connection.heard()).sum();
+        self.silent.set(self.heard.replace(heard) == heard);
     }
 
     fn remove(&self, unfit: impl Fn(&Rc<Slot>) -> bool) {
