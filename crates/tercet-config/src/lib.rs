@@ -17,6 +17,9 @@ pub use self::topology::{
     Server, Tier, Tls, Topology, admin_port,
 };
 
+/// What the file is called, in the project's folder.
+pub const FILE: &str = "tercet.toml";
+
 /// The `tercet.toml` that `tercet init` writes: every section, every common key, said in comments.
 pub const EXAMPLE: &str = include_str!("example.toml");
 

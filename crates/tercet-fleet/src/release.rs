@@ -135,7 +135,8 @@ fn api_options(api: &Api, project: &str) -> toml::Table {
     options
 }
 
-/// The files tercet.toml names that are not the program's to see: keys and other tiers' secrets.
+/// tercet.toml, and the files it names that are not the program's to see: keys and other tiers' secrets. A release can be
+/// read by everybody on its machine.
 fn private(topology: &Topology) -> Vec<&Path> {
     let keys =
         topology.balancer().tls.iter().flat_map(|tls| &tls.certificates).map(|pair| pair.key.as_path());
@@ -143,7 +144,7 @@ fn private(topology: &Topology) -> Vec<&Path> {
         Some(tercet_config::Secret::File(path)) => Some(path.as_path()),
         _ => None,
     };
-    keys.chain(url).collect()
+    [Path::new(tercet_config::FILE)].into_iter().chain(keys).chain(url).collect()
 }
 
 /// The folder as a tar archive that is the same whenever the files are the same: what git knows or would know
@@ -239,7 +240,14 @@ mod tests {
             std::fs::write(folder.path().join("app/main.py"), "print()").unwrap();
             std::fs::create_dir(folder.path().join("tls")).unwrap();
             std::fs::write(folder.path().join("tls/shop.key"), text).unwrap();
-            pack(folder.path(), &[Path::new("./tls/shop.key")]).unwrap()
+            let settings = format!(
+                "name = \"shop\"\n[application]\nrun = \"app\"\n[database]\nurl = \"postgres://{text}@db/shop\"\n\
+                 [balancer]\ncertificates = [{{ certificate = \"shop.crt\", key = \"./tls/shop.key\" }}]\n"
+            );
+            std::fs::write(folder.path().join(tercet_config::FILE), &settings).unwrap();
+            let origin = tercet_config::Origin { file: tercet_config::FILE, folder: "shop" };
+            let topology = tercet_config::parse(&settings, origin).unwrap();
+            pack(folder.path(), &private(&topology)).unwrap()
         };
         assert_eq!(pack_of("one"), pack_of("two"));
         let packed = String::from_utf8_lossy(&pack_of("hush")).into_owned();

@@ -36,7 +36,7 @@ impl Project {
     }
 
     fn read(folder: &Path, may_be_missing: bool) -> Result<Self, Failure> {
-        let file = folder.join("tercet.toml");
+        let file = folder.join(tercet_config::FILE);
         let text = match std::fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound && may_be_missing => String::new(),

@@ -11,7 +11,7 @@ use crate::failure::{Failure, Outcome};
 
 /// What is written, by path in the folder.
 const FILES: [(&str, &str); 3] = [
-    ("tercet.toml", tercet_config::EXAMPLE),
+    (tercet_config::FILE, tercet_config::EXAMPLE),
     ("migrations/0001_todo.sql", include_str!("init/0001_todo.sql")),
     (".gitignore", include_str!("init/gitignore")),
 ];

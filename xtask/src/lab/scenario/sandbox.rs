@@ -8,10 +8,10 @@ use super::Scenario;
 const TIERS: &str = "lb=balancer+application app1=application";
 
 /// In every secret, in letters that no encoding changes.
-const MARK: &str = "hush";
+const MARK: &str = "hushhush";
 
 /// Characters that mean something to systemd, a shell or TOML.
-const URL: &str = r#"postgres://shop:hush$x${HOME}%25%n%40`id`\"\n'w@db.example/shop?sslmode=require"#;
+const URL: &str = r#"postgres://shop:hushhush$x${HOME}%25%n%40`id`\"\n'w@db.example/shop?sslmode=require"#;
 
 /// Leaves a note of all it could do, and things a release must not have.
 const BUILD: &str = r#"
@@ -105,19 +105,19 @@ fn nobody_else_has_it(scenario: &Scenario<'_>, machine: &str) -> Result<()> {
     };
     nothing(
         "a file with a secret that others may read",
-        "grep -rl hush /etc /usr/local /var/lib/tercet /var/log /run/systemd /run/tercet* 2>/dev/null \
+        "grep -rl hushhush /etc /usr/local /var/lib/tercet /var/log /run/systemd /run/tercet* 2>/dev/null \
          | xargs -r stat -c '%a %U %n' | grep -v '^[64]00 root '",
     )?;
-    nothing("a secret in the journal", "journalctl --no-pager | grep hush")?;
-    nothing("a secret in an argument list", "ps -eo args | grep [h]ush")?;
+    nothing("a secret in the journal", "journalctl --no-pager | grep hushhush")?;
+    nothing("a secret in an argument list", "ps -eo args | grep [h]ushhush")?;
     nothing(
         "a secret that systemd shows to anybody",
         "for unit in $(systemctl list-units --plain --no-legend 'tercet-*' | cut -d' ' -f1); do \
-         runuser -u nobody -- systemctl show $unit; runuser -u nobody -- systemctl cat $unit; done | grep hush",
+         runuser -u nobody -- systemctl show $unit; runuser -u nobody -- systemctl cat $unit; done | grep hushhush",
     )?;
     nothing(
         "an environment that others may read",
-        "for process in $(pgrep -f main.py); do runuser -u nobody -- cat /proc/$process/environ; done 2>/dev/null | grep -a hush",
+        "for process in $(pgrep -f main.py); do runuser -u nobody -- cat /proc/$process/environ; done 2>/dev/null | grep -a hushhush",
     )?;
     nothing("what a build left running", "pgrep -u tercet-build -a")?;
     nothing(

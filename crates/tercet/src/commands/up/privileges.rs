@@ -144,7 +144,7 @@ fn reachable(project: &Project, login: &Login, owner: u32) -> Outcome {
 
 /// The files that the parts read.
 fn files(topology: &Topology, folder: &Path) -> Vec<PathBuf> {
-    let mut files = vec![PathBuf::from("tercet.toml"), topology.database().migrations.clone()];
+    let mut files = vec![PathBuf::from(tercet_config::FILE), topology.database().migrations.clone()];
     let certificates = topology.balancer().tls.iter().flat_map(|tls| &tls.certificates);
     files.extend(certificates.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]));
     let mut secret = |secret: &Option<Secret>| {
