@@ -84,7 +84,10 @@ impl Lab {
     pub(crate) fn run(self, workspace: &Workspace) -> Result<()> {
         let lab = Folders::of(workspace);
         match self {
-            Self::Up => lab.up(Life::OfItsOwn).map(|lab| println!("{}", lab.how_to_use())),
+            Self::Up => {
+                base::build(&lab, workspace)?;
+                lab.up(Life::OfItsOwn).map(|lab| println!("{}", lab.how_to_use()))
+            }
             Self::Down => lab.down(),
             Self::Status => {
                 lab.running()?.print_status();
@@ -99,6 +102,7 @@ impl Lab {
             Self::Cut { machine } => lab.running()?.cut(Machine::named(&machine)?),
             Self::Start { machine } => lab.running()?.start(Machine::named(&machine)?),
             Self::Test { only, short } => {
+                base::build(&lab, workspace)?;
                 scenario::run(workspace, &lab, only.as_deref().unwrap_or_default(), short)
             }
             Self::Traffic { kind, address, path } => traffic::run(kind, address, &path),
@@ -152,11 +156,9 @@ impl Folders {
 
     /// Starts the lab and waits until every machine answers to ssh.
     pub(crate) fn up(&self, life: Life) -> Result<Running<'_>> {
-        base::check_host()?;
         if self.running().is_ok() {
             bail!("the lab is up already\nhint: cargo xtask lab down");
         }
-        base::build(self)?;
         self.down()?;
         std::fs::create_dir_all(&self.run)?;
         self.write_ssh_config()?;

@@ -10,6 +10,8 @@ use anyhow::{Context as _, Result, bail};
 use super::Folders;
 use super::machines::{MACHINES, SUDOER, SWITCH, inside, plain};
 use crate::command::output;
+use crate::packages;
+use crate::workspace::Workspace;
 
 /// Programs the host needs and the Debian packages that bring them.
 const HOST: &[(&str, &str)] = &[
@@ -40,19 +42,23 @@ const KERNEL: &[(&str, &str)] = &[
 ];
 
 /// On every machine from the start: a server as a hoster delivers it.
-const INSTALLED: &str = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,openssh-server,curl,ca-certificates,procps,python3,udev,kmod,apt-utils,sudo";
+const INSTALLED: &str = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,openssh-server,curl,ca-certificates,procps,python3,python3-venv,udev,kmod,apt-utils,sudo";
 
 /// What machines may install from the lab's own repository.
 const INSTALLABLE: &str = "nftables postgresql postgresql-contrib";
 
+/// The Python packages machines may install from there, by pip.
+const REQUIREMENTS: &str = "examples/fastapi/requirements.txt";
+
 /// What a base system was made by: it is made anew when this is another.
-const RECIPE: &str = include_str!("base.rs");
+const RECIPE: &str =
+    concat!(include_str!("base.rs"), include_str!("../../../examples/fastapi/requirements.txt"));
 
 /// The port of the lab's own package repository.
 pub(super) const MIRROR_PORT: u16 = 3142;
 
 /// An error that says what the host lacks.
-pub(super) fn check_host() -> Result<()> {
+fn check_host() -> Result<()> {
     if output(Command::new("id").arg("-u"))?.trim() != "0" {
         bail!(
             "the lab needs root: machines are containers with their own network\nhint: sudo -E cargo xtask lab …"
@@ -78,7 +84,8 @@ pub(super) fn check_host() -> Result<()> {
 }
 
 /// Builds what is not there yet, or was built otherwise; half a build is thrown away.
-pub(super) fn build(folders: &Folders) -> Result<()> {
+pub(super) fn build(folders: &Folders, workspace: &Workspace) -> Result<()> {
+    check_host()?;
     let base = &folders.base;
     if fs::read_to_string(base.join("complete")).is_ok_and(|recipe| recipe == RECIPE) {
         return Ok(());
@@ -102,6 +109,11 @@ pub(super) fn build(folders: &Folders) -> Result<()> {
     bootstrap(base)?;
     configure(base)?;
     index(&base.join("repository"))?;
+    let python = packages::python(workspace, "lab-python", REQUIREMENTS)?;
+    let download =
+        ["download", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", "--requirement"];
+    let mut pip = workspace.command(python.join("bin/pip"));
+    output(pip.args(download).arg(REQUIREMENTS).arg("--dest").arg(base.join("repository/wheels")))?;
     Ok(fs::write(base.join("complete"), RECIPE)?)
 }
 
@@ -158,6 +170,11 @@ fn configure(base: &Path) -> Result<()> {
     let switch = inside(SWITCH);
     let mirror = format!("deb [trusted=yes] http://{}:{MIRROR_PORT}/ ./\n", plain(&switch[0]));
     fs::write(root.join("etc/apt/sources.list"), mirror)?;
+    let wheels = format!(
+        "[global]\nno-index = true\nfind-links = http://{0}:{MIRROR_PORT}/wheels/\ntrusted-host = {0}\n",
+        plain(&switch[0])
+    );
+    fs::write(root.join("etc/pip.conf"), wheels)?;
     fs::create_dir_all(root.join("var/log/journal"))?;
     chroot(&["systemctl", "-q", "enable", "systemd-networkd", "ssh"])?;
     chroot(&["systemctl", "-q", "mask", "systemd-networkd-wait-online.service"])?;

@@ -2,6 +2,7 @@
 //! releases, faults and reboots. Each stage prints a line with its time; the first that fails ends it.
 
 mod colocation;
+mod example;
 mod faults;
 mod holes;
 mod identity;
@@ -96,6 +97,7 @@ const PROJECTS: &[(&str, &[Named])] = &[
     (FOUR_MACHINES, STAGES),
     (colocation::SHARED, colocation::STAGES),
     (colocation::ONE_MACHINE, colocation::ALONE),
+    (colocation::SHARED, example::STAGES),
 ];
 
 /// Stages that take minutes each, since they wait for leases that nobody gave back, and those that build on them.
@@ -106,6 +108,7 @@ const LONG: &[&str] = &[
     "power cut during a build: it is built again",
     "an operator who sleeps in the middle of a build loses the lease and the build",
     "a build in its sandbox, and secrets for the program alone",
+    "examples/fastapi as it stands",
     "everything on one machine, the first apply killed at any step",
     "https with a certificate, and one that is renewed",
 ];
@@ -148,7 +151,11 @@ impl<'a> Scenario<'a> {
 
     /// Writes tercet.toml: `machine=tier+tier …`, and more.
     fn write(&self, tiers: &str, more: &str) -> Result<()> {
-        let mut text = format!("name = \"shop\"\n{more}\n");
+        self.write_named("shop", tiers, more)
+    }
+
+    fn write_named(&self, name: &str, tiers: &str, more: &str) -> Result<()> {
+        let mut text = format!("name = {name:?}\n{more}\n");
         for entry in tiers.split(' ') {
             let (name, tiers) = entry.split_once('=').context("machine=tiers")?;
             let machine =
