@@ -129,6 +129,7 @@ const STAGES: &[Named] = &[
     ("two operators with prompts open: what was confirmed is what runs", releases::confirmed),
     ("a release that does not start is taken back, nothing is lost", releases::taken_back),
     ("an apply killed at every operation of a release, under load", interrupted::release),
+    ("an apply killed halfway through a release, under load", interrupted::release_halfway),
     ("an apply ended by Ctrl-C gives its leases back", interrupted::by_ctrl_c),
     ("a machine that is off is named before anything changes", faults::unreachable),
     ("each machine rebooted in turn under load", faults::reboots),

@@ -43,13 +43,26 @@ pub(super) fn release(scenario: &Scenario<'_>) -> Result<()> {
     let traffic = scenario.traffic(Kind::Read)?;
     for (side, rows, at_least) in [(Side::Operator, 401, 6), (Side::Machine, 403, 3)] {
         scenario.write(FOUR_MACHINES, &format!("api.db-max-rows = {rows}"))?;
-        every_operation(scenario, side, at_least)?;
+        each_operation(scenario, side, "", at_least)?;
     }
     lossless(&traffic.stop()?)
 }
 
-/// Applies until one gets through, each killed at the first operation at which none was killed before.
-fn every_operation(scenario: &Scenario<'_>, side: Side, at_least: usize) -> Result<()> {
+/// Killed where a release is between old and new, on the operator's side and then on the machine's.
+pub(super) fn release_halfway(scenario: &Scenario<'_>) -> Result<()> {
+    let traffic = scenario.traffic(Kind::Read)?;
+    for (side, rows, at, at_least) in
+        [(Side::Operator, 404, "lb: put app-2", 1), (Side::Machine, 405, "app1: ", 1)]
+    {
+        scenario.write(FOUR_MACHINES, &format!("api.db-max-rows = {rows}"))?;
+        each_operation(scenario, side, at, at_least)?;
+    }
+    lossless(&traffic.stop()?)
+}
+
+/// Applies until one gets through, each killed at the first operation at which none was killed before, of those that
+/// begin with `at`.
+fn each_operation(scenario: &Scenario<'_>, side: Side, at: &str, at_least: usize) -> Result<()> {
     let mut killed = BTreeSet::new();
     let mut hits = 0;
     get_through(|| {
@@ -62,7 +75,8 @@ fn every_operation(scenario: &Scenario<'_>, side: Side, at_least: usize) -> Resu
             let Some((_, operation)) = line.strip_prefix('[').and_then(|line| line.split_once("] ")) else {
                 continue;
             };
-            if hit || line.starts_with("[undo]") || !killed.insert(operation.to_owned()) {
+            let is_one = !hit && !line.starts_with("[undo]") && operation.starts_with(at);
+            if !is_one || !killed.insert(operation.to_owned()) {
                 continue;
             }
             match side {
