@@ -11,6 +11,7 @@ mod outage;
 mod releases;
 mod sandbox;
 mod tls;
+mod watching;
 
 use std::fmt::Write as _;
 use std::io::BufRead as _;
@@ -133,6 +134,7 @@ const STAGES: &[Named] = &[
     ("an apply ended by Ctrl-C gives its leases back", interrupted::by_ctrl_c),
     ("a machine that is off is named before anything changes", faults::unreachable),
     ("each machine rebooted in turn under load", faults::reboots),
+    ("logs -f and status --watch go on over a power cut", watching::over_a_power_cut),
     ("an application machine cut off from the database, under load", faults::database_unreachable),
     ("power cut of an application machine under load", faults::application_cut),
     ("power cut of the database: nothing acknowledged is lost", faults::database_cut),

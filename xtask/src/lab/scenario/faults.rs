@@ -32,7 +32,7 @@ pub(super) fn unreachable(scenario: &Scenario<'_>) -> Result<()> {
 }
 
 /// Waits until the balancer hands requests to both servers.
-fn healthy(scenario: &Scenario<'_>) -> Result<()> {
+pub(super) fn healthy(scenario: &Scenario<'_>) -> Result<()> {
     until("both servers in rotation", BOOT, || Ok(servers_up(scenario) == 2))
 }
 
