@@ -323,8 +323,11 @@ pub(crate) fn kill(nsenter: &mut Child) -> Result<()> {
 /// process namespace.
 pub(crate) fn signal(nsenter: &Child, name: &str) -> Result<()> {
     let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", nsenter.id()))?;
-    output(Command::new("kill").args(["-s", name]).args(children.split_whitespace()))?;
-    Ok(())
+    let mut kill = Command::new("kill");
+    kill.args(["-s", name]).args(children.split_whitespace());
+    // nsenter stops with its child, and does not go on with it.
+    kill.args((name == "CONT").then(|| nsenter.id().to_string()));
+    output(&mut kill).map(drop)
 }
 
 /// Asks every 50 ms until it is so, or fails after `limit`.
