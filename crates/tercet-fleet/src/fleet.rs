@@ -1,5 +1,6 @@
 //! The machines of a project, reached and looked at.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -11,12 +12,13 @@ use tercet_machine::Desired;
 use crate::agent::{Agent, Query, Reply};
 use crate::at_once::{all_in_one, at_once, outcomes};
 use crate::desired::Project;
-use crate::identity::Data;
+use crate::identity::{Data, Identity, how_to_get_state};
 use crate::paths::{self, PROGRAM_DIGITS};
 use crate::progress::{Listener, Progress};
 use crate::report::Report;
 use crate::secrets::{self, Secrets};
 use crate::ssh::{Remote, Ssh};
+use crate::state::keeps_state;
 use crate::system::{self, System};
 
 /// The machines of a project, all reached, all fit, tercet's binary on each.
@@ -62,6 +64,29 @@ pub struct ServerState {
 
 /// A machine that cannot be reached or used, by name, and why.
 pub type Unreachable = (String, anyhow::Error);
+
+/// A folder without operator state, and machines that belong to a project already.
+#[derive(Debug)]
+pub struct WithoutState {
+    machine: String,
+    identity: Identity,
+    /// Whether the machines keep the state, so that it can be pulled.
+    pub is_on_machines: bool,
+}
+
+impl std::error::Error for WithoutState {}
+
+impl fmt::Display for WithoutState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { machine, identity, is_on_machines } = self;
+        write!(
+            f,
+            "{machine}: it is {identity}, and this folder has no state: the authority, passwords and keys of that project are \
+             not in its .tercet\nhint: {}, or `tercet apply --take-over` replaces them all",
+            how_to_get_state(*is_on_machines)
+        )
+    }
+}
 
 /// Who opens a fleet.
 #[derive(Debug)]
@@ -188,17 +213,22 @@ impl<'a> Fleet<'a> {
 
     /// Makes no secrets for a fleet that has some.
     fn refuse_without_state(&self) -> Result<()> {
-        for (member, report) in self.machines.iter().zip(self.reports()?) {
+        let reports = self.reports()?;
+        let is_on_machines = reports.iter().any(keeps_state);
+        for (member, report) in self.machines.iter().zip(reports) {
             if let Some(identity) = report.identity {
-                bail!(
-                    "{}: it is {identity}, and this folder has no state: the authority, passwords and keys of that project are \
-                     not in its .tercet\nhint: copy .tercet from the folder it was applied from, or `tercet apply --take-over` \
-                     replaces them all",
-                    member.machine.name
-                );
+                bail!(WithoutState { machine: member.machine.name.clone(), identity, is_on_machines });
             }
         }
         Ok(())
+    }
+
+    /// The id of the project, by the operator's state.
+    pub(crate) fn project_id(&self) -> Result<String> {
+        match &self.secrets {
+            Some(secrets) => Ok(secrets.project.clone()),
+            None => secrets::project_id(self.folder),
+        }
     }
 
     pub(crate) fn project(&self) -> Result<Project<'_>> {

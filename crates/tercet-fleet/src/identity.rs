@@ -83,11 +83,21 @@ pub(crate) fn write(identity: &Identity) -> Result<()> {
     file.write().context(FILE)
 }
 
+/// How a folder comes to the operator state of a project that machines belong to.
+pub(crate) fn how_to_get_state(machines_keep_it: bool) -> &'static str {
+    if machines_keep_it {
+        "`tercet state pull` fetches the operator state that the machines keep"
+    } else {
+        "copy .tercet from the folder it was applied from"
+    }
+}
+
 /// Refuses a project that is not the machine's.
 ///
 /// # Errors
-/// The machine is another project's, or another operator's of the same name.
-pub(crate) fn check(there: &Identity, project: &str, authority: &str) -> Result<()> {
+/// The machine is another project's, or another operator's of the same name; `keeps_state` says that it has that
+/// operator's state.
+pub(crate) fn check(there: &Identity, project: &str, authority: &str, keeps_state: bool) -> Result<()> {
     if there.project != project {
         bail!(
             "it is {there}\nhint: name another machine, or `tercet apply --take-over` makes it this project's"
@@ -96,7 +106,8 @@ pub(crate) fn check(there: &Identity, project: &str, authority: &str) -> Result<
     if there.authority != authority {
         bail!(
             "it is {there}, with another certificate authority than this folder has: its secrets are another operator's\n\
-             hint: copy .tercet from the folder it was applied from, or `tercet apply --take-over` replaces its secrets"
+             hint: {}, or `tercet apply --take-over` replaces its secrets",
+            how_to_get_state(keeps_state)
         );
     }
     Ok(())

@@ -30,6 +30,7 @@ mod release;
 pub mod report;
 mod secrets;
 pub mod ssh;
+pub mod state;
 pub mod survey;
 mod system;
 pub mod validity;
@@ -37,6 +38,7 @@ pub mod validity;
 pub use at_once::all_in_one;
 pub use fleet::Fleet;
 pub use progress::Progress;
+pub use tercet_machine::Secret;
 
 /// Hexadecimal SHA-256.
 pub(crate) fn digest(bytes: &[u8]) -> String {

@@ -21,6 +21,7 @@ use crate::identity::{self, Identity};
 use crate::intent::{Consent, Intent};
 use crate::operation::{Action, Operation};
 use crate::release::{Kind, Release};
+use crate::state::{check_current, keeps_state};
 use crate::survey::{Survey, Surveyed};
 
 /// A whole change of a fleet, as a value: it can be shown, counted, compared and executed.
@@ -204,7 +205,12 @@ fn identify(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, cons
         let there = machine.report.identity.as_ref();
         let mut take_over = false;
         if let Some(there) = there {
-            match identity::check(there, &identity.project, &identity.authority) {
+            let state = machine.report.state.as_ref();
+            if !consent.take_over {
+                check_current(secrets.state.as_ref(), &identity.project, &machine.name, state)?;
+            }
+            match identity::check(there, &identity.project, &identity.authority, keeps_state(&machine.report))
+            {
                 Err(_) if consent.take_over => take_over = true,
                 checked => checked.with_context(|| machine.name.clone())?,
             }

@@ -12,6 +12,7 @@ use tercet_machine::Secret;
 
 use crate::authority::{self, Authority, Identity, Subject};
 use crate::identity::Data;
+use crate::state::Record;
 
 /// Where it is, in the project's folder.
 const FOLDER: &str = ".tercet/fleet";
@@ -23,6 +24,8 @@ pub struct Secrets {
     pub project: String,
     /// Where the project's data is, once it has some.
     pub data: Option<Data>,
+    /// The operator state that these were last pushed or pulled as.
+    pub state: Option<Record>,
     /// The authority's certificate, PEM.
     pub authority: String,
     /// PostgreSQL's identity.
@@ -62,6 +65,7 @@ impl Secrets {
         Ok(Self {
             project: Password::kept_in(&folder.join("project"))?.reveal().to_owned(),
             data: data(&folder)?,
+            state: Record::of(project)?,
             // By its address: a file that names another machine for a moment costs no certificate.
             server: ca.identity(&format!("database-{address}"), Subject::Server(address))?,
             client: ca.identity("application", Subject::Client(AUTHENTICATOR))?,
@@ -81,6 +85,12 @@ impl Secrets {
 /// Whether anything is kept in the project's folder.
 pub(crate) fn are_kept(project: &Path) -> bool {
     project.join(FOLDER).join("authority.key").exists()
+}
+
+/// The id of the project whose state is kept in its folder.
+pub(crate) fn project_id(project: &Path) -> Result<String> {
+    let path = project.join(FOLDER).join("project");
+    Ok(fs::read_to_string(&path).with_context(|| path.display().to_string())?.trim().to_owned())
 }
 
 /// Where the project's data is, as it was written down.

@@ -55,13 +55,19 @@ impl Machines {
 
     /// Reads the project and sees to Ctrl-C: the first lets the step at hand end, the second ends at once.
     pub(crate) fn of(arguments: &cli::Machines) -> Result<Self, Failure> {
+        let machines = Self::without_certificates(arguments)?;
+        check_certificates(&machines.project)?;
+        Ok(machines)
+    }
+
+    /// The same for what needs none of the certificates that tercet.toml names: a new clone may not have them yet.
+    pub(crate) fn without_certificates(arguments: &cli::Machines) -> Result<Self, Failure> {
         let project = Project::open(&arguments.folder)?;
         if project.topology.only_this_machine() {
             return Err(Failure::input_message(
                 "tercet.toml names no machines\nhint: add a [[machine]] for each; `tercet up` runs everything on this one",
             ));
         }
-        check_certificates(&project)?;
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&interrupted))?;
@@ -110,6 +116,11 @@ impl Machines {
                 Reach::ThisMachine => None,
             })
             .collect())
+    }
+
+    /// What tercet.toml means, and the folder it is in.
+    pub(crate) fn project(&self) -> &Project {
+        &self.project
     }
 
     /// Set when the person wants to stop.

@@ -55,6 +55,8 @@ impl Project {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let shown = file.display().to_string();
         let origin = Origin { file: shown.strip_prefix("./").unwrap_or(&shown), folder: &name };
+        // A pull that was killed in the middle is finished before anybody reads what it brought.
+        tercet_fleet::state::recover(&folder)?;
         let topology = tercet_config::parse(&text, origin).map_err(Failure::input)?;
         Ok(Self { folder, topology })
     }

@@ -44,6 +44,7 @@ pub(crate) fn secrets(topology: &Topology) -> Secrets {
         key: Secret::new(format!("{name} key\n")),
     };
     Secrets {
+        state: None,
         project: "the-project".to_owned(),
         data: None,
         authority: "authority\n".to_owned(),

@@ -6,9 +6,10 @@ use anyhow::bail;
 use similar::TextDiff;
 use tercet_fleet::Fleet;
 use tercet_fleet::execute::{Executed, execute, plan_of};
+use tercet_fleet::fleet::WithoutState;
 use tercet_fleet::intent::{Consent, Wanted};
 
-use super::{plan, prove};
+use super::{plan, prove, state};
 use crate::cli;
 use crate::failure::{Failure, Outcome};
 use crate::fleet::{Machines, Show};
@@ -30,8 +31,9 @@ fn change(
     wanted: impl FnOnce(&Fleet<'_>) -> anyhow::Result<Wanted>,
 ) -> Outcome {
     let machines = Machines::of(&arguments.machines)?;
+    let recipients = state::keys(machines.project())?;
     let show = Show::new("looking at the machines");
-    let fleet = machines.open(&show, take_over)?;
+    let fleet = open(&machines, &show, take_over, arguments.yes)?;
     let wanted = wanted(&fleet)?;
     let mut planned = plan_of(&fleet, &wanted)?;
     show.done();
@@ -44,7 +46,14 @@ fn change(
         let show = Show::new("changing the machines");
         let result = execute(&fleet, &wanted, &planned, &|progress| show.tell(&progress));
         show.done();
-        match result? {
+        let executed = result.map_err(|error| {
+            // The machines may have secrets by now that only this folder has.
+            if let Some(recipients) = recipients.as_ref().filter(|_| !machines.interrupted()) {
+                state::push_after_failure(&machines, &fleet, recipients);
+            }
+            error
+        });
+        match executed? {
             Executed::Done => break,
             Executed::Changed(anew) => {
                 println!("the machines have changed since this plan was made; it now differs so:");
@@ -58,6 +67,7 @@ fn change(
     if machines.interrupted() {
         return Ok(());
     }
+    state::push_after_apply(&machines, &fleet, recipients.as_ref())?;
     let show = Show::new("proving what the picture says");
     let trials = tercet_fleet::prove::prove(&fleet);
     show.done();
@@ -68,7 +78,35 @@ fn change(
         bail_unproven(failed)?;
     }
     println!("proven: {} connections tried, each as drawn", trials.len());
+    if let (None, Some(note)) = (recipients, state::unshared(machines.project())?) {
+        println!("{note}");
+    }
     Ok(())
+}
+
+/// Reaches all machines. Where only the operator state is missing and the machines keep it, offers to pull it.
+#[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
+fn open<'a>(
+    machines: &'a Machines,
+    show: &'a Show,
+    take_over: bool,
+    yes: bool,
+) -> Result<Fleet<'a>, Failure> {
+    let error = match machines.open(show, take_over) {
+        Ok(fleet) => return Ok(fleet),
+        Err(error) => error,
+    };
+    let can_be_pulled = error.downcast_ref::<WithoutState>().is_some_and(|it| it.is_on_machines);
+    if !can_be_pulled || yes || !std::io::stdin().is_terminal() {
+        return Err(error.into());
+    }
+    show.done();
+    eprintln!("{error:#}");
+    if !confirm("pull the operator state now")? {
+        return Err(anyhow::anyhow!("nothing was changed").into());
+    }
+    state::pull(machines, &state::Pull::default())?;
+    Ok(machines.open(show, take_over)?)
 }
 
 fn bail_unproven(failed: usize) -> anyhow::Result<()> {
@@ -79,7 +117,7 @@ fn bail_unproven(failed: usize) -> anyhow::Result<()> {
 
 /// Asks on the terminal.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
-fn confirm(verb: &str) -> Result<bool, Failure> {
+pub(super) fn confirm(verb: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::input_message("not interactive\nhint: pass --yes to confirm beforehand"));
     }
