@@ -271,7 +271,7 @@ impl<'a> Fleet<'a> {
     /// A machine cannot be reached.
     pub fn reports(&self) -> Result<Vec<Report>> {
         at_once(&self.machines, |member| match self.agent(member).ask(Query::Report)? {
-            Reply::Report(report) => Ok(report),
+            Reply::Report(report) => Ok(*report),
             _ => Err(unexpected(&member.machine.name)),
         })
     }
@@ -279,7 +279,7 @@ impl<'a> Fleet<'a> {
     /// The accounts of those machines that can be reached, and why the others cannot, by name.
     pub fn reports_of_those_there(&self) -> (Vec<(String, Report)>, Vec<Unreachable>) {
         let outcomes = outcomes(&self.machines, |member| match self.agent(member).ask(Query::Report)? {
-            Reply::Report(report) => Ok(report),
+            Reply::Report(report) => Ok(*report),
             _ => Err(unexpected(&member.machine.name)),
         });
         let (mut reports, mut errors) = (Vec::new(), Vec::new());

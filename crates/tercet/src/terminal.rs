@@ -22,9 +22,10 @@ pub(crate) fn ask_hidden(question: &str) -> Result<String, Failure> {
             "not interactive, and {question} is needed\nhint: pass --passphrase-file FILE; /dev/stdin is a file, too"
         )));
     };
-    write!(&terminal, "{question}: ")?;
     let answer = {
+        // First no echo, then the question: what comes before it is not lost, and what comes after it is not seen.
         let _raw = Raw::of(&terminal)?;
+        write!(&terminal, "{question}: ")?;
         read_line(&mut &terminal)
     };
     writeln!(&terminal)?;

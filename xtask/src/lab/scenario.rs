@@ -10,6 +10,7 @@ mod interrupted;
 mod outage;
 mod releases;
 mod sandbox;
+mod state;
 mod tls;
 mod watching;
 
@@ -120,6 +121,7 @@ const STAGES: &[Named] = &[
     ("bare machines to answered requests in one apply", first_apply),
     ("a second apply plans nothing", nothing_to_do),
     ("another project, no state, other data: refused, nothing touched", identity::refusals),
+    ("a second operator pulls the state and applies; a stale one is refused", state::shared),
     ("requests go round strictly, and can be traced", round_and_traced),
     ("units are locked down", hardened),
     ("holes are proven, shown as drift, and mended", holes::found_and_mended),

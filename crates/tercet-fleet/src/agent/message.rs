@@ -162,7 +162,7 @@ pub enum Reply {
     /// To a try of the database: one for each attempt.
     Tried(Vec<Reached>),
     /// To a report.
-    Report(Report),
+    Report(Box<Report>),
     /// The operator state that is kept there.
     State(Kept),
     /// What the balancer's admin socket said.

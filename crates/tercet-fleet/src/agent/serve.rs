@@ -71,7 +71,7 @@ fn read(query: Query) -> Result<Reply> {
         Query::TryDatabase { attempts, credentials } => {
             Reply::Tried(attempt::try_all(&attempts, &credentials)?)
         }
-        Query::Report => Reply::Report(report::read()?),
+        Query::Report => Reply::Report(Box::new(report::read()?)),
         Query::State => Reply::State(state::kept()?),
         Query::Balancer { target } => {
             let (status, body) = balancer(&target)?;

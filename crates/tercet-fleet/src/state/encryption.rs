@@ -171,13 +171,10 @@ fn identities_in(path: &Path, recipients: &[String], ask: Ask<'_>) -> Result<Vec
     let named = || path.display().to_string();
     let file = fs::File::open(path).with_context(named)?;
     let metadata = file.metadata().with_context(named)?;
-    let mode = metadata.permissions().mode();
-    ensure!(
-        !metadata.is_file() || mode & 0o077 == 0,
-        "{} can be read by others (mode {:o})\nhint: chmod 600 it",
-        path.display(),
-        mode & 0o777
-    );
+    let mode = metadata.permissions().mode() & 0o777;
+    if metadata.is_file() && mode & 0o077 != 0 {
+        bail!("{} can be read by others (mode {mode:o})\nhint: chmod 600 it", path.display());
+    }
     let mut text = String::new();
     file.take(1 << 20).read_to_string(&mut text).with_context(named)?;
     if !text.trim_start().starts_with("-----BEGIN ") {

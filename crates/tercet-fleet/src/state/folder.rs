@@ -174,7 +174,8 @@ fn is_packed(path: &str) -> bool {
 
 /// Not the name of a file that is still being written.
 fn is_plain(name: &std::ffi::OsStr) -> bool {
-    name.to_str().is_some_and(|name| !name.starts_with('.') && !name.ends_with(".new"))
+    name.to_str().is_some_and(|it| !it.starts_with('.'))
+        && Path::new(name).extension() != Some("new".as_ref())
 }
 
 /// What the folder knows of the last push or pull.

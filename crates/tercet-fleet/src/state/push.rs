@@ -114,7 +114,7 @@ pub fn push(
     if decide(&local, &held, recipients, replace)? == Decision::Nothing {
         let project = local.contents.project()?;
         let generation = local.record.as_ref().map_or(0, |it| it.held.header.generation);
-        return Ok(pushed(&local, generation, Vec::new(), &held, project)?);
+        return pushed(&local, generation, Vec::new(), &held, project);
     }
     with_leases(fleet, listener, |leases| {
         let (held, unreachable) = holdings(fleet);

@@ -127,7 +127,7 @@ impl Sealed {
         let parsed: Header = serde_json::from_str(header).context(wrong)?;
         let certificate = decode(&parsed.certificate)?;
         let signature = decode(signature)?;
-        verify(&CertificateDer::from(certificate.as_slice()), text[..end].as_bytes(), &signature)
+        verify(&CertificateDer::from(certificate.as_slice()), &text.as_bytes()[..end], &signature)
             .context(wrong)?;
         Ok(Self { ciphertext: decode(ciphertext)?, certificate, header: parsed, text })
     }

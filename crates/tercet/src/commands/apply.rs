@@ -46,12 +46,11 @@ fn change(
         let show = Show::new("changing the machines");
         let result = execute(&fleet, &wanted, &planned, &|progress| show.tell(&progress));
         show.done();
-        let executed = result.map_err(|error| {
+        let executed = result.inspect_err(|_| {
             // The machines may have secrets by now that only this folder has.
             if let Some(recipients) = recipients.as_ref().filter(|_| !machines.interrupted()) {
                 state::push_after_failure(&machines, &fleet, recipients);
             }
-            error
         });
         match executed? {
             Executed::Done => break,

@@ -56,17 +56,23 @@ fn push(arguments: &cli::StatePush) -> Outcome {
     let pushed = push_to(&fleet, &recipients, arguments.replace, &|progress| show.tell(&progress));
     show.done();
     let pushed = pushed?;
-    match &pushed.machines[..] {
-        [] => println!("every machine has generation {} of the operator state already", pushed.generation),
-        names => {
-            println!("generation {} of the operator state is now on {}", pushed.generation, names.join(", "))
-        }
+    if pushed.machines.is_empty() {
+        println!("every machine has generation {} of the operator state already", pushed.generation);
     }
+    print_pushed(&pushed);
     print_left_out(&pushed, &missing);
     if machines.project().topology.state().authority.is_none() {
         print_authority(&pushed.authority);
     }
     Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
+fn print_pushed(pushed: &Pushed) {
+    if !pushed.machines.is_empty() {
+        let machines = pushed.machines.join(", ");
+        println!("generation {} of the operator state is now on {machines}", pushed.generation);
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
@@ -107,7 +113,6 @@ fn ask_twice() -> Result<String, Failure> {
 }
 
 /// The last step of an apply: the machines keep what only this folder has.
-#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 pub(super) fn push_after_apply(
     machines: &Machines,
     fleet: &Fleet<'_>,
@@ -120,13 +125,7 @@ pub(super) fn push_after_apply(
     let pushed = pushed.context(
         "the machines are as tercet.toml says, but the operator state was not pushed: what only this folder has is not on them",
     )?;
-    if !pushed.machines.is_empty() {
-        println!(
-            "generation {} of the operator state is now on {}",
-            pushed.generation,
-            pushed.machines.join(", ")
-        );
-    }
+    print_pushed(&pushed);
     if machines.project().topology.state().authority.is_none() {
         print_authority(&pushed.authority);
     }
@@ -310,10 +309,10 @@ fn show(arguments: &cli::StateShow) -> Outcome {
     } else {
         print!("{}", describe(local.as_ref(), authority.as_deref(), &held, &errors));
     }
-    match errors.is_empty() {
-        true => Ok(()),
-        false => Err(tercet_fleet::all_in_one(errors.iter().map(|(_, error)| error)).into()),
+    if errors.is_empty() {
+        return Ok(());
     }
+    Err(tercet_fleet::all_in_one(errors.iter().map(|(_, error)| error)).into())
 }
 
 fn describe(

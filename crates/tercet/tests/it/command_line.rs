@@ -31,6 +31,7 @@ fn help() {
               rollback     Go back to the previous release
               prove        Try every allowed and every forbidden connection, from everywhere
               status       Show how the machines and the parts on them are doing
+              state        Share what only the operator has, through the machines
               logs         Show what all machines' parts said, as one stream
               trace        Show one request's way: balancer, application server, SQL
               exec         Run a command on a machine, or on all machines of a tier

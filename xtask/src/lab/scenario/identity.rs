@@ -9,9 +9,19 @@ use crate::lab::machines::MACHINES;
 
 /// Refusals of an apply in `folder`, by what must be said; nothing is touched on any machine.
 fn refused(scenario: &Scenario<'_>, folder: &Path, says: &[&str]) -> Result<()> {
+    refused_to(scenario, "apply", &["--yes"], folder, says)
+}
+
+/// The same of any verb.
+pub(super) fn refused_to(
+    scenario: &Scenario<'_>,
+    verb: &str,
+    arguments: &[&str],
+    folder: &Path,
+    says: &[&str],
+) -> Result<()> {
     let before = touched(scenario)?;
-    let output =
-        scenario.tercet("apply", &["--yes"])?.arg(folder).stdin(std::process::Stdio::null()).output()?;
+    let output = scenario.tercet(verb, arguments)?.arg(folder).stdin(std::process::Stdio::null()).output()?;
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let said = said.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
@@ -38,7 +48,7 @@ fn touched(scenario: &Scenario<'_>) -> Result<String> {
 }
 
 /// A copy of the project's folder without its state.
-fn without_state(scenario: &Scenario<'_>) -> Result<tempfile::TempDir> {
+pub(super) fn without_state(scenario: &Scenario<'_>) -> Result<tempfile::TempDir> {
     let copy = tempfile::tempdir()?;
     let from = scenario.project.path();
     std::fs::create_dir(copy.path().join("migrations"))?;
