@@ -40,7 +40,9 @@ pub(crate) struct File {
     /// The machines that carry the tiers, one `[[machine]]` each. Without any, everything runs on this one.
     #[serde(default)]
     pub(crate) machine: Vec<Located<Machine>>,
-    /// Who can read the operator state that the machines keep, and whose word for it counts.
+    /// Who can read the operator state that the machines keep, encrypted: the certificate authority, the passwords and
+    /// the token secret in `.tercet/`. `tercet state push` and every `tercet apply` put it there, `tercet state pull`
+    /// fetches it.
     #[serde(default)]
     pub(crate) state: State,
 }
@@ -105,8 +107,7 @@ pub(crate) struct Machine {
     pub(crate) tiers: Option<Located<Vec<Located<Tier>>>>,
 }
 
-/// Who can read the operator state that the machines keep, encrypted: the certificate authority, the passwords and the
-/// token secret in `.tercet/`. `tercet state push` and every `tercet apply` put it there, `tercet state pull` fetches it.
+/// Who can read the operator state that the machines keep, and whose word for it counts.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct State {

@@ -18,7 +18,7 @@ use crate::progress::{Listener, Progress};
 use crate::report::Report;
 use crate::secrets::{self, Secrets};
 use crate::ssh::{Remote, Ssh};
-use crate::state::keeps_state;
+use crate::state::{Record, check_current, keeps_state};
 use crate::system::{self, System};
 
 /// The machines of a project, all reached, all fit, tercet's binary on each.
@@ -124,8 +124,8 @@ impl<'a> Fleet<'a> {
         let (mut fleet, missing) = Self::look(topology, folder, ssh, operator, listener)?;
         if missing.is_empty() {
             fleet.upload(listener)?;
-            if !secrets::are_kept(folder) && !operator.take_over {
-                fleet.refuse_without_state()?;
+            if !operator.take_over {
+                fleet.check_state()?;
             }
             fleet.secrets = Some(Secrets::kept_in(folder, topology)?);
             return Ok(fleet);
@@ -211,9 +211,17 @@ impl<'a> Fleet<'a> {
         .map(drop)
     }
 
-    /// Makes no secrets for a fleet that has some.
-    fn refuse_without_state(&self) -> Result<()> {
+    /// Makes no secrets for a fleet that has some, and changes nothing of a state that is behind what the machines keep.
+    fn check_state(&self) -> Result<()> {
         let reports = self.reports()?;
+        if secrets::are_kept(self.folder) {
+            let record = Record::of(self.folder)?;
+            // An apply that was killed may have made an authority and no id yet.
+            let Some(project) = secrets::project_id(self.folder)? else { return Ok(()) };
+            return self.names().zip(&reports).try_for_each(|(machine, report)| {
+                check_current(record.as_ref(), &project, machine, report.state.as_ref())
+            });
+        }
         let is_on_machines = reports.iter().any(keeps_state);
         for (member, report) in self.machines.iter().zip(reports) {
             if let Some(identity) = report.identity {
@@ -227,7 +235,7 @@ impl<'a> Fleet<'a> {
     pub(crate) fn project_id(&self) -> Result<String> {
         match &self.secrets {
             Some(secrets) => Ok(secrets.project.clone()),
-            None => secrets::project_id(self.folder),
+            None => secrets::project_id(self.folder)?.context("this folder has no operator state"),
         }
     }
 

@@ -87,10 +87,14 @@ pub(crate) fn are_kept(project: &Path) -> bool {
     project.join(FOLDER).join("authority.key").exists()
 }
 
-/// The id of the project whose state is kept in its folder.
-pub(crate) fn project_id(project: &Path) -> Result<String> {
+/// The id of the project whose state is kept in its folder; `None` before it was made.
+pub(crate) fn project_id(project: &Path) -> Result<Option<String>> {
     let path = project.join(FOLDER).join("project");
-    Ok(fs::read_to_string(&path).with_context(|| path.display().to_string())?.trim().to_owned())
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
 }
 
 /// Where the project's data is, as it was written down.

@@ -38,7 +38,7 @@ fn an_identity_is_made_once_and_is_its_owners_alone() {
     // Where it is looked for without a name.
     let mut command = tercet::command();
     command.args(["state", "identity"]).env("XDG_CONFIG_HOME", folder.path().join("configuration"));
-    assert!(command.status().unwrap().success());
+    assert!(command.output().unwrap().status.success());
     assert!(folder.path().join("configuration/tercet/identity").exists());
 
     fs::write(&file, "something else").unwrap();
