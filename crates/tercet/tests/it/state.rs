@@ -1,4 +1,6 @@
-//! `tercet state`, as far as no machine is asked: keys, passphrases, and what a killed pull left.
+//! `tercet state`: keys, passphrases, what a killed pull left; and two operators with machines.
+
+mod machines;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -6,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use self::machines::Machines;
 use crate::tercet;
 
 /// A project on a machine that nobody can reach.
@@ -122,4 +125,122 @@ fn a_killed_pull_is_finished_by_the_next_command() {
     assert_eq!(fs::read_to_string(state.join("fleet/authority.key")).unwrap(), "pulled");
     assert!(fs::read_to_string(state.join("jwt-secret")).unwrap().contains("pulled"));
     assert!(!state.join("pull").exists());
+}
+
+const MACHINES: [&str; 3] = ["lb", "app", "db"];
+
+/// A project's folder with machines in its file, and no state.
+fn clone(state: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = format!("name = 'shop'\n[state]\n{state}\n");
+    for (number, (name, tier)) in MACHINES.iter().zip(["balancer", "application", "database"]).enumerate() {
+        text += &format!(
+            "[[machine]]\nname = '{name}'\nssh = '{name}'\naddress = '10.0.0.{number}'\ntiers = ['{tier}']\n"
+        );
+    }
+    fs::write(folder.path().join("tercet.toml"), text.replace("10.0.0.0", "10.0.0.9")).unwrap();
+    folder
+}
+
+/// The operator state of a project with the id `the-project`.
+fn make_state(folder: &Path) {
+    let fleet = folder.join(".tercet/fleet");
+    fs::create_dir_all(&fleet).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+    for (name, text) in [
+        ("authority.key", key.serialize_pem()),
+        ("authority.crt", certificate.pem()),
+        ("project", "the-project".to_owned()),
+        ("authenticator", "the password".to_owned()),
+    ] {
+        fs::write(fleet.join(name), text).unwrap();
+        fs::set_permissions(fleet.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+#[track_caller]
+fn says(said: &str, texts: &[&str]) {
+    let said = said.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    for text in texts {
+        assert!(said.contains(text), "{text:?} is not said: {said}");
+    }
+}
+
+#[test]
+fn two_operators_share_the_state_through_machines() {
+    let machines = Machines::of("the-project", &MACHINES);
+    let keys = tempfile::tempdir().unwrap();
+    let key = keys.path().join("identity").display().to_string();
+    let public = tercet::run(keys.path(), ["state", "identity", "identity"]);
+    let recipients =
+        format!("recipients = ['{}']", public.lines().find(|it| it.starts_with("age1")).unwrap());
+    let ann = clone(&recipients);
+    make_state(ann.path());
+    let run = |folder: &tempfile::TempDir, arguments: &[&str]| machines.run(folder.path(), arguments);
+
+    machines.reachable("db", false);
+    let said = run(&ann, &["state", "push"]);
+    says(
+        &said,
+        &["generation 1 of the operator state is now on lb, app", "db could not be reached", "timed out"],
+    );
+    let authority = said.split('"').find(|it| it.starts_with("sha256:")).unwrap().to_owned();
+    assert!(!machines.file("db").exists());
+    machines.reachable("db", true);
+    says(&run(&ann, &["state", "push"]), &["generation 1 of the operator state is now on db"]);
+    says(&run(&ann, &["state", "push"]), &["every machine has generation 1"]);
+    for name in MACHINES {
+        assert_eq!(fs::metadata(machines.file(name)).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!fs::read_to_string(machines.file(name)).unwrap().contains("the password"));
+    }
+
+    // A clone without state.
+    let bob = clone(&recipients);
+    says(&run(&bob, &["plan"]), &["this folder has no state", "`tercet state pull` fetches", "exit code 1"]);
+    let pull = ["state", "pull", "--identity", &key];
+    says(&run(&bob, &pull), &["to be trusted", &format!("--authority {authority}"), "exit code 2"]);
+    let other = format!("sha256:{:064}", 0);
+    says(
+        &run(&bob, &[&pull[..], &["--authority", &other]].concat()),
+        &["lb: the operator state there is signed by", "exit code 1"],
+    );
+    says(&run(&bob, &["state", "pull", "--authority", &authority]), &["no key of yours", "exit code 2"]);
+    assert!(!bob.path().join(".tercet").exists());
+    let trusted = format!("{recipients}\nauthority = '{authority}'");
+    for folder in [&ann, &bob] {
+        fs::copy(clone(&trusted).path().join("tercet.toml"), folder.path().join("tercet.toml")).unwrap();
+    }
+    says(&run(&bob, &pull), &["found on lb, app, db: generation 1", "this folder has generation 1"]);
+    let password = |folder: &tempfile::TempDir| {
+        fs::read_to_string(folder.path().join(".tercet/fleet/authenticator")).unwrap()
+    };
+    assert_eq!(password(&bob), "the password");
+
+    // Bob changes something: Ann is behind, whatever she wants to do.
+    fs::write(bob.path().join(".tercet/fleet/authenticator"), "another password").unwrap();
+    says(&run(&bob, &["state"]), &["changed since: `tercet state push`"]);
+    says(&run(&bob, &["state", "push"]), &["generation 2 of the operator state is now on lb, app, db"]);
+    for arguments in [&["plan"][..], &["apply", "--yes"], &["rollback", "--yes"]] {
+        says(
+            &run(&ann, arguments),
+            &["it has generation 2", "pushed by ann@", "this folder has generation 1", "exit code 1"],
+        );
+    }
+    says(&run(&ann, &["state", "push"]), &["which was not made from that", "exit code 1"]);
+    assert_eq!(password(&ann), "the password");
+
+    // One machine's is damaged: another's counts, and a push mends it.
+    let good = fs::read_to_string(machines.file("lb")).unwrap();
+    fs::write(machines.file("lb"), good.replace("\"generation\":2", "\"generation\":7")).unwrap();
+    says(
+        &run(&ann, &pull),
+        &["lb: the operator state there does not count", "found on app, db: generation 2"],
+    );
+    assert_eq!(password(&ann), "another password");
+    says(&run(&ann, &["state", "push"]), &["generation 2 of the operator state is now on lb"]);
+    assert_eq!(fs::read_to_string(machines.file("lb")).unwrap(), good);
+    // Machines that were put back to an older state are not believed.
+    fs::write(machines.file("db"), "tercet state 1\n").unwrap();
+    says(&run(&ann, &["state", "--json"]), &["\"generation\": 2", "it is cut", "\"changed\": false"]);
 }
