@@ -14,7 +14,6 @@ mod own_program;
 mod privileges;
 mod processes;
 mod secrets;
-mod state;
 mod system;
 mod tercet;
 mod token;
