@@ -40,6 +40,11 @@ pub(crate) struct File {
     /// The machines that carry the tiers, one `[[machine]]` each. Without any, everything runs on this one.
     #[serde(default)]
     pub(crate) machine: Vec<Located<Machine>>,
+    /// Who can read the operator state that the machines keep, encrypted: the certificate authority, the passwords and
+    /// the token secret in `.tercet/`. `tercet state push` and every `tercet apply` put it there, `tercet state pull`
+    /// fetches it.
+    #[serde(default)]
+    pub(crate) state: State,
 }
 
 /// Tier 2: what answers the requests.
@@ -100,6 +105,21 @@ pub(crate) struct Machine {
     /// What it carries: one or more of `balancer`, `application`, `database`.
     #[schemars(extend("examples" = [["balancer"]]))]
     pub(crate) tiers: Option<Located<Vec<Located<Tier>>>>,
+}
+
+/// Who can read the operator state that the machines keep, and whose word for it counts.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct State {
+    /// The public keys it is encrypted to, one for each operator: age's (`age1…`; `tercet state identity` makes one), or
+    /// those of ssh keys (`ssh-ed25519 …`, `ssh-rsa …`). Without any, `tercet state push` asks for a passphrase and
+    /// `tercet apply` does not push.
+    #[schemars(extend("examples" = [["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"]]))]
+    pub(crate) recipients: Option<Vec<Located<String>>>,
+    /// The fingerprint of the certificate authority that signs it: state with another signature is never pulled.
+    /// `tercet state push` prints it.
+    #[schemars(extend("examples" = ["sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"]))]
+    pub(crate) authority: Option<Located<String>>,
 }
 
 /// A line of the tercet.

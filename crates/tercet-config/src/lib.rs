@@ -14,7 +14,7 @@ pub use self::reference::{json_schema, markdown};
 pub use self::topology::edge::{Edge, End, Protocol};
 pub use self::topology::{
     Api, Application, Balancer, Certificate, Database, Machine, Part, Policy, Port, Program, Reach, Secret,
-    Server, Tier, Tls, Topology, admin_port,
+    Server, State, Tier, Tls, Topology, admin_port,
 };
 
 /// What the file is called, in the project's folder.

@@ -18,7 +18,7 @@ pub fn markdown() -> String {
     let _ = write!(page, "\n{}\n", text(&schema));
     let properties = schema["properties"].as_object().expect("the file is a table");
     let _ = write!(page, "\n## At the top\n{}", key("name", &properties["name"]));
-    for section in ["balancer", "application", "api", "database", "machine"] {
+    for section in ["balancer", "application", "api", "database", "machine", "state"] {
         let rule = &properties[section];
         let (heading, table) = match rule["items"].as_object() {
             Some(_) => (format!("[[{section}]]"), &rule["items"]),

@@ -30,6 +30,7 @@ pub struct Topology {
     balancer: Balancer,
     application: Application,
     database: Database,
+    state: State,
 }
 
 impl Topology {
@@ -66,6 +67,11 @@ impl Topology {
     /// Tier 3.
     pub fn database(&self) -> &Database {
         &self.database
+    }
+
+    /// Who can read the operator state that the machines keep.
+    pub fn state(&self) -> &State {
+        &self.state
     }
 
     /// Every connection that is meant to be made, and no other: the arrows of the picture.
@@ -311,4 +317,13 @@ pub struct Database {
     pub migrations_named: bool,
     /// The owner's URL of a PostgreSQL that already exists; tercet runs its own when there is none.
     pub url: Option<Secret>,
+}
+
+/// Who can read the operator state that the machines keep, and whose word for it counts.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The public keys it is encrypted to, in age's or ssh's notation.
+    pub recipients: Vec<String>,
+    /// The SHA-256 of the certificate of the authority that signs it: `sha256:` and 64 hexadecimal digits.
+    pub authority: Option<String>,
 }

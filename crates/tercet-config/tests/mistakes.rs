@@ -978,3 +978,46 @@ hsts = "1 year"
     "#]],
     );
 }
+
+#[test]
+fn recipients_are_public_keys_and_the_authority_a_fingerprint() {
+    check(
+        "[state]\nrecipients = ['age1one', 'ann', 'age1one']\nauthority = 'sha256:AB'\n",
+        expect![[r#"
+          × tercet.toml has 3 mistakes
+
+        Error:
+          × recipients has a text that is no public key
+           ╭─[tercet.toml:2:26]
+         1 │ [state]
+         2 │ recipients = ['age1one', 'ann', 'age1one']
+           ·                          ──┬──
+           ·                            ╰── not a public key
+         3 │ authority = 'sha256:AB'
+           ╰────
+          help: write what `tercet state identity` prints, age1…, or an ssh public key: ssh-ed25519 … or
+                ssh-rsa …
+
+        Error:
+          × recipients names this key twice
+           ╭─[tercet.toml:2:33]
+         1 │ [state]
+         2 │ recipients = ['age1one', 'ann', 'age1one']
+           ·                                 ────┬────
+           ·                                     ╰── again
+         3 │ authority = 'sha256:AB'
+           ╰────
+          help: leave one of the two out
+
+        Error:
+          × authority is no fingerprint
+           ╭─[tercet.toml:3:13]
+         2 │ recipients = ['age1one', 'ann', 'age1one']
+         3 │ authority = 'sha256:AB'
+           ·             ─────┬─────
+           ·                  ╰── not a fingerprint
+           ╰────
+          help: write sha256: and 64 lower case digits, as `tercet state` prints them
+    "#]],
+    );
+}

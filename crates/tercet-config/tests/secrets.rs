@@ -50,6 +50,10 @@ const SECRETS: &[&str] = &[
     "[balancer]\ncertificates = [{ key = '-----BEGIN PRIVATE KEY-----hush', certificate = 'a' }]",
     "[balancer]\ncertificates = { key = '-----BEGIN PRIVATE KEY-----hush', certificate = 'a' }",
     "[balancer]\nkey = '''\n-----BEGIN PRIVATE KEY-----\nhush\n'''",
+    "[state]\nrecipients = ['AGE-SECRET-KEY-1hush']",
+    "[state]\nrecipients = ['age-secret-key-1hush']",
+    "[state]\nrecipients = 'AGE-SECRET-KEY-1hush'",
+    "[state]\n# recipients = ['AGE-SECRET-KEY-1hush']",
     // Former ones.
     "# jwt-secret = 'hush'",
     "[database]\n  #url = 'postgres://u:hush@h/d'",
@@ -74,6 +78,7 @@ const BROKEN: &[&str] = &[
     "[database]\nurl = postgres://u:hush@h/d",
     "[database]\nurl = postgres://u:p?x=hush@h/d",
     "[database]\npasswort = hush",
+    "[state]\nrecipients = ['AGE-SECRET-KEY-1hush'",
     "[api]\njwt-secret = 'hush'\njwt-secret = 'hush again'",
 ];
 

@@ -172,11 +172,7 @@ impl Fenced<'_, '_, '_> {
         mut each: impl FnMut(Reply) -> Result<()>,
     ) -> Result<()> {
         let mut done = false;
-        let request = Request::Change {
-            fence: self.fence,
-            project: self.leases.fleet.project()?.secrets.project.clone(),
-            change,
-        };
+        let request = Request::Change { fence: self.fence, project: self.leases.fleet.project_id()?, change };
         self.leases.fleet.agent(self.member).send(&request, payload, connection, |reply| match reply {
             Reply::Done => {
                 done = true;

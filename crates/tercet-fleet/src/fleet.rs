@@ -1,5 +1,6 @@
 //! The machines of a project, reached and looked at.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -11,12 +12,13 @@ use tercet_machine::Desired;
 use crate::agent::{Agent, Query, Reply};
 use crate::at_once::{all_in_one, at_once, outcomes};
 use crate::desired::Project;
-use crate::identity::Data;
+use crate::identity::{Data, Identity, how_to_get_state};
 use crate::paths::{self, PROGRAM_DIGITS};
 use crate::progress::{Listener, Progress};
 use crate::report::Report;
 use crate::secrets::{self, Secrets};
 use crate::ssh::{Remote, Ssh};
+use crate::state::{Record, check_current, keeps_state};
 use crate::system::{self, System};
 
 /// The machines of a project, all reached, all fit, tercet's binary on each.
@@ -30,7 +32,7 @@ pub struct Fleet<'a> {
     pub(crate) program: String,
     /// This tercet's own file.
     binary: &'a Path,
-    pub(crate) secrets: Option<Secrets>,
+    secrets: Option<Secrets>,
     /// Who applies: user and host, for other operators' messages.
     pub(crate) operator: String,
     /// Set when the person wants to stop.
@@ -62,6 +64,29 @@ pub struct ServerState {
 
 /// A machine that cannot be reached or used, by name, and why.
 pub type Unreachable = (String, anyhow::Error);
+
+/// A folder without operator state, and machines that belong to a project already.
+#[derive(Debug)]
+pub struct WithoutState {
+    machine: String,
+    identity: Identity,
+    /// Whether the machines keep the state, so that it can be pulled.
+    pub is_on_machines: bool,
+}
+
+impl std::error::Error for WithoutState {}
+
+impl fmt::Display for WithoutState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { machine, identity, is_on_machines } = self;
+        write!(
+            f,
+            "{machine}: it is {identity}, and this folder has no state: the authority, passwords and keys of that project are \
+             not in its .tercet\nhint: {}, or `tercet apply --take-over` replaces them all",
+            how_to_get_state(*is_on_machines)
+        )
+    }
+}
 
 /// Who opens a fleet.
 #[derive(Debug)]
@@ -99,8 +124,8 @@ impl<'a> Fleet<'a> {
         let (mut fleet, missing) = Self::look(topology, folder, ssh, operator, listener)?;
         if missing.is_empty() {
             fleet.upload(listener)?;
-            if !secrets::are_kept(folder) && !operator.take_over {
-                fleet.refuse_without_state()?;
+            if !operator.take_over {
+                fleet.check_state()?;
             }
             fleet.secrets = Some(Secrets::kept_in(folder, topology)?);
             return Ok(fleet);
@@ -186,19 +211,32 @@ impl<'a> Fleet<'a> {
         .map(drop)
     }
 
-    /// Makes no secrets for a fleet that has some.
-    fn refuse_without_state(&self) -> Result<()> {
-        for (member, report) in self.machines.iter().zip(self.reports()?) {
+    /// Makes no secrets for a fleet that has some, and changes nothing of a state that is behind what the machines keep.
+    fn check_state(&self) -> Result<()> {
+        let reports = self.reports()?;
+        if secrets::are_kept(self.folder) {
+            let record = Record::of(self.folder)?;
+            // An apply that was killed may have made an authority and no id yet.
+            let Some(project) = secrets::project_id(self.folder)? else { return Ok(()) };
+            return self.names().zip(&reports).try_for_each(|(machine, report)| {
+                check_current(record.as_ref(), &project, machine, report.state.as_ref())
+            });
+        }
+        let is_on_machines = reports.iter().any(keeps_state);
+        for (member, report) in self.machines.iter().zip(reports) {
             if let Some(identity) = report.identity {
-                bail!(
-                    "{}: it is {identity}, and this folder has no state: the authority, passwords and keys of that project are \
-                     not in its .tercet\nhint: copy .tercet from the folder it was applied from, or `tercet apply --take-over` \
-                     replaces them all",
-                    member.machine.name
-                );
+                bail!(WithoutState { machine: member.machine.name.clone(), identity, is_on_machines });
             }
         }
         Ok(())
+    }
+
+    /// The id of the project, by the operator's state.
+    pub(crate) fn project_id(&self) -> Result<String> {
+        match &self.secrets {
+            Some(secrets) => Ok(secrets.project.clone()),
+            None => secrets::project_id(self.folder)?.context("this folder has no operator state"),
+        }
     }
 
     pub(crate) fn project(&self) -> Result<Project<'_>> {

@@ -1,4 +1,4 @@
-//! What a person wants of a fleet: what the project's files say, the release before, or other secrets.
+//! What a person wants of a fleet: what the project's files say, or the release before.
 
 use anyhow::Result;
 use tercet_config::Tier;
@@ -31,8 +31,6 @@ pub enum Intent {
     },
     /// The release that was used before the present one. The database stays as it is.
     Rollback,
-    /// The release that serves, with other secrets.
-    Rotate,
 }
 
 impl Intent {
@@ -40,7 +38,7 @@ impl Intent {
     pub(crate) fn consent(&self) -> Consent {
         match self {
             Self::Apply { consent, .. } => *consent,
-            Self::Rollback | Self::Rotate => Consent::default(),
+            Self::Rollback => Consent::default(),
         }
     }
 
@@ -48,7 +46,7 @@ impl Intent {
     pub(crate) fn migrate(&self) -> Option<&Migrate> {
         match self {
             Self::Apply { migrate, .. } => migrate.as_ref(),
-            Self::Rollback | Self::Rotate => None,
+            Self::Rollback => None,
         }
     }
 }
@@ -71,7 +69,7 @@ impl Wanted {
             fleet.topology,
             fleet.folder,
             &fleet.program,
-            &fleet.project()?.secrets.release_key,
+            &fleet.project()?.secrets.authenticator,
         )?;
         let database = fleet.topology.parts().iter().find(|part| part.tier == Tier::Database);
         let folder = fleet.folder.join(&fleet.topology.database().migrations);
@@ -85,9 +83,5 @@ impl Wanted {
     /// The release that was used before the present one.
     pub fn rollback() -> Self {
         Self { intent: Intent::Rollback, archive: Vec::new() }
-    }
-    /// The release that serves, with the secrets as they are now.
-    pub fn rotate() -> Self {
-        Self { intent: Intent::Rotate, archive: Vec::new() }
     }
 }

@@ -7,7 +7,7 @@ mod data;
 mod retention;
 mod rollout;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::{Context as _, Result, bail};
@@ -21,6 +21,7 @@ use crate::identity::{self, Identity};
 use crate::intent::{Consent, Intent};
 use crate::operation::{Action, Operation};
 use crate::release::{Kind, Release};
+use crate::state::{check_current, keeps_state};
 use crate::survey::{Survey, Surveyed};
 
 /// A whole change of a fleet, as a value: it can be shown, counted, compared and executed.
@@ -85,7 +86,6 @@ impl<'p> Target<'p> {
         let release = match intent {
             Intent::Apply { release, .. } => release.clone(),
             Intent::Rollback => previous(&now)?,
-            Intent::Rotate => in_use(&now)?,
         };
         let serving = parts(project)
             .map(|part| {
@@ -136,19 +136,6 @@ fn previous(now: &Deployment) -> Result<Release> {
     previous
         .cloned()
         .context("there is no earlier release on the machines\nhint: tercet apply makes releases")
-}
-
-/// The release that serves.
-fn in_use(now: &Deployment) -> Result<Release> {
-    let ids: BTreeSet<&str> = now.serving.values().map(|instance| instance.release.as_str()).collect();
-    let Some(id) = ids.first() else {
-        bail!("no application server serves yet\nhint: tercet apply first");
-    };
-    if ids.len() > 1 {
-        let ids = ids.into_iter().collect::<Vec<_>>().join(", ");
-        bail!("application servers serve different releases: {ids}\nhint: tercet apply first");
-    }
-    now.release(id).cloned().with_context(|| format!("release {id} serves and is on no machine"))
 }
 
 /// The application servers, in the order of the file.
@@ -211,15 +198,19 @@ fn identify(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, cons
             name: target.project.topology.name().to_owned(),
             machine: machine.name.clone(),
             tiers: target.machine(&machine.name)?.tiers.iter().map(ToString::to_string).collect(),
-            authority: secrets.authorities.first().cloned().unwrap_or_default(),
-            generation: secrets.generation,
+            authority: crate::digest(secrets.authority.as_bytes()),
             since: String::new(),
             data: None,
         };
         let there = machine.report.identity.as_ref();
         let mut take_over = false;
         if let Some(there) = there {
-            match identity::check(there, secrets) {
+            let state = machine.report.state.as_ref();
+            if !consent.take_over {
+                check_current(secrets.state.as_ref(), &identity.project, &machine.name, state)?;
+            }
+            match identity::check(there, &identity.project, &identity.authority, keeps_state(&machine.report))
+            {
                 Err(_) if consent.take_over => take_over = true,
                 checked => checked.with_context(|| machine.name.clone())?,
             }
@@ -274,8 +265,7 @@ fn ship(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, intent: 
     let release = &target.release;
     let missing: Vec<&Surveyed> =
         applications(target, survey).filter(|machine| !machine.report.releases.contains(release)).collect();
-    let is_shipped = !matches!(intent, Intent::Apply { .. });
-    if let (Some(machine), true, Kind::Own { .. }) = (missing.first(), is_shipped, &release.kind) {
+    if let (Some(machine), Intent::Rollback, Kind::Own { .. }) = (missing.first(), intent, &release.kind) {
         bail!(
             "{}: release {} is not complete there, and only its own files could make it so\n\
              hint: put the project's files back to what they were and apply",

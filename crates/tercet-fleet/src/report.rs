@@ -14,6 +14,7 @@ use crate::deployment::Instance;
 use crate::identity::{self, Identity};
 use crate::paths::{CONFIGURATION, CREDENTIALS, LIBRARY, PROGRAM_DIGITS, program};
 use crate::release::Release;
+use crate::state::Held;
 
 /// The section of a unit's file that says what systemd ignores and tercet needs.
 pub(crate) const SECTION: &str = "[X-Tercet]";
@@ -23,6 +24,8 @@ pub(crate) const SECTION: &str = "[X-Tercet]";
 pub struct Report {
     /// Whose it is.
     pub identity: Option<Identity>,
+    /// The operator state that is kept there.
+    pub state: Option<Held>,
     /// Application servers' units, running or not.
     pub instances: Vec<(Instance, UnitState)>,
     /// The ports the balancer here hands requests to, by part.
@@ -97,6 +100,7 @@ pub(crate) fn read() -> Result<Report> {
         |key: &str| memory.lines().find_map(|line| line.strip_prefix(key)).map_or(0, |it| number(it) as u64);
     Ok(Report {
         identity: identity::read()?,
+        state: crate::state::held()?,
         instances,
         serving: serving(),
         units,

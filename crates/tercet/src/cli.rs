@@ -30,14 +30,9 @@ pub(crate) enum Command {
     ///
     /// The same walk as an apply, to what ran before.
     Rollback(Change),
-    /// Replace secrets, certificates or keys while everything serves.
-    ///
-    /// One application server after the other, old and new valid side by side, no request lost. A rotation has phases, and
-    /// the one reached is kept with the secrets: one that was cut off goes on when it is run again.
-    #[command(subcommand)]
-    Rotate(Rotate),
     Prove(Prove),
     Status(Status),
+    State(State),
     Logs(Logs),
     Trace(Trace),
     Exec(Exec),
@@ -220,33 +215,6 @@ pub(crate) struct Change {
     pub(crate) yes: bool,
 }
 
-/// What is replaced.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Rotate {
-    /// The password application servers log in to PostgreSQL with.
-    Secrets(Change),
-    /// The certificates of PostgreSQL and of the application servers; the authority stays.
-    Certificates(Change),
-    /// The authority that issues these certificates, and the certificates with it.
-    ///
-    /// Afterwards no certificate of the old one is accepted: what to do when a key was stolen.
-    Authority(Change),
-    /// The key that tokens of the data API are signed with.
-    ///
-    /// Tokens of the old key are accepted until it is retired.
-    TokenKeys(TokenKeys),
-}
-
-/// The key that tokens are signed with.
-#[derive(Args, Debug)]
-pub(crate) struct TokenKeys {
-    #[command(flatten)]
-    pub(crate) change: Change,
-    /// Make no new key, but accept tokens of the old one no longer
-    #[arg(long)]
-    pub(crate) retire: bool,
-}
-
 /// Try every allowed and every forbidden connection, from everywhere.
 #[derive(Args, Debug)]
 pub(crate) struct Prove {
@@ -268,6 +236,93 @@ pub(crate) struct Status {
     /// Print it as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Share what only the operator has, through the machines.
+///
+/// The certificate authority, the passwords and the token secret in .tercet are kept on every machine, encrypted to the
+/// [state] recipients of tercet.toml or to a passphrase, and signed by the authority. Without a verb: which generation
+/// this folder has, and which each machine.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct State {
+    #[command(subcommand)]
+    pub(crate) verb: Option<StateVerb>,
+    #[command(flatten)]
+    pub(crate) show: StateShow,
+}
+
+/// What to do with the operator state.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StateVerb {
+    Show(StateShow),
+    Push(StatePush),
+    Pull(StatePull),
+    Identity(StateIdentity),
+}
+
+/// Show which generation of the operator state this folder has, and which each machine.
+#[derive(Args, Debug)]
+pub(crate) struct StateShow {
+    #[command(flatten)]
+    pub(crate) machines: Machines,
+    /// Print it as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Keep this folder's operator state on the machines.
+///
+/// An apply does it by itself when tercet.toml names [state] recipients. Without recipients it asks for a passphrase.
+#[derive(Args, Debug)]
+pub(crate) struct StatePush {
+    #[command(flatten)]
+    pub(crate) machines: Machines,
+    /// Take the passphrase from the first line of this file; /dev/stdin and /dev/fd/N are files, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Make this folder's state the newest, although the machines keep one that it was not made from
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+/// Fetch the operator state from the machines into this folder.
+///
+/// Takes the newest generation whose signature is the authority's, and puts it in place whole or not at all.
+#[derive(Args, Debug)]
+pub(crate) struct StatePull {
+    #[command(flatten)]
+    pub(crate) machines: Machines,
+    #[command(flatten)]
+    pub(crate) decryption: Decryption,
+    /// The fingerprint of the authority that must have signed it, instead of tercet.toml's
+    #[arg(long, value_name = "sha256:…")]
+    pub(crate) authority: Option<String>,
+    /// Take it from this machine
+    #[arg(long, value_name = "MACHINE")]
+    pub(crate) from: Option<String>,
+    /// Also replace a state that it was not made from, and keep that one in .tercet/replaced-…
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+/// What the operator state is decrypted with.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Decryption {
+    /// A file of age identities, or an ssh key; ~/.config/tercet/identity, ~/.ssh/id_ed25519 and ~/.ssh/id_rsa unless given
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
+    /// Take the passphrase from the first line of this file; /dev/stdin and /dev/fd/N are files, too
+    #[arg(long, value_name = "FILE", conflicts_with = "identity")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+/// Print your public key, to be named in [state] recipients; make one when there is none.
+#[derive(Args, Debug)]
+pub(crate) struct StateIdentity {
+    /// The file of the private key; ~/.config/tercet/identity unless given
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// Show what all machines' parts said, as one stream.

@@ -30,6 +30,14 @@ impl Failure {
         Self::Input(Report::msg(message.into()))
     }
 
+    /// The same where only an error can be returned.
+    pub(crate) fn into_error(self) -> anyhow::Error {
+        match self {
+            Self::Input(report) => anyhow::anyhow!("{report}"),
+            Self::Failed(error) => error,
+        }
+    }
+
     /// Tells the person on standard error; the code is for the shell.
     #[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
     pub(crate) fn report(self) -> ExitCode {

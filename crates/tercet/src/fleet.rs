@@ -14,7 +14,6 @@ use tercet_config::{Machine, Reach};
 use tercet_database::migration::Migrations;
 use tercet_fleet::Fleet;
 use tercet_fleet::fleet::Operator;
-use tercet_fleet::rotation::{self, Kind};
 use tercet_fleet::ssh::{Remote, Ssh};
 
 pub(crate) use self::show::{Show, table};
@@ -56,13 +55,19 @@ impl Machines {
 
     /// Reads the project and sees to Ctrl-C: the first lets the step at hand end, the second ends at once.
     pub(crate) fn of(arguments: &cli::Machines) -> Result<Self, Failure> {
+        let machines = Self::without_certificates(arguments)?;
+        check_certificates(&machines.project)?;
+        Ok(machines)
+    }
+
+    /// The same for what needs none of the certificates that tercet.toml names: a new clone may not have them yet.
+    pub(crate) fn without_certificates(arguments: &cli::Machines) -> Result<Self, Failure> {
         let project = Project::open(&arguments.folder)?;
         if project.topology.only_this_machine() {
             return Err(Failure::input_message(
                 "tercet.toml names no machines\nhint: add a [[machine]] for each; `tercet up` runs everything on this one",
             ));
         }
-        check_certificates(&project)?;
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&interrupted))?;
@@ -83,16 +88,6 @@ impl Machines {
     pub(crate) fn open_what_is_there(&self) -> anyhow::Result<(Fleet<'_>, Vec<(String, anyhow::Error)>)> {
         let Project { topology, folder } = &self.project;
         Fleet::open_what_is_there(topology, folder, &self.ssh, &self.operator(), &|_| {})
-    }
-
-    /// Finishes a rotation that was cut off after its last phase; which.
-    pub(crate) fn finish_rotation(&self) -> anyhow::Result<Option<Kind>> {
-        rotation::finish(&self.project.folder)
-    }
-
-    /// What is to be said of a rotation that is not over.
-    pub(crate) fn unfinished_rotation(&self) -> anyhow::Result<Option<String>> {
-        rotation::note(&self.project.folder)
     }
 
     fn operator(&self) -> Operator<'_> {
@@ -121,6 +116,11 @@ impl Machines {
                 Reach::ThisMachine => None,
             })
             .collect())
+    }
+
+    /// What tercet.toml means, and the folder it is in.
+    pub(crate) fn project(&self) -> &Project {
+        &self.project
     }
 
     /// Set when the person wants to stop.

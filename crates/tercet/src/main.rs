@@ -8,6 +8,7 @@ mod low_ports;
 mod output;
 mod project;
 mod supervisor;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -29,9 +30,9 @@ fn main() -> ExitCode {
         Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Apply(arguments) => commands::apply::run(&arguments),
         Command::Rollback(arguments) => commands::apply::rollback(&arguments),
-        Command::Rotate(what) => commands::rotate::run(&what),
         Command::Prove(arguments) => commands::prove::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
+        Command::State(arguments) => commands::state::run(arguments),
         Command::Logs(arguments) => commands::logs::run(&arguments),
         Command::Trace(arguments) => commands::logs::trace(&arguments),
         Command::Exec(arguments) => commands::exec::run(&arguments),

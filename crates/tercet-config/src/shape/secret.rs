@@ -35,13 +35,15 @@ fn look(rule: &Json, value: &Spanned<DeValue<'_>>, hidden: &mut Vec<Range<usize>
         DeValue::Table(inner) => find(rule, inner, hidden),
         DeValue::Array(items) => items.iter().for_each(|item| look(&rule["items"], item, hidden)),
         // A key where its file should be named.
-        DeValue::String(text) if text.contains(PRIVATE_KEY) => hidden.push(value.span()),
+        DeValue::String(text) if PRIVATE_KEYS.iter().any(|it| text.to_ascii_uppercase().contains(it)) => {
+            hidden.push(value.span());
+        }
         _ => {}
     }
 }
 
-/// What stands in the first and last line of a PEM file (RFC 7468) that must not be shown.
-const PRIVATE_KEY: &str = "PRIVATE KEY-----";
+/// What stands in a text that must not be shown: the first and last line of a PEM file (RFC 7468), age's identities.
+const PRIVATE_KEYS: [&str; 2] = ["PRIVATE KEY-----", "AGE-SECRET-KEY-"];
 
 /// Every scalar in it: a table's own span may be no more than its header.
 fn hide(value: &Spanned<DeValue<'_>>, hidden: &mut Vec<Range<usize>>) {
@@ -66,6 +68,11 @@ pub(super) fn find_by_line(schema: &Json, text: &str, broken: bool, hidden: &mut
         // In a text that may be broken anywhere, what follows a secret may be more of it.
         let comment = line.trim_start().starts_with('#') && !goes_on;
         let begin = all.start;
+        if let Some(key) =
+            (comment || broken).then(|| line.to_ascii_uppercase().find("AGE-SECRET-KEY-")).flatten()
+        {
+            hidden.push(all.end.min(begin + key)..all.end);
+        }
         // What follows a secret's name, whether or not an `=` stands between.
         let named = secret.iter().filter_map(|name| Some(line.find(name)? + name.len())).min();
         let value = line.split_once(['=', ':']).filter(|(key, _)| comment || !(goes_on && is_continued(key)));

@@ -3,6 +3,7 @@
 mod addresses;
 mod machines;
 mod parts;
+mod state;
 mod tls;
 
 use std::net::IpAddr;
@@ -29,6 +30,7 @@ impl Topology {
             name: name(file.name.as_ref(), folder, mistakes),
             application: application(&file.application, file.api, mistakes),
             database: database(&file.database, mistakes),
+            state: state::read(&file.state, mistakes),
             machines: placement.machines,
             parts,
             balancer,

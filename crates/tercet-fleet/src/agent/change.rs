@@ -17,6 +17,7 @@ use crate::build;
 use crate::identity::{self, Data, Identity};
 use crate::lease;
 use crate::release::{API_CONF, Kind, Release};
+use crate::state;
 
 /// Makes a change, and tells `say` how far it is. `payload` is what followed the request.
 pub(super) fn make(
@@ -49,6 +50,10 @@ pub(super) fn make(
         Change::RecordData(data) => {
             let there = there.context("it belongs to no project yet")?;
             identity::write(&Identity { data: Some(data), ..there })?;
+        }
+        Change::KeepState { state, replaces } => {
+            ensure!(there.is_some(), "it belongs to no project yet");
+            state::keep(state, replaces.as_deref())?;
         }
         Change::KeepFirewall(firewall) => {
             let step = Step::KeepFirewall { firewall };

@@ -13,6 +13,7 @@ use crate::lease::{Lease, LeaseRequest};
 use crate::migrate::{DatabaseState, Migrate};
 use crate::release::Release;
 use crate::report::Report;
+use crate::state::Kept;
 
 /// What the operator sends to a machine: one line of JSON; a shipped archive follows it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -78,6 +79,8 @@ pub enum Query {
     },
     /// Tell how tercet's parts are doing.
     Report,
+    /// Hand out the operator state that is kept here.
+    State,
     /// Read from the balancer's admin socket.
     Balancer {
         /// Path and query.
@@ -107,6 +110,13 @@ pub enum Change {
     },
     /// Write down where the project's data is.
     RecordData(Data),
+    /// Keep an encrypted operator state.
+    KeepState {
+        /// The state.
+        state: String,
+        /// The digest of the one that is there.
+        replaces: Option<String>,
+    },
     /// Make the firewall rules permanent; over a connection that was opened after they came into force.
     KeepFirewall(Firewall),
     /// Take a release's files; its archive follows.
@@ -153,6 +163,8 @@ pub enum Reply {
     Tried(Vec<Reached>),
     /// To a report.
     Report(Box<Report>),
+    /// The operator state that is kept there.
+    State(Kept),
     /// What the balancer's admin socket said.
     Balancer {
         /// The status.

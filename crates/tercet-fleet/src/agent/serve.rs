@@ -13,7 +13,7 @@ use super::change;
 use super::message::{DatabaseTask, Query, Reply, Request};
 use crate::fleet::BalancerState;
 use crate::paths::ADMIN_SOCKET;
-use crate::{attempt, lease, migrate, report};
+use crate::{attempt, lease, migrate, report, state};
 
 /// Restarts after which a unit will not get ready.
 const HOPELESS: u32 = 5;
@@ -72,6 +72,7 @@ fn read(query: Query) -> Result<Reply> {
             Reply::Tried(attempt::try_all(&attempts, &credentials)?)
         }
         Query::Report => Reply::Report(Box::new(report::read()?)),
+        Query::State => Reply::State(state::kept()?),
         Query::Balancer { target } => {
             let (status, body) = balancer(&target)?;
             Reply::Balancer { status, body }

@@ -6,10 +6,10 @@ use anyhow::bail;
 use similar::TextDiff;
 use tercet_fleet::Fleet;
 use tercet_fleet::execute::{Executed, execute, plan_of};
+use tercet_fleet::fleet::WithoutState;
 use tercet_fleet::intent::{Consent, Wanted};
-use tercet_fleet::plan::ExecutionPlan;
 
-use super::{plan, prove};
+use super::{plan, prove, state};
 use crate::cli;
 use crate::failure::{Failure, Outcome};
 use crate::fleet::{Machines, Show};
@@ -31,44 +31,28 @@ fn change(
     wanted: impl FnOnce(&Fleet<'_>) -> anyhow::Result<Wanted>,
 ) -> Outcome {
     let machines = Machines::of(&arguments.machines)?;
-    if let Some(kind) = machines.finish_rotation()? {
-        println!("{}", kind.outcome());
-    }
+    let recipients = state::keys(machines.project())?;
     let show = Show::new("looking at the machines");
-    let fleet = machines.open(&show, take_over)?;
+    let fleet = open(&machines, &show, take_over, arguments.yes)?;
     let wanted = wanted(&fleet)?;
-    let planned = plan_of(&fleet, &wanted)?;
+    let mut planned = plan_of(&fleet, &wanted)?;
     show.done();
     plan::check(&planned)?;
     plan::print(&planned, machines.left_to_the_person()?.as_deref(), false);
-    let mut ask = || if arguments.yes { Ok(true) } else { confirm(verb) };
-    if !planned.is_empty() && !ask()? {
-        return Err(anyhow::anyhow!("nothing was changed").into());
-    }
-    carry_out(&fleet, &wanted, planned, &mut ask)?;
-    if machines.interrupted() {
-        return Ok(());
-    }
-    prove(&fleet)?;
-    if let Some(note) = machines.unfinished_rotation()? {
-        println!("{note}");
-    }
-    Ok(())
-}
-
-/// Executes what was confirmed; asks again when there is something else to do meanwhile.
-#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
-pub(super) fn carry_out(
-    fleet: &Fleet<'_>,
-    wanted: &Wanted,
-    mut planned: ExecutionPlan,
-    ask: &mut dyn FnMut() -> Result<bool, Failure>,
-) -> Outcome {
     while !planned.is_empty() {
+        if !arguments.yes && !confirm(verb)? {
+            return Err(anyhow::anyhow!("nothing was changed").into());
+        }
         let show = Show::new("changing the machines");
-        let result = execute(fleet, wanted, &planned, &|progress| show.tell(&progress));
+        let result = execute(&fleet, &wanted, &planned, &|progress| show.tell(&progress));
         show.done();
-        match result? {
+        let executed = result.inspect_err(|_| {
+            // The machines may have secrets by now that only this folder has.
+            if let Some(recipients) = recipients.as_ref().filter(|_| !machines.interrupted()) {
+                state::push_after_failure(&machines, &fleet, recipients);
+            }
+        });
+        match executed? {
             Executed::Done => break,
             Executed::Changed(anew) => {
                 println!("the machines have changed since this plan was made; it now differs so:");
@@ -76,20 +60,15 @@ pub(super) fn carry_out(
                 print!("{}", TextDiff::from_lines(&before, &after).unified_diff().context_radius(1));
                 plan::check(&anew)?;
                 planned = anew;
-                if !planned.is_empty() && !ask()? {
-                    return Err(anyhow::anyhow!("nothing was changed").into());
-                }
             }
         }
     }
-    Ok(())
-}
-
-/// Tries every connection.
-#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
-pub(super) fn prove(fleet: &Fleet<'_>) -> Outcome {
+    if machines.interrupted() {
+        return Ok(());
+    }
+    state::push_after_apply(&machines, &fleet, recipients.as_ref())?;
     let show = Show::new("proving what the picture says");
-    let trials = tercet_fleet::prove::prove(fleet);
+    let trials = tercet_fleet::prove::prove(&fleet);
     show.done();
     let trials = trials?;
     let failed = trials.iter().filter(|trial| !trial.passed).count();
@@ -98,7 +77,35 @@ pub(super) fn prove(fleet: &Fleet<'_>) -> Outcome {
         bail_unproven(failed)?;
     }
     println!("proven: {} connections tried, each as drawn", trials.len());
+    if let (None, Some(note)) = (recipients, state::unshared(machines.project())?) {
+        println!("{note}");
+    }
     Ok(())
+}
+
+/// Reaches all machines. Where only the operator state is missing and the machines keep it, offers to pull it.
+#[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
+fn open<'a>(
+    machines: &'a Machines,
+    show: &'a Show,
+    take_over: bool,
+    yes: bool,
+) -> Result<Fleet<'a>, Failure> {
+    let error = match machines.open(show, take_over) {
+        Ok(fleet) => return Ok(fleet),
+        Err(error) => error,
+    };
+    let can_be_pulled = error.downcast_ref::<WithoutState>().is_some_and(|it| it.is_on_machines);
+    if !can_be_pulled || yes || !std::io::stdin().is_terminal() {
+        return Err(error.into());
+    }
+    show.done();
+    eprintln!("{error:#}");
+    if !confirm("pull the operator state now")? {
+        return Err(anyhow::anyhow!("nothing was changed").into());
+    }
+    state::pull(machines, &state::Pull::default())?;
+    Ok(machines.open(show, take_over)?)
 }
 
 fn bail_unproven(failed: usize) -> anyhow::Result<()> {

@@ -14,6 +14,7 @@ mod own_program;
 mod privileges;
 mod processes;
 mod secrets;
+mod state;
 mod system;
 mod tercet;
 mod token;

@@ -1,0 +1,210 @@
+//! The operator state, shared: the certificate authority, the passwords and the token secret that only the operator has are
+//! kept on the machines, encrypted to the operators and signed by the authority, with a generation.
+//!
+//! [`push`](mod@push) and [`pull`](mod@pull) decide as pure functions of what the folder and the machines have. No machine
+//! can read what it keeps, and none is trusted: what it returns counts by its signature alone.
+
+pub mod encryption;
+mod folder;
+pub mod pull;
+pub mod push;
+mod sealed;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use tercet_machine::file::{Contents as Text, File, Owner};
+
+pub(crate) use self::folder::Contents;
+pub use self::folder::{Record, recover};
+pub use self::sealed::{Header, Sealed};
+use crate::agent::{Query, Reply};
+use crate::at_once::{all_in_one, outcomes};
+use crate::fleet::{Fleet, Unreachable, unexpected};
+use crate::identity::Identity;
+use crate::report::Report;
+
+/// Where a machine keeps it.
+const FILE: &str = "/var/lib/tercet/operator-state";
+
+/// A state that somebody has, by its name and header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// What names it and no other.
+    pub id: String,
+    /// What is known without decrypting it.
+    pub header: Header,
+}
+
+impl Held {
+    pub(crate) fn of(sealed: &Sealed) -> Self {
+        Self { id: sealed.id(), header: sealed.header().clone() }
+    }
+
+    /// Whether it is that state, or was made from it.
+    pub(crate) fn descends_from(&self, other: &Self) -> bool {
+        self.id == other.id || self.header.history.contains(&other.id)
+    }
+}
+
+/// What a machine answers about the state it keeps.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Kept {
+    /// Whose the machine is.
+    pub identity: Option<Identity>,
+    /// The state it keeps.
+    pub sealed: Option<String>,
+}
+
+/// What a machine keeps, as the operator found it.
+#[derive(Debug)]
+pub struct Holding {
+    /// The machine.
+    pub machine: String,
+    /// Whether the machine is a project's, and which one's.
+    project: Option<String>,
+    /// The state; why it is none when it is damaged.
+    pub sealed: Result<Option<Sealed>, String>,
+    /// The digest of what is there, whatever it is.
+    text: Option<String>,
+}
+
+impl Holding {
+    pub(crate) fn new(machine: &str, kept: Kept) -> Self {
+        let text = kept.sealed.as_ref().map(|text| crate::digest(text.as_bytes()));
+        let sealed = kept.sealed.map(Sealed::parse).transpose().map_err(|error| format!("{error:#}"));
+        Self { machine: machine.to_owned(), project: kept.identity.map(|it| it.project), sealed, text }
+    }
+
+    /// The state, when it is one of this project.
+    fn of_project(&self, project: &str) -> Option<&Sealed> {
+        self.sealed.as_ref().ok()?.as_ref().filter(|it| it.header().project == project)
+    }
+}
+
+/// The project folder's own state.
+#[derive(Debug)]
+pub struct Local {
+    pub(crate) contents: Contents,
+    /// What it was when it was last pushed or pulled.
+    pub record: Option<Record>,
+    digest: String,
+}
+
+impl Local {
+    /// What the project's folder has; `None` when it has no authority.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn of(project: &Path) -> Result<Option<Self>> {
+        let Some(contents) = Contents::of(project)? else { return Ok(None) };
+        let digest = contents.digest()?;
+        Ok(Some(Self { record: Record::of(project)?, digest, contents }))
+    }
+
+    /// Whether it is not what was last pushed or pulled.
+    pub fn has_changed(&self) -> bool {
+        self.record.as_ref().is_none_or(|record| record.contents != self.digest)
+    }
+
+    /// The fingerprint of the authority that signs it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn authority(&self) -> Result<String> {
+        self.contents.authorities()?.into_iter().next().context("authority.crt has no certificate")
+    }
+
+    /// What it is, in words.
+    fn describe(&self) -> String {
+        match &self.record {
+            Some(record) if self.has_changed() => {
+                format!("this folder has generation {}, changed since", record.held.header.generation)
+            }
+            Some(record) => format!("this folder has generation {}", record.held.header.generation),
+            None => "this folder's own was never pushed or pulled".to_owned(),
+        }
+    }
+}
+
+/// Refuses to change machines that keep a state which this folder's is not made of: what it would apply is out of date.
+///
+/// # Errors
+/// One of them does.
+pub(crate) fn check_current(
+    record: Option<&Record>,
+    project: &str,
+    machine: &str,
+    there: Option<&Held>,
+) -> Result<()> {
+    let Some(there) = there.filter(|it| it.header.project == project) else { return Ok(()) };
+    if record.is_some_and(|record| record.held.descends_from(there)) {
+        return Ok(());
+    }
+    let here = record.map_or_else(
+        || "a state that was never pushed or pulled".to_owned(),
+        |record| format!("generation {}", record.held.header.generation),
+    );
+    bail!(
+        "{machine}: it has {}; this folder has {here}, so its passwords and keys may be out of date\n\
+         hint: `tercet state pull` first",
+        there.header
+    )
+}
+
+/// Whether a machine has the state of the project it belongs to.
+pub(crate) fn keeps_state(report: &Report) -> bool {
+    let projects = report.state.as_ref().zip(report.identity.as_ref());
+    projects.is_some_and(|(held, identity)| held.header.project == identity.project)
+}
+
+/// What each machine keeps; why a machine cannot say it, by name.
+pub fn holdings(fleet: &Fleet<'_>) -> (Vec<Holding>, Vec<Unreachable>) {
+    let outcomes = outcomes(&fleet.machines, |member| match fleet.agent(member).ask(Query::State)? {
+        Reply::State(kept) => Ok(Holding::new(&member.machine.name, kept)),
+        _ => Err(unexpected(&member.machine.name)),
+    });
+    let (mut holdings, mut errors) = (Vec::new(), Vec::new());
+    for (name, outcome) in fleet.names().map(str::to_owned).zip(outcomes) {
+        match outcome {
+            Ok(holding) => holdings.push(holding),
+            Err(error) => errors.push((name, error)),
+        }
+    }
+    (holdings, errors)
+}
+
+/// Refuses where a machine could not say what it keeps.
+fn all_answered(errors: &[Unreachable]) -> Result<()> {
+    if errors.is_empty() { Ok(()) } else { Err(all_in_one(errors.iter().map(|(_, error)| error))) }
+}
+
+/// What the machine this runs on keeps.
+pub(crate) fn kept() -> Result<Kept> {
+    let text = match fs::metadata(FILE) {
+        Ok(metadata) if metadata.len() > sealed::MOST_BYTES as u64 => Some(String::new()),
+        Ok(_) => Some(String::from_utf8_lossy(&fs::read(FILE).context(FILE)?).into_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).context(FILE),
+    };
+    Ok(Kept { identity: crate::identity::read()?, sealed: text })
+}
+
+/// The same by its header, for a report; a damaged one is none.
+pub(crate) fn held() -> Result<Option<Held>> {
+    Ok(kept()?.sealed.and_then(|text| Sealed::parse(text).ok()).as_ref().map(Held::of))
+}
+
+/// Keeps a state on the machine this runs on, in the place of the one with the digest `replaces`.
+pub(crate) fn keep(text: String, replaces: Option<&str>) -> Result<()> {
+    let there = kept()?.sealed.map(|text| crate::digest(text.as_bytes()));
+    ensure!(there.as_deref() == replaces, "another operator state came here meanwhile\nhint: push again");
+    Sealed::parse(text.clone())?;
+    let file = File { path: FILE.into(), contents: Text::Text(text), owner: Owner::root(), mode: 0o600 };
+    file.write().context(FILE)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,355 @@
+//! `tercet state`: what only the operator has, shared through the machines.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, anyhow};
+use serde_json::json;
+use tercet_fleet::fleet::Unreachable;
+use tercet_fleet::state::encryption::{Key, Recipients, identity_kept_in};
+use tercet_fleet::state::pull::{Pulled, Wanted, choose};
+use tercet_fleet::state::push::{Pushed, is_due, push as push_to};
+use tercet_fleet::state::{Header, Local, holdings, pull as pulling};
+use tercet_fleet::{Fleet, Secret};
+
+use super::apply::confirm;
+use crate::cli::{self, StateVerb};
+use crate::failure::{Failure, Outcome};
+use crate::fleet::{Machines, Show, table};
+use crate::project::Project;
+use crate::terminal;
+
+pub(crate) fn run(arguments: cli::State) -> Outcome {
+    match arguments.verb.unwrap_or(StateVerb::Show(arguments.show)) {
+        StateVerb::Show(arguments) => show(&arguments),
+        StateVerb::Push(arguments) => push(&arguments),
+        StateVerb::Pull(arguments) => {
+            let machines = Machines::without_certificates(&arguments.machines)?;
+            let cli::StatePull { decryption, authority, from, replace, .. } = arguments;
+            pull(&machines, &Pull { decryption, authority, from, replace })
+        }
+        StateVerb::Identity(arguments) => identity(&arguments),
+    }
+}
+
+/// The public keys of tercet.toml; `None` when it names none.
+pub(super) fn keys(project: &Project) -> Result<Option<Recipients>, Failure> {
+    Recipients::keys(&project.topology.state().recipients)
+        .map_err(|error| Failure::input_message(format!("{error:#}")))
+}
+
+#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
+fn push(arguments: &cli::StatePush) -> Outcome {
+    let machines = Machines::without_certificates(&arguments.machines)?;
+    let recipients = match (keys(machines.project())?, &arguments.passphrase_file) {
+        (Some(_), Some(_)) => {
+            return Err(Failure::input_message(
+                "tercet.toml names [state] recipients, and age encrypts to them or to a passphrase\nhint: leave one of the two out",
+            ));
+        }
+        (Some(keys), None) => keys,
+        (None, Some(file)) => passphrase_recipient(terminal::passphrase_in(file)?)?,
+        (None, None) => passphrase_recipient(ask_twice()?)?,
+    };
+    let show = Show::new("pushing the operator state");
+    let (fleet, missing) = machines.open_what_is_there()?;
+    none_there(&fleet, &missing)?;
+    let pushed = push_to(&fleet, &recipients, arguments.replace, &|progress| show.tell(&progress));
+    show.done();
+    let pushed = pushed?;
+    if pushed.machines.is_empty() {
+        println!("every machine has generation {} of the operator state already", pushed.generation);
+    }
+    print_pushed(&pushed);
+    print_left_out(&pushed, &missing);
+    if machines.project().topology.state().authority.is_none() {
+        print_authority(&pushed.authority);
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
+fn print_pushed(pushed: &Pushed) {
+    if !pushed.machines.is_empty() {
+        let machines = pushed.machines.join(", ");
+        println!("generation {} of the operator state is now on {machines}", pushed.generation);
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
+fn print_left_out(pushed: &Pushed, missing: &[Unreachable]) {
+    if !pushed.left_out.is_empty() {
+        eprintln!("not this project's, so not kept there: {}", pushed.left_out.join(", "));
+    }
+    for (name, error) in missing {
+        eprintln!("{name} could not be reached and does not have it: {error:#}");
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
+fn print_authority(authority: &str) {
+    println!(
+        "put its authority in tercet.toml, so that no other state is ever pulled:\n\n[state]\nauthority = {authority:?}"
+    );
+}
+
+/// Without any machine there is nothing to ask.
+fn none_there(fleet: &Fleet<'_>, missing: &[Unreachable]) -> anyhow::Result<()> {
+    match fleet.names().next() {
+        Some(_) => Ok(()),
+        None => Err(tercet_fleet::all_in_one(missing.iter().map(|(_, error)| error))),
+    }
+}
+
+fn passphrase_recipient(passphrase: String) -> Result<Recipients, Failure> {
+    Recipients::passphrase(Secret::new(passphrase)).map_err(|error| Failure::input_message(error.to_string()))
+}
+
+fn ask_twice() -> Result<String, Failure> {
+    let passphrase = terminal::ask_hidden("a passphrase for the operator state")?;
+    if terminal::ask_hidden("the same again")? != passphrase {
+        return Err(Failure::input_message("the two passphrases differ"));
+    }
+    Ok(passphrase)
+}
+
+/// The last step of an apply: the machines keep what only this folder has.
+pub(super) fn push_after_apply(
+    machines: &Machines,
+    fleet: &Fleet<'_>,
+    recipients: Option<&Recipients>,
+) -> anyhow::Result<()> {
+    let Some(recipients) = recipients else { return Ok(()) };
+    let show = Show::new("pushing the operator state");
+    let pushed = push_to(fleet, recipients, false, &|progress| show.tell(&progress));
+    show.done();
+    let pushed = pushed.context(
+        "the machines are as tercet.toml says, but the operator state was not pushed: what only this folder has is not on them",
+    )?;
+    print_pushed(&pushed);
+    if machines.project().topology.state().authority.is_none() {
+        print_authority(&pushed.authority);
+    }
+    Ok(())
+}
+
+/// The same where the apply failed, whose error is what the person is to read.
+#[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
+pub(super) fn push_after_failure(machines: &Machines, fleet: &Fleet<'_>, recipients: &Recipients) {
+    let is_due = Local::of(&machines.project().folder)
+        .is_ok_and(|local| local.is_some_and(|local| is_due(&local, recipients)));
+    if is_due && let Err(error) = push_to(fleet, recipients, false, &|_| {}) {
+        eprintln!("the operator state was not pushed either: {error:#}\nhint: `tercet state push`");
+    }
+}
+
+/// What is to be said where tercet.toml names no recipients: nothing when the machines have what is here.
+pub(super) fn unshared(project: &Project) -> anyhow::Result<Option<String>> {
+    let Some(local) = Local::of(&project.folder)?.filter(Local::has_changed) else { return Ok(None) };
+    Ok(Some(match &local.record {
+        None => "the authority, passwords and keys of these machines are only in this folder's .tercet\n\
+                 hint: name [state] recipients in tercet.toml, and apply keeps them on the machines, encrypted; or `tercet state push`"
+            .to_owned(),
+        Some(record) => format!(
+            "the operator state has changed since generation {} was pushed\nhint: `tercet state push`",
+            record.held.header.generation
+        ),
+    }))
+}
+
+/// How the operator state is pulled.
+#[derive(Debug, Default)]
+pub(super) struct Pull {
+    decryption: cli::Decryption,
+    authority: Option<String>,
+    from: Option<String>,
+    replace: bool,
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the command is the one place that prints")]
+pub(super) fn pull(machines: &Machines, options: &Pull) -> Outcome {
+    let Project { folder, topology } = machines.project();
+    if let Some(from) =
+        options.from.as_ref().filter(|from| topology.machines().iter().all(|it| it.name != **from))
+    {
+        return Err(Failure::input_message(format!("tercet.toml names no machine {from}")));
+    }
+    let show = Show::new("looking for the operator state");
+    let (fleet, missing) = machines.open_what_is_there()?;
+    none_there(&fleet, &missing)?;
+    let (held, silent) = holdings(&fleet);
+    show.done();
+    for (name, error) in missing.iter().chain(&silent) {
+        eprintln!("{name} could not be asked: {error:#}");
+    }
+    let local = Local::of(folder)?;
+    let own = local.as_ref().map(Local::authority).transpose()?;
+    let known = options.authority.as_ref().or(topology.state().authority.as_ref()).or(own.as_ref());
+    let wanted =
+        Wanted { name: topology.name(), authority: known.map(String::as_str), from: options.from.as_deref() };
+    let found = choose(local.as_ref(), &held, wanted)?;
+    for note in &found.notes {
+        eprintln!("{note}");
+    }
+    let header = found.sealed.header();
+    println!("found on {}: {header}, encrypted to {}", found.machines.join(", "), header.recipients());
+    pulling::check(local.as_ref(), &found.sealed)?;
+    let authority = found.sealed.authority();
+    if known.is_none() && !is_trusted(&authority)? {
+        return Err(anyhow!("nothing was changed").into());
+    }
+    let key = key(&options.decryption, header)?;
+    let mut ask = |what: &str| terminal::ask_hidden(what).map(Secret::new).map_err(Failure::into_error);
+    match pulling::pull(folder, &found.sealed, &key, options.replace, &mut ask)? {
+        Pulled::AlreadyHere => println!("this folder has generation {} already", header.generation),
+        Pulled::Placed { kept } => {
+            println!("this folder has generation {} of the operator state now", header.generation);
+            if let Some(kept) = kept {
+                println!("what it had before is in .tercet/{kept}; remove it when nobody needs it");
+            }
+        }
+    }
+    if topology.state().authority.is_none() {
+        print_authority(&authority);
+    }
+    Ok(())
+}
+
+/// Whether the person knows the authority.
+#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
+fn is_trusted(authority: &str) -> Result<bool, Failure> {
+    println!(
+        "it is signed by authority {authority}\ncompare that with what `tercet state` shows the operator who pushed it: whoever controls \
+         a machine can put another state there"
+    );
+    confirm("trust this authority").map_err(|_| {
+        Failure::input_message(format!(
+            "nothing says which authority's state is to be trusted\nhint: put [state] authority in tercet.toml, or pass --authority {authority} \
+             if that is the one the other operator's `tercet state` shows"
+        ))
+    })
+}
+
+/// What a state with this header is decrypted with.
+fn key(decryption: &cli::Decryption, header: &Header) -> Result<Key, Failure> {
+    if let Some(file) = &decryption.passphrase_file {
+        return Ok(Key::Passphrase(Secret::new(terminal::passphrase_in(file)?)));
+    }
+    if let Some(file) = &decryption.identity {
+        return Ok(Key::Files(vec![file.clone()]));
+    }
+    if header.recipients.is_empty() {
+        return Ok(Key::Passphrase(Secret::new(terminal::ask_hidden(
+            "the passphrase of the operator state",
+        )?)));
+    }
+    let home = home()?;
+    let defaults = [default_identity()?, home.join(".ssh/id_ed25519"), home.join(".ssh/id_rsa")];
+    let present: Vec<PathBuf> = defaults.into_iter().filter(|path| path.exists()).collect();
+    if present.is_empty() {
+        return Err(Failure::input_message(format!(
+            "there is no key of yours to decrypt with: neither {} nor an ssh key\nhint: name its file with --identity; `tercet state \
+             identity` makes one, whose public key somebody who has the state adds to [state] recipients and pushes",
+            default_identity()?.display()
+        )));
+    }
+    Ok(Key::Files(present))
+}
+
+fn home() -> anyhow::Result<PathBuf> {
+    std::env::home_dir().context("nothing says where your home folder is\nhint: set HOME, or name the file")
+}
+
+fn default_identity() -> anyhow::Result<PathBuf> {
+    let configuration = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|it| it.is_absolute());
+    Ok(configuration
+        .map_or_else(|| Ok::<_, anyhow::Error>(home()?.join(".config")), Ok)?
+        .join("tercet/identity"))
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the command is the one place that prints")]
+fn identity(arguments: &cli::StateIdentity) -> Outcome {
+    let path = arguments.file.clone().map_or_else(default_identity, Ok)?;
+    let is_new = !path.exists();
+    let public = identity_kept_in(&path)?;
+    if is_new {
+        eprintln!("made {}; keep it, and keep it private", path.display());
+    }
+    println!("{public}");
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
+fn show(arguments: &cli::StateShow) -> Outcome {
+    let machines = Machines::without_certificates(&arguments.machines)?;
+    let show = Show::new("looking at the machines");
+    let (fleet, missing) = machines.open_what_is_there()?;
+    let (held, silent) = holdings(&fleet);
+    show.done();
+    let local = Local::of(&machines.project().folder)?;
+    let authority = local.as_ref().map(Local::authority).transpose()?;
+    let errors: Vec<&Unreachable> = missing.iter().chain(&silent).collect();
+    if arguments.json {
+        let kept = held.iter().map(|it| match &it.sealed {
+            Ok(Some(sealed)) => {
+                json!({ "machine": it.machine, "state": sealed.header(), "authority": sealed.authority() })
+            }
+            Ok(None) => json!({ "machine": it.machine, "state": null }),
+            Err(why) => json!({ "machine": it.machine, "error": why }),
+        });
+        let absent =
+            errors.iter().map(|(name, error)| json!({ "machine": name, "error": format!("{error:#}") }));
+        let here = local.as_ref().map(|local| {
+            json!({
+                "state": local.record.as_ref().map(|record| &record.held.header),
+                "changed": local.has_changed(),
+                "authority": authority,
+            })
+        });
+        println!("{:#}", json!({ "folder": here, "machines": kept.chain(absent).collect::<Vec<_>>() }));
+    } else {
+        print!("{}", describe(local.as_ref(), authority.as_deref(), &held, &errors));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(tercet_fleet::all_in_one(errors.iter().map(|(_, error)| error)).into())
+}
+
+fn describe(
+    local: Option<&Local>,
+    authority: Option<&str>,
+    held: &[tercet_fleet::state::Holding],
+    errors: &[&Unreachable],
+) -> String {
+    let columns = ["where", "generation", "pushed by", "at", "encrypted to", ""];
+    let row = |at: &str, header: &Header, note: &str| {
+        let Header { generation, by, at: time, .. } = header;
+        [at, &generation.to_string(), by, time, &header.recipients(), note].map(str::to_owned).to_vec()
+    };
+    let mut rows = vec![columns.map(str::to_owned).to_vec()];
+    match local.map(|local| (local, &local.record)) {
+        None => rows.push(vec!["this folder".to_owned(), "none".to_owned()]),
+        Some((_, None)) => rows.push(vec!["this folder".to_owned(), "never pushed or pulled".to_owned()]),
+        Some((local, Some(record))) => {
+            let note = if local.has_changed() { "changed since: `tercet state push`" } else { "" };
+            rows.push(row("this folder", &record.held.header, note));
+        }
+    }
+    for holding in held {
+        rows.push(match &holding.sealed {
+            Ok(None) => vec![holding.machine.clone(), "none".to_owned()],
+            Err(why) => vec![holding.machine.clone(), why.clone()],
+            Ok(Some(sealed)) => {
+                let other = authority.is_some_and(|authority| authority != sealed.authority());
+                let note = if other { format!("signed by {}", sealed.authority()) } else { String::new() };
+                row(&holding.machine, sealed.header(), &note)
+            }
+        });
+    }
+    rows.extend(errors.iter().map(|(name, _)| vec![name.clone(), "cannot be read".to_owned()]));
+    let mut text = table(&rows);
+    if let Some(authority) = authority {
+        text += &format!("authority {authority}\n");
+    }
+    text
+}

@@ -1,0 +1,88 @@
+//! Machines for real processes without a lab: an `ssh` that runs what it is told in a mount namespace, where
+//! `/var/lib/tercet` is a folder of the machine's own.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+/// The first question is what the machine is, which no namespace can say; tercet's own file need not be copied.
+const SSH: &str = r#"#!/bin/sh
+while [ "$1" != -- ]; do
+    case "$1" in -O) exit 0 ;; esac
+    shift
+done
+machine="MACHINES/$2" command=$3
+if [ -e "$machine/off" ]; then echo "ssh: connect to host $2: timed out" >&2; exit 255; fi
+case "$command" in
+*"sh -s"*) cat >/dev/null; cat "$machine/system"; exit ;;
+*"test -x"*) echo there; exit ;;
+esac
+command=$(printf %s "$command" | sed 's|/usr/local/lib/tercet/[0-9a-f]*/tercet|BINARY|g')
+export machine command
+exec unshare --mount --map-root-user sh -c '
+    mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/tercet && mount --bind "$machine/state" /var/lib/tercet || exit
+    exec sh -c "$command"'
+"#;
+
+/// Machines by name, and who works on them.
+pub(super) struct Machines {
+    folder: TempDir,
+}
+
+impl Machines {
+    /// Machines of the project with this id.
+    pub(super) fn of(project: &str, names: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ssh = SSH
+            .replace("MACHINES", &folder.path().display().to_string())
+            .replace("BINARY", env!("CARGO_BIN_EXE_tercet"));
+        fs::create_dir(folder.path().join("bin")).unwrap();
+        fs::write(folder.path().join("bin/ssh"), ssh).unwrap();
+        fs::set_permissions(folder.path().join("bin/ssh"), fs::Permissions::from_mode(0o755)).unwrap();
+        for name in names {
+            let machine = folder.path().join(name);
+            fs::create_dir_all(machine.join("state")).unwrap();
+            let system = format!(
+                "system=debian\nversion=12\nsystemd=yes\nuser=0\narchitecture={}\nmemory=1024\ndisk=999999\n\
+                 machine-id={name}\nconnection=10.0.0.5 50000 10.0.0.20 22\n",
+                std::env::consts::ARCH
+            );
+            fs::write(machine.join("system"), system).unwrap();
+            let identity = format!(
+                r#"{{"project":"{project}","name":"shop","machine":"{name}","tiers":[],"authority":"","since":"","data":null}}"#
+            );
+            fs::write(machine.join("state/identity.json"), identity).unwrap();
+        }
+        Self { folder }
+    }
+
+    /// The file a machine keeps the state in.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name).join("state/operator-state")
+    }
+
+    /// Takes a machine off the network, or brings it back.
+    pub(super) fn reachable(&self, name: &str, is: bool) {
+        let off = self.folder.path().join(name).join("off");
+        if is { fs::remove_file(off).unwrap() } else { fs::write(off, "").unwrap() }
+    }
+
+    /// Runs tercet in a project's folder, without a terminal: all it says, and its exit code when it is not 0.
+    pub(super) fn run(&self, folder: &Path, arguments: &[&str]) -> String {
+        let mut command = Command::new("setsid");
+        command.arg("--wait").arg(env!("CARGO_BIN_EXE_tercet")).args(arguments).current_dir(folder);
+        let path = format!("{}:{}", self.folder.path().join("bin").display(), std::env::var("PATH").unwrap());
+        command.env("PATH", path).env("HOME", folder).env("USER", "ann").env_remove("XDG_CONFIG_HOME");
+        let output =
+            command.stdin(Stdio::null()).env("NO_COLOR", "1").env("COLUMNS", "1000").output().unwrap();
+        let said =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        match output.status.code() {
+            Some(0) => said,
+            code => format!("{said}exit code {}", code.unwrap_or(-1)),
+        }
+    }
+}
