@@ -46,12 +46,8 @@ fn change(
         let show = Show::new("changing the machines");
         let result = execute(&fleet, &wanted, &planned, &|progress| show.tell(&progress));
         show.done();
-        let executed = result.inspect_err(|_| {
-            // The machines may have secrets by now that only this folder has.
-            if let Some(recipients) = recipients.as_ref().filter(|_| !machines.interrupted()) {
-                state::push_after_failure(&machines, &fleet, recipients);
-            }
-        });
+        // The machines may have secrets by now that only this folder has.
+        let executed = result.inspect_err(|_| state::push_after_failure(&machines, recipients.as_ref()));
         match executed? {
             Executed::Done => break,
             Executed::Changed(anew) => {
@@ -66,7 +62,7 @@ fn change(
     if machines.interrupted() {
         return Ok(());
     }
-    state::push_after_apply(&machines, &fleet, recipients.as_ref())?;
+    state::push_after_apply(&machines, recipients.as_ref())?;
     let show = Show::new("proving what the picture says");
     let trials = tercet_fleet::prove::prove(&fleet);
     show.done();

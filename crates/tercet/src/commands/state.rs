@@ -50,21 +50,28 @@ fn push(arguments: &cli::StatePush) -> Outcome {
         (None, Some(file)) => passphrase_recipient(terminal::passphrase_in(file)?)?,
         (None, None) => passphrase_recipient(ask_twice()?)?,
     };
-    let show = Show::new("pushing the operator state");
-    let (fleet, missing) = machines.open_what_is_there()?;
-    none_there(&fleet, &missing)?;
-    let pushed = push_to(&fleet, &recipients, arguments.replace, &|progress| show.tell(&progress));
-    show.done();
-    let pushed = pushed?;
+    let pushed = push_now(&machines, &recipients, arguments.replace)?;
     if pushed.machines.is_empty() {
         println!("every machine has generation {} of the operator state already", pushed.generation);
     }
+    Ok(())
+}
+
+/// Pushes to the machines that can be reached now, and says what came of it. Not over the connections of an apply, some of
+/// whose machines may be the project's no more.
+fn push_now(machines: &Machines, recipients: &Recipients, replace: bool) -> anyhow::Result<Pushed> {
+    let show = Show::new("pushing the operator state");
+    let (fleet, missing) = machines.open_what_is_there()?;
+    none_there(&fleet, &missing)?;
+    let pushed = push_to(&fleet, recipients, replace, &|progress| show.tell(&progress));
+    show.done();
+    let pushed = pushed?;
     print_pushed(&pushed);
     print_left_out(&pushed, &missing);
-    if machines.project().topology.state().authority.is_none() {
+    if !pushed.machines.is_empty() && machines.project().topology.state().authority.is_none() {
         print_authority(&pushed.authority);
     }
-    Ok(())
+    Ok(pushed)
 }
 
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
@@ -113,31 +120,20 @@ fn ask_twice() -> Result<String, Failure> {
 }
 
 /// The last step of an apply: the machines keep what only this folder has.
-pub(super) fn push_after_apply(
-    machines: &Machines,
-    fleet: &Fleet<'_>,
-    recipients: Option<&Recipients>,
-) -> anyhow::Result<()> {
+pub(super) fn push_after_apply(machines: &Machines, recipients: Option<&Recipients>) -> anyhow::Result<()> {
     let Some(recipients) = recipients else { return Ok(()) };
-    let show = Show::new("pushing the operator state");
-    let pushed = push_to(fleet, recipients, false, &|progress| show.tell(&progress));
-    show.done();
-    let pushed = pushed.context(
+    push_now(machines, recipients, false).map(drop).context(
         "the machines are as tercet.toml says, but the operator state was not pushed: what only this folder has is not on them",
-    )?;
-    print_pushed(&pushed);
-    if machines.project().topology.state().authority.is_none() {
-        print_authority(&pushed.authority);
-    }
-    Ok(())
+    )
 }
 
 /// The same where the apply failed, whose error is what the person is to read.
 #[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
-pub(super) fn push_after_failure(machines: &Machines, fleet: &Fleet<'_>, recipients: &Recipients) {
+pub(super) fn push_after_failure(machines: &Machines, recipients: Option<&Recipients>) {
+    let Some(recipients) = recipients.filter(|_| !machines.interrupted()) else { return };
     let is_due = Local::of(&machines.project().folder)
         .is_ok_and(|local| local.is_some_and(|local| is_due(&local, recipients)));
-    if is_due && let Err(error) = push_to(fleet, recipients, false, &|_| {}) {
+    if is_due && let Err(error) = push_now(machines, recipients, false) {
         eprintln!("the operator state was not pushed either: {error:#}\nhint: `tercet state push`");
     }
 }

@@ -244,3 +244,32 @@ fn two_operators_share_the_state_through_machines() {
     fs::write(machines.file("db"), "tercet state 1\n").unwrap();
     says(&run(&ann, &["state", "--json"]), &["\"generation\": 2", "it is cut", "\"changed\": false"]);
 }
+
+#[test]
+fn an_apply_without_state_offers_to_pull_it() {
+    let machines = Machines::of("the-project", &MACHINES);
+    let bob = clone("");
+    let made = tercet::run(bob.path(), ["state", "identity", ".config/tercet/identity"]);
+    let recipient = made.lines().find(|it| it.starts_with("age1")).unwrap().to_owned();
+    let ann = clone(&format!("recipients = ['{recipient}']"));
+    make_state(ann.path());
+    let pushed = machines.run(ann.path(), &["state", "push"]);
+    let authority = pushed.split('"').find(|it| it.starts_with("sha256:")).unwrap();
+    let file = clone(&format!("recipients = ['{recipient}']\nauthority = '{authority}'"));
+    fs::copy(file.path().join("tercet.toml"), bob.path().join("tercet.toml")).unwrap();
+
+    let question = "pull the operator state now? [y/N] ";
+    let seen = machines.run_on_terminal(bob.path(), "apply", question, "n\r");
+    says(&seen, &["this folder has no state", "nothing was changed"]);
+    assert!(!bob.path().join(".tercet").exists());
+    // What follows is an apply, which no namespace can do: it has its state.
+    let seen = machines.run_on_terminal(bob.path(), "apply", question, "y\r");
+    says(&seen, &["this folder has generation 1 of the operator state now"]);
+    let password = fs::read_to_string(bob.path().join(".tercet/fleet/authenticator")).unwrap();
+    assert_eq!(password, "the password");
+    assert_eq!(seen.matches(question).count(), 1, "{seen}");
+    // Nobody is asked who confirmed beforehand.
+    fs::remove_dir_all(bob.path().join(".tercet")).unwrap();
+    let seen = machines.run_on_terminal(bob.path(), "apply --yes", question, "y\r");
+    assert!(!seen.contains(question) && !bob.path().join(".tercet").exists(), "{seen}");
+}

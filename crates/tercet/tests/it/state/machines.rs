@@ -2,6 +2,7 @@
 //! `/var/lib/tercet` is a folder of the machine's own.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -70,19 +71,46 @@ impl Machines {
         if is { fs::remove_file(off).unwrap() } else { fs::write(off, "").unwrap() }
     }
 
+    /// Runs tercet in a project's folder on a terminal, by script(1), and types `keys` when it asks; all that is seen.
+    pub(super) fn run_on_terminal(
+        &self,
+        folder: &Path,
+        arguments: &str,
+        question: &str,
+        keys: &str,
+    ) -> String {
+        let mut command = Command::new("script");
+        command.args(["-qec", &format!("{} {arguments}", env!("CARGO_BIN_EXE_tercet")), "/dev/null"]);
+        self.prepare(&mut command, folder);
+        let mut script = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut typed, mut screen) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+        let (mut seen, mut byte) = (Vec::new(), [0]);
+        while screen.read(&mut byte).unwrap() == 1 {
+            seen.push(byte[0]);
+            if seen.ends_with(question.as_bytes()) {
+                typed.write_all(keys.as_bytes()).unwrap();
+            }
+        }
+        script.wait().unwrap();
+        String::from_utf8_lossy(&seen).into_owned()
+    }
+
     /// Runs tercet in a project's folder, without a terminal: all it says, and its exit code when it is not 0.
     pub(super) fn run(&self, folder: &Path, arguments: &[&str]) -> String {
         let mut command = Command::new("setsid");
-        command.arg("--wait").arg(env!("CARGO_BIN_EXE_tercet")).args(arguments).current_dir(folder);
-        let path = format!("{}:{}", self.folder.path().join("bin").display(), std::env::var("PATH").unwrap());
-        command.env("PATH", path).env("HOME", folder).env("USER", "ann").env_remove("XDG_CONFIG_HOME");
-        let output =
-            command.stdin(Stdio::null()).env("NO_COLOR", "1").env("COLUMNS", "1000").output().unwrap();
+        command.arg("--wait").arg(env!("CARGO_BIN_EXE_tercet")).args(arguments);
+        self.prepare(&mut command, folder);
+        let output = command.stdin(Stdio::null()).output().unwrap();
         let said =
             String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         match output.status.code() {
             Some(0) => said,
             code => format!("{said}exit code {}", code.unwrap_or(-1)),
         }
+    }
+    fn prepare(&self, command: &mut Command, folder: &Path) {
+        let path = format!("{}:{}", self.folder.path().join("bin").display(), std::env::var("PATH").unwrap());
+        command.env("PATH", path).env("HOME", folder).env("USER", "ann").env_remove("XDG_CONFIG_HOME");
+        command.current_dir(folder).env("NO_COLOR", "1").env("COLUMNS", "1000");
     }
 }
