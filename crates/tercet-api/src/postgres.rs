@@ -8,6 +8,7 @@ mod cancel;
 mod connection;
 mod driver;
 mod error;
+mod patience;
 mod prepared;
 mod row;
 mod service;

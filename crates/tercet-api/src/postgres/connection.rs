@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::cancel::Canceller;
 use super::driver::{Driver, Pending, Relied, Reply, State};
 use super::error::{ConnectError, DatabaseError, ServerError};
+use super::patience::Patience;
 use super::prepared::Use;
 use super::row::Rows;
 use super::startup;
@@ -72,7 +73,8 @@ impl Connection {
         };
         let version = started.parameters.get("server_version").cloned().unwrap_or_default();
         let state = Rc::new(RefCell::new(State::new(prepare)));
-        tokio::task::spawn_local(Driver::new(started.stream, started.buffer, Rc::clone(&state)));
+        let patience = Patience::new(target.user_timeout);
+        tokio::task::spawn_local(Driver::new(started.stream, started.buffer, patience, Rc::clone(&state)));
         let connection = Self { state, canceller, version };
         let refused = |reason: &str| refused(host.to_string(), reason);
         match tokio::time::timeout(target.connect_timeout, connection.fits(wanted)).await {

@@ -21,6 +21,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::{DatabaseError, ServerError, Stage};
+use super::patience::Patience;
 use super::prepared::Prepared;
 use super::row::{Row, Rows, Types};
 use super::statement::{Notification, Results};
@@ -287,12 +288,18 @@ pub(super) struct Driver {
     buffer: BytesMut,
     /// Bytes the message at the end of the buffer still lacks.
     missing: usize,
+    patience: Patience,
     state: Rc<RefCell<State>>,
 }
 
 impl Driver {
-    pub(super) fn new(stream: Stream, buffer: BytesMut, state: Rc<RefCell<State>>) -> Self {
-        Self { stream, buffer, missing: 0, state }
+    pub(super) fn new(
+        stream: Stream,
+        buffer: BytesMut,
+        patience: Patience,
+        state: Rc<RefCell<State>>,
+    ) -> Self {
+        Self { stream, buffer, missing: 0, patience, state }
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -302,6 +309,7 @@ impl Driver {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.patience.sent(&self.stream, written)?;
             state.out.advance(written);
         }
         Pin::new(&mut self.stream).poll_flush(context)
@@ -362,6 +370,9 @@ impl Driver {
             read?;
         }
         let mut state = self.state.borrow_mut();
+        if state.pending.is_empty() && state.out.is_empty() {
+            self.patience.answered(&self.stream)?;
+        }
         if state.closing && state.pending.is_empty() && state.out.is_empty() {
             return Poll::Ready(Ok(()));
         }

@@ -12,19 +12,15 @@ use postgres_protocol::authentication::{md5_hash, sasl};
 use postgres_protocol::message::backend::{Header, Message};
 use postgres_protocol::message::frontend;
 use rustls::pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::error::{ConnectError, ServerError};
+use super::patience;
 use super::stream::Stream;
 use super::target::{Host, SslMode, Target};
 use super::tls;
-
-/// How long an idle connection's peer may say nothing before it is asked whether it is there, and again: the least that
-/// Linux knows.
-const KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// A connection that has said ReadyForQuery.
 pub(super) struct Started {
@@ -118,7 +114,8 @@ pub(super) async fn open(target: &Target, host: &Host, encrypt: bool) -> Result<
         }
     };
     let mut stream = reach(&addresses, target.reach_timeout).await?;
-    set_options(&stream, target).map_err(|error| error.to_string())?;
+    let options = stream.set_nodelay(true).and_then(|()| patience::set(&stream, target.user_timeout));
+    options.map_err(|error| error.to_string())?;
     if !encrypt {
         return Ok(Stream::Tcp(stream));
     }
@@ -161,15 +158,6 @@ async fn reach(addresses: &[SocketAddr], limit: Duration) -> Result<TcpStream, S
         }
     }
     Err(reason)
-}
-
-/// The kernel ends a connection whose peer acknowledges nothing for as long as `tcp_user_timeout` says: neither data nor
-/// the question whether it is there (tcp(7)). A server that is slow acknowledges all the same.
-fn set_options(stream: &TcpStream, target: &Target) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
-    socket.set_tcp_user_timeout(target.user_timeout)
 }
 
 /// Messages to and from a server that has not said ReadyForQuery yet.

@@ -217,3 +217,25 @@ fn a_login_role_that_cannot_become_anon_is_said_at_start() {
     drop(service);
     assert!(!std::fs::read_to_string(log.path()).unwrap().contains("db-anon-role"));
 }
+
+/// PostgreSQL reads nothing while a statement runs: what is sent meanwhile fills the way to it, and stays unacknowledged.
+#[test]
+fn a_long_message_behind_a_slow_statement_is_no_dead_peer() {
+    let database = database(
+        "create schema api;
+        grant usage on schema api to anon;
+        create table api.things (body text);
+        grant select, insert on api.things to anon;
+        create function api.slowly() returns void language plpgsql as $$ begin perform pg_sleep(5); end $$;",
+    );
+    let service = Service::start(&database.uri(), &[("db-pool", "1"), ("db-pre-request", "api.slowly")]);
+    // Longer than all the buffers between here and there.
+    let body = json!({"body": "x".repeat(40 << 20)}).to_string();
+    let headers = [("content-type", "application/json")];
+    let reply = on_one_thread(async {
+        let mut client = Client::connect(service.address).await;
+        client.request("POST", "/things", &headers, &body).await.unwrap()
+    });
+    assert_eq!(reply.status, 201, "{reply:?}");
+    assert_eq!(database.psql("select length(body) from api.things"), (40 << 20).to_string());
+}
