@@ -192,9 +192,13 @@ pub(crate) fn kept() -> Result<Kept> {
     Ok(Kept { identity: crate::identity::read()?, sealed: text })
 }
 
-/// The same by its header, for a report; a damaged one is none.
+/// The same by its header, for a report, without what it was made from; a damaged one is none.
 pub(crate) fn held() -> Result<Option<Held>> {
-    Ok(kept()?.sealed.and_then(|text| Sealed::parse(text).ok()).as_ref().map(Held::of))
+    let mut held = kept()?.sealed.and_then(|text| Sealed::parse(text).ok()).as_ref().map(Held::of);
+    if let Some(held) = &mut held {
+        held.header.history.clear();
+    }
+    Ok(held)
 }
 
 /// Keeps a state on the machine this runs on, in the place of the one with the digest `replaces`.

@@ -128,6 +128,11 @@ impl Contents {
     }
 }
 
+/// Whether there is a token secret, with or without an authority.
+pub(crate) fn has_token_secret(project: &Path) -> bool {
+    project.join(STATE).join(TOKEN_SECRET).exists()
+}
+
 /// Adds the files of a folder; `path` is its path in `state`.
 fn collect(state: &Path, path: &str, files: &mut BTreeMap<String, Vec<u8>>) -> Result<()> {
     let folder = state.join(path);

@@ -148,9 +148,12 @@ pub fn pull(project: &Path, found: &Sealed, key: &Key, replace: bool, ask: Ask<'
     let contents = Contents::unpack(&plain)?;
     check_contents(&contents, found)?;
     let record = Record { held: Held::of(found), contents: contents.digest()? };
+    let time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H-%M-%SZ");
     let Some(local) = local else {
-        folder::place(project, &contents, &record, None)?;
-        return Ok(Pulled::Placed { kept: None });
+        // What `tercet up` made here for itself may be somebody's, too.
+        let kept = folder::has_token_secret(project).then(|| format!("replaced-{time}"));
+        folder::place(project, &contents, &record, kept.as_deref())?;
+        return Ok(Pulled::Placed { kept });
     };
     if local.contents == contents {
         // Also where a copy was made by hand, or a push was killed before it was through.
@@ -171,7 +174,6 @@ pub fn pull(project: &Path, found: &Sealed, key: &Key, replace: bool, ask: Ask<'
             local.contents.differences(&contents).join(", ")
         );
     }
-    let time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H-%M-%SZ");
     let kept = (!is_ancestor).then(|| format!("replaced-{time}"));
     folder::place(project, &contents, &record, kept.as_deref())?;
     Ok(Pulled::Placed { kept })

@@ -148,6 +148,21 @@ fn two_operators_take_turns() {
 }
 
 #[test]
+fn a_token_secret_of_tercet_ups_own_is_kept_aside() {
+    let (mut world, ann, bob) = (World::new(), ann(), tempfile::tempdir().unwrap());
+    world.push(ann.path(), "ann").unwrap();
+    let secret = bob.path().join(".tercet/jwt-secret");
+    fs::create_dir(secret.parent().unwrap()).unwrap();
+    fs::write(&secret, "bob's, for himself").unwrap();
+    let Pulled::Placed { kept: Some(kept) } = world.pull(bob.path()).unwrap() else {
+        panic!("it was not kept")
+    };
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "ann's");
+    let kept = bob.path().join(".tercet").join(kept).join("jwt-secret");
+    assert_eq!(fs::read_to_string(kept).unwrap(), "bob's, for himself");
+}
+
+#[test]
 fn what_differs_is_replaced_when_asked_for_and_kept_aside() {
     let (mut world, ann, bob) = (World::new(), ann(), tempfile::tempdir().unwrap());
     world.push(ann.path(), "ann").unwrap();

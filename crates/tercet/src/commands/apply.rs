@@ -62,7 +62,7 @@ fn change(
     if machines.interrupted() {
         return Ok(());
     }
-    state::push_after_apply(&machines, recipients.as_ref())?;
+    state::push_after_apply(&machines, recipients.as_ref(), take_over)?;
     let show = Show::new("proving what the picture says");
     let trials = tercet_fleet::prove::prove(&fleet);
     show.done();

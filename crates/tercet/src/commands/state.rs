@@ -120,9 +120,14 @@ fn ask_twice() -> Result<String, Failure> {
 }
 
 /// The last step of an apply: the machines keep what only this folder has.
-pub(super) fn push_after_apply(machines: &Machines, recipients: Option<&Recipients>) -> anyhow::Result<()> {
+pub(super) fn push_after_apply(
+    machines: &Machines,
+    recipients: Option<&Recipients>,
+    take_over: bool,
+) -> anyhow::Result<()> {
     let Some(recipients) = recipients else { return Ok(()) };
-    push_now(machines, recipients, false).map(drop).context(
+    // Where machines were taken over, what they kept was of secrets that are no more.
+    push_now(machines, recipients, take_over).map(drop).context(
         "the machines are as tercet.toml says, but the operator state was not pushed: what only this folder has is not on them",
     )
 }
