@@ -5,9 +5,9 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
@@ -30,7 +30,6 @@ const BACKDATED_DAYS: u64 = 1;
 /// The authority, in the operator's folder.
 #[derive(Debug)]
 pub(crate) struct Authority {
-    folder: PathBuf,
     issuer: Issuer<'static, KeyPair>,
     /// Its own certificate, PEM.
     pub certificate: String,
@@ -48,7 +47,7 @@ pub struct Identity {
 /// Whom a certificate speaks for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Subject<'a> {
-    /// A PostgreSQL server reached at this address.
+    /// A PostgreSQL server reached at this address, and on its own machine at loopback.
     Server(IpAddr),
     /// A client that logs in as this role.
     Client(&'a str),
@@ -84,37 +83,50 @@ impl Authority {
             }
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
-        Ok(Self { folder: folder.to_owned(), issuer: Issuer::new(params, key), certificate })
+        Ok(Self { issuer: Issuer::new(params, key), certificate })
     }
 
-    /// The identity called `name`; issued when there is none, or a third of its validity is over.
+    /// The identity called `name` that is kept in `folder`; issued when there is none, or a third of its validity is over.
     ///
     /// # Errors
     /// It cannot be read or written.
-    pub(crate) fn identity(&self, name: &str, subject: Subject<'_>) -> Result<Identity> {
-        self.identity_at(name, subject, SystemTime::now())
+    pub(crate) fn identity(&self, folder: &Path, name: &str, subject: Subject<'_>) -> Result<Identity> {
+        self.identity_at(folder, name, subject, SystemTime::now())
     }
 
-    fn identity_at(&self, name: &str, subject: Subject<'_>, now: SystemTime) -> Result<Identity> {
-        let [certificate, key] = ["crt", "key"].map(|kind| self.folder.join(format!("{name}.{kind}")));
+    fn identity_at(
+        &self,
+        folder: &Path,
+        name: &str,
+        subject: Subject<'_>,
+        now: SystemTime,
+    ) -> Result<Identity> {
+        let [certificate, key, record] =
+            ["crt", "key", "subject"].map(|kind| folder.join(format!("{name}.{kind}")));
         let kept = fs::read_to_string(&certificate).ok().and_then(|pem| Validity::of(&pem).ok());
         let young = kept.is_some_and(|validity| validity.is_young(now));
-        if !(young && key.exists() && self.speaks_for(name, subject)) {
+        // An address may change.
+        let speaks_for_it = fs::read_to_string(&record).is_ok_and(|it| it == subject.record());
+        if !(young && key.exists() && speaks_for_it) {
             let pair = KeyPair::generate()?;
             let pem = identity_params(subject, now)?.signed_by(&pair, &self.issuer)?.pem();
             // The certificate last: without it the key is not used.
             write(&key, &pair.serialize_pem(), 0o600)?;
-            write(&self.folder.join(format!("{name}.subject")), &format!("{subject:?}"), 0o600)?;
+            write(&record, &subject.record(), 0o600)?;
             write(&certificate, &pem, 0o600)?;
         }
         let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
         Ok(Identity { certificate: read(&certificate)?, key: Secret::new(read(&key)?) })
     }
+}
 
-    /// Whether the certificate was issued for this subject: an address may change.
-    fn speaks_for(&self, name: &str, subject: Subject<'_>) -> bool {
-        fs::read_to_string(self.folder.join(format!("{name}.subject")))
-            .is_ok_and(|it| it == format!("{subject:?}"))
+impl Subject<'_> {
+    /// What is written down beside a certificate: of another record, it was issued for somebody else.
+    fn record(self) -> String {
+        match self {
+            Self::Server(address) => format!("Server({address}) and loopback"),
+            Self::Client(_) => format!("{self:?}"),
+        }
     }
 }
 
@@ -136,6 +148,10 @@ fn identity_params(subject: Subject<'_>, now: SystemTime) -> Result<CertificateP
             params.distinguished_name = common_name("database");
             params.subject_alt_names =
                 vec![SanType::IpAddress(address), SanType::DnsName("database".try_into()?)];
+            let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+            if address != loopback {
+                params.subject_alt_names.push(SanType::IpAddress(loopback));
+            }
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         }
         Subject::Client(role) => {
@@ -161,14 +177,23 @@ fn lasting(params: &mut CertificateParams, days: u64, now: SystemTime) {
 
 /// Writes a private file whole or not at all; two may be written at the same time.
 pub(crate) fn write_private(folder: &Path, name: &str, text: &str) -> Result<()> {
+    killed::before_a_write()?;
     let mut file = tempfile::NamedTempFile::new_in(folder).with_context(|| folder.display().to_string())?;
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
-    file.persist(folder.join(name)).map(drop).with_context(|| folder.join(name).display().to_string())
+    file.persist(folder.join(name)).with_context(|| folder.join(name).display().to_string())?;
+    sync(folder)
+}
+
+/// Has the names in a folder be on the disk.
+pub(crate) fn sync(folder: &Path) -> Result<()> {
+    let synced = fs::File::open(folder).and_then(|it| it.sync_all());
+    synced.with_context(|| folder.display().to_string())
 }
 
 /// Writes a file whole or not at all.
 pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
+    killed::before_a_write()?;
     let partial = path.with_extension("new");
     let _ = fs::remove_file(&partial);
     let mut file = fs::OpenOptions::new()
@@ -179,7 +204,35 @@ pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
         .with_context(|| partial.display().to_string())?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&partial, path).with_context(|| path.display().to_string())
+    fs::rename(&partial, path).with_context(|| path.display().to_string())?;
+    path.parent().map_or(Ok(()), sync)
+}
+
+/// Where tests end a process: before a write to the operator's folder.
+pub(crate) mod killed {
+    /// Fails when a test says that the process was killed before this write.
+    #[cfg(not(test))]
+    #[expect(clippy::unnecessary_wraps, reason = "only tests kill")]
+    pub(crate) fn before_a_write() -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn before_a_write() -> anyhow::Result<()> {
+        WRITES.with(|writes| match writes.get() {
+            Some(0) => anyhow::bail!("killed"),
+            left => {
+                writes.set(left.map(|left| left - 1));
+                Ok(())
+            }
+        })
+    }
+
+    #[cfg(test)]
+    thread_local! {
+        /// How many writes there are until the process is killed; `None`: it is not.
+        pub(crate) static WRITES: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
+    }
 }
 
 #[cfg(test)]
@@ -196,13 +249,13 @@ mod tests {
         let subject = Subject::Client("authenticator");
         let issued = |days: u64| {
             let now = SystemTime::now() - Duration::from_secs(days * 86_400);
-            authority.identity_at("application", subject, now).unwrap().certificate
+            authority.identity_at(folder.path(), "application", subject, now).unwrap().certificate
         };
         let old = issued(400);
         assert_eq!(issued(200), old);
-        let renewed = authority.identity("application", subject).unwrap().certificate;
+        let renewed = authority.identity(folder.path(), "application", subject).unwrap().certificate;
         assert_ne!(renewed, old);
-        assert_eq!(authority.identity("application", subject).unwrap().certificate, renewed);
+        assert_eq!(authority.identity(folder.path(), "application", subject).unwrap().certificate, renewed);
     }
 
     #[test]
@@ -210,11 +263,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::kept_in(folder.path(), "shop").unwrap();
         let address = |last| IpAddr::from([10, 0, 0, last]);
-        let first = authority.identity("db", Subject::Server(address(1))).unwrap();
+        let identity = |authority: &Authority, last| {
+            authority.identity(folder.path(), "db", Subject::Server(address(last))).unwrap()
+        };
+        let first = identity(&authority, 1);
         let again = Authority::kept_in(folder.path(), "shop").unwrap();
         assert_eq!(again.certificate, authority.certificate);
-        assert_eq!(again.identity("db", Subject::Server(address(1))).unwrap().certificate, first.certificate);
-        assert_ne!(again.identity("db", Subject::Server(address(2))).unwrap().certificate, first.certificate);
+        assert_eq!(identity(&again, 1).certificate, first.certificate);
+        assert_ne!(identity(&again, 2).certificate, first.certificate);
         let mode = std::os::unix::fs::PermissionsExt::mode(
             &fs::metadata(folder.path().join("authority.key")).unwrap().permissions(),
         );

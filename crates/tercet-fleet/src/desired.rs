@@ -24,6 +24,8 @@ use tercet_machine::user::User;
 
 pub(crate) use self::application::{credentials_folder, instance, running};
 pub(crate) use self::balancer::{configuration as balancer_configuration, rotation};
+#[cfg(test)]
+pub(crate) use self::database::hba;
 pub use self::project::Project;
 use crate::build;
 use crate::deployment::Instance;

@@ -32,7 +32,7 @@ pub struct Fleet<'a> {
     pub(crate) program: String,
     /// This tercet's own file.
     binary: &'a Path,
-    secrets: Option<Secrets>,
+    pub(crate) secrets: Option<Secrets>,
     /// Who applies: user and host, for other operators' messages.
     pub(crate) operator: String,
     /// Set when the person wants to stop.

@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use tercet_machine::file::{Contents, File, Owner};
 
+use crate::secrets::Secrets;
+
 /// Where a machine keeps it.
 const FILE: &str = "/var/lib/tercet/identity.json";
 
@@ -24,6 +26,9 @@ pub struct Identity {
     pub tiers: Vec<String>,
     /// The SHA-256 of the authority's certificate.
     pub authority: String,
+    /// How often the project's secrets were replaced.
+    #[serde(default)]
+    pub generation: u64,
     /// When the machine came to the project: RFC 3339.
     pub since: String,
     /// Where the project's data is, once it has some.
@@ -92,18 +97,28 @@ pub(crate) fn how_to_get_state(machines_keep_it: bool) -> &'static str {
     }
 }
 
-/// Refuses a project that is not the machine's.
+/// Refuses a folder's secrets that are not the machine's.
 ///
 /// # Errors
-/// The machine is another project's, or another operator's of the same name; `keeps_state` says that it has that
-/// operator's state.
-pub(crate) fn check(there: &Identity, project: &str, authority: &str, keeps_state: bool) -> Result<()> {
-    if there.project != project {
+/// The machine is another project's, or another operator's of the same name, or its secrets were replaced since; `keeps_state`
+/// says that it has that operator's state.
+pub(crate) fn check(there: &Identity, secrets: &Secrets, keeps_state: bool) -> Result<()> {
+    if there.project != secrets.project {
         bail!(
             "it is {there}\nhint: name another machine, or `tercet apply --take-over` makes it this project's"
         );
     }
-    if there.authority != authority {
+    if there.generation > secrets.generation {
+        bail!(
+            "it is {there}, and its secrets are of generation {}: they were rotated after this folder's copy of generation {} \
+             was made\n\
+             hint: {}, or `tercet apply --take-over` replaces its secrets",
+            there.generation,
+            secrets.generation,
+            how_to_get_state(keeps_state)
+        );
+    }
+    if !secrets.authorities.contains(&there.authority) {
         bail!(
             "it is {there}, with another certificate authority than this folder has: its secrets are another operator's\n\
              hint: {}, or `tercet apply --take-over` replaces its secrets",

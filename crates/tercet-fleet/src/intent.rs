@@ -1,4 +1,4 @@
-//! What a person wants of a fleet: what the project's files say, or the release before.
+//! What a person wants of a fleet: what the project's files say, the release before, or other secrets.
 
 use anyhow::Result;
 use tercet_config::Tier;
@@ -31,6 +31,8 @@ pub enum Intent {
     },
     /// The release that was used before the present one. The database stays as it is.
     Rollback,
+    /// The release that serves, with other secrets.
+    Rotate,
 }
 
 impl Intent {
@@ -38,7 +40,7 @@ impl Intent {
     pub(crate) fn consent(&self) -> Consent {
         match self {
             Self::Apply { consent, .. } => *consent,
-            Self::Rollback => Consent::default(),
+            Self::Rollback | Self::Rotate => Consent::default(),
         }
     }
 
@@ -46,7 +48,7 @@ impl Intent {
     pub(crate) fn migrate(&self) -> Option<&Migrate> {
         match self {
             Self::Apply { migrate, .. } => migrate.as_ref(),
-            Self::Rollback => None,
+            Self::Rollback | Self::Rotate => None,
         }
     }
 }
@@ -69,7 +71,7 @@ impl Wanted {
             fleet.topology,
             fleet.folder,
             &fleet.program,
-            &fleet.project()?.secrets.authenticator,
+            &fleet.project()?.secrets.release_key,
         )?;
         let database = fleet.topology.parts().iter().find(|part| part.tier == Tier::Database);
         let folder = fleet.folder.join(&fleet.topology.database().migrations);
@@ -83,5 +85,9 @@ impl Wanted {
     /// The release that was used before the present one.
     pub fn rollback() -> Self {
         Self { intent: Intent::Rollback, archive: Vec::new() }
+    }
+    /// The release that serves, with the secrets as they are now.
+    pub fn rotate() -> Self {
+        Self { intent: Intent::Rotate, archive: Vec::new() }
     }
 }

@@ -28,11 +28,13 @@ pub mod progress;
 pub mod prove;
 mod release;
 pub mod report;
+pub mod rotation;
 mod secrets;
 pub mod ssh;
 pub mod state;
 pub mod survey;
 mod system;
+pub mod token_keys;
 pub mod validity;
 
 pub use at_once::all_in_one;

@@ -216,7 +216,11 @@ impl fmt::Display for Operation {
         match &self.action {
             Action::Identify { identity, take_over } => {
                 let verb = if *take_over { "take over for" } else { "record that it belongs to" };
-                write!(f, "{verb} project {}", identity.name)
+                write!(f, "{verb} project {}", identity.name)?;
+                match identity.generation {
+                    0 => Ok(()),
+                    generation => write!(f, ", secrets of generation {generation}"),
+                }
             }
             Action::RecordData { from, database } => {
                 write!(f, "record that the project's data is in database {database} on {from}")

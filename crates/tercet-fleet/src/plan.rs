@@ -7,7 +7,7 @@ mod data;
 mod retention;
 mod rollout;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use anyhow::{Context as _, Result, bail};
@@ -86,6 +86,7 @@ impl<'p> Target<'p> {
         let release = match intent {
             Intent::Apply { release, .. } => release.clone(),
             Intent::Rollback => previous(&now)?,
+            Intent::Rotate => in_use(&now)?,
         };
         let serving = parts(project)
             .map(|part| {
@@ -136,6 +137,19 @@ fn previous(now: &Deployment) -> Result<Release> {
     previous
         .cloned()
         .context("there is no earlier release on the machines\nhint: tercet apply makes releases")
+}
+
+/// The release that serves.
+fn in_use(now: &Deployment) -> Result<Release> {
+    let ids: BTreeSet<&str> = now.serving.values().map(|instance| instance.release.as_str()).collect();
+    let Some(id) = ids.first() else {
+        bail!("no application server serves yet\nhint: tercet apply first");
+    };
+    if ids.len() > 1 {
+        let ids = ids.into_iter().collect::<Vec<_>>().join(", ");
+        bail!("application servers serve different releases: {ids}\nhint: tercet apply first");
+    }
+    now.release(id).cloned().with_context(|| format!("release {id} serves and is on no machine"))
 }
 
 /// The application servers, in the order of the file.
@@ -198,7 +212,8 @@ fn identify(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, cons
             name: target.project.topology.name().to_owned(),
             machine: machine.name.clone(),
             tiers: target.machine(&machine.name)?.tiers.iter().map(ToString::to_string).collect(),
-            authority: crate::digest(secrets.authority.as_bytes()),
+            authority: secrets.authorities.first().cloned().unwrap_or_default(),
+            generation: secrets.generation,
             since: String::new(),
             data: None,
         };
@@ -209,8 +224,7 @@ fn identify(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, cons
             if !consent.take_over {
                 check_current(secrets.state.as_ref(), &identity.project, &machine.name, state)?;
             }
-            match identity::check(there, &identity.project, &identity.authority, keeps_state(&machine.report))
-            {
+            match identity::check(there, secrets, keeps_state(&machine.report)) {
                 Err(_) if consent.take_over => take_over = true,
                 checked => checked.with_context(|| machine.name.clone())?,
             }
@@ -265,7 +279,8 @@ fn ship(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, intent: 
     let release = &target.release;
     let missing: Vec<&Surveyed> =
         applications(target, survey).filter(|machine| !machine.report.releases.contains(release)).collect();
-    if let (Some(machine), Intent::Rollback, Kind::Own { .. }) = (missing.first(), intent, &release.kind) {
+    let is_shipped = !matches!(intent, Intent::Apply { .. });
+    if let (Some(machine), true, Kind::Own { .. }) = (missing.first(), is_shipped, &release.kind) {
         bail!(
             "{}: release {} is not complete there, and only its own files could make it so\n\
              hint: put the project's files back to what they were and apply",

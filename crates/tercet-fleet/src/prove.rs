@@ -178,6 +178,10 @@ fn database(fleet: &Fleet<'_>, member: &Member<'_>) -> Result<Vec<Trial>> {
             ("postgres", "postgres", Means::NoTls, "the superuser without TLS", false),
         ]);
     }
+    // While the password is replaced, none is asked for over TLS.
+    if !local && fleet.project()?.secrets.certificate_alone {
+        cases.retain(|(_, _, with, ..)| *with != Means::WrongPassword);
+    }
     let attempts = cases
         .iter()
         .map(|(role, database, with, ..)| DatabaseAttempt {

@@ -12,10 +12,12 @@ use tercet_machine::Secret;
 
 use crate::authority::{self, Authority, Identity, Subject};
 use crate::identity::Data;
-use crate::state::Record;
+use crate::rotation::{NEXT, Phase, Record};
+use crate::state;
+use crate::token_keys;
 
 /// Where it is, in the project's folder.
-const FOLDER: &str = ".tercet/fleet";
+pub(crate) const FOLDER: &str = ".tercet/fleet";
 
 /// Secrets and certificates, ready to be put on machines.
 #[derive(Debug)]
@@ -25,9 +27,13 @@ pub struct Secrets {
     /// Where the project's data is, once it has some.
     pub data: Option<Data>,
     /// The operator state that these were last pushed or pulled as.
-    pub state: Option<Record>,
-    /// The authority's certificate, PEM.
+    pub state: Option<state::Record>,
+    /// How often something of this was replaced: a folder that is behind a machine's is not to change it.
+    pub generation: u64,
+    /// The certificates of the authorities that are trusted, PEM: while one follows another, both, the new one first.
     pub authority: String,
+    /// The digests of the authorities' certificates that machines may know the project by; they are told the first.
+    pub authorities: Vec<String>,
     /// PostgreSQL's identity.
     pub server: Identity,
     /// What application machines identify themselves with, besides the password.
@@ -36,6 +42,10 @@ pub struct Secrets {
     pub authenticator: Password,
     /// What PostgreSQL stores of it; kept, since each computation salts anew.
     pub authenticator_verifier: Secret,
+    /// Whether the client's certificate is enough to log in: while the password is replaced.
+    pub certificate_alone: bool,
+    /// What releases are named with: random, so that nobody can confirm a guess at what is in one.
+    pub release_key: Password,
     /// What tokens are verified with: what tercet.toml names, else the one `tercet up` and `tercet token` use.
     pub jwt: Secret,
     /// The balancer's certificates, in the order of tercet.toml.
@@ -50,32 +60,62 @@ impl Secrets {
     /// # Errors
     /// Something cannot be read, or others may read it.
     pub fn kept_in(project: &Path, topology: &Topology) -> Result<Self> {
+        Self::by(&Record::open(project)?, project, topology)
+    }
+
+    /// As they are in the phase of a rotation that `record` says.
+    pub(crate) fn by(record: &Record, project: &Path, topology: &Topology) -> Result<Self> {
         let folder = private_folder(project)?;
-        let ca = Authority::kept_in(&folder, topology.name())?;
+        let next = folder.join(NEXT);
+        let phase = record.phase();
+        let is = |phases: &[Phase]| phase.is_some_and(|phase| phases.contains(&phase));
+        let replaced = |phases: &[Phase]| if is(phases) { &next } else { &folder };
+
+        let ca = Authority::kept_in(replaced(&[Phase::NewIssuer, Phase::TrustNew]), topology.name())?;
+        let trusted = match phase {
+            Some(Phase::TrustBoth) => {
+                vec![Authority::kept_in(&next, topology.name())?.certificate, ca.certificate.clone()]
+            }
+            Some(Phase::NewIssuer) => {
+                vec![ca.certificate.clone(), Authority::kept_in(&folder, topology.name())?.certificate]
+            }
+            _ => vec![ca.certificate.clone()],
+        };
+        let mut authorities: Vec<String> = trusted.iter().map(|it| crate::digest(it.as_bytes())).collect();
+        if is(&[Phase::TrustNew]) {
+            let old = Authority::kept_in(&folder, topology.name())?.certificate;
+            authorities.push(crate::digest(old.as_bytes()));
+        }
+        let issued = replaced(&[Phase::NewCertificates, Phase::NewIssuer, Phase::TrustNew]);
         let database = topology.parts().iter().find(|part| part.tier == Tier::Database);
         let address =
             database.map_or(std::net::Ipv4Addr::LOCALHOST.into(), |part| topology.machine_of(part).address);
-        let authenticator = Password::kept_in(&folder.join("authenticator"))?;
-        let jwt = match &topology.application().server {
-            Server::Api(api) => api.jwt_secret.as_ref(),
-            Server::Own { .. } => None,
-        };
+        let passwords = replaced(&[Phase::NewPassword, Phase::BothFactors]);
+        let authenticator = Password::kept_in(&passwords.join("authenticator"))?;
         let read =
             |secret: Option<&tercet_config::Secret>| secret.map(|secret| read(project, secret)).transpose();
+        let jwt = match &topology.application().server {
+            Server::Api(api) => match read(api.jwt_secret.as_ref())? {
+                Some(secret) => secret,
+                None => token_keys::accepted(project, record, token_keys::are_base64(api))?,
+            },
+            Server::Own { .. } => token_keys::accepted(project, record, false)?,
+        };
         Ok(Self {
             project: Password::kept_in(&folder.join("project"))?.reveal().to_owned(),
             data: data(&folder)?,
-            state: Record::of(project)?,
+            state: state::Record::of(project)?,
+            generation: record.generation,
             // By its address: a file that names another machine for a moment costs no certificate.
-            server: ca.identity(&format!("database-{address}"), Subject::Server(address))?,
-            client: ca.identity("application", Subject::Client(AUTHENTICATOR))?,
-            authority: ca.certificate,
-            authenticator_verifier: verifier(&folder.join("authenticator.verifier"), &authenticator)?,
+            server: ca.identity(issued, &format!("database-{address}"), Subject::Server(address))?,
+            client: ca.identity(issued, "application", Subject::Client(AUTHENTICATOR))?,
+            authority: trusted.concat(),
+            authorities,
+            authenticator_verifier: verifier(&passwords.join("authenticator.verifier"), &authenticator)?,
             authenticator,
-            jwt: match read(jwt)? {
-                Some(secret) => secret,
-                None => Secret::new(Password::kept_in(&project.join(".tercet/jwt-secret"))?.reveal()),
-            },
+            certificate_alone: is(&[Phase::CertificateAlone, Phase::NewPassword]),
+            release_key: Password::kept_in(&folder.join("release-key"))?,
+            jwt,
             certificates: certificates(project, topology)?,
             database_url: read(topology.database().url.as_ref())?,
         })

@@ -30,6 +30,12 @@ pub(crate) enum Command {
     ///
     /// The same walk as an apply, to what ran before.
     Rollback(Change),
+    /// Replace secrets, certificates or keys while everything serves.
+    ///
+    /// One application server after the other, old and new valid side by side, no request lost. A rotation has phases, and
+    /// the one reached is kept with the secrets: one that was cut off goes on when it is run again.
+    #[command(subcommand)]
+    Rotate(Rotate),
     Prove(Prove),
     Status(Status),
     State(State),
@@ -213,6 +219,33 @@ pub(crate) struct Change {
     /// Do not ask
     #[arg(long, short)]
     pub(crate) yes: bool,
+}
+
+/// What is replaced.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rotate {
+    /// The password application servers log in to PostgreSQL with.
+    Secrets(Change),
+    /// The certificates of PostgreSQL and of the application servers; the authority stays.
+    Certificates(Change),
+    /// The authority that issues these certificates, and the certificates with it.
+    ///
+    /// Afterwards no certificate of the old one is accepted: what to do when a key was stolen.
+    Authority(Change),
+    /// The key that tokens of the data API are signed with.
+    ///
+    /// Tokens of the old key are accepted until it is retired.
+    TokenKeys(TokenKeys),
+}
+
+/// The key that tokens are signed with.
+#[derive(Args, Debug)]
+pub(crate) struct TokenKeys {
+    #[command(flatten)]
+    pub(crate) change: Change,
+    /// Make no new key, but accept tokens of the old one no longer
+    #[arg(long)]
+    pub(crate) retire: bool,
 }
 
 /// Try every allowed and every forbidden connection, from everywhere.

@@ -12,6 +12,7 @@ pub(crate) mod machine;
 pub(crate) mod man;
 pub(crate) mod plan;
 pub(crate) mod prove;
+pub(crate) mod rotate;
 pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod token;

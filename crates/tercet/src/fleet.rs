@@ -14,6 +14,7 @@ use tercet_config::{Machine, Reach};
 use tercet_database::migration::Migrations;
 use tercet_fleet::Fleet;
 use tercet_fleet::fleet::Operator;
+use tercet_fleet::rotation::{self, Kind};
 use tercet_fleet::ssh::{Remote, Ssh};
 
 pub(crate) use self::show::{Show, table};
@@ -88,6 +89,16 @@ impl Machines {
     pub(crate) fn open_what_is_there(&self) -> anyhow::Result<(Fleet<'_>, Vec<(String, anyhow::Error)>)> {
         let Project { topology, folder } = &self.project;
         Fleet::open_what_is_there(topology, folder, &self.ssh, &self.operator(), &|_| {})
+    }
+
+    /// Finishes a rotation that was cut off after its last phase; which.
+    pub(crate) fn finish_rotation(&self) -> anyhow::Result<Option<Kind>> {
+        rotation::finish(&self.project.folder)
+    }
+
+    /// What is to be said of a rotation that is not over.
+    pub(crate) fn unfinished_rotation(&self) -> anyhow::Result<Option<String>> {
+        rotation::note(&self.project.folder)
     }
 
     fn operator(&self) -> Operator<'_> {

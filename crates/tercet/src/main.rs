@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Apply(arguments) => commands::apply::run(&arguments),
         Command::Rollback(arguments) => commands::apply::rollback(&arguments),
+        Command::Rotate(what) => commands::rotate::run(&what),
         Command::Prove(arguments) => commands::prove::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::State(arguments) => commands::state::run(arguments),

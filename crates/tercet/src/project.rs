@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use tercet_config::{Api, Origin, Secret, Topology};
 use tercet_database::Password;
+use tercet_fleet::token_keys;
 
 use crate::failure::Failure;
 
@@ -88,7 +89,17 @@ impl Project {
         }
     }
 
-    /// The `jwt-secret` option of the data API: the file's, or else a secret made once and kept in
+    /// The `jwt-secret` option of the data API, in whose tokens the key before is accepted too until it is retired
+    /// (`tercet rotate token-keys`).
+    pub(crate) fn accepted_jwt_secret(&self, api: &Api) -> anyhow::Result<String> {
+        let both = match &api.jwt_secret {
+            Some(_) => None,
+            None => token_keys::both(&self.folder, token_keys::are_base64(api))?,
+        };
+        both.map_or_else(|| self.jwt_secret(api), |keys| Ok(keys.reveal().to_owned()))
+    }
+
+    /// The `jwt-secret` option of the data API that tokens are signed with: the file's, or else a secret made once and kept in
     /// `.tercet/jwt-secret`, so that there are tokens from the first start on.
     pub(crate) fn jwt_secret(&self, api: &Api) -> anyhow::Result<String> {
         match &api.jwt_secret {

@@ -203,7 +203,9 @@ fn database(project: &Project<'_>, machine: &Machine, password: Option<&str>) ->
         edge.expect("without a URL there is a database, and every application server has an arrow to it");
     let address = SocketAddr::new(edge.address, edge.port);
     let password = password.map(|password| format!(":{password}")).unwrap_or_default();
-    let mode = if edge.is_local() { "disable" } else { "verify-full" };
+    // The certificate is only asked for over TLS.
+    let plain = edge.is_local() && !project.secrets.certificate_alone;
+    let mode = if plain { "disable" } else { "verify-full" };
     format!("postgresql://{AUTHENTICATOR}{password}@{address}/{}?sslmode={mode}", topology.name())
 }
 

@@ -33,7 +33,7 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
         Contents::Text(settings(project.topology, part.port.number, system)),
         0o640,
     );
-    let hba = own(folder.join("pg_hba.conf"), Contents::Text(hba(project.topology, machine)), 0o640);
+    let hba = own(folder.join("pg_hba.conf"), Contents::Text(hba(project, machine)), 0o640);
     let ident = own(folder.join("pg_ident.conf"), Contents::Text(ident(project.topology)), 0o640);
     let drop_in = unit_file(
         &format!("{unit}.d/tercet.conf"),
@@ -94,7 +94,12 @@ fn settings(topology: &Topology, port: u16, system: &System) -> String {
 }
 
 /// Who may log in: the first line that matches decides, and without one nobody (PostgreSQL manual, chapter 21.1).
-fn hba(topology: &Topology, machine: &Machine) -> String {
+///
+/// While the password is replaced, the certificate alone is enough (`cert`: its common name has to be the role's,
+/// section 21.12), since a role has one password and the servers of the old one and of the new one have to get in. Those on
+/// PostgreSQL's own machine then come by TLS; without it they still need the password.
+pub(crate) fn hba(project: &Project<'_>, machine: &Machine) -> String {
+    let topology = project.topology;
     let name = quoted(topology.name());
     let mut lines = vec![
         "# Written by tercet from the arrows of the picture; changes are undone by the next apply."
@@ -109,13 +114,18 @@ fn hba(topology: &Topology, machine: &Machine) -> String {
             continue;
         }
         if from.name == machine.name {
+            if project.secrets.certificate_alone {
+                lines.push(format!("hostssl {name} {AUTHENTICATOR} {}/32 cert", edge.address));
+            }
             lines.push(format!("host {name} {AUTHENTICATOR} {}/32 scram-sha-256", edge.address));
         } else {
             let length = if from.address.is_ipv4() { 32 } else { 128 };
-            lines.push(format!(
-                "hostssl {name} {AUTHENTICATOR} {}/{length} scram-sha-256 clientcert=verify-full",
-                from.address
-            ));
+            let by = if project.secrets.certificate_alone {
+                "cert"
+            } else {
+                "scram-sha-256 clientcert=verify-full"
+            };
+            lines.push(format!("hostssl {name} {AUTHENTICATOR} {}/{length} {by}", from.address));
         }
     }
     lines.join("\n") + "\n"

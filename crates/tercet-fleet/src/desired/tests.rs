@@ -28,7 +28,7 @@ pub(crate) const FOUR: &str = r#"
     ]
 "#;
 
-const SHARED: &str = r#"
+pub(crate) const SHARED: &str = r#"
     name = "shop"
     balancer.listen = ["192.0.2.1:80"]
     machine = [
@@ -47,11 +47,15 @@ pub(crate) fn secrets(topology: &Topology) -> Secrets {
         state: None,
         project: "the-project".to_owned(),
         data: None,
+        generation: 0,
         authority: "authority\n".to_owned(),
+        authorities: vec![crate::digest(b"authority\n")],
         server: identity("server"),
         client: identity("client"),
         authenticator: Password::kept_in(&KEPT.path().join("authenticator")).expect("a password"),
         authenticator_verifier: Secret::new("SCRAM-SHA-256$hush"),
+        certificate_alone: false,
+        release_key: Password::kept_in(&KEPT.path().join("authenticator")).expect("a key"),
         jwt: Secret::new("hush"),
         certificates: topology
             .balancer()

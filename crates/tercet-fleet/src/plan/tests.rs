@@ -134,7 +134,8 @@ impl Fleet {
             name: "shop".to_owned(),
             machine: machine.to_owned(),
             tiers: tiers.iter().map(ToString::to_string).collect(),
-            authority: crate::digest(self.secrets.authority.as_bytes()),
+            authority: self.secrets.authorities[0].clone(),
+            generation: self.secrets.generation,
             since: "2026-11-29T12:00:00Z".to_owned(),
             data: Some(data()),
         }
@@ -410,7 +411,7 @@ fn machines_of_others_are_refused() {
         "#]],
     );
     check_refused(
-        |fleet| fleet.secrets.authority = "another authority\n".to_owned(),
+        |fleet| fleet.secrets.authorities = vec!["another authority".to_owned()],
         expect![[r#"
         lb: it is machine lb (balancer) of project shop (the-proj) since 2026-11-29T12:00:00Z, with another certificate authority than this folder has: its secrets are another operator's
         hint: copy .tercet from the folder it was applied from, or `tercet apply --take-over` replaces its secrets
@@ -463,6 +464,72 @@ fn data_is_not_left_behind_in_silence() {
             db: PostgreSQL is not installed on it: it would start empty
             the project's data is in database shop of PostgreSQL cluster 7 on db, since 2026-11-29T12:00:00Z
             hint: put `name` and the database's machine in tercet.toml back to what they were, or bring the data there first (pg_dump and pg_restore); `tercet apply --new-database` starts with an empty one and leaves the old as it is
+        "#]],
+    );
+}
+
+/// A phase of a rotation is a plan like any other: the release that serves goes on serving, whatever the files say.
+#[test]
+fn other_secrets_are_rolled_with_the_release_that_serves() {
+    let phase = |change: fn(&mut Secrets)| {
+        let mut fleet = Fleet::serving(FOUR, &release('a', '1'), &[release('b', '1')]);
+        fleet.secrets.generation = 1;
+        change(&mut fleet.secrets);
+        fleet
+    };
+    // What servers need does not change: only PostgreSQL converges.
+    phase(|secrets| secrets.certificate_alone = true).check(
+        &Intent::Rotate,
+        expect![[r#"
+            lb: record that it belongs to project shop, secrets of generation 1
+            app1: record that it belongs to project shop, secrets of generation 1
+            app2: record that it belongs to project shop, secrets of generation 1
+            db: record that it belongs to project shop, secrets of generation 1
+        "#]],
+    );
+    phase(|secrets| secrets.client.certificate = "another\n".to_owned()).check(
+        &Intent::Rotate,
+        expect![[r#"
+            lb: record that it belongs to project shop, secrets of generation 1
+            app1: record that it belongs to project shop, secrets of generation 1
+            app2: record that it belongs to project shop, secrets of generation 1
+            db: record that it belongs to project shop, secrets of generation 1
+            app1: start app-1 of release aaaaaaaaaaaa on port 8082
+            app1: wait until app-1 is ready: http://10.0.0.11:9082/ready
+            lb: put app-1 on port 8082 in rotation
+            lb: wait until the balancer finds app-1 healthy
+            app1: drain and stop app-1 of release aaaaaaaaaaaa on port 8081
+            app2: start app-2 of release aaaaaaaaaaaa on port 8082
+            app2: wait until app-2 is ready: http://10.0.0.12:9082/ready
+            lb: put app-2 on port 8082 in rotation
+            lb: wait until the balancer finds app-2 healthy
+            app2: drain and stop app-2 of release aaaaaaaaaaaa on port 8081
+            app1: remove tercet-app-1@aaaaaaaaaaaa…
+            app2: remove tercet-app-2@aaaaaaaaaaaa…
+        "#]],
+    );
+    let mut nothing = Fleet::bare(FOUR);
+    nothing.secrets.generation = 1;
+    nothing.check(
+        &Intent::Rotate,
+        expect![[r#"
+        no application server serves yet
+        hint: tercet apply first
+    "#]],
+    );
+}
+
+#[test]
+fn secrets_of_an_older_generation_are_refused() {
+    check_refused(
+        |fleet| {
+            let mut identity = fleet.identity("db");
+            identity.generation = 3;
+            fleet.report("db").identity = Some(identity);
+        },
+        expect![[r#"
+            db: it is machine db (database) of project shop (the-proj) since 2026-11-29T12:00:00Z, and its secrets are of generation 3: they were rotated after this folder's copy of generation 0 was made
+            hint: copy .tercet from the folder it was applied from, or `tercet apply --take-over` replaces its secrets
         "#]],
     );
 }

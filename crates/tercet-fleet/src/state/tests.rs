@@ -81,6 +81,7 @@ fn identity(project: &str) -> Identity {
         machine: "lb".to_owned(),
         tiers: Vec::new(),
         authority: String::new(),
+        generation: 0,
         since: String::new(),
         data: None,
     }

@@ -8,6 +8,8 @@ use tercet_fleet::Fleet;
 use tercet_fleet::execute::{Executed, execute, plan_of};
 use tercet_fleet::fleet::WithoutState;
 use tercet_fleet::intent::{Consent, Wanted};
+use tercet_fleet::plan::ExecutionPlan;
+use tercet_fleet::state::encryption::Recipients;
 
 use super::{plan, prove, state};
 use crate::cli;
@@ -32,22 +34,51 @@ fn change(
 ) -> Outcome {
     let machines = Machines::of(&arguments.machines)?;
     let recipients = state::keys(machines.project())?;
+    if let Some(kind) = machines.finish_rotation()? {
+        println!("{}", kind.outcome());
+    }
     let show = Show::new("looking at the machines");
     let fleet = open(&machines, &show, take_over, arguments.yes)?;
     let wanted = wanted(&fleet)?;
-    let mut planned = plan_of(&fleet, &wanted)?;
+    let planned = plan_of(&fleet, &wanted)?;
     show.done();
     plan::check(&planned)?;
     plan::print(&planned, machines.left_to_the_person()?.as_deref(), false);
+    let mut ask = || if arguments.yes { Ok(true) } else { confirm(verb) };
+    if !planned.is_empty() && !ask()? {
+        return Err(anyhow::anyhow!("nothing was changed").into());
+    }
+    carry_out(&machines, &fleet, &wanted, planned, recipients.as_ref(), &mut ask)?;
+    if machines.interrupted() {
+        return Ok(());
+    }
+    state::push_after_apply(&machines, recipients.as_ref(), take_over)?;
+    prove(&fleet)?;
+    if let (None, Some(note)) = (recipients, state::unshared(machines.project())?) {
+        println!("{note}");
+    }
+    if let Some(note) = machines.unfinished_rotation()? {
+        println!("{note}");
+    }
+    Ok(())
+}
+
+/// Executes what was confirmed; asks again when there is something else to do meanwhile.
+#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
+pub(super) fn carry_out(
+    machines: &Machines,
+    fleet: &Fleet<'_>,
+    wanted: &Wanted,
+    mut planned: ExecutionPlan,
+    recipients: Option<&Recipients>,
+    ask: &mut dyn FnMut() -> Result<bool, Failure>,
+) -> Outcome {
     while !planned.is_empty() {
-        if !arguments.yes && !confirm(verb)? {
-            return Err(anyhow::anyhow!("nothing was changed").into());
-        }
         let show = Show::new("changing the machines");
-        let result = execute(&fleet, &wanted, &planned, &|progress| show.tell(&progress));
+        let result = execute(fleet, wanted, &planned, &|progress| show.tell(&progress));
         show.done();
         // The machines may have secrets by now that only this folder has.
-        let executed = result.inspect_err(|_| state::push_after_failure(&machines, recipients.as_ref()));
+        let executed = result.inspect_err(|_| state::push_after_failure(machines, recipients));
         match executed? {
             Executed::Done => break,
             Executed::Changed(anew) => {
@@ -56,15 +87,20 @@ fn change(
                 print!("{}", TextDiff::from_lines(&before, &after).unified_diff().context_radius(1));
                 plan::check(&anew)?;
                 planned = anew;
+                if !planned.is_empty() && !ask()? {
+                    return Err(anyhow::anyhow!("nothing was changed").into());
+                }
             }
         }
     }
-    if machines.interrupted() {
-        return Ok(());
-    }
-    state::push_after_apply(&machines, recipients.as_ref(), take_over)?;
+    Ok(())
+}
+
+/// Tries every connection.
+#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
+pub(super) fn prove(fleet: &Fleet<'_>) -> Outcome {
     let show = Show::new("proving what the picture says");
-    let trials = tercet_fleet::prove::prove(&fleet);
+    let trials = tercet_fleet::prove::prove(fleet);
     show.done();
     let trials = trials?;
     let failed = trials.iter().filter(|trial| !trial.passed).count();
@@ -73,15 +109,12 @@ fn change(
         bail_unproven(failed)?;
     }
     println!("proven: {} connections tried, each as drawn", trials.len());
-    if let (None, Some(note)) = (recipients, state::unshared(machines.project())?) {
-        println!("{note}");
-    }
     Ok(())
 }
 
 /// Reaches all machines. Where only the operator state is missing and the machines keep it, offers to pull it.
 #[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
-fn open<'a>(
+pub(super) fn open<'a>(
     machines: &'a Machines,
     show: &'a Show,
     take_over: bool,

@@ -99,6 +99,21 @@ fn print_authority(authority: &str) {
     );
 }
 
+/// Says what the authority is after it was replaced, when tercet.toml names the one before; whether it does.
+#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
+pub(super) fn names_another_authority(project: &Project) -> anyhow::Result<bool> {
+    let local = Local::of(&project.folder)?.context("this folder has no operator state")?;
+    let authority = local.authority()?;
+    let another = project.topology.state().authority.as_ref().is_some_and(|named| *named != authority);
+    if another {
+        println!(
+            "put the new authority in tercet.toml and push, so that others can pull (`tercet state push`):\n\n[state]\nauthority = \
+             {authority:?}\n"
+        );
+    }
+    Ok(another)
+}
+
 /// Without any machine there is nothing to ask.
 fn none_there(fleet: &Fleet<'_>, missing: &[Unreachable]) -> anyhow::Result<()> {
     match fleet.names().next() {
@@ -130,6 +145,12 @@ pub(super) fn push_after_apply(
     push_now(machines, recipients, take_over).map(drop).context(
         "the machines are as tercet.toml says, but the operator state was not pushed: what only this folder has is not on them",
     )
+}
+
+/// Keeps the operator state on the machines, where tercet.toml names who may read it.
+pub(super) fn push_if_shared(machines: &Machines, recipients: Option<&Recipients>) -> anyhow::Result<()> {
+    let Some(recipients) = recipients else { return Ok(()) };
+    push_now(machines, recipients, false).map(drop)
 }
 
 /// The same where the apply failed, whose error is what the person is to read.

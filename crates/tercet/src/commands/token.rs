@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &cli::Token) -> Outcome {
     };
     // As the data API reads it: the newline an editor leaves is no part of it.
     let secret = secret.strip_suffix('\n').unwrap_or(&secret);
-    let base64 = api.options.get("jwt-secret-is-base64").and_then(toml::Value::as_bool) == Some(true);
+    let base64 = tercet_fleet::token_keys::are_base64(api);
     let key = match secret {
         jwk if jwk.trim_start().starts_with('{') => {
             return Err(Failure::input_message(

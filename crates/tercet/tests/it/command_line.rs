@@ -29,6 +29,7 @@ fn help() {
               plan         Show what an apply would change on the machines, field by field; change nothing
               apply        Make the machines what tercet.toml says
               rollback     Go back to the previous release
+              rotate       Replace secrets, certificates or keys while everything serves
               prove        Try every allowed and every forbidden connection, from everywhere
               status       Show how the machines and the parts on them are doing
               state        Share what only the operator has, through the machines

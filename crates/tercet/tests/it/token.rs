@@ -8,6 +8,9 @@ use expect_test::{Expect, expect};
 use jsonwebtoken::{DecodingKey, Validation};
 use serde_json::Value;
 
+use crate::folder::Folder;
+use crate::http::get;
+use crate::system::System;
 use crate::tercet;
 
 /// The claims of the token printed for `arguments`, verified with what `.tercet/jwt-secret` or `secret` holds.
@@ -97,4 +100,43 @@ fn there_is_no_token_without_a_secret_to_sign_with() {
         exit code 2
     "#]]
     .assert_eq(&tercet::run(folder.path(), ["token", "shop"]));
+}
+
+/// Between `tercet rotate token-keys` and `--retire`, `tercet up` in the same folder accepts both as well.
+#[test]
+fn tokens_of_the_key_before_are_accepted_until_it_is_retired() {
+    let function = "create function whoami() returns text language sql as 'select current_user::text';
+                    grant execute on function whoami to authenticated;";
+    let folder = Folder::with(&[("migrations/0001_whoami.sql", function)]);
+    let key = |path: &str, text: &str| {
+        folder.write(path, text);
+        fs::set_permissions(folder.path().join(path), fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let tokens = [
+        "the first key of the project, long enough",
+        "another one, which is nobody's, long enough",
+        "the second key of the project, long enough",
+    ]
+    .map(|text| {
+        key(".tercet/jwt-secret", text);
+        format!("Bearer {}", tercet::run(folder.path(), ["token"]).trim())
+    });
+    key(".tercet/fleet/retiring-jwt-secret", "the first key of the project, long enough");
+    key(".tercet/fleet/rotation.json", r#"{"generation":1,"running":null,"retiring_token_key":true}"#);
+    let system = System::start(folder.path());
+    let statuses = tokens.map(|token| system.ask(get("/rpc/whoami").header("authorization", &token)).status);
+    assert_eq!(statuses, [200, 401, 200]);
+}
+
+#[test]
+fn there_is_nothing_to_rotate_without_machines() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("tercet.toml"), "").unwrap();
+    expect![[r#"
+          × tercet.toml names no machines
+          │ hint: add a [[machine]] for each; `tercet up` runs everything on this one
+
+        exit code 2
+    "#]]
+    .assert_eq(&tercet::run(folder.path(), ["rotate", "token-keys", "--yes"]));
 }

@@ -232,7 +232,7 @@ fn api_options(
     let mut options = tercet_fleet::configuration::api::options(api, project.topology.name());
     for (name, value) in [
         ("db-uri", toml::Value::from(plain_text(database_url))),
-        ("jwt-secret", plain_text(&project.jwt_secret(api)?).into()),
+        ("jwt-secret", plain_text(&project.accepted_jwt_secret(api)?).into()),
         ("server-host", address.ip().to_string().into()),
         ("server-port", i64::from(address.port()).into()),
         ("admin-server-host", admin.ip().to_string().into()),

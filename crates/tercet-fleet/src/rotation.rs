@@ -1,0 +1,385 @@
+//! Rotations: a secret, a certificate or a key is replaced while everything serves.
+//!
+//! A rotation is a sequence of phases. A phase is a change of what the operator keeps, and then the ordinary execution
+//! plan of it: application servers are replaced one after the other, so those of two phases that follow each other run side
+//! by side, and everything they need is valid in both. Knows nothing of machines but what secrets they get.
+
+mod record;
+
+use std::fmt;
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+use tercet_config::{End, Server, Tier, Topology};
+
+pub(crate) use self::record::{NEXT, Record};
+use crate::fleet::Fleet;
+use crate::secrets::{FOLDER, Secrets};
+use crate::token_keys;
+
+/// What is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The password of `authenticator`.
+    Secrets,
+    /// The certificates of PostgreSQL and of the application servers.
+    Certificates,
+    /// The authority those certificates are issued by.
+    Authority,
+    /// The key that tokens of the data API are signed with; the one before stays valid.
+    TokenKeys,
+    /// The key before is no longer valid.
+    RetiredTokenKey,
+}
+
+/// What is in force while something is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// PostgreSQL lets application servers in by their certificate alone.
+    CertificateAlone,
+    /// The same, and the password is the new one.
+    NewPassword,
+    /// The new password is asked for, besides the certificate.
+    BothFactors,
+    /// New certificates of the same authority.
+    NewCertificates,
+    /// The new authority is trusted beside the old one.
+    TrustBoth,
+    /// The same, and certificates are those of the new one.
+    NewIssuer,
+    /// Only the new authority is trusted.
+    TrustNew,
+    /// Tokens of the new key are accepted beside those of the old one.
+    AcceptBoth,
+    /// Only tokens of the new key are accepted.
+    AcceptNew,
+}
+
+impl Kind {
+    const ALL: [Self; 5] =
+        [Self::Secrets, Self::Certificates, Self::Authority, Self::TokenKeys, Self::RetiredTokenKey];
+
+    /// Its phases, in their order.
+    fn phases(self) -> &'static [Phase] {
+        match self {
+            Self::Secrets => &[Phase::CertificateAlone, Phase::NewPassword, Phase::BothFactors],
+            Self::Certificates => &[Phase::NewCertificates],
+            Self::Authority => &[Phase::TrustBoth, Phase::NewIssuer, Phase::TrustNew],
+            Self::TokenKeys => &[Phase::AcceptBoth],
+            Self::RetiredTokenKey => &[Phase::AcceptNew],
+        }
+    }
+
+    /// What is to be known when it is over.
+    pub fn outcome(self) -> &'static str {
+        match self {
+            Self::Secrets => {
+                "rotated: PostgreSQL asks for the new password and the certificate, and refuses the old password"
+            }
+            Self::Certificates => {
+                "rotated: every server has a new certificate of the same authority. The old ones are valid until the dates in \
+                 them: if a key was stolen, tercet rotate authority"
+            }
+            Self::Authority => {
+                "rotated: certificates of the old authority are refused, and its key is deleted"
+            }
+            Self::TokenKeys => {
+                "rotated: tercet token signs with the new key, in .tercet/jwt-secret; give it to each service of yours that signs \
+                 tokens.\nTokens of the old key are accepted until they expire (an hour, by tercet token without --seconds): \
+                 when the last one has, or at once if the old key was stolen, tercet rotate token-keys --retire"
+            }
+            Self::RetiredTokenKey => "retired: tokens of the old key are refused, and the key is deleted",
+        }
+    }
+}
+
+/// As it is typed after `tercet rotate`.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Secrets => "secrets",
+            Self::Certificates => "certificates",
+            Self::Authority => "authority",
+            Self::TokenKeys => "token-keys",
+            Self::RetiredTokenKey => "token-keys --retire",
+        })
+    }
+}
+
+impl Phase {
+    /// The rotation it belongs to.
+    fn kind(self) -> Kind {
+        let mut kinds = Kind::ALL.into_iter();
+        kinds.find(|kind| kind.phases().contains(&self)).expect("every phase is in the phases of a kind")
+    }
+
+    /// Which one it is, from 1.
+    fn number(self) -> usize {
+        self.kind().phases().iter().take_while(|phase| **phase != self).count() + 1
+    }
+
+    fn next(self) -> Option<Self> {
+        self.kind().phases().get(self.number()).copied()
+    }
+
+    /// What it does to the parts of a topology.
+    fn describe(self, topology: &Topology) -> String {
+        let names = |local: bool| {
+            let edges = topology.edges();
+            let names =
+                edges.iter().filter(|edge| edge.to.tier == Tier::Database && (!local || edge.is_local()));
+            let names = names.filter_map(|edge| match edge.from {
+                End::Part(part, _) => Some(part.name.as_str()),
+                End::Internet => None,
+            });
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let parts = topology.parts().iter();
+        let servers: Vec<&str> =
+            parts.clone().filter(|it| it.tier == Tier::Application).map(|it| it.name.as_str()).collect();
+        let servers = servers.join(", ");
+        let database = parts.clone().find(|it| it.tier == Tier::Database);
+        let database = database
+            .map_or("PostgreSQL".to_owned(), |it| format!("PostgreSQL on {}", topology.machine_of(it).name));
+        let local = names(true);
+        match self {
+            Self::CertificateAlone if local.is_empty() => {
+                format!("{database} lets {servers} in by their certificate alone")
+            }
+            Self::CertificateAlone => format!(
+                "{database} lets {servers} in by their certificate alone; those on its own machine change to TLS: {local}"
+            ),
+            Self::NewPassword => format!("the new password: {database}, then {servers}, one after the other"),
+            Self::BothFactors if local.is_empty() => {
+                format!("{database} asks for the certificate and the new password; the old one is deleted")
+            }
+            Self::BothFactors => format!(
+                "{database} asks for the certificate and the new password; the old one is deleted; those on its own machine change \
+                 back from TLS: {local}"
+            ),
+            Self::NewCertificates => {
+                format!(
+                    "new certificates of the same authority: {database}, then {servers}, one after the other"
+                )
+            }
+            Self::TrustBoth => format!(
+                "the new authority is trusted beside the old one: {database}, then {servers}, one after the other"
+            ),
+            Self::NewIssuer => {
+                format!("certificates of the new authority: {database}, then {servers}, one after the other")
+            }
+            Self::TrustNew => format!(
+                "the old authority is no longer trusted: {database}, then {servers}, one after the other; its key is deleted"
+            ),
+            Self::AcceptBoth => {
+                format!(
+                    "tokens of the new key are accepted beside those of the old one: {servers}, one after the other"
+                )
+            }
+            Self::AcceptNew => format!(
+                "tokens of the old key are refused: {servers}, one after the other; the old key is deleted"
+            ),
+        }
+    }
+}
+
+/// A rotation of a fleet's secrets, in one of its phases. The fleet that is handed over always has that phase's secrets.
+#[derive(Debug)]
+pub struct Rotation<'a> {
+    project: &'a Path,
+    topology: &'a Topology,
+    record: Record,
+    phase: Phase,
+    /// Whether the phase is written down.
+    recorded: bool,
+    /// Two rotations of one folder would overtake each other.
+    _lock: File,
+}
+
+impl<'a> Rotation<'a> {
+    /// Begins a rotation, or goes on with one that was cut off. Nothing is in force before [`Self::enter`].
+    ///
+    /// # Errors
+    /// There is nothing of this kind to rotate, another rotation is not over, or a file cannot be read or written.
+    pub fn begin(fleet: &mut Fleet<'a>, kind: Kind) -> Result<Self> {
+        let rotation = Self::of(fleet.folder, fleet.topology, kind)?;
+        rotation.read_again(fleet)?;
+        Ok(rotation)
+    }
+
+    fn of(project: &'a Path, topology: &'a Topology, kind: Kind) -> Result<Self> {
+        check(project, topology, kind)?;
+        let folder = project.join(FOLDER);
+        let lock = File::open(&folder).with_context(|| folder.display().to_string())?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                bail!("{}: another tercet rotate works on it\nhint: wait for its end", folder.display())
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| folder.display().to_string());
+            }
+        }
+        let record = Record::open(project)?;
+        let rotation =
+            |record, phase, recorded| Self { project, topology, record, phase, recorded, _lock: lock };
+        match record.phase() {
+            Some(phase) if phase.kind() == kind => Ok(rotation(record, phase, true)),
+            Some(phase) => bail!("{}", unfinished(phase)),
+            None => {
+                match (kind, record.is_retiring_token_key()) {
+                    (Kind::TokenKeys, true) => bail!(
+                        "the token key before the present one is still accepted\nhint: when its last token has expired, tercet \
+                         rotate token-keys --retire; then rotate again"
+                    ),
+                    (Kind::RetiredTokenKey, false) => {
+                        bail!(
+                            "there is no token key to retire\nhint: tercet rotate token-keys makes a new one"
+                        )
+                    }
+                    _ => {}
+                }
+                record::clear(&folder)?;
+                std::fs::DirBuilder::new().create(folder.join(NEXT)).context(NEXT)?;
+                let phase = kind.phases()[0];
+                Ok(rotation(record.entering(phase), phase, false))
+            }
+        }
+    }
+
+    fn secrets(&self) -> Result<Secrets> {
+        Secrets::by(&self.record, self.project, self.topology)
+    }
+
+    /// The phases that are to come, numbered: what a person confirms.
+    pub fn runbook(&self) -> String {
+        let kind = self.phase.kind();
+        let phases = kind.phases();
+        let line = |phase: &Phase| {
+            format!("  phase {} of {}: {}\n", phase.number(), phases.len(), phase.describe(self.topology))
+        };
+        let verb = if self.recorded { "goes on" } else { "begins" };
+        let lines: String = phases[self.phase.number() - 1..].iter().map(line).collect();
+        format!("rotate {kind}, which {verb} with phase {}:\n{lines}", self.phase.number())
+    }
+
+    /// The phase's heading.
+    pub fn heading(&self) -> String {
+        format!("phase {} of {}", self.phase.number(), self.phase.kind().phases().len())
+    }
+
+    /// Writes down that the phase is in force. From now on every plan of this folder keeps to it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn enter(&mut self) -> Result<()> {
+        if !self.recorded {
+            self.record.write(self.project)?;
+            self.recorded = true;
+        }
+        Ok(())
+    }
+
+    /// Gives the fleet the phase's secrets again, after the operator state was pushed.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn read_again(&self, fleet: &mut Fleet<'a>) -> Result<()> {
+        fleet.secrets = Some(self.secrets()?);
+        Ok(())
+    }
+
+    /// Goes on to the next phase when the machines are done with the present one, and ends the rotation after the last;
+    /// whether there is one more.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn advance(&mut self, fleet: &mut Fleet<'a>) -> Result<bool> {
+        let more = self.go_on()?;
+        self.read_again(fleet)?;
+        Ok(more)
+    }
+
+    fn go_on(&mut self) -> Result<bool> {
+        let Some(phase) = self.phase.next() else {
+            self.record.finish(self.project, self.phase)?;
+            return Ok(false);
+        };
+        self.phase = phase;
+        self.record = self.record.entering(phase);
+        self.record.write(self.project)?;
+        Ok(true)
+    }
+
+    /// Gives up a rotation that the person does not confirm: nothing of it is left.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn abandon(self) -> Result<()> {
+        if self.recorded { Ok(()) } else { record::clear(&self.project.join(FOLDER)) }
+    }
+}
+
+/// Refuses what is not tercet's to rotate.
+fn check(project: &Path, topology: &Topology, kind: Kind) -> Result<()> {
+    if matches!(kind, Kind::TokenKeys | Kind::RetiredTokenKey) {
+        return match &topology.application().server {
+            Server::Own { .. } => {
+                bail!("this project runs your own program, and tokens are for the data API")
+            }
+            Server::Api(api) if api.jwt_secret.is_some() => bail!(
+                "tercet.toml names the key itself, by jwt-secret\nhint: make it a JSON Web Key Set with the new key and the old \
+                 one (kty oct) and apply; take the old one out when its last token has expired, and apply again"
+            ),
+            Server::Api(api) => token_keys::check(project, api),
+        };
+    }
+    if topology.database().url.is_some() {
+        bail!(
+            "tercet does not run this database, [database] url names it: its passwords and certificates are not tercet's to \
+             rotate\nhint: let the \
+             database have two roles that may do the same, put the URL of the other one in place and apply; then change the password \
+             of the first"
+        );
+    }
+    Ok(())
+}
+
+fn unfinished(phase: Phase) -> String {
+    let kind = phase.kind();
+    format!(
+        "a rotation is in phase {} of {}\nhint: tercet rotate {kind} goes on with it",
+        phase.number(),
+        kind.phases().len()
+    )
+}
+
+/// Finishes a rotation that was cut off after the machines were done with its last phase; which.
+///
+/// # Errors
+/// The project's record cannot be read, or a file cannot be put in place.
+pub fn finish(project: &Path) -> Result<Option<Kind>> {
+    Record::read(project)?.go_on(project)
+}
+
+/// What is to be said of a rotation that is not over, or of a token key that waits to be retired.
+///
+/// # Errors
+/// The project's record cannot be read.
+pub fn note(project: &Path) -> Result<Option<String>> {
+    let record = Record::open(project)?;
+    Ok(match record.phase() {
+        Some(phase) => Some(unfinished(phase)),
+        None if record.is_retiring_token_key() => Some(
+            "tokens of the key before the present one are still accepted\nhint: tercet rotate token-keys --retire ends that"
+                .to_owned(),
+        ),
+        None => None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! How far a rotation is, written down beside what it replaces.
+//!
+//! One small file, replaced whole, decides which of the files of the folder and of `next/` are in force. So a
+//! process can be killed at any moment: what is in force is the phase before or the phase after, never a mixture.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use super::{Kind, Phase};
+use crate::authority::{killed, sync, write, write_private};
+use crate::secrets::FOLDER;
+use crate::token_keys;
+
+/// The folder of what replaces the files beside it when the rotation is over.
+pub(crate) const NEXT: &str = "next";
+/// The record's file.
+const FILE: &str = "rotation.json";
+
+/// How far a rotation is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record {
+    /// How often something was replaced: every phase counts.
+    pub(crate) generation: u64,
+    /// What is being replaced.
+    #[serde(default)]
+    running: Option<Running>,
+    /// Whether the token key before the present one is still accepted.
+    #[serde(default)]
+    retiring_token_key: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Running {
+    phase: Phase,
+    /// Whether the machines are done with the last phase, and what is in `next/` takes the place of what is beside it.
+    over: bool,
+}
+
+impl Record {
+    /// The record of a project's folder; what was cut off at the end of a rotation is finished first.
+    ///
+    /// # Errors
+    /// It cannot be read, or a file cannot be put in place.
+    pub(crate) fn open(project: &Path) -> Result<Self> {
+        let mut record = Self::read(project)?;
+        record.go_on(project)?;
+        Ok(record)
+    }
+
+    pub(super) fn read(project: &Path) -> Result<Self> {
+        let path = project.join(FOLDER).join(FILE);
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).with_context(|| path.display().to_string()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).with_context(|| path.display().to_string()),
+        }
+    }
+
+    /// Finishes the end of a rotation that was cut off there; which.
+    pub(super) fn go_on(&mut self, project: &Path) -> Result<Option<Kind>> {
+        let Some(Running { phase, over: true }) = self.running else { return Ok(None) };
+        self.put_in_place(project, phase)?;
+        Ok(Some(phase.kind()))
+    }
+
+    /// The phase that is in force.
+    pub(crate) fn phase(&self) -> Option<Phase> {
+        self.running.as_ref().map(|running| running.phase)
+    }
+
+    /// Whether the token key before the present one is still accepted.
+    pub(crate) fn is_retiring_token_key(&self) -> bool {
+        self.retiring_token_key
+    }
+
+    /// The record of the phase that comes now.
+    pub(super) fn entering(&self, phase: Phase) -> Self {
+        let running = Some(Running { phase, over: false });
+        Self { generation: self.generation + 1, running, ..self.clone() }
+    }
+
+    pub(super) fn write(&self, project: &Path) -> Result<()> {
+        write_private(&project.join(FOLDER), FILE, &(serde_json::to_string_pretty(self)? + "\n"))
+    }
+
+    /// Ends the rotation: what is in `next/` takes the place of what is beside it, and what was there is gone.
+    pub(super) fn finish(&mut self, project: &Path, phase: Phase) -> Result<()> {
+        let folder = project.join(FOLDER);
+        if matches!(phase.kind(), Kind::Certificates | Kind::Authority) {
+            remove_unneeded_identities(&folder)?;
+        }
+        self.running = Some(Running { phase, over: true });
+        self.write(project)?;
+        self.put_in_place(project, phase)
+    }
+
+    /// Repeated after a kill at any moment, it ends in the same state.
+    fn put_in_place(&mut self, project: &Path, phase: Phase) -> Result<()> {
+        let folder = project.join(FOLDER);
+        let next = folder.join(NEXT);
+        match phase.kind() {
+            Kind::TokenKeys => {
+                let (new, signing) = (next.join("jwt-secret"), project.join(token_keys::SIGNING));
+                if new.exists() {
+                    let old = fs::read_to_string(&signing).with_context(|| signing.display().to_string())?;
+                    write(&folder.join(token_keys::RETIRING), &old, 0o600)?;
+                    rename(&new, &signing)?;
+                }
+                self.retiring_token_key = true;
+            }
+            Kind::RetiredTokenKey => {
+                remove(&folder.join(token_keys::RETIRING))?;
+                self.retiring_token_key = false;
+            }
+            Kind::Secrets | Kind::Certificates | Kind::Authority => {
+                for name in names(&next)? {
+                    rename(&next.join(&name), &folder.join(&name))?;
+                }
+            }
+        }
+        clear(&folder)?;
+        self.running = None;
+        self.write(project)
+    }
+}
+
+/// Removes `next/` and what is in it.
+pub(super) fn clear(folder: &Path) -> Result<()> {
+    killed::before_a_write()?;
+    let next = folder.join(NEXT);
+    match fs::remove_dir_all(&next) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| next.display().to_string())
+        }
+        _ => sync(folder),
+    }
+}
+
+/// Removes certificates and keys that have no successor in `next/`: of addresses the database no longer has.
+fn remove_unneeded_identities(folder: &Path) -> Result<()> {
+    let next = names(&folder.join(NEXT))?;
+    for record in names(folder)?.iter().filter(|name| name.ends_with(".subject") && !next.contains(name)) {
+        // The record last: what is found by it is gone before.
+        for kind in ["crt", "key", "subject"] {
+            remove(&folder.join(record).with_extension(kind))?;
+        }
+    }
+    Ok(())
+}
+
+/// The names in a folder, in their order; none when it is not there.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| folder.display().to_string())?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry?.file_name().into_string());
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    killed::before_a_write()?;
+    fs::rename(from, to).with_context(|| to.display().to_string())?;
+    to.parent().map_or(Ok(()), sync)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    killed::before_a_write()?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| path.display().to_string())
+        }
+        _ => Ok(()),
+    }
+}
