@@ -1,7 +1,7 @@
 //! Questions whose answers must not be seen: passphrases, from the terminal or from a file.
 
 use std::fs::File;
-use std::io::{Read, Write as _};
+use std::io::{IsTerminal as _, Read, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -17,11 +17,12 @@ const LONGEST: usize = 1024;
 /// # Errors
 /// There is no terminal, or no answer.
 pub(crate) fn ask_hidden(question: &str) -> Result<String, Failure> {
-    let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else {
+    if !std::io::stdin().is_terminal() {
         return Err(Failure::input_message(format!(
             "not interactive, and {question} is needed\nhint: pass --passphrase-file FILE; /dev/stdin is a file, too"
         )));
-    };
+    }
+    let terminal = File::options().read(true).write(true).open("/dev/tty").context("/dev/tty")?;
     let answer = {
         // First no echo, then the question: what comes before it is not lost, and what comes after it is not seen.
         let _raw = Raw::of(&terminal)?;

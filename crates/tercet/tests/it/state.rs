@@ -21,9 +21,8 @@ fn project(more: &str) -> tempfile::TempDir {
 
 /// What a command shows that has no terminal to ask on.
 fn run_without_terminal(folder: &Path, arguments: &[&str]) -> String {
-    let mut command = Command::new("setsid");
-    command.arg("--wait").arg(env!("CARGO_BIN_EXE_tercet")).args(arguments).current_dir(folder);
-    let output = command.stdin(Stdio::null()).env("NO_COLOR", "1").env("COLUMNS", "300").output().unwrap();
+    let mut command = tercet::command();
+    let output = command.args(arguments).current_dir(folder).env("COLUMNS", "300").output().unwrap();
     let code = output.status.code().unwrap();
     format!("{}exit code {code}\n", String::from_utf8(output.stderr).unwrap())
 }

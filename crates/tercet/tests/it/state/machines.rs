@@ -97,8 +97,8 @@ impl Machines {
 
     /// Runs tercet in a project's folder, without a terminal: all it says, and its exit code when it is not 0.
     pub(super) fn run(&self, folder: &Path, arguments: &[&str]) -> String {
-        let mut command = Command::new("setsid");
-        command.arg("--wait").arg(env!("CARGO_BIN_EXE_tercet")).args(arguments);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tercet"));
+        command.args(arguments);
         self.prepare(&mut command, folder);
         let output = command.stdin(Stdio::null()).output().unwrap();
         let said =
