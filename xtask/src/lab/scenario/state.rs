@@ -65,7 +65,7 @@ pub(super) fn shared(scenario: &Scenario<'_>) -> Result<()> {
     let said = run_in(scenario, "plan", &[], bob)?;
     ensure!(said.contains("nothing to do"), "what was pulled differs from what is there: {said}");
 
-    // With recipients, apply pushes: Bob replaces the database's password.
+    // With recipients, apply pushes: Bob replaces the application servers' certificate.
     let key = secrets.path().join("identity");
     let key = key.to_str().context("a path that is text")?;
     let public = crate::command::output(
@@ -75,7 +75,7 @@ pub(super) fn shared(scenario: &Scenario<'_>) -> Result<()> {
     for folder in [ann, bob] {
         fs::write(folder.join("tercet.toml"), &text)?;
     }
-    fs::remove_file(bob.join(".tercet/fleet/authenticator"))?;
+    fs::remove_file(bob.join(".tercet/fleet/application.crt"))?;
     let traffic = scenario.traffic(Kind::Read)?;
     let said = run_in(scenario, "apply", &["--yes"], bob)?;
     lossless(&traffic.stop()?)?;
@@ -84,7 +84,7 @@ pub(super) fn shared(scenario: &Scenario<'_>) -> Result<()> {
     let said = run_in(scenario, "apply", &["--yes"], bob)?;
     ensure!(!said.contains("is now on"), "a state that has not changed was pushed again: {said}");
 
-    // Ann is behind, and would put the old password back.
+    // Ann is behind, and would put the old certificate back.
     let behind =
         ["it has generation 2 of the operator state", "this folder has generation 1", "tercet state pull"];
     for (verb, arguments) in [("plan", &[][..]), ("apply", &["--yes"]), ("rollback", &["--yes"])] {
