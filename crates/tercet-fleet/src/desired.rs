@@ -10,6 +10,7 @@ mod database;
 mod file;
 mod firewall;
 mod hardening;
+mod meanwhile;
 mod project;
 
 use tercet_config::{Machine, Server, Tier};
@@ -26,11 +27,11 @@ pub(crate) use self::application::{credentials_folder, instance, running};
 pub(crate) use self::balancer::{configuration as balancer_configuration, rotation};
 #[cfg(test)]
 pub(crate) use self::database::hba;
+pub(crate) use self::meanwhile::{Passage, add as add_meanwhile};
 pub use self::project::Project;
 use crate::build;
-use crate::deployment::Instance;
+use crate::deployment::Serving;
 use crate::paths::{CONFIGURATION, CREDENTIALS, LIBRARY};
-use crate::release::Release;
 use crate::system::System;
 
 impl Project<'_> {
@@ -40,8 +41,8 @@ impl Project<'_> {
         &self,
         machine: &Machine,
         system: &System,
-        serving: &[(Instance, &Release)],
-        kept: &[(Instance, &Release)],
+        serving: &[Serving<'_>],
+        kept: &[Serving<'_>],
     ) -> Desired {
         let mut desired = Desired {
             packages: vec![Package("nftables".to_owned())],
@@ -71,8 +72,8 @@ impl Project<'_> {
                     if matches!(self.topology.application().server, Server::Own { build: Some(_), .. }) {
                         desired.users.push(User(build::USER.to_owned()));
                     }
-                    for (instance, release) in kept.iter().filter(|(it, _)| self.is_on(it, machine)) {
-                        let running = running(self, machine, instance, release);
+                    for it in kept.iter().filter(|it| it.placed.machine == machine.name) {
+                        let running = running(self, machine, &it.placed.instance, it.release);
                         desired.directories.extend(running.directories);
                         desired.files.extend(running.files);
                         desired.units.extend(running.units);
@@ -84,13 +85,6 @@ impl Project<'_> {
             }
         }
         desired
-    }
-
-    fn is_on(&self, instance: &Instance, machine: &Machine) -> bool {
-        self.topology
-            .parts()
-            .iter()
-            .any(|part| part.name == instance.part && self.topology.machine_of(part).name == machine.name)
     }
 }
 

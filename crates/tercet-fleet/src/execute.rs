@@ -3,6 +3,9 @@
 //! The leases are acquired, the fleet is looked at again, and what was confirmed is executed if it is still what there
 //! is to do. What fails while application servers are rolled is undone by the inverse operations in the reverse order.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::agent::{Change, Query, Reply};
@@ -24,8 +27,8 @@ const ROTATION_SECONDS: u64 = 20;
 /// What came of a confirmed plan.
 #[derive(Debug)]
 pub enum Executed {
-    /// It was executed.
-    Done,
+    /// It was executed; the machines that were to leave and could not be cleaned up, and why.
+    Done(Vec<String>),
     /// Nothing was done, since meanwhile there is something else to do.
     Changed(ExecutionPlan),
 }
@@ -55,8 +58,13 @@ pub fn execute(
         if plan != *confirmed {
             return Ok(Executed::Changed(plan));
         }
-        run(&Execution { fleet, wanted, leases, listener }, &plan)?;
-        Ok(Executed::Done)
+        fleet.remember(&BTreeSet::new(), false)?;
+        let execution =
+            Execution { fleet, wanted, leases, listener, gone: Mutex::default(), failed: Mutex::default() };
+        run(&execution, &plan)?;
+        let gone = execution.gone.into_inner().expect("nobody panicked while holding it");
+        fleet.remember(&gone, true)?;
+        Ok(Executed::Done(execution.failed.into_inner().expect("nobody panicked while holding it")))
     })
 }
 
@@ -66,6 +74,10 @@ struct Execution<'e, 'b, 'a> {
     wanted: &'e Wanted,
     leases: &'e Leases<'b, 'a>,
     listener: Listener<'e>,
+    /// The ids of machines that have nothing of the project any more.
+    gone: Mutex<BTreeSet<String>>,
+    /// Machines that were to leave and could not be cleaned up, and why.
+    failed: Mutex<Vec<String>>,
 }
 
 fn run(execution: &Execution<'_, '_, '_>, plan: &ExecutionPlan) -> Result<()> {
@@ -85,7 +97,10 @@ fn run(execution: &Execution<'_, '_, '_>, plan: &ExecutionPlan) -> Result<()> {
                 total,
                 operation: operation.to_string(),
             });
-            execution.run(operation).with_context(|| format!("operation {number} of {total}, {operation}"))
+            let done = execution
+                .run(operation)
+                .with_context(|| format!("operation {number} of {total}, {operation}"));
+            execution.spare_the_others(operation, done)
         });
         let Err(error) = done else { continue };
         // Who was told to stop, or has lost the lease, changes nothing any more.
@@ -117,8 +132,23 @@ fn undo(execution: &Execution<'_, '_, '_>, stages: &[Vec<Operation>], error: any
 }
 
 impl Execution<'_, '_, '_> {
+    /// A machine that is to leave and fails holds up nobody: nothing more is done to it, and the next apply goes on.
+    fn spare_the_others(&self, operation: &Operation, done: Result<()>) -> Result<()> {
+        let Err(error) = done else { return Ok(()) };
+        if !self.fleet.is_leaving(&operation.machine) || self.leases.check().is_err() {
+            return Err(error);
+        }
+        self.leases.drop_machine(&operation.machine);
+        (self.listener)(Progress::Note { note: format!("{error:#}; the others go on") });
+        self.failed.lock().expect("nobody panics while holding it").push(format!("{error:#}"));
+        Ok(())
+    }
+
     fn run(&self, operation: &Operation) -> Result<()> {
         self.leases.check()?;
+        if self.leases.has_dropped(&operation.machine) {
+            return Ok(());
+        }
         match &operation.action {
             Action::AwaitReady { instance, address, path } => {
                 let query = Query::AwaitReady {
@@ -130,10 +160,18 @@ impl Execution<'_, '_, '_> {
                 self.ask(operation, query)
                     .with_context(|| format!("{}, release {}, is not ready", instance.part, instance.release))
             }
-            Action::AwaitRotation { instances } => {
-                let servers = instances.iter().map(|it| (it.part.clone(), it.port)).collect();
-                self.ask(operation, Query::AwaitRotation { servers, seconds: ROTATION_SECONDS })
+            Action::AwaitRotation { servers, gone } => {
+                let (servers, gone) = (servers.clone(), gone.clone());
+                self.ask(operation, Query::AwaitRotation { servers, gone, seconds: ROTATION_SECONDS })
             }
+            Action::EndSessions { from, port } => {
+                let addresses = from.iter().map(|(_, address)| *address).collect();
+                self.change(operation, Change::EndSessions { port: *port, addresses }, b"")
+            }
+            Action::DropDatabase { data, port } => {
+                self.change(operation, Change::DropDatabase { data: data.clone(), port: *port }, b"")
+            }
+            Action::Erase => self.erase(operation),
             Action::Ship { release } => {
                 self.change(operation, Change::Ship(release.clone()), &self.wanted.archive)
             }
@@ -150,6 +188,7 @@ impl Execution<'_, '_, '_> {
                 secrets::record_data(self.fleet.folder, &data)
             }
             Action::Converge { .. }
+            | Action::Retire { .. }
             | Action::Start { .. }
             | Action::Rotate { .. }
             | Action::Stop { .. }
@@ -166,6 +205,18 @@ impl Execution<'_, '_, '_> {
                 self.change(operation, Change::Converge { desired, expects, data }, b"")
             }
         }
+    }
+
+    /// Removes the last of the project from a machine, and forgets the machine.
+    fn erase(&self, operation: &Operation) -> Result<()> {
+        let fenced = self.leases.machine(&operation.machine)?;
+        // Its lease is gone with the rest, and so is what would renew it.
+        self.leases.drop_machine(&operation.machine);
+        fenced.change(Change::Erase, b"", |_| Ok(()))?;
+        let id = self.fleet.member(&operation.machine)?.system.id.clone();
+        let mut gone = self.gone.lock().expect("nobody panics while holding it");
+        gone.insert(id);
+        self.fleet.remember(&gone, false)
     }
 
     fn ask(&self, operation: &Operation, query: Query) -> Result<()> {

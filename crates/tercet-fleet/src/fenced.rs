@@ -3,7 +3,8 @@
 //! Only [`with_leases`] makes a [`Fenced`], and only a `Fenced` can change a machine: every change carries the lease's
 //! fencing number, and the machine refuses an older one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub(crate) struct Leases<'b, 'a> {
     owner: String,
     token: Secret,
     fences: BTreeMap<String, u64>,
+    /// Machines that are asked no more: nothing of the project is on them, or they failed and are to leave anyway.
+    dropped: Mutex<BTreeSet<String>>,
     lost: AtomicBool,
 }
 
@@ -49,10 +52,11 @@ pub(crate) fn with_leases<R>(
         owner: fleet.operator.clone(),
         token: Secret::new(tercet_database::Password::generate().context("no random numbers")?.reveal()),
         fences: BTreeMap::new(),
+        dropped: Mutex::default(),
         lost: AtomicBool::new(false),
     };
     // One after the other, in the order of the file: of two operators at once, one gets the first.
-    for member in &fleet.machines {
+    for member in fleet.members() {
         match leases.ask(member, LeaseOperation::Acquire) {
             Ok(lease) => {
                 let machine = member.machine.name.clone();
@@ -72,7 +76,11 @@ pub(crate) fn with_leases<R>(
         let leases = &leases;
         scope.spawn(move || {
             while stopped.recv_timeout(Duration::from_secs(SECONDS / 3)) == Err(RecvTimeoutError::Timeout) {
-                let renewed = at_once(&leases.fleet.machines, |it| leases.ask(it, LeaseOperation::Renew));
+                let renewed = at_once(&leases.held(), |it| {
+                    let renewed = leases.ask(it, LeaseOperation::Renew);
+                    // One that is to leave holds up nobody: a change of it fails by itself.
+                    if leases.fleet.is_leaving(&it.machine.name) { Ok(()) } else { renewed.map(drop) }
+                });
                 if renewed.is_err() {
                     leases.lost.store(true, Ordering::Relaxed);
                 }
@@ -127,13 +135,28 @@ impl<'b, 'a> Leases<'b, 'a> {
     }
 
     fn release(&self) -> Result<()> {
-        let taken: Vec<&Member<'_>> = self
-            .fleet
-            .machines
-            .iter()
-            .filter(|member| self.fences.contains_key(&member.machine.name))
-            .collect();
-        at_once(&taken, |member| self.ask(member, LeaseOperation::Release)).map(drop)
+        at_once(&self.held(), |member| {
+            let released = self.ask(member, LeaseOperation::Release);
+            if self.fleet.is_leaving(&member.machine.name) { Ok(()) } else { released.map(drop) }
+        })
+        .map(drop)
+    }
+
+    /// The machines whose leases are held.
+    fn held(&self) -> Vec<&'b Member<'a>> {
+        let dropped = self.dropped.lock().expect("nobody panics while holding it");
+        let is_held = |name: &String| self.fences.contains_key(name) && !dropped.contains(name);
+        self.fleet.members().filter(|member| is_held(&member.machine.name)).collect()
+    }
+
+    /// Gives up a machine's lease: it is asked no more.
+    pub(crate) fn drop_machine(&self, name: &str) {
+        self.dropped.lock().expect("nobody panics while holding it").insert(name.to_owned());
+    }
+
+    /// Whether a machine's lease was given up.
+    pub(crate) fn has_dropped(&self, name: &str) -> bool {
+        self.dropped.lock().expect("nobody panics while holding it").contains(name)
     }
 }
 

@@ -1,7 +1,10 @@
 //! The machines of a project, reached and looked at.
 
+mod leaving;
+
 use std::fmt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -9,16 +12,19 @@ use serde::{Deserialize, Serialize};
 use tercet_config::{Machine, Reach, Tier, Topology};
 use tercet_machine::Desired;
 
+pub(crate) use self::leaving::Leaving;
 use crate::agent::{Agent, Query, Reply};
 use crate::at_once::{all_in_one, at_once, outcomes};
 use crate::desired::Project;
 use crate::identity::{Data, Identity, how_to_get_state};
 use crate::paths::{self, PROGRAM_DIGITS};
 use crate::progress::{Listener, Progress};
+use crate::remembered::Remembered;
 use crate::report::Report;
 use crate::secrets::{self, Secrets};
 use crate::ssh::{Remote, Ssh};
 use crate::state::{Record, check_current, keeps_state};
+use crate::survey::Lost;
 use crate::system::{self, System};
 
 /// The machines of a project, all reached, all fit, tercet's binary on each.
@@ -28,6 +34,16 @@ pub struct Fleet<'a> {
     /// The project's folder.
     pub(crate) folder: &'a Path,
     pub(crate) machines: Vec<Member<'a>>,
+    /// Those that are to be the project's no more and can be reached.
+    pub(crate) leaving: Vec<Leaving<'a>>,
+    /// Those of them that cannot.
+    pub(crate) lost: Vec<Lost>,
+    /// Those that are somebody else's or nobody's already.
+    departed: Vec<&'a Remembered>,
+    /// Machines of the file as they were, where they had another address.
+    pub(crate) moved: Vec<&'a Remembered>,
+    remembered: &'a [Remembered],
+    forget: &'a [String],
     /// Where the binary is on every machine.
     pub(crate) program: String,
     /// This tercet's own file.
@@ -99,6 +115,12 @@ pub struct Operator<'a> {
     pub take_over: bool,
     /// Set when the person wants to stop: the step at hand is finished, then everything ends in order.
     pub interrupted: &'a AtomicBool,
+    /// The machines the project was ever applied to.
+    pub remembered: &'a [Remembered],
+    /// The names of machines that are not asked any more.
+    pub forget: &'a [String],
+    /// Where those of them are kept that are to leave.
+    pub gone: &'a OnceLock<Vec<Remembered>>,
 }
 
 /// One machine of a fleet.
@@ -128,6 +150,7 @@ impl<'a> Fleet<'a> {
                 fleet.check_state()?;
             }
             fleet.secrets = Some(Secrets::kept_in(folder, topology)?);
+            fleet.look_for_gone(ssh, operator, listener)?;
             return Ok(fleet);
         }
         Err(all_in_one(missing.iter().map(|(_, error)| error)))
@@ -159,12 +182,7 @@ impl<'a> Fleet<'a> {
     ) -> Result<(Self, Vec<(String, anyhow::Error)>)> {
         let mut remotes = Vec::new();
         for machine in topology.machines() {
-            let Reach::Ssh(destination) = &machine.reach else {
-                bail!(
-                    "tercet.toml names no machines\nhint: add a [[machine]] for each; `tercet up` runs everything on this one"
-                );
-            };
-            remotes.push((machine, ssh.to(&machine.name, destination)));
+            remotes.push((machine, remote(ssh, machine)?));
         }
         let systems = outcomes(&remotes, |(machine, remote)| {
             let system = system::look(remote)?;
@@ -181,26 +199,44 @@ impl<'a> Fleet<'a> {
             }
         }
         each_once(&machines)?;
+        Ok((Self::of(topology, folder, operator, machines)?, missing))
+    }
+
+    fn of(
+        topology: &'a Topology,
+        folder: &'a Path,
+        operator: &Operator<'a>,
+        machines: Vec<Member<'a>>,
+    ) -> Result<Self> {
         let bytes = std::fs::read(operator.binary).with_context(|| operator.binary.display().to_string())?;
-        let program = paths::program(&crate::digest(&bytes)[..PROGRAM_DIGITS]);
-        let fleet = Self {
+        Ok(Self {
             topology,
             folder,
             machines,
-            program,
+            leaving: Vec::new(),
+            lost: Vec::new(),
+            departed: Vec::new(),
+            moved: Vec::new(),
+            remembered: operator.remembered,
+            forget: operator.forget,
+            program: paths::program(&crate::digest(&bytes)[..PROGRAM_DIGITS]),
             binary: operator.binary,
             secrets: None,
             operator: operator.name.clone(),
             interrupted: operator.interrupted,
-        };
-        Ok((fleet, missing))
+        })
+    }
+
+    /// All machines that are worked on: of the file, in its order, then those that leave.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Member<'a>> {
+        self.machines.iter().chain(self.leaving.iter().map(|it| &it.member))
     }
 
     /// Copies the binary to every machine where it is not yet: the one thing that needs no lease, since it is named by its
     /// content and replaces nothing.
     pub(crate) fn upload(&self, listener: Listener<'_>) -> Result<()> {
         let program = &self.program;
-        at_once(&self.machines, |member| {
+        at_once(&self.members().collect::<Vec<_>>(), |member| {
             if member.remote.run(&format!("test -x {program} && echo there || true"), b"")?.trim() != "there"
             {
                 listener(Progress::Uploading { machine: member.machine.name.clone() });
@@ -273,23 +309,25 @@ impl<'a> Fleet<'a> {
         Agent::new(&member.remote, self.program.clone())
     }
 
+    /// A machine's account of itself.
+    pub(crate) fn report(&self, member: &Member<'_>) -> Result<Report> {
+        match Agent::new(&member.remote, self.program.clone()).ask(Query::Report)? {
+            Reply::Report(report) => Ok(*report),
+            _ => Err(unexpected(&member.machine.name)),
+        }
+    }
+
     /// Every machine's account of itself, in the order of the file.
     ///
     /// # Errors
     /// A machine cannot be reached.
     pub fn reports(&self) -> Result<Vec<Report>> {
-        at_once(&self.machines, |member| match self.agent(member).ask(Query::Report)? {
-            Reply::Report(report) => Ok(*report),
-            _ => Err(unexpected(&member.machine.name)),
-        })
+        at_once(&self.machines, |member| self.report(member))
     }
 
     /// The accounts of those machines that can be reached, and why the others cannot, by name.
     pub fn reports_of_those_there(&self) -> (Vec<(String, Report)>, Vec<Unreachable>) {
-        let outcomes = outcomes(&self.machines, |member| match self.agent(member).ask(Query::Report)? {
-            Reply::Report(report) => Ok(*report),
-            _ => Err(unexpected(&member.machine.name)),
-        });
+        let outcomes = outcomes(&self.machines, |member| self.report(member));
         let (mut reports, mut errors) = (Vec::new(), Vec::new());
         for (name, outcome) in self.names().map(str::to_owned).zip(outcomes) {
             match outcome {
@@ -323,7 +361,7 @@ impl<'a> Fleet<'a> {
 
     /// The machine of this name.
     pub(crate) fn member(&self, name: &str) -> Result<&Member<'a>> {
-        let member = self.machines.iter().find(|member| member.machine.name == name);
+        let member = self.members().find(|member| member.machine.name == name);
         member.with_context(|| format!("there is no machine {name}"))
     }
 
@@ -331,6 +369,16 @@ impl<'a> Fleet<'a> {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.machines.iter().map(|member| member.machine.name.as_str())
     }
+}
+
+/// A machine by the person's ssh.
+fn remote<'a>(ssh: &'a Ssh, machine: &'a Machine) -> Result<Remote<'a>> {
+    let Reach::Ssh(destination) = &machine.reach else {
+        bail!(
+            "tercet.toml names no machines\nhint: add a [[machine]] for each; `tercet up` runs everything on this one"
+        );
+    };
+    Ok(ssh.to(&machine.name, destination))
 }
 
 /// Refuses a fleet in which one machine goes by two names.

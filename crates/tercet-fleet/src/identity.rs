@@ -11,7 +11,7 @@ use tercet_machine::file::{Contents, File, Owner};
 use crate::secrets::Secrets;
 
 /// Where a machine keeps it.
-const FILE: &str = "/var/lib/tercet/identity.json";
+pub(crate) const FILE: &str = "/var/lib/tercet/identity.json";
 
 /// Whose a machine is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -33,6 +33,11 @@ pub enum Intent {
     Rollback,
     /// The release that serves, with other secrets.
     Rotate,
+    /// Nothing: all that was made on the machines is taken away.
+    Destroy {
+        /// Whether the project's database is dropped.
+        with_data: bool,
+    },
 }
 
 impl Intent {
@@ -40,7 +45,7 @@ impl Intent {
     pub(crate) fn consent(&self) -> Consent {
         match self {
             Self::Apply { consent, .. } => *consent,
-            Self::Rollback | Self::Rotate => Consent::default(),
+            Self::Rollback | Self::Rotate | Self::Destroy { .. } => Consent::default(),
         }
     }
 
@@ -48,7 +53,7 @@ impl Intent {
     pub(crate) fn migrate(&self) -> Option<&Migrate> {
         match self {
             Self::Apply { migrate, .. } => migrate.as_ref(),
-            Self::Rollback | Self::Rotate => None,
+            Self::Rollback | Self::Rotate | Self::Destroy { .. } => None,
         }
     }
 }
@@ -89,5 +94,10 @@ impl Wanted {
     /// The release that serves, with the secrets as they are now.
     pub fn rotate() -> Self {
         Self { intent: Intent::Rotate, archive: Vec::new() }
+    }
+
+    /// Nothing on any machine.
+    pub fn destroy(with_data: bool) -> Self {
+        Self { intent: Intent::Destroy { with_data }, archive: Vec::new() }
     }
 }

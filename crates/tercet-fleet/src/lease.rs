@@ -117,7 +117,10 @@ pub(crate) fn serve(request: &LeaseRequest) -> Result<Lease> {
 }
 
 fn serve_in(folder: &Path, request: &LeaseRequest, now: u64) -> Result<Lease> {
-    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    // Who renews or releases must not bring back what was taken away.
+    if request.operation == LeaseOperation::Acquire {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
     let lock = fs::File::create(folder.join("lease.lock"))?;
     lock.lock()?;
     let lease = decide(read(folder)?, request, now)?;

@@ -27,6 +27,7 @@ pub mod plan;
 pub mod progress;
 pub mod prove;
 mod release;
+pub mod remembered;
 pub mod report;
 pub mod rotation;
 mod secrets;

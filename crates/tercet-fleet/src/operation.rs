@@ -4,13 +4,13 @@
 //! true before it, and where it has an inverse, what undoes it.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use tercet_machine::unit::{Goal, Unit};
 use tercet_machine::{Desired, Step};
 
-use crate::deployment::Instance;
+use crate::deployment::{Instance, Placed};
 use crate::identity::{Data, Identity};
 use crate::migrate::Migrate;
 use crate::release::{Kind, Release};
@@ -89,19 +89,21 @@ pub enum Action {
     Rotate {
         /// The part.
         part: String,
-        /// The instance that gets the requests.
-        to: Option<Instance>,
+        /// What gets the requests.
+        to: Option<Placed>,
         /// The balancer's configuration that says so, and its reload.
         desired: Box<Desired>,
-        /// The instance that got them before.
-        from: Option<Instance>,
+        /// What got them before.
+        from: Option<Placed>,
         /// The configuration that said so.
         before: Box<Desired>,
     },
-    /// Waits until the balancer finds these instances healthy.
+    /// Waits until the balancer finds servers healthy, and others are no longer in rotation.
     AwaitRotation {
-        /// The application servers.
-        instances: Vec<Instance>,
+        /// Their names and where they are.
+        servers: Vec<(String, SocketAddr)>,
+        /// The names of the others.
+        gone: Vec<String>,
     },
     /// Lets an application server finish its requests and stops it.
     Stop {
@@ -115,6 +117,31 @@ pub enum Action {
         /// The release.
         release: Release,
     },
+    /// Takes away what was made on the machine, or some of it.
+    Retire {
+        /// What for, in words.
+        what: &'static str,
+        /// What is taken away, as a desired state.
+        desired: Box<Desired>,
+        /// The steps, as far as they are known beforehand.
+        steps: Vec<Step>,
+    },
+    /// Ends the sessions on the database's machine that come from machines which are no longer the project's.
+    EndSessions {
+        /// The machines and their addresses.
+        from: Vec<(String, IpAddr)>,
+        /// The port the cluster's Unix socket is named after.
+        port: u16,
+    },
+    /// Drops the project's database and its roles.
+    DropDatabase {
+        /// The data it is.
+        data: Data,
+        /// The port the cluster's Unix socket is named after.
+        port: u16,
+    },
+    /// Removes tercet's binaries and state, and last whose the machine is.
+    Erase,
     /// Removes application servers, releases and binaries that are no longer kept.
     CleanUp {
         /// Application servers that are not to run.
@@ -132,7 +159,7 @@ impl Operation {
     /// The steps that are known beforehand.
     pub fn steps(&self) -> &[Step] {
         match &self.action {
-            Action::Converge { steps, .. } => steps,
+            Action::Converge { steps, .. } | Action::Retire { steps, .. } => steps,
             _ => &[],
         }
     }
@@ -141,6 +168,7 @@ impl Operation {
     pub(crate) fn desired(&self) -> Option<Desired> {
         match &self.action {
             Action::Converge { desired, .. }
+            | Action::Retire { desired, .. }
             | Action::Start { desired, .. }
             | Action::Rotate { desired, .. } => Some((**desired).clone()),
             Action::Stop { instance, .. } => Some(goal(instance, Goal::Stopped)),
@@ -167,7 +195,10 @@ impl Operation {
                     from: to.clone(),
                     before: desired.clone(),
                 };
-                let wait = from.clone().map(|it| Action::AwaitRotation { instances: vec![it] });
+                let wait = from.as_ref().map(|it| Action::AwaitRotation {
+                    servers: vec![(part.clone(), it.address)],
+                    gone: Vec::new(),
+                });
                 [back].into_iter().chain(wait).collect()
             }
             Action::Stop { instance, ready: (address, path) } => vec![
@@ -225,6 +256,7 @@ impl fmt::Display for Operation {
             Action::RecordData { from, database } => {
                 write!(f, "record that the project's data is in database {database} on {from}")
             }
+            Action::Converge { steps, .. } if steps.is_empty() => write!(f, "record what is made here"),
             Action::Converge { steps, .. } if steps.len() == 1 => write!(f, "converge, 1 step"),
             Action::Converge { steps, .. } => write!(f, "converge, {} steps", steps.len()),
             Action::Ship { release } => write!(f, "ship release {}", release.id),
@@ -244,13 +276,40 @@ impl fmt::Display for Operation {
                 let path = path.as_deref().unwrap_or_default();
                 write!(f, "wait until {} is ready: http://{address}{path}", instance.part)
             }
-            Action::Rotate { part, to: Some(instance), .. } => {
-                write!(f, "put {part} on port {} in rotation", instance.port)
+            Action::Rotate { part, to: Some(to), from: Some(from), .. } if from.machine != to.machine => {
+                let (there, from) = (&to.machine, &from.machine);
+                write!(
+                    f,
+                    "put {part} on {there}, port {}, in rotation in place of the one on {from}",
+                    to.address.port()
+                )
+            }
+            Action::Rotate { part, to: Some(to), .. } => {
+                write!(f, "put {part} on port {} in rotation", to.address.port())
             }
             Action::Rotate { part, to: None, .. } => write!(f, "take {part} out of rotation"),
-            Action::AwaitRotation { instances } => {
-                let names: Vec<&str> = instances.iter().map(|instance| instance.part.as_str()).collect();
+            Action::AwaitRotation { servers, gone } if servers.is_empty() => {
+                write!(f, "wait until the balancer has {} no more", gone.join(", "))
+            }
+            Action::AwaitRotation { servers, .. } => {
+                let names: Vec<&str> = servers.iter().map(|(name, _)| name.as_str()).collect();
                 write!(f, "wait until the balancer finds {} healthy", names.join(", "))
+            }
+            Action::Retire { what, .. } => f.write_str(what),
+            Action::EndSessions { from, .. } => {
+                let from: Vec<String> =
+                    from.iter().map(|(name, address)| format!("{name} ({address})")).collect();
+                write!(f, "end the database sessions of {}", from.join(", "))
+            }
+            Action::DropDatabase { data, .. } => {
+                write!(
+                    f,
+                    "DROP DATABASE {} AND ALL DATA IN IT, of PostgreSQL cluster {}",
+                    data.database, data.cluster
+                )
+            }
+            Action::Erase => {
+                write!(f, "remove tercet's binaries, its state and last whose the machine is")
             }
             Action::Stop { instance, .. } => write!(f, "drain and stop {instance}"),
             Action::MarkUsed { release } => write!(f, "mark release {} as used", release.id),

@@ -4,6 +4,10 @@
 pub(crate) const CONFIGURATION: &str = "/etc/tercet";
 /// Binaries and releases.
 pub(crate) const LIBRARY: &str = "/usr/local/lib/tercet";
+/// What tercet knows of the machine: whose it is, its lease, what was made on it.
+pub(crate) const STATE: &str = "/var/lib/tercet";
+/// What is gone after a reboot.
+pub(crate) const RUNTIME: &str = "/run/tercet";
 /// Secrets: root's alone; systemd hands each unit what it needs.
 pub(crate) const CREDENTIALS: &str = "/etc/tercet/credentials";
 /// How the folders in it begin that application servers' credentials are in.

@@ -4,19 +4,22 @@
 //! judged; only what the plan itself starts has to become ready.
 
 mod data;
+pub(crate) mod destroy;
+pub(crate) mod leaving;
 mod retention;
 mod rollout;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail};
 use tercet_config::{Part, Tier};
-use tercet_machine::{Desired, Step, plan as steps};
+use tercet_machine::{Desired, Inventory, Step, plan as steps};
 
 use self::retention::Retention;
-use crate::deployment::{Deployment, Instance};
-use crate::desired::{Project, balancer_configuration, instance};
+use crate::deployment::{Deployment, Placed, Serving, seen_by_the_balancer};
+use crate::desired::{Passage, Project, balancer_configuration, instance};
 use crate::identity::{self, Identity};
 use crate::intent::{Consent, Intent};
 use crate::operation::{Action, Operation};
@@ -31,6 +34,8 @@ pub struct ExecutionPlan {
     pub stages: Vec<Vec<Operation>>,
     /// What the balancer's configuration will be: only the balancer itself can judge all of it.
     pub balancer: Option<String>,
+    /// What is to be known besides: what stays, and what could not be looked at.
+    pub notes: Vec<String>,
 }
 
 impl ExecutionPlan {
@@ -64,7 +69,7 @@ impl fmt::Display for ExecutionPlan {
                 }
             }
         }
-        Ok(())
+        self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))
     }
 }
 
@@ -75,53 +80,68 @@ struct Target<'p> {
     now: Deployment,
     /// The release every application server is to run.
     release: Release,
-    /// The instance of each part that is to serve.
-    serving: BTreeMap<String, Instance>,
+    /// What is to serve of each part.
+    serving: BTreeMap<String, Placed>,
+    /// What stays open until the application servers are rolled.
+    passages: Vec<Passage>,
 }
 
 impl<'p> Target<'p> {
     fn of(project: &'p Project<'p>, survey: &Survey, intent: &Intent) -> Result<Self> {
-        let reports = survey.machines.iter().map(|machine| (machine.name.as_str(), &machine.report));
-        let now = Deployment::of(project.topology, reports);
+        let leaving: Vec<_> = survey.leaving.iter().map(|it| &it.remembered).collect();
+        let machines = survey.machines.iter().chain(survey.leaving.iter().map(|it| &it.surveyed));
+        let reports = machines.map(|machine| (machine.name.as_str(), &machine.report));
+        let now = Deployment::of(project.topology, &leaving, reports);
         let release = match intent {
             Intent::Apply { release, .. } => release.clone(),
             Intent::Rollback => previous(&now)?,
             Intent::Rotate => in_use(&now)?,
+            Intent::Destroy { .. } => bail!("what is destroyed runs no release"),
         };
         let serving = parts(project)
             .map(|part| {
-                let present = now.serving.get(&part.name);
-                // The port the present one does not have.
-                let other = part.ports().into_iter().find(|port| present.is_none_or(|it| it.port != *port));
-                let next = instance(project, part, &release, other.unwrap_or(part.port.number));
-                let same = present.filter(|it| it.release == next.release && it.revision == next.revision);
-                (part.name.clone(), same.cloned().unwrap_or(next))
+                let machine = &project.topology.machine_of(part).name;
+                let present = now.serving.get(&part.name).filter(|it| it.machine == *machine);
+                let next = |port| instance(project, part, &release, port);
+                let same = present.filter(|it| {
+                    let next = next(it.instance.port);
+                    it.instance == next && part.ports().contains(&next.port)
+                });
+                let port = || free_port(&now, part, machine);
+                let instance = same.map_or_else(|| next(port()), |it| it.instance.clone());
+                let address = seen_by_the_balancer(project.topology, &leaving, machine);
+                let address = address.with_context(|| format!("{}: no balancer leads to it", part.name))?;
+                let address = SocketAddr::new(address, instance.port);
+                Ok((part.name.clone(), Placed { machine: machine.clone(), address, instance }))
             })
-            .collect();
-        Ok(Self { project, now, release, serving })
+            .collect::<Result<_>>()?;
+        let mut target = Self { project, now, release, serving, passages: Vec::new() };
+        target.passages = leaving::passages(&target, survey);
+        Ok(target)
+    }
+
+    /// Whether an application server of the file has this name.
+    fn is_part(&self, name: &str) -> bool {
+        parts(self.project).any(|part| part.name == name)
     }
 
     /// The instances that serve, in the order of the file, as far as their releases are known.
-    fn with_releases<'t>(&'t self, serving: &BTreeMap<String, Instance>) -> Vec<(Instance, &'t Release)> {
-        parts(self.project)
-            .filter_map(|part| serving.get(&part.name))
-            .filter_map(|instance| {
-                let release = if instance.release == self.release.id {
-                    &self.release
-                } else {
-                    self.now.release(&instance.release)?
-                };
-                Some((instance.clone(), release))
+    fn with_releases<'t>(&'t self, serving: &BTreeMap<String, Placed>) -> Vec<Serving<'t>> {
+        let parts = parts(self.project).filter_map(|part| serving.get_key_value(&part.name));
+        let others = serving.iter().filter(|(name, _)| !self.is_part(name));
+        parts
+            .chain(others)
+            .filter_map(|(name, placed)| {
+                let id = &placed.instance.release;
+                let release = if *id == self.release.id { &self.release } else { self.now.release(id)? };
+                Some(Serving { name: name.clone(), placed: placed.clone(), release })
             })
             .collect()
     }
 
     /// What a machine should be before the application servers are rolled: what serves goes on serving.
     fn before(&self, machine: &Surveyed) -> Result<Desired> {
-        let serving = self.with_releases(&self.now.serving);
-        let kept: Vec<_> =
-            serving.iter().filter(|(it, _)| self.serving.get(&it.part) == Some(it)).cloned().collect();
-        Ok(self.project.desired(self.machine(&machine.name)?, &machine.system, &serving, &kept))
+        self.before_with(machine, &self.passages)
     }
 
     fn machine(&self, name: &str) -> Result<&'p tercet_config::Machine> {
@@ -130,9 +150,16 @@ impl<'p> Target<'p> {
     }
 }
 
+/// The port of a part that nothing on the machine has which serves, and if there are two, nothing at all.
+fn free_port(now: &Deployment, part: &Part, machine: &str) -> u16 {
+    let serving =
+        |port: &u16| now.serving.values().any(|it| it.machine == machine && it.instance.port == *port);
+    part.ports().into_iter().find(|port| !serving(port)).unwrap_or(part.port.number)
+}
+
 /// The release that was used before the present one.
 fn previous(now: &Deployment) -> Result<Release> {
-    let serves = |id: &str| now.serving.values().any(|instance| instance.release == id);
+    let serves = |id: &str| now.serving.values().any(|it| it.instance.release == id);
     let previous = now.releases.iter().find(|release| !serves(&release.id));
     previous
         .cloned()
@@ -141,7 +168,8 @@ fn previous(now: &Deployment) -> Result<Release> {
 
 /// The release that serves.
 fn in_use(now: &Deployment) -> Result<Release> {
-    let ids: BTreeSet<&str> = now.serving.values().map(|instance| instance.release.as_str()).collect();
+    let ids: BTreeSet<&str> =
+        now.serving.values().map(|instance| instance.instance.release.as_str()).collect();
     let Some(id) = ids.first() else {
         bail!("no application server serves yet\nhint: tercet apply first");
     };
@@ -157,10 +185,14 @@ fn parts<'p>(project: &Project<'p>) -> impl Iterator<Item = &'p Part> + use<'p> 
     project.topology.parts().iter().filter(|part| part.tier == Tier::Application)
 }
 
-/// What each machine should be before the application servers are rolled: what the survey's facts are read for.
+/// What each machine should be before the application servers are rolled, and what is to be taken away: what the survey's
+/// facts are read for.
 pub(crate) fn desired_of(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<Vec<Desired>> {
     let target = Target::of(project, survey, intent)?;
-    survey.machines.iter().map(|machine| target.before(machine)).collect()
+    let desired = survey.machines.iter().map(|machine| {
+        Ok(Desired { retired: leaving::leftover(&target, machine)?, ..target.before(machine)? })
+    });
+    desired.collect()
 }
 
 /// What is to be done, from what `survey` found to what `intent` wants.
@@ -168,6 +200,9 @@ pub(crate) fn desired_of(project: &Project<'_>, survey: &Survey, intent: &Intent
 /// # Errors
 /// It cannot be done: with what is in the way.
 pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<ExecutionPlan> {
+    if let Intent::Destroy { with_data } = intent {
+        return Ok(destroy::plan(project, survey, *with_data));
+    }
     let target = Target::of(project, survey, intent)?;
     let consent = intent.consent();
     let mut plan = ExecutionPlan::default();
@@ -175,6 +210,9 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
     if !consent.new_database {
         data::check(&target, survey)?;
     }
+    data::check_nobodys(&target, survey, consent)?;
+    leaving::check(&target, survey, consent)?;
+    rollout::drop_unknown(&mut plan, &target, survey);
     let serving = target.with_releases(&target.serving);
     if project.topology.machines().iter().any(|machine| machine.tiers.contains(&Tier::Balancer)) {
         plan.balancer = Some(balancer_configuration(project, &serving));
@@ -192,6 +230,8 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
             .map(|it| Operation::on(&it.name, Action::MarkUsed { release: target.release.clone() })),
     );
     plan.stage(survey.machines.iter().filter_map(|machine| retention.clean_up(&target, machine)));
+    leaving::add(&mut plan, &target, survey)?;
+    leaving::list_lost(&mut plan, survey, "apply");
     Ok(plan)
 }
 
@@ -247,7 +287,8 @@ fn converge(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, cons
     for machine in &survey.machines {
         let desired = target.before(machine)?;
         let steps = steps(&desired, &machine.facts);
-        if steps.is_empty() {
+        let is_recorded = Inventory::of(&desired).without(&machine.report.inventory).is_empty();
+        if steps.is_empty() && is_recorded {
             continue;
         }
         let restarts = steps.iter().any(restarts_an_application_server);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
@@ -9,10 +10,11 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use tercet_machine::firewall::Firewall;
+use tercet_machine::inventory::{self, Inventory};
 
 use crate::deployment::Instance;
 use crate::identity::{self, Identity};
-use crate::paths::{CONFIGURATION, CREDENTIALS, LIBRARY, PROGRAM_DIGITS, program};
+use crate::paths::{CONFIGURATION, CREDENTIALS, LIBRARY, PROGRAM_DIGITS, STATE, program};
 use crate::release::Release;
 use crate::state::Held;
 
@@ -28,8 +30,8 @@ pub struct Report {
     pub state: Option<Held>,
     /// Application servers' units, running or not.
     pub instances: Vec<(Instance, UnitState)>,
-    /// The ports the balancer here hands requests to, by part.
-    pub serving: BTreeMap<String, u16>,
+    /// Where the balancer here hands requests to, by part.
+    pub serving: BTreeMap<String, SocketAddr>,
     /// The other units: the balancer's, the database's.
     pub units: BTreeMap<String, UnitState>,
     /// The releases that are here, the one that was used last first.
@@ -42,6 +44,8 @@ pub struct Report {
     pub credentials: Vec<String>,
     /// What is to be said about certificates whose end is near.
     pub warnings: Vec<String>,
+    /// What tercet made here.
+    pub inventory: Inventory,
     /// Seconds since the machine booted.
     pub uptime: u64,
     /// Load average of the last minute.
@@ -65,8 +69,12 @@ impl Report {
     /// The report as JSON; releases by their names alone, since their configuration may hold secrets.
     pub fn shown(&self) -> serde_json::Value {
         let releases: Vec<&str> = self.releases.iter().map(|release| release.id.as_str()).collect();
-        let mut shown =
-            serde_json::to_value(Self { releases: Vec::new(), ..self.clone() }).unwrap_or_default();
+        let mut shown = serde_json::to_value(Self {
+            releases: Vec::new(),
+            inventory: Inventory::default(),
+            ..self.clone()
+        })
+        .unwrap_or_default();
         shown["releases"] = releases.into();
         shown
     }
@@ -109,6 +117,7 @@ pub(crate) fn read() -> Result<Report> {
         programs: programs(),
         credentials: names(CREDENTIALS).filter(|name| Path::new(CREDENTIALS).join(name).is_dir()).collect(),
         warnings: crate::validity::warnings(),
+        inventory: inventory::read(Path::new(STATE)).context("what tercet made here")?,
         uptime: number(&fs::read_to_string("/proc/uptime")?) as u64,
         load: number(&fs::read_to_string("/proc/loadavg")?),
         memory: (kib("MemTotal:"), kib("MemAvailable:")),
@@ -130,7 +139,7 @@ fn instance(text: &str) -> Option<Instance> {
 }
 
 /// What the balancer's configuration says; nothing without a balancer.
-fn serving() -> BTreeMap<String, u16> {
+fn serving() -> BTreeMap<String, SocketAddr> {
     #[derive(Deserialize)]
     struct Configuration {
         #[serde(default)]
@@ -139,11 +148,11 @@ fn serving() -> BTreeMap<String, u16> {
     #[derive(Deserialize)]
     struct Server {
         name: String,
-        address: std::net::SocketAddr,
+        address: SocketAddr,
     }
     let text = fs::read_to_string(Path::new(CONFIGURATION).join("balancer.toml")).unwrap_or_default();
     let servers = toml::from_str::<Configuration>(&text).map(|it| it.servers).unwrap_or_default();
-    servers.into_iter().map(|server| (server.name, server.address.port())).collect()
+    servers.into_iter().map(|server| (server.name, server.address)).collect()
 }
 
 /// How a unit is doing.

@@ -4,10 +4,13 @@
 //! passwords are SCRAM verifiers (RFC 5803), so that none ever leaves where it was made.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::command::{CommandError, output, run_with_input};
+use crate::file::{Contents, File, Owner};
 use crate::secret::Secret;
 use crate::step::{Change, Step};
 
@@ -94,6 +97,33 @@ pub(crate) fn probe(cluster: &Cluster) -> Result<Option<ClusterFacts>, CommandEr
     };
     // A facts document that cannot be read is the same as none: the plan then sets everything again.
     Ok(output.status.success().then(|| serde_json::from_slice(&output.stdout).ok()).flatten())
+}
+
+/// Who may log in to a cluster as Debian makes it (pg_createcluster(1)).
+const DISTRIBUTED_HBA: &str = "\
+local all postgres peer
+local all all peer
+host all all 127.0.0.1/32 scram-sha-256
+host all all ::1/128 scram-sha-256
+local replication all peer
+host replication all 127.0.0.1/32 scram-sha-256
+host replication all ::1/128 scram-sha-256
+";
+
+/// A file without which a cluster does not start, as the distribution makes it; `None` for any other path.
+pub(crate) fn distributed(path: &Path) -> Option<File> {
+    let text = match path.file_name()?.to_str()? {
+        _ if !path.starts_with("/etc/postgresql") => return None,
+        "pg_hba.conf" => DISTRIBUTED_HBA,
+        "pg_ident.conf" => "",
+        _ => return None,
+    };
+    Some(File {
+        path: path.to_owned(),
+        contents: Contents::Text(text.to_owned()),
+        owner: Owner::of("postgres"),
+        mode: 0o640,
+    })
 }
 
 fn psql(port: &str) -> Vec<&str> {
@@ -237,4 +267,50 @@ fn quote_identifier(name: &str) -> String {
 fn quote_literal(text: &str) -> String {
     let quoted = text.replace('\\', "\\\\").replace('\'', "''");
     if text.contains('\\') { format!("E'{quoted}'") } else { format!("'{quoted}'") }
+}
+
+/// Ends the sessions of `role` that come from `addresses`; how many there were.
+///
+/// # Errors
+/// PostgreSQL does not answer, or refuses.
+pub fn end_sessions(port: u16, role: &str, addresses: &[IpAddr]) -> Result<u64, CommandError> {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let sql = format!(
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = {} and client_addr = any({}::inet[]);\n",
+        quote_literal(role),
+        quote_literal(&format!("{{{}}}", addresses.join(","))),
+    );
+    let ended = run_with_input("runuser", &psql(&port.to_string()), &sql)?;
+    Ok(ended.trim().parse().unwrap_or_default())
+}
+
+/// Drops a database of the cluster with this system identifier, whoever is connected to it, and those of `roles` that
+/// nothing else in the cluster depends on; the others.
+///
+/// # Errors
+/// It is another cluster, or PostgreSQL does not answer.
+pub fn drop_database(
+    port: u16,
+    identifier: &str,
+    database: &str,
+    roles: &[&str],
+) -> Result<Vec<String>, CommandError> {
+    let mut sql = format!(
+        "do $$ begin if (select system_identifier::text from pg_control_system()) <> {} then \
+         raise exception 'it is another PostgreSQL cluster'; end if; end $$;\n\
+         select format('drop database %I with (force)', datname) from pg_database where datname = {} \\gexec\n",
+        quote_literal(identifier),
+        quote_literal(database),
+    );
+    for role in roles {
+        let (name, role) = (quote_identifier(role), quote_literal(role));
+        sql += &format!(
+            "do $$ begin if exists (select from pg_roles where rolname = {role}) then drop role {name}; end if; \
+             exception when dependent_objects_still_exist then null; end $$;\n"
+        );
+    }
+    let names: Vec<String> = roles.iter().map(|role| quote_literal(role)).collect();
+    sql += &format!("select rolname from pg_roles where rolname in ({}) order by 1;\n", names.join(", "));
+    let left = run_with_input("runuser", &psql(&port.to_string()), &sql)?;
+    Ok(left.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }

@@ -8,6 +8,7 @@ use crate::cluster::Cluster;
 use crate::directory::Directory;
 use crate::file::File;
 use crate::firewall::Firewall;
+use crate::inventory::Inventory;
 use crate::package::Package;
 use crate::sysctl::Sysctl;
 use crate::unit::Unit;
@@ -36,4 +37,6 @@ pub struct Desired {
     pub units: Vec<Unit>,
     /// A PostgreSQL cluster's roles and databases.
     pub cluster: Option<Cluster>,
+    /// What was made here and is taken away.
+    pub retired: Inventory,
 }

@@ -9,7 +9,7 @@ use crate::command::{CommandError, run};
 use crate::desired::Desired;
 use crate::step::Step;
 use crate::unit::{reload, remove_unit, systemctl, verify};
-use crate::{cluster, package, sysctl, user};
+use crate::{cluster, firewall, inventory, package, sysctl, user};
 
 /// A step could not be done.
 #[derive(Debug, Error)]
@@ -49,6 +49,13 @@ pub fn execute(step: &Step, desired: &Desired, note: &mut dyn FnMut(&str)) -> Re
         }
         Step::WriteFile { file, .. } => file.write().map_err(|source| io(&file.path, source))?,
         Step::Remove { path } => remove(path).map_err(|source| io(path, source))?,
+        Step::RestoreFile { path, copy } => {
+            inventory::restore(path, copy).map_err(|source| io(path, source))?;
+        }
+        Step::RemoveDirectory { path } => {
+            inventory::remove_directory(path).map_err(|source| io(path, source))?;
+        }
+        Step::RemoveUser { name } => user::remove(name)?,
         Step::SetSysctl { sysctl, .. } => sysctl::set(sysctl)?,
         Step::ReloadSystemd => run("systemctl", &["daemon-reload"]).map(drop)?,
         Step::EnableUnit { name } => systemctl("enable", name)?,
@@ -62,6 +69,7 @@ pub fn execute(step: &Step, desired: &Desired, note: &mut dyn FnMut(&str)) -> Re
         Step::EnsureRole { role, .. } => cluster::execute(port, &role.sql())?,
         Step::EnsureDatabase { database, .. } => cluster::execute(port, &database.sql())?,
         Step::ReplaceFirewall { firewall, .. } => firewall.replace()?,
+        Step::RemoveFirewall => firewall::remove()?,
         Step::KeepFirewall { firewall } => firewall.keep()?,
     }
     Ok(())

@@ -12,7 +12,9 @@ use crate::command::{CommandError, run};
 use crate::desired::Desired;
 use crate::file::{self, Owner, PathFacts};
 use crate::firewall::{self, FirewallFacts};
+use crate::sysctl::Sysctl;
 use crate::unit::{Goal, Unit, UnitFacts};
+use crate::user::User;
 use crate::{package, sysctl, unit, user};
 
 /// What a [`Desired`] needs to be compared with, and no more.
@@ -56,13 +58,28 @@ pub enum ProbeError {
 /// # Errors
 /// A file cannot be read, or a program that tells is missing.
 pub fn probe(desired: &Desired) -> Result<Facts, ProbeError> {
+    let retired = &desired.retired;
+    let users: Vec<User> =
+        desired.users.iter().cloned().chain(retired.users.keys().map(|name| User(name.clone()))).collect();
+    let before = retired.sysctls.keys().map(|key| Sysctl { key: key.clone(), value: String::new() });
+    let sysctls: Vec<Sysctl> = desired.sysctls.iter().cloned().chain(before).collect();
+    let units: Vec<&str> = desired
+        .units
+        .iter()
+        .map(|unit| unit.name.as_str())
+        .chain(retired.units.keys().map(String::as_str))
+        .collect();
     Ok(Facts {
         packages: package::probe(&desired.packages)?,
-        users: user::probe(&desired.users)?,
+        users: user::probe(&users)?,
         paths: probe_paths(desired)?,
-        sysctls: sysctl::probe(&desired.sysctls)?,
-        firewall: if desired.firewall.is_some() { firewall::probe()? } else { FirewallFacts::default() },
-        units: unit::probe(&desired.units)?,
+        sysctls: sysctl::probe(&sysctls)?,
+        firewall: if desired.firewall.is_some() || desired.retired.firewall {
+            firewall::probe()?
+        } else {
+            FirewallFacts::default()
+        },
+        units: unit::probe(&units)?,
         cluster: desired.cluster.as_ref().map_or(Ok(None), cluster::probe)?,
     })
 }
@@ -74,10 +91,14 @@ fn probe_paths(desired: &Desired) -> Result<BTreeMap<PathBuf, PathFacts>, ProbeE
     let gone: Vec<PathBuf> =
         desired.units.iter().filter(|unit| unit.goal == Goal::Absent).map(Unit::file).collect();
     let gone = gone.iter().map(|path| (path, false));
+    let retired = desired.retired.paths();
+    let retired = retired.iter().map(|path| (path, false));
     let boot = sysctl::boot_file(&desired.sysctls);
     let mut names = Names::default();
     let mut paths = BTreeMap::new();
-    for (path, show) in directories.chain(files).chain(absent).chain(gone).chain([(&boot.path, true)]) {
+    for (path, show) in
+        directories.chain(files).chain(absent).chain(gone).chain(retired).chain([(&boot.path, true)])
+    {
         let found = file::probe(path, show, &mut names)
             .map_err(|source| ProbeError::Read { path: path.clone(), source })?;
         if let Some(found) = found {

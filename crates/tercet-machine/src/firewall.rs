@@ -162,6 +162,19 @@ impl Firewall {
     }
 }
 
+/// Removes the table, the rules that are loaded at boot, and the timer that would put back earlier ones. What loads them
+/// at boot is a unit like others.
+pub(crate) fn remove() -> Result<(), ExecuteError> {
+    stop_reverting()?;
+    if list()?.is_some() {
+        run("nft", &["delete", "table", "inet", "tercet"])?;
+    }
+    for path in [RULES, LISTING, PREVIOUS] {
+        crate::execute::remove(Path::new(path)).map_err(|source| io(Path::new(path), source))?;
+    }
+    Ok(())
+}
+
 fn reverting() -> Result<bool, CommandError> {
     Ok(output("systemctl", &["is-active", "--quiet", &format!("{REVERT}.timer")], "")?.status.success())
 }

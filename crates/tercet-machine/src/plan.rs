@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::desired::Desired;
 use crate::facts::{Facts, is_unit_file};
+use crate::firewall::FirewallFacts;
 use crate::step::{Change, Step};
 use crate::sysctl;
 use crate::unit::UnitFacts;
@@ -56,6 +57,10 @@ pub fn plan(desired: &Desired, facts: &Facts) -> Vec<Step> {
     }
     if let Some(cluster) = &desired.cluster {
         steps.extend(cluster.steps(facts.cluster.as_ref()));
+    }
+    steps.extend(desired.retired.steps(facts));
+    if desired.retired.firewall && facts.firewall != FirewallFacts::default() {
+        steps.push(Step::RemoveFirewall);
     }
     // Last: whatever else goes wrong, the machine stays reachable as it was.
     if let Some(firewall) = &desired.firewall {

@@ -33,6 +33,18 @@ pub enum Step {
     Remove {
         path: PathBuf,
     },
+    /// Puts back the file that was there before ours, from its copy.
+    RestoreFile {
+        path: PathBuf,
+        copy: PathBuf,
+    },
+    /// Removes a directory of ours, unless it has another name and something of others in it.
+    RemoveDirectory {
+        path: PathBuf,
+    },
+    RemoveUser {
+        name: String,
+    },
     SetSysctl {
         sysctl: Sysctl,
         changes: Vec<Change>,
@@ -79,6 +91,8 @@ pub enum Step {
         firewall: Firewall,
         changes: Vec<Change>,
     },
+    /// Removes the table, what loads it at boot, and what is known of it.
+    RemoveFirewall,
     /// Makes the rules permanent. Over ssh: only from a connection opened after they came into force.
     KeepFirewall {
         firewall: Firewall,
@@ -134,7 +148,11 @@ impl fmt::Display for Step {
             Self::CreateUser { name } => write!(f, "create system user {name}"),
             Self::MakeDirectory { directory, .. } => write!(f, "make directory {}", directory.path.display()),
             Self::WriteFile { file, .. } => write!(f, "write {}", file.path.display()),
-            Self::Remove { path } => write!(f, "remove {}", path.display()),
+            Self::Remove { path } | Self::RemoveDirectory { path } => write!(f, "remove {}", path.display()),
+            Self::RestoreFile { path, .. } => {
+                write!(f, "put back {} as it was before tercet", path.display())
+            }
+            Self::RemoveUser { name } => write!(f, "remove system user {name}"),
             Self::SetSysctl { sysctl, .. } => write!(f, "set {}", sysctl.key),
             Self::ReloadSystemd => write!(f, "have systemd read its unit files again"),
             Self::EnableUnit { name } => write!(f, "enable {name}"),
@@ -148,6 +166,7 @@ impl fmt::Display for Step {
             Self::EnsureRole { role, .. } => write!(f, "set database role {}", role.name),
             Self::EnsureDatabase { database, .. } => write!(f, "set database {}", database.name),
             Self::ReplaceFirewall { .. } => write!(f, "replace the firewall rules"),
+            Self::RemoveFirewall => write!(f, "remove the firewall rules"),
             Self::KeepFirewall { .. } => write!(f, "keep the firewall rules at every boot"),
         }
     }

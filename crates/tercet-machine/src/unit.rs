@@ -59,9 +59,9 @@ pub struct UnitFacts {
 }
 
 /// The facts about each unit; one that does not exist is inactive.
-pub(crate) fn probe(units: &[Unit]) -> Result<BTreeMap<String, UnitFacts>, CommandError> {
+pub(crate) fn probe(units: &[&str]) -> Result<BTreeMap<String, UnitFacts>, CommandError> {
     let mut facts = BTreeMap::new();
-    for Unit { name, .. } in units {
+    for name in units {
         let properties = "ActiveState,UnitFileState,NeedDaemonReload,InactiveExitTimestamp";
         let shown = run("systemctl", &["show", "--timestamp=us+utc", "--property", properties, "--", name])?;
         let property = |wanted: &str| {
@@ -75,7 +75,7 @@ pub(crate) fn probe(units: &[Unit]) -> Result<BTreeMap<String, UnitFacts>, Comma
             .and_then(|metadata| metadata.modified())
             .map_or(Duration::ZERO, |time| time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default());
         facts.insert(
-            name.clone(),
+            (*name).to_owned(),
             UnitFacts {
                 enabled: matches!(property("UnitFileState"), "enabled" | "enabled-runtime"),
                 active: property("ActiveState").to_owned(),

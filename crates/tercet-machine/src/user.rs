@@ -15,11 +15,21 @@ pub struct User(pub String);
 pub(crate) fn probe(users: &[User]) -> Result<BTreeSet<String>, CommandError> {
     let mut present = BTreeSet::new();
     for User(name) in users {
-        if output("getent", &["passwd", "--", name], "")?.status.success() {
+        if exists(name)? {
             present.insert(name.clone());
         }
     }
     Ok(present)
+}
+
+/// Whether there is a user of this name.
+pub(crate) fn exists(name: &str) -> Result<bool, CommandError> {
+    Ok(output("getent", &["passwd", "--", name], "")?.status.success())
+}
+
+/// Removes the user and its group.
+pub(crate) fn remove(name: &str) -> Result<(), CommandError> {
+    if exists(name)? { run("userdel", &["--", name]).map(drop) } else { Ok(()) }
 }
 
 /// Makes the user and its group.

@@ -36,6 +36,7 @@ pub(crate) enum Command {
     /// the one reached is kept with the secrets: one that was cut off goes on when it is run again.
     #[command(subcommand)]
     Rotate(Rotate),
+    Destroy(Destroy),
     Prove(Prove),
     Status(Status),
     State(State),
@@ -189,6 +190,9 @@ pub(crate) struct Plan {
     /// Plan to start with an empty database although the project has had data elsewhere
     #[arg(long)]
     pub(crate) new_database: bool,
+    /// Leave a machine that is no longer in tercet.toml as it is
+    #[arg(long, value_name = "NAME")]
+    pub(crate) forget: Vec<String>,
     /// Print the plan as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -209,6 +213,29 @@ pub(crate) struct Apply {
     /// Start with an empty database although the project has had data elsewhere
     #[arg(long)]
     pub(crate) new_database: bool,
+    /// Leave a machine that is no longer in tercet.toml as it is, and never ask for it again
+    #[arg(long, value_name = "NAME")]
+    pub(crate) forget: Vec<String>,
+}
+
+/// Take the project down: remove all that tercet made on its machines.
+///
+/// Balancer first, database last; every machine in tercet.toml, and every one it was applied to before. The data stays in
+/// PostgreSQL, and packages stay installed. The secrets are moved aside, not deleted. One that was interrupted is
+/// finished by the next.
+#[derive(Args, Debug)]
+pub(crate) struct Destroy {
+    #[command(flatten)]
+    pub(crate) machines: Machines,
+    /// Drop the project's database and its roles, too; other databases of the cluster stay
+    #[arg(long)]
+    pub(crate) with_data: bool,
+    /// Do not ask; the project's name, so that none is destroyed by mistake
+    #[arg(long, value_name = "PROJECT")]
+    pub(crate) yes: Option<String>,
+    /// Leave a machine as it is, and never ask for it again
+    #[arg(long, value_name = "NAME")]
+    pub(crate) forget: Vec<String>,
 }
 
 /// A change of the machines.

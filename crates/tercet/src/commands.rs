@@ -5,6 +5,7 @@ pub(crate) mod apply;
 pub(crate) mod balancer;
 pub(crate) mod child;
 pub(crate) mod completions;
+pub(crate) mod destroy;
 pub(crate) mod exec;
 pub(crate) mod init;
 pub(crate) mod logs;

@@ -4,8 +4,8 @@
 mod show;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 use tercet_balancer::config::Certificate;
@@ -14,6 +14,7 @@ use tercet_config::{Machine, Reach};
 use tercet_database::migration::Migrations;
 use tercet_fleet::Fleet;
 use tercet_fleet::fleet::Operator;
+use tercet_fleet::remembered::Remembered;
 use tercet_fleet::rotation::{self, Kind};
 use tercet_fleet::ssh::{Remote, Ssh};
 
@@ -28,6 +29,8 @@ pub(crate) struct Machines {
     ssh: Ssh,
     binary: PathBuf,
     interrupted: Arc<AtomicBool>,
+    remembered: Vec<Remembered>,
+    gone: OnceLock<Vec<Remembered>>,
 }
 
 impl Machines {
@@ -75,14 +78,37 @@ impl Machines {
             signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
         }
         let binary = std::env::current_exe().context("tercet's own file")?;
-        Ok(Self { project, ssh: Ssh::new(arguments.ssh_config.clone())?, binary, interrupted })
+        let remembered = tercet_fleet::remembered::read(&project.folder)?;
+        let ssh = Ssh::new(arguments.ssh_config.clone())?;
+        Ok(Self { project, ssh, binary, interrupted, remembered, gone: OnceLock::new() })
     }
 
     /// Reaches all machines.
-    pub(crate) fn open<'a>(&'a self, show: &'a Show, take_over: bool) -> anyhow::Result<Fleet<'a>> {
+    pub(crate) fn open<'a>(
+        &'a self,
+        show: &'a Show,
+        take_over: bool,
+        forget: &'a [String],
+    ) -> anyhow::Result<Fleet<'a>> {
         let Project { topology, folder } = &self.project;
-        let operator = Operator { take_over, ..self.operator() };
+        let operator = Operator { take_over, forget, ..self.operator() };
         Fleet::open(topology, folder, &self.ssh, &operator, &|it| show.tell(&it))
+    }
+
+    /// Reaches the machines that can be, to take all of the project down.
+    pub(crate) fn open_to_destroy<'a>(
+        &'a self,
+        show: &'a Show,
+        forget: &'a [String],
+    ) -> anyhow::Result<Fleet<'a>> {
+        let Project { topology, folder } = &self.project;
+        let operator = Operator { forget, ..self.operator() };
+        Fleet::open_to_destroy(topology, folder, &self.ssh, &operator, &|it| show.tell(&it))
+    }
+
+    /// What the project is called.
+    pub(crate) fn name(&self) -> &str {
+        self.project.topology.name()
     }
 
     /// Reaches the machines that can be, to look at them; why the others cannot, by name.
@@ -102,7 +128,15 @@ impl Machines {
     }
 
     fn operator(&self) -> Operator<'_> {
-        Operator { name: whoami(), binary: &self.binary, take_over: false, interrupted: &self.interrupted }
+        Operator {
+            name: whoami(),
+            binary: &self.binary,
+            take_over: false,
+            interrupted: &self.interrupted,
+            remembered: &self.remembered,
+            forget: &[],
+            gone: &self.gone,
+        }
     }
 
     /// The machines whose name or tier is among `wanted`, all when it is empty, by ssh alone.

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Command::Apply(arguments) => commands::apply::run(&arguments),
         Command::Rollback(arguments) => commands::apply::rollback(&arguments),
         Command::Rotate(what) => commands::rotate::run(&what),
+        Command::Destroy(arguments) => commands::destroy::run(&arguments),
         Command::Prove(arguments) => commands::prove::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::State(arguments) => commands::state::run(arguments),

@@ -9,6 +9,7 @@ mod identity;
 mod interrupted;
 mod outage;
 mod releases;
+mod removal;
 mod sandbox;
 mod state;
 mod tls;
@@ -100,6 +101,7 @@ const PROJECTS: &[(&str, &[Named])] = &[
     (colocation::SHARED, colocation::STAGES),
     (colocation::ONE_MACHINE, colocation::ALONE),
     (colocation::SHARED, example::STAGES),
+    (FOUR_MACHINES, removal::STAGES),
 ];
 
 /// Stages that take minutes each, since they wait for leases that nobody gave back, and those that build on them.

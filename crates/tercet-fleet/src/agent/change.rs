@@ -6,16 +6,18 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use tercet_database::roles::{self, ANONYMOUS, AUTHENTICATED, AUTHENTICATOR};
 use tercet_machine::directory::Directory;
 use tercet_machine::file::{Contents, File, Owner};
 use tercet_machine::firewall::Firewall;
-use tercet_machine::{Desired, Secret, Step, execute, plan, probe};
+use tercet_machine::{Desired, Secret, Step, cluster, execute, inventory, plan, probe};
 
 use super::message::{Change, DatabaseTask, Reply};
 use super::serve::as_postgres;
 use crate::build;
 use crate::identity::{self, Data, Identity};
 use crate::lease;
+use crate::paths::{LIBRARY, RUNTIME, STATE};
 use crate::release::{API_CONF, Kind, Release};
 use crate::state;
 
@@ -55,6 +57,12 @@ pub(super) fn make(
             ensure!(there.is_some(), "it belongs to no project yet");
             state::keep(state, replaces.as_deref())?;
         }
+        Change::EndSessions { port, addresses } => {
+            let ended = cluster::end_sessions(port, AUTHENTICATOR, &addresses)?;
+            say(&Reply::Progress(format!("{ended} sessions ended")))?;
+        }
+        Change::DropDatabase { data, port } => drop_database(&data, port, say)?,
+        Change::Erase => erase(Path::new(STATE), &[Path::new(RUNTIME), Path::new(LIBRARY)])?,
         Change::KeepFirewall(firewall) => {
             let step = Step::KeepFirewall { firewall };
             say(&Reply::Progress(step.to_string()))?;
@@ -80,6 +88,8 @@ fn converge(
     held: &lease::Held,
     say: &mut impl FnMut(&Reply) -> Result<()>,
 ) -> Result<()> {
+    let state = Path::new(STATE);
+    inventory::record(state, desired).context("what is made here")?;
     let mut unconfirmed: Option<Firewall> = None;
     let mut again = 2;
     'plan: loop {
@@ -113,7 +123,38 @@ fn converge(
         }
         break;
     }
+    inventory::forget(state, desired).context("what was made here")?;
     unconfirmed.map_or(Ok(()), |firewall| say(&Reply::Unconfirmed(firewall)))
+}
+
+/// Drops the project's database and those of its roles that nothing else needs.
+fn drop_database(data: &Data, port: u16, say: &mut impl FnMut(&Reply) -> Result<()>) -> Result<()> {
+    let roles = [roles::owner(&data.database)];
+    let roles: Vec<&str> = [AUTHENTICATOR, ANONYMOUS, AUTHENTICATED]
+        .into_iter()
+        .chain(roles.iter().map(String::as_str))
+        .collect();
+    let kept = cluster::drop_database(port, &data.cluster, &data.database, &roles)?;
+    for role in kept {
+        say(&Reply::Progress(format!("role {role} stays: something else in the cluster depends on it")))?;
+    }
+    Ok(())
+}
+
+/// Removes `folders`, then what is in `state`, and last of that whose the machine is: what is cut off before is begun again.
+fn erase(state: &Path, folders: &[&Path]) -> Result<()> {
+    for folder in folders {
+        remove(folder)?;
+    }
+    for entry in fs::read_dir(state).with_context(|| state.display().to_string())? {
+        let path = entry?.path();
+        if path.is_dir() {
+            remove(&path)?;
+        } else if path.file_name() != Path::new(identity::FILE).file_name() {
+            fs::remove_file(&path).with_context(|| path.display().to_string())?;
+        }
+    }
+    remove(state)
 }
 
 /// Makes a release's folder anew, unless it is complete already. Without a build command it then is.

@@ -1,6 +1,6 @@
 //! What the two ends say to each other.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,7 @@ pub enum Request {
 /// What changes nothing, so that anybody may ask at any time.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on its way")]
 pub enum Query {
     /// Read what a desired state is to be compared with.
     Probe {
@@ -58,8 +59,10 @@ pub enum Query {
     },
     /// Wait until the balancer finds servers healthy.
     AwaitRotation {
-        /// Their names and ports.
-        servers: Vec<(String, u16)>,
+        /// Their names and where they are.
+        servers: Vec<(String, SocketAddr)>,
+        /// The names of those that must not be in rotation any more.
+        gone: Vec<String>,
         /// How long, in seconds.
         seconds: u64,
     },
@@ -91,6 +94,7 @@ pub enum Query {
 /// What changes the machine: only with a lease.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on its way")]
 pub enum Change {
     /// Bring the machine to a desired state; new firewall rules are not yet made permanent.
     Converge {
@@ -117,6 +121,22 @@ pub enum Change {
         /// The digest of the one that is there.
         replaces: Option<String>,
     },
+    /// End PostgreSQL's sessions that come from these addresses.
+    EndSessions {
+        /// The port its Unix socket is named after.
+        port: u16,
+        /// The addresses.
+        addresses: Vec<IpAddr>,
+    },
+    /// Drop a database and the project's roles.
+    DropDatabase {
+        /// The data it must be.
+        data: Data,
+        /// The port the cluster's Unix socket is named after.
+        port: u16,
+    },
+    /// Forget the project: tercet's binaries, its state, and last whose the machine is.
+    Erase,
     /// Make the firewall rules permanent; over a connection that was opened after they came into force.
     KeepFirewall(Firewall),
     /// Take a release's files; its archive follows.
@@ -142,6 +162,7 @@ pub enum DatabaseTask {
 /// What a machine answers.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on its way")]
 pub enum Reply {
     /// To a probe.
     Facts(Facts),

@@ -61,8 +61,8 @@ fn read(query: Query) -> Result<Reply> {
             await_ready(address, path.as_deref(), Duration::from_secs(seconds), &unit)?;
             Reply::Done
         }
-        Query::AwaitRotation { servers, seconds } => {
-            await_rotation(&servers, Duration::from_secs(seconds))?;
+        Query::AwaitRotation { servers, gone, seconds } => {
+            await_rotation(&servers, &gone, Duration::from_secs(seconds))?;
             Reply::Done
         }
         Query::Database(migrate) if !migrate.has_cluster() => Reply::Database(migrate.nothing_there()),
@@ -102,22 +102,33 @@ pub(super) fn as_postgres(task: DatabaseTask) -> Result<Reply> {
     }
 }
 
-/// Waits until the balancer says of each server, by name and port, that it is up.
-fn await_rotation(servers: &[(String, u16)], limit: Duration) -> Result<()> {
+/// Waits until the balancer says of each server, by name and address, that it is up, and has those that are `gone` no more.
+fn await_rotation(servers: &[(String, SocketAddr)], gone: &[String], limit: Duration) -> Result<()> {
     let begin = Instant::now();
     loop {
         // While it starts or reads its configuration, its admin socket may not answer.
         let state = balancer("/servers").ok().and_then(|(_, body)| serde_json::from_str(&body).ok());
         let known = state.map_or(Vec::new(), |state: BalancerState| state.servers);
-        let missing = servers.iter().find(|(name, port)| {
-            let address = format!(":{port}");
-            !known.iter().any(|it| it.name == *name && it.address.ends_with(&address) && it.state == "up")
+        let missing = servers.iter().find(|(name, address)| {
+            let address = address.to_string();
+            !known.iter().any(|it| it.name == *name && it.address == address && it.state == "up")
         });
-        let Some((name, port)) = missing else { return Ok(()) };
+        let left = gone.iter().find(|name| known.is_empty() || known.iter().any(|it| it.name == **name));
+        let (name, address) = match (missing, left) {
+            (Some((name, address)), _) => (name, address),
+            (None, Some(name)) if begin.elapsed() > limit => {
+                bail!("the balancer has {name} in rotation for {} s more", limit.as_secs())
+            }
+            (None, Some(_)) => {
+                std::thread::sleep(Duration::from_millis(100));
+                continue;
+            }
+            (None, None) => return Ok(()),
+        };
         if begin.elapsed() > limit {
             let state = known.iter().find(|it| it.name == *name).map_or("unknown", |it| &it.state);
             bail!(
-                "the balancer does not find {name} on port {port} healthy within {} s: {state}",
+                "the balancer does not find {name} at {address} healthy within {} s: {state}",
                 limit.as_secs()
             );
         }

@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use tercet_config::{End, Tier};
 use tercet_machine::Desired;
 use tercet_machine::file::{Contents, File, Owner};
 use tercet_machine::unit::{Goal, Unit};
@@ -13,9 +12,8 @@ use super::file::{public_file, unit_file};
 use super::hardening;
 use super::project::Project;
 use crate::configuration::balancer::{Admin, Certificate, LogFormat, Place, Server};
-use crate::deployment::Instance;
+use crate::deployment::Serving;
 use crate::paths::{ADMIN_SOCKET, CONFIGURATION, CREDENTIALS};
-use crate::release::Release;
 
 const SOCKET: &str = "tercet-balancer.socket";
 /// The name of its configuration file.
@@ -23,7 +21,7 @@ const FILE: &str = "balancer.toml";
 const SERVICE: &str = "tercet-balancer.service";
 
 /// Adds the balancer to what the machine should be; it hands requests to the servers of `serving`.
-pub(super) fn add(desired: &mut Desired, project: &Project<'_>, serving: &[(Instance, &Release)]) {
+pub(super) fn add(desired: &mut Desired, project: &Project<'_>, serving: &[Serving<'_>]) {
     let rotation = rotation(project, serving);
     let socket = unit_file(SOCKET, socket(project));
     let credentials = credentials(project);
@@ -48,7 +46,7 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, serving: &[(Inst
 }
 
 /// The balancer handing requests to the servers of `serving`, and nothing else of it.
-pub(crate) fn rotation(project: &Project<'_>, serving: &[(Instance, &Release)]) -> Desired {
+pub(crate) fn rotation(project: &Project<'_>, serving: &[Serving<'_>]) -> Desired {
     let file = public_file(Path::new(CONFIGURATION).join(FILE), configuration(project, serving));
     let unit = Unit {
         name: SERVICE.to_owned(),
@@ -86,24 +84,17 @@ fn key_name(index: usize) -> String {
 }
 
 /// The text of the balancer's configuration file.
-pub(crate) fn configuration(project: &Project<'_>, serving: &[(Instance, &Release)]) -> String {
+pub(crate) fn configuration(project: &Project<'_>, serving: &[Serving<'_>]) -> String {
     let topology = project.topology;
-    let edges = topology.edges();
     let mut servers = Vec::new();
     let mut health_path = None;
-    for (instance, release) in serving {
-        let edge = edges.iter().find(|edge| {
-            edge.to.name == instance.part
-                && matches!(edge.from, End::Part(from, _) if from.tier == Tier::Balancer)
-        });
-        let Some(edge) = edge else { continue };
+    for Serving { name, placed, release } in serving {
         health_path = release.health_path();
+        let health_port = release.health_port(placed.address.port());
         servers.push(Server {
-            name: instance.part.clone(),
-            address: SocketAddr::new(edge.address, instance.port),
-            health_address: release
-                .health_port(instance.port)
-                .map(|port| SocketAddr::new(edge.address, port)),
+            name: name.clone(),
+            address: placed.address,
+            health_address: health_port.map(|port| SocketAddr::new(placed.address.ip(), port)),
         });
     }
     let balancer = topology.balancer();

@@ -1,6 +1,6 @@
 //! What a topology becomes on each machine, as it is written there.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tercet_machine::{Desired, Facts, Secret, plan};
 
 use super::{Project, instance};
 use crate::authority::Identity;
-use crate::deployment::Instance;
+use crate::deployment::{Placed, Serving, seen_by_the_balancer};
 use crate::release::{Kind, Release};
 use crate::secrets::Secrets;
 use crate::system::System;
@@ -110,8 +110,15 @@ fn desired_of(text: &str, machine: &str, release: &Release) -> Desired {
     let project =
         Project { topology: &topology, secrets: &secrets, program: "/usr/local/lib/tercet/1/tercet" };
     let parts = topology.parts().iter().filter(|part| part.name.starts_with("app-"));
-    let serving: Vec<(Instance, &Release)> =
-        parts.map(|part| (instance(&project, part, release, part.port.number), release)).collect();
+    let serving: Vec<Serving<'_>> = parts
+        .map(|part| {
+            let instance = instance(&project, part, release, part.port.number);
+            let machine = topology.machine_of(part).name.clone();
+            let address = seen_by_the_balancer(&topology, &[], &machine).expect("its address");
+            let address = SocketAddr::new(address, instance.port);
+            Serving { name: part.name.clone(), placed: Placed { machine, address, instance }, release }
+        })
+        .collect();
     let machine = topology.machines().iter().find(|it| it.name == machine).expect("a machine of the file");
     project.desired(machine, &system(machine.address), &serving, &serving)
 }

@@ -8,6 +8,7 @@ use tercet_config::Tier;
 
 use super::{ExecutionPlan, Target};
 use crate::identity::Data;
+use crate::intent::Consent;
 use crate::operation::{Action, Operation};
 use crate::survey::{Survey, Surveyed};
 
@@ -38,6 +39,29 @@ pub(super) fn check(target: &Target<'_>, survey: &Survey) -> Result<()> {
         // A cluster that does not run now is looked at by the machine itself when it does.
         _ => Ok(()),
     }
+}
+
+/// Refuses a database that is there already and is nobody's, as far as any machine of the project knows: what was kept when
+/// a project was destroyed, or what somebody made by hand.
+pub(super) fn check_nobodys(target: &Target<'_>, survey: &Survey, consent: Consent) -> Result<()> {
+    let Some((machine, name)) = database(target, survey).filter(|_| !consent.take_over) else {
+        return Ok(());
+    };
+    let ours =
+        machine.report.identity.as_ref().is_some_and(|it| it.project == target.project.secrets.project);
+    let Some(cluster) = machine.facts.cluster.as_ref().filter(|it| it.databases.contains_key(name)) else {
+        return Ok(());
+    };
+    let known = recorded(target, survey);
+    if ours || known.is_some_and(|data| data.cluster == cluster.identifier && data.database == name) {
+        return Ok(());
+    }
+    bail!(
+        "{}: there is a database {name} in its PostgreSQL already, and it is no project's: what `tercet destroy` left, or somebody \
+         else's\nhint: `tercet apply --take-over` takes it up as this project's, with all that is in it; else give the project \
+         another `name`",
+        machine.name
+    )
 }
 
 /// Adds what writes down on every machine where the data is; it is only known when PostgreSQL runs.

@@ -39,22 +39,23 @@ impl Retention {
             let topology = target.project.topology;
             topology.parts().iter().any(|it| it.name == part && topology.machine_of(it).name == machine.name)
         };
-        let replaced =
-            target.now.instances.iter().filter(|instance| {
-                here(&instance.part) && target.serving.get(&instance.part) != Some(*instance)
-            });
+        let replaced = target.now.instances.iter().filter(|instance| {
+            here(&instance.part)
+                && target.serving.get(&instance.part).map(|it| &it.instance) != Some(*instance)
+        });
         let strays = target.now.strays.get(&machine.name).into_iter().flatten();
         let instances: Vec<Instance> = replaced.chain(strays).cloned().collect();
 
         let releases = Path::new(LIBRARY).join("releases");
         let complete = report.releases.iter().map(|release| &release.id);
         let gone = complete.chain(&report.incomplete).filter(|id| crate::begins_digest(id, ID_DIGITS));
+        // A machine without application servers keeps none: a release may hold secrets.
+        let serves = parts(target.project).any(|part| here(&part.name));
         let mut paths: Vec<PathBuf> =
-            gone.filter(|id| !self.releases.contains(*id)).map(|id| releases.join(id)).collect();
+            gone.filter(|id| !serves || !self.releases.contains(*id)).map(|id| releases.join(id)).collect();
         let programs = report.programs.iter().filter(|name| !self.programs.contains(*name));
         paths.extend(programs.map(|name| Path::new(LIBRARY).join(name)));
-        let current =
-            target.machine(&machine.name).ok().filter(|_| parts(target.project).any(|part| here(&part.name)));
+        let current = target.machine(&machine.name).ok().filter(|_| serves);
         let current = current.map(|machine| credentials_folder(target.project, machine));
         let folders = report.credentials.iter().filter(|name| name.starts_with(CREDENTIALS_PREFIX));
         let folders = folders.map(|name| Path::new(CREDENTIALS).join(name));

@@ -1,14 +1,16 @@
 //! The application servers, one after the other, each replaced behind the balancer: new beside old, ready, in rotation,
-//! old out and stopped. Two of them never change at once.
+//! old out and stopped. Two of them never change at once. A server of a machine that left the file is replaced like any
+//! other, or taken out of rotation when no part of the file takes its name.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result};
-use tercet_config::{Part, Tier};
+use anyhow::Result;
+use tercet_config::Tier;
 use tercet_machine::plan as steps;
 
 use super::{ExecutionPlan, Target, parts};
-use crate::deployment::Instance;
+use crate::deployment::{Instance, Placed};
 use crate::desired::{rotation, running};
 use crate::operation::{Action, Operation};
 use crate::release::Release;
@@ -19,47 +21,105 @@ pub(super) fn add(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey
     if target.now.serving.is_empty() {
         return first(plan, target, survey);
     }
-    let mut serving = target.now.serving.clone();
+    let mut roll = Roll { plan, target, serving: target.now.serving.clone() };
     for part in parts(target.project) {
-        let (old, new) = (serving.get(&part.name).cloned(), &target.serving[&part.name]);
-        if old.as_ref() == Some(new) {
+        let (old, new) = (roll.serving.get(&part.name).cloned(), &target.serving[&part.name]);
+        if old.as_ref().is_some_and(|old| old.is(new)) {
             continue;
         }
-        plan.stage([start(target, part, new)]);
-        plan.stage([await_ready(target, part, new, &target.release)?]);
-        let before = Box::new(rotation(target.project, &target.with_releases(&serving)));
-        serving.insert(part.name.clone(), new.clone());
-        let desired = Box::new(rotation(target.project, &target.with_releases(&serving)));
-        plan.stage(balancers(target).map(|machine| {
-            Operation::on(
-                machine,
-                Action::Rotate {
-                    part: part.name.clone(),
-                    to: Some(new.clone()),
-                    desired: desired.clone(),
-                    from: old.clone(),
-                    before: before.clone(),
-                },
-            )
-        }));
-        plan.stage(await_rotation(target, vec![new.clone()]));
-        if let Some(old) = old {
-            let release = target.now.release(&old.release).unwrap_or(&target.release);
-            let ready = ready(target, part, &old, release)?;
-            let machine = &target.project.topology.machine_of(part).name;
-            plan.stage([Operation::on(machine, Action::Stop { instance: old, ready })]);
+        let holds_the_port =
+            |it: &Placed| it.machine == new.machine && it.address.port() == new.address.port();
+        let retired = roll.serving.iter().find(|(name, it)| !target.is_part(name) && holds_the_port(it));
+        if let Some(name) = retired.map(|(name, _)| name.clone()) {
+            roll.retire(&name);
         }
+        clear(roll.plan, target, new);
+        roll.plan.stage([start(target, new)]);
+        roll.plan.stage([await_ready(new, &target.release)]);
+        roll.rotate(&part.name, Some(new));
+        if let Some(old) = old {
+            roll.stop(old);
+        }
+    }
+    let retired: Vec<String> = roll.serving.keys().filter(|name| !target.is_part(name)).cloned().collect();
+    for name in retired {
+        roll.retire(&name);
     }
     Ok(())
 }
 
+/// Takes out of rotation what no machine knows that could be reached, before anything it needs is taken from it.
+pub(super) fn drop_unknown(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey) {
+    if target.now.serving.is_empty() {
+        return;
+    }
+    let desired = Box::new(rotation(target.project, &target.with_releases(&target.now.serving)));
+    for name in &target.now.unknown {
+        let knows = |machine: &&str| {
+            let report = survey.machines.iter().find(|it| it.name == **machine).map(|it| &it.report);
+            report.is_some_and(|report| report.serving.contains_key(name))
+        };
+        let machines: Vec<&str> = balancers(target).filter(knows).collect();
+        let on = |action: Action| machines.iter().map(move |machine| Operation::on(machine, action.clone()));
+        plan.stage(on(Action::Rotate {
+            part: name.clone(),
+            to: None,
+            desired: desired.clone(),
+            from: None,
+            before: desired.clone(),
+        }));
+        plan.stage(on(Action::AwaitRotation { servers: Vec::new(), gone: vec![name.clone()] }));
+    }
+}
+
+/// A walk, and what serves at each of its steps.
+struct Roll<'w, 't, 'p> {
+    plan: &'w mut ExecutionPlan,
+    target: &'t Target<'p>,
+    serving: BTreeMap<String, Placed>,
+}
+
+impl Roll<'_, '_, '_> {
+    /// Has the balancer hand a part's requests to `to`, or to none.
+    fn rotate(&mut self, part: &str, to: Option<&Placed>) {
+        let target = self.target;
+        let before = Box::new(rotation(target.project, &target.with_releases(&self.serving)));
+        let from = match to {
+            Some(to) => self.serving.insert(part.to_owned(), to.clone()),
+            None => self.serving.remove(part),
+        };
+        let desired = Box::new(rotation(target.project, &target.with_releases(&self.serving)));
+        let action = Action::Rotate { part: part.to_owned(), to: to.cloned(), desired, from, before };
+        self.plan.stage(balancers(target).map(|machine| Operation::on(machine, action.clone())));
+        let gone = if to.is_none() { vec![part.to_owned()] } else { Vec::new() };
+        let servers = to.map(|to| (part.to_owned(), to.address)).into_iter().collect();
+        self.plan.stage(await_rotation(target, servers, gone));
+    }
+
+    /// Takes a server out of rotation and stops it.
+    fn retire(&mut self, name: &str) {
+        let Some(old) = self.serving.get(name).cloned() else { return };
+        self.rotate(name, None);
+        self.stop(old);
+    }
+
+    fn stop(&mut self, old: Placed) {
+        let target = self.target;
+        let release = target.now.release(&old.instance.release).unwrap_or(&target.release);
+        let ready = ready(&old, release);
+        let action = Action::Stop { instance: old.instance, ready };
+        self.plan.stage([Operation::on(&old.machine, action)]);
+    }
+}
+
 /// Nothing serves yet: all servers start at the same time, and the balancer when they are ready.
 fn first(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey) -> Result<()> {
-    plan.stage(parts(target.project).map(|part| start(target, part, &target.serving[&part.name])));
-    let waits = parts(target.project)
-        .map(|part| await_ready(target, part, &target.serving[&part.name], &target.release))
-        .collect::<Result<Vec<_>>>()?;
-    plan.stage(waits);
+    let all: Vec<&Placed> = parts(target.project).map(|part| &target.serving[&part.name]).collect();
+    for placed in &all {
+        clear(plan, target, placed);
+    }
+    plan.stage(all.iter().map(|placed| start(target, placed)));
+    plan.stage(all.iter().map(|placed| await_ready(placed, &target.release)));
     let serving = target.with_releases(&target.serving);
     for machine in survey.machines.iter().filter(|machine| balancers(target).any(|it| it == machine.name)) {
         let desired =
@@ -75,48 +135,56 @@ fn first(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey) -> Resu
             Action::Converge { desired: Box::new(desired), data: None, steps },
         )]);
     }
-    plan.stage(await_rotation(target, target.serving.values().cloned().collect()));
+    let servers =
+        parts(target.project).map(|part| (part.name.clone(), target.serving[&part.name].address)).collect();
+    plan.stage(await_rotation(target, servers, Vec::new()));
     Ok(())
 }
 
-fn start(target: &Target<'_>, part: &Part, instance: &Instance) -> Operation {
-    let machine = target.project.topology.machine_of(part);
-    let desired = Box::new(running(target.project, machine, instance, &target.release));
-    let expects = target.release.record();
-    Operation::on(&machine.name, Action::Start { instance: instance.clone(), desired, expects })
+/// Removes what an earlier apply left running on the port of `new`.
+fn clear(plan: &mut ExecutionPlan, target: &Target<'_>, new: &Placed) {
+    let serves = |it: &Instance| {
+        target.now.serving.values().any(|placed| placed.machine == new.machine && placed.instance == *it)
+    };
+    let others = target.now.on(target.project.topology, &new.machine);
+    let instances: Vec<Instance> = others
+        .filter(|it| it.port == new.instance.port && **it != new.instance && !serves(it))
+        .cloned()
+        .collect();
+    if !instances.is_empty() {
+        plan.stage([Operation::on(&new.machine, Action::CleanUp { instances, paths: Vec::new() })]);
+    }
 }
 
-fn await_ready(
-    target: &Target<'_>,
-    part: &Part,
-    instance: &Instance,
-    release: &Release,
-) -> Result<Operation> {
-    let (address, path) = ready(target, part, instance, release)?;
-    let machine = &target.project.topology.machine_of(part).name;
-    Ok(Operation::on(machine, Action::AwaitReady { instance: instance.clone(), address, path }))
+fn start(target: &Target<'_>, placed: &Placed) -> Operation {
+    let machine = target.machine(&placed.machine).expect("a part is on a machine of the file");
+    let desired = Box::new(running(target.project, machine, &placed.instance, &target.release));
+    let expects = target.release.record();
+    Operation::on(&machine.name, Action::Start { instance: placed.instance.clone(), desired, expects })
+}
+
+fn await_ready(placed: &Placed, release: &Release) -> Operation {
+    let (address, path) = ready(placed, release);
+    Operation::on(&placed.machine, Action::AwaitReady { instance: placed.instance.clone(), address, path })
 }
 
 /// Where an instance says that it is ready.
-fn ready(
+fn ready(placed: &Placed, release: &Release) -> (SocketAddr, Option<String>) {
+    let port = placed.address.port();
+    let port = release.health_port(port).unwrap_or(port);
+    (SocketAddr::new(placed.address.ip(), port), release.health_path().map(str::to_owned))
+}
+
+fn await_rotation(
     target: &Target<'_>,
-    part: &Part,
-    instance: &Instance,
-    release: &Release,
-) -> Result<(SocketAddr, Option<String>)> {
-    let edges = target.project.topology.edges();
-    let edge = edges.iter().find(|edge| edge.to.name == part.name);
-    let host = edge.with_context(|| format!("{}: no edge of the topology leads to it", part.name))?.address;
-    let port = release.health_port(instance.port).unwrap_or(instance.port);
-    Ok((SocketAddr::new(host, port), release.health_path().map(str::to_owned)))
+    servers: Vec<(String, SocketAddr)>,
+    gone: Vec<String>,
+) -> impl Iterator<Item = Operation> {
+    let action = Action::AwaitRotation { servers, gone };
+    balancers(target).map(move |machine| Operation::on(machine, action.clone()))
 }
 
-fn await_rotation(target: &Target<'_>, instances: Vec<Instance>) -> impl Iterator<Item = Operation> {
-    balancers(target)
-        .map(move |machine| Operation::on(machine, Action::AwaitRotation { instances: instances.clone() }))
-}
-
-fn balancers<'t>(target: &Target<'t>) -> impl Iterator<Item = &'t str> + use<'t> {
+pub(super) fn balancers<'t>(target: &Target<'t>) -> impl Iterator<Item = &'t str> + use<'t> {
     let machines = target.project.topology.machines().iter();
     machines.filter(|it| it.tiers.contains(&Tier::Balancer)).map(|machine| machine.name.as_str())
 }

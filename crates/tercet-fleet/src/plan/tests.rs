@@ -1,7 +1,7 @@
 //! Surveys in, runbooks out: no machine is needed to see what would be done.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use expect_test::{Expect, expect};
 use tercet_config::{Origin, Topology};
@@ -17,6 +17,8 @@ use crate::paths;
 use crate::report::{Report, UnitState};
 use crate::secrets::Secrets;
 use crate::system::System;
+
+mod leaving;
 
 /// A fleet that a test changes before it is planned for.
 struct Fleet {
@@ -82,7 +84,7 @@ impl Fleet {
         });
         let pending = vec!["0001_event.sql".to_owned()];
         let database = Some(DatabaseState { prepared: false, pending });
-        let survey = Survey { machines: machines.collect(), database };
+        let survey = Survey { machines: machines.collect(), database, ..Survey::default() };
         let (secrets, program) = (secrets(&topology), paths::program(&"1".repeat(16)));
         Self { topology, secrets, program, survey }
     }
@@ -102,7 +104,8 @@ impl Fleet {
             })
             .collect();
         for (machine, instance) in instances {
-            serving.insert(instance.part.clone(), instance.port);
+            let address = seen_by_the_balancer(&fleet.topology, &[], &machine).expect("its address");
+            serving.insert(instance.part.clone(), SocketAddr::new(address, instance.port));
             let report = fleet.report(&machine);
             report.releases = [release].into_iter().chain(others).cloned().collect();
             report.instances.push((instance, UnitState::default()));
@@ -286,7 +289,7 @@ fn what_an_earlier_apply_left_is_taken_up_where_it_ended() {
     report.instances.push((next.clone(), UnitState::default()));
     report.releases.insert(0, new.clone());
     fleet.report("app2").incomplete = vec![new.id.clone(), "e".repeat(12), "../../etc".to_owned()];
-    fleet.report("lb").serving.insert("app-1".to_owned(), next.port);
+    fleet.report("lb").serving.insert("app-1".to_owned(), SocketAddr::from(([10, 0, 0, 11], next.port)));
     fleet.check(
         &intent(new),
         expect![[r#"

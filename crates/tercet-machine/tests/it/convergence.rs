@@ -7,7 +7,7 @@ use tercet_machine::file::{Contents, File, Owner};
 use tercet_machine::{Desired, execute, plan, probe};
 
 /// The user and group the tests run as.
-fn me() -> Owner {
+pub(crate) fn me() -> Owner {
     let id = |flag: &str| {
         let output = Command::new("id").arg(flag).output().expect("id runs");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()

@@ -9,12 +9,13 @@ use expect_test::{Expect, expect};
 use tercet_machine::cluster::{Cluster, Database, Role};
 use tercet_machine::directory::Directory;
 use tercet_machine::file::{Contents, File, Kind, Owner, PathFacts};
-use tercet_machine::firewall::Firewall;
+use tercet_machine::firewall::{Firewall, FirewallFacts};
+use tercet_machine::inventory::Before;
 use tercet_machine::package::Package;
 use tercet_machine::sysctl::Sysctl;
 use tercet_machine::unit::{Goal, Unit, UnitFacts};
 use tercet_machine::user::User;
-use tercet_machine::{Desired, Facts, Secret, plan};
+use tercet_machine::{Desired, Facts, Inventory, Secret, plan};
 
 #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
 fn check(desired: &Desired, facts: &Facts, expected: Expect) {
@@ -98,6 +99,7 @@ fn a_bare_machine_gets_everything_in_order_and_the_firewall_last() {
                 connect: vec![],
             }],
         }),
+        retired: Inventory::default(),
     };
     check(
         &desired,
@@ -214,4 +216,94 @@ fn no_secret_is_in_a_step_as_it_is_printed_for_debugging() {
     let desired =
         Desired { files: vec![file("/b", Contents::Secret(Secret::new("hush")))], ..Desired::default() };
     assert!(!format!("{:?}", plan(&desired, &Facts::default())).contains("hush"));
+}
+
+#[test]
+fn what_was_made_is_taken_away_in_order_and_the_firewall_last() {
+    let files = [
+        ("/etc/systemd/system/a.service", Before::Absent),
+        ("/etc/systemd/system/postgresql@15-main.service.d/tercet.conf", Before::Absent),
+        ("/etc/postgresql/15/main/conf.d/tercet.conf", Before::Absent),
+        ("/etc/postgresql/15/main/pg_hba.conf", Before::Kept("/var/lib/tercet/originals/hba".into())),
+        ("/etc/postgresql/15/main/pg_ident.conf", Before::Absent),
+        ("/etc/tercet/key", Before::Absent),
+    ];
+    let retired = Inventory {
+        users: BTreeMap::from([
+            ("tercet-build".to_owned(), Before::Absent),
+            ("theirs".to_owned(), Before::Present),
+        ]),
+        directories: BTreeMap::from([
+            ("/etc/tercet".into(), Before::Absent),
+            ("/etc/theirs".into(), Before::Present),
+        ]),
+        files: files.into_iter().map(|(path, before)| (path.into(), before)).collect(),
+        sysctls: BTreeMap::from([("net.core.somaxconn".to_owned(), Some("128".to_owned()))]),
+        units: BTreeMap::from([
+            ("a.service".to_owned(), [].into()),
+            (
+                "postgresql@15-main.service".to_owned(),
+                ["/etc/postgresql/15/main/conf.d/tercet.conf".into()].into(),
+            ),
+        ]),
+        firewall: true,
+        cluster: Some(5432),
+    };
+    let desired = Desired { retired, ..Desired::default() };
+    let mut facts = Facts {
+        users: ["tercet-build".to_owned(), "theirs".to_owned()].into(),
+        sysctls: BTreeMap::from([("net.core.somaxconn".to_owned(), "4096".to_owned())]),
+        firewall: FirewallFacts { listing: Some(String::new()), ..FirewallFacts::default() },
+        units: running(5, 0),
+        ..Facts::default()
+    };
+    facts.units.insert("postgresql@15-main.service".to_owned(), facts.units["a.service"].clone());
+    let there = files_of(&desired).into_iter().chain([
+        "/var/lib/tercet/originals/hba".into(),
+        "/etc/tercet".into(),
+        "/etc/theirs".into(),
+    ]);
+    facts.paths = there.map(|path: PathBuf| (path, written("", 1))).collect();
+    check(
+        &desired,
+        &facts,
+        expect![[r#"
+        remove a.service
+        remove /etc/postgresql/15/main/conf.d/tercet.conf
+        put back /etc/postgresql/15/main/pg_hba.conf as it was before tercet
+        write /etc/postgresql/15/main/pg_ident.conf
+          contents:
+          owner: root:root → postgres:postgres
+        remove /etc/systemd/system/postgresql@15-main.service.d/tercet.conf
+        remove /etc/tercet/key
+        remove /etc/tercet
+        have systemd read its unit files again
+        restart postgresql@15-main.service: its configuration is the machine's own again
+        set net.core.somaxconn
+          value: 4096 → 128
+        remove system user tercet-build
+        remove the firewall rules
+    "#]],
+    );
+    // Killed after its settings were gone: PostgreSQL is still to be started anew, and the rest is done.
+    let mut facts = Facts { units: facts.units, ..Facts::default() };
+    facts.units.remove("a.service");
+    facts.paths.insert("/etc/postgresql/15/main/conf.d".into(), written("", 6));
+    let ident = PathFacts { owner: Owner::of("postgres"), ..written("", 1) };
+    let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let kind = Kind::File { digest: empty.to_owned(), text: None };
+    facts.paths.insert("/etc/postgresql/15/main/pg_ident.conf".into(), PathFacts { kind, ..ident });
+    check(
+        &desired,
+        &facts,
+        expect![[r#"
+        restart postgresql@15-main.service: its configuration is the machine's own again
+    "#]],
+    );
+    facts.paths.insert("/etc/postgresql/15/main/conf.d".into(), written("", 4));
+    check(&desired, &facts, expect![[""]]);
+}
+
+fn files_of(desired: &Desired) -> Vec<PathBuf> {
+    desired.retired.files.keys().cloned().collect()
 }

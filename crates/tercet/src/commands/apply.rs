@@ -18,17 +18,20 @@ use crate::fleet::{Machines, Show};
 
 pub(crate) fn run(arguments: &cli::Apply) -> Outcome {
     let consent = Consent { take_over: arguments.take_over, new_database: arguments.new_database };
-    change(&arguments.change, consent.take_over, "apply", |fleet| Wanted::apply(fleet, consent))
+    change(&arguments.change, consent.take_over, &arguments.forget, "apply", |fleet| {
+        Wanted::apply(fleet, consent)
+    })
 }
 
 pub(crate) fn rollback(arguments: &cli::Change) -> Outcome {
-    change(arguments, false, "roll back", |_| Ok(Wanted::rollback()))
+    change(arguments, false, &[], "roll back", |_| Ok(Wanted::rollback()))
 }
 
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 fn change(
     arguments: &cli::Change,
     take_over: bool,
+    forget: &[String],
     verb: &str,
     wanted: impl FnOnce(&Fleet<'_>) -> anyhow::Result<Wanted>,
 ) -> Outcome {
@@ -38,7 +41,7 @@ fn change(
         println!("{}", kind.outcome());
     }
     let show = Show::new("looking at the machines");
-    let fleet = open(&machines, &show, take_over, arguments.yes)?;
+    let fleet = open(&machines, &show, take_over, forget, arguments.yes)?;
     let wanted = wanted(&fleet)?;
     let planned = plan_of(&fleet, &wanted)?;
     show.done();
@@ -73,6 +76,9 @@ pub(super) fn carry_out(
     recipients: Option<&Recipients>,
     ask: &mut dyn FnMut() -> Result<bool, Failure>,
 ) -> Outcome {
+    if planned.is_empty() {
+        fleet.settle()?;
+    }
     while !planned.is_empty() {
         let show = Show::new("changing the machines");
         let result = execute(fleet, wanted, &planned, &|progress| show.tell(&progress));
@@ -80,7 +86,12 @@ pub(super) fn carry_out(
         // The machines may have secrets by now that only this folder has.
         let executed = result.inspect_err(|_| state::push_after_failure(machines, recipients));
         match executed? {
-            Executed::Done => break,
+            Executed::Done(failed) => {
+                for why in failed {
+                    println!("not cleaned up: {why}\nhint: the next apply goes on with it");
+                }
+                break;
+            }
             Executed::Changed(anew) => {
                 println!("the machines have changed since this plan was made; it now differs so:");
                 let (before, after) = (planned.to_string(), anew.to_string());
@@ -118,9 +129,10 @@ pub(super) fn open<'a>(
     machines: &'a Machines,
     show: &'a Show,
     take_over: bool,
+    forget: &'a [String],
     yes: bool,
 ) -> Result<Fleet<'a>, Failure> {
-    let error = match machines.open(show, take_over) {
+    let error = match machines.open(show, take_over, forget) {
         Ok(fleet) => return Ok(fleet),
         Err(error) => error,
     };
@@ -134,7 +146,7 @@ pub(super) fn open<'a>(
         return Err(anyhow::anyhow!("nothing was changed").into());
     }
     state::pull(machines, &state::Pull::default())?;
-    Ok(machines.open(show, take_over)?)
+    Ok(machines.open(show, take_over, forget)?)
 }
 
 fn bail_unproven(failed: usize) -> anyhow::Result<()> {

@@ -15,7 +15,7 @@ pub(crate) fn run(arguments: &cli::Plan) -> Outcome {
     let consent = Consent { take_over: arguments.take_over, new_database: arguments.new_database };
     let machines = Machines::of(&arguments.machines)?;
     let show = Show::new("looking at the machines");
-    let fleet = machines.open(&show, arguments.take_over)?;
+    let fleet = machines.open(&show, arguments.take_over, &arguments.forget)?;
     let plan = plan_of(&fleet, &Wanted::apply(&fleet, consent)?)?;
     show.done();
     check(&plan)?;
@@ -44,9 +44,8 @@ pub(crate) fn print(plan: &ExecutionPlan, left: Option<&str>, as_json: bool) {
     }
     if plan.is_empty() {
         println!("every machine is as tercet.toml says; nothing to do");
-    } else {
-        print!("{plan}");
     }
+    print!("{plan}");
 }
 
 /// Without the steps' contents: some are secret.
@@ -60,5 +59,5 @@ fn in_json(plan: &ExecutionPlan, left: Option<&str>) -> serde_json::Value {
             json!({ "machine": operation.machine, "operation": operation.to_string(), "steps": steps })
         })
         .collect();
-    json!({ "operations": operations, "left_to_you": left })
+    json!({ "operations": operations, "notes": plan.notes, "left_to_you": left })
 }

@@ -10,7 +10,7 @@ use crate::fleet::{Machines, Show, table};
 pub(crate) fn run(arguments: &cli::Prove) -> Outcome {
     let machines = Machines::of(&arguments.machines)?;
     let show = Show::new("trying every connection");
-    let fleet = machines.open(&show, false)?;
+    let fleet = machines.open(&show, false, &[])?;
     let trials = tercet_fleet::prove::prove(&fleet)?;
     show.done();
     print(&trials, arguments.json);

@@ -29,7 +29,7 @@ fn rotate(arguments: &cli::Change, kind: Kind) -> Outcome {
     let recipients = state::keys(machines.project())?;
     let was_cut_off_at_its_end = machines.finish_rotation()? == Some(kind);
     let show = Show::new("looking at the machines");
-    let mut fleet = apply::open(&machines, &show, false, arguments.yes)?;
+    let mut fleet = apply::open(&machines, &show, false, &[], arguments.yes)?;
     if was_cut_off_at_its_end {
         show.done();
         return end(&machines, &fleet, kind, recipients.as_ref());

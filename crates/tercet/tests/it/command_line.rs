@@ -30,6 +30,7 @@ fn help() {
               apply        Make the machines what tercet.toml says
               rollback     Go back to the previous release
               rotate       Replace secrets, certificates or keys while everything serves
+              destroy      Take the project down: remove all that tercet made on its machines
               prove        Try every allowed and every forbidden connection, from everywhere
               status       Show how the machines and the parts on them are doing
               state        Share what only the operator has, through the machines
@@ -134,4 +135,37 @@ fn manual_pages() {
     assert_eq!(tercet::run(folder.path(), ["man", "pages"]), "");
     let page = std::fs::read_to_string(folder.path().join("pages/tercet-up.1")).unwrap();
     assert!(page.contains(".TH tercet-up 1"), "{page}");
+}
+
+#[test]
+fn a_project_is_destroyed_by_its_name_and_keeps_its_state_for_machines_that_are_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = "name = \"shop\"\n\n[[machine]]\nname = \"one\"\nssh = \"root@one.invalid\"\naddress = \"10.0.0.1\"\n\
+                tiers = [\"balancer\", \"application\", \"database\"]\n";
+    std::fs::write(folder.path().join("tercet.toml"), file).unwrap();
+    // No machine can be reached by this.
+    std::fs::write(folder.path().join("ssh_config"), "Host *\n  ProxyCommand false\n").unwrap();
+    let destroy = |name: &str, more: &[&str]| {
+        let arguments = ["destroy", "--ssh-config", "ssh_config", "--yes", name];
+        tercet::run(folder.path(), arguments.iter().chain(more))
+    };
+    let said = destroy("store", &[]);
+    assert!(said.contains("--yes names another project than this one, shop"), "{said}");
+    assert!(said.contains("exit code 2"), "{said}");
+    let said = destroy("shop", &[]);
+    assert!(said.contains("this folder has no state of a fleet") && said.contains("exit code 1"), "{said}");
+    assert!(!folder.path().join(".tercet").exists(), "state was made");
+
+    let state = folder.path().join(".tercet/fleet");
+    std::fs::create_dir_all(&state).unwrap();
+    std::fs::set_permissions(&state, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    std::fs::write(state.join("authority.key"), key).unwrap();
+    let said = destroy("shop", &[]);
+    assert!(said.contains("one (10.0.0.1, balancer, application, database)"), "{said}");
+    assert!(said.contains("some machines could not be reached") && said.contains("exit code 1"), "{said}");
+    assert!(state.exists(), "the state is gone");
+    let said = destroy("shop", &["--forget", "one"]);
+    assert!(said.contains("the secrets and the certificate authority are kept in"), "{said}");
+    assert!(!state.exists(), "the state is where it was");
 }

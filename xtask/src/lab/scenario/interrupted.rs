@@ -193,7 +193,7 @@ fn outcome(scenario: &Scenario<'_>, moments: &[&str]) -> Result<Outcome> {
 
 /// Nobody else may go on where the dead operator might still be at work, until a minute has passed: that minute is
 /// spared here.
-fn let_leases_run_out(scenario: &Scenario<'_>) -> Result<()> {
+pub(super) fn let_leases_run_out(scenario: &Scenario<'_>) -> Result<()> {
     for machine in MACHINES {
         scenario.on(
             machine.name,

@@ -1,0 +1,195 @@
+//! The machines of a project that are no longer in its file, and all of them when it is taken down.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use tercet_config::{Machine, Topology};
+
+use super::{Fleet, Member, Operator, remote};
+use crate::at_once::outcomes;
+use crate::identity::{self, Identity};
+use crate::progress::{Listener, Progress};
+use crate::remembered::{self, Remembered};
+use crate::secrets::{self, Secrets};
+use crate::ssh::Ssh;
+use crate::survey::Lost;
+use crate::system;
+
+/// A machine that is to be the project's no more.
+#[derive(Debug)]
+pub(crate) struct Leaving<'a> {
+    pub(crate) member: Member<'a>,
+    pub(crate) remembered: &'a Remembered,
+}
+
+impl<'a> Fleet<'a> {
+    /// Reaches every machine of the project that can be reached, in the file or remembered, to take all of them down.
+    ///
+    /// # Errors
+    /// There is no state of the project here, or the project's secrets cannot be read.
+    pub fn open_to_destroy(
+        topology: &'a Topology,
+        folder: &'a Path,
+        ssh: &'a Ssh,
+        operator: &Operator<'a>,
+        listener: Listener<'_>,
+    ) -> Result<Self> {
+        if !secrets::are_kept(folder) {
+            bail!(
+                "this folder has no state of a fleet: nothing was applied from it, or all of it was destroyed\n\
+                 hint: copy .tercet from the folder it was applied from"
+            );
+        }
+        let mut fleet = Self::of(topology, folder, operator, Vec::new())?;
+        fleet.secrets = Some(Secrets::kept_in(folder, topology)?);
+        let known = |machine: &Machine| {
+            let mut remembered = operator.remembered.iter().map(|it| &it.machine);
+            remembered.any(|it| it.name == machine.name && it.address == machine.address)
+        };
+        let unknown = topology.machines().iter().filter(|machine| !known(machine));
+        let unknown =
+            unknown.map(|machine| Remembered { machine: machine.clone(), id: String::new(), cut_off: None });
+        let all = operator.remembered.iter().cloned().chain(unknown).collect();
+        fleet.look_at_gone(operator.gone.get_or_init(|| all), ssh, listener)?;
+        Ok(fleet)
+    }
+
+    /// Looks at the machines that were applied to and are not in the file.
+    pub(super) fn look_for_gone(
+        &mut self,
+        ssh: &'a Ssh,
+        operator: &Operator<'a>,
+        listener: Listener<'_>,
+    ) -> Result<()> {
+        let present = self.present();
+        self.moved = operator
+            .remembered
+            .iter()
+            .filter(|it| {
+                present.iter().any(|(machine, id)| *id == it.id && machine.address != it.machine.address)
+            })
+            .collect();
+        let gone = operator.gone.get_or_init(|| remembered::gone(operator.remembered, &present));
+        let unknown = operator.forget.iter().find(|name| !gone.iter().any(|it| it.machine.name == **name));
+        if let Some(name) = unknown {
+            let names: Vec<&str> = gone.iter().map(|it| it.machine.name.as_str()).collect();
+            bail!(
+                "--forget {name}: no machine of this name left the project\nhint: {}",
+                if names.is_empty() {
+                    "there is none".to_owned()
+                } else {
+                    format!("there are {}", names.join(", "))
+                }
+            );
+        }
+        self.look_at_gone(gone, ssh, listener)
+    }
+
+    fn look_at_gone(&mut self, gone: &'a [Remembered], ssh: &'a Ssh, listener: Listener<'_>) -> Result<()> {
+        let mut remotes = Vec::new();
+        for it in gone {
+            if self.forget.contains(&it.machine.name) {
+                self.lost
+                    .push(Lost { remembered: it.clone(), why: "it is forgotten from now on".to_owned() });
+            } else {
+                remotes.push((it, remote(ssh, &it.machine)?));
+            }
+        }
+        let looks = outcomes(&remotes, |(it, remote)| {
+            let system = system::look(remote)?;
+            if !it.id.is_empty() && system.id != it.id {
+                bail!("{}: ssh leads to another machine by now", it.machine.name);
+            }
+            let text = remote.run(&format!("cat {} 2>/dev/null || true", identity::FILE), b"")?;
+            let identity: Option<Identity> = serde_json::from_str(&text).ok();
+            listener(Progress::Surveyed {
+                machine: it.machine.name.clone(),
+                system: "reached, and to be the project's no more".to_owned(),
+            });
+            Ok((system, identity))
+        });
+        let project = self.project()?.secrets.project.clone();
+        for ((remembered, remote), look) in remotes.into_iter().zip(looks) {
+            match look {
+                Err(error) => {
+                    self.lost.push(Lost { remembered: remembered.clone(), why: format!("{error:#}") });
+                }
+                Ok((_, identity)) if identity.as_ref().is_none_or(|it| it.project != project) => {
+                    self.departed.push(remembered);
+                }
+                Ok((system, _)) if self.leaving.iter().any(|it| it.member.system.id == system.id) => {}
+                Ok((system, _)) => {
+                    let member = Member { machine: &remembered.machine, remote, system };
+                    self.leaving.push(Leaving { member, remembered });
+                }
+            }
+        }
+        self.upload(listener)
+    }
+
+    /// The machines of the file with what tells each from all others.
+    fn present(&self) -> Vec<(&'a Machine, String)> {
+        self.machines.iter().map(|it| (it.machine, it.system.id.clone())).collect()
+    }
+
+    /// Whether this machine is to be the project's no more.
+    pub(crate) fn is_leaving(&self, name: &str) -> bool {
+        self.leaving.iter().any(|it| it.member.machine.name == name)
+    }
+
+    /// Writes down which machines the project is applied to, before anything is done to one of them; without `gone`, whose
+    /// ids are those of machines that have nothing of it any more.
+    ///
+    /// # Errors
+    /// The folder of the operator's state cannot be written to.
+    pub(crate) fn remember(&self, gone: &BTreeSet<String>, cut_off: bool) -> Result<()> {
+        let mut all = remembered::updated(self.remembered, &self.present());
+        let departed = |it: &Remembered| {
+            self.departed.iter().any(|other| other.id == it.id && other.machine.address == it.machine.address)
+        };
+        all.retain(|it| !gone.contains(&it.id) && !departed(it));
+        if cut_off {
+            let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            for lost in &self.lost {
+                let is = |it: &Remembered| {
+                    it.id == lost.remembered.id && it.machine.address == lost.remembered.machine.address
+                };
+                if self.forget.contains(&lost.remembered.machine.name) {
+                    all.retain(|it| !is(it));
+                }
+                let it = all.iter_mut().find(|it| is(it));
+                if let Some(it) = it {
+                    it.cut_off.get_or_insert_with(|| now.clone());
+                }
+            }
+        }
+        remembered::write(self.folder, &all)
+    }
+
+    /// Notes that every machine is as it should be: those that could not be reached have no access to the database any
+    /// more, and those that were to be forgotten are.
+    ///
+    /// # Errors
+    /// The folder of the operator's state cannot be written to.
+    pub fn settle(&self) -> Result<()> {
+        self.remember(&BTreeSet::new(), true)
+    }
+
+    /// Moves the operator's state of a project aside that is on no machine any more; where it is now.
+    ///
+    /// # Errors
+    /// It cannot be moved.
+    pub fn move_state_aside(&self) -> Result<PathBuf> {
+        let from = self.folder.join(secrets::FOLDER);
+        let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+        let to = from.with_file_name(format!("fleet-destroyed-{now}"));
+        std::fs::rename(&from, &to).with_context(|| from.display().to_string())?;
+        Ok(to)
+    }
+
+    /// Whether machines are left that could not be reached.
+    pub fn has_lost(&self) -> bool {
+        self.lost.iter().any(|it| !self.forget.contains(&it.remembered.machine.name))
+    }
+}
