@@ -10,6 +10,7 @@ mod interrupted;
 mod outage;
 mod releases;
 mod removal;
+mod rotation;
 mod sandbox;
 mod state;
 mod tls;
@@ -131,6 +132,7 @@ const STAGES: &[Named] = &[
     ("a release and a rollback under load lose nothing", releases::under_load),
     ("a migration alone is applied, once", releases::migration),
     ("a change of secrets and certificates under load loses nothing", releases::secrets_changed),
+    ("every secret and certificate rotated under load: nothing is lost", rotation::all_kinds),
     ("two operators with prompts open: what was confirmed is what runs", releases::confirmed),
     ("a release that does not start is taken back, nothing is lost", releases::taken_back),
     ("an apply killed at every operation of a release, under load", interrupted::release),

@@ -152,8 +152,7 @@ async fn reach(addresses: &[SocketAddr], limit: Duration) -> Result<TcpStream, S
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => reason = error.to_string(),
             Err(_) => {
-                reason =
-                    format!("{address} cannot be reached: nothing came back within {} s", limit.as_secs())
+                reason = format!("{address} says nothing within {} s", limit.as_secs());
             }
         }
     }

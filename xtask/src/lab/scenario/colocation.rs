@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Named, Scenario, interrupted, outage, sandbox, tls};
+use super::{Named, Scenario, interrupted, outage, rotation, sandbox, tls};
 
 /// The database on the balancer's machine.
 pub(super) const SHARED: &str = "lb=balancer+database app1=application app2=application";
@@ -21,6 +21,7 @@ pub(super) const STAGES: &[Named] = &[
 
 pub(super) const ALONE: &[Named] = &[
     ("everything on one machine, the first apply killed at any step", one_machine),
+    ("secrets and authority rotated on one machine, under load", rotation::on_one_machine),
     ("https with a certificate, and one that is renewed", tls::served),
 ];
 
