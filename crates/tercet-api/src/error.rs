@@ -52,6 +52,9 @@ pub enum ApiError {
     /// The schema cache was never loaded.
     #[error("Could not query the database for the schema cache. Retrying.")]
     NoSchemaCache,
+    /// We have failed: the log says how.
+    #[error("The request could not be answered because of an error in tercet")]
+    Internal,
     /// The bodies of other requests take all the memory there is for bodies.
     #[error("Too many bodies of requests are being read")]
     BodiesFull,
@@ -98,6 +101,7 @@ impl ApiError {
             Self::PoolTimeout => "PGRST003".into(),
             Self::BodiesFull => "TCT02".into(),
             Self::Unreplicated => "TCT01".into(),
+            Self::Internal => "TCT04".into(),
         }
     }
 
@@ -112,6 +116,7 @@ impl ApiError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::PoolTimeout | Self::Unreplicated => StatusCode::GATEWAY_TIMEOUT,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -178,7 +183,7 @@ impl ApiError {
                 Some("The database has committed the transaction, but it may not be on any standby yet: it is lost if the primary is lost before it is copied.".into()),
                 Some("Do not repeat the request unread: look first whether its effect is there.".into()),
             ),
-            Self::NoSchemaCache | Self::PoolTimeout => (None, None),
+            Self::NoSchemaCache | Self::PoolTimeout | Self::Internal => (None, None),
             Self::BodiesFull => (None, Some("Send the request again later.".into())),
         };
         let message = match self {

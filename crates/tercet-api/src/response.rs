@@ -2,9 +2,10 @@
 //!
 //! Refuses to know SQL and sockets. Headers that belong to a connection are the server's.
 
+pub mod chosen;
 pub mod cors;
 pub mod sendable;
-mod settings;
+pub(crate) mod settings;
 pub mod timing;
 
 use std::fmt::Write as _;
@@ -59,7 +60,7 @@ impl Response {
         answer: Answer,
         verbosity: Verbosity,
     ) -> Result<Self, ApiError> {
-        let settings = settings::Settings::parse(answer.status.as_deref(), answer.headers.as_deref())?;
+        let settings = settings::Settings::of(&answer)?;
         let mut response = match &plan.command {
             _ if plan.explains() => {
                 let mut response = Self::empty(StatusCode::OK);

@@ -20,6 +20,7 @@ use crate::postgres::{DatabaseError, Results, Rows, Statement};
 use crate::query::{Answer, Query};
 use crate::request::media_type::MediaType;
 use crate::request::{ApiRequest, Mutation};
+use crate::response::settings::Settings;
 use crate::schema::Routine;
 
 /// What a transaction is run for.
@@ -317,6 +318,7 @@ fn is_checked(plan: &StatementPlan, request: &ApiRequest) -> bool {
 
 /// Whether the answer is one the client accepts.
 fn check(plan: &StatementPlan, request: &ApiRequest, answer: &Answer) -> Result<(), RequestError> {
+    Settings::of(answer)?;
     if plan.explains() {
         return Ok(());
     }

@@ -39,11 +39,13 @@ pub(crate) struct Client {
     /// Where it came in.
     pub(crate) door: Arc<Door>,
     ended: Cell<bool>,
+    /// Whether it was told something since its request came.
+    told: Cell<bool>,
 }
 
 impl Client {
     pub(crate) fn new(socket: Socket, watch: Watch, address: IpAddr, door: Arc<Door>) -> Self {
-        Self { socket, watch, address, door, ended: Cell::new(false) }
+        Self { socket, watch, address, door, ended: Cell::new(false), told: Cell::new(false) }
     }
 
     /// Does something before the deadline; see [`Watch::in_time`].
@@ -57,6 +59,7 @@ impl Client {
     /// Writes all of `bytes`. Each time the client has taken some it has `patience` for more; whoever awaits this
     /// watches that deadline.
     pub(crate) async fn write_all(&self, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
+        self.told.set(true);
         while !bytes.is_empty() {
             self.watch.set(patience);
             let count = poll_fn(|context| self.socket.poll_write(context, bytes)).await?;
@@ -97,6 +100,11 @@ impl Client {
     /// How long a server is waited for on its behalf, given how long it would be for anybody.
     pub(crate) fn patience(&self, usual: Duration) -> Duration {
         if self.has_ended() { usual.min(HALF_CLOSED) } else { usual }
+    }
+
+    /// Whether it was told something since this was asked last.
+    pub(crate) fn take_told(&self) -> bool {
+        self.told.replace(false)
     }
 
     /// Whether the client has ended its direction.

@@ -8,6 +8,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tercet_observe::event::BalancerEvent;
+use tercet_observe::panic::caught;
+
 use crate::answer;
 use crate::client::{After, Client};
 use crate::config::Config;
@@ -26,7 +29,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Box<Client>, scratch: Box<
         };
         let Some(mut scratch) = next else { return };
         // Boxed, so that the state of a request is there only while there is one: an idle connection is small.
-        let after = Box::pin(serve_request(&worker, &client, &mut scratch)).await;
+        client.take_told();
+        let after = caught(Box::pin(serve_request(&worker, &client, &mut scratch))).await;
+        let after = match after {
+            Ok(after) => after,
+            Err(reason) => Box::pin(panicked(&worker, &client, &mut scratch, &reason)).await,
+        };
         if after == After::Keep && !scratch.client.is_empty() {
             worker.stock.shrink(&mut scratch);
             left_over = Some(scratch);
@@ -80,6 +88,17 @@ async fn next_bytes(worker: &Worker, client: &Client, first: bool) -> Option<Box
         Poll::Ready(None)
     })
     .await
+}
+
+/// Tells of a request that panicked, its client as well unless that has part of an answer already.
+async fn panicked(worker: &Worker, client: &Client, scratch: &mut Scratch, reason: &str) -> After {
+    let address = client.address.to_string();
+    worker.shared.events.event(BalancerEvent::RequestPanicked { client: &address, reason });
+    if client.take_told() {
+        return After::Abort;
+    }
+    let refusal = Refusal { status: 500, reason: "an error in the balancer" };
+    answer::refuse(worker, client, scratch, refusal).await
 }
 
 async fn serve_request(worker: &Worker, client: &Client, scratch: &mut Scratch) -> After {

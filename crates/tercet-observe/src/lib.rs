@@ -9,6 +9,7 @@ pub mod event;
 pub mod format;
 pub mod log;
 pub mod metrics;
+pub mod panic;
 pub mod request_id;
 pub mod trace_context;
 pub mod unix_socket;

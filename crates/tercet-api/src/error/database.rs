@@ -1,11 +1,10 @@
 //! What PostgreSQL refused: SQLSTATE → status, and errors whose whole response SQL decides (`RAISE SQLSTATE 'PGRST'`, `'PT402'`).
 
-use std::collections::BTreeMap;
-
-use http::header::{HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
+use crate::response::chosen::Headers;
 use crate::response::sendable::Unsendable;
 
 /// An error PostgreSQL sent
@@ -39,7 +38,7 @@ struct RaisedMessage {
 struct RaisedDetail {
     status: u16,
     status_text: Option<String>,
-    headers: BTreeMap<String, String>,
+    headers: Headers,
 }
 
 /// What became of `RAISE SQLSTATE 'PGRST'`.
@@ -149,11 +148,10 @@ impl DatabaseFailure {
         }
     }
 
-    /// The header that RAISE asked for and HTTP has no way to write, if there is one.
+    /// Why what RAISE asked for cannot be sent, if it cannot.
     pub(super) fn unsendable(&self) -> Option<Unsendable> {
         let Some(Raised::Response(_, detail)) = self.raised() else { return None };
-        let bad = detail.headers.into_iter().find(|(name, value)| header(name, value).is_none());
-        bad.map(|(name, _)| Unsendable::Header(name)).or_else(|| {
+        detail.headers.fault().or_else(|| {
             let is_status = StatusCode::from_u16(detail.status).is_ok();
             (!is_status).then_some(Unsendable::Status(detail.status))
         })
@@ -161,9 +159,7 @@ impl DatabaseFailure {
 
     pub(super) fn add_headers(&self, headers: &mut HeaderMap) {
         if let Some(Raised::Response(_, detail)) = self.raised() {
-            for (name, value) in detail.headers.iter().filter_map(|(name, value)| header(name, value)) {
-                headers.append(name, value);
-            }
+            detail.headers.add_to(headers);
         } else if self.status() == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -187,11 +183,6 @@ impl DatabaseFailure {
             Err(_) => Raised::Malformed(format!("Invalid JSON value for DETAIL: '{detail}'"), DETAIL),
         })
     }
-}
-
-fn header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
-    let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-    Some((name, HeaderValue::from_bytes(value.as_bytes()).ok()?))
 }
 
 #[cfg(test)]

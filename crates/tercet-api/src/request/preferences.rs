@@ -104,8 +104,9 @@ impl Preferences {
         let mut preferences = Self::default();
         let texts = headers.get_all(PREFER).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
         for text in texts {
-            for preference in text.split(',').map(str::trim) {
-                if !preferences.accept(preference, time_zones) {
+            for preference in elements(&text) {
+                let written = Written::parse(preference);
+                if !written.is_some_and(|written| preferences.accept(&written, time_zones)) {
                     preferences.invalid.push(preference.to_owned());
                 }
             }
@@ -128,34 +129,91 @@ impl Preferences {
     }
 
     /// Takes one preference over, unless its kind came before; whether it is understood.
-    fn accept(&mut self, preference: &str, time_zones: bool) -> bool {
+    fn accept(&mut self, preference: &Written, time_zones: bool) -> bool {
         fn first<T>(slot: &mut Option<T>, value: T) -> bool {
             slot.get_or_insert(value);
             true
         }
-        match preference {
-            "resolution=merge-duplicates" => first(&mut self.resolution, Resolution::MergeDuplicates),
-            "resolution=ignore-duplicates" => first(&mut self.resolution, Resolution::IgnoreDuplicates),
-            "return=representation" => first(&mut self.representation, Representation::Full),
-            "return=headers-only" => first(&mut self.representation, Representation::HeadersOnly),
-            "return=minimal" => first(&mut self.representation, Representation::Minimal),
-            "count=exact" => first(&mut self.count, Count::Exact),
-            "count=planned" => first(&mut self.count, Count::Planned),
-            "count=estimated" => first(&mut self.count, Count::Estimated),
-            "tx=commit" => first(&mut self.transaction, TransactionEnd::Commit),
-            "tx=rollback" => first(&mut self.transaction, TransactionEnd::Rollback),
-            "missing=default" => first(&mut self.missing, Missing::Default),
-            "missing=null" => first(&mut self.missing, Missing::Null),
-            "handling=strict" => first(&mut self.handling, Handling::Strict),
-            "handling=lenient" => first(&mut self.handling, Handling::Lenient),
-            other => match other.split_once('=') {
-                Some(("timezone", zone)) if time_zones => first(&mut self.timezone, zone.to_owned()),
-                Some(("max-affected", rows)) => match rows.parse() {
-                    Ok(rows) => first(&mut self.max_affected, rows),
-                    Err(_) => false,
-                },
-                _ => false,
+        let Written { name, value } = preference;
+        // RFC 5234 section 2.3: what a grammar quotes is there in either case.
+        match (name.as_str(), value.to_ascii_lowercase().as_str()) {
+            ("resolution", "merge-duplicates") => first(&mut self.resolution, Resolution::MergeDuplicates),
+            ("resolution", "ignore-duplicates") => first(&mut self.resolution, Resolution::IgnoreDuplicates),
+            ("return", "representation") => first(&mut self.representation, Representation::Full),
+            ("return", "headers-only") => first(&mut self.representation, Representation::HeadersOnly),
+            ("return", "minimal") => first(&mut self.representation, Representation::Minimal),
+            ("count", "exact") => first(&mut self.count, Count::Exact),
+            ("count", "planned") => first(&mut self.count, Count::Planned),
+            ("count", "estimated") => first(&mut self.count, Count::Estimated),
+            ("tx", "commit") => first(&mut self.transaction, TransactionEnd::Commit),
+            ("tx", "rollback") => first(&mut self.transaction, TransactionEnd::Rollback),
+            ("missing", "default") => first(&mut self.missing, Missing::Default),
+            ("missing", "null") => first(&mut self.missing, Missing::Null),
+            ("handling", "strict") => first(&mut self.handling, Handling::Strict),
+            ("handling", "lenient") => first(&mut self.handling, Handling::Lenient),
+            ("timezone", _) if time_zones && !value.is_empty() => first(&mut self.timezone, value.clone()),
+            ("max-affected", rows) => match rows.parse() {
+                Ok(rows) => first(&mut self.max_affected, rows),
+                Err(_) => false,
             },
+            _ => false,
+        }
+    }
+}
+
+/// A preference without its parameters, of which none means anything here (RFC 7240 section 2).
+struct Written {
+    /// In lower case.
+    name: String,
+    /// Without quotes; empty is as good as none.
+    value: String,
+}
+
+impl Written {
+    /// `None` where its value is a quoted text that does not end, or goes on behind its end.
+    fn parse(preference: &str) -> Option<Self> {
+        let own = parts(preference, ';').next()?;
+        let (name, value) = own.split_once('=').unwrap_or((own, ""));
+        let value = value.trim_matches(WHITE);
+        let value = match value.strip_prefix('"') {
+            None => value.to_owned(),
+            Some(quoted) => unquoted(quoted)?,
+        };
+        Some(Self { name: name.trim_matches(WHITE).to_ascii_lowercase(), value })
+    }
+}
+
+/// What may stand around the parts of a header (RFC 9110 section 5.6.3).
+const WHITE: [char; 2] = [' ', '\t'];
+
+/// The elements of a list; those that are empty are none (RFC 9110 section 5.6.1.2).
+fn elements(list: &str) -> impl Iterator<Item = &str> {
+    parts(list, ',').map(|element| element.trim_matches(WHITE)).filter(|element| !element.is_empty())
+}
+
+/// What stands between separators outside quoted texts.
+fn parts(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(move |character| {
+        match character {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            other => return other == separator && !is_quoted,
+        }
+        false
+    })
+}
+
+/// The text before the quote that ends it, which must be the last character.
+fn unquoted(quoted: &str) -> Option<String> {
+    let mut text = String::new();
+    let mut characters = quoted.chars();
+    loop {
+        match characters.next()? {
+            '\\' => text.push(characters.next()?),
+            '"' => return characters.as_str().is_empty().then_some(text),
+            character => text.push(character),
         }
     }
 }
@@ -276,6 +334,39 @@ mod tests {
         check(&["handling=strict, max-affected=10"], true, &expect!["handling=strict, max-affected=10 | "]);
         check(&["handling=lenient, max-affected=10"], true, &expect!["handling=lenient | "]);
         check(&["max-affected=many, handling=strict"], true, &expect!["handling=strict | max-affected=many"]);
-        check(&["Count=exact"], true, &expect![" | Count=exact"]);
+        check(
+            &["Counts=exact, count, count=, =exact"],
+            true,
+            &expect![" | Counts=exact, count, count=, =exact"],
+        );
+    }
+
+    /// RFC 7240 section 2: names in any case, values with and without quotes, white space around `=`, parameters.
+    #[test]
+    fn what_the_rfc_calls_equal_is_equal() {
+        for text in [
+            "tx=rollback, count=exact",
+            "TX=rollback,Count=Exact",
+            "tx=\"rollback\", count=\"exact\"",
+            "tx = rollback ,\tcount\t=\t\"exact\"",
+            "tx=rollback;q=1, count=exact ; a=\"b,c;d\\\"\" ; e",
+            ", ,tx=rollback;,,count=\"e\\xact\",",
+        ] {
+            check(&[text], true, &expect!["count=exact, tx=rollback | "]);
+        }
+        check(&["Tx=\"rollback\"", "count=exact;x"], true, &expect!["count=exact, tx=rollback | "]);
+        check(&["timezone=\"America/Lima\";a"], true, &expect!["timezone=America/Lima | "]);
+        check(
+            &["handling=\"strict\", max-affected=\"1\""],
+            true,
+            &expect!["handling=strict, max-affected=1 | "],
+        );
+    }
+
+    #[test]
+    fn quotes_end_where_the_value_does() {
+        check(&["tx=\"rollback"], true, &expect![[r#" | tx="rollback"#]]);
+        check(&["tx=\"rollback\"x, count=exact"], true, &expect![[r#"count=exact | tx="rollback"x"#]]);
+        check(&["tx=\"commit, tx=rollback\""], true, &expect![[r#" | tx="commit, tx=rollback""#]]);
     }
 }

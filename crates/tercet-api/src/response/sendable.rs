@@ -15,11 +15,11 @@ use http::{HeaderMap, StatusCode};
 use super::Response;
 
 /// Bytes of all header lines together; half of what the balancer takes unless it is told otherwise.
-const HEAD_BYTES: usize = 32 << 10;
+pub(super) const HEAD_BYTES: usize = 32 << 10;
 /// Header lines.
-const LINES: usize = 80;
+pub(super) const LINES: usize = 80;
 /// Bytes of a header that only says more about the response and may be left out.
-const OPTIONAL_BYTES: usize = 8 << 10;
+pub(super) const OPTIONAL_BYTES: usize = 8 << 10;
 /// Bytes of a reason phrase.
 const REASON_BYTES: usize = 128;
 
@@ -53,7 +53,8 @@ const SINGLE: [HeaderName; 11] = [
 ];
 
 /// Headers that only say more about the response: `Location` of a row whose key is a page long.
-const OPTIONAL: [HeaderName; 3] = [CONTENT_LOCATION, LOCATION, HeaderName::from_static("proxy-status")];
+pub(super) const OPTIONAL: [HeaderName; 3] =
+    [CONTENT_LOCATION, LOCATION, HeaderName::from_static("proxy-status")];
 
 /// Why a response cannot be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -148,7 +149,7 @@ mod tests {
         response.set_body(Bytes::copy_from_slice(body.as_bytes()));
         for (name, value) in headers {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-            response.headers.append(name, HeaderValue::from_str(value).unwrap());
+            response.headers.try_append(name, HeaderValue::from_str(value).unwrap()).unwrap();
         }
         response
     }
@@ -227,10 +228,10 @@ mod tests {
             let mut response = response(status, &[], &body);
             for (name, value) in &headers {
                 let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-                response.headers.append(name, HeaderValue::from_str(value).unwrap());
+                response.headers.try_append(name, HeaderValue::from_str(value).unwrap()).unwrap();
             }
             for name in own {
-                response.headers.append(name, HeaderValue::from_static("x"));
+                response.headers.try_append(name, HeaderValue::from_static("x")).unwrap();
             }
             let Ok(sent) = sendable(response, head) else {
                 prop_assert!(!(200..600).contains(&status));

@@ -1,21 +1,28 @@
 //! The response that SQL asked for: the settings `response.status` and `response.headers`.
 
 use http::StatusCode;
-use http::header::{HeaderName, HeaderValue};
-use serde_json::Value;
 
 use super::Response;
+use super::chosen::{Headers, Listed};
+use super::sendable::Unsendable;
 use crate::error::RequestError;
+use crate::query::Answer;
 
 /// What SQL set, checked.
-pub(super) struct Settings {
+#[derive(Debug)]
+pub(crate) struct Settings {
     status: Option<StatusCode>,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: Headers,
 }
 
 impl Settings {
+    /// Reads what an answer holds of both.
+    pub(crate) fn of(answer: &Answer) -> Result<Self, RequestError> {
+        Self::parse(answer.status.as_deref(), answer.headers.as_deref())
+    }
+
     /// Reads both settings; what was set in no statement of the transaction is absent or empty.
-    pub(super) fn parse(status: Option<&str>, headers: Option<&str>) -> Result<Self, RequestError> {
+    fn parse(status: Option<&str>, headers: Option<&str>) -> Result<Self, RequestError> {
         let status = status
             .filter(|text| !text.is_empty())
             .map(|text| {
@@ -24,10 +31,7 @@ impl Settings {
                 code.ok_or(RequestError::ResponseStatusSetting)
             })
             .transpose()?;
-        let headers = headers
-            .filter(|text| !text.is_empty())
-            .map(|text| parse_headers(text).ok_or(RequestError::ResponseHeadersSetting))
-            .transpose()?;
+        let headers = headers.filter(|text| !text.is_empty()).map(parse_headers).transpose()?;
         Ok(Self { status, headers: headers.unwrap_or_default() })
     }
 
@@ -36,35 +40,27 @@ impl Settings {
         if let Some(status) = self.status {
             response.status = status;
         }
-        for (name, _) in &self.headers {
+        for name in self.headers.names() {
             response.headers.remove(name);
         }
-        for (name, value) in self.headers {
-            response.headers.append(name, value);
-        }
+        self.headers.add_to(&mut response.headers);
     }
 }
 
-/// An array of objects with one text each.
-fn parse_headers(text: &str) -> Option<Vec<(HeaderName, HeaderValue)>> {
-    let Value::Array(items) = serde_json::from_str(text).ok()? else { return None };
-    let mut headers = Vec::with_capacity(items.len());
-    for item in items {
-        let Value::Object(object) = item else { return None };
-        let mut members = object.into_iter();
-        let (Some((name, Value::String(value))), None) = (members.next(), members.next()) else {
-            return None;
-        };
-        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-        headers.push((name, HeaderValue::from_bytes(value.as_bytes()).ok()?));
+/// An array of objects with one text each, no more of them than can be sent.
+fn parse_headers(text: &str) -> Result<Headers, RequestError> {
+    let Listed(headers) = serde_json::from_str(text).map_err(|_| RequestError::ResponseHeadersSetting)?;
+    match headers.fault() {
+        None => Ok(headers),
+        Some(Unsendable::Header(_)) => Err(RequestError::ResponseHeadersSetting),
+        Some(fault) => Err(RequestError::Unsendable(fault)),
     }
-    Some(headers)
 }
 
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
-    use http::header::VARY;
+    use http::header::{HeaderValue, VARY};
 
     use super::*;
 
@@ -101,5 +97,10 @@ mod tests {
         check(None, Some(r#"[{"a":"1","b":"2"}]"#), &expect!["PGRST111"]);
         check(None, Some(r#"[{"a":"1\r\nb: 2"}]"#), &expect!["PGRST111"]);
         check(None, Some(r#"[{"a b":"1"}]"#), &expect!["PGRST111"]);
+        check(None, Some(r#"[{"a":"1","a":"2"}]"#), &expect!["PGRST111"]);
+        check(None, Some("[{}]"), &expect!["PGRST111"]);
+        let items: Vec<_> = (0..30_000).map(|number| format!(r#"{{"x-{number}":"1"}}"#)).collect();
+        check(None, Some(&format!("[{}]", items.join(","))), &expect!["PGRST112"]);
+        check(None, Some(&format!("[{},1]", items.join(","))), &expect!["PGRST111"]);
     }
 }

@@ -13,6 +13,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use tercet_observe::event::ApiEvent;
+use tercet_observe::panic::caught;
 use tercet_observe::{AccessRecord, request_id};
 
 use super::body::Unread;
@@ -61,15 +62,35 @@ pub(super) async fn respond(
     let (parts, body) = request.into_parts();
     let body = Unread::new(&parts, body);
     let mut journey = Journey::default();
+    let prepared = caught(prepare(worker, &settings, &parts, body, &mut journey)).await;
+    let response = prepared.unwrap_or_else(|reason| {
+        let target = parts.uri.path();
+        let method = parts.method.as_str();
+        worker.log.event(ApiEvent::RequestPanicked { method, target, reason: &reason });
+        Response::of_error(&ApiError::Internal, config.client_error_verbosity)
+    });
+    tell(worker, config, peer, &parts, &journey, &response, started);
+    finish(response)
+}
+
+/// The response to a request, ready to be sent.
+async fn prepare(
+    worker: &Rc<Worker>,
+    settings: &Settings,
+    parts: &Parts,
+    body: Unread,
+    journey: &mut Journey,
+) -> Response {
+    let config = &*settings.config;
     let origins = config.server_cors_allowed_origins.as_deref();
     let preflight = cors::preflight(&parts.method, &parts.headers, origins);
     let mut response = if let Some(response) = preflight {
         response
     } else {
-        let answered = answer(worker, &settings, &parts, body, &mut journey).await;
+        let answered = answer(worker, settings, parts, body, journey).await;
         let mut response = answered.unwrap_or_else(|error| refusal(worker, config, error));
         if response.status == StatusCode::METHOD_NOT_ALLOWED {
-            methods::allow(&settings, &parts, &mut response);
+            methods::allow(settings, parts, &mut response);
         }
         cors::allow(&parts.headers, origins, &mut response);
         response
@@ -79,12 +100,10 @@ pub(super) async fn respond(
     }
     echo_trace(config, &parts.headers, &mut response);
     let is_head = parts.method == Method::HEAD;
-    let response = sendable(response, is_head).unwrap_or_else(|reason| {
+    sendable(response, is_head).unwrap_or_else(|reason| {
         let response = refusal(worker, config, RequestError::Unsendable(reason).into());
         sendable(response, is_head).unwrap_or_else(|_| Response::empty(StatusCode::INTERNAL_SERVER_ERROR))
-    });
-    tell(worker, config, peer, &parts, &journey, &response, started);
-    finish(response)
+    })
 }
 
 /// Answers what is no request with the reason.

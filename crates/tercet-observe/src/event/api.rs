@@ -40,6 +40,12 @@ pub enum ApiEvent<'a> {
     ResponseUnsendable {
         reason: &'a str,
     },
+    /// A request panicked; the client got 500 and everybody else's go on.
+    RequestPanicked {
+        method: &'a str,
+        target: &'a str,
+        reason: &'a str,
+    },
     /// What a client sent is no request of HTTP/1.1.
     RequestRefused {
         client: &'a str,
@@ -58,7 +64,8 @@ impl ApiEvent<'_> {
             Self::DatabaseLost { .. }
             | Self::SchemaCacheFailed { .. }
             | Self::RoleRefused { .. }
-            | Self::ResponseUnsendable { .. } => Level::Error,
+            | Self::ResponseUnsendable { .. }
+            | Self::RequestPanicked { .. } => Level::Error,
         }
     }
 }
@@ -79,6 +86,9 @@ impl fmt::Display for ApiEvent<'_> {
             Self::Query { sql } => write!(f, "query: {sql}"),
             Self::ResponseUnsendable { reason } => {
                 write!(f, "the response that SQL asked for cannot be sent: {reason}")
+            }
+            Self::RequestPanicked { method, target, reason } => {
+                write!(f, "{method} {target} panicked, and was answered with 500: {reason}")
             }
             Self::RequestRefused { client, status, reason } => {
                 write!(f, "request of {client} refused with status {status}: {reason}")

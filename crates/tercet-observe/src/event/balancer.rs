@@ -17,14 +17,19 @@ pub enum BalancerEvent<'a> {
     ServerSilent { server: &'a str, requests: usize },
     NoServerPasses,
     WorkerDied { how: &'a str },
+    RequestPanicked { client: &'a str, reason: &'a str },
+    ConnectionRefused { client: &'a str, code: &'a str, reason: &'a str },
 }
 
 impl BalancerEvent<'_> {
     pub(super) fn level(&self) -> Level {
         match self {
             Self::ServerUp { .. } => Level::Info,
-            Self::ServerDown { .. } | Self::ServerEjected { .. } | Self::ServerSilent { .. } => Level::Warn,
-            Self::NoServerPasses | Self::WorkerDied { .. } => Level::Error,
+            Self::ServerDown { .. }
+            | Self::ServerEjected { .. }
+            | Self::ServerSilent { .. }
+            | Self::ConnectionRefused { .. } => Level::Warn,
+            Self::NoServerPasses | Self::WorkerDied { .. } | Self::RequestPanicked { .. } => Level::Error,
         }
     }
 }
@@ -38,6 +43,12 @@ impl fmt::Display for BalancerEvent<'_> {
                 write!(f, "server {server} is ejected for {seconds:.1} s after {failures} failures in a row")
             }
             Self::WorkerDied { how } => write!(f, "the worker process died ({how}), a new one is started"),
+            Self::RequestPanicked { client, reason } => {
+                write!(f, "a request of {client} panicked, and was answered with 500: {reason}")
+            }
+            Self::ConnectionRefused { client, code, reason } => {
+                write!(f, "the HTTP/2 connection of {client} is ended with {code}: {reason}")
+            }
             Self::ServerSilent { server, requests } => write!(
                 f,
                 "server {server} is silent: {requests} requests wait for it, new ones go to the others"

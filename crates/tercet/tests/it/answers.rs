@@ -189,6 +189,8 @@ fn statuses_are_sent_or_refused(ways: &Ways<'_>) {
 fn headers_are_sent_or_refused(ways: &Ways<'_>) {
     let long = "x".repeat(70_000);
     let many = vec![json!({"set-cookie": "a"}); 120];
+    // more names than a map of headers has room for
+    let names: Vec<_> = (0..30_000).map(|number| json!({format!("x-{number}"): "a"})).collect();
     for (headers, expected) in [
         (json!([{"Content-Length": "7"}]), 200),
         (json!([{"Content-Length": "0"}, {"Content-Length": "9"}]), 200),
@@ -212,6 +214,7 @@ fn headers_are_sent_or_refused(ways: &Ways<'_>) {
         (json!([{"X-A": long.clone()}]), 500),
         (json!([{"Location": long.clone()}]), 200),
         (json!(many), 500),
+        (json!(names), 500),
     ] {
         // what is long is sent by another way than the target
         let body = json!({"headers": headers.to_string(), "status": ""}).to_string();
@@ -268,6 +271,14 @@ fn errors_are_sent_or_refused(ways: &Ways<'_>) {
     ] {
         let target = format!("/rpc/fail?{}", encoded(&[("code", code), ("message", message)]));
         assert_eq!(ways.ask("GET", &target).0, expected, "{code}");
+    }
+    let names: serde_json::Map<_, _> =
+        (0..30_000).map(|number| (format!("x-{number}"), json!("a"))).collect();
+    let detail = json!({"status": 400, "headers": names}).to_string();
+    let body = json!({"code": "PGRST", "message": message, "detail": detail}).to_string();
+    for address in [ways.system.address, ways.server] {
+        let answer = request("POST", "/rpc/fail").json(&body).send(address);
+        assert_eq!((answer.status, answer.body.contains("PGRST112")), (500, true), "{answer:.300?}");
     }
     let long = "x".repeat(3000);
     let target = format!("/rpc/fail?{}", encoded(&[("code", "PT418"), ("message", &long)]));
