@@ -68,6 +68,11 @@ left join pg_description description
 left join (
   select enumtypid, json_agg(enumlabel order by enumsortorder) as list
   from pg_enum
+  -- what such a cast makes of a value may be any JSON
+  where not exists (
+    select from pg_cast
+    where castsource = enumtypid and casttarget = 'json'::regtype and castmethod = 'f'
+  )
   group by enumtypid
 ) labels on labels.enumtypid = coalesce(base.oid, t.oid)
 where n.nspname = any($1::text[])

@@ -255,3 +255,33 @@ fn what_cannot_be_called_or_matched_is_said() {
     assert_eq!((reply.status, &reply.json()["code"]), (400, &json!("42P10")), "{reply:?}");
     assert!(reply.json()["hint"].as_str().unwrap().contains("partial"), "{reply:?}");
 }
+
+/// What a cast makes of an enum's values may be any JSON, and so may that of a domain over it.
+#[test]
+fn an_enum_with_a_cast_to_json_is_anything() {
+    let database = database(
+        "create schema api;
+        grant usage on schema api to anon;
+        create type api.mood as enum ('sad', 'happy');
+        create type api.tone as enum ('low', 'high');
+        create domain api.humour as api.mood;
+        create function api.to_json(api.mood) returns json immutable language sql as $$ select json_build_array(1) $$;
+        create cast (api.mood as json) with function api.to_json(api.mood);
+        create table api.people (id int primary key, m api.mood, h api.humour, t api.tone);
+        insert into api.people values (1, 'sad', 'happy', 'low');
+        grant select on api.people to anon;",
+    );
+    let service = Service::start(&database.uri(), &[]);
+    let document = service.get("/openapi.json").json();
+    let reply = service.get("/people");
+    check_answer(&document, "get", "/people", "/people", &reply);
+    assert_eq!(reply.json(), json!([{"id": 1, "m": [1], "h": [1], "t": "low"}]));
+    let properties = &document["components"]["schemas"]["people"]["properties"];
+    for column in ["m", "h"] {
+        assert!(
+            properties[column].get("enum").is_none() && properties[column].get("type").is_none(),
+            "{properties}"
+        );
+    }
+    assert_eq!(properties["t"]["enum"], json!(["low", "high", null]));
+}
