@@ -22,9 +22,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
+use tercet_observe::event::BalancerEvent;
 
 use self::allowance::Held;
-use self::guard::Paths;
+use self::guard::{Note, Notes};
 use self::wire::{Fault, Wire};
 use crate::answer;
 use crate::client::Client;
@@ -63,8 +64,8 @@ struct Streams {
     is_ending: Cell<bool>,
 }
 
-/// A request, and what answers it.
-type Request = (http::Request<RecvStream>, SendResponse<Held>);
+/// A request, what answers it, and what the guard knows of it.
+type Request = (http::Request<RecvStream>, SendResponse<Held>, Option<Note>);
 
 /// What a connection has to act upon.
 enum Event {
@@ -84,8 +85,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
     client.watch.set(config.timeouts.handshake);
     let fault = Fault::default();
     let (wide, allowance) = (worker.http2.wide(), worker.http2.connection());
-    let paths = Rc::new(Paths::default());
-    let wire = Wire::new(Rc::clone(&client), early, Rc::clone(&fault), Rc::clone(&paths));
+    let notes = Rc::new(Notes::default());
+    let most = config.limits.head as usize;
+    let wire = Wire::new(Rc::clone(&client), early, Rc::clone(&fault), most, Rc::clone(&notes));
     let handshake = builder(&config, wide.is_some()).handshake(wire);
     let handshake = client.in_time(async { handshake.await.map_err(io::Error::other) });
     let Ok(mut connection) = handshake.await else {
@@ -95,16 +97,15 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
     let streams = Rc::new(Streams::default());
     client.watch.set(config.timeouts.head);
     loop {
-        match next_event(&worker, &client, &mut connection, &streams, &fault).await {
+        match next_event(&worker, &client, &mut connection, &streams, (&fault, &notes)).await {
             Event::Request(request) => {
                 client.watch.clear();
-                let replaced = paths.take(request.1.stream_id().as_u32());
                 streams.live.set(streams.live.get() + 1);
                 let (worker, client, streams) = (Rc::clone(&worker), Rc::clone(&client), Rc::clone(&streams));
                 let allowance = Rc::clone(&allowance);
                 tokio::task::spawn_local(async move {
                     let timeouts = worker.config().timeouts.idle;
-                    let outcome = stream::serve(worker, &client, &allowance, request, replaced).await;
+                    let outcome = stream::serve(worker, &client, &allowance, request).await;
                     streams.ended(outcome, &client, timeouts);
                 });
             }
@@ -118,6 +119,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
                 }
             }
             Event::Fault(reason) => {
+                tell(&worker, &client, reason);
                 connection.abrupt_shutdown(reason);
                 client.watch.set(FAREWELL);
                 let closed = poll_fn(|context| connection.poll_closed(context));
@@ -135,7 +137,7 @@ async fn next_event(
     client: &Client,
     connection: &mut Connection<Wire, Held>,
     streams: &Streams,
-    fault: &Fault,
+    (fault, notes): (&Fault, &Notes),
 ) -> Event {
     poll_fn(|context| {
         if streams.broken_off.get() > BROKEN_OFF {
@@ -143,8 +145,17 @@ async fn next_event(
         }
         if let Poll::Ready(accepted) = connection.poll_accept(context) {
             return Poll::Ready(match accepted {
-                Some(Ok(request)) => Event::Request(Box::new(request)),
-                Some(Err(_)) | None => Event::Ended,
+                Some(Ok((request, respond))) => {
+                    let note = notes.take(respond.stream_id().as_u32());
+                    Event::Request(Box::new((request, respond, note)))
+                }
+                Some(Err(error)) => {
+                    if let Some(reason) = error.reason().filter(|_| error.is_library()) {
+                        tell(worker, client, reason);
+                    }
+                    Event::Ended
+                }
+                None => Event::Ended,
             });
         }
         if let Some(reason) = fault.get() {
@@ -159,6 +170,13 @@ async fn next_event(
         Poll::Pending
     })
     .await
+}
+
+/// Logs that a connection is ended for what its client did.
+fn tell(worker: &Worker, client: &Client, code: Reason) {
+    let (client, reason) = (client.address.to_string(), code.description());
+    let code = format!("{code:?}");
+    worker.shared.events.event(BalancerEvent::ConnectionRefused { client: &client, code: &code, reason });
 }
 
 impl Streams {

@@ -104,11 +104,22 @@ impl Worker {
 
     /// Logs a request that was refused before all of it was understood, of which `received` has come.
     pub(crate) fn refused(&self, client: &Client, received: &[u8], refusal: Refusal, bytes: u64) {
-        self.shared.metrics.refused.fetch_add(1, Ordering::Relaxed);
-        let (method, target, version) = match request::line(received) {
+        let line = match request::line(received) {
             Some((method, target, version)) => (method, target, client.spoken(version)),
             None => (&b"-"[..], &b"-"[..], "-"),
         };
+        self.refused_as(client, line, refusal, bytes);
+    }
+
+    /// The same, of a request of this method, target and version.
+    pub(crate) fn refused_as(
+        &self,
+        client: &Client,
+        (method, target, version): (&[u8], &[u8], &'static str),
+        refusal: Refusal,
+        bytes: u64,
+    ) {
+        self.shared.metrics.refused.fetch_add(1, Ordering::Relaxed);
         self.record(&AccessRecord {
             client: Some(client.address),
             request_id: b"-",

@@ -175,6 +175,15 @@ impl Outstanding {
         }
     }
 
+    /// Ready once `h2` has written all it was given.
+    pub(crate) fn poll_written(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.bytes.get() == 0 {
+            return Poll::Ready(());
+        }
+        *self.waker.borrow_mut() = Some(context.waker().clone());
+        Poll::Pending
+    }
+
     /// How many more bytes `h2` may be given: all, or when little is left a few, once it has written the last ones.
     pub(crate) fn poll_room(&self, context: &mut Context<'_>, allowance: &Allowance) -> Poll<usize> {
         if !allowance.is_spent() {

@@ -1,10 +1,15 @@
 //! What `h2` lets pass, or ends a connection for with a less exact code than RFC 9113 has, caught as frames come in.
 //!
-//! It looks at frame heads, at settings, and at the form of header blocks, and knows of a stream only whether the
-//! client has ended it. Everything it does not object to is `h2`'s to judge, but for the bytes of paths that `h2` has none
-//! with: they get stand-ins on the way through `h2` and come back behind it, where every target is judged.
+//! It looks at frame heads, at settings, and at header blocks, and knows of a stream only whether the
+//! client has ended it. The bytes of paths that `h2` has none with get stand-ins on the way through `h2` and come back behind
+//! it, where every target is judged. A request that is malformed goes through `h2` as a stand-in as well, and is answered
+//! behind it; `h2` would reset its stream, or end the connection, without a word to anybody.
+//!
+//! Long because of its tests.
 
 mod compression;
+mod malformed;
+mod table;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +18,8 @@ use std::rc::Rc;
 use h2::Reason;
 
 pub(super) use self::compression::STAND_IN;
-use self::compression::{Compression, Malformed};
+use self::compression::{Compression, Fields, Malformed};
+use crate::http1::Refusal;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -41,6 +47,9 @@ const BLOCK_BYTES: usize = 2 << 20;
 /// Bytes of header blocks that are held back until they are whole; longer ones go on as they come, for `h2` to refuse.
 const HELD_BYTES: usize = 256 << 10;
 
+/// `GET * http`, which stands for a request that is refused: it has no answer but a refusal, should its note be lost.
+const REFUSED: &[u8] = b"\x82\x86\x04\x01*";
+
 /// Follows the frames of one connection from behind its preface on.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
@@ -54,36 +63,59 @@ pub(super) struct Guard {
     left: usize,
     block: Option<Block>,
     compression: Compression,
+    /// Bytes that the fields of a request may have.
+    most: usize,
+    /// Whether `h2` has missed something that may be in the table: its blocks are without one from then on.
+    rewrites: bool,
     highest: u32,
     open: BTreeSet<u32>,
     ended: BTreeSet<u32>,
     /// Bytes that have come and not gone on: of a frame's head, or of a header block.
     held: Vec<u8>,
-    paths: Rc<Paths>,
+    notes: Rc<Notes>,
 }
 
-/// The bytes of streams' paths that have a [`STAND_IN`], until the streams' requests are there.
+/// What is to be known of requests that have come through `h2`, until they are there.
 #[derive(Debug, Default)]
-pub(super) struct Paths(RefCell<BTreeMap<u32, Rc<[u8]>>>);
+pub(super) struct Notes(RefCell<BTreeMap<u32, Note>>);
 
-impl Paths {
-    fn put(&self, stream: u32, replaced: Rc<[u8]>) {
-        let mut paths = self.0.borrow_mut();
-        paths.insert(stream, replaced);
-        if paths.len() > REMEMBERED {
-            paths.pop_first();
+/// What is to be known of a request.
+#[derive(Clone, Debug)]
+pub(super) enum Note {
+    /// The bytes of its path that have a [`STAND_IN`].
+    Path(Rc<[u8]>),
+    /// It stands for one that is refused.
+    Refused(Rc<Refused>),
+}
+
+/// A request that is refused.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    pub(super) method: Box<[u8]>,
+    pub(super) target: Box<[u8]>,
+    /// Whether the client has ended it and `h2` does not know.
+    pub(super) has_ended: bool,
+}
+
+impl Notes {
+    fn put(&self, stream: u32, note: Note) {
+        let mut notes = self.0.borrow_mut();
+        notes.insert(stream, note);
+        if notes.len() > REMEMBERED {
+            notes.pop_first();
         }
     }
 
-    /// The bytes of a stream's path; streams before it that never became requests are forgotten.
-    pub(super) fn take(&self, stream: u32) -> Option<Rc<[u8]>> {
-        let mut paths = self.0.borrow_mut();
-        if paths.is_empty() {
+    /// The note on a stream; streams before it that never became requests are forgotten.
+    pub(super) fn take(&self, stream: u32) -> Option<Note> {
+        let mut notes = self.0.borrow_mut();
+        if notes.is_empty() {
             return None;
         }
-        let later = paths.split_off(&stream);
-        *paths = later;
-        paths.remove(&stream)
+        let later = notes.split_off(&stream);
+        *notes = later;
+        notes.remove(&stream)
     }
 }
 
@@ -152,8 +184,9 @@ struct Head {
 }
 
 impl Guard {
-    pub(super) fn new(preface: usize, paths: Rc<Paths>) -> Self {
-        Self { preface_left: preface, paths, ..Self::default() }
+    /// Begins behind a preface of so many bytes; requests have heads of less than `most` bytes.
+    pub(super) fn new(preface: usize, most: usize, notes: Rc<Notes>) -> Self {
+        Self { preface_left: preface, most, notes, ..Self::default() }
     }
 
     /// Looks at the next bytes of the connection, and says what may go on to `h2`; with a reason, nothing more may: the connection is
@@ -280,11 +313,11 @@ impl Guard {
         }
     }
 
-    /// RFC 9113 sections 4.3 and 8.1: blocks are well-formed, and trailers have no pseudo-headers. `h2` has another code for
-    /// the one, and leaves the others out.
+    /// RFC 9113 sections 4.3 and 8.1: blocks are well-formed, trailers have no pseudo-headers, and requests are what section 8.3
+    /// says. `h2` has another code for the first, leaves the second out, and refuses the others in silence.
     fn check_block(&mut self, head: Head, payload: &[u8]) -> Result<Option<Vec<u8>>, Reason> {
         let Some(block) = &mut self.block else { return Ok(None) };
-        let (priority, fragment) = head.fragment(payload);
+        let (priority, fragment) = head.fragment(payload)?;
         block.priority.extend_from_slice(priority);
         block.bytes.extend_from_slice(fragment);
         if block.bytes.len() > BLOCK_BYTES {
@@ -294,21 +327,47 @@ impl Guard {
             return Ok(None);
         }
         let Some(mut block) = self.block.take() else { return Ok(None) };
-        let followed =
-            self.compression.follow(&block.bytes).map_err(|Malformed| Reason::COMPRESSION_ERROR)?;
-        if followed.has_pseudo_header && block.is_trailers {
+        let fields = self
+            .compression
+            .follow(&block.bytes, self.most)
+            .map_err(|Malformed| Reason::COMPRESSION_ERROR)?;
+        if block.is_trailers && fields.iter().any(|field| field.name.starts_with(b":")) {
             return Err(Reason::PROTOCOL_ERROR);
         }
-        if let Some(replaced) = followed.replaced {
-            self.paths.put(block.stream, replaced);
+        if !block.is_held {
+            // Part of it is with h2 already.
+            return if self.rewrites { Err(Reason::ENHANCE_YOUR_CALM) } else { Ok(None) };
         }
-        if followed.edits.is_empty() || !block.is_held {
+        let has_ended = block.flags & FIRST_FLAG != 0;
+        if !block.is_trailers
+            && let Some(refusal) = malformed::refusal(&fields, has_ended)
+        {
+            self.refuse(block.stream, &fields, refusal, has_ended);
+            // Left open, so that there is something to reset behind the answer.
+            return Ok(Some(
+                Block { flags: 0, priority: Vec::new(), bytes: REFUSED.to_vec(), ..block }.frames(),
+            ));
+        }
+        if let Some(replaced) = fields.replaced() {
+            self.notes.put(block.stream, Note::Path(replaced));
+        }
+        if self.rewrites {
+            return Ok(Some(Block { bytes: fields.rewritten(), ..block }.frames()));
+        }
+        let edits = fields.edits();
+        if edits.is_empty() {
             return Ok(None);
         }
-        for (range, string) in followed.edits.into_iter().rev() {
+        for (range, string) in edits.into_iter().rev() {
             block.bytes.splice(range, string);
         }
         Ok(Some(block.frames()))
+    }
+
+    fn refuse(&mut self, stream: u32, fields: &Fields, refusal: Refusal, has_ended: bool) {
+        self.rewrites = true;
+        let [method, target] = [&b":method"[..], b":path"].map(|name| malformed::text(fields, name).into());
+        self.notes.put(stream, Note::Refused(Rc::new(Refused { refusal, method, target, has_ended })));
     }
 }
 
@@ -341,19 +400,18 @@ impl Head {
         self.flags & flag != 0
     }
 
-    /// The priority and the part of a header block in a payload of HEADERS or CONTINUATION; empty where padding is wrong,
-    /// which `h2` refuses.
-    fn fragment(self, payload: &[u8]) -> (&[u8], &[u8]) {
+    /// The priority and the part of a header block in a payload of HEADERS or CONTINUATION (RFC 9113 section 6.2).
+    fn fragment(self, payload: &[u8]) -> Result<(&[u8], &[u8]), Reason> {
         let mut fragment = payload;
         if self.kind == HEADERS && self.has(PADDED) {
-            let Some((padding, rest)) = payload.split_first() else { return (&[], &[]) };
-            let Some(end) = rest.len().checked_sub(usize::from(*padding)) else { return (&[], &[]) };
+            let (padding, rest) = payload.split_first().ok_or(Reason::FRAME_SIZE_ERROR)?;
+            let end = rest.len().checked_sub(usize::from(*padding)).ok_or(Reason::PROTOCOL_ERROR)?;
             fragment = &rest[..end];
         }
         if self.kind == HEADERS && self.has(PRIORITISED) {
-            return fragment.split_at_checked(5).unwrap_or_default();
+            return fragment.split_at_checked(5).ok_or(Reason::FRAME_SIZE_ERROR);
         }
-        (&[], fragment)
+        Ok((&[], fragment))
     }
 }
 
@@ -375,6 +433,15 @@ fn check_settings(payload: &[u8]) -> Result<(), Reason> {
 mod tests {
     use super::*;
 
+    const MOST: usize = 1 << 20;
+
+    fn path(note: Option<Note>) -> Vec<u8> {
+        match note {
+            Some(Note::Path(replaced)) => replaced.to_vec(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
         frame.extend_from_slice(&[kind, flags]);
@@ -388,14 +455,17 @@ mod tests {
     fn check(frames: &[Vec<u8>], expected: Option<Reason>) {
         let bytes = [vec![0; 24], frames.concat()].concat();
         for size in [1, 2, 7, 10, bytes.len()] {
-            let mut guard = Guard::new(24, Rc::default());
+            let mut guard = Guard::new(24, MOST, Rc::default());
             let mut passed = Vec::new();
-            let mut verdict = None;
+            let (mut verdict, mut is_edited) = (None, false);
             for part in bytes.chunks(size) {
                 let (some, fault) = guard.inspect(part);
                 match some {
                     Passed::Prefix(count) => passed.extend_from_slice(&part[..count]),
-                    Passed::Instead(other) => passed.extend(other),
+                    Passed::Instead(other) => {
+                        is_edited = true;
+                        passed.extend(other);
+                    }
                 }
                 verdict = fault;
                 if fault.is_some() {
@@ -403,8 +473,8 @@ mod tests {
                 }
             }
             assert_eq!(verdict, expected, "{frames:x?} in parts of {size}");
-            assert!(bytes.starts_with(&passed) || verdict.is_none(), "{frames:x?} in parts of {size}");
-            if expected.is_some() {
+            assert!(bytes.starts_with(&passed) || is_edited, "{frames:x?} in parts of {size}");
+            if expected.is_some() && !is_edited {
                 assert!(passed.len() < bytes.len());
             }
         }
@@ -503,8 +573,8 @@ mod tests {
         let whole = frame(HEADERS, FIRST_FLAG | END_HEADERS, 3, b"\x82\x44\x02/|\x86");
         let expected = [ping(), prioritised, ping(), whole, repeated, ping()].concat();
         for size in 1..sent.len() {
-            let paths = Rc::new(Paths::default());
-            let mut guard = Guard::new(0, Rc::clone(&paths));
+            let notes = Rc::new(Notes::default());
+            let mut guard = Guard::new(0, MOST, Rc::clone(&notes));
             let mut passed = Vec::new();
             for part in sent.chunks(size) {
                 match guard.inspect(part) {
@@ -514,14 +584,14 @@ mod tests {
                 }
             }
             assert_eq!(passed, expected, "in parts of {size}");
-            assert_eq!([1, 3, 5].map(|stream| paths.take(stream).unwrap().to_vec()), [b">", b"<", b"<"]);
+            assert_eq!([1, 3, 5].map(|stream| path(notes.take(stream))), [b">", b"<", b"<"]);
         }
     }
 
     #[test]
     fn a_long_path_takes_several_frames() {
         let path = format!("/?{}", ">".repeat(40_000));
-        let mut block = b"\x82\x04\x7f".to_vec();
+        let mut block = b"\x82\x86\x04\x7f".to_vec();
         let (mut rest, mut frames) = (path.len() - 127, Vec::new());
         while rest >= 128 {
             block.push(rest as u8 | 0x80);
@@ -535,7 +605,7 @@ mod tests {
             let end = if index + 1 == parts.len() { END_HEADERS } else { 0 };
             frames.extend(frame(kind, end, 1, part));
         }
-        let mut guard = Guard::new(0, Rc::default());
+        let mut guard = Guard::new(0, MOST, Rc::default());
         let (passed, fault) = guard.inspect(&frames);
         let expected: Vec<u8> =
             frames.iter().map(|byte| if *byte == b'>' { STAND_IN } else { *byte }).collect();
@@ -551,7 +621,7 @@ mod tests {
                 .iter()
                 .map(|(kind, flags, stream, payload)| frame(*kind, *flags, *stream, payload))
                 .collect();
-            let mut guard = Guard::new(0, Rc::default());
+            let mut guard = Guard::new(0, MOST, Rc::default());
             let (_, verdict) = guard.inspect(&frames.concat());
             check(&frames, verdict);
         }

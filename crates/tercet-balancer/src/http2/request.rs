@@ -20,9 +20,9 @@ pub(super) enum Body {
     Chunked,
 }
 
-/// A request that HTTP/2 does not allow: its stream is reset with PROTOCOL_ERROR.
+/// A request that HTTP/2 does not allow, and why.
 #[derive(Debug)]
-pub(super) struct Malformed;
+pub(super) struct Malformed(pub(super) &'static str);
 
 /// Writes the head, its empty line included; `replaced` are the bytes of the path that have a stand-in there.
 pub(super) fn write(
@@ -33,9 +33,9 @@ pub(super) fn write(
 ) -> Result<Body, Malformed> {
     // h2 lets a request without :path through when it has no :authority either.
     let path = parts.uri.path_and_query().filter(|_| !parts.uri.path().is_empty());
-    let path = path.ok_or(Malformed)?.as_str();
+    let path = path.ok_or(Malformed("no :path"))?.as_str();
     if parts.headers.values().any(|value| !is_trimmed(value)) {
-        return Err(Malformed);
+        return Err(Malformed("white space around a header value"));
     }
     out.extend_from_slice(parts.method.as_str().as_bytes());
     out.push(b' ');

@@ -11,14 +11,17 @@ use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 
+use super::FAREWELL;
 use super::allowance::{Allowance, Charge, Held, Outstanding};
+use super::guard::{Note, Refused};
 use super::pipe::{self, Pipe};
-use super::request::{self, Body};
+use super::request::{self, Body, Malformed};
 use super::response;
+use crate::answer::Answer;
 use crate::client::Client;
 use crate::connection;
 use crate::http1::response::{Asked, parse};
-use crate::http1::{Decoder, Framing, HeadLimits, Method};
+use crate::http1::{Decoder, Framing, HeadLimits, Method, Refusal, Version};
 use crate::socket::Socket;
 use crate::worker::Worker;
 
@@ -50,20 +53,19 @@ impl From<h2::Error> for Failure {
     }
 }
 
-/// Serves one request of `client`, in whose path some bytes were `replaced`.
+/// Serves one request of `client`.
 pub(super) async fn serve(
     worker: Rc<Worker>,
     client: &Client,
     allowance: &Rc<Allowance>,
     request: Box<super::Request>,
-    replaced: Option<Rc<[u8]>>,
 ) -> Outcome {
-    let (request, mut respond) = *request;
+    let (request, mut respond, note) = *request;
     let (parts, body) = request.into_parts();
     let mut head = Vec::with_capacity(512);
-    let Ok(framing) = request::write(&mut head, &parts, replaced.as_deref(), body.is_end_stream()) else {
-        respond.send_reset(Reason::PROTOCOL_ERROR);
-        return Outcome::BrokenOff;
+    let framing = match write(&mut head, &parts, note, body.is_end_stream()) {
+        Ok(framing) => framing,
+        Err(refused) => return Box::pin(refuse(&worker, client, allowance, respond, &refused)).await,
     };
     let asked = Asked { method: Method::of(parts.method.as_str().as_bytes()), upgrade: false };
     drop(parts);
@@ -88,6 +90,69 @@ pub(super) async fn serve(
         (Err(Failure::ClientGone), ()) => Outcome::BrokenOff,
         (Ok(()) | Err(Failure::Broken), ()) => Outcome::Answered,
     }
+}
+
+/// Writes the head of a request on which the guard may have left a note, unless the request is refused.
+fn write(
+    head: &mut Vec<u8>,
+    parts: &http::request::Parts,
+    note: Option<Note>,
+    has_ended: bool,
+) -> Result<Body, Rc<Refused>> {
+    let replaced = match note {
+        Some(Note::Refused(refused)) => return Err(refused),
+        Some(Note::Path(replaced)) => Some(replaced),
+        None => None,
+    };
+    request::write(head, parts, replaced.as_deref(), has_ended).map_err(|Malformed(reason)| {
+        let [method, target] = [parts.method.as_str(), parts.uri.path()].map(|text| text.as_bytes().into());
+        Rc::new(Refused { refusal: Refusal::bad(reason), method, target, has_ended: false })
+    })
+}
+
+/// Answers a request that is malformed, logs it, and resets its stream (RFC 9113 section 8.1.1).
+async fn refuse(
+    worker: &Worker,
+    client: &Client,
+    allowance: &Rc<Allowance>,
+    mut respond: SendResponse<Held>,
+    refused: &Refused,
+) -> Outcome {
+    let Refused { refusal, method, target, has_ended } = refused;
+    let answer = Answer {
+        status: refusal.status,
+        message: refusal.reason,
+        request_id: None,
+        retry_after: None,
+        location: None,
+        keep_alive: true,
+    };
+    let asked = Asked { method: Method::of(method), upgrade: false };
+    let mut bytes = Vec::new();
+    let length = answer.write(&mut bytes, Version::Http11, asked.method);
+    worker.refused_as(client, (method, target, "HTTP/2.0"), *refusal, length);
+    let outstanding = Rc::default();
+    let sent = async {
+        let head = parse(&bytes, &LIMITS, asked).ok().flatten().ok_or(Failure::Broken)?;
+        let response = response::convert(&bytes, &head).ok_or(Failure::Broken)?;
+        let content = Bytes::copy_from_slice(&bytes[head.length..]);
+        let mut stream = respond.send_response(response, content.is_empty())?;
+        if content.is_empty() {
+            return Ok(());
+        }
+        let held = Held::new(content, Charge::new(allowance), &outstanding);
+        // What is ended on both sides cannot be reset any more.
+        stream.send_data(held, *has_ended)?;
+        // A reset throws away what is not written.
+        let written = poll_fn(|context| outstanding.poll_written(context));
+        let _ = tokio::time::timeout(FAREWELL, written).await;
+        stream.send_reset(Reason::PROTOCOL_ERROR);
+        Ok::<_, Failure>(())
+    };
+    if sent.await.is_err() {
+        respond.send_reset(Reason::PROTOCOL_ERROR);
+    }
+    Outcome::BrokenOff
 }
 
 /// Sends the request into the pipe and the answer out of it; an answer ends the matter even while the request is
@@ -274,7 +339,7 @@ async fn write_all(pipe: &Pipe, mut bytes: &[u8]) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn state_of<A, B, C, D, E, T>(_: fn(A, B, C, D, E) -> T) -> usize {
+    fn state_of<A, B, C, D, T>(_: fn(A, B, C, D) -> T) -> usize {
         size_of::<T>()
     }
 

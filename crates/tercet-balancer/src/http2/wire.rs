@@ -11,7 +11,7 @@ use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::PREFACE;
-use super::guard::{Guard, Passed, Paths};
+use super::guard::{Guard, Notes, Passed};
 use crate::client::Client;
 
 /// Why a connection is to be ended, once the guard has found a reason.
@@ -29,8 +29,8 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(client: Rc<Client>, early: Bytes, fault: Fault, paths: Rc<Paths>) -> Self {
-        Self { client, early, guard: Guard::new(PREFACE.len(), paths), fault, passed: Bytes::new() }
+    pub(super) fn new(client: Rc<Client>, early: Bytes, fault: Fault, most: usize, notes: Rc<Notes>) -> Self {
+        Self { client, early, guard: Guard::new(PREFACE.len(), most, notes), fault, passed: Bytes::new() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! HTTP/2 as raw frames on a real socket, held against the rules h2spec checks (RFC 9113, RFC 7541).
 
 mod frames;
+mod refusals;
 mod rules;
 
 use std::io::{Read as _, Write as _};

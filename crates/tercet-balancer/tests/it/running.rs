@@ -46,10 +46,19 @@ impl Running {
     }
 
     /// Stops the balancer and returns its access log.
-    pub(crate) fn stop(mut self) -> String {
+    pub(crate) fn stop(self) -> String {
+        self.stop_for("access.log")
+    }
+
+    /// Stops the balancer and returns all it has said.
+    pub(crate) fn stop_for_events(self) -> String {
+        self.stop_for("events.log")
+    }
+
+    fn stop_for(mut self, log: &str) -> String {
         self.balancer.take().unwrap().stop().unwrap();
         drop(self.log.take());
-        std::fs::read_to_string(self.folder.path().join("access.log")).unwrap()
+        std::fs::read_to_string(self.folder.path().join(log)).unwrap()
     }
 }
 

@@ -1,28 +1,15 @@
-//! Compressed header blocks, as far as they have to be followed to tell well-formed ones (RFC 7541).
-//!
-//! It knows how long names and values are and which fields are pseudo-headers, and keeps no text but of `:path`: all other fields
-//! are `h2`'s to read.
+//! Compressed header blocks as the fields they stand for (RFC 7541).
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::table::STATIC;
+
 /// Bytes of the dynamic table, which we never allow a client to make larger (RFC 9113 section 6.5.2).
 const TABLE_BYTES: usize = 4096;
 /// What an entry takes beside its name and value (RFC 7541 section 4.1).
 const ENTRY_BYTES: usize = 32;
-/// How long the names of the static table are, from index 1 on (RFC 7541 appendix A).
-const STATIC_NAMES: [usize; 61] = [
-    10, 7, 7, 5, 5, 7, 7, 7, 7, 7, 7, 7, 7, 7, 14, 15, 15, 13, 6, 27, 3, 5, 13, 13, 19, 16, 16, 14, 16, 13,
-    12, 6, 4, 4, 6, 7, 4, 4, 8, 17, 13, 8, 19, 13, 4, 8, 12, 18, 19, 5, 7, 7, 11, 6, 10, 25, 17, 10, 4, 3,
-    16,
-];
-/// The last index of the static table that is a pseudo-header's.
-const LAST_PSEUDO_HEADER: usize = 14;
-/// The indexes of the static table that are `:path`.
-const PATHS: std::ops::RangeInclusive<usize> = 4..=5;
-/// `:` as a Huffman code of seven bits (RFC 7541 appendix B).
-const COLON: u8 = 0x5c;
 /// What stands in a path for a byte that `h2` takes in none; for itself as well, so that it means nothing else.
 pub(in crate::http2) const STAND_IN: u8 = b'|';
 
@@ -91,25 +78,111 @@ pub(super) struct Compression {
     most: usize,
 }
 
-#[derive(Clone, Debug)]
+/// A name and its value.
+#[derive(Debug)]
 struct Entry {
+    text: Box<[u8]>,
     name: usize,
-    value: usize,
-    is_pseudo_header: bool,
-    is_path: bool,
-    /// The bytes of a path that `h2` takes in none, in their order.
-    replaced: Option<Rc<[u8]>>,
 }
 
-/// What there is in a block.
+/// The fields of a block.
 #[derive(Debug, Default)]
-pub(super) struct Followed {
-    pub(super) has_pseudo_header: bool,
+pub(super) struct Fields {
+    /// Names and values, one behind the other.
+    text: Vec<u8>,
+    places: Vec<Place>,
+    /// What RFC 9113 section 6.5.2 counts; fields beyond `most` are counted and not kept.
+    bytes: usize,
+    most: usize,
+}
+
+/// Where a field is.
+#[derive(Clone, Debug)]
+struct Place {
+    name: Range<usize>,
+    value: Range<usize>,
+    /// Where its value is in the block, unless it is from a table.
+    literal: Option<Range<usize>>,
+}
+
+/// A field.
+#[derive(Clone, Debug)]
+pub(super) struct Field<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) value: &'a [u8],
+    literal: Option<Range<usize>>,
+}
+
+impl Fields {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Field<'_>> + Clone {
+        self.places.iter().map(|place| Field {
+            name: &self.text[place.name.clone()],
+            value: &self.text[place.value.clone()],
+            literal: place.literal.clone(),
+        })
+    }
+
+    /// Whether there are more than may be.
+    pub(super) fn are_too_many(&self) -> bool {
+        self.bytes >= self.most
+    }
+
     /// The bytes of the path that have to have a [`STAND_IN`], in their order.
-    pub(super) replaced: Option<Rc<[u8]>>,
-    /// Where in the block a path stands that holds such bytes, and the path with stand-ins, as strings of a block. They are as long as
-    /// the others once decoded, so the table stays the same.
-    pub(super) edits: Vec<(Range<usize>, Vec<u8>)>,
+    pub(super) fn replaced(&self) -> Option<Rc<[u8]>> {
+        let path = self.iter().find(|field| field.name == b":path")?.value;
+        let replaced: Rc<[u8]> = path.iter().copied().filter(|byte| has_stand_in(*byte)).collect();
+        (!replaced.is_empty()).then_some(replaced)
+    }
+
+    /// Where in the block a path stands that holds such bytes, and the path with stand-ins, as a string of a block. It is as long as
+    /// the other once decoded, so the table stays the same.
+    pub(super) fn edits(&self) -> Vec<(Range<usize>, Vec<u8>)> {
+        let paths = self.iter().filter(|field| field.name == b":path");
+        let edited = |field: Field<'_>| {
+            let place = field.literal.filter(|_| field.value.iter().any(|byte| has_stand_in(*byte)))?;
+            let mut string = Vec::with_capacity(field.value.len() + 4);
+            push_path(&mut string, field.value);
+            Some((place, string))
+        };
+        paths.filter_map(edited).collect()
+    }
+
+    /// The same fields as a block that needs no table, paths with stand-ins.
+    pub(super) fn rewritten(&self) -> Vec<u8> {
+        let mut block = Vec::with_capacity(self.text.len() + 8 * self.places.len());
+        for field in self.iter() {
+            block.push(0);
+            push_string(&mut block, field.name);
+            if field.name == b":path" {
+                push_path(&mut block, field.value);
+            } else {
+                push_string(&mut block, field.value);
+            }
+        }
+        block
+    }
+
+    fn keep(&mut self, name: &[u8], value: &[u8], literal: Option<Range<usize>>) {
+        self.bytes += name.len() + value.len() + ENTRY_BYTES;
+        if self.are_too_many() {
+            return;
+        }
+        let start = self.text.len();
+        self.text.extend_from_slice(name);
+        let middle = self.text.len();
+        self.text.extend_from_slice(value);
+        self.places.push(Place { name: start..middle, value: middle..self.text.len(), literal });
+    }
+}
+
+fn push_string(block: &mut Vec<u8>, string: &[u8]) {
+    push_length(block, string.len());
+    block.extend_from_slice(string);
+}
+
+fn push_path(block: &mut Vec<u8>, path: &[u8]) {
+    push_length(block, path.len());
+    block.extend(path.iter().map(|byte| if has_stand_in(*byte) { STAND_IN } else { *byte }));
 }
 
 /// A block is not what RFC 7541 allows: a COMPRESSION_ERROR of the connection.
@@ -123,33 +196,26 @@ impl Default for Compression {
 }
 
 impl Compression {
-    /// Follows a whole block.
-    pub(super) fn follow(&mut self, whole: &[u8]) -> Result<Followed, Malformed> {
-        let mut followed = Followed::default();
-        let mut has_field = false;
+    /// Follows a whole block, and keeps fields of less than `most` bytes in all.
+    pub(super) fn follow(&mut self, whole: &[u8], most: usize) -> Result<Fields, Malformed> {
+        let mut fields = Fields { most, ..Fields::default() };
         let mut block = whole;
         while let Some(first) = block.first() {
-            let field = match first {
-                0x80.. => self.entry(take_integer(&mut block, 7)?)?,
+            match first {
+                0x80.. => {
+                    let (name, value) = self.entry(take_integer(&mut block, 7)?)?;
+                    fields.keep(name, value, None);
+                }
                 0x40.. => {
-                    let field = self.literal(whole, &mut block, 6, &mut followed)?;
-                    self.add(field.clone());
-                    field
+                    let entry = self.literal(whole, &mut block, 6, &mut fields)?;
+                    self.add(entry);
                 }
-                0x20.. if has_field => return Err(Malformed),
-                0x20.. => {
-                    self.resize(take_integer(&mut block, 5)?)?;
-                    continue;
-                }
-                _ => self.literal(whole, &mut block, 4, &mut followed)?,
-            };
-            has_field = true;
-            followed.has_pseudo_header |= field.is_pseudo_header;
-            if field.replaced.is_some() {
-                followed.replaced = field.replaced;
+                0x20.. if fields.bytes > 0 => return Err(Malformed),
+                0x20.. => self.resize(take_integer(&mut block, 5)?)?,
+                _ => _ = self.literal(whole, &mut block, 4, &mut fields)?,
             }
         }
-        Ok(followed)
+        Ok(fields)
     }
 
     /// RFC 7541 section 6.2.
@@ -158,49 +224,29 @@ impl Compression {
         whole: &[u8],
         block: &mut &[u8],
         prefix: u32,
-        followed: &mut Followed,
+        fields: &mut Fields,
     ) -> Result<Entry, Malformed> {
-        let mut field = match take_integer(block, prefix)? {
-            0 => {
-                let text = take_string(block)?;
-                let is_pseudo_header = text.starts_with_colon();
-                let is_path = is_pseudo_header && text.decoded()? == b":path";
-                Entry { name: text.decoded_length()?, value: 0, is_pseudo_header, is_path, replaced: None }
-            }
-            index => Entry { replaced: None, ..self.entry(index)? },
+        let mut text = match take_integer(block, prefix)? {
+            0 => take_string(block)?.decoded()?,
+            index => self.entry(index)?.0.to_vec(),
         };
+        let name = text.len();
         let start = whole.len() - block.len();
-        let text = take_string(block)?;
-        if field.is_path {
-            let mut path = text.decoded()?;
-            field.value = path.len();
-            let replaced: Rc<[u8]> = path.iter().copied().filter(|byte| has_stand_in(*byte)).collect();
-            if !replaced.is_empty() {
-                path.iter_mut().filter(|byte| has_stand_in(**byte)).for_each(|byte| *byte = STAND_IN);
-                let mut string = Vec::with_capacity(path.len() + 4);
-                push_length(&mut string, path.len());
-                string.extend_from_slice(&path);
-                followed.edits.push((start..whole.len() - block.len(), string));
-                field.replaced = Some(replaced);
-            }
-        } else {
-            field.value = text.decoded_length()?;
-        }
-        Ok(field)
+        take_string(block)?.decode_into(&mut text)?;
+        fields.keep(&text[..name], &text[name..], Some(start..whole.len() - block.len()));
+        Ok(Entry { text: text.into(), name })
     }
 
-    /// RFC 7541 section 2.3.3. How long values of the static table are does not matter: they are never added as they are.
-    fn entry(&self, index: usize) -> Result<Entry, Malformed> {
+    /// RFC 7541 section 2.3.3.
+    fn entry(&self, index: usize) -> Result<(&[u8], &[u8]), Malformed> {
         let at = index.checked_sub(1).ok_or(Malformed)?;
-        match STATIC_NAMES.get(at) {
-            Some(name) => Ok(Entry {
-                name: *name,
-                value: 0,
-                is_pseudo_header: index <= LAST_PSEUDO_HEADER,
-                is_path: PATHS.contains(&index),
-                replaced: None,
-            }),
-            None => self.table.get(at - STATIC_NAMES.len()).cloned().ok_or(Malformed),
+        match STATIC.get(at) {
+            Some(field) => Ok(*field),
+            None => self
+                .table
+                .get(at - STATIC.len())
+                .map(|entry| entry.text.split_at(entry.name))
+                .ok_or(Malformed),
         }
     }
 
@@ -231,7 +277,7 @@ impl Compression {
 
 impl Entry {
     fn bytes(&self) -> usize {
-        self.name + self.value + ENTRY_BYTES
+        self.text.len() + ENTRY_BYTES
     }
 }
 
@@ -290,27 +336,19 @@ fn take_string<'a>(block: &mut &'a [u8]) -> Result<Text<'a>, Malformed> {
 }
 
 impl Text<'_> {
-    fn starts_with_colon(self) -> bool {
-        self.bytes.first().is_some_and(|byte| if self.is_coded { byte >> 1 == COLON } else { *byte == b':' })
-    }
-
-    fn decoded_length(self) -> Result<usize, Malformed> {
-        if !self.is_coded {
-            return Ok(self.bytes.len());
-        }
-        let mut length = 0;
-        decode(self.bytes, |_| length += 1)?;
-        Ok(length)
-    }
-
     fn decoded(self) -> Result<Vec<u8>, Malformed> {
         let mut text = Vec::with_capacity(2 * self.bytes.len());
+        self.decode_into(&mut text)?;
+        Ok(text)
+    }
+
+    fn decode_into(self, text: &mut Vec<u8>) -> Result<(), Malformed> {
         if self.is_coded {
-            decode(self.bytes, |code| text.push(SYMBOLS[code]))?;
+            decode(self.bytes, |code| text.push(SYMBOLS[code]))
         } else {
             text.extend_from_slice(self.bytes);
+            Ok(())
         }
-        Ok(text)
     }
 }
 
@@ -365,13 +403,16 @@ const LASTS: [usize; CODES.len()] = {
 mod tests {
     use super::*;
 
+    const MOST: usize = 1 << 16;
+
     fn check(blocks: &[&[u8]], expected: Result<bool, Malformed>) {
         let mut compression = Compression::default();
         let (last, before) = blocks.split_last().unwrap();
         for block in before {
-            compression.follow(block).unwrap();
+            compression.follow(block, MOST).unwrap();
         }
-        let followed = compression.follow(last).map(|followed| followed.has_pseudo_header);
+        let has_pseudo_header = |fields: &Fields| fields.iter().any(|field| field.name.starts_with(b":"));
+        let followed = compression.follow(last, MOST).map(|fields| has_pseudo_header(&fields));
         assert_eq!(followed, expected, "{blocks:x?}");
     }
 
@@ -387,11 +428,11 @@ mod tests {
                 164,
             ),
         ] {
-            assert!(compression.follow(block).unwrap().has_pseudo_header);
+            assert!(compression.follow(block, MOST).unwrap().iter().any(|field| field.name == b":path"));
             assert_eq!(compression.bytes, bytes);
         }
         // A table of 100 bytes has room for the latest entry alone.
-        assert!(!compression.follow(b"\x3f\x45").unwrap().has_pseudo_header);
+        assert_eq!(compression.follow(b"\x3f\x45", MOST).unwrap().iter().count(), 0);
         assert_eq!((compression.bytes, compression.table.len()), (54, 1));
     }
 
@@ -444,12 +485,12 @@ mod tests {
     fn a_path_gets_stand_ins_wherever_it_comes_from() {
         let mut compression = Compression::default();
         let mut edited = |block: &[u8]| {
-            let followed = compression.follow(block).unwrap();
+            let fields = compression.follow(block, MOST).unwrap();
             let mut text = block.to_vec();
-            for (range, string) in followed.edits.into_iter().rev() {
+            for (range, string) in fields.edits().into_iter().rev() {
                 text.splice(range, string);
             }
-            (text, followed.replaced.map(|bytes| bytes.to_vec()))
+            (text, fields.replaced().map(|bytes| bytes.to_vec()))
         };
         // /?a>b, by the static name, by its own name, and Huffman-coded, into the table and not.
         assert_eq!(edited(b"\x82\x04\x05/?a>b"), (b"\x82\x04\x05/?a|b".to_vec(), Some(b">".to_vec())));
@@ -462,6 +503,39 @@ mod tests {
         assert_eq!(edited(b"\x7e\x02/a"), (b"\x7e\x02/a".to_vec(), None));
         assert_eq!(edited(b"\xbf\x86"), (b"\xbf\x86".to_vec(), Some(b">".to_vec())));
         assert_eq!(edited(b"\x84\x00\x01a\x01>"), (b"\x84\x00\x01a\x01>".to_vec(), None));
+    }
+
+    #[test]
+    fn what_is_rewritten_reads_the_same_without_a_table() {
+        let mut compression = Compression::default();
+        let block = b"\x82\x87\x44\x05/?a>b\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff\x58\x86\xa8\xeb\x10\x64\x9c\xbf";
+        compression.follow(block, MOST).unwrap();
+        let fields = compression.follow(b"\x82\xc0\xbf\xbe\x1f\x0c\x00", MOST).unwrap();
+        let again = Compression::default().follow(&fields.rewritten(), MOST).unwrap();
+        let text: Vec<_> = again
+            .iter()
+            .map(|field| [field.name, field.value].map(String::from_utf8_lossy).join("="))
+            .collect();
+        assert_eq!(
+            text,
+            [
+                ":method=GET",
+                ":path=/?a|b",
+                ":authority=www.example.com",
+                "cache-control=no-cache",
+                "content-language="
+            ]
+        );
+    }
+
+    /// A byte may stand for an entry of a whole table.
+    #[test]
+    fn what_is_too_much_is_counted_and_not_kept() {
+        let mut block = b"\x40\x01x\x7f\xa1\x1e".to_vec();
+        block.extend([b'a'; 4000]);
+        block.extend(vec![0xbe; 100_000]);
+        let fields = Compression::default().follow(&block, MOST).unwrap();
+        assert!(fields.are_too_many() && fields.text.len() < MOST && fields.bytes > 400_000_000);
     }
 
     proptest::proptest! {

@@ -549,12 +549,12 @@ fn messages() -> Vec<Case> {
         case(
             "10.3: a space in :method",
             &[only(&[b"\x02\x07GET / a", SCHEME, PATH, AUTHORITY])],
-            Goaway(PROTOCOL),
+            Reset(PROTOCOL),
         ),
         case(
             "10.3: a line end in :method",
             &[only(&[b"\x02\x05GET\r\n", SCHEME, PATH, AUTHORITY])],
-            Goaway(PROTOCOL),
+            Reset(PROTOCOL),
         ),
         case(
             "10.3: a line end in :authority",
