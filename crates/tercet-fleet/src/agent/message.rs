@@ -39,7 +39,6 @@ pub enum Request {
 /// What changes nothing, so that anybody may ask at any time.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, on its way")]
 pub enum Query {
     /// Read what a desired state is to be compared with.
     Probe {
@@ -94,7 +93,6 @@ pub enum Query {
 /// What changes the machine: only with a lease.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, on its way")]
 pub enum Change {
     /// Bring the machine to a desired state; new firewall rules are not yet made permanent.
     Converge {
@@ -162,7 +160,6 @@ pub enum DatabaseTask {
 /// What a machine answers.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, on its way")]
 pub enum Reply {
     /// To a probe.
     Facts(Facts),
