@@ -55,9 +55,6 @@ pub enum ApiError {
     /// We have failed: the log says how.
     #[error("The request could not be answered because of an error in tercet")]
     Internal,
-    /// The bodies of other requests take all the memory there is for bodies.
-    #[error("Too many bodies of requests are being read")]
-    BodiesFull,
     /// Every connection is busy and stayed so for the whole wait.
     #[error("Timed out acquiring connection from connection pool.")]
     PoolTimeout,
@@ -99,7 +96,6 @@ impl ApiError {
             Self::ConnectionLost(_) => "PGRST001".into(),
             Self::NoSchemaCache => "PGRST002".into(),
             Self::PoolTimeout => "PGRST003".into(),
-            Self::BodiesFull => "TCT02".into(),
             Self::Unreplicated => "TCT01".into(),
             Self::Internal => "TCT04".into(),
         }
@@ -112,7 +108,7 @@ impl ApiError {
             Self::Schema(error) => error.status(),
             Self::Token(error) => error.status(),
             Self::Database(error) => error.status(),
-            Self::Connection(_) | Self::ConnectionLost(_) | Self::NoSchemaCache | Self::BodiesFull => {
+            Self::Connection(_) | Self::ConnectionLost(_) | Self::NoSchemaCache => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::PoolTimeout | Self::Unreplicated => StatusCode::GATEWAY_TIMEOUT,
@@ -184,7 +180,6 @@ impl ApiError {
                 Some("Do not repeat the request unread: look first whether its effect is there.".into()),
             ),
             Self::NoSchemaCache | Self::PoolTimeout | Self::Internal => (None, None),
-            Self::BodiesFull => (None, Some("Send the request again later.".into())),
         };
         let message = match self {
             Self::Database(error) => error.message(),

@@ -174,17 +174,7 @@ impl<'a> Planner<'a> {
     }
 
     fn write(self, relation: &str, mutation: Mutation) -> Result<Plan, ApiError> {
-        let relation = self.relation(relation)?;
-        let possible = match mutation {
-            Mutation::Create => relation.insertable,
-            Mutation::SingleUpsert => relation.insertable && relation.updatable,
-            Mutation::Update => relation.updatable,
-            Mutation::Delete => relation.deletable,
-        };
-        // PostgreSQL would call it an error of the server's.
-        if !possible {
-            return Err(RequestError::Method(self.request.method.to_string()).into());
-        }
+        let relation = writable(self.cache, self.request, relation, mutation)?;
         let name = name_of(relation);
         let root = read::root(name.clone(), Some(relation.clone()), true);
         let (tree, deprecated_targets) = self.tree(root)?;
@@ -222,7 +212,7 @@ impl<'a> Planner<'a> {
         let (tree, deprecated_targets) = self.tree(root)?;
         let head = invocation == Invocation::Read { head: true };
         let read_only = invocation != Invocation::Post || routine.volatility != Volatility::Volatile;
-        let call = self.call_plan(routine, invocation, &tree);
+        let call = self.call_plan(routine, invocation, &tree)?;
         let (handler, media_type) = self.negotiate(&name, &tree)?;
         if self.request.preferences.enforced_max_affected().is_some() && !routine.returns_set {
             return Err(RequestError::MaxAffectedRoutine.into());
@@ -259,11 +249,39 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// Finds what is wrong with a request whatever its body is: what it writes to is not there, or is not written to in this way.
+///
+/// # Errors
+/// That.
+pub fn check(request: &ApiRequest, cache: &SchemaCache) -> Result<(), ApiError> {
+    match &request.action {
+        Action::Mutate { relation, mutation } => writable(cache, request, relation, *mutation).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
+fn writable<'a>(
+    cache: &'a SchemaCache,
+    request: &ApiRequest,
+    name: &str,
+    mutation: Mutation,
+) -> Result<&'a Arc<Relation>, ApiError> {
+    let relation = relation(cache, &request.schema, name)?;
+    let possible = match mutation {
+        Mutation::Create => relation.insertable,
+        Mutation::SingleUpsert => relation.insertable && relation.updatable,
+        Mutation::Update => relation.updatable,
+        Mutation::Delete => relation.deletable,
+    };
+    // PostgreSQL would call it an error of the server's.
+    if possible { Ok(relation) } else { Err(RequestError::Method(request.method.to_string()).into()) }
+}
+
 /// The relation of that name.
 ///
 /// # Errors
 /// There is none (PGRST205); the error names the one that was most likely meant.
-pub fn relation<'a>(cache: &'a SchemaCache, schema: &str, name: &str) -> Result<&'a Arc<Relation>, ApiError> {
+fn relation<'a>(cache: &'a SchemaCache, schema: &str, name: &str) -> Result<&'a Arc<Relation>, ApiError> {
     cache.relation(schema, name).ok_or_else(|| {
         let names: Vec<&str> = cache.relations(schema).map(|relation| &*relation.name).collect();
         let searched = if names.len() > SUGGESTION_LIMIT { &[] } else { names.as_slice() };

@@ -5,6 +5,7 @@
 
 mod context;
 mod csv;
+mod encoding;
 pub mod field;
 pub mod filter;
 mod form;
@@ -27,13 +28,12 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, Method, request};
-use percent_encoding::percent_decode_str;
 
 use crate::error::RequestError;
 use crate::schema::SchemaCache;
 use media_type::MediaType;
 use parameters::Parameters;
-use payload::{Payload, Purpose};
+use payload::{Boundless, Payload, Purpose, Reading};
 use preferences::Preferences;
 use range::RowRange;
 use reader::Reader;
@@ -141,17 +141,12 @@ pub struct Rules<'a> {
 }
 
 /// What the body of a request is for, as far as its head says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyUse {
     /// Nothing.
     None,
     /// Rows of a relation.
-    Rows {
-        /// The schema the relation is looked for in.
-        schema: String,
-        /// Its name.
-        relation: String,
-    },
+    Rows,
     /// Arguments of a routine.
     Arguments,
     /// The same, of a routine that is not there: only their names are of interest.
@@ -192,25 +187,23 @@ pub enum Invocation {
 
 impl ApiRequest {
     /// Finds out what the body of a request is for, before it is read.
-    ///
-    /// # Errors
-    /// Path, method or profile are not ones that a request can have.
-    pub fn body_use(parts: &request::Parts, rules: Rules<'_>) -> Result<BodyUse, RequestError> {
-        let resource = Resource::parse(parts.uri.path(), rules)?;
-        let (schema, _) = schema(&parts.method, &parts.headers, rules)?;
-        Ok(match Action::choose(resource, &parts.method, &schema, rules)? {
+    pub fn body_use(&self, cache: &SchemaCache) -> BodyUse {
+        match &self.action {
             Action::Mutate { mutation: Mutation::Delete, .. } => BodyUse::None,
-            Action::Mutate { relation, .. } => BodyUse::Rows { schema, relation },
+            Action::Mutate { .. } => BodyUse::Rows,
             Action::Call { routine, invocation: Invocation::Post } => {
-                let known = !rules.cache.routines(&schema, &routine).is_empty();
+                let known = !cache.routines(&self.schema, routine).is_empty();
                 if known { BodyUse::Arguments } else { BodyUse::Names }
             }
             _ => BodyUse::None,
-        })
+        }
     }
 
-    /// Reads a request. The body of a request that neither writes nor calls is not looked at.
-    pub fn parse(parts: &request::Parts, body: Bytes, rules: Rules<'_>) -> Result<Self, RequestError> {
+    /// Reads all of a request but its body.
+    ///
+    /// # Errors
+    /// Something of it is not understood, or nobody would read it.
+    pub fn head(parts: &request::Parts, rules: Rules<'_>) -> Result<Self, RequestError> {
         let headers = &parts.headers;
         let method = &parts.method;
         let resource = Resource::parse(parts.uri.path(), rules)?;
@@ -222,8 +215,7 @@ impl ApiRequest {
         let range = range::requested(own_range, method, headers)?;
         let content_type =
             text(headers, &CONTENT_TYPE).map_or(MediaType::Json, |text| MediaType::parse(&text));
-        let (payload, columns) = payload(&action, &parameters, &content_type, body)?;
-        Ok(Self {
+        let request = Self {
             action,
             schema,
             negotiated_by_profile,
@@ -232,12 +224,53 @@ impl ApiRequest {
             preferences,
             accept: accepted(headers),
             content_type,
-            payload,
-            columns,
+            payload: None,
+            columns: BTreeSet::new(),
             method: method.clone(),
             path: parts.uri.path().to_owned(),
             headers: headers.clone(),
-        })
+        };
+        if request.reading().is_some() {
+            encoding::check(headers)?;
+        }
+        Ok(request)
+    }
+
+    /// How the body is to be read, if it is.
+    pub fn reading(&self) -> Option<Reading> {
+        let (purpose, columns) = match &self.action {
+            Action::Mutate { mutation: Mutation::Create | Mutation::Update, .. } => {
+                (Purpose::Rows, self.parameters.columns.clone())
+            }
+            Action::Mutate { mutation: Mutation::SingleUpsert, .. } => (Purpose::Rows, None),
+            Action::Call { invocation: Invocation::Post, .. } => {
+                (Purpose::Arguments, self.parameters.columns.clone())
+            }
+            _ => return None,
+        };
+        Some(Reading { content_type: self.content_type.clone(), purpose, columns })
+    }
+
+    /// Completes a request with what was read of its body.
+    #[must_use]
+    pub fn with_payload(mut self, payload: Payload) -> Self {
+        // what the client says counts, in whatever the body is written
+        let keys = self.parameters.columns.clone().or_else(|| payload.keys());
+        self.columns = keys.unwrap_or_default();
+        self.payload = Some(payload);
+        self
+    }
+
+    /// Reads a request with a body that is short.
+    ///
+    /// # Errors
+    /// Something of it is not understood, or nobody would read it.
+    pub fn parse(parts: &request::Parts, body: Bytes, rules: Rules<'_>) -> Result<Self, RequestError> {
+        let request = Self::head(parts, rules)?;
+        match request.reading() {
+            Some(reading) => Ok(request.with_payload(reading.read(body, &mut Boundless)?)),
+            None => Ok(request),
+        }
     }
 
     /// Value of the setting `request.headers`: a JSON object, without cookies.
@@ -253,9 +286,7 @@ impl ApiRequest {
 
 impl Resource {
     fn parse(path: &str, rules: Rules<'_>) -> Result<Self, RequestError> {
-        let mut segments = path.split('/').skip(1).map(|segment| {
-            percent_decode_str(segment).decode_utf8().map(String::from).map_err(|_| RequestError::Path)
-        });
+        let mut segments = path.split('/').skip(1).map(form::decode_segment);
         let first = segments.next().transpose()?.unwrap_or_default();
         let second = segments.next().transpose()?;
         if segments.next().is_some() {
@@ -329,28 +360,6 @@ fn schema(method: &Method, headers: &HeaderMap, rules: Rules<'_>) -> Result<(Str
         }
         None => Ok((rules.schemas.first().cloned().unwrap_or_default(), rules.schemas.len() != 1)),
     }
-}
-
-fn payload(
-    action: &Action,
-    parameters: &Parameters,
-    content_type: &MediaType,
-    body: Bytes,
-) -> Result<(Option<Payload>, BTreeSet<String>), RequestError> {
-    let (purpose, columns) = match action {
-        Action::Mutate { mutation: Mutation::Create | Mutation::Update, .. } => {
-            (Purpose::Rows, parameters.columns.as_ref())
-        }
-        Action::Mutate { mutation: Mutation::SingleUpsert, .. } => (Purpose::Rows, None),
-        Action::Call { invocation: Invocation::Post, .. } => {
-            (Purpose::Arguments, parameters.columns.as_ref())
-        }
-        _ => return Ok((None, BTreeSet::new())),
-    };
-    let payload = Payload::parse(body, content_type, purpose, columns.is_some())?;
-    // what the client says counts, in whatever the body is written
-    let keys = columns.cloned().or_else(|| payload.keys());
-    Ok((Some(payload), keys.unwrap_or_default()))
 }
 
 /// Media types of all `Accept` headers together.
@@ -428,7 +437,7 @@ mod tests {
         check("GET", "/rpc/", &[], &expect!["PGRST125 Invalid path specified in request URL"]);
         check("GET", "/films/", &[], &expect!["PGRST125 Invalid path specified in request URL"]);
         check("GET", "/a/b/c", &[], &expect!["PGRST125 Invalid path specified in request URL"]);
-        check("GET", "/%ff", &[], &expect!["PGRST125 Invalid path specified in request URL"]);
+        check("GET", "/%ff", &[], &expect![[r#"22021 invalid byte sequence for encoding "UTF8": 0xff"#]]);
         check("GET", "/openapi.json", &[], &expect!["Describe { format: OpenApi, head: false } in one"]);
     }
 

@@ -118,6 +118,8 @@ impl DatabaseFailure {
             // the client asked for XML of rows that cannot be aggregated into it
             "42883" if message.starts_with("function xmlagg(") => StatusCode::NOT_ACCEPTABLE,
             "42883" | "42P01" => StatusCode::NOT_FOUND,
+            // the client sent a row twice
+            "21000" if message.contains("ON CONFLICT DO UPDATE") => StatusCode::BAD_REQUEST,
             "21000" | "42P17" | "53400" => internal,
             "42501" if self.authenticated => StatusCode::FORBIDDEN,
             "42501" => StatusCode::UNAUTHORIZED,

@@ -23,6 +23,26 @@ pub enum RequestError {
         /// Where they stand.
         place: String,
     },
+    /// A percent sign that no two hexadecimal digits follow, and where it stands.
+    #[error("invalid percent-encoding")]
+    PercentEncoding(String),
+    /// The body is encoded in a way that is not understood: this header says how.
+    #[error("The body is encoded in a way that is not supported: {0}")]
+    BodyEncoding(String),
+    /// Another number of rows than the request can use.
+    #[error("{purpose}, and the body has {rows}")]
+    Rows {
+        /// What they are for.
+        purpose: &'static str,
+        /// How many there are.
+        rows: usize,
+    },
+    /// A column or an argument is given twice.
+    #[error("{0:?} is given twice, and only one can count")]
+    Repeated(String),
+    /// The bodies of other requests take all the memory there is for bodies.
+    #[error("Too many bodies of requests are being read")]
+    BodiesFull,
     /// What came is no request of HTTP/1.1.
     #[error("The request cannot be read")]
     Http {
@@ -48,7 +68,7 @@ pub enum RequestError {
         header: usize,
     },
     /// The body has more bytes than this.
-    #[error("The request's body is longer than {0} bytes")]
+    #[error("The request's body takes more than {0} bytes")]
     BodyTooLong(usize),
     /// The body did not come in time.
     #[error("The request's body did not arrive in time")]
@@ -143,6 +163,8 @@ pub enum RequestError {
 pub enum RangeError {
     /// A limit below zero.
     NegativeLimit,
+    /// An offset below zero, with a limit.
+    NegativeOffset,
     /// A `Range` header whose ends are the wrong way round.
     Inverted,
     /// An offset behind the last row.
@@ -158,11 +180,18 @@ impl RequestError {
     /// PostgREST's code.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Parameter { .. } => "PGRST100",
+            Self::Parameter { .. } | Self::PercentEncoding(_) => "PGRST100",
+            Self::BodiesFull => "TCT02",
             Self::Encoding { .. } => "22021",
             Self::Http { .. } => "TCT03",
             Self::RoutineMethod(_) => "PGRST101",
-            Self::Body(_) | Self::Fields { .. } | Self::BodyTooLong(_) | Self::BodyTimeout => "PGRST102",
+            Self::Body(_)
+            | Self::Fields { .. }
+            | Self::BodyEncoding(_)
+            | Self::Rows { .. }
+            | Self::Repeated(_)
+            | Self::BodyTooLong(_)
+            | Self::BodyTimeout => "PGRST102",
             Self::Range(_) => "PGRST103",
             Self::PutFilters => "PGRST105",
             Self::Schema { .. } => "PGRST106",
@@ -193,6 +222,8 @@ impl RequestError {
             Self::MediaType(_) | Self::Schema { .. } | Self::NotSingular(_) => StatusCode::NOT_ACCEPTABLE,
             Self::PutFilters | Self::RoutineMethod(_) | Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::BodiesFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::ResponseHeadersSetting | Self::ResponseStatusSetting | Self::Unsendable(_) => {
@@ -207,7 +238,7 @@ impl RequestError {
     pub fn details(&self) -> Option<String> {
         Some(match self {
             Self::Parameter { details, .. } | Self::NotImplemented(details) => details.clone(),
-            Self::Encoding { place, .. } => place.clone(),
+            Self::Encoding { place, .. } | Self::PercentEncoding(place) => place.clone(),
             Self::Http { reason, .. } => (*reason).to_owned(),
             Self::Unsendable(reason) => reason.to_string(),
             // PostgREST says no more of the others
@@ -215,6 +246,9 @@ impl RequestError {
                 format!("Line {line} has {fields} fields and the header has {header}")
             }
             Self::Range(RangeError::NegativeLimit) => "Limit should be greater than or equal to zero.".into(),
+            Self::Range(RangeError::NegativeOffset) => {
+                "Offset should be greater than or equal to zero.".into()
+            }
             Self::Range(RangeError::Inverted) => {
                 "The lower boundary must be lower than or equal to the upper boundary in the Range header."
                     .into()
@@ -247,6 +281,9 @@ impl RequestError {
             Self::EmbeddedUnderAlias { name, alias } => {
                 Some(format!("Change '{name}' to '{alias}' in filters, orders or limits."))
             }
+            Self::PercentEncoding(_) => Some("Write a percent sign that encodes nothing as %25.".into()),
+            Self::BodyEncoding(_) => Some("Send the body as it is, in UTF-8.".into()),
+            Self::BodiesFull => Some("Send the request again later.".into()),
             Self::Schema { exposed, .. } => {
                 Some(format!("Only the following schemas are exposed: {}", exposed.join(", ")))
             }

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use super::write::needed_columns;
 use super::{Condition, Planner, ReadNode, SUGGESTION_LIMIT};
 use crate::error::schema::UnnamedParameter;
-use crate::error::{ApiError, SchemaError, suggestion};
+use crate::error::{ApiError, RequestError, SchemaError, suggestion};
 use crate::request::Invocation;
 use crate::request::media_type::MediaType;
+use crate::request::parameters::repeated_parameter;
 use crate::request::payload::Payload;
 use crate::schema::{Parameter, Routine};
 
@@ -138,7 +139,7 @@ impl<'a> Planner<'a> {
         routine: &Arc<Routine>,
         invocation: Invocation,
         tree: &ReadNode,
-    ) -> CallPlan {
+    ) -> Result<CallPlan, RequestError> {
         let given = self.argument_names(invocation);
         let specified: Vec<Parameter> =
             routine.parameters.iter().filter(|it| given.contains(&*it.name)).cloned().collect();
@@ -150,12 +151,15 @@ impl<'a> Planner<'a> {
             }
             _ if specified.is_empty() => Arguments::None,
             (_, Invocation::Read { .. }, _) => {
-                Arguments::Values(values(&specified, &self.request.parameters.arguments))
+                Arguments::Values(values(&specified, &self.request.parameters.arguments, repeated_parameter)?)
             }
             (_, Invocation::Post, Some(Payload::Form(fields))) => {
-                Arguments::Values(values(&specified, fields))
+                Arguments::Values(values(&specified, fields, RequestError::Repeated)?)
             }
-            (_, Invocation::Post, _) => Arguments::Members { body: self.body(), parameters: specified },
+            (_, Invocation::Post, _) => {
+                self.check_members()?;
+                Arguments::Members { body: self.body(), parameters: specified }
+            }
         };
         let mut returning = needed_columns(tree, &[]);
         if returning != ["*"] && !returning.is_empty() {
@@ -164,7 +168,20 @@ impl<'a> Planner<'a> {
             returning.sort_unstable();
             returning.dedup();
         }
-        CallPlan { routine: routine.clone(), arguments, returning }
+        Ok(CallPlan { routine: routine.clone(), arguments, returning })
+    }
+
+    /// Refuses members of which not all can be arguments. Of a JSON array the first object counts, as in PostgREST.
+    fn check_members(self) -> Result<(), RequestError> {
+        let Some(rows) = self.request.payload.as_ref().and_then(Payload::rows) else { return Ok(()) };
+        if let Some(key) = &rows.repeated {
+            return Err(RequestError::Repeated(key.clone()));
+        }
+        if rows.count == 0 || rows.count > 1 && self.request.content_type == MediaType::Csv {
+            let purpose = "a routine is called with the arguments of one row";
+            return Err(RequestError::Rows { purpose, rows: rows.count });
+        }
+        Ok(())
     }
 }
 
@@ -208,8 +225,12 @@ fn signature(routine: &Routine) -> String {
     format!("{}.{}({})", routine.schema, routine.name, parameters.join(", "))
 }
 
-/// The last value given for each parameter; all of them for a variadic one.
-fn values(parameters: &[Parameter], given: &[(String, String)]) -> Vec<(Parameter, Argument)> {
+/// The value given for each parameter; all of them for a variadic one.
+fn values(
+    parameters: &[Parameter],
+    given: &[(String, String)],
+    repeated: fn(String) -> RequestError,
+) -> Result<Vec<(Parameter, Argument)>, RequestError> {
     parameters
         .iter()
         .map(|parameter| {
@@ -218,9 +239,13 @@ fn values(parameters: &[Parameter], given: &[(String, String)]) -> Vec<(Paramete
             let argument = if parameter.variadic {
                 Argument::Many(values.collect())
             } else {
-                Argument::One(values.next_back().unwrap_or_default())
+                let value = values.next().unwrap_or_default();
+                if values.next().is_some() {
+                    return Err(repeated(parameter.name.to_string()));
+                }
+                Argument::One(value)
             };
-            (parameter.clone(), argument)
+            Ok((parameter.clone(), argument))
         })
         .collect()
 }

@@ -7,7 +7,7 @@ use super::{Condition, Planner, ReadNode, TypedField};
 use crate::error::{ApiError, RequestError, SchemaError};
 use crate::request::Mutation;
 use crate::request::filter::{Operation, QuantifiedOperator};
-use crate::request::payload::Payload;
+use crate::request::payload::{Payload, Rows};
 use crate::request::preferences::{Missing, Representation, Resolution};
 use crate::schema::{QualifiedName, Relation};
 
@@ -83,6 +83,10 @@ impl Planner<'_> {
         let request = self.request;
         let primary_key: Vec<String> = relation.primary_key.iter().map(ToString::to_string).collect();
         let defaults = request.preferences.missing == Some(Missing::Default);
+        let rows = request.payload.as_ref().and_then(Payload::rows).map_or(1, |rows| rows.count);
+        let one_row_at_most = |purpose| {
+            if rows > 1 { Err(RequestError::Rows { purpose, rows }) } else { Ok(()) }
+        };
         let kind = match mutation {
             Mutation::Create => WriteKind::Insert {
                 columns: self.written_columns(relation)?,
@@ -94,16 +98,20 @@ impl Planner<'_> {
                 conditions: Vec::new(),
                 defaults,
             },
-            Mutation::Update => WriteKind::Update {
-                columns: self.written_columns(relation)?,
-                body: self.body(),
-                conditions: self.row_conditions(relation),
-                defaults,
-            },
+            Mutation::Update => {
+                one_row_at_most("PATCH takes the new values from one row")?;
+                WriteKind::Update {
+                    columns: self.written_columns(relation)?,
+                    body: self.body(),
+                    conditions: self.row_conditions(relation),
+                    defaults,
+                }
+            }
             Mutation::SingleUpsert => {
                 if !self.names_one_row(&primary_key) {
                     return Err(RequestError::PutFilters.into());
                 }
+                one_row_at_most("PUT puts one row in its place")?;
                 WriteKind::Insert {
                     columns: self.written_columns(relation)?,
                     body: self.body(),
@@ -167,9 +175,9 @@ impl Planner<'_> {
     pub(super) fn body(self) -> Bytes {
         match &self.request.payload {
             Some(
-                Payload::Json { body, .. }
+                Payload::Json { rows: Rows { body, .. }, .. }
                 | Payload::JsonValue(body)
-                | Payload::RawJson(body)
+                | Payload::RawJson(Rows { body, .. })
                 | Payload::Raw(body),
             ) => body.clone(),
             Some(Payload::Form(_)) | None => Bytes::new(),

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 /// A record and where it starts.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Record<'t> {
-    /// Its first line, from 1.
-    pub(super) line: usize,
+    /// The text from its first character on.
+    pub(super) from: &'t str,
     /// At least one.
     pub(super) fields: Vec<Field<'t>>,
 }
@@ -25,18 +25,16 @@ pub(super) struct Field<'t> {
 /// Records of a text, blank lines left out; the first mistake ends them.
 pub(super) fn records(text: &str) -> impl Iterator<Item = Result<Record<'_>, String>> {
     // a byte order mark is no part of the first name
-    let whole = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut rest = whole;
-    let mut counted = Counted { line: 1, from: whole };
+    let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
     std::iter::from_fn(move || {
         rest = rest.trim_start_matches(['\r', '\n']);
         if rest.is_empty() {
             return None;
         }
-        let line = counted.line_of(rest);
+        let from = rest;
         let record = fields(&mut rest)
-            .map(|fields| Record { line, fields })
-            .map_err(|(mistake, at)| format!("parse error on line {}: {mistake}", counted.line_of(at)));
+            .map(|fields| Record { from, fields })
+            .map_err(|(mistake, at)| format!("parse error on line {}: {mistake}", line(text, at)));
         if record.is_err() {
             rest = "";
         }
@@ -44,22 +42,11 @@ pub(super) fn records(text: &str) -> impl Iterator<Item = Result<Record<'_>, Str
     })
 }
 
-/// The line of a place, counted on from the last one asked for.
-struct Counted<'t> {
-    line: usize,
-    from: &'t str,
-}
-
-impl<'t> Counted<'t> {
-    fn line_of(&mut self, rest: &'t str) -> usize {
-        let passed = &self.from[..self.from.len() - rest.len()];
-        // a carriage return ends a line as well, alone or before a line feed
-        let (feeds, returns, both) =
-            (passed.matches('\n').count(), passed.matches('\r').count(), passed.matches("\r\n").count());
-        self.line += feeds + returns - both;
-        self.from = rest;
-        self.line
-    }
+/// The line of a text, from 1, on which the rest of it begins. A carriage return ends a line as well, alone or before a line feed.
+pub(super) fn line(text: &str, rest: &str) -> usize {
+    let passed = &text.as_bytes()[..text.len() - rest.len()];
+    let returns_alone = memchr::memchr_iter(b'\r', passed).filter(|at| passed.get(at + 1) != Some(&b'\n'));
+    1 + memchr::memchr_iter(b'\n', passed).count() + returns_alone.count()
 }
 
 /// What is wrong, and the text from there on.
@@ -83,8 +70,9 @@ fn fields<'t>(rest: &mut &'t str) -> Result<Vec<Field<'t>>, Mistake<'t>> {
 fn field<'t>(rest: &mut &'t str) -> Result<Field<'t>, Mistake<'t>> {
     let start = *rest;
     let Some(mut quoted) = start.strip_prefix('"') else {
-        let (text, behind) = start.split_at(start.find([',', '\r', '\n']).unwrap_or(start.len()));
-        if let Some(quote) = text.find('"') {
+        let end = memchr::memchr3(b',', b'\r', b'\n', start.as_bytes()).unwrap_or(start.len());
+        let (text, behind) = start.split_at(end);
+        if let Some(quote) = memchr::memchr(b'"', text.as_bytes()) {
             return Err(("a quote inside of a CSV field without quotes".into(), &start[quote..]));
         }
         *rest = behind;
@@ -92,9 +80,10 @@ fn field<'t>(rest: &mut &'t str) -> Result<Field<'t>, Mistake<'t>> {
     };
     let mut text = Cow::Borrowed("");
     loop {
-        let Some((part, behind)) = quoted.split_once('"') else {
+        let Some(end) = memchr::memchr(b'"', quoted.as_bytes()) else {
             return Err(("a quoted CSV field has no end".into(), start));
         };
+        let (part, behind) = (&quoted[..end], &quoted[end + 1..]);
         text += part;
         if let Some(more) = behind.strip_prefix('"') {
             text += "\"";

@@ -2,29 +2,44 @@
 //!
 //! Refuses to know what the names mean.
 
-use std::borrow::Cow;
-
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::error::RequestError;
 
 /// Everything but letters, digits and `-_.~` ([RFC 3986 §2.3](https://www.rfc-editor.org/rfc/rfc3986#section-2.3)).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
+/// What becomes of a percent sign that no two hexadecimal digits follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StrayPercent {
+    /// It stands for itself.
+    Kept,
+    /// It is a mistake.
+    Refused,
+}
+
 /// Names and values in their order, decoded; a name without `=` has no value.
 ///
 /// # Errors
-/// 22021 where what is decoded is no text that PostgreSQL has: bytes that are not UTF-8, and NUL.
-pub(super) fn decode(form: &[u8]) -> Result<Vec<(String, Option<String>)>, RequestError> {
-    form.split(|byte| matches!(byte, b'&' | b';'))
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            Ok(match memchr::memchr(b'=', pair) {
-                Some(at) => (decode_part(&pair[..at])?, Some(decode_part(&pair[at + 1..])?)),
-                None => (decode_part(pair)?, None),
-            })
+/// 22021 where what is decoded is no text that PostgreSQL has: bytes that are not UTF-8, and NUL. PGRST100 where nothing can be decoded.
+pub(super) fn decode(
+    form: &[u8],
+    stray: StrayPercent,
+) -> impl Iterator<Item = Result<(String, Option<String>), RequestError>> {
+    form.split(|byte| matches!(byte, b'&' | b';')).filter(|pair| !pair.is_empty()).map(move |pair| {
+        Ok(match memchr::memchr(b'=', pair) {
+            Some(at) => (decode_part(&pair[..at], stray)?, Some(decode_part(&pair[at + 1..], stray)?)),
+            None => (decode_part(pair, stray)?, None),
         })
-        .collect()
+    })
+}
+
+/// A segment of a path, decoded: a plus sign stands for itself.
+///
+/// # Errors
+/// As those of [`decode`].
+pub(super) fn decode_segment(segment: &str) -> Result<String, RequestError> {
+    decode_bytes(segment.as_bytes(), StrayPercent::Refused, |byte| byte)
 }
 
 /// The same with names in alphabetical order, each once with its values behind commas: one text for all ways of asking the same.
@@ -49,29 +64,49 @@ pub(super) fn canonical(pairs: &[(String, Option<String>)]) -> String {
     text
 }
 
-fn decode_part(part: &[u8]) -> Result<String, RequestError> {
-    let bytes: Cow<'_, [u8]> = if part.iter().any(|byte| matches!(byte, b'+' | b'%')) {
-        let spaced: Vec<u8> = part.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
-        percent_decode(&spaced).collect::<Vec<u8>>().into()
-    } else {
-        part.into()
+fn decode_part(part: &[u8], stray: StrayPercent) -> Result<String, RequestError> {
+    decode_bytes(part, stray, |byte| if byte == b'+' { b' ' } else { byte })
+}
+
+fn decode_bytes(
+    part: &[u8],
+    stray: StrayPercent,
+    unencoded: impl Fn(u8) -> u8,
+) -> Result<String, RequestError> {
+    let place = |column: usize| {
+        format!("failed to decode \"{}\" (line 1, column {column})", String::from_utf8_lossy(part))
     };
-    text(&bytes).map(str::to_owned).map_err(|(before, bytes)| RequestError::Encoding {
-        bytes,
-        place: format!(
-            "failed to decode \"{}\" (line 1, column {})",
-            String::from_utf8_lossy(part),
-            sent(part, before.len()) + 1
-        ),
-    })
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut at = 0;
+    while let Some(&byte) = part.get(at) {
+        if let Some(encoded) = encoded(part, at) {
+            bytes.push(encoded);
+            at += 3;
+        } else if byte == b'%' && stray == StrayPercent::Refused {
+            return Err(RequestError::PercentEncoding(place(at + 1)));
+        } else {
+            bytes.push(unencoded(byte));
+            at += 1;
+        }
+    }
+    match text(&bytes) {
+        Ok(_) => Ok(String::from_utf8(bytes).unwrap_or_default()),
+        Err((before, bytes)) => {
+            Err(RequestError::Encoding { bytes, place: place(sent(part, before.len()) + 1) })
+        }
+    }
+}
+
+/// The byte whose encoding stands there, if one does.
+fn encoded(part: &[u8], at: usize) -> Option<u8> {
+    let [b'%', high, low] = *part.get(at..at + 3)? else { return None };
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    Some(digit(high)? << 4 | digit(low)?)
 }
 
 /// How many bytes stand for so many decoded ones.
 fn sent(part: &[u8], decoded: usize) -> usize {
-    let digit = |at: usize| part.get(at).is_some_and(u8::is_ascii_hexdigit);
-    (0..decoded).fold(0, |at, _| {
-        at + if part.get(at) == Some(&b'%') && digit(at + 1) && digit(at + 2) { 3 } else { 1 }
-    })
+    (0..decoded).fold(0, |at, _| at + if encoded(part, at).is_some() { 3 } else { 1 })
 }
 
 /// The text that bytes are; else the text before the first that are none, and those, as PostgreSQL prints them.
@@ -101,7 +136,8 @@ mod tests {
     use super::*;
 
     fn check(form: &str, expect: &Expect) {
-        let actual = match decode(form.as_bytes()) {
+        let decoded: Result<Vec<_>, _> = decode(form.as_bytes(), StrayPercent::Kept).collect();
+        let actual = match decoded {
             Ok(pairs) => canonical(&pairs),
             Err(error) => format!("{} {error}: {}", error.code(), error.details().unwrap_or_default()),
         };
@@ -115,6 +151,23 @@ mod tests {
         check("a=1;a=2&&a", &expect![["a=1,2,"]]);
         check("n=caf%C3%A9+au%20lait&m=%zz%", &expect![["m=%25zz%25&n=caf%C3%A9%20au%20lait"]]);
         check("select=a,b(*)&x->>y=eq.%22%22", &expect![["select=a%2Cb%28%2A%29&x-%3E%3Ey=eq.%22%22"]]);
+    }
+
+    #[test]
+    fn refuses_a_stray_percent_sign_where_it_is_a_mistake() {
+        for (part, column) in
+            [("%", 1), ("a%", 2), ("%4", 1), ("%zz", 1), ("%41%4g", 4), ("+%+4", 2), ("%%41", 1)]
+        {
+            let refused = decode(part.as_bytes(), StrayPercent::Refused).next().unwrap().unwrap_err();
+            let place = format!("failed to decode \"{part}\" (line 1, column {column})");
+            assert_eq!(refused, RequestError::PercentEncoding(place));
+        }
+        assert_eq!(decode_segment("a+b%2Fc%25"), Ok("a+b/c%".to_owned()));
+        assert!(
+            decode_segment("a%").is_err()
+                && decode_segment("a%00").is_err()
+                && decode_segment("%ff").is_err()
+        );
     }
 
     #[test]

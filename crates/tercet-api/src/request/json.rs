@@ -1,6 +1,6 @@
-//! The shape of a JSON body: which keys its rows have.
+//! The shape of a JSON body: which keys its rows have, and how many rows there are.
 //!
-//! Values are checked for being JSON and not kept: PostgreSQL gets the text as it came.
+//! Values are checked for being JSON and not kept: PostgreSQL gets the text as it came. What is kept is bounded, whatever the body.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -8,25 +8,77 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+/// How deep JSON may be nested: PostgreSQL reads it recursively, and calls the end of its stack an error of its own.
+const DEPTH: usize = 1000;
+/// No relation has more columns than this (<https://www.postgresql.org/docs/current/limits.html>), nor more bytes of names.
+const KEYS: (usize, usize) = (2000, 256 << 10);
+
 /// What a JSON text is made of, as far as it matters for rows and arguments.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Shape {
-    /// One object, or an array of some with the same keys.
+pub(super) struct Shape {
+    pub(super) kind: Kind,
+    /// The objects, one for an object alone.
+    pub(super) rows: usize,
+    /// A key that an object has twice.
+    pub(super) repeated: Option<String>,
+}
+
+/// What rows and arguments can be made of, and what not.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One object, or an array of some with the same keys; empty for an empty array.
     Objects(BTreeSet<String>),
-    /// An empty array.
-    Nothing,
+    /// One object or some, with more keys than any relation has columns.
+    Wide,
     /// An array of different things.
     Mixed,
     /// Neither array nor object.
     Scalar,
 }
 
-/// The shape of a text, `None` when it is not JSON.
-pub(super) fn shape(body: &[u8]) -> Option<Shape> {
+/// The shape of a text, `None` when it is not JSON. Keys other than those `wanted` are passed over where that says which count.
+pub(super) fn shape(body: &[u8], wanted: Option<&BTreeSet<String>>) -> Option<Shape> {
     let mut deserializer = serde_json::Deserializer::from_str(std::str::from_utf8(body).ok()?);
-    let shape = deserializer.deserialize_any(Document).ok()?;
+    let mut rows = Rows::new(wanted);
+    let uniform = deserializer.deserialize_any(Document(&mut rows)).ok()?;
     deserializer.end().ok()?;
-    Some(shape)
+    let kind = match uniform {
+        None => Kind::Scalar,
+        Some(false) => Kind::Mixed,
+        Some(true) if rows.wide => Kind::Wide,
+        Some(true) => Kind::Objects(rows.keys.unwrap_or_default().into_iter().collect()),
+    };
+    Some(Shape { kind, rows: rows.count, repeated: rows.repeated })
+}
+
+/// Whether arrays and objects are nested deeper than PostgreSQL will read them; of what is no JSON, anything.
+pub(super) fn is_too_deep(body: &[u8]) -> bool {
+    let (mut depth, mut at) = (0_usize, 0);
+    while let Some(byte) = body.get(at) {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => at = end_of_string(body, at + 1),
+            _ => {}
+        }
+        if depth > DEPTH {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Where the string that begins there has its closing quote.
+fn end_of_string(body: &[u8], mut at: usize) -> usize {
+    while let Some(found) = memchr::memchr2(b'"', b'\\', body.get(at..).unwrap_or_default()) {
+        at += found;
+        if body[at] == b'"' {
+            return at;
+        }
+        at += 2;
+    }
+    body.len()
 }
 
 /// Answers `$value` for everything that is neither array nor object.
@@ -49,42 +101,71 @@ macro_rules! scalars {
     };
 }
 
-struct Document;
+/// The whole text: whether it is rows with the same keys, `None` for a scalar.
+struct Document<'r>(&'r mut Rows);
 
-impl<'de> Visitor<'de> for Document {
-    type Value = Shape;
+impl<'de> Visitor<'de> for Document<'_> {
+    type Value = Option<bool>;
 
-    scalars!(Shape::Scalar);
+    scalars!(None);
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
-        let mut keys = BTreeSet::new();
-        while let Some((key, IgnoredAny)) = map.next_entry()? {
-            keys.insert(key);
-        }
-        Ok(Shape::Objects(keys))
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        self.0.visit_map(map).map(Some)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Shape, A::Error> {
-        let mut rows = Rows::default();
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
         let mut uniform = true;
-        while let Some(fits) = sequence.next_element_seed(&mut rows)? {
+        while let Some(fits) = sequence.next_element_seed(&mut *self.0)? {
             uniform &= fits;
         }
-        Ok(match rows.keys {
-            _ if !uniform => Shape::Mixed,
-            Some(keys) => Shape::Objects(keys.into_iter().collect()),
-            None => Shape::Nothing,
-        })
+        Ok(Some(uniform))
     }
 }
 
-/// The rows of an array so far; the next one fits if it is an object with the keys of the first.
-#[derive(Default)]
+/// The rows so far; the next one fits if it is an object with the keys of the first, or if it was said which keys count.
 struct Rows {
     /// Sorted.
     keys: Option<Vec<String>>,
+    /// Whether other keys do not matter.
+    chosen: bool,
     /// Which of the keys the row at hand has.
     seen: Vec<bool>,
+    count: usize,
+    wide: bool,
+    repeated: Option<String>,
+}
+
+impl Rows {
+    fn new(wanted: Option<&BTreeSet<String>>) -> Self {
+        let keys = wanted.map(|wanted| wanted.iter().cloned().collect::<Vec<_>>());
+        Self {
+            seen: vec![false; keys.as_ref().map_or(0, Vec::len)],
+            chosen: keys.is_some(),
+            keys,
+            count: 0,
+            wide: false,
+            repeated: None,
+        }
+    }
+
+    /// The keys of the first row.
+    fn learn<'de, A: MapAccess<'de>>(&mut self, mut map: A) -> Result<bool, A::Error> {
+        let mut keys = BTreeSet::new();
+        let (most, mut room) = KEYS;
+        while let Some((key, IgnoredAny)) = map.next_entry::<Cow<'de, str>, _>()? {
+            if keys.contains(&*key) {
+                self.repeated.get_or_insert_with(|| key.into_owned());
+            } else if keys.len() < most && key.len() <= room {
+                room -= key.len();
+                keys.insert(key.into_owned());
+            } else {
+                self.wide = true;
+            }
+        }
+        self.seen.resize(keys.len(), false);
+        self.keys = Some(keys.into_iter().collect());
+        Ok(true)
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for &mut Rows {
@@ -106,23 +187,19 @@ impl<'de> Visitor<'de> for &mut Rows {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
-        let Some(keys) = &self.keys else {
-            let mut keys = BTreeSet::new();
-            while let Some((key, IgnoredAny)) = map.next_entry()? {
-                keys.insert(key);
-            }
-            self.seen.resize(keys.len(), false);
-            self.keys = Some(keys.into_iter().collect());
-            return Ok(true);
-        };
+        self.count += 1;
+        let Some(keys) = &self.keys else { return self.learn(map) };
         let mut fits = true;
         self.seen.fill(false);
         while let Some((key, IgnoredAny)) = map.next_entry::<Cow<'de, str>, _>()? {
             match keys.binary_search_by(|known| known.as_str().cmp(&key)) {
+                Ok(index) if self.seen[index] => {
+                    self.repeated.get_or_insert_with(|| key.into_owned());
+                }
                 Ok(index) => self.seen[index] = true,
                 Err(_) => fits = false,
             }
         }
-        Ok(fits && self.seen.iter().all(|seen| *seen))
+        Ok(self.chosen || fits && self.seen.iter().all(|seen| *seen))
     }
 }

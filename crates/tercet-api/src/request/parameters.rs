@@ -51,7 +51,7 @@ const RESERVED: [&str; 3] = ["select", "columns", "on_conflict"];
 /// # Errors
 /// PGRST100 and a pointer to the character for what is not understood, or that nobody would read.
 pub(super) fn parse(query: &str, reader: Reader) -> Result<(Parameters, OwnRange), RequestError> {
-    let pairs = form::decode(query.as_bytes())?;
+    let pairs: Vec<_> = form::decode(query.as_bytes(), reader.stray_percent()).collect::<Result<_, _>>()?;
     let canonical = form::canonical(&pairs);
     let pairs = pairs.into_iter().map(with_value).collect::<Result<Vec<_>, _>>()?;
     check_names(&pairs, reader)?;
@@ -143,7 +143,7 @@ fn check_names(pairs: &[(String, String)], reader: Reader) -> Result<(), Request
         let counts_once =
             RESERVED.contains(&name.as_str()) || matches!(last_word(name), "order" | "limit" | "offset");
         if counts_once && !once.insert(name.as_str()) {
-            refuse_unread(name, Some("it was given before, and only one counts"))?;
+            return Err(repeated_parameter(name.clone()));
         }
     }
     Ok(())
@@ -154,12 +154,20 @@ fn objection_to_condition(reader: Reader, path: &EmbedPath) -> Option<&'static s
 }
 
 fn refuse_unread(name: &str, objection: Option<&'static str>) -> Result<(), RequestError> {
-    objection.map_or(Ok(()), |objection| {
-        Err(RequestError::Parameter {
-            message: format!("\"failed to parse parameter ({name})\" (line 1, column 1)"),
-            details: format!("unexpected \"{name}\": {objection}"),
-        })
-    })
+    objection.map_or(Ok(()), |objection| Err(unread(name, objection)))
+}
+
+fn unread(name: &str, objection: &str) -> RequestError {
+    RequestError::Parameter {
+        message: format!("\"failed to parse parameter ({name})\" (line 1, column 1)"),
+        details: format!("unexpected \"{name}\": {objection}"),
+    }
+}
+
+/// A parameter is given twice where only one can count.
+#[expect(clippy::needless_pass_by_value, reason = "made where the name is owned")]
+pub(crate) fn repeated_parameter(name: String) -> RequestError {
+    unread(&name, "it was given before, and only one counts")
 }
 
 fn filter(parameters: &mut Parameters, name: &str, value: &str, reader: Reader) -> Result<(), RequestError> {

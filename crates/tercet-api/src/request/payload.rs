@@ -1,13 +1,17 @@
 //! Bodies: what a client wants written, or passed to a routine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::json::{self, Shape};
+use super::form::StrayPercent;
+use super::json::{self, Kind, Shape};
 use super::media_type::MediaType;
 use super::{csv, form};
 use crate::error::RequestError;
+
+/// How many fields a form may have.
+const FIELDS: usize = 1 << 15;
 
 /// A body that fits its media type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,18 +19,29 @@ pub enum Payload {
     /// JSON objects that all have the same keys: an array of them, or one alone. CSV and forms written to a relation become this.
     Json {
         /// Valid JSON text.
-        body: Bytes,
+        rows: Rows,
         /// The keys; empty for an empty array.
         keys: BTreeSet<String>,
     },
     /// Other JSON, as it came: a routine with one unnamed parameter takes it whole, nothing else takes it.
     JsonValue(Bytes),
-    /// JSON that was not looked at, because `columns=` says which keys count.
-    RawJson(Bytes),
+    /// JSON of whose keys only those count that `columns=` names.
+    RawJson(Rows),
     /// A form whose fields are the arguments of a routine, in their order, repeated ones kept.
     Form(Vec<(String, String)>),
     /// Text, XML or bytes for a routine with one unnamed parameter.
     Raw(Bytes),
+}
+
+/// JSON that is rows, or arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rows {
+    /// The text.
+    pub body: Bytes,
+    /// How many objects it has; one where it has none that PostgreSQL takes.
+    pub count: usize,
+    /// A key that an object has twice: wrong, unless the text is the one argument of a routine.
+    pub repeated: Option<String>,
 }
 
 /// What a body is for.
@@ -38,45 +53,95 @@ pub(super) enum Purpose {
     Arguments,
 }
 
-impl Payload {
-    /// Reads a body; `columns_given` when the client says which keys count.
-    pub(super) fn parse(
-        body: Bytes,
-        content_type: &MediaType,
-        purpose: Purpose,
-        columns_given: bool,
-    ) -> Result<Self, RequestError> {
-        match (content_type, purpose) {
-            (MediaType::Json, _) if columns_given => Ok(Self::RawJson(body)),
-            (MediaType::Json, Purpose::Arguments) if body.is_empty() => {
-                Ok(Self::Json { body: Bytes::from_static(b"{}"), keys: BTreeSet::new() })
+/// The memory that a body becomes something else in.
+pub trait Room {
+    /// Takes so many bytes more.
+    ///
+    /// # Errors
+    /// There are no more.
+    fn take(&mut self, bytes: usize) -> Result<(), RequestError>;
+}
+
+/// As much memory as there is, for bodies that are short.
+#[derive(Debug, Clone, Copy)]
+pub struct Boundless;
+
+impl Room for Boundless {
+    fn take(&mut self, _: usize) -> Result<(), RequestError> {
+        Ok(())
+    }
+}
+
+/// How a body is to be read: all that the head of its request says of it.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    pub(super) content_type: MediaType,
+    pub(super) purpose: Purpose,
+    /// The keys that count, if the client says so.
+    pub(super) columns: Option<BTreeSet<String>>,
+}
+
+impl Reading {
+    /// Reads a body, which may take long.
+    ///
+    /// # Errors
+    /// It does not fit its media type or what it is for, or takes too much room.
+    pub fn read(&self, body: Bytes, room: &mut dyn Room) -> Result<Payload, RequestError> {
+        match (&self.content_type, self.purpose) {
+            (MediaType::Json, Purpose::Arguments) if body.is_empty() && self.columns.is_none() => {
+                let rows = Rows { body: Bytes::from_static(b"{}"), count: 1, repeated: None };
+                Ok(Payload::Json { rows, keys: BTreeSet::new() })
             }
-            (MediaType::Json, _) => json(body, purpose),
-            (MediaType::Csv, _) => csv_rows(&body),
-            (MediaType::Form, Purpose::Arguments) => {
-                let fields = form::decode(&body)?;
-                Ok(Self::Form(
-                    fields.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect(),
-                ))
-            }
-            (MediaType::Form, Purpose::Rows) => {
-                let mut object = BTreeMap::new();
-                for (name, value) in form::decode(&body)? {
-                    if object.contains_key(&name) {
-                        return Err(RequestError::Body(format!("The field {name:?} is given twice")));
-                    }
-                    object.insert(name, value.unwrap_or_default());
-                }
-                let body = serde_json::to_vec(&object).expect("texts always serialise").into();
-                Ok(Self::Json { body, keys: object.into_keys().collect() })
-            }
+            (MediaType::Json, _) => self.json(body),
+            (MediaType::Csv, _) => csv_rows(&body, room),
+            (MediaType::Form, Purpose::Arguments) => form_fields(&body, room).map(Payload::Form),
+            (MediaType::Form, Purpose::Rows) => form_row(&body, room),
             (MediaType::PlainText | MediaType::Xml | MediaType::OctetStream, Purpose::Arguments) => {
-                Ok(Self::Raw(body))
+                Ok(Payload::Raw(body))
             }
             (other, _) => Err(RequestError::Body(format!("Content-Type not acceptable: {other}"))),
         }
     }
 
+    fn json(&self, body: Bytes) -> Result<Payload, RequestError> {
+        if json::is_too_deep(&body) {
+            return Err(RequestError::Body("The JSON is nested too deep".into()));
+        }
+        let shape = json::shape(&body, self.columns.as_ref());
+        if self.columns.is_some() {
+            // PostgreSQL says better what is wrong with it.
+            let (count, repeated) = shape.map_or((1, None), |shape| match shape.kind {
+                Kind::Objects(_) => (shape.rows, shape.repeated),
+                _ => (1, shape.repeated),
+            });
+            return self.unrepeated(Rows { body, count, repeated }).map(Payload::RawJson);
+        }
+        let Some(Shape { kind, rows: count, repeated }) = shape else {
+            return Err(RequestError::Body("Empty or invalid json".into()));
+        };
+        let mistake = match (kind, self.purpose) {
+            (Kind::Objects(keys), _) => {
+                let rows = self.unrepeated(Rows { body, count, repeated })?;
+                return Ok(Payload::Json { rows, keys });
+            }
+            (_, Purpose::Arguments) => return Ok(Payload::JsonValue(body)),
+            (Kind::Wide, Purpose::Rows) => "An object has more keys than any relation has columns",
+            (Kind::Mixed, Purpose::Rows) => "All object keys must match",
+            (Kind::Scalar, Purpose::Rows) => "Rows are a JSON object or an array of objects",
+        };
+        Err(RequestError::Body(mistake.into()))
+    }
+
+    /// Whether the text may be a whole argument is not known before the routine is.
+    fn unrepeated(&self, rows: Rows) -> Result<Rows, RequestError> {
+        match &rows.repeated {
+            Some(key) if self.purpose == Purpose::Rows => Err(RequestError::Repeated(key.clone())),
+            _ => Ok(rows),
+        }
+    }
+}
+
+impl Payload {
     /// Names of the columns or arguments the body carries, where it says them itself.
     pub(super) fn keys(&self) -> Option<BTreeSet<String>> {
         match self {
@@ -85,24 +150,68 @@ impl Payload {
             Self::RawJson(_) | Self::JsonValue(_) | Self::Raw(_) => None,
         }
     }
-}
 
-fn json(body: Bytes, purpose: Purpose) -> Result<Payload, RequestError> {
-    match (json::shape(&body), purpose) {
-        (None, _) => Err(RequestError::Body("Empty or invalid json".into())),
-        (Some(Shape::Objects(keys)), _) => Ok(Payload::Json { body, keys }),
-        (Some(Shape::Nothing), _) => Ok(Payload::Json { body, keys: BTreeSet::new() }),
-        (Some(Shape::Mixed | Shape::Scalar), Purpose::Arguments) => Ok(Payload::JsonValue(body)),
-        (Some(Shape::Mixed), Purpose::Rows) => Err(RequestError::Body("All object keys must match".into())),
-        (Some(Shape::Scalar), Purpose::Rows) => {
-            Err(RequestError::Body("Rows are a JSON object or an array of objects".into()))
+    /// How many bytes it holds.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Json { rows, .. } | Self::RawJson(rows) => rows.body.len(),
+            Self::JsonValue(body) | Self::Raw(body) => body.len(),
+            Self::Form(fields) => fields.iter().map(field_size).sum(),
+        }
+    }
+
+    /// The rows, where there are some.
+    pub fn rows(&self) -> Option<&Rows> {
+        match self {
+            Self::Json { rows, .. } | Self::RawJson(rows) => Some(rows),
+            Self::JsonValue(_) | Self::Form(_) | Self::Raw(_) => None,
         }
     }
 }
 
+fn field_size((name, value): &(String, String)) -> usize {
+    name.len() + value.len() + size_of::<(String, String)>()
+}
+
+/// The fields of a form in their order.
+fn form_fields(body: &[u8], room: &mut dyn Room) -> Result<Vec<(String, String)>, RequestError> {
+    let mut fields = Vec::new();
+    for field in form::decode(body, StrayPercent::Refused) {
+        let (name, value) = field?;
+        let field = (name, value.unwrap_or_default());
+        room.take(field_size(&field))?;
+        if fields.len() == FIELDS {
+            return Err(RequestError::Body(format!("The form has more than {FIELDS} fields")));
+        }
+        fields.push(field);
+    }
+    Ok(fields)
+}
+
+/// A form as one row.
+fn form_row(body: &[u8], room: &mut dyn Room) -> Result<Payload, RequestError> {
+    let mut keys = BTreeSet::new();
+    let mut json = Json::new(room);
+    json.push(b"{")?;
+    for (name, value) in form_fields(body, json.room)? {
+        if keys.contains(&name) {
+            return Err(RequestError::Body(format!("The field {name:?} is given twice")));
+        }
+        if !keys.is_empty() {
+            json.push(b",")?;
+        }
+        json.text(&name)?;
+        json.push(b":")?;
+        json.text(&value)?;
+        keys.insert(name);
+    }
+    json.push(b"}")?;
+    Ok(Payload::Json { rows: Rows { body: json.bytes.into(), count: 1, repeated: None }, keys })
+}
+
 /// Rows under a header line, as an array of objects whose values are texts, or null where a field is empty or `NULL` without quotes:
 /// what [`COPY`](https://www.postgresql.org/docs/current/sql-copy.html) and PostgREST take for a null.
-fn csv_rows(body: &[u8]) -> Result<Payload, RequestError> {
+fn csv_rows(body: &[u8], room: &mut dyn Room) -> Result<Payload, RequestError> {
     let text = form::text(body).map_err(|(before, bytes)| RequestError::Encoding {
         bytes,
         place: format!("failed to read the body (line {})", before.matches('\n').count() + 1),
@@ -114,32 +223,81 @@ fn csv_rows(body: &[u8]) -> Result<Payload, RequestError> {
         .map_err(RequestError::Body)?
         .fields;
     let mut keys = BTreeSet::new();
-    for name in &header {
-        if !keys.insert(name.text.clone().into_owned()) {
-            return Err(RequestError::Body(format!("The header names the column {:?} twice", name.text)));
+    let mut names = Vec::new();
+    for field in header {
+        room.take(2 * field.text.len() + size_of::<(String, Vec<u8>)>())?;
+        let mut name = Json::new(room);
+        name.text(&field.text)?;
+        name.push(b":")?;
+        names.push(name.bytes);
+        if let Some(twice) = keys.replace(field.text.into_owned()) {
+            return Err(RequestError::Body(format!("The header names the column {twice:?} twice")));
         }
     }
-    let mut rows = Vec::new();
+    let mut json = Json::new(room);
+    let mut count = 0;
     for record in records {
         let record = record.map_err(RequestError::Body)?;
-        if record.fields.len() != header.len() {
+        if record.fields.len() != names.len() {
             return Err(RequestError::Fields {
-                line: record.line,
+                line: csv::line(text, record.from),
                 fields: record.fields.len(),
-                header: header.len(),
+                header: names.len(),
             });
         }
-        let row: BTreeMap<&str, Option<&str>> = header
-            .iter()
-            .zip(&record.fields)
-            .map(|(name, field)| {
-                let is_null = !field.quoted && matches!(&*field.text, "" | "NULL");
-                (&*name.text, (!is_null).then_some(&*field.text))
-            })
-            .collect();
-        rows.push(serde_json::to_string(&row).expect("texts always serialise"));
+        json.push(if count == 0 { b"[{" } else { b",{" })?;
+        count += 1;
+        for (index, (name, field)) in names.iter().zip(&record.fields).enumerate() {
+            if index > 0 {
+                json.push(b",")?;
+            }
+            json.push(name)?;
+            if !field.quoted && matches!(&*field.text, "" | "NULL") {
+                json.push(b"null")?;
+            } else {
+                json.text(&field.text)?;
+            }
+        }
+        json.push(b"}")?;
     }
-    Ok(Payload::Json { body: format!("[{}]", rows.join(",")).into(), keys })
+    json.push(if count == 0 { b"[]" } else { b"]" })?;
+    Ok(Payload::Json { rows: Rows { body: json.bytes.into(), count, repeated: None }, keys })
+}
+
+/// JSON that is being written, in memory that is counted.
+struct Json<'r> {
+    bytes: Vec<u8>,
+    /// What is counted of it.
+    counted: usize,
+    room: &'r mut dyn Room,
+}
+
+impl<'r> Json<'r> {
+    /// So much is taken at once.
+    const PIECE: usize = 16 << 10;
+
+    fn new(room: &'r mut dyn Room) -> Self {
+        Self { bytes: Vec::new(), counted: 0, room }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), RequestError> {
+        self.bytes.extend_from_slice(bytes);
+        self.count()
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), RequestError> {
+        serde_json::to_writer(&mut self.bytes, text).expect("texts always serialise");
+        self.count()
+    }
+
+    fn count(&mut self) -> Result<(), RequestError> {
+        let more = self.bytes.len() - self.counted;
+        if more < Self::PIECE {
+            return Ok(());
+        }
+        self.counted = self.bytes.len();
+        self.room.take(more)
+    }
 }
 
 #[cfg(test)]
@@ -150,8 +308,9 @@ mod tests {
 
     fn check(content_type: &str, purpose: Purpose, body: &str, expect: &Expect) {
         let body = Bytes::copy_from_slice(body.as_bytes());
-        let actual = match Payload::parse(body, &MediaType::parse(content_type), purpose, false) {
-            Ok(Payload::Json { body, keys }) => format!("{} {keys:?}", String::from_utf8_lossy(&body)),
+        let reading = Reading { content_type: MediaType::parse(content_type), purpose, columns: None };
+        let actual = match reading.read(body, &mut Boundless) {
+            Ok(Payload::Json { rows, keys }) => format!("{} {keys:?}", String::from_utf8_lossy(&rows.body)),
             Ok(other) => format!("{other:?}"),
             Err(error) => match error.details() {
                 Some(details) => format!("{error}: {details}"),
@@ -182,7 +341,10 @@ mod tests {
         rows("", &expect!["Empty or invalid json"]);
         rows("{} {}", &expect!["Empty or invalid json"]);
         rows(r#"[{"a":1}"#, &expect!["Empty or invalid json"]);
-        rows(&"[".repeat(100_000), &expect!["Empty or invalid json"]);
+        rows(r#"{"a":1,"\u0061":2}"#, &expect![[r#""a" is given twice, and only one can count"#]]);
+        rows(r#"[{"a":1},{"a":2,"a":2}]"#, &expect![[r#""a" is given twice, and only one can count"#]]);
+        rows(r#"{"a":{"b":1,"b":2}}"#, &expect![[r#"{"a":{"b":1,"b":2}} {"a"}"#]]);
+        rows(&"[".repeat(100_000), &expect!["The JSON is nested too deep"]);
     }
 
     #[test]
@@ -219,7 +381,7 @@ mod tests {
     #[test]
     fn reads_forms_and_raw_bodies() {
         let form = "application/x-www-form-urlencoded";
-        check(form, Purpose::Rows, "b=1&a=x+y", &expect![[r#"{"a":"x y","b":"1"} {"a", "b"}"#]]);
+        check(form, Purpose::Rows, "b=1&a=x+y", &expect![[r#"{"b":"1","a":"x y"} {"a", "b"}"#]]);
         check(
             form,
             Purpose::Arguments,
@@ -242,11 +404,27 @@ mod tests {
     }
 
     #[test]
+    fn counts_rows_and_the_keys_that_count() {
+        let wanted = ["a".to_owned()].into_iter().collect();
+        let reading =
+            Reading { content_type: MediaType::Json, purpose: Purpose::Rows, columns: Some(wanted) };
+        let read = |body: &'static str| reading.read(Bytes::from_static(body.as_bytes()), &mut Boundless);
+        for (body, count) in
+            [("{}", 1), ("[]", 0), (r#"[{"a":1,"b":1,"b":2},{"c":1}]"#, 2), ("5", 1), ("{", 1)]
+        {
+            assert_eq!(read(body).unwrap().rows().unwrap().count, count, "{body}");
+        }
+        assert_eq!(read(r#"[{"b":1},{"a":1,"a":1}]"#), Err(RequestError::Repeated("a".into())));
+    }
+
+    #[test]
     fn keeps_json_that_is_a_whole_argument() {
         let json = "application/json";
         for whole in ["5", "\"text\"", "null", "true", "[1,2]", "[{\"a\":1},{\"b\":2}]", " [ 7 ] "] {
             let body = Bytes::copy_from_slice(whole.as_bytes());
-            let payload = Payload::parse(body.clone(), &MediaType::Json, Purpose::Arguments, false);
+            let reading =
+                Reading { content_type: MediaType::Json, purpose: Purpose::Arguments, columns: None };
+            let payload = reading.read(body.clone(), &mut Boundless);
             assert_eq!(payload, Ok(Payload::JsonValue(body)), "{whole}");
         }
         check(json, Purpose::Arguments, "[ ]", &expect!["[ ] {}"]);

@@ -60,18 +60,23 @@ pub(super) fn requested(
     if own.limit == Some(0) {
         return Ok(RowRange { offset: 0, limit: Some(0) });
     }
+    // A negative offset alone has no effect, as in PostgREST; there is no telling which rows it would mean with a limit.
+    if own.limit.is_some_and(|limit| limit > 0) && own.offset.is_some_and(|offset| offset < 0) {
+        return Err(RequestError::Range(RangeError::NegativeOffset));
+    }
     let offset = own.offset.unwrap_or(0);
-    let own_last = own.limit.map(|limit| offset.saturating_add(limit).saturating_sub(1));
     let first = first.max(offset);
-    let last = match (last, own_last) {
+    // sums of two numbers of 64 bits
+    let own_last = own.limit.map(|limit| i128::from(offset) + i128::from(limit) - 1);
+    let last = match (last.map(i128::from), own_last) {
         (Some(left), Some(right)) => Some(left.min(right)),
         (left, right) => left.or(right),
     };
-    let limit = last.map(|last| last.saturating_sub(first).saturating_add(1));
+    let limit = last.map(|last| last - i128::from(first) + 1);
     if limit.is_some_and(|limit| limit < 1) {
         return Err(RequestError::Range(RangeError::NegativeLimit));
     }
-    Ok(RowRange { offset: first, limit })
+    Ok(RowRange { offset: first, limit: limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX)) })
 }
 
 /// `Range: 0-9`, as row numbers; anything else is no range.
@@ -108,7 +113,18 @@ mod tests {
         let get = &Method::GET;
         check(get, None, None, "", &expect!["0 None"]);
         check(get, Some(5), Some(10), "", &expect!["10 Some(5)"]);
-        check(get, Some(5), Some(-2), "", &expect!["0 Some(3)"]);
+        check(get, Some(5), Some(-2), "", &expect!["Offset should be greater than or equal to zero."]);
+        check(get, None, Some(-2), "", &expect!["0 None"]);
+        check(get, None, Some(i64::MIN), "0-9", &expect!["0 Some(10)"]);
+        check(
+            get,
+            Some(i64::MAX),
+            Some(i64::MAX),
+            "",
+            &expect!["9223372036854775807 Some(9223372036854775807)"],
+        );
+        check(get, Some(i64::MAX), Some(1), "2-", &expect!["2 Some(9223372036854775806)"]);
+        check(get, None, None, "0-99999999999999999999", &expect!["0 Some(9223372036854775807)"]);
         check(get, None, None, "0-9", &expect!["0 Some(10)"]);
         check(get, None, None, "20-", &expect!["20 None"]);
         check(get, Some(5), None, "2-9", &expect!["2 Some(3)"]);

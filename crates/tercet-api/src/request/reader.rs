@@ -1,6 +1,7 @@
 //! Which parameters of a query string a request reads, by what it does. What nobody reads is refused: a parameter that is ignored
 //! would make `DELETE /table?limit=1` delete every row.
 
+use super::form::StrayPercent;
 use super::parameters::last_word;
 use super::preferences::{Preferences, Representation};
 use super::{Action, Invocation, Mutation};
@@ -45,6 +46,12 @@ impl Reader {
     /// Whether a value without an operator is an argument.
     pub(super) fn takes_arguments(self) -> bool {
         matches!(self.kind, Kind::Call(Invocation::Read { .. }))
+    }
+
+    /// What a percent sign means that encodes nothing. PostgREST's own clients send `like(any).{%a%,%b%}` as it is, and reading rows
+    /// they may go on to.
+    pub(super) fn stray_percent(self) -> StrayPercent {
+        if matches!(self.kind, Kind::Read | Kind::Info) { StrayPercent::Kept } else { StrayPercent::Refused }
     }
 
     /// What may close more than was opened, where nothing but an answer depends on it: PostgREST leaves a rest unread, and some have

@@ -149,11 +149,13 @@ async fn answer(
     let identity = identified?;
     journey.role = Some(Arc::clone(&identity.role));
 
-    // Held until the answer is there.
-    let body = body.read(parts, rules, config, &worker.shared.bodies).await?;
+    let request = ApiRequest::head(parts, rules)?;
+    let head = clock.lap();
+    let received = body.receive(&request, cache, config, &worker.shared.bodies).await?;
     clock.lap();
-    let request = ApiRequest::parse(parts, body.bytes.clone(), rules)?;
-    journey.timing.parse = clock.lap();
+    // The share is held until the answer is there.
+    let (request, _share) = received.complete(request).await?;
+    journey.timing.parse = clock.lap().zip(head).map(|(body, head)| body + head);
     let planned = plan(&request, cache, &settings.policy)?;
     journey.timing.plan = clock.lap();
     match planned {

@@ -114,9 +114,14 @@ fn text_with_nul_is_refused_wherever_a_value_can_stand() {
         );
     }
     assert_eq!(state(), before);
-    // a path has names alone, and no resource has such a one
-    assert_eq!(send(&service, "GET", "/articles%00", &[], "").status, 404);
-    assert_eq!(send(&service, "GET", "/rpc/echo%00?word=a", &[], "").status, 404);
+    for target in
+        ["/articles%00", "/articles%ff", "/%c3", "/rpc/echo%00?word=a", "/rpc/echo%ff", "/articles%00/x/y"]
+    {
+        for method in ["GET", "POST", "DELETE", "OPTIONS"] {
+            let reply = send(&service, method, target, &[], "");
+            assert_eq!((reply.status, &reply.json()["code"]), (400, &json!("22021")), "{method} {target}");
+        }
+    }
     let token = bearer("anon\0x", "1");
     let reply = send(&service, "GET", "/articles", &[("authorization", &token)], "");
     assert!((400..500).contains(&reply.status), "{reply:?}");
@@ -263,6 +268,126 @@ fn a_body_that_is_one_argument_arrives_as_it_was_sent() {
         assert_eq!((reply.status, &reply.json()["code"]), (404, &json!("PGRST202")), "{routine} {body}");
     }
     assert_eq!(call("echo", "application/json", r#"[{"word":"a"}]"#).json(), "a");
+}
+
+/// Sends what must be refused, and looks whether that has changed anything.
+fn refused(cases: &[(&str, &str, &[(&str, &str)], &str, u16, &str)]) {
+    let other = database(SCHEMA);
+    let service = Service::start(&other.uri(), &[]);
+    other.psql("select api.seed(); create table api.calls (n int); grant all on api.calls to anon;
+        create function api.note(a int, b int default 0) returns int language sql as 'insert into api.calls values (a) returning n';
+        create function api.note_all(variadic v int[]) returns int language sql as 'insert into api.calls select unnest(v) returning n';
+        notify pgrst, 'reload schema'");
+    crate::service::wait_until("the function is known", || service.get("/calls").status == 200);
+    let state = || {
+        other.psql("select jsonb_build_array((select jsonb_agg(t order by id) from api.articles t), (select jsonb_agg(c) from api.calls c))")
+    };
+    let before = state();
+    for (method, target, headers, body, status, code) in cases {
+        let reply = send(&service, method, target, headers, body);
+        assert_eq!(
+            (reply.status, &reply.json()["code"]),
+            (*status, &json!(code)),
+            "{method} {target} {headers:?} {body:.200}: {reply:?}"
+        );
+        assert_eq!(state(), before, "{method} {target} {headers:?} {body:.200}");
+    }
+    // what is the same and right
+    let json = &[("content-type", "application/json; charset=utf-8"), ("content-encoding", "identity")][..];
+    let form = &[("content-type", "application/x-www-form-urlencoded")][..];
+    for (method, target, headers, body, status) in [
+        ("PATCH", "/articles?id=eq.1", json, r#"[{"title":"ann"}]"#, 204),
+        ("PATCH", "/articles?id=eq.1", json, "[]", 204),
+        ("PUT", "/articles?id=eq.1", json, r#"[{"id":1,"title":"ann"}]"#, 204),
+        ("POST", "/rpc/note", json, r#"[{"a":1},{"a":2}]"#, 200),
+        ("POST", "/rpc/note", CSV, "a,b\n1,2\n", 200),
+        ("POST", "/rpc/note_all", form, "v=1&v=2", 200),
+        ("POST", "/rpc/whole_json", json, r#"{"a":1,"a":2}"#, 200),
+        ("POST", "/articles", json, r#"{"id":7,"data":{"a":1,"a":2},"title":"100%"}"#, 201),
+        ("GET", "/articles?title=like(any).{%nn%,%b}&select=id", json, "", 200),
+        ("POST", "/rpc/echo", form, "word=100%25", 200),
+    ] {
+        let reply = send(&service, method, target, headers, body);
+        assert_eq!(reply.status, status, "{method} {target} {body}: {reply:?}");
+    }
+}
+
+const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
+const CSV: &[(&str, &str)] = &[("content-type", "text/csv")];
+const FORM: &[(&str, &str)] = &[("content-type", "application/x-www-form-urlencoded")];
+
+#[test]
+fn rows_and_keys_that_would_be_dropped_are_refused() {
+    let merge = &[("content-type", "application/json"), ("prefer", "resolution=merge-duplicates")][..];
+    refused(&[
+        ("PATCH", "/articles?id=eq.1", JSON, r#"[{"title":"x"},{"title":"y"}]"#, 400, "PGRST102"),
+        ("PATCH", "/articles?id=eq.1", JSON, r#"[{"title":"x"},{"title":"x"}]"#, 400, "PGRST102"),
+        ("PATCH", "/articles?id=eq.1&columns=title", JSON, r#"[{"title":"x"},{"id":2}]"#, 400, "PGRST102"),
+        ("PATCH", "/articles?id=eq.1", JSON, "[{},{}]", 400, "PGRST102"),
+        ("PATCH", "/articles?id=eq.1", CSV, "title\nx\ny\n", 400, "PGRST102"),
+        ("POST", "/rpc/note", CSV, "a,b\n1,2\n3,4", 400, "PGRST102"),
+        ("POST", "/rpc/note?columns=a", CSV, "a,b\n1,2\n3,4", 400, "PGRST102"),
+        ("POST", "/rpc/note", CSV, "a,b\n", 400, "PGRST102"),
+        ("POST", "/rpc/note?columns=a", JSON, "[]", 400, "PGRST102"),
+        ("POST", "/articles", JSON, r#"{"id":8,"title":"x","title":"y"}"#, 400, "PGRST102"),
+        ("POST", "/articles", JSON, r#"{"id":8,"\u0069d":9}"#, 400, "PGRST102"),
+        ("POST", "/articles", JSON, r#"[{"id":8},{"id":9,"id":10}]"#, 400, "PGRST102"),
+        ("POST", "/articles?columns=id", JSON, r#"[{"id":8},{"x":1,"id":9,"id":10}]"#, 400, "PGRST102"),
+        ("PATCH", "/articles?id=eq.1", JSON, r#"{"title":"x","title":"y"}"#, 400, "PGRST102"),
+        ("PUT", "/articles?id=eq.1", JSON, r#"{"id":1,"id":1}"#, 400, "PGRST102"),
+        ("POST", "/rpc/note", JSON, r#"{"a":1,"a":2}"#, 400, "PGRST102"),
+        ("POST", "/rpc/note?columns=a", JSON, r#"{"a":1,"a":2}"#, 400, "PGRST102"),
+        ("POST", "/rpc/note_all", JSON, r#"{"v":[1],"v":[2]}"#, 400, "PGRST102"),
+        ("POST", "/rpc/note", FORM, "a=1&a=2", 400, "PGRST102"),
+        ("GET", "/rpc/echo?word=a&word=b", &[], "", 400, "PGRST100"),
+    ]);
+    let other = database(
+        "create schema api; grant usage on schema api to anon;
+        create table api.keyed (id int primary key, t text); grant all on api.keyed to anon;",
+    );
+    let service = Service::start(&other.uri(), &[]);
+    let two = r#"[{"id":1,"t":"a"},{"id":1,"t":"b"}]"#;
+    assert_eq!(send(&service, "PUT", "/keyed?id=eq.1", JSON, two).status, 400);
+    let csv = send(&service, "PUT", "/keyed?id=eq.1", CSV, "id,t\n1,a\n1,a");
+    assert_eq!((csv.status, &csv.json()["code"]), (400, &json!("PGRST102")), "{csv:?}");
+    let twice = send(&service, "POST", "/keyed", merge, two);
+    assert_eq!((twice.status, &twice.json()["code"]), (400, &json!("21000")), "{twice:?}");
+    assert_eq!(other.psql("select count(*) from api.keyed"), "0");
+}
+
+#[test]
+fn encodings_that_are_not_understood_are_refused() {
+    let gzip = &[("content-type", "application/json"), ("content-encoding", "gzip")][..];
+    let utf16 = &[("content-type", "application/json; charset=utf-16")][..];
+    let twice = &[("content-type", "application/json"), ("content-type", "text/csv")][..];
+    let deep = format!(r#"{{"id":8,"data":{}{}}}"#, "[".repeat(200_000), "]".repeat(200_000));
+    let row = r#"{"id":8}"#;
+    refused(&[
+        ("DELETE", "/articles?title=eq.%zz", &[], "", 400, "PGRST100"),
+        ("DELETE", "/articles?id=eq.1&title=like.%", &[], "", 400, "PGRST100"),
+        ("PATCH", "/articles?title=eq.%4", JSON, r#"{"title":"x"}"#, 400, "PGRST100"),
+        ("POST", "/articles", FORM, "id=8&title=%zz", 400, "PGRST100"),
+        ("POST", "/articles", FORM, "id=8&title=100%", 400, "PGRST100"),
+        ("POST", "/rpc/echo", FORM, "word=%4", 400, "PGRST100"),
+        ("GET", "/rpc/echo?word=%zz", &[], "", 400, "PGRST100"),
+        ("GET", "/articles%zz", &[], "", 400, "PGRST100"),
+        ("POST", "/articles", gzip, row, 415, "PGRST102"),
+        ("POST", "/rpc/whole_json", gzip, row, 415, "PGRST102"),
+        ("PATCH", "/articles?id=eq.1", utf16, r#"{"title":"x"}"#, 415, "PGRST102"),
+        ("POST", "/rpc/note", utf16, r#"{"a":1}"#, 415, "PGRST102"),
+        ("POST", "/articles", twice, row, 400, "PGRST102"),
+        ("POST", "/articles", JSON, &deep, 400, "PGRST102"),
+        ("POST", "/articles?columns=id,data", JSON, &deep, 400, "PGRST102"),
+        ("POST", "/rpc/whole_json", JSON, &deep, 400, "PGRST102"),
+        ("GET", "/articles?offset=-1&limit=2", &[], "", 416, "PGRST103"),
+    ]);
+    let service = Service::start(&DATABASE.uri(), &[]);
+    let fine = format!("{}{}", "[".repeat(999), "]".repeat(999));
+    for routine in ["whole_json", "whole_jsonb"] {
+        assert_eq!(send(&service, "POST", &format!("/rpc/{routine}"), JSON, &fine).status, 200);
+    }
+    let most = i64::MAX;
+    assert_eq!(service.get(&format!("/articles?offset={most}&limit={most}")).body, "[]");
 }
 
 /// A value of a cell: null, or a text that CSV has to take care of.

@@ -1,5 +1,6 @@
 //! Bodies of requests: read when they are needed, for a time, and not too many at once.
 
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -13,6 +14,8 @@ fn shop() -> Database {
         grant usage on schema api to anon;
         create table api.things (id int primary key, name text);
         grant select, insert, update, delete on api.things to anon;
+        create view api.seen as select 1 as id;
+        grant select, insert on api.seen to anon;
         create function api.ping(n text) returns text language sql as 'select n';",
     )
 }
@@ -66,6 +69,11 @@ fn what_can_be_said_without_the_body_is() {
         ("PATCH /nonexistent?id=eq.1 HTTP/1.1", 404),
         ("POST /rpc/nonexistent HTTP/1.1", 404),
         ("POST /a/b/c HTTP/1.1", 404),
+        ("POST /seen HTTP/1.1", 405),
+        ("PATCH /seen?id=eq.1 HTTP/1.1", 405),
+        ("PUT /seen?id=eq.1 HTTP/1.1", 405),
+        ("POST /things?select=-dash HTTP/1.1", 400),
+        ("POST /things HTTP/1.1\r\ncontent-encoding: gzip", 415),
         ("TRACE /things HTTP/1.1", 405),
         ("PUT /rpc/ping HTTP/1.1", 405),
         ("POST /things HTTP/1.1\r\ncontent-profile: other", 406),
@@ -137,5 +145,130 @@ fn all_bodies_together_have_a_limit() {
         assert_eq!(status(&mut first), 201);
         wait_until("nothing is held", || held(0));
         database.psql("delete from api.things");
+    }
+}
+
+/// Bodies of about so many bytes that are refused in the end, and what the refusal is.
+fn long_bodies(size: usize) -> [(&'static str, String); 4] {
+    let mut csv = String::from("id,name\n");
+    while csv.len() < size {
+        csv.push_str("1234567,\"a name of some \"\"length\"\"\"\n");
+    }
+    csv.push_str("too,many,fields");
+    let mut rows = String::from("[");
+    while rows.len() < size {
+        rows.push_str(r#"{"id":1234567,"name":"a name"},"#);
+    }
+    rows.push_str(r#"{"id":1}]"#);
+    let mut keys = String::from("{");
+    let mut form = String::new();
+    let mut n = 0;
+    while keys.len() < size {
+        write!(keys, r#""k{n}":{n},"#).unwrap();
+        write!(form, "k{n}={n}&").unwrap();
+        n += 1;
+    }
+    keys.push_str(r#""last":1}"#);
+    [
+        ("text/csv", csv),
+        ("application/json", rows),
+        ("application/json", keys),
+        ("application/x-www-form-urlencoded", form),
+    ]
+}
+
+/// Begins a request whose body lacks the last byte.
+fn almost(service: &Service, content_type: &str, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(service.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    let length = body.len();
+    write!(&mut stream as &mut dyn std::io::Write, "POST /things HTTP/1.1\r\nhost: api\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n").unwrap();
+    stream.write_all(&body.as_bytes()[..length - 1]).unwrap();
+    stream
+}
+
+#[test]
+fn a_long_body_keeps_nobody_waiting() {
+    let database = shop();
+    let service = Service::start(&database.uri(), &[("server-threads", "1")]);
+    for (content_type, body) in long_bodies(4 << 20) {
+        let mut long = almost(&service, content_type, &body);
+        wait_until("the body is held", || {
+            service
+                .admin_get("/metrics")
+                .body
+                .contains(&format!("\ntercet_api_body_bytes {}\n", body.len() - 1))
+        });
+        let mut other = TcpStream::connect(service.address).unwrap();
+        let ask = b"HEAD /things HTTP/1.1\r\nhost: api\r\n\r\n";
+        other.write_all(ask).unwrap();
+        assert_eq!(status(&mut other), 200);
+        long.write_all(&body.as_bytes()[body.len() - 1..]).unwrap();
+        // Whether it has been answered is seen without waiting.
+        long.set_nonblocking(true).unwrap();
+        let mut answered = 0;
+        let mut byte = [0];
+        while long.peek(&mut byte).is_err() {
+            other.write_all(ask).unwrap();
+            assert_eq!(status(&mut other), 200);
+            answered += 1;
+        }
+        long.set_nonblocking(false).unwrap();
+        assert_eq!(status(&mut long), 400, "{content_type}");
+        // The form is refused early, by its number of fields.
+        let least = if content_type.contains("form") { 0 } else { 2 };
+        assert!(answered > least, "{content_type}: {answered} requests were answered meanwhile");
+    }
+}
+
+#[test]
+fn what_a_body_becomes_is_counted() {
+    let database = shop();
+    let service = Service::start(&database.uri(), &[("server-max-body-memory", "4000000")]);
+    let narrow = format!("id\n{}", "1\n".repeat(500_000));
+    let wide = format!("{}\n{}", "n".repeat(60_000), "1\n".repeat(1_000));
+    let control = format!("id=1&name={}", "\u{1}".repeat(900_000));
+    for (content_type, body) in
+        [("text/csv", narrow), ("text/csv", wide), ("application/x-www-form-urlencoded", control)]
+    {
+        let mut stream = almost(&service, content_type, &body);
+        stream.write_all(&body.as_bytes()[body.len() - 1..]).unwrap();
+        assert_eq!(status(&mut stream), 413, "{content_type}");
+        wait_until("nothing is held", || {
+            service.admin_get("/metrics").body.contains("\ntercet_api_body_bytes 0\n")
+        });
+    }
+}
+
+/// Runs in a process of its own, whose memory is its own.
+#[test]
+fn a_body_takes_a_small_multiple_of_its_size() {
+    const CHILD: &str = "TERCET_TEST_DATABASE_OF_PEAK";
+    let Ok(uri) = std::env::var(CHILD) else {
+        let database = shop();
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "uploads::a_body_takes_a_small_multiple_of_its_size", "--nocapture"])
+            .env(CHILD, database.uri())
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+        return;
+    };
+    let memory = |field: &str| -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+    };
+    let service = Service::start(&uri, &[]);
+    for (content_type, body) in long_bodies(16 << 20) {
+        // The peak so far is forgotten.
+        std::fs::write("/proc/self/clear_refs", "5").unwrap();
+        let before = memory("VmRSS");
+        let mut stream = almost(&service, content_type, &body);
+        stream.write_all(&body.as_bytes()[body.len() - 1..]).unwrap();
+        assert_eq!(status(&mut stream), 400, "{content_type}");
+        let more = memory("VmHWM").saturating_sub(before);
+        println!("{content_type}: {} bytes took {more}", body.len());
+        assert!(more < 5 * body.len(), "{content_type}: {} bytes took {more}", body.len());
     }
 }
