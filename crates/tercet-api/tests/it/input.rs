@@ -270,8 +270,11 @@ fn a_body_that_is_one_argument_arrives_as_it_was_sent() {
     assert_eq!(call("echo", "application/json", r#"[{"word":"a"}]"#).json(), "a");
 }
 
+/// Method, target, headers and body of a request; status and code of the answer.
+type Refused<'t> = (&'t str, &'t str, &'t [(&'t str, &'t str)], &'t str, u16, &'t str);
+
 /// Sends what must be refused, and looks whether that has changed anything.
-fn refused(cases: &[(&str, &str, &[(&str, &str)], &str, u16, &str)]) {
+fn refused(cases: &[Refused<'_>]) {
     let other = database(SCHEMA);
     let service = Service::start(&other.uri(), &[]);
     other.psql("select api.seed(); create table api.calls (n int); grant all on api.calls to anon;
