@@ -60,7 +60,7 @@ fn aggregate(sql: &mut Sql, scalar: bool, single: bool, stripped: bool) {
 /// quotes. A record's own text is almost that, but for its doubled backslashes.
 fn csv(sql: &mut Sql, plan: &StatementPlan) {
     // The names are there without a row as well.
-    sql.push("(SELECT coalesce(string_agg(CASE WHEN k ~ E'[\",\\r\\n]' OR k !~ '^[[:alnum:]_]' THEN '\"' || replace(k, '\"', '\"\"') || '\"' ELSE k END, ','), '') FROM (SELECT json_object_keys(row_to_json(h)) AS k FROM (SELECT r.* FROM (VALUES (1)) AS one LEFT JOIN ");
+    sql.push("(SELECT coalesce(string_agg(CASE WHEN k ~ E'[\",\\r\\n]' OR k !~ '^[[:alnum:]_]' THEN '\"' || pg_catalog.replace(k, '\"', '\"\"') || '\"' ELSE k END, ','), '') FROM (SELECT json_object_keys(row_to_json(h)) AS k FROM (SELECT r.* FROM (VALUES (1)) AS one LEFT JOIN ");
     if matches!(plan.command, Command::Read) {
         sql.push(SOURCE);
     } else {
@@ -70,8 +70,8 @@ fn csv(sql: &mut Sql, plan: &StatementPlan) {
     }
     sql.push(" AS r ON true LIMIT 1) h) s) || E'\n' || coalesce(string_agg((SELECT CASE WHEN line = '' THEN 'NULL' ")
         // A text that is `NULL` is no null: it gets quotes where it stands outside of all others, in each second part between them.
-        .push("WHEN line LIKE '%NULL%' THEN (SELECT string_agg(CASE WHEN n % 2 = 1 THEN regexp_replace(part, '(^|,)NULL(?=,|$)', '\\1\"NULL\"', 'g') ELSE part END, '\"' ORDER BY n) FROM unnest(string_to_array(line, '\"')) WITH ORDINALITY AS _(part, n)) ")
-        .push("ELSE line END FROM replace(substring(")
+        .push("WHEN line LIKE '%NULL%' THEN (SELECT string_agg(CASE WHEN n % 2 = 1 THEN pg_catalog.regexp_replace(part, '(^|,)NULL(?=,|$)', '\\1\"NULL\"', 'g') ELSE part END, '\"' ORDER BY n) FROM unnest(string_to_array(line, '\"')) WITH ORDINALITY AS _(part, n)) ")
+        .push("ELSE line END FROM pg_catalog.replace(substring(")
         .push(BODY_ROWS)
         .push("::text, 2, length(")
         .push(BODY_ROWS)
@@ -82,7 +82,7 @@ fn csv(sql: &mut Sql, plan: &StatementPlan) {
 fn custom(sql: &mut Sql, handler: &MediaHandler, routine: Option<&Routine>, explains: bool) {
     let encodes = handler.binary && !explains;
     if encodes {
-        sql.push("encode(");
+        sql.push("pg_catalog.encode(");
     }
     sql.qualified(&handler.function).push("(").push(BODY_ROWS);
     if routine.is_some_and(Routine::returns_scalar) {

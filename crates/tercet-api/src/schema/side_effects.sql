@@ -1,51 +1,133 @@
 -- Relations of the exposed schemas that can be read without running any code but PostgreSQL's own, and of
 -- that nothing volatile: reading them leaves the session as it was. What cannot be proved is left out.
 with recursive
-foreign_code(oid) as (
-  -- Functions in languages in which anything can be written. Those in C are an extension's: they are trusted
-  -- to be what an operator or a type needs, not when they are called by name.
+member(class, oid, extension) as (
+  select classid, objid, refobjid from pg_depend where refclassid = 'pg_extension'::regclass and deptype = 'e'
+),
+compiled(oid, extension) as (
+  -- Functions that extensions have in C, which only a superuser or a trusted script can have put there.
+  select p.oid, m.extension
+  from pg_proc p
+  join pg_language l on l.oid = p.prolang
+  join member m on m.class = 'pg_proc'::regclass and m.oid = p.oid
+  where p.oid >= 16384 and l.lanname in ('internal', 'c')
+),
+allowed_function(oid) as (
+  -- PostgreSQL's own, but not those that read a value of a type that is named when they run (its domain's checks are
+  -- a person's code), nor those that run what they are given; and those that extensions have in C.
   select p.oid
   from pg_proc p
   join pg_language l on l.oid = p.prolang
-  where p.oid >= 16384 and l.lanname <> all(array['internal', 'c'])
+  where p.oid < 16384
+    and p.provolatile <> 'v'
+    and l.lanname in ('internal', 'c', 'sql')
+    and p.proname !~ '_to_xml|_populate_record|_to_record|pg_input_'
+    and 'cstring'::regtype <> all(p.proargtypes)
+  union all
+  select oid from compiled join pg_proc using (oid) where provolatile <> 'v'
+),
+support(class, object, function) as (
+  -- What PostgreSQL calls by itself: for the operators, casts, orders and types of values, and for what our statements
+  -- name without a schema. No tree and no dependency of what is read mentions it: `to_json` looks for a cast to json
+  -- when it meets a value, an index knows its operator class only.
+  select 'pg_operator'::regclass, o.oid, f
+  from pg_operator o
+  cross join unnest(array[o.oprcode::oid, o.oprrest::oid, o.oprjoin::oid]) as f
+  where o.oid >= 16384
+  union all
+  select 'pg_cast'::regclass, oid, castfunc from pg_cast where oid >= 16384
+  union all
+  select 'pg_opfamily'::regclass, amprocfamily, amproc from pg_amproc where oid >= 16384
+  union all
+  select 'pg_type'::regclass, r.rngtypid, f
+  from pg_range r
+  cross join unnest(array[r.rngcanonical::oid, r.rngsubdiff::oid]) as f
+  where r.rngtypid >= 16384
+  union all
+  select 'pg_conversion'::regclass, oid, conproc from pg_conversion where oid >= 16384
+  union all
+  select 'pg_ts_template'::regclass, t.oid, f
+  from pg_ts_template t
+  cross join unnest(array[t.tmplinit::oid, t.tmpllexize::oid]) as f
+  where t.oid >= 16384
+  union all
+  select 'pg_ts_parser'::regclass, t.oid, f
+  from pg_ts_parser t
+  cross join unnest(array[
+    t.prsstart::oid, t.prstoken::oid, t.prsend::oid, t.prsheadline::oid, t.prslextype::oid
+  ]) as f
+  where t.oid >= 16384
+  union all
+  select null, null, f
+  from pg_proc p
+  left join pg_aggregate a on a.aggfnoid = p.oid
+  cross join unnest(
+    case
+      when a.aggfnoid is null then array[p.oid]
+      else array[
+        a.aggtransfn::oid, a.aggfinalfn::oid, a.aggcombinefn::oid, a.aggserialfn::oid, a.aggdeserialfn::oid,
+        a.aggmtransfn::oid, a.aggminvtransfn::oid, a.aggmfinalfn::oid
+      ]
+    end
+  ) as f
+  where p.oid >= 16384
+    and p.proname = any(array[
+      'avg', 'count', 'current_setting', 'json_agg', 'json_build_object', 'json_object_keys', 'json_strip_nulls',
+      'jsonb_agg', 'jsonb_build_object', 'length', 'max', 'min', 'phraseto_tsquery', 'plainto_tsquery', 'row_to_json',
+      'set_config', 'string_agg', 'string_to_array', 'substring', 'sum', 'to_json', 'to_jsonb', 'to_tsquery',
+      'to_tsvector', 'unnest', 'websearch_to_tsquery'
+    ])
 ),
 overridden(is_so) as (
-  -- What our statements call, compare and cast by is PostgreSQL's own, whatever the search path.
-  select exists (select from pg_operator where oprcode in (select oid from foreign_code))
-      or exists (select from pg_amproc where amproc::oid in (select oid from foreign_code))
-      or exists (select from pg_cast where castfunc in (select oid from foreign_code) and castsource < 16384)
+  -- If one of these may do more than compute a value, nothing is proved, wherever it is and whatever it is for.
+  -- An extension's C is trusted for what the extension itself defines (much of it is volatile only because nobody has
+  -- said otherwise), and else unless it is volatile.
+  select exists (
+           select
+           from support s
+           where s.function <> 0
+             and s.function not in (select oid from allowed_function)
+             and not exists (
+               select
+               from member m
+               join compiled c on c.extension = m.extension
+               where m.class = s.class and m.oid = s.object and c.oid = s.function
+             )
+         )
+      -- One of PostgreSQL's own functions has been replaced.
       or exists (
            select
            from pg_proc p
-           left join pg_aggregate a on a.aggfnoid = p.oid
-           where p.oid >= 16384
-             and p.proname = any(array[
-               'avg', 'count', 'current_setting', 'json_agg', 'json_build_object', 'json_object_keys',
-               'json_strip_nulls', 'length', 'max', 'min', 'phraseto_tsquery', 'plainto_tsquery', 'row_to_json',
-               'set_config', 'string_agg', 'substring', 'sum', 'to_json', 'to_jsonb', 'to_tsquery', 'to_tsvector',
-               'unnest', 'websearch_to_tsquery'
+           join pg_language l on l.oid = p.prolang
+           where p.oid < 16384 and l.lanname <> all(array['internal', 'c', 'sql'])
+         )
+      -- A type a client may cast to (plan/side_effects.rs) may be another one, by the search path.
+      or exists (
+           select
+           from pg_type
+           where oid >= 16384
+             and typname = any(array[
+               'bool', 'date', 'float4', 'float8', 'int2', 'int4', 'int8', 'json', 'jsonb', 'numeric', 'text',
+               'timestamptz', 'uuid', 'varchar'
              ])
-             and (p.oid in (select oid from foreign_code)
-               or a.aggtransfn::oid in (select oid from foreign_code)
-               or a.aggfinalfn::oid in (select oid from foreign_code))
          )
 ),
-plain_type(oid) as (
+value_type(oid) as (
   -- Types that PostgreSQL or an extension in C reads, writes and compares: no domains, no composite types.
   select t.oid
   from pg_type t
-  left join pg_type element on element.oid = t.typelem and t.typcategory = 'A'
-  where case when element.oid is null then t.typtype in ('b', 'e') or t.oid < 16384 and t.typtype in ('r', 'm', 'p')
-             else element.typtype in ('b', 'e') or element.oid < 16384 and element.typtype in ('r', 'm', 'p')
+  where case when t.oid < 16384 then t.typtype in ('b', 'e', 'r', 'm', 'p')
+             when t.typtype = 'b' then exists (select from member m where m.class = 'pg_type'::regclass and m.oid = t.oid)
+             else t.typtype = 'e'
         end
 ),
-allowed_function(oid) as (
-  -- Some are stable and still run what they are given, or read values of any type.
-  select oid
-  from pg_proc
-  where oid < 16384
-    and provolatile <> 'v'
-    and proname !~ '_to_xml|_populate_record|_to_record|pg_input_'
+plain_type(oid) as (
+  select oid from value_type
+  union
+  select t.oid
+  from pg_type t
+  join value_type element on element.oid = t.typelem
+  where t.typsubscript = 'array_subscript_handler'::regproc
 ),
 -- What is evaluated when a relation is read, as PostgreSQL keeps it (src/backend/nodes/outfuncs.c).
 expression(relation, tree) as (
@@ -111,7 +193,7 @@ unproven(relation) as (
   from mentioned m
   left join pg_operator o on o.oid = m.oid
   where m.field = 'opno'
-    and (o.oid is null or o.oid < 16384 and o.oprcode::oid not in (select oid from allowed_function))
+    and (o.oid is null or o.oprcode::oid not in (select oid from allowed_function))
   union
   select relation from mentioned where field = 'resulttype' and oid not in (select oid from plain_type)
 ),
