@@ -153,7 +153,10 @@ impl<'a> Transaction<'a> {
 
     async fn try_read_only(&self, statements: &[&Statement], need: Need) -> Result<Vec<Rows>, DatabaseError> {
         let prelude = self.prelude(true);
-        let sent = prelude.iter().chain(statements.iter().copied());
+        // What is proved to have no side effects has not changed the encoding.
+        let check =
+            (!matches!(need, Need::Shared(_, SessionState::Untouched))).then(settings::check_encoding);
+        let sent = prelude.iter().chain(statements.iter().copied()).chain(&check);
         let characteristics = self.characteristics();
         let mut results = if characteristics.is_empty() {
             self.lease(need).await?.conclude(sent).await?
@@ -167,7 +170,7 @@ impl<'a> Transaction<'a> {
             results.pop();
             results
         };
-        Ok(results.drain(prelude.len()..).collect())
+        Ok(results.drain(prelude.len()..prelude.len() + statements.len()).collect())
     }
 
     /// What failed has been rolled back, so it can be tried again where that may help.
@@ -178,7 +181,7 @@ impl<'a> Transaction<'a> {
     ) -> Result<Result<Answer, RequestError>, DatabaseError> {
         match self.try_write(plan, query).await {
             // Taken away by a function's DEALLOCATE.
-            Err(error) if error.code() == Some("26000") && !self.anew.replace(true) => {
+            Err(error) if error.is_of_deallocated() && !self.anew.replace(true) => {
                 self.try_write(plan, query).await
             }
             Err(error) if self.may_fit_anew(&error) => {
@@ -225,7 +228,7 @@ impl<'a> Transaction<'a> {
     fn prelude(&self, read_only: bool) -> Vec<Statement> {
         let mut prelude = vec![settings::statement(self.context, read_only)];
         if let Some(function) = &self.context.config.db_pre_request {
-            prelude.push(Statement::new(format!("select {}()", function.sql()), Vec::new()));
+            prelude.push(settings::pre_request(&function.sql()));
         }
         prelude
     }
@@ -341,13 +344,18 @@ fn check(plan: &StatementPlan, request: &ApiRequest, answer: &Answer) -> Result<
 
 /// Whether the connection broke before the statement was answered, or has lost what was prepared on it.
 fn is_lost(error: &DatabaseError) -> bool {
-    error.is_lost() || error.code() == Some("26000")
+    error.is_lost() || error.is_of_deallocated()
 }
 
 fn failure(error: DatabaseError, identity: &Identity) -> ApiError {
     match error {
         // It is the connection's end, not the statement's: an administrator, a timeout of the session, a shutdown.
         DatabaseError::Server(_) if error.is_fatal() => ApiError::ConnectionLost(Some(error.to_string())),
+        DatabaseError::Server(error)
+            if error.code == "22P02" && error.message.contains(settings::ENCODING_CHANGED) =>
+        {
+            ApiError::Database(encoding_changed(identity))
+        }
         DatabaseError::Server(error) => ApiError::Database(DatabaseFailure {
             sqlstate: error.code,
             message: error.message,
@@ -363,5 +371,18 @@ fn failure(error: DatabaseError, identity: &Identity) -> ApiError {
         | DatabaseError::Stalled(_)
         | DatabaseError::Protocol(_)
         | DatabaseError::Misfit => ApiError::ConnectionLost(Some(error.to_string())),
+    }
+}
+
+/// A function has changed what PostgreSQL's answers are encoded in.
+fn encoding_changed(identity: &Identity) -> DatabaseFailure {
+    DatabaseFailure {
+        sqlstate: "38000".to_owned(),
+        message: "a function has changed client_encoding, and answers are UTF-8".to_owned(),
+        detail: None,
+        hint: Some(
+            "Let the function leave client_encoding as it is; convert_to() encodes text as bytea.".to_owned(),
+        ),
+        authenticated: identity.authenticated,
     }
 }

@@ -97,6 +97,7 @@ impl Lease {
         held.slot.moved.set(now);
         // What was prepared is gone, or does not fit the schema any more.
         if let Err(error) = &answer
+            && error.is_of_prepared()
             && matches!(error.code(), Some("26000" | "0A000"))
         {
             held.slot.connection.forget_statements();

@@ -105,6 +105,12 @@ impl DatabaseError {
         self.server().is_some_and(|error| error.stage == Stage::Binding { prepared: true })
     }
 
+    /// Whether what had been prepared of the statement is gone: a function has run `DEALLOCATE`. The code alone says
+    /// nothing, any function can raise it; that the statement was never bound is what only PostgreSQL says.
+    pub fn is_of_deallocated(&self) -> bool {
+        self.is_of_prepared() && self.code() == Some("26000")
+    }
+
     /// Whether PostgreSQL could not make sense of the statement's names and types.
     pub fn is_unbound_misfit(&self) -> bool {
         self.is_misfit() && self.server().is_some_and(|error| error.stage != Stage::Running)
@@ -240,15 +246,28 @@ impl ServerError {
     }
 }
 
-/// See [`ServerError::stale`]. Messages of internal errors (`XX000`) are never localised; `RAISE` can imitate them,
-/// but not the function.
+/// The C functions that raise what SQL tells them to: in PL/pgSQL, PL/Perl, PL/Python and PL/Tcl, and what another
+/// server has said to `dblink` and `postgres_fdw`.
+const RAISING: [&str; 8] = [
+    "exec_stmt_raise",
+    "do_util_elog",
+    "plperl_call_perl_func",
+    "PLy_output",
+    "PLy_elog_impl",
+    "pltcl_elog",
+    "dblink_res_error",
+    "pgfdw_report_error",
+];
+
+/// See [`ServerError::stale`]. Messages of internal errors (`XX000`) are never localised; SQL can imitate them, but not
+/// the function.
 fn is_stale(code: &str, routine: &str, message: &str) -> bool {
     match code {
         "0A000" => routine == "RevalidateCachedQuery",
         "42704" => routine == "lookup_type_cache",
         "42804" => routine == "ExecEvalParamExtern" || routine.starts_with("plpgsql_param_"),
         "XX000" => {
-            routine != "exec_stmt_raise"
+            !RAISING.contains(&routine)
                 && (message.starts_with("cache lookup failed for ")
                     || message.starts_with("could not open relation with OID "))
         }

@@ -223,6 +223,12 @@ async fn log_in(target: &Target, stream: Stream) -> Result<Started, Refusal> {
             _ => return Err(Refusal::other("unexpected message during startup")),
         }
     }
+    // Asked for above; a pooler in between, or a login trigger, may know better.
+    if let Some(encoding) = parameters.get("client_encoding").filter(|encoding| *encoding != "UTF8") {
+        return Err(Refusal::Other(format!(
+            "the session's client_encoding is {encoding}, though UTF8 was asked for"
+        )));
+    }
     let Dialogue { stream, buffer, .. } = dialogue;
     Ok(Started { stream, buffer, process_id, secret_key, parameters })
 }

@@ -56,12 +56,37 @@ pub(super) fn statement(context: Context<'_>, read_only: bool) -> Statement {
     Statement::new(settings.sql, settings.parameters)
 }
 
-/// Has PostgreSQL send warnings, whatever the role or a function has set: that a commit may be on no standby is one. Comes
-/// last in a transaction that writes.
-pub(super) fn hear_warnings() -> Statement {
-    static STATEMENT: LazyLock<Statement> =
-        LazyLock::new(|| "select pg_catalog.set_config('client_min_messages', 'warning', true)".into());
+/// What the message of [`encoding_check`] begins with.
+pub(super) const ENCODING_CHANGED: &str = "client_encoding was changed to ";
+
+/// Fails if a function has changed the encoding of what PostgreSQL sends: then nothing is committed, and nothing answered
+/// in bytes that say something else in UTF-8. A session does not report a change that ends with its transaction.
+macro_rules! encoding_check {
+    () => {
+        "nullif(pg_catalog.concat('client_encoding was changed to ', \
+         pg_catalog.current_setting('client_encoding')), 'client_encoding was changed to UTF8')::pg_catalog.int4"
+    };
+}
+
+/// Comes last in a transaction that only reads.
+pub(super) fn check_encoding() -> Statement {
+    static STATEMENT: LazyLock<Statement> = LazyLock::new(|| concat!("select ", encoding_check!()).into());
     STATEMENT.clone()
+}
+
+/// Has PostgreSQL send warnings, whatever the role or a function has set: that a commit may be on no standby is one. Comes
+/// last in a transaction that writes, and checks its encoding.
+pub(super) fn hear_warnings() -> Statement {
+    static STATEMENT: LazyLock<Statement> = LazyLock::new(|| {
+        concat!("select pg_catalog.set_config('client_min_messages', 'warning', true), ", encoding_check!())
+            .into()
+    });
+    STATEMENT.clone()
+}
+
+/// Calls the pre-request function. What comes after it is sent in UTF-8 and must be read so.
+pub(super) fn pre_request(function: &str) -> Statement {
+    format!("select {function}(), pg_catalog.set_config('client_encoding', 'UTF8', true)").as_str().into()
 }
 
 struct Settings {
@@ -81,6 +106,10 @@ impl Settings {
     }
 
     fn constant(&mut self, name: &str, value: &str) {
+        // What is sent and what is answered is UTF-8, whatever a role prefers elsewhere.
+        if name.eq_ignore_ascii_case("client_encoding") {
+            return;
+        }
         self.next();
         self.sql.push_str("set_config(");
         self.sql.push_str(&escape_literal(name));

@@ -181,6 +181,58 @@ fn a_function_may_forget_all_that_is_prepared() {
     }
 }
 
+/// What a function raises is no evidence of anything: it can raise every code, and every message.
+#[test]
+fn a_function_that_fails_is_not_run_again_whatever_it_says() {
+    let raise = |code: &str, message: &str| format!("raise exception '{message}' using errcode = '{code}'");
+    let ends = [
+        raise("26000", "prepared statement \"s1\" does not exist"),
+        raise("0A000", "cached plan must not change result type"),
+        raise("XX000", "cache lookup failed for type 12345"),
+        raise("42704", "type with OID 12345 does not exist"),
+        raise("42804", "wrong type"),
+        raise("42P01", "relation \"api.things\" does not exist"),
+        raise("42P05", "prepared statement \"s1\" already exists"),
+        "execute 'execute s123456'".to_owned(),
+        "execute 'deallocate s123456'".to_owned(),
+    ];
+    let database = database(&format!(
+        "{SCHEMA} create sequence api.runs; grant usage on sequence api.runs to anon;
+         create table api.noted (id int); grant insert on api.noted to anon;"
+    ));
+    for (number, end) in ends.iter().enumerate() {
+        database.psql(&format!(
+            "create function api.fail_{number}() returns int language plpgsql as
+             $$ begin perform nextval('api.runs'); {end}; return 1; end $$;
+             create function api.note_{number}() returns trigger language plpgsql as
+             $$ begin perform nextval('api.runs'); {end}; return new; end $$;"
+        ));
+    }
+    let service = Service::start(&database.uri(), &[("db-pool", "1"), ("server-threads", "1")]);
+    let runs = || database.psql("select last_value from api.runs").parse::<u64>().unwrap();
+    on_one_thread(async {
+        let mut client = Client::connect(service.address).await;
+        database.psql("select nextval('api.runs')");
+        for (number, end) in ends.iter().enumerate() {
+            database.psql(&format!(
+                "create or replace trigger note before insert on api.noted for each row execute function api.note_{number}()"
+            ));
+            // New, prepared, and run as it was prepared.
+            for _ in 0..4 {
+                for (target, body) in
+                    [(format!("/rpc/fail_{number}"), ""), ("/noted".to_owned(), r#"{"id": 1}"#)]
+                {
+                    let before = runs();
+                    let headers = [("content-type", "application/json")];
+                    let reply = client.request("POST", &target, &headers, body).await.unwrap();
+                    assert!(reply.status >= 400, "{end}: {reply:?}");
+                    assert_eq!(runs() - before, 1, "{end}: {target}: {reply:?}");
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn a_changed_schema_is_served_without_failing_a_request() {
     let database = database(SCHEMA);

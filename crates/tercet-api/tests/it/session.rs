@@ -114,7 +114,7 @@ const SCHEMA: &str = r#"
                 select jsonb_object_agg(name, setting)
                 from pg_catalog.pg_settings
                 where source = 'session'
-                  and name <> all(array['role', 'search_path', 'transaction_read_only', 'client_min_messages'])
+                  and name <> all(array['role', 'search_path', 'transaction_read_only', 'client_min_messages', 'client_encoding'])
             ),
             'isolation', current_setting('transaction_isolation'),
             'locks', (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()),
