@@ -39,6 +39,7 @@ pub enum Request {
 /// What changes nothing, so that anybody may ask at any time.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on its way")]
 pub enum Query {
     /// Read what a desired state is to be compared with.
     Probe {
@@ -93,6 +94,7 @@ pub enum Query {
 /// What changes the machine: only with a lease.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on its way")]
 pub enum Change {
     /// Bring the machine to a desired state; new firewall rules are not yet made permanent.
     Converge {
