@@ -105,17 +105,19 @@ const PROJECTS: &[(&str, &[Named])] = &[
     (FOUR_MACHINES, removal::STAGES),
 ];
 
-/// Stages that take minutes each, since they wait for leases that nobody gave back, and those that build on them.
+/// Stages that take minutes each, or tell again at length what a short one tells.
 const LONG: &[&str] = &[
     "an apply killed at every operation of a release, under load",
-    "a total outage: a rollback and a fix go through",
-    "a program systemd cannot start is refused before the switch, and gone after the fix",
     "power cut during a build: it is built again",
     "an operator who sleeps in the middle of a build loses the lease and the build",
     "a build in its sandbox, and secrets for the program alone",
     "examples/fastapi as it stands",
     "everything on one machine, the first apply killed at any step",
+    "secrets and authority rotated on one machine, under load",
     "https with a certificate, and one that is renewed",
+    "a removed machine that is off is listed, and cleaned up when it is back",
+    "destroy, killed at every operation: nothing is left, the data stays and is taken up",
+    "destroy with the data leaves other databases alone",
 ];
 
 const FOUR_MACHINES: &str = "lb=balancer app1=application app2=application db=database";
