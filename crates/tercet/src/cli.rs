@@ -301,7 +301,7 @@ pub(crate) struct Status {
 /// Share what only the operator has, through the machines.
 ///
 /// The certificate authority, the passwords and the token secret in .tercet are kept on every machine, encrypted to the
-/// [state] recipients of tercet.toml or to a passphrase, and signed by the authority. Without a verb: which generation
+/// `[state]` recipients of tercet.toml or to a passphrase, and signed by the authority. Without a verb: which generation
 /// this folder has, and which each machine.
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -333,7 +333,7 @@ pub(crate) struct StateShow {
 
 /// Keep this folder's operator state on the machines.
 ///
-/// An apply does it by itself when tercet.toml names [state] recipients. Without recipients it asks for a passphrase.
+/// An apply does it by itself when tercet.toml names `[state]` recipients. Without recipients it asks for a passphrase.
 #[derive(Args, Debug)]
 pub(crate) struct StatePush {
     #[command(flatten)]
@@ -377,7 +377,7 @@ pub(crate) struct Decryption {
     pub(crate) passphrase_file: Option<PathBuf>,
 }
 
-/// Print your public key, to be named in [state] recipients; make one when there is none.
+/// Print your public key, to be named in `[state]` recipients; make one when there is none.
 #[derive(Args, Debug)]
 pub(crate) struct StateIdentity {
     /// The file of the private key; ~/.config/tercet/identity unless given

@@ -56,7 +56,7 @@ pub(super) fn statement(context: Context<'_>, read_only: bool) -> Statement {
     Statement::new(settings.sql, settings.parameters)
 }
 
-/// What the message of [`encoding_check`] begins with.
+/// What the message of `encoding_check` begins with.
 pub(super) const ENCODING_CHANGED: &str = "client_encoding was changed to ";
 
 /// Fails if a function has changed the encoding of what PostgreSQL sends: then nothing is committed, and nothing answered
