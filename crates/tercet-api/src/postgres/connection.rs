@@ -186,7 +186,7 @@ impl Connection {
         }
         frontend::sync(&mut state.out);
         let (reply, answer) = oneshot::channel();
-        state.pending.push_back(Pending::new(reply, parses, relied));
+        state.push(Pending::new(reply, parses, relied), start);
         state.wake();
         Ok(answer)
     }
@@ -203,8 +203,9 @@ impl Connection {
             return Err(reason.copy());
         }
         // The simple protocol: this must work whatever has become of what was prepared.
+        let start = state.out.len();
         frontend::query(commands, &mut state.out)?;
-        state.pending.push_back(Pending::essential(reply));
+        state.push(Pending::essential(reply), start);
         state.wake();
         Ok(())
     }

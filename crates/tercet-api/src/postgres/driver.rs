@@ -57,6 +57,8 @@ pub(super) struct Pending {
     essential: bool,
     /// What it committed may not be on a synchronous standby.
     unreplicated: bool,
+    /// How long it is, in bytes.
+    length: usize,
     parses: Parses,
     parsed: usize,
     relied: Relied,
@@ -82,6 +84,7 @@ impl Pending {
             reply,
             essential,
             unreplicated: false,
+            length: 0,
             parses,
             parsed: 0,
             relied,
@@ -143,6 +146,8 @@ impl Pending {
 pub(super) struct State {
     pub(super) out: BytesMut,
     pub(super) pending: std::collections::VecDeque<Pending>,
+    /// The lengths of all that is pending, in bytes.
+    unanswered: usize,
     pub(super) prepared: Prepared,
     pub(super) notifications: Option<mpsc::UnboundedSender<Notification>>,
     /// The status of the last ReadyForQuery: `I`, `T` or `E`.
@@ -161,6 +166,7 @@ impl State {
         Self {
             out: BytesMut::new(),
             pending: std::collections::VecDeque::new(),
+            unanswered: 0,
             prepared: Prepared::new(prepare),
             notifications: None,
             transaction: b'I',
@@ -169,6 +175,13 @@ impl State {
             closed: None,
             driver: None,
         }
+    }
+
+    /// Queues an exchange whose messages begin in `out` at `start`, to be answered after those before it.
+    pub(super) fn push(&mut self, pending: Pending, start: usize) {
+        let length = self.out.len() - start;
+        self.unanswered += length;
+        self.pending.push_back(Pending { length, ..pending });
     }
 
     pub(super) fn wake(&mut self) {
@@ -261,6 +274,7 @@ impl State {
     fn ready(&mut self, status: u8) -> Result<(), DatabaseError> {
         self.transaction = status;
         let pending = self.pending.pop_front().ok_or_else(unexpected)?;
+        self.unanswered -= pending.length;
         // What was not parsed because of an error before it is not there.
         for sql in pending.parses[pending.parsed..].iter().flatten() {
             self.prepared.forget(sql);
@@ -309,7 +323,6 @@ impl Driver {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.patience.sent(&self.stream, written)?;
             state.out.advance(written);
         }
         Pin::new(&mut self.stream).poll_flush(context)
@@ -363,6 +376,7 @@ impl Driver {
         if let Some(reason) = &self.state.borrow().closed {
             return Poll::Ready(Err(reason.copy()));
         }
+        self.patience.adjust(&self.stream, self.state.borrow().unanswered)?;
         if let Poll::Ready(written) = self.poll_write(context) {
             written?;
         }
@@ -370,9 +384,7 @@ impl Driver {
             read?;
         }
         let mut state = self.state.borrow_mut();
-        if state.pending.is_empty() && state.out.is_empty() {
-            self.patience.answered(&self.stream)?;
-        }
+        self.patience.adjust(&self.stream, state.unanswered)?;
         if state.closing && state.pending.is_empty() && state.out.is_empty() {
             return Poll::Ready(Ok(()));
         }

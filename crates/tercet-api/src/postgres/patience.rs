@@ -29,39 +29,27 @@ pub(super) fn set(stream: &TcpStream, limit: Option<Duration>) -> io::Result<()>
     socket.set_tcp_user_timeout(limit)
 }
 
-/// Notes what a server may not have read yet.
+/// Waits longer while a server may not have read what was sent to it.
 #[derive(Debug)]
 pub(super) struct Patience {
     limit: Option<Duration>,
-    /// Bytes that were sent since nothing was waited for.
-    unread: usize,
+    is_long: bool,
 }
 
 impl Patience {
     pub(super) fn new(limit: Option<Duration>) -> Self {
-        Self { limit, unread: 0 }
+        Self { limit, is_long: false }
     }
 
-    /// So many more bytes have been sent.
-    pub(super) fn sent(&mut self, stream: &Stream, bytes: usize) -> io::Result<()> {
-        let was_held = self.unread <= HELD;
-        self.unread += bytes;
-        if was_held && self.unread > HELD { self.wait(stream, LONG) } else { Ok(()) }
-    }
-
-    /// All that was sent has been answered.
-    pub(super) fn answered(&mut self, stream: &Stream) -> io::Result<()> {
-        let was_held = std::mem::take(&mut self.unread) <= HELD;
-        if was_held { Ok(()) } else { self.wait(stream, Duration::ZERO) }
-    }
-
-    /// For the limit, or for as long as this if it is longer.
-    fn wait(&self, stream: &Stream, at_least: Duration) -> io::Result<()> {
-        match (stream.tcp(), self.limit) {
-            (Some(stream), Some(limit)) => {
-                SockRef::from(stream).set_tcp_user_timeout(Some(limit.max(at_least)))
-            }
-            _ => Ok(()),
+    /// So many bytes are on their way, or wait for an answer.
+    pub(super) fn adjust(&mut self, stream: &Stream, unanswered: usize) -> io::Result<()> {
+        let is_long = unanswered > HELD;
+        if is_long != std::mem::replace(&mut self.is_long, is_long)
+            && let (Some(stream), Some(limit)) = (stream.tcp(), self.limit)
+        {
+            let limit = if is_long { limit.max(LONG) } else { limit };
+            SockRef::from(stream).set_tcp_user_timeout(Some(limit))?;
         }
+        Ok(())
     }
 }
