@@ -293,7 +293,7 @@ impl<'a> Fleet<'a> {
         let known = self.project()?.secrets.data.as_ref();
         let known =
             known.filter(|it| it.cluster == cluster && it.database == database && it.machine == machine);
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = crate::now();
         Ok(Data {
             since: known.map_or(now, |it| it.since.clone()),
             cluster,

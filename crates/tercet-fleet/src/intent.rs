@@ -91,6 +91,7 @@ impl Wanted {
     pub fn rollback() -> Self {
         Self { intent: Intent::Rollback, archive: Vec::new() }
     }
+
     /// The release that serves, with the secrets as they are now.
     pub fn rotate() -> Self {
         Self { intent: Intent::Rotate, archive: Vec::new() }

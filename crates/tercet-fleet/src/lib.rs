@@ -52,6 +52,11 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
         .collect()
 }
 
+/// The time it is, as it is written down: RFC 3339, in seconds.
+pub(crate) fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// Whether `text` is how a digest begins: so many digits, and nothing that means something in a path.
 pub(crate) fn begins_digest(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())

@@ -43,10 +43,7 @@ pub(super) fn make(
         }
         Change::Identify { identity, .. } => {
             let same = there.filter(|there| there.project == identity.project);
-            let since = same.as_ref().map_or_else(
-                || jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-                |it| it.since.clone(),
-            );
+            let since = same.as_ref().map_or_else(crate::now, |it| it.since.clone());
             identity::write(&Identity { since, data: same.and_then(|it| it.data), ..identity })?;
         }
         Change::RecordData(data) => {

@@ -102,7 +102,14 @@ impl<'a> Fleet<'a> {
                 bail!("{}: ssh leads to another machine by now", it.machine.name);
             }
             let text = remote.run(&format!("cat {} 2>/dev/null || true", identity::FILE), b"")?;
-            let identity: Option<Identity> = serde_json::from_str(&text).ok();
+            // What cannot be read may be ours: only a machine that says nothing, or names another project, is let go.
+            let identity: Option<Identity> = match text.trim() {
+                "" => None,
+                text => Some(
+                    serde_json::from_str(text)
+                        .with_context(|| format!("{}: {}", it.machine.name, identity::FILE))?,
+                ),
+            };
             listener(Progress::Surveyed {
                 machine: it.machine.name.clone(),
                 system: "reached, and to be the project's no more".to_owned(),
@@ -150,7 +157,7 @@ impl<'a> Fleet<'a> {
         };
         all.retain(|it| !gone.contains(&it.id) && !departed(it));
         if cut_off {
-            let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            let now = crate::now();
             for lost in &self.lost {
                 let is = |it: &Remembered| {
                     it.id == lost.remembered.id && it.machine.address == lost.remembered.machine.address

@@ -208,7 +208,7 @@ pub(super) fn seal(
         name: name.to_owned(),
         generation,
         by: by.to_owned(),
-        at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        at: crate::now(),
         recipients: recipients.texts().to_vec(),
         certificate: String::new(),
         history,
