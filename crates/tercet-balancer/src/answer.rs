@@ -32,6 +32,18 @@ pub(crate) struct Answer<'a> {
 }
 
 impl Answer<'_> {
+    /// To a request that was not understood.
+    pub(crate) fn refusing(refusal: Refusal, keep_alive: bool) -> Self {
+        Self {
+            status: refusal.status,
+            message: refusal.reason,
+            request_id: None,
+            retry_after: None,
+            location: None,
+            keep_alive,
+        }
+    }
+
     /// Writes the answer as a client of this version and method gets it, and returns how long its body is.
     pub(crate) fn write(&self, output: &mut Vec<u8>, version: Version, method: Method) -> u64 {
         let body = match self.request_id {
@@ -78,14 +90,7 @@ pub(crate) async fn refuse(
     refusal: Refusal,
 ) -> After {
     scratch.response.clear();
-    let answer = Answer {
-        status: refusal.status,
-        message: refusal.reason,
-        request_id: None,
-        retry_after: None,
-        location: None,
-        keep_alive: false,
-    };
+    let answer = Answer::refusing(refusal, false);
     let bytes = answer.write(&mut scratch.response, Version::Http11, Method::Get);
     worker.refused(client, scratch.client.filled(), refusal, bytes);
     match send(worker, client, scratch).await {

@@ -1,4 +1,4 @@
-//! Questions whose answers must not be seen: passphrases, from the terminal or from a file.
+//! Questions on the terminal; and those whose answers must not be seen, passphrases, which may come from a file.
 
 use std::fs::File;
 use std::io::{IsTerminal as _, Read, Write as _};
@@ -11,6 +11,22 @@ use crate::failure::Failure;
 
 /// The most bytes of a passphrase.
 const LONGEST: usize = 1024;
+
+/// Asks on the terminal; the answer without what surrounds it. `otherwise` is what to do where there is none.
+///
+/// # Errors
+/// There is no terminal, or it cannot be read.
+#[expect(clippy::print_stdout, reason = "whoever is asked has to see the question")]
+pub(crate) fn ask(question: &str, otherwise: &str) -> Result<String, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::input_message(format!("not interactive\nhint: {otherwise}")));
+    }
+    print!("{question}");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim().to_owned())
+}
 
 /// Asks on the terminal, without echo; Ctrl-C ends the question and leaves the terminal as it was.
 ///

@@ -376,7 +376,6 @@ impl Driver {
         if let Some(reason) = &self.state.borrow().closed {
             return Poll::Ready(Err(reason.copy()));
         }
-        self.patience.adjust(&self.stream, self.state.borrow().unanswered)?;
         if let Poll::Ready(written) = self.poll_write(context) {
             written?;
         }

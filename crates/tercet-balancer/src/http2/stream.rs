@@ -119,14 +119,7 @@ async fn refuse(
     refused: &Refused,
 ) -> Outcome {
     let Refused { refusal, method, target, has_ended } = refused;
-    let answer = Answer {
-        status: refusal.status,
-        message: refusal.reason,
-        request_id: None,
-        retry_after: None,
-        location: None,
-        keep_alive: true,
-    };
+    let answer = Answer::refusing(*refusal, true);
     let asked = Asked { method: Method::of(method), upgrade: false };
     let mut bytes = Vec::new();
     let length = answer.write(&mut bytes, Version::Http11, asked.method);

@@ -1,6 +1,6 @@
 //! `tercet apply` and `tercet rollback`: plan, confirm, execute what was confirmed, prove.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 
 use anyhow::bail;
 use similar::TextDiff;
@@ -15,6 +15,7 @@ use super::{plan, prove, state};
 use crate::cli;
 use crate::failure::{Failure, Outcome};
 use crate::fleet::{Machines, Show};
+use crate::terminal::ask;
 
 pub(crate) fn run(arguments: &cli::Apply) -> Outcome {
     let consent = Consent { take_over: arguments.take_over, new_database: arguments.new_database };
@@ -93,9 +94,7 @@ pub(super) fn carry_out(
                 break;
             }
             Executed::Changed(anew) => {
-                println!("the machines have changed since this plan was made; it now differs so:");
-                let (before, after) = (planned.to_string(), anew.to_string());
-                print!("{}", TextDiff::from_lines(&before, &after).unified_diff().context_radius(1));
+                show_difference(&planned, &anew);
                 plan::check(&anew)?;
                 planned = anew;
                 if !planned.is_empty() && !ask()? {
@@ -105,6 +104,14 @@ pub(super) fn carry_out(
         }
     }
     Ok(())
+}
+
+/// Says what a plan made anew does otherwise than the one that was confirmed.
+#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
+pub(super) fn show_difference(confirmed: &ExecutionPlan, anew: &ExecutionPlan) {
+    println!("the machines have changed since this plan was made; it now differs so:");
+    let (before, after) = (confirmed.to_string(), anew.to_string());
+    print!("{}", TextDiff::from_lines(&before, &after).unified_diff().context_radius(1));
 }
 
 /// Tries every connection.
@@ -156,14 +163,7 @@ fn bail_unproven(failed: usize) -> anyhow::Result<()> {
 }
 
 /// Asks on the terminal.
-#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 pub(super) fn confirm(verb: &str) -> Result<bool, Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::input_message("not interactive\nhint: pass --yes to confirm beforehand"));
-    }
-    print!("{verb}? [y/N] ");
-    std::io::stdout().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    let answer = ask(&format!("{verb}? [y/N] "), "pass --yes to confirm beforehand")?;
+    Ok(matches!(&*answer, "y" | "Y" | "yes"))
 }

@@ -1,17 +1,15 @@
 //! `tercet destroy`: plan, have the project's name typed, take everything down.
 
-use std::io::{IsTerminal as _, Write as _};
-
 use anyhow::{anyhow, bail};
-use similar::TextDiff;
 use tercet_fleet::Fleet;
 use tercet_fleet::execute::{Executed, execute, plan_of};
 use tercet_fleet::intent::Wanted;
-use tercet_fleet::plan::ExecutionPlan;
 
+use super::apply;
 use crate::cli;
 use crate::failure::{Failure, Outcome};
 use crate::fleet::{Machines, Show};
+use crate::terminal::ask;
 
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 pub(crate) fn run(arguments: &cli::Destroy) -> Outcome {
@@ -49,7 +47,10 @@ pub(crate) fn run(arguments: &cli::Destroy) -> Outcome {
                 )
                 .into());
             }
-            Executed::Changed(anew) => planned = changed(&planned, anew),
+            Executed::Changed(anew) => {
+                apply::show_difference(&planned, &anew);
+                planned = anew;
+            }
         }
     }
     finish(&fleet).map_err(Failure::from)
@@ -70,25 +71,11 @@ fn finish(fleet: &Fleet<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
-fn changed(planned: &ExecutionPlan, anew: ExecutionPlan) -> ExecutionPlan {
-    println!("the machines have changed since this plan was made; it now differs so:");
-    let (before, after) = (planned.to_string(), anew.to_string());
-    print!("{}", TextDiff::from_lines(&before, &after).unified_diff().context_radius(1));
-    anew
-}
-
 /// Has the project's name typed on the terminal.
-#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 fn confirm(name: &str) -> Result<bool, Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::input_message(format!(
-            "not interactive\nhint: pass `--yes {name}` to confirm beforehand"
-        )));
-    }
-    print!("to destroy it, type the project's name: ");
-    std::io::stdout().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(answer.trim() == name)
+    let answer = ask(
+        "to destroy it, type the project's name: ",
+        &format!("pass `--yes {name}` to confirm beforehand"),
+    )?;
+    Ok(answer == name)
 }

@@ -3,7 +3,7 @@
 use http::uri::Authority;
 
 use super::compression::{Field, Fields};
-use crate::http1::Refusal;
+use crate::http1::{Refusal, is_token};
 
 /// Headers about a connection, of which HTTP/2 has none (RFC 9113 section 8.2.2).
 const OF_CONNECTIONS: [&[u8]; 5] =
@@ -65,7 +65,7 @@ fn judge(fields: &Fields, has_ended: bool) -> Result<(), Refusal> {
 
 /// One field that is no pseudo-header.
 fn read(name: &[u8], value: &[u8], length: &mut Option<u64>) -> Result<(), Refusal> {
-    if name.is_empty() || !name.iter().all(|byte| is_token(*byte) && !byte.is_ascii_uppercase()) {
+    if !is_token(name) || name.iter().any(u8::is_ascii_uppercase) {
         return Err(Refusal::bad("a header name that is none in HTTP/2"));
     }
     let is_white = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
@@ -92,7 +92,7 @@ fn read(name: &[u8], value: &[u8], length: &mut Option<u64>) -> Result<(), Refus
 impl PseudoHeaders<'_> {
     fn judge(&self) -> Result<(), Refusal> {
         let method = self.method.ok_or(Refusal::bad("no :method"))?;
-        if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) {
+        if !is_token(method) {
             return Err(Refusal::bad("a :method that is none"));
         }
         if method == b"CONNECT" {
@@ -119,9 +119,4 @@ impl PseudoHeaders<'_> {
 /// What no value holds (RFC 9110 section 5.5).
 fn is_control(byte: u8) -> bool {
     byte < b' ' && byte != b'\t' || byte == 0x7f
-}
-
-/// RFC 9110 section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
