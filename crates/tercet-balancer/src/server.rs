@@ -150,12 +150,9 @@ impl Server {
         Tunnel(self)
     }
 
-    /// Notes a sign of life. Failures in a row end with it.
+    /// Notes a sign of life. It ends no row of failed requests: a server whose check is answered may fail every request.
     pub(crate) fn hear(&self) {
         self.signs.fetch_add(1, Ordering::Relaxed);
-        if self.failures.load(Ordering::Relaxed) != 0 {
-            self.failures.store(0, Ordering::Relaxed);
-        }
     }
 
     /// How many signs of life there were.
@@ -219,9 +216,11 @@ impl Server {
         self.checks_failed.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
-    /// Forgets failures in a row, when a new chance is given.
+    /// Forgets failures in a row: a request was answered, or a new chance is given.
     pub(crate) fn forgive(&self) {
-        self.failures.store(0, Ordering::Relaxed);
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
     }
 }
 

@@ -161,6 +161,7 @@ impl Download<'_> {
             self.read(limits.head_bytes.max(SMALL)).await.and_then(not_closed)?;
             if self.progress.first_byte.get().is_none() {
                 self.progress.first_byte.set(Some(self.started.elapsed()));
+                self.server.forgive();
                 self.servers.heard(self.server);
             }
         }

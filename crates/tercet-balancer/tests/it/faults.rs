@@ -232,6 +232,36 @@ fn failures_in_a_row_eject_a_server_but_never_the_last() {
 }
 
 #[test]
+fn checks_that_pass_do_not_hide_requests_that_fail() {
+    let good = Backend::start(|_, stream| ok(stream));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (passed, checks) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut head = [0; 4096];
+            let length = std::io::Read::read(&mut stream, &mut head).unwrap_or(0);
+            // Requests are read and closed upon.
+            if String::from_utf8_lossy(&head[..length]).contains("tercet-balancer") {
+                ok(&mut stream);
+                let _ = passed.send(());
+            }
+        }
+    });
+    let rules = "[health]\npath = \"/\"\ninterval = \"10ms\"\nejection-failures = 3\nejection-time = \"1h\"\nejection-time-max = \"1h\"\n[retries]\nattempts = 0\n";
+    let balancer = Running::with(config_for(&[good.address, address], rules));
+    let mut failed = 0;
+    for _ in 0..12 {
+        failed += usize::from(Client::connect(balancer.address).get("/").status == 502);
+        // The first of the two may have been under way before the request failed.
+        for _ in 0..2 {
+            checks.recv().unwrap();
+        }
+    }
+    assert_eq!(failed, 3);
+}
+
+#[test]
 fn a_server_that_comes_back_gets_requests_again() {
     let steady = Backend::start(|_, stream| ok(stream));
     let address = refusing();
