@@ -29,6 +29,8 @@ const STALL: Duration = Duration::from_millis(20);
 const SWEEP: Duration = Duration::from_secs(1);
 /// How much longer than a statement may run an answer is waited for, before the connection is given up.
 const MARGIN: Duration = Duration::from_secs(5);
+/// A server that has answered on another connection within this long can be reached.
+const SILENCE: Duration = Duration::from_secs(1);
 /// What a connection may say nothing for while the database cannot be reached.
 const OUTAGE: Duration = Duration::from_secs(2);
 
@@ -98,10 +100,8 @@ struct Inner {
     paces: RefCell<Paces>,
     /// The commands of a [`wipe`].
     wipe: String,
-    /// What had been heard on all connections when they were last looked through.
-    heard: Cell<u64>,
-    /// Whether nothing was heard on any of them between the last two times.
-    silent: Cell<bool>,
+    /// When PostgreSQL last answered on any connection.
+    answered: Cell<Instant>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -148,8 +148,7 @@ impl Pool {
             slots: RefCell::default(),
             waiters: RefCell::default(),
             opening: Cell::new(0),
-            heard: Cell::new(0),
-            silent: Cell::new(false),
+            answered: Cell::new(Instant::now()),
             paces: RefCell::default(),
         }));
         let inner = Rc::downgrade(&pool.0);
@@ -327,9 +326,9 @@ impl Inner {
             if !fit || slot.opened + self.options.max_lifetime < slot.moved.get() {
                 self.remove(|other| Rc::ptr_eq(other, slot));
             }
-            // Nobody has been answered since before what failed was sent: a new connection would fail as well.
+            // Nobody has been answered lately, on no connection: a new one would fail as well.
             if let Some(error) = connection.unreachable()
-                && self.silent.get()
+                && self.answered.get().elapsed() >= SILENCE
             {
                 for waiter in self.waiters.take() {
                     let _ = waiter.grant.send(Err(error.copy()));
@@ -346,7 +345,7 @@ impl Inner {
 
     fn sweep(self: &Rc<Self>) {
         let now = Instant::now();
-        self.listen();
+        self.slots.borrow().iter().for_each(|slot| slot.listen());
         self.close_silent(|slot| slot.limit.get().map(|limit| limit + MARGIN));
         let Options { max_lifetime, max_idletime, .. } = self.options;
         // One stays however idle it is: whoever comes first after a pause need not wait for a new one.
@@ -372,14 +371,6 @@ impl Inner {
                 slot.connection.give_up(DatabaseError::Stalled(silence));
             }
         }
-    }
-
-    /// Notes what has been heard on all connections together.
-    fn listen(&self) {
-        let slots = self.slots.borrow();
-        slots.iter().for_each(|slot| slot.listen());
-        let heard = slots.iter().map(|slot| slot.connection.heard()).sum();
-        self.silent.set(self.heard.replace(heard) == heard);
     }
 
     fn remove(&self, unfit: impl Fn(&Rc<Slot>) -> bool) {

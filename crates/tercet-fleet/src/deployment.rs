@@ -61,7 +61,7 @@ impl Placed {
 
 /// An application server that gets requests.
 #[derive(Clone, Debug)]
-pub struct Serving<'r> {
+pub(crate) struct Serving<'r> {
     /// What the balancer calls it.
     pub name: String,
     /// Where it runs.

@@ -10,8 +10,8 @@ mod database;
 mod file;
 mod firewall;
 mod hardening;
-mod meanwhile;
 mod project;
+mod temporary_edge;
 
 use tercet_config::{Machine, Server, Tier};
 use tercet_machine::Desired;
@@ -27,8 +27,8 @@ pub(crate) use self::application::{credentials_folder, instance, running};
 pub(crate) use self::balancer::{configuration as balancer_configuration, rotation};
 #[cfg(test)]
 pub(crate) use self::database::hba;
-pub(crate) use self::meanwhile::{Passage, add as add_meanwhile};
 pub use self::project::Project;
+pub(crate) use self::temporary_edge::TemporaryEdge;
 use crate::build;
 use crate::deployment::Serving;
 use crate::paths::{CONFIGURATION, CREDENTIALS, LIBRARY};
@@ -36,14 +36,16 @@ use crate::system::System;
 
 impl Project<'_> {
     /// What `machine` should be while the application servers of `serving` get the requests: those of them that are
-    /// `kept` on it run, others are nothing this says.
-    pub fn desired(
+    /// `kept` on it run, others are nothing this says. The edges that end on it are the topology's and `temporary`.
+    pub(crate) fn desired(
         &self,
         machine: &Machine,
         system: &System,
         serving: &[Serving<'_>],
         kept: &[Serving<'_>],
+        temporary: &[TemporaryEdge],
     ) -> Desired {
+        let temporary: Vec<_> = temporary.iter().filter(|edge| edge.to == machine.name).collect();
         let mut desired = Desired {
             packages: vec![Package("nftables".to_owned())],
             directories: vec![
@@ -53,7 +55,7 @@ impl Project<'_> {
             ],
             files: vec![Firewall::boot_unit()],
             sysctls: vec![Sysctl { key: "net.core.somaxconn".to_owned(), value: "4096".to_owned() }],
-            firewall: Some(firewall::of(self.topology, machine, system)),
+            firewall: Some(firewall::of(self.topology, machine, system, &temporary)),
             ..Desired::default()
         };
         desired.units.push(Unit {
@@ -67,7 +69,7 @@ impl Project<'_> {
         check::add(&mut desired, self);
         for tier in &machine.tiers {
             match tier {
-                Tier::Database => database::add(&mut desired, self, machine, system),
+                Tier::Database => database::add(&mut desired, self, machine, system, &temporary),
                 Tier::Application => {
                     if matches!(self.topology.application().server, Server::Own { build: Some(_), .. }) {
                         desired.users.push(User(build::USER.to_owned()));

@@ -283,7 +283,7 @@ impl<'a> Fleet<'a> {
     /// Where the project's data is: asked of the PostgreSQL on `machine`.
     pub(crate) fn data(&self, machine: &str, database: &str) -> Result<Data> {
         let member = self.member(machine)?;
-        let desired = self.project()?.desired(member.machine, &member.system, &[], &[]);
+        let desired = self.project()?.desired(member.machine, &member.system, &[], &[], &[]);
         let desired = Desired { cluster: desired.cluster, ..Desired::default() };
         let Reply::Facts(facts) = self.agent(member).ask(Query::Probe { desired })? else {
             bail!(unexpected(machine))

@@ -19,7 +19,7 @@ use tercet_machine::{Desired, Inventory, Step, plan as steps};
 
 use self::retention::Retention;
 use crate::deployment::{Deployment, Placed, Serving, seen_by_the_balancer};
-use crate::desired::{Passage, Project, balancer_configuration, instance};
+use crate::desired::{Project, TemporaryEdge, balancer_configuration, instance};
 use crate::identity::{self, Identity};
 use crate::intent::{Consent, Intent};
 use crate::operation::{Action, Operation};
@@ -83,7 +83,7 @@ struct Target<'p> {
     /// What is to serve of each part.
     serving: BTreeMap<String, Placed>,
     /// What stays open until the application servers are rolled.
-    passages: Vec<Passage>,
+    temporary_edges: Vec<TemporaryEdge>,
 }
 
 impl<'p> Target<'p> {
@@ -115,8 +115,8 @@ impl<'p> Target<'p> {
                 Ok((part.name.clone(), Placed { machine: machine.clone(), address, instance }))
             })
             .collect::<Result<_>>()?;
-        let mut target = Self { project, now, release, serving, passages: Vec::new() };
-        target.passages = leaving::passages(&target, survey);
+        let mut target = Self { project, now, release, serving, temporary_edges: Vec::new() };
+        target.temporary_edges = leaving::temporary_edges(&target, survey);
         Ok(target)
     }
 
@@ -141,7 +141,7 @@ impl<'p> Target<'p> {
 
     /// What a machine should be before the application servers are rolled: what serves goes on serving.
     fn before(&self, machine: &Surveyed) -> Result<Desired> {
-        self.before_with(machine, &self.passages)
+        self.before_with(machine, &self.temporary_edges)
     }
 
     fn machine(&self, name: &str) -> Result<&'p tercet_config::Machine> {

@@ -95,6 +95,9 @@ impl Lease {
             held.pool.paces.borrow_mut().learn(key, now.saturating_duration_since(began));
         }
         held.slot.moved.set(now);
+        if answer.as_ref().err().is_none_or(|error| error.server().is_some()) {
+            held.pool.answered.set(now);
+        }
         // What was prepared is gone, or does not fit the schema any more.
         if let Err(error) = &answer
             && error.is_of_prepared()

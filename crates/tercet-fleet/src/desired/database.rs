@@ -1,6 +1,7 @@
 //! Tier 3 on a machine: Debian's PostgreSQL, made to listen to the application machines and to nobody else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use tercet_config::{End, Machine, Server, Tier, Topology};
@@ -14,14 +15,28 @@ use tercet_machine::unit::{Goal, Unit};
 
 use super::file::unit_file;
 use super::project::Project;
+use super::temporary_edge::TemporaryEdge;
 use crate::system::System;
 
 /// The map by which the operating system's `postgres` may be the owner: for migrations.
 pub(crate) const IDENT_MAP: &str = "tercet";
 
-/// Adds PostgreSQL to what the machine should be.
-pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machine, system: &System) {
+/// Adds PostgreSQL to what the machine should be, on which the `temporary` edges end.
+pub(super) fn add(
+    desired: &mut Desired,
+    project: &Project<'_>,
+    machine: &Machine,
+    system: &System,
+    temporary: &[&TemporaryEdge],
+) {
     let Some(part) = project.topology.parts().iter().find(|part| part.tier == Tier::Database) else { return };
+    let from: Vec<IpAddr> =
+        temporary.iter().filter(|edge| edge.tier == Tier::Database).map(|edge| edge.from.1).collect();
+    let mut addresses: BTreeSet<IpAddr> =
+        project.topology.addresses(part).into_iter().map(|address| address.ip()).collect();
+    if !from.is_empty() {
+        addresses.insert(machine.address);
+    }
     let major = system.postgresql;
     let folder = PathBuf::from(format!("/etc/postgresql/{major}/main"));
     let unit = format!("postgresql@{major}-main.service");
@@ -30,10 +45,10 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
     let keys = PathBuf::from("/etc/tercet/postgresql");
     let settings = own(
         folder.join("conf.d/tercet.conf"),
-        Contents::Text(settings(project.topology, part.port.number, system)),
+        Contents::Text(settings(&addresses, part.port.number, system)),
         0o640,
     );
-    let hba = own(folder.join("pg_hba.conf"), Contents::Text(hba(project, machine)), 0o640);
+    let hba = own(folder.join("pg_hba.conf"), Contents::Text(hba(project, machine, &from)), 0o640);
     let ident = own(folder.join("pg_ident.conf"), Contents::Text(ident(project.topology)), 0o640);
     let drop_in = unit_file(
         &format!("{unit}.d/tercet.conf"),
@@ -72,11 +87,8 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
 
 /// Settings by the machine's size: a quarter of its memory for PostgreSQL's own cache, as its manual advises
 /// (section 20.4, shared_buffers).
-fn settings(topology: &Topology, port: u16, system: &System) -> String {
-    let part =
-        topology.parts().iter().find(|part| part.tier == Tier::Database).expect("asked for its settings");
-    let addresses: BTreeSet<String> =
-        topology.addresses(part).into_iter().map(|address| address.ip().to_string()).collect();
+fn settings(addresses: &BTreeSet<IpAddr>, port: u16, system: &System) -> String {
+    let addresses: BTreeSet<String> = addresses.iter().map(ToString::to_string).collect();
     let addresses: Vec<String> = addresses.into_iter().collect();
     let megabytes = system.memory_kib >> 10;
     format!(
@@ -97,8 +109,9 @@ fn settings(topology: &Topology, port: u16, system: &System) -> String {
 ///
 /// While the password is replaced, the certificate alone is enough (`cert`: its common name has to be the role's,
 /// section 21.12), since a role has one password and the servers of the old one and of the new one have to get in. Those on
-/// PostgreSQL's own machine then come by TLS; without it they still need the password.
-pub(crate) fn hba(project: &Project<'_>, machine: &Machine) -> String {
+/// PostgreSQL's own machine then come by TLS; without it they still need the password. `temporary` are the addresses of
+/// machines that leave.
+pub(crate) fn hba(project: &Project<'_>, machine: &Machine, temporary: &[IpAddr]) -> String {
     let topology = project.topology;
     let name = quoted(topology.name());
     let mut lines = vec![
@@ -107,6 +120,11 @@ pub(crate) fn hba(project: &Project<'_>, machine: &Machine) -> String {
         "local all postgres peer".to_owned(),
         format!("local {name} {} peer map={IDENT_MAP}", quoted(&owner(topology.name()))),
     ];
+    let by = if project.secrets.certificate_alone { "cert" } else { "scram-sha-256 clientcert=verify-full" };
+    let remote = |address: IpAddr| {
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        format!("hostssl {name} {AUTHENTICATOR} {address}/{length} {by}")
+    };
     let mut seen = BTreeSet::new();
     for edge in topology.edges().iter().filter(|edge| edge.to.tier == Tier::Database) {
         let End::Part(_, from) = edge.from else { continue };
@@ -119,15 +137,10 @@ pub(crate) fn hba(project: &Project<'_>, machine: &Machine) -> String {
             }
             lines.push(format!("host {name} {AUTHENTICATOR} {}/32 scram-sha-256", edge.address));
         } else {
-            let length = if from.address.is_ipv4() { 32 } else { 128 };
-            let by = if project.secrets.certificate_alone {
-                "cert"
-            } else {
-                "scram-sha-256 clientcert=verify-full"
-            };
-            lines.push(format!("hostssl {name} {AUTHENTICATOR} {}/{length} {by}", from.address));
+            lines.push(remote(from.address));
         }
     }
+    lines.extend(temporary.iter().copied().map(remote));
     lines.join("\n") + "\n"
 }
 

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use tercet_config::{End, Machine, Topology};
 use tercet_machine::firewall::Firewall;
 
+use super::temporary_edge::TemporaryEdge;
 use crate::system::System;
 
 /// Seconds until the old rules return when no new ssh connection confirms the new ones.
@@ -25,15 +26,20 @@ const ALWAYS: &str = "\
 \t\tip6 saddr fe80::/10 udp sport 547 udp dport 546 accept
 ";
 
-/// The rules of `machine`.
-pub(super) fn of(topology: &Topology, machine: &Machine, system: &System) -> Firewall {
+/// The rules of `machine`, on which the `temporary` edges end.
+pub(super) fn of(
+    topology: &Topology,
+    machine: &Machine,
+    system: &System,
+    temporary: &[&TemporaryEdge],
+) -> Firewall {
     let mut rules =
         String::from("\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n");
     rules += ALWAYS;
     let (operator, port) = system.operator;
     writeln!(rules, "\t\t{} tcp dport {port} accept comment \"ssh of the operator\"", source(operator))
         .expect("writing to a String cannot fail");
-    for line in openings(topology, machine) {
+    for line in openings(topology, machine, temporary) {
         rules += &line;
     }
     rules += "\t}\n\tchain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n";
@@ -41,26 +47,32 @@ pub(super) fn of(topology: &Topology, machine: &Machine, system: &System) -> Fir
 }
 
 /// A line for each arrow that comes from another machine, each once, in the order of the picture.
-fn openings(topology: &Topology, machine: &Machine) -> Vec<String> {
+fn openings(topology: &Topology, machine: &Machine, temporary: &[&TemporaryEdge]) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let edges = topology.edges();
     let arriving = edges.iter().filter(|edge| edge.machine.name == machine.name && !edge.is_local());
-    arriving
-        .filter_map(|edge| {
-            let (from, who) = match edge.from {
-                End::Internet if edge.address.is_unspecified() => (
-                    format!("meta nfproto {}", if edge.address.is_ipv4() { "ipv4" } else { "ipv6" }),
-                    "the internet",
-                ),
-                End::Internet => (destination(edge.address), "the internet"),
-                End::Part(_, from) => {
-                    (format!("{} {}", source(from.address), destination(edge.address)), from.name.as_str())
-                }
-            };
-            let rule = format!("{from} tcp dport {}", edge.port);
-            seen.insert(rule.clone())
-                .then(|| format!("\t\t{rule} accept comment \"{who} to {}\"\n", edge.to.name))
-        })
+    let lasting = arriving.map(|edge| {
+        let (from, who) = match edge.from {
+            End::Internet if edge.address.is_unspecified() => (
+                format!("meta nfproto {}", if edge.address.is_ipv4() { "ipv4" } else { "ipv6" }),
+                "the internet",
+            ),
+            End::Internet => (destination(edge.address), "the internet"),
+            End::Part(_, from) => {
+                (format!("{} {}", source(from.address), destination(edge.address)), from.name.as_str())
+            }
+        };
+        (format!("{from} tcp dport {}", edge.port), format!("{who} to {}", edge.to.name))
+    });
+    let temporary = temporary.iter().map(|edge| {
+        let (name, address) = &edge.from;
+        let rule = format!("{} {} tcp dport {}", source(*address), destination(machine.address), edge.port);
+        (rule, format!("{name}, which leaves"))
+    });
+    lasting
+        .chain(temporary)
+        .filter(|(rule, _)| seen.insert(rule.clone()))
+        .map(|(rule, comment)| format!("\t\t{rule} accept comment \"{comment}\"\n"))
         .collect()
 }
 

@@ -120,7 +120,7 @@ fn desired_of(text: &str, machine: &str, release: &Release) -> Desired {
         })
         .collect();
     let machine = topology.machines().iter().find(|it| it.name == machine).expect("a machine of the file");
-    project.desired(machine, &system(machine.address), &serving, &serving)
+    project.desired(machine, &system(machine.address), &serving, &serving, &[])
 }
 
 fn system(address: IpAddr) -> System {

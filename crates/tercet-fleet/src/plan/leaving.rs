@@ -14,7 +14,7 @@ use tercet_machine::inventory::Before;
 use tercet_machine::{Desired, Inventory, plan as steps};
 
 use super::{ExecutionPlan, Target, parts};
-use crate::desired::{Passage, add_meanwhile};
+use crate::desired::TemporaryEdge;
 use crate::intent::Consent;
 use crate::operation::{Action, Operation};
 use crate::paths::{CONFIGURATION, CREDENTIALS, CREDENTIALS_PREFIX, LIBRARY};
@@ -73,9 +73,9 @@ pub(super) fn retire(machine: &Surveyed, what: &'static str, inventory: Inventor
 }
 
 /// The connections that stay open until the application servers are rolled.
-pub(super) fn passages(target: &Target<'_>, survey: &Survey) -> Vec<Passage> {
+pub(super) fn temporary_edges(target: &Target<'_>, survey: &Survey) -> Vec<TemporaryEdge> {
     let topology = target.project.topology;
-    let mut passages = Vec::new();
+    let mut edges = Vec::new();
     let carrying = |tier: Tier| {
         survey.leaving.iter().map(|it| &it.remembered.machine).filter(move |it| it.tiers.contains(&tier))
     };
@@ -83,7 +83,7 @@ pub(super) fn passages(target: &Target<'_>, survey: &Survey) -> Vec<Passage> {
     let serves = |name: &str| target.now.serving.values().any(|it| it.machine == name);
     for machine in carrying(Tier::Application).filter(|it| serves(&it.name)) {
         if let Some(part) = database {
-            passages.push(Passage {
+            edges.push(TemporaryEdge {
                 from: (machine.name.clone(), machine.address),
                 to: topology.machine_of(part).name.clone(),
                 tier: Tier::Database,
@@ -101,7 +101,7 @@ pub(super) fn passages(target: &Target<'_>, survey: &Survey) -> Vec<Passage> {
             if part.is_some() && topology.machines().iter().any(|it| it.name == from.name) {
                 continue;
             }
-            passages.extend([port].into_iter().chain(release.health_port(port)).map(|port| Passage {
+            edges.extend([port].into_iter().chain(release.health_port(port)).map(|port| TemporaryEdge {
                 from: (from.name.clone(), from.address),
                 to: placed.machine.clone(),
                 tier: Tier::Application,
@@ -109,7 +109,7 @@ pub(super) fn passages(target: &Target<'_>, survey: &Survey) -> Vec<Passage> {
             }));
         }
     }
-    passages
+    edges
 }
 
 /// Refuses to take the project's data out of service in silence: its PostgreSQL would be the machine's own again.
@@ -154,12 +154,12 @@ pub(super) fn add(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey
     Ok(())
 }
 
-/// Closes the passages.
+/// Closes the temporary edges.
 fn close(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey) -> Result<()> {
     let mut operations = Vec::new();
     for machine in &survey.machines {
         let open = target.before(machine)?;
-        let closed = target.without_passages(machine)?;
+        let closed = target.without_temporary_edges(machine)?;
         if open == closed {
             continue;
         }
@@ -222,13 +222,13 @@ pub(super) fn list_lost(plan: &mut ExecutionPlan, survey: &Survey, verb: &str) {
 }
 
 impl Target<'_> {
-    /// What a machine should be before the application servers are rolled, the passages closed.
-    fn without_passages(&self, machine: &Surveyed) -> Result<Desired> {
+    /// What a machine should be before the application servers are rolled, the temporary edges closed.
+    fn without_temporary_edges(&self, machine: &Surveyed) -> Result<Desired> {
         self.before_with(machine, &[])
     }
 
-    /// What a machine should be before the application servers are rolled, with these passages.
-    pub(super) fn before_with(&self, machine: &Surveyed, passages: &[Passage]) -> Result<Desired> {
+    /// What a machine should be before the application servers are rolled, with these temporary edges.
+    pub(super) fn before_with(&self, machine: &Surveyed, temporary: &[TemporaryEdge]) -> Result<Desired> {
         let serving = self.with_releases(&self.now.serving);
         let kept: Vec<_> = serving
             .iter()
@@ -236,14 +236,12 @@ impl Target<'_> {
             .cloned()
             .collect();
         let place = self.machine(&machine.name)?;
-        let mut desired = self.project.desired(place, &machine.system, &serving, &kept);
-        add_meanwhile(&mut desired, self.project, place, passages);
-        Ok(desired)
+        Ok(self.project.desired(place, &machine.system, &serving, &kept, temporary))
     }
 
     /// What a machine should be when everything is done.
     pub(super) fn after(&self, machine: &Surveyed) -> Result<Desired> {
         let serving = self.with_releases(&self.serving);
-        Ok(self.project.desired(self.machine(&machine.name)?, &machine.system, &serving, &serving))
+        Ok(self.project.desired(self.machine(&machine.name)?, &machine.system, &serving, &serving, &[]))
     }
 }

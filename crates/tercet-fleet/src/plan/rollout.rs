@@ -123,7 +123,7 @@ fn first(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey) -> Resu
     let serving = target.with_releases(&target.serving);
     for machine in survey.machines.iter().filter(|machine| balancers(target).any(|it| it == machine.name)) {
         let desired =
-            target.project.desired(target.machine(&machine.name)?, &machine.system, &serving, &serving);
+            target.project.desired(target.machine(&machine.name)?, &machine.system, &serving, &serving, &[]);
         // What is done before is not to be shown again.
         let before = steps(&target.before(machine)?, &machine.facts);
         let steps = steps(&desired, &machine.facts)

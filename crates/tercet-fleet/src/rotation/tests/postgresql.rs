@@ -103,7 +103,7 @@ impl Server {
         let machine = topology.machines().iter().find(|it| it.name == machine).unwrap();
         // This test is the application machine.
         let lines =
-            hba(&project, machine).replace("10.0.0.11", "127.0.0.1").replace("10.0.0.12", "127.0.0.1");
+            hba(&project, machine, &[]).replace("10.0.0.11", "127.0.0.1").replace("10.0.0.12", "127.0.0.1");
         let lines = lines.lines().filter(|line| line.starts_with("host")).collect::<Vec<_>>().join("\n");
         self.write("pg_hba.conf", &format!("local all postgres trust\n{lines}\n"));
         self.write("server.crt", &secrets.server.certificate);
