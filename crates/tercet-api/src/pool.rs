@@ -4,8 +4,8 @@
 //! answers them in order, so only statements that have proved quick stand behind each other. The pool knows
 //! nothing of what is sent.
 
+mod latency;
 mod lease;
-mod pace;
 mod wipe;
 
 use std::cell::{Cell, RefCell};
@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use self::latency::LatencyEstimates;
 pub use self::lease::Lease;
-use self::pace::Paces;
 use crate::postgres::{Connection, DatabaseError, Target};
 
 /// Requests that may stand on one connection.
@@ -97,7 +97,7 @@ struct Inner {
     slots: RefCell<Vec<Rc<Slot>>>,
     waiters: RefCell<VecDeque<Waiter>>,
     opening: Cell<usize>,
-    paces: RefCell<Paces>,
+    latencies: RefCell<LatencyEstimates>,
     /// The commands of a [`wipe`].
     wipe: String,
     /// When PostgreSQL last answered on any connection.
@@ -149,7 +149,7 @@ impl Pool {
             waiters: RefCell::default(),
             opening: Cell::new(0),
             answered: Cell::new(Instant::now()),
-            paces: RefCell::default(),
+            latencies: RefCell::default(),
         }));
         let inner = Rc::downgrade(&pool.0);
         tokio::task::spawn_local(async move {
@@ -164,7 +164,7 @@ impl Pool {
 
     /// What identifies a statement for [`Need::Shared`].
     pub fn key(sql: &str) -> u64 {
-        pace::key(sql)
+        latency::key(sql)
     }
 
     /// A connection, as soon as one is free.
@@ -224,7 +224,7 @@ impl Inner {
         let (slot, slow) = match need {
             Need::Alone => (slots.iter().rev().find(|slot| slot.users.get() == 0)?, true),
             Need::Shared(key, state) => {
-                let quick = self.paces.borrow().is_quick(key);
+                let quick = self.latencies.borrow().is_quick(key);
                 let slot = match state {
                     SessionState::Untouched if quick => slots.iter().find(|slot| slot.takes_another(now)),
                     // A wipe looks through what is prepared: the less that is, the better.

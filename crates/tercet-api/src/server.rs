@@ -33,7 +33,7 @@ use tercet_observe::event::ProcessEvent;
 use tercet_observe::{Log, LogHandle, admin as observe};
 use tokio::sync::{Notify, mpsc};
 
-use self::database::{Calm, Inbox, Keeper};
+use self::database::{Calm, Inbox, SchemaTask};
 pub use self::inspect::{configuration, schema_cache};
 use self::listener::Listener;
 use self::metrics::Metrics;
@@ -179,7 +179,7 @@ impl Server {
             socket
         });
         let tell_all = |work: fn() -> Work| workers.iter().for_each(|worker| worker.tell(work()));
-        let keeper = Keeper {
+        let keeper = SchemaTask {
             shared: &shared,
             source: &source,
             log: &say,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::client::{After, Client};
 use crate::http1::{Method, Refusal, Version, write};
-use crate::scratch::Scratch;
+use crate::request_buffers::RequestBuffers;
 use crate::worker::Worker;
 
 /// How long and how much a client may still send while it is told why its request was refused.
@@ -75,10 +75,10 @@ impl Answer<'_> {
     }
 }
 
-/// Sends the answer in `scratch.response`.
-pub(crate) async fn send(worker: &Worker, client: &Client, scratch: &Scratch) -> std::io::Result<()> {
+/// Sends the answer in `buffers.response`.
+pub(crate) async fn send(worker: &Worker, client: &Client, buffers: &RequestBuffers) -> std::io::Result<()> {
     let patience = worker.config().timeouts.send;
-    client.in_time(client.write_all(&scratch.response, patience)).await
+    client.in_time(client.write_all(&buffers.response, patience)).await
 }
 
 /// Answers a request that was not understood, logs it, and ends the connection: nobody knows where the next
@@ -86,14 +86,14 @@ pub(crate) async fn send(worker: &Worker, client: &Client, scratch: &Scratch) ->
 pub(crate) async fn refuse(
     worker: &Worker,
     client: &Client,
-    scratch: &mut Scratch,
+    buffers: &mut RequestBuffers,
     refusal: Refusal,
 ) -> After {
-    scratch.response.clear();
+    buffers.response.clear();
     let answer = Answer::refusing(refusal, false);
-    let bytes = answer.write(&mut scratch.response, Version::Http11, Method::Get);
-    worker.refused(client, scratch.client.filled(), refusal, bytes);
-    match send(worker, client, scratch).await {
+    let bytes = answer.write(&mut buffers.response, Version::Http11, Method::Get);
+    worker.refused(client, buffers.client.filled(), refusal, bytes);
+    match send(worker, client, buffers).await {
         Ok(()) => After::Close,
         Err(_) => After::Abort,
     }

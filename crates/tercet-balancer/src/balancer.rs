@@ -11,8 +11,8 @@ use tercet_observe::event::ProcessEvent;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Mutex, mpsc, watch};
 
+use crate::bind_address::BindAddresses;
 use crate::config::Config;
-use crate::door::Doors;
 use crate::listening::{Listening, worker_count};
 use crate::shared::{ReloadReply, Shared};
 use crate::tls::TlsError;
@@ -29,7 +29,7 @@ pub struct Balancer {
     reloaded: watch::Sender<()>,
     listening: watch::Sender<Arc<Vec<Listening>>>,
     workers: Vec<JoinHandle<io::Result<()>>>,
-    steward: Option<JoinHandle<io::Result<()>>>,
+    housekeeping: Option<JoinHandle<io::Result<()>>>,
     ended: Mutex<mpsc::Receiver<()>>,
 }
 
@@ -51,8 +51,8 @@ impl Balancer {
         for address in listeners.iter().filter_map(Listening::local_address) {
             events.event(ProcessEvent::Listening { address: &address.to_string(), purpose: "requests" });
         }
-        let doors = Doors::load(&config, None).map_err(io::Error::other)?;
-        let shared = Arc::new(Shared::new(config, doors, count, events, reload_wanted));
+        let bind_addresses = BindAddresses::load(&config, None).map_err(io::Error::other)?;
+        let shared = Arc::new(Shared::new(config, bind_addresses, count, events, reload_wanted));
         let (stop, stopped) = watch::channel(false);
         let (reloaded, reloads) = watch::channel(());
         let (listening, listened) = watch::channel(Arc::new(listeners));
@@ -67,12 +67,12 @@ impl Balancer {
             })?;
             workers.push(worker);
         }
-        let steward = std::thread::Builder::new().name("steward".into()).spawn({
+        let housekeeping = std::thread::Builder::new().name("housekeeping".into()).spawn({
             let shared = Arc::clone(&shared);
             let end = Ending(end);
             move || {
                 let _end = end;
-                steward(&shared, reloads, stopped)
+                housekeeping(&shared, reloads, stopped)
             }
         })?;
         Ok(Self {
@@ -81,7 +81,7 @@ impl Balancer {
             reloaded,
             listening,
             workers,
-            steward: Some(steward),
+            housekeeping: Some(housekeeping),
             ended: Mutex::new(ended),
         })
     }
@@ -93,9 +93,9 @@ impl Balancer {
     /// # Errors
     /// Certificates that cannot be used.
     pub fn reload(&self, config: Config, bound: Vec<Listening>) -> Result<(), TlsError> {
-        let doors = Doors::load(&config, Some(&self.shared.doors.load()))?;
+        let bind_addresses = BindAddresses::load(&config, Some(&self.shared.bind_addresses.load()))?;
         self.shared.servers.configure(&config);
-        self.shared.doors.store(Arc::new(doors));
+        self.shared.bind_addresses.store(Arc::new(bind_addresses));
         let mut listening = Vec::new();
         for before in self.listening.borrow().iter() {
             if config.listen.iter().any(|listen| listen.address == before.address)
@@ -124,7 +124,7 @@ impl Balancer {
         self.stop.send_replace(true);
         // The sockets close with their last holder: clients are to be refused, not to wait for nobody.
         self.listening.send_replace(Arc::default());
-        let threads = self.workers.drain(..).chain(self.steward.take());
+        let threads = self.workers.drain(..).chain(self.housekeeping.take());
         let mut outcome = Ok(());
         for thread in threads {
             let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")));
@@ -144,7 +144,7 @@ impl Drop for Ending {
     }
 }
 
-fn steward(
+fn housekeeping(
     shared: &Arc<Shared>,
     mut reloads: watch::Receiver<()>,
     mut stop: watch::Receiver<bool>,
@@ -179,7 +179,7 @@ async fn keep_house(shared: Arc<Shared>) {
     let mut interval = tokio::time::interval(HOUSEKEEPING);
     loop {
         interval.tick().await;
-        for tls in shared.doors.load().iter().filter_map(|door| door.tls.as_ref()) {
+        for tls in shared.bind_addresses.load().iter().filter_map(|bind_address| bind_address.tls.as_ref()) {
             match tls.refresh() {
                 Ok(false) => {}
                 Ok(true) => shared.events.event(ProcessEvent::ConfigurationLoaded { source: "certificates" }),

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::bind_address::BindAddress;
 use crate::buffer::Buffer;
 use crate::clock::Watch;
-use crate::door::Door;
 use crate::http1::Version;
 use crate::socket::Socket;
 
@@ -37,15 +37,15 @@ pub(crate) struct Client {
     /// Who it is: the peer's address, or the one a PROXY header gave.
     pub(crate) address: IpAddr,
     /// Where it came in.
-    pub(crate) door: Arc<Door>,
+    pub(crate) bind_address: Arc<BindAddress>,
     ended: Cell<bool>,
     /// Whether it was told something since its request came.
     told: Cell<bool>,
 }
 
 impl Client {
-    pub(crate) fn new(socket: Socket, watch: Watch, address: IpAddr, door: Arc<Door>) -> Self {
-        Self { socket, watch, address, door, ended: Cell::new(false), told: Cell::new(false) }
+    pub(crate) fn new(socket: Socket, watch: Watch, address: IpAddr, bind_address: Arc<BindAddress>) -> Self {
+        Self { socket, watch, address, bind_address, ended: Cell::new(false), told: Cell::new(false) }
     }
 
     /// Does something before the deadline; see [`Watch::in_time`].

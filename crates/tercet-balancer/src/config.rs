@@ -128,7 +128,7 @@ pub struct Server {
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Policy {
-    /// In strict turn, one turn for all connections and threads.
+    /// In strict round-robin order, the same for all connections and threads.
     #[default]
     RoundRobin,
     /// The one with the fewest requests in flight for its weight.

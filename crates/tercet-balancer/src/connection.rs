@@ -16,30 +16,30 @@ use crate::client::{After, Client};
 use crate::config::Config;
 use crate::exchange;
 use crate::http1::{HeadLimits, Refusal, RequestHead, request};
-use crate::scratch::Scratch;
+use crate::request_buffers::RequestBuffers;
 use crate::worker::Worker;
 
-/// Serves a client, of which `scratch` holds the first bytes, until either side has had enough.
-pub(crate) async fn serve(worker: Rc<Worker>, client: Box<Client>, scratch: Box<Scratch>) {
-    let mut left_over = Some(scratch);
+/// Serves a client, of which `buffers` holds the first bytes, until either side has had enough.
+pub(crate) async fn serve(worker: Rc<Worker>, client: Box<Client>, buffers: Box<RequestBuffers>) {
+    let mut left_over = Some(buffers);
     loop {
         let next = match left_over.take() {
-            Some(scratch) => Some(scratch),
+            Some(buffers) => Some(buffers),
             None => next_bytes(&worker, &client, false).await,
         };
-        let Some(mut scratch) = next else { return };
+        let Some(mut buffers) = next else { return };
         // Boxed, so that the state of a request is there only while there is one: an idle connection is small.
         client.take_told();
-        let after = caught(Box::pin(serve_request(&worker, &client, &mut scratch))).await;
+        let after = caught(Box::pin(serve_request(&worker, &client, &mut buffers))).await;
         let after = match after {
             Ok(after) => after,
-            Err(reason) => Box::pin(panicked(&worker, &client, &mut scratch, &reason)).await,
+            Err(reason) => Box::pin(panicked(&worker, &client, &mut buffers, &reason)).await,
         };
-        if after == After::Keep && !scratch.client.is_empty() {
-            worker.stock.shrink(&mut scratch);
-            left_over = Some(scratch);
+        if after == After::Keep && !buffers.client.is_empty() {
+            worker.buffer_pool.shrink(&mut buffers);
+            left_over = Some(buffers);
         } else {
-            worker.stock.give_back(scratch);
+            worker.buffer_pool.give_back(buffers);
         }
         match after {
             After::Keep if client.has_ended() && left_over.is_none() => return,
@@ -55,72 +55,72 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Box<Client>, scratch: Box<
 const LAST_REQUEST: Duration = Duration::from_millis(500);
 
 /// Waits for the first bytes of a connection; `None` when none come.
-pub(crate) async fn first_bytes(worker: &Worker, client: &Client) -> Option<Box<Scratch>> {
+pub(crate) async fn first_bytes(worker: &Worker, client: &Client) -> Option<Box<RequestBuffers>> {
     next_bytes(worker, client, true).await
 }
 
 /// Waits for the first bytes of a request; `None` when none come.
-async fn next_bytes(worker: &Worker, client: &Client, first: bool) -> Option<Box<Scratch>> {
+async fn next_bytes(worker: &Worker, client: &Client, first: bool) -> Option<Box<RequestBuffers>> {
     let config = worker.config();
     client.watch.set(if first { config.timeouts.head } else { config.timeouts.idle });
     // An idle connection must not hold on to a configuration that is reloaded meanwhile.
     drop(config);
     let mut hurries = false;
     poll_fn(|context| {
-        let mut scratch = worker.stock.take();
+        let mut buffers = worker.buffer_pool.take();
         if worker.is_stopping() && !hurries {
             hurries = true;
             client.watch.set(LAST_REQUEST);
         }
-        match client.socket.poll_read(context, scratch.client.spare()) {
+        match client.socket.poll_read(context, buffers.client.spare()) {
             Poll::Ready(Ok(count)) if count > 0 => {
-                scratch.client.advance(count);
-                return Poll::Ready(Some(scratch));
+                buffers.client.advance(count);
+                return Poll::Ready(Some(buffers));
             }
             Poll::Ready(_) => {}
             Poll::Pending if client.watch.expired(context) => {}
             Poll::Pending => {
-                worker.stock.give_back(scratch);
+                worker.buffer_pool.give_back(buffers);
                 return Poll::Pending;
             }
         }
-        worker.stock.give_back(scratch);
+        worker.buffer_pool.give_back(buffers);
         Poll::Ready(None)
     })
     .await
 }
 
 /// Tells of a request that panicked, its client as well unless that has part of an answer already.
-async fn panicked(worker: &Worker, client: &Client, scratch: &mut Scratch, reason: &str) -> After {
+async fn panicked(worker: &Worker, client: &Client, buffers: &mut RequestBuffers, reason: &str) -> After {
     let address = client.address.to_string();
     worker.shared.events.event(BalancerEvent::RequestPanicked { client: &address, reason });
     if client.take_told() {
         return After::Abort;
     }
     let refusal = Refusal { status: 500, reason: "an error in the balancer" };
-    answer::refuse(worker, client, scratch, refusal).await
+    answer::refuse(worker, client, buffers, refusal).await
 }
 
-async fn serve_request(worker: &Worker, client: &Client, scratch: &mut Scratch) -> After {
+async fn serve_request(worker: &Worker, client: &Client, buffers: &mut RequestBuffers) -> After {
     let config = worker.config();
     // Not matched on in place: a head is large, and is not to be there twice for as long as a request takes.
     let mut refused = None;
-    let head = read_head(client, &config, scratch).await.unwrap_or_else(|refusal| {
+    let head = read_head(client, &config, buffers).await.unwrap_or_else(|refusal| {
         refused = Some(refusal);
         None
     });
     if let Some(refusal) = refused {
-        return answer::refuse(worker, client, scratch, refusal).await;
+        return answer::refuse(worker, client, buffers, refusal).await;
     }
     let Some(head) = &head else { return After::Abort };
-    exchange::run(worker, client, &config, head, scratch).await
+    exchange::run(worker, client, &config, head, buffers).await
 }
 
 /// Reads until the head is whole; `None` when the client broke off.
 async fn read_head(
     client: &Client,
     config: &Config,
-    scratch: &mut Scratch,
+    buffers: &mut RequestBuffers,
 ) -> Result<Option<RequestHead>, Refusal> {
     let limits = HeadLimits {
         head_bytes: config.limits.head as usize,
@@ -130,19 +130,19 @@ async fn read_head(
     };
     let mut seen = 0;
     loop {
-        if crate::http1::worth_parsing(scratch.client.filled(), seen)
-            && let Some(head) = request::parse(scratch.client.filled(), &limits)?
+        if crate::http1::worth_parsing(buffers.client.filled(), seen)
+            && let Some(head) = request::parse(buffers.client.filled(), &limits)?
         {
             return Ok(Some(head));
         }
         if seen == 0 {
             client.watch.set(config.timeouts.head);
         }
-        seen = scratch.client.len();
-        if !scratch.client.make_room(limits.head_bytes.max(scratch.client.capacity())) {
+        seen = buffers.client.len();
+        if !buffers.client.make_room(limits.head_bytes.max(buffers.client.capacity())) {
             return Err(Refusal { status: 431, reason: "the head is longer than allowed" });
         }
-        let read = poll_fn(|context| match client.socket.poll_read(context, scratch.client.spare()) {
+        let read = poll_fn(|context| match client.socket.poll_read(context, buffers.client.spare()) {
             Poll::Pending if client.watch.expired(context) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
             Poll::Ready(read) => Poll::Ready(Some(read)),
@@ -151,7 +151,7 @@ async fn read_head(
         match read {
             None => return Err(Refusal { status: 408, reason: "the head took too long" }),
             Some(Ok(0) | Err(_)) => return Ok(None),
-            Some(Ok(count)) => scratch.client.advance(count),
+            Some(Ok(count)) => buffers.client.advance(count),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One request's way: to a server whose turn it is, and the answer's way back.
+//! Runs one request: selects a server, forwards the request, and passes the answer back.
 //!
 //! The rules of trying again live here. A request that no server can have seen goes to the next server,
 //! whatever its method; one that a server may have seen is repeated only if its method is idempotent, its
@@ -30,8 +30,8 @@ use crate::client::{After, Client};
 use crate::config::Config;
 use crate::forwarded::RequestId;
 use crate::http1::{Decoder, Field, Refusal, RequestHead};
-use crate::rotation::{Pick, Turn};
-use crate::scratch::Scratch;
+use crate::request_buffers::RequestBuffers;
+use crate::rotation::{InFlight, Selection};
 use crate::server::{Server, Standing};
 use crate::worker::Worker;
 
@@ -54,18 +54,18 @@ struct Exchange<'a> {
 /// How long clients are told to stay away when no server can take a request.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Takes the request at the front of `scratch.client` to a server and its answer back.
+/// Takes the request at the front of `buffers.client` to a server and its answer back.
 pub(crate) async fn run(
     worker: &Worker,
     client: &Client,
     config: &Config,
     head: &RequestHead,
-    scratch: &mut Scratch,
+    buffers: &mut RequestBuffers,
 ) -> After {
     let started = Instant::now();
-    let composed = match request::compose(client, config, head, scratch) {
+    let composed = match request::compose(client, config, head, buffers) {
         Ok(composed) => composed,
-        Err(refusal) => return crate::answer::refuse(worker, client, scratch, refusal).await,
+        Err(refusal) => return crate::answer::refuse(worker, client, buffers, refusal).await,
     };
     let mut exchange = Exchange {
         worker,
@@ -80,30 +80,30 @@ pub(crate) async fn run(
     };
     exchange.progress.repeatable.set(true);
     let mut server = None;
-    let outcome = match exchange.settle_here(scratch, started) {
+    let outcome = match exchange.settle_here(buffers, started) {
         Some(reason) => Err(reason),
-        None => exchange.carry(scratch, &mut server).await,
+        None => exchange.carry(buffers, &mut server).await,
     };
     let after = match outcome {
         Ok(after) => after,
-        Err(failure) => exchange.answer_failure(&failure, scratch).await,
+        Err(failure) => exchange.answer_failure(&failure, buffers).await,
     };
-    exchange.record(scratch, server.as_deref(), started);
+    exchange.record(buffers, server.as_deref(), started);
     if exchange.streamed {
-        scratch.client.clear();
-        scratch.client.extend(scratch.body.filled());
-        scratch.body.clear();
+        buffers.client.clear();
+        buffers.client.extend(buffers.body.filled());
+        buffers.body.clear();
     } else {
-        scratch.client.consume(head.length + composed.body_taken);
+        buffers.client.consume(head.length + composed.body_taken);
     }
     after
 }
 
 impl Exchange<'_> {
     /// Why this request is none for a server, if it is none.
-    fn settle_here(&self, scratch: &Scratch, now: Instant) -> Option<Failure> {
-        let received = scratch.client.filled();
-        if self.client.door.listen.redirect_to_https {
+    fn settle_here(&self, buffers: &RequestBuffers, now: Instant) -> Option<Failure> {
+        let received = buffers.client.filled();
+        if self.client.bind_address.listen.redirect_to_https {
             return Some(match request::https_location(self.head, received) {
                 Some(location) => Failure::Redirect(location),
                 None => Failure::ClientRefused(Refusal { status: 400, reason: "no Host to redirect to" }),
@@ -122,22 +122,22 @@ impl Exchange<'_> {
     /// Tries servers until one answers or no rule allows another try.
     async fn carry(
         &mut self,
-        scratch: &mut Scratch,
+        buffers: &mut RequestBuffers,
         server: &mut Option<Arc<Server>>,
     ) -> Result<After, Failure> {
-        let key = request::hash_key(self.config, self.asker, self.head, scratch.client.filled());
+        let key = request::hash_key(self.config, self.asker, self.head, buffers.client.filled());
         let mut tried: SmallVec<[Arc<Server>; 4]> = SmallVec::new();
         let mut failure = None;
         let mut repeating = None;
         let mut attempts = self.config.retries.attempts;
         loop {
             let turn = match self.worker.shared.servers.pick(key, &tried) {
-                Pick::Server(turn) => turn,
-                Pick::Full => self.wait_for_room(key, &tried).await?,
-                Pick::Nobody => return Err(failure.unwrap_or(Failure::NotConnected)),
+                Selection::Server(turn) => turn,
+                Selection::AtCapacity => self.wait_for_room(key, &tried).await?,
+                Selection::NoneAvailable => return Err(failure.unwrap_or(Failure::NotConnected)),
             };
             *server = Some(Arc::clone(&turn));
-            let failed = match self.try_server(&turn, scratch).await {
+            let failed = match self.try_server(&turn, buffers).await {
                 Ok(after) => return Ok(after),
                 Err(failed) => failed,
             };
@@ -192,7 +192,7 @@ impl Exchange<'_> {
     }
 
     /// Waits until a server has room for one more request.
-    async fn wait_for_room(&self, key: u64, tried: &[Arc<Server>]) -> Result<Turn, Failure> {
+    async fn wait_for_room(&self, key: u64, tried: &[Arc<Server>]) -> Result<InFlight, Failure> {
         let shared = &self.worker.shared;
         let Some(_place) = shared.queue(self.config.limits.queue) else { return Err(Failure::QueueFull) };
         self.client.watch.set(self.config.timeouts.queue);
@@ -201,9 +201,9 @@ impl Exchange<'_> {
             let mut room = pin!(shared.servers.room.notified());
             room.as_mut().enable();
             match shared.servers.pick(key, tried) {
-                Pick::Server(turn) => return Ok(turn),
-                Pick::Nobody => return Err(Failure::NotConnected),
-                Pick::Full => {}
+                Selection::Server(turn) => return Ok(turn),
+                Selection::NoneAvailable => return Err(Failure::NotConnected),
+                Selection::AtCapacity => {}
             }
             if self
                 .client
@@ -220,7 +220,7 @@ impl Exchange<'_> {
     }
 
     /// Tells the client why there is no answer, if it has not been sent part of one.
-    async fn answer_failure(&self, failure: &Failure, scratch: &mut Scratch) -> After {
+    async fn answer_failure(&self, failure: &Failure, buffers: &mut RequestBuffers) -> After {
         let (status, message) = failure.answer();
         if self.progress.answering.get() {
             return After::Abort;
@@ -232,9 +232,9 @@ impl Exchange<'_> {
         // What is left of the request's body would be taken for the next request.
         let whole = !self.streamed || self.progress.uploaded.get();
         let keep_alive = self.head.keep_alive && whole && !self.worker.is_stopping();
-        scratch.response.clear();
+        buffers.response.clear();
         let mut text = [0; 36];
-        let id = self.id.text(scratch.client.filled(), &mut text);
+        let id = self.id.text(buffers.client.filled(), &mut text);
         let answer = Answer {
             status,
             message,
@@ -249,17 +249,17 @@ impl Exchange<'_> {
             },
             keep_alive,
         };
-        let bytes = answer.write(&mut scratch.response, self.head.version, self.head.method);
+        let bytes = answer.write(&mut buffers.response, self.head.version, self.head.method);
         self.progress.bytes.set(bytes);
-        match crate::answer::send(self.worker, self.client, scratch).await {
+        match crate::answer::send(self.worker, self.client, buffers).await {
             Ok(()) if keep_alive => After::Keep,
             Ok(()) => After::Close,
             Err(_) => After::Abort,
         }
     }
 
-    fn record(&self, scratch: &Scratch, server: Option<&Server>, started: Instant) {
-        let buffer = scratch.client.filled();
+    fn record(&self, buffers: &RequestBuffers, server: Option<&Server>, started: Instant) {
+        let buffer = buffers.client.filled();
         self.worker.record(&AccessRecord {
             client: Some(self.asker),
             request_id: self.id.text(buffer, &mut [0; 36]),

@@ -86,10 +86,10 @@ impl RequestId {
         }
     }
 
-    /// Its text; `scratch` is where a fresh one is written to.
-    pub fn text<'a>(&self, buffer: &'a [u8], scratch: &'a mut [u8; 36]) -> &'a [u8] {
+    /// Its text; `buffers` is where a fresh one is written to.
+    pub fn text<'a>(&self, buffer: &'a [u8], buffers: &'a mut [u8; 36]) -> &'a [u8] {
         match self {
-            Self::Fresh(id) => id.as_hyphenated().encode_lower(scratch).as_bytes(),
+            Self::Fresh(id) => id.as_hyphenated().encode_lower(buffers).as_bytes(),
             Self::Kept(span) => span.in_buffer(buffer),
         }
     }

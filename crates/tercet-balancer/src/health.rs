@@ -41,8 +41,8 @@ enum Question<'a> {
 
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
-enum Ill {
-    #[error("nobody listens on its port")]
+enum HealthFailure {
+    #[error("connection refused")]
     Refused,
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -90,7 +90,7 @@ async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, addres
         if let Some(reachable) = checked.reachable {
             shared.servers.set_reachable(server, reachable);
         }
-        let is_alive = matches!(checked.outcome, Ok(()) | Err(Ill::Status(_)));
+        let is_alive = matches!(checked.outcome, Ok(()) | Err(HealthFailure::Status(_)));
         if is_alive && !matches!(question, Question::Connect) {
             shared.servers.heard(server);
         }
@@ -101,15 +101,15 @@ async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, addres
                 }
             }
             // It says so itself.
-            Err(ill @ Ill::Status(_)) => {
+            Err(ill @ HealthFailure::Status(_)) => {
                 server.check_failed();
                 shared.servers.set_health(server, false, &ill.to_string());
             }
-            Err(Ill::OwnFault) => {}
+            Err(HealthFailure::OwnFault) => {}
             // On a busy machine a check is late like everything else. Whoever answers requests lives.
-            Err(Ill::Timeout(_)) if server.signs() != signs => server.check_excused(),
+            Err(HealthFailure::Timeout(_)) if server.signs() != signs => server.check_excused(),
             // It may be busy with what it has: a slow server is not a dead one.
-            Err(Ill::Timeout(_)) if server.held() > 0 => {
+            Err(HealthFailure::Timeout(_)) if server.held() > 0 => {
                 server.check_excused();
                 shared.servers.set_silent(server, true);
             }
@@ -124,7 +124,7 @@ async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, addres
 
 /// What came of a check.
 struct Checked {
-    outcome: Result<(), Ill>,
+    outcome: Result<(), HealthFailure>,
     /// Whether a connection could be made, if that is known.
     reachable: Option<bool>,
 }
@@ -133,13 +133,13 @@ async fn check(patience: Duration, question: Question<'_>, address: SocketAddr) 
     let connected = Cell::new(false);
     let asked = tokio::time::timeout(patience, ask(question, address, &connected)).await;
     let outcome = match asked {
-        Err(_) => Err(Ill::Timeout(patience)),
+        Err(_) => Err(HealthFailure::Timeout(patience)),
         Ok(Err(error)) if socket::is_own_fault(&error) => {
-            return Checked { outcome: Err(Ill::OwnFault), reachable: None };
+            return Checked { outcome: Err(HealthFailure::OwnFault), reachable: None };
         }
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Ill::Refused),
-        Ok(Err(error)) => Err(Ill::Failed(error.to_string())),
-        Ok(Ok(Some(status))) if status >= 500 => Err(Ill::Status(status)),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(HealthFailure::Refused),
+        Ok(Err(error)) => Err(HealthFailure::Failed(error.to_string())),
+        Ok(Ok(Some(status))) if status >= 500 => Err(HealthFailure::Status(status)),
         Ok(Ok(_)) => Ok(()),
     };
     Checked { outcome, reachable: Some(connected.get()) }

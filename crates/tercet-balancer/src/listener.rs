@@ -13,10 +13,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use crate::bind_address::BindAddress;
 use crate::client::Client;
-use crate::door::Door;
 use crate::listening::BACKLOG;
-use crate::scratch::Scratch;
+use crate::request_buffers::RequestBuffers;
 use crate::socket::Socket;
 use crate::worker::Worker;
 use crate::{connection, http2, proxy_protocol};
@@ -24,7 +24,7 @@ use crate::{connection, http2, proxy_protocol};
 /// How long accepting pauses when there are no descriptors left.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
-/// Accepts connections at the door of this configured address until `stop`, each served by a task of its own.
+/// Accepts connections at the bind_address of this configured address until `stop`, each served by a task of its own.
 pub(crate) async fn accept(
     worker: Rc<Worker>,
     address: SocketAddr,
@@ -67,46 +67,49 @@ pub(crate) async fn accept(
 }
 
 fn begin(worker: &Rc<Worker>, address: SocketAddr, stream: TcpStream, peer: IpAddr) {
-    let Some(door) = worker.shared.doors.load().at(address) else { return };
+    let Some(bind_address) = worker.shared.bind_addresses.load().at(address) else { return };
     let Some(entered) = worker.enter(peer) else { return };
     // Without it the last part of an answer may wait for an acknowledgement; nothing else depends on it.
     let _ = stream.set_nodelay(true);
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         let _entered = entered;
-        enter(worker, door, stream, peer).await;
+        enter(worker, bind_address, stream, peer).await;
     });
 }
 
 /// Begins a connection that was just accepted and serves it to its end.
-async fn enter(worker: Rc<Worker>, door: Arc<Door>, mut stream: TcpStream, peer: IpAddr) {
+async fn enter(worker: Rc<Worker>, bind_address: Arc<BindAddress>, mut stream: TcpStream, peer: IpAddr) {
     let watch = worker.clock.watch();
-    if !door.listen.proxy_protocol && door.tls.is_none() {
-        return serve(worker, Box::new(Client::new(Socket::plain(stream), watch, peer, door))).await;
+    if !bind_address.listen.proxy_protocol && bind_address.tls.is_none() {
+        return serve(worker, Box::new(Client::new(Socket::plain(stream), watch, peer, bind_address))).await;
     }
     // A handshake is rare and its state large: an idle connection must not carry it.
     let shaken = Box::pin(async {
-        let address =
-            if door.listen.proxy_protocol { read_proxy_header(&mut stream, peer).await? } else { peer };
-        let Some(tls) = &door.tls else { return Ok((Socket::plain(stream), address)) };
+        let address = if bind_address.listen.proxy_protocol {
+            read_proxy_header(&mut stream, peer).await?
+        } else {
+            peer
+        };
+        let Some(tls) = &bind_address.tls else { return Ok((Socket::plain(stream), address)) };
         let stream = TlsAcceptor::from(tls.config()).accept(stream).await?;
         Ok((Socket::tls(Box::new(stream)), address))
     });
     watch.set(worker.config().timeouts.handshake);
     // A handshake that failed has told the client so; there is nobody else to tell.
     let Ok((socket, address)) = watch.in_time(shaken).await else { return };
-    serve(worker, Box::new(Client::new(socket, watch, address, door))).await;
+    serve(worker, Box::new(Client::new(socket, watch, address, bind_address))).await;
 }
 
 /// Serves a connection by the HTTP that was agreed on, or that it starts with.
 async fn serve(worker: Rc<Worker>, client: Box<Client>) {
-    let Some(mut scratch) = connection::first_bytes(&worker, &client).await else { return };
-    if speaks_http2(&client, &mut scratch).await {
-        let early = Bytes::copy_from_slice(scratch.client.filled());
-        worker.stock.give_back(scratch);
+    let Some(mut buffers) = connection::first_bytes(&worker, &client).await else { return };
+    if speaks_http2(&client, &mut buffers).await {
+        let early = Bytes::copy_from_slice(buffers.client.filled());
+        worker.buffer_pool.give_back(buffers);
         return Box::pin(http2::serve(worker, *client, early)).await;
     }
-    connection::serve(worker, client, scratch).await;
+    connection::serve(worker, client, buffers).await;
 }
 
 /// Takes the header off the front of the connection, and nothing behind it: who connected to the proxy.
@@ -130,17 +133,17 @@ async fn read_proxy_header(stream: &mut TcpStream, peer: IpAddr) -> io::Result<I
 }
 
 /// Whether the client agreed on HTTP/2 (RFC 9113 section 3.2), or without TLS starts as HTTP/2 does (section 3.3).
-async fn speaks_http2(client: &Client, scratch: &mut Scratch) -> bool {
+async fn speaks_http2(client: &Client, buffers: &mut RequestBuffers) -> bool {
     if let Some(agreed) = client.socket.has_agreed_on_http2() {
         return agreed;
     }
     loop {
-        if let Some(is_preface) = http2::is_preface(scratch.client.filled()) {
+        if let Some(is_preface) = http2::is_preface(buffers.client.filled()) {
             return is_preface;
         }
-        let read = poll_fn(|context| client.socket.poll_read(context, scratch.client.spare()));
+        let read = poll_fn(|context| client.socket.poll_read(context, buffers.client.spare()));
         match client.in_time(read).await {
-            Ok(count) if count > 0 => scratch.client.advance(count),
+            Ok(count) if count > 0 => buffers.client.advance(count),
             // Whoever reads next finds the same.
             Ok(_) | Err(_) => return false,
         }
@@ -151,7 +154,7 @@ async fn speaks_http2(client: &Client, scratch: &mut Scratch) -> bool {
 mod tests {
     use super::*;
 
-    fn state_of<T>(_: fn(Rc<Worker>, Arc<Door>, TcpStream, IpAddr) -> T) -> usize {
+    fn state_of<T>(_: fn(Rc<Worker>, Arc<BindAddress>, TcpStream, IpAddr) -> T) -> usize {
         size_of::<T>()
     }
 

@@ -27,14 +27,14 @@ use crate::socket::Socket;
 /// How long those behind may be kept waiting by the one at the front.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How long a server's connections are not shared after one had to be given up.
-const REST: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of requests a connection's buffer may keep for the next ones.
 const KEPT: usize = 64 * 1024;
 
 /// A worker's shared connections.
 #[derive(Debug, Default)]
 pub(crate) struct Pipelines {
-    shelves: RefCell<Vec<Shelf>>,
+    servers: RefCell<Vec<ServerPipelines>>,
     /// Those with requests that are not sent yet.
     unsent: RefCell<Vec<Rc<Pipeline>>>,
     /// The task that sends: it comes after all who have something to send in this round of the event loop.
@@ -42,10 +42,10 @@ pub(crate) struct Pipelines {
 }
 
 #[derive(Debug)]
-struct Shelf {
+struct ServerPipelines {
     server: Arc<Server>,
     open: Vec<Rc<Pipeline>>,
-    rests_until: Option<Instant>,
+    paused_until: Option<Instant>,
 }
 
 /// One connection and the requests on it.
@@ -73,17 +73,17 @@ struct Queue {
     /// Requests the socket has not taken yet.
     outgoing: Vec<u8>,
     written: usize,
-    /// The number of the first ticket whose request is in `outgoing`.
+    /// The number of the first slot whose request is in `outgoing`.
     unsent: u64,
     /// How long that request is.
     first_unsent: usize,
     /// What came from the server and belongs to whoever has the turn.
     incoming: Buffer,
-    /// The number of the ticket that has the turn.
+    /// The number of the slot that has the turn.
     turn: u64,
-    /// Who waits for which ticket, from the one that has the turn on.
+    /// Who waits for which slot, from the one that has the turn on.
     waiting: VecDeque<Place>,
-    /// The number of the first ticket whose request will not be sent, once the sharing has ended.
+    /// The number of the first slot whose request will not be sent, once the sharing has ended.
     reach: u64,
     /// When the turn last went on.
     since: Instant,
@@ -104,7 +104,7 @@ struct Place {
 /// A request's place on a shared connection. Dropping it unsettled gives the connection up, at the latest when its turn
 /// comes.
 #[derive(Debug)]
-pub(crate) struct Ticket {
+pub(crate) struct PipelineSlot {
     pipeline: Rc<Pipeline>,
     number: u64,
     settled: bool,
@@ -119,34 +119,36 @@ impl Pipelines {
         request: &[u8],
         pool: &Pool,
         now: Instant,
-    ) -> Option<Ticket> {
+    ) -> Option<PipelineSlot> {
         let depth = server.pipeline.load(Ordering::Relaxed);
         if depth < 2 {
             return None;
         }
-        let mut shelves = self.shelves.borrow_mut();
-        let shelf = match shelves.iter().position(|shelf| Arc::ptr_eq(&shelf.server, server)) {
-            Some(index) => &mut shelves[index],
-            None => {
-                shelves.push_mut(Shelf { server: Arc::clone(server), open: Vec::new(), rests_until: None })
-            }
+        let mut servers = self.servers.borrow_mut();
+        let of_server = match servers.iter().position(|of_server| Arc::ptr_eq(&of_server.server, server)) {
+            Some(index) => &mut servers[index],
+            None => servers.push_mut(ServerPipelines {
+                server: Arc::clone(server),
+                open: Vec::new(),
+                paused_until: None,
+            }),
         };
-        shelf.look_through(now);
-        if shelf.rests_until.is_some_and(|until| now < until) {
+        of_server.look_through(now);
+        if of_server.paused_until.is_some_and(|until| now < until) {
             return None;
         }
         let joinable =
             |pipeline: &&Rc<Pipeline>| pipeline.state.get() == State::Open && pipeline.length() < depth;
-        let pipeline = match shelf.open.iter().find(joinable) {
+        let pipeline = match of_server.open.iter().find(joinable) {
             Some(pipeline) => Rc::clone(pipeline),
-            None => Rc::clone(shelf.open.push_mut(Pipeline::new(pool.take(server, false)?, now))),
+            None => Rc::clone(of_server.open.push_mut(Pipeline::new(pool.take(server, false)?, now))),
         };
-        let ticket = Ticket::new(&pipeline, request, now);
+        let slot = PipelineSlot::new(&pipeline, request, now);
         if pipeline.queue.borrow().outgoing.len() == request.len() {
             self.unsent.borrow_mut().push(pipeline);
             self.wake_sender();
         }
-        Some(ticket)
+        Some(slot)
     }
 
     fn wake_sender(&self) {
@@ -164,12 +166,12 @@ impl Pipelines {
 
     /// Looks after connections whose turn has not gone on for too long while others wait for it.
     pub(crate) fn tick(&self, now: Instant) {
-        for shelf in self.shelves.borrow().iter() {
-            for pipeline in &shelf.open {
+        for of_server in self.servers.borrow().iter() {
+            for pipeline in &of_server.open {
                 let is_late = pipeline.length() > 1
                     && now.saturating_duration_since(pipeline.queue.borrow().since) >= PATIENCE;
                 if is_late {
-                    pipeline.stall(&shelf.server);
+                    pipeline.stall(&of_server.server);
                 }
             }
         }
@@ -178,33 +180,35 @@ impl Pipelines {
     /// Closes what has been idle for `timeout`, what servers have closed, and idle connections to servers that are
     /// not in rotation.
     pub(crate) fn sweep(&self, timeout: Duration, now: Instant) {
-        let mut shelves = self.shelves.borrow_mut();
-        for shelf in shelves.iter_mut() {
-            shelf.look_through(now);
-            let keep = shelf.server.is_available();
-            shelf.open.retain(|pipeline| {
+        let mut servers = self.servers.borrow_mut();
+        for of_server in servers.iter_mut() {
+            of_server.look_through(now);
+            let keep = of_server.server.is_available();
+            of_server.open.retain(|pipeline| {
                 pipeline.length() > 0 || (keep && now - pipeline.queue.borrow().since < timeout)
             });
         }
-        shelves.retain(|shelf| !shelf.open.is_empty() || shelf.rests_until.is_some_and(|until| now < until));
+        servers.retain(|of_server| {
+            !of_server.open.is_empty() || of_server.paused_until.is_some_and(|until| now < until)
+        });
         // What nobody waits for any more need not be sent either.
         self.unsent.borrow_mut().retain(|pipeline| Rc::strong_count(pipeline) > 1);
     }
 }
 
-impl Shelf {
+impl ServerPipelines {
     /// Takes away what was given up, and what was closed while idle.
     fn look_through(&mut self, now: Instant) {
-        let Self { open, rests_until, .. } = self;
+        let Self { open, paused_until, .. } = self;
         open.retain(|pipeline| match pipeline.state.get() {
             State::Open => pipeline.length() > 0 || pipeline.socket.is_quiet(),
             State::Stalled => {
-                *rests_until = Some(now + REST);
+                *paused_until = Some(now + PAUSE);
                 pipeline.length() > 0
             }
             State::Closing => false,
             State::GivenUp => {
-                *rests_until = Some(now + REST);
+                *paused_until = Some(now + PAUSE);
                 false
             }
         });
@@ -306,7 +310,7 @@ impl Queue {
         }
     }
 
-    /// The number of the next ticket.
+    /// The number of the next slot.
     fn end(&self) -> u64 {
         self.turn + self.waiting.len() as u64
     }
@@ -317,7 +321,7 @@ impl Queue {
     }
 }
 
-impl Ticket {
+impl PipelineSlot {
     fn new(pipeline: &Rc<Pipeline>, request: &[u8], now: Instant) -> Self {
         let queue = &mut *pipeline.queue.borrow_mut();
         if queue.waiting.is_empty() {
@@ -399,7 +403,7 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for PipelineSlot {
     fn drop(&mut self) {
         if self.settled {
             return;

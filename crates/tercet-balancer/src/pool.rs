@@ -14,10 +14,10 @@ use crate::socket::Socket;
 
 /// Idle connections by server.
 #[derive(Debug, Default)]
-pub(crate) struct Pool(RefCell<Vec<Shelf>>);
+pub(crate) struct Pool(RefCell<Vec<IdleConnections>>);
 
 #[derive(Debug)]
-struct Shelf {
+struct IdleConnections {
     server: Arc<Server>,
     /// The most recently used last: it is the likeliest to be still open, and the old ones run out.
     idle: Vec<Idle>,
@@ -33,9 +33,9 @@ impl Pool {
     /// An idle connection to `server` that is still open. With `certain` the kernel is asked, because the
     /// request could not be sent a second time if the server had just closed.
     pub(crate) fn take(&self, server: &Arc<Server>, certain: bool) -> Option<Socket> {
-        let mut shelves = self.0.borrow_mut();
-        let shelf = shelves.iter_mut().find(|shelf| Arc::ptr_eq(&shelf.server, server))?;
-        while let Some(Idle { socket, .. }) = shelf.idle.pop() {
+        let mut servers = self.0.borrow_mut();
+        let of_server = servers.iter_mut().find(|of_server| Arc::ptr_eq(&of_server.server, server))?;
+        while let Some(Idle { socket, .. }) = of_server.idle.pop() {
             if socket.is_quiet() && (!certain || socket.is_quiet_now()) {
                 return Some(socket);
             }
@@ -46,10 +46,10 @@ impl Pool {
     /// Keeps a connection whose last answer is complete; `now` is when it became idle.
     pub(crate) fn give_back(&self, server: &Arc<Server>, socket: Socket, now: Instant) {
         let idle = Idle { socket, since: now };
-        let mut shelves = self.0.borrow_mut();
-        match shelves.iter_mut().find(|shelf| Arc::ptr_eq(&shelf.server, server)) {
-            Some(shelf) => shelf.idle.push(idle),
-            None => shelves.push(Shelf { server: Arc::clone(server), idle: vec![idle] }),
+        let mut servers = self.0.borrow_mut();
+        match servers.iter_mut().find(|of_server| Arc::ptr_eq(&of_server.server, server)) {
+            Some(of_server) => of_server.idle.push(idle),
+            None => servers.push(IdleConnections { server: Arc::clone(server), idle: vec![idle] }),
         }
     }
 
@@ -61,14 +61,14 @@ impl Pool {
     /// Closes what has been idle for `timeout`, what servers have closed, and everything to servers that
     /// are not up.
     pub(crate) fn sweep(&self, timeout: Duration, now: Instant) {
-        let mut shelves = self.0.borrow_mut();
-        for shelf in shelves.iter_mut() {
-            if shelf.server.is_available() {
-                shelf.idle.retain(|idle| now - idle.since < timeout && idle.socket.is_quiet());
+        let mut servers = self.0.borrow_mut();
+        for of_server in servers.iter_mut() {
+            if of_server.server.is_available() {
+                of_server.idle.retain(|idle| now - idle.since < timeout && idle.socket.is_quiet());
             } else {
-                shelf.idle.clear();
+                of_server.idle.clear();
             }
         }
-        shelves.retain(|shelf| !shelf.idle.is_empty());
+        servers.retain(|of_server| !of_server.idle.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Whose turn it is: the servers that may get requests right now, the best first, and the order the policy gives
+//! Which server is next: the servers that may get requests right now, the best first, and the order the policy gives
 //! those that are equally good.
 //!
 //! A rotation is immutable; it is made anew when a server comes, goes, is drained or changes weight. The
@@ -35,19 +35,19 @@ pub(crate) struct Rotation {
     worse: Option<Box<Rotation>>,
 }
 
-/// A request's hold on a server; dropping it lets the next one in.
+/// Counts one request against a server's connection limit; dropping it counts the request out.
 #[derive(Debug)]
-pub(crate) struct Turn(Arc<Server>);
+pub(crate) struct InFlight(Arc<Server>);
 
-/// What came of asking for a server.
+/// The outcome of choosing a server for a request.
 #[derive(Debug)]
-pub(crate) enum Pick {
+pub(crate) enum Selection {
     /// This one.
-    Server(Turn),
+    Server(InFlight),
     /// There are servers, but each has as many requests as it may have.
-    Full,
+    AtCapacity,
     /// There is none, or none that was not tried yet.
-    Nobody,
+    NoneAvailable,
 }
 
 impl Rotation {
@@ -69,7 +69,7 @@ impl Rotation {
         &self.servers
     }
 
-    /// Picks the server whose turn it is, leaving out those that were `tried`: among the best, and when all of them
+    /// Picks the next server, leaving out those that were `tried`: among the best, and when all of them
     /// were tried among the next best. `turns` is the process's counter, `key` what the hash policy goes by, `now`
     /// reads the milliseconds of the process's clock: only a server that came back lately makes it necessary.
     pub(crate) fn pick(
@@ -78,20 +78,20 @@ impl Rotation {
         key: u64,
         tried: &[Arc<Server>],
         now: impl Fn() -> u64,
-    ) -> Pick {
+    ) -> Selection {
         let turn = turns.fetch_add(1, Ordering::Relaxed);
         let mut rotation = self;
         loop {
             match (rotation.pick_here(turn, key, tried, &now), &rotation.worse) {
-                (Pick::Nobody, Some(worse)) => rotation = worse,
+                (Selection::NoneAvailable, Some(worse)) => rotation = worse,
                 (picked, _) => return picked,
             }
         }
     }
 
-    fn pick_here(&self, turn: u64, key: u64, tried: &[Arc<Server>], now: impl Fn() -> u64) -> Pick {
+    fn pick_here(&self, turn: u64, key: u64, tried: &[Arc<Server>], now: impl Fn() -> u64) -> Selection {
         if self.servers.is_empty() {
-            return Pick::Nobody;
+            return Selection::NoneAvailable;
         }
         // A server that is still warming up is passed over while it has its share; if the others are
         // full it is asked all the same.
@@ -103,11 +103,11 @@ impl Rotation {
                     && server.enter()
             });
             if let Some(index) = found {
-                return Pick::Server(Turn(Arc::clone(&self.servers[index])));
+                return Selection::Server(InFlight(Arc::clone(&self.servers[index])));
             }
         }
         let untried = |server: &Arc<Server>| !tried.iter().any(|other| Arc::ptr_eq(other, server));
-        if self.servers.iter().any(untried) { Pick::Full } else { Pick::Nobody }
+        if self.servers.iter().any(untried) { Selection::AtCapacity } else { Selection::NoneAvailable }
     }
 
     /// Offers servers in the policy's order until one is taken.
@@ -169,7 +169,7 @@ impl Rotation {
     }
 }
 
-impl std::ops::Deref for Turn {
+impl std::ops::Deref for InFlight {
     type Target = Arc<Server>;
 
     fn deref(&self) -> &Arc<Server> {
@@ -177,7 +177,7 @@ impl std::ops::Deref for Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.leave();
     }
@@ -264,11 +264,11 @@ mod tests {
         Rotation::new(policy, Duration::ZERO, servers(weights))
     }
 
-    fn name(pick: &Pick) -> &str {
+    fn name(pick: &Selection) -> &str {
         match pick {
-            Pick::Server(server) => &server.name,
-            Pick::Full => "full",
-            Pick::Nobody => "nobody",
+            Selection::Server(server) => &server.name,
+            Selection::AtCapacity => "full",
+            Selection::NoneAvailable => "nobody",
         }
     }
 
@@ -336,7 +336,7 @@ mod tests {
         let turns = AtomicU64::new(0);
         let mut tried = Vec::new();
         let mut order = String::new();
-        while let Pick::Server(turn) = rotation.pick(&turns, 0, &tried, || 1) {
+        while let Selection::Server(turn) = rotation.pick(&turns, 0, &tried, || 1) {
             order += &turn.name;
             tried.push(Arc::clone(&turn));
         }
@@ -350,7 +350,7 @@ mod tests {
     fn least_connections_goes_where_the_least_waits_for_its_weight() {
         let rotation = rotation(Policy::LeastConnections, &[1, 2]);
         let turns = AtomicU64::new(0);
-        let held: Vec<Pick> = (0..6).map(|_| rotation.pick(&turns, 0, &[], || 1)).collect();
+        let held: Vec<Selection> = (0..6).map(|_| rotation.pick(&turns, 0, &[], || 1)).collect();
         assert_eq!(held.iter().filter(|pick| name(pick) == "b").count(), 4);
     }
 
@@ -358,7 +358,7 @@ mod tests {
     fn random_two_prefers_the_less_busy_and_reaches_everybody() {
         let rotation = rotation(Policy::RandomTwo, &[1, 1, 1, 1]);
         let turns = AtomicU64::new(0);
-        let held: Vec<Pick> = (0..400).map(|_| rotation.pick(&turns, 0, &[], || 1)).collect();
+        let held: Vec<Selection> = (0..400).map(|_| rotation.pick(&turns, 0, &[], || 1)).collect();
         for server in ["a", "b", "c", "d"] {
             let count = held.iter().filter(|pick| name(pick) == server).count();
             assert!((90..=110).contains(&count), "{server} has {count}");
@@ -391,7 +391,7 @@ mod tests {
         let at_rest: Vec<String> =
             (0..4).map(|_| name(&rotation.pick(&turns, 0, &[], || 2000)).to_owned()).collect();
         assert_eq!(at_rest.concat(), "abab");
-        let held: Vec<Pick> = (0..110).map(|_| rotation.pick(&turns, 0, &[], || 2000)).collect();
+        let held: Vec<Selection> = (0..110).map(|_| rotation.pick(&turns, 0, &[], || 2000)).collect();
         let cold = held.iter().filter(|pick| name(pick) == "b").count();
         assert!((8..=14).contains(&cold), "a tenth of its warm share, not {cold}");
     }

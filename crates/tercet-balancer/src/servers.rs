@@ -13,7 +13,7 @@ use tercet_observe::event::BalancerEvent;
 use tokio::sync::Notify;
 
 use crate::config::{Config, Health, Policy};
-use crate::rotation::{Pick, Rotation};
+use crate::rotation::{Rotation, Selection};
 use crate::server::{Server, Standing};
 
 /// The servers and the rotation made of them.
@@ -103,7 +103,7 @@ impl Servers {
     }
 
     /// Picks a server for a request; see [`Rotation::pick`].
-    pub(crate) fn pick(&self, key: u64, tried: &[Arc<Server>]) -> Pick {
+    pub(crate) fn pick(&self, key: u64, tried: &[Arc<Server>]) -> Selection {
         self.rotation.load().pick(&self.turns, key, tried, || self.now())
     }
 

@@ -6,8 +6,8 @@ use arc_swap::ArcSwap;
 use tercet_observe::LogHandle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::bind_address::BindAddresses;
 use crate::config::Config;
-use crate::door::Doors;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::recent::Recent;
@@ -18,7 +18,7 @@ use crate::servers::Servers;
 pub(crate) struct Shared {
     pub(crate) config: ArcSwap<Config>,
     pub(crate) servers: Servers,
-    pub(crate) doors: ArcSwap<Doors>,
+    pub(crate) bind_addresses: ArcSwap<BindAddresses>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
     pub(crate) recent: Recent,
@@ -35,7 +35,7 @@ pub type ReloadReply = oneshot::Sender<Result<(), String>>;
 impl Shared {
     pub(crate) fn new(
         config: Config,
-        doors: Doors,
+        bind_addresses: BindAddresses,
         workers: usize,
         events: LogHandle,
         reload_wanted: mpsc::Sender<ReloadReply>,
@@ -43,7 +43,7 @@ impl Shared {
         Self {
             servers: Servers::new(&config, events.clone()),
             config: ArcSwap::from_pointee(config),
-            doors: ArcSwap::from_pointee(doors),
+            bind_addresses: ArcSwap::from_pointee(bind_addresses),
             limits: Limits::default(),
             metrics: Metrics::default(),
             recent: Recent::new(workers),

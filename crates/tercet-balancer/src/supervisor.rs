@@ -143,7 +143,7 @@ impl Supervisor {
                     Ok(_) => {}
                     // Its end; how it came is told by its exit.
                     Err(_) => if let Some(mut dead) = worker.take() {
-                        let end = self.bury(&mut dead).await;
+                        let end = self.reap(&mut dead).await;
                         if !has_served && end.is_its_own {
                             let how = end.how;
                             return Err(io::Error::other(format!("the worker process could not start ({how})")));
@@ -251,7 +251,7 @@ impl Supervisor {
     }
 
     /// Waits for the exit of a worker that has closed its channel.
-    async fn bury(&self, worker: &mut Worker) -> End {
+    async fn reap(&self, worker: &mut Worker) -> End {
         match tokio::time::timeout(LIVED, worker.child.wait()).await {
             Ok(Ok(status)) => End { is_its_own: status.signal().is_none(), how: status.to_string() },
             Ok(Err(error)) => End { is_its_own: false, how: error.to_string() },

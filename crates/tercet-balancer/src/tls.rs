@@ -1,7 +1,7 @@
 //! TLS towards clients: certificates from files, picked by the name a client asks for, read again when the files
 //! change.
 //!
-//! TLS 1.2 and 1.3 only, with rustls' own choice of ciphers; sessions are resumed by ticket or from memory, also
+//! TLS 1.2 and 1.3 only, with rustls' own choice of ciphers; sessions are resumed by slot or from memory, also
 //! across a change of certificates. It refuses to know sockets.
 
 use std::hash::{DefaultHasher, Hasher as _};
@@ -19,7 +19,7 @@ use rustls::{ServerConfig, version};
 
 use crate::config::Certificate;
 
-/// Sessions kept in memory, for clients that do not take tickets.
+/// Sessions kept in memory, for clients that do not take slots.
 const SESSIONS: usize = 4096;
 
 /// Why certificates cannot be used.

@@ -20,7 +20,7 @@ use crate::http2::allowance::Budget;
 use crate::listening::worker_count;
 use crate::pipeline::Pipelines;
 use crate::pool::Pool;
-use crate::scratch::Stock;
+use crate::request_buffers::BufferPool;
 use crate::shared::Shared;
 
 /// A worker's own things.
@@ -30,7 +30,7 @@ pub(crate) struct Worker {
     pub(crate) clock: Rc<Clock>,
     pub(crate) pool: Pool,
     pub(crate) pipelines: Pipelines,
-    pub(crate) stock: Stock,
+    pub(crate) buffer_pool: BufferPool,
     /// What its HTTP/2 connections hold.
     pub(crate) http2: Budget,
     pub(crate) access_log: LogHandle,
@@ -43,13 +43,13 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, access_log: LogHandle) -> Self {
-        let stock = Stock::new(worker_count(&shared.config.load()));
+        let buffer_pool = BufferPool::new(worker_count(&shared.config.load()));
         Self {
             shared,
             clock: Clock::new(),
             pool: Pool::default(),
             pipelines: Pipelines::default(),
-            stock,
+            buffer_pool,
             http2: Budget::default(),
             access_log,
             index,

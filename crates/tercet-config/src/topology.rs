@@ -74,12 +74,12 @@ impl Topology {
         &self.state
     }
 
-    /// Every connection that is meant to be made, and no other: the arrows of the picture.
+    /// Every connection that is meant to be made, and no other: the edges of the topology.
     pub fn edges(&self) -> Vec<Edge<'_>> {
         edge::between(self)
     }
 
-    /// The addresses a part listens on: where its arrows end, and nowhere else.
+    /// The addresses a part listens on: where its edges end, and nowhere else.
     pub fn addresses(&self, part: &Part) -> Vec<SocketAddr> {
         let edges = self.edges();
         let ends = edges.iter().filter(|edge| edge.to.name == part.name);

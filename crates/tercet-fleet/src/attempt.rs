@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub enum Reached {
     /// Connected, or logged in.
     Open,
-    /// The machine answered that nobody listens: no firewall in between.
+    /// The machine refused the connection: no firewall in between, and no process listens.
     Refused,
     /// No answer.
     Silent,

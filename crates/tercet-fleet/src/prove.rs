@@ -106,7 +106,7 @@ fn network(
         let drawn = drawn(fleet, from, to, address);
         let passed = match reached {
             Reached::Open => drawn,
-            // Let through, and nobody listens: the port a server's successor will take.
+            // Let through, and refused: the port of the next release, which has no listener yet.
             Reached::Refused => drawn && fleet.topology.parts().iter().any(|part| part.ports().len() > 1),
             _ => !drawn,
         };
@@ -132,7 +132,7 @@ fn network(
     Ok(trials.collect())
 }
 
-/// Whether the picture has an arrow from there to here.
+/// Whether the picture has an edge from there to here.
 fn drawn(fleet: &Fleet<'_>, from: Option<&Member<'_>>, to: &Member<'_>, address: SocketAddr) -> bool {
     // ssh: from where the operator's connections come from, be that a machine of the fleet.
     let (operator, ssh) = to.system.operator;
@@ -222,7 +222,7 @@ fn database(fleet: &Fleet<'_>, member: &Member<'_>) -> Result<Vec<Trial>> {
 fn outcome(reached: &Reached) -> String {
     match reached {
         Reached::Open => "open".to_owned(),
-        Reached::Refused => "refused: nobody listens".to_owned(),
+        Reached::Refused => "connection refused".to_owned(),
         Reached::Silent => "no answer".to_owned(),
         Reached::Rejected(why) => format!("rejected: {why}"),
     }

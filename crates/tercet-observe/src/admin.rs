@@ -90,7 +90,7 @@ enum Listener {
 }
 
 impl Server {
-    /// Binds the endpoint. A Unix socket that nobody listens on any more is replaced.
+    /// Binds the endpoint. A Unix socket without a listener is replaced.
     ///
     /// # Errors
     /// The address is taken, or the socket's folder cannot be written.

@@ -8,7 +8,7 @@ use std::path::Path;
 use tokio::net::UnixListener;
 
 /// Listens on a Unix socket with these permission bits. It is never there with others: it is bound in a folder of our own beside it
-/// and only then linked to where it belongs. A socket that nobody listens on any more is replaced.
+/// and only then linked to where it belongs. A socket without a listener is replaced.
 ///
 /// # Errors
 /// Somebody listens there, something else is there, the folder cannot be written, or the path is too long for a

@@ -1,4 +1,4 @@
-//! Which crate may import which: the arrows of ARCHITECTURE.md, held against what cargo says.
+//! Which crate may import which: the edges of ARCHITECTURE.md, held against what cargo says.
 
 use anyhow::{Result, bail};
 
@@ -26,7 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tercet-observe", &[]),
 ];
 
-/// An error that names every arrow against the direction, and every crate the map does not know.
+/// An error that names every edge against the direction, and every crate the map does not know.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let wrong = violations(&workspace.packages);
     if !wrong.is_empty() {

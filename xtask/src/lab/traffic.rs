@@ -155,7 +155,7 @@ impl Outcome {
     }
 }
 
-/// One request on a kept connection, or a new one; its answer must be 2xx. A kept connection that was closed
+/// One request on an idle connection, or a new one; its answer must be 2xx. An idle connection that was closed
 /// before is replaced once: that is what any client does (RFC 9112 section 9.3.1), for either method, since no byte
 /// of an answer came.
 fn ask(

@@ -12,14 +12,14 @@ use crate::postgres::{DatabaseError, Exchange, Results, Statement};
 ///
 /// It is the only way to send anything, and sees to it that nobody else's statements run in a session that may have
 /// been changed: see `wipe`.
-pub struct Lease(Option<Held>);
+pub struct Lease(Option<Granted>);
 
-struct Held {
+struct Granted {
     pool: Rc<Inner>,
     slot: Rc<Slot>,
     need: Need,
     slow: bool,
-    granted: Instant,
+    since: Instant,
     /// Whether statements are parsed anew.
     anew: bool,
     /// An exchange nobody has the answer of yet.
@@ -31,13 +31,13 @@ struct Held {
 }
 
 impl Lease {
-    pub(super) fn new(pool: Rc<Inner>, slot: Rc<Slot>, need: Need, slow: bool, granted: Instant) -> Self {
-        Self(Some(Held {
+    pub(super) fn new(pool: Rc<Inner>, slot: Rc<Slot>, need: Need, slow: bool, since: Instant) -> Self {
+        Self(Some(Granted {
             pool,
             slot,
             need,
             slow,
-            granted,
+            since,
             anew: false,
             in_flight: None,
             changed: false,
@@ -91,8 +91,8 @@ impl Lease {
         let now = Instant::now();
         if let Need::Shared(key, _) = held.need {
             // What stood before on the connection is not this statement's fault.
-            let began = held.slot.moved.get().max(held.granted);
-            held.pool.paces.borrow_mut().learn(key, now.saturating_duration_since(began));
+            let began = held.slot.moved.get().max(held.since);
+            held.pool.latencies.borrow_mut().learn(key, now.saturating_duration_since(began));
         }
         held.slot.moved.set(now);
         if answer.as_ref().err().is_none_or(|error| error.server().is_some()) {
@@ -125,7 +125,7 @@ impl Lease {
         self.0.as_ref().is_some_and(|held| held.slot.connection.is_idle())
     }
 
-    fn held(&mut self) -> &mut Held {
+    fn held(&mut self) -> &mut Granted {
         self.0.as_mut().expect("only drop takes it")
     }
 }
@@ -148,7 +148,7 @@ impl Drop for Lease {
     }
 }
 
-impl Held {
+impl Granted {
     fn send<'a>(&mut self, statements: impl IntoIterator<Item = &'a Statement>) {
         self.changed |= !matches!(self.need, Need::Shared(_, SessionState::Untouched));
         let connection = &self.slot.connection;

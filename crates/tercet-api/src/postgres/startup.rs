@@ -160,13 +160,13 @@ async fn reach(addresses: &[SocketAddr], limit: Duration) -> Result<TcpStream, S
 }
 
 /// Messages to and from a server that has not said ReadyForQuery yet.
-struct Dialogue {
+struct Handshake {
     stream: Stream,
     buffer: BytesMut,
     out: BytesMut,
 }
 
-impl Dialogue {
+impl Handshake {
     async fn send(&mut self) -> io::Result<()> {
         self.stream.write_all(&self.out).await?;
         self.stream.flush().await?;
@@ -197,7 +197,7 @@ impl Dialogue {
 }
 
 async fn log_in(target: &Target, stream: Stream) -> Result<Started, Refusal> {
-    let mut dialogue = Dialogue { stream, buffer: BytesMut::with_capacity(8192), out: BytesMut::new() };
+    let mut handshake = Handshake { stream, buffer: BytesMut::with_capacity(8192), out: BytesMut::new() };
     let mut parameters = vec![
         ("user", target.user.as_str()),
         ("database", &target.database),
@@ -207,12 +207,12 @@ async fn log_in(target: &Target, stream: Stream) -> Result<Started, Refusal> {
     if let Some(options) = &target.options {
         parameters.push(("options", options));
     }
-    frontend::startup_message(parameters, &mut dialogue.out)?;
-    dialogue.send().await?;
-    authenticate(target, &mut dialogue).await?;
+    frontend::startup_message(parameters, &mut handshake.out)?;
+    handshake.send().await?;
+    authenticate(target, &mut handshake).await?;
     let (mut process_id, mut secret_key, mut parameters) = (0, 0, BTreeMap::new());
     loop {
-        match dialogue.receive().await? {
+        match handshake.receive().await? {
             Message::BackendKeyData(body) => {
                 (process_id, secret_key) = (body.process_id(), body.secret_key());
             }
@@ -229,33 +229,33 @@ async fn log_in(target: &Target, stream: Stream) -> Result<Started, Refusal> {
             "the session's client_encoding is {encoding}, though UTF8 was asked for"
         )));
     }
-    let Dialogue { stream, buffer, .. } = dialogue;
+    let Handshake { stream, buffer, .. } = handshake;
     Ok(Started { stream, buffer, process_id, secret_key, parameters })
 }
 
-async fn authenticate(target: &Target, dialogue: &mut Dialogue) -> Result<(), Refusal> {
+async fn authenticate(target: &Target, handshake: &mut Handshake) -> Result<(), Refusal> {
     let password = || {
         let missing = || Refusal::other("the server asks for a password and none is given");
         target.password.as_deref().ok_or_else(missing)
     };
     loop {
-        match dialogue.receive().await? {
+        match handshake.receive().await? {
             Message::AuthenticationOk => return Ok(()),
             Message::AuthenticationCleartextPassword => {
-                frontend::password_message(password()?.as_bytes(), &mut dialogue.out)?;
-                dialogue.send().await?;
+                frontend::password_message(password()?.as_bytes(), &mut handshake.out)?;
+                handshake.send().await?;
             }
             Message::AuthenticationMd5Password(body) => {
                 let hash = md5_hash(target.user.as_bytes(), password()?.as_bytes(), body.salt());
-                frontend::password_message(hash.as_bytes(), &mut dialogue.out)?;
-                dialogue.send().await?;
+                frontend::password_message(hash.as_bytes(), &mut handshake.out)?;
+                handshake.send().await?;
             }
             Message::AuthenticationSasl(body) => {
                 let offered: Vec<_> = body.mechanisms().map(|name| Ok(name.to_owned())).collect()?;
                 if !offered.iter().any(|name| name == sasl::SCRAM_SHA_256) {
                     return Err(Refusal::Other(format!("cannot authenticate by {offered:?}")));
                 }
-                scram(password()?, dialogue).await?;
+                scram(password()?, handshake).await?;
             }
             _ => {
                 return Err(Refusal::other("it asks for a way to authenticate that is not supported"));
@@ -265,18 +265,18 @@ async fn authenticate(target: &Target, dialogue: &mut Dialogue) -> Result<(), Re
 }
 
 /// SCRAM-SHA-256 (RFC 7677) without channel binding.
-async fn scram(password: &str, dialogue: &mut Dialogue) -> Result<(), Refusal> {
+async fn scram(password: &str, handshake: &mut Handshake) -> Result<(), Refusal> {
     let mut scram = sasl::ScramSha256::new(password.as_bytes(), sasl::ChannelBinding::unsupported());
-    frontend::sasl_initial_response(sasl::SCRAM_SHA_256, scram.message(), &mut dialogue.out)?;
-    dialogue.send().await?;
+    frontend::sasl_initial_response(sasl::SCRAM_SHA_256, scram.message(), &mut handshake.out)?;
+    handshake.send().await?;
     let unexpected = || Refusal::other("unexpected message during SCRAM authentication");
-    let Message::AuthenticationSaslContinue(body) = dialogue.receive().await? else {
+    let Message::AuthenticationSaslContinue(body) = handshake.receive().await? else {
         return Err(unexpected());
     };
     scram.update(body.data())?;
-    frontend::sasl_response(scram.message(), &mut dialogue.out)?;
-    dialogue.send().await?;
-    let Message::AuthenticationSaslFinal(body) = dialogue.receive().await? else {
+    frontend::sasl_response(scram.message(), &mut handshake.out)?;
+    handshake.send().await?;
+    let Message::AuthenticationSaslFinal(body) = handshake.receive().await? else {
         return Err(unexpected());
     };
     scram.finish(body.data())?;

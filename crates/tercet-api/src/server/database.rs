@@ -45,7 +45,7 @@ const CALM: Duration = Duration::from_secs(2);
 const LONGEST_CALM: Duration = Duration::from_secs(300);
 
 /// Whoever keeps the server in step.
-pub(super) struct Keeper<'a> {
+pub(super) struct SchemaTask<'a> {
     pub(super) shared: &'a Shared,
     pub(super) source: &'a ConfigSource,
     pub(super) log: &'a LogHandle,
@@ -92,7 +92,7 @@ impl Calm {
 }
 
 /// What happened while nothing was to be done.
-enum Happening {
+enum Event {
     Reload { config: bool },
     Lost(String),
     Stop(&'static str),
@@ -115,7 +115,7 @@ enum Listening {
     Again { at: Instant, wait: Duration },
 }
 
-impl Keeper<'_> {
+impl SchemaTask<'_> {
     /// Keeps the server in step until it is told to stop; says why it was.
     ///
     /// # Errors
@@ -147,8 +147,8 @@ impl Keeper<'_> {
                     inbox.gather();
                     let watch = watch.insert(fresh);
                     match missed.take() {
-                        Some(config) => Happening::Reload { config },
-                        None if !inbox.waiting.is_empty() => Happening::Reload { config: false },
+                        Some(config) => Event::Reload { config },
+                        None if !inbox.waiting.is_empty() => Event::Reload { config: false },
                         None => self.idle(&mut inbox, watch).await,
                     }
                 }
@@ -178,15 +178,15 @@ impl Keeper<'_> {
                 }
             };
             match outcome {
-                Happening::Stop(reason) => return Ok(reason),
-                Happening::Reload { config } => reload_config = config,
-                Happening::Lost(reason) => {
+                Event::Stop(reason) => return Ok(reason),
+                Event::Reload { config } => reload_config = config,
+                Event::Lost(reason) => {
                     if !self.recovers() {
                         return Err(ServerError::Lost(reason));
                     }
                     reload_config = true;
                 }
-                Happening::Nothing => {}
+                Event::Nothing => {}
             }
         }
     }
@@ -325,7 +325,7 @@ impl Keeper<'_> {
     }
 
     /// Waits for something to do.
-    async fn idle(&self, inbox: &mut Inbox, watch: &mut Watch) -> Happening {
+    async fn idle(&self, inbox: &mut Inbox, watch: &mut Watch) -> Event {
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + TICK, TICK);
         loop {
             let happening = tokio::select! {
@@ -338,31 +338,31 @@ impl Keeper<'_> {
                 _ = ticks.tick() => self.look_after(watch).await,
             };
             match happening {
-                Happening::Nothing => {}
-                Happening::Reload { config } => return debounce(inbox, watch, config).await,
+                Event::Nothing => {}
+                Event::Reload { config } => return debounce(inbox, watch, config).await,
                 other => return other,
             }
         }
     }
 
     /// The connection that hears of changes is closed. The database may be well; then it is made anew without an outage.
-    fn closed(&self) -> Happening {
+    fn closed(&self) -> Event {
         if self.recovers() {
-            Happening::Reload { config: true }
+            Event::Reload { config: true }
         } else {
-            Happening::Lost("the connection that listens for changes is closed".to_owned())
+            Event::Lost("the connection that listens for changes is closed".to_owned())
         }
     }
 
     /// Sees to it that a connection that is dead does not go unnoticed, and that a standby that was promoted is listened
     /// to.
-    async fn look_after(&self, watch: &mut Watch) -> Happening {
+    async fn look_after(&self, watch: &mut Watch) -> Event {
         if watch.connection.is_closed() {
             return self.closed();
         }
         if self.probe.waiting() >= SILENCE {
             let silence = self.probe.silence().as_secs_f64();
-            return Happening::Lost(format!("the database has not answered for {silence:.0} s"));
+            return Event::Lost(format!("the database has not answered for {silence:.0} s"));
         }
         if self.probe.silence() >= SILENCE {
             self.probe.ask();
@@ -374,10 +374,10 @@ impl Keeper<'_> {
             watch.listening = again((wait * 2).min(LONGEST_LISTEN));
             if self.may_listen(watch).await {
                 self.was_deaf.set(false);
-                return Happening::Reload { config: true };
+                return Event::Reload { config: true };
             }
         }
-        Happening::Nothing
+        Event::Nothing
     }
 
     /// Whether there is a server now that can be listened to. What is missed before it is, a reload makes up for.
@@ -411,14 +411,14 @@ impl Keeper<'_> {
 }
 
 impl Inbox {
-    fn of_finding(&mut self, finding: Finding) -> Happening {
+    fn of_finding(&mut self, finding: Finding) -> Event {
         match finding {
-            Finding::Lost(reason) => Happening::Lost(reason),
-            Finding::Outdated if self.calm.allows(Instant::now()) => Happening::Reload { config: false },
-            Finding::Outdated => Happening::Nothing,
+            Finding::Lost(reason) => Event::Lost(reason),
+            Finding::Outdated if self.calm.allows(Instant::now()) => Event::Reload { config: false },
+            Finding::Outdated => Event::Nothing,
             Finding::Retyped(request) => {
                 self.waiting.push(request);
-                Happening::Reload { config: false }
+                Event::Reload { config: false }
             }
         }
     }
@@ -434,37 +434,37 @@ impl Inbox {
 }
 
 /// Takes what comes right after a change for the same change.
-async fn debounce(inbox: &mut Inbox, watch: &mut Watch, mut config: bool) -> Happening {
+async fn debounce(inbox: &mut Inbox, watch: &mut Watch, mut config: bool) -> Event {
     let until = tokio::time::Instant::now() + DEBOUNCE;
     loop {
         tokio::select! {
-            () = tokio::time::sleep_until(until) => return Happening::Reload { config },
+            () = tokio::time::sleep_until(until) => return Event::Reload { config },
             instruction = inbox.instructions.recv() => match of_instruction(instruction) {
-                Happening::Reload { config: more } => config |= more,
-                Happening::Nothing => {}
+                Event::Reload { config: more } => config |= more,
+                Event::Nothing => {}
                 other => return other,
             },
             notification = next(watch) => match notification {
                 Some(notification) => {
-                    if let Happening::Reload { config: more } = of_notification(&notification) {
+                    if let Event::Reload { config: more } = of_notification(&notification) {
                         config |= more;
                     }
                 }
-                None => return Happening::Reload { config: true },
+                None => return Event::Reload { config: true },
             },
         }
     }
 }
 
 /// Waits before the next try, and makes the wait after that longer.
-async fn pause(inbox: &mut Inbox, wait: &mut Duration) -> Happening {
+async fn pause(inbox: &mut Inbox, wait: &mut Duration) -> Event {
     let pause = std::mem::replace(wait, (*wait * 2).min(LONGEST_WAIT));
     let missed = Cell::new(None);
     tokio::select! {
         () = tokio::time::sleep(pause) => {
-            missed.take().map_or(Happening::Nothing, |config| Happening::Reload { config })
+            missed.take().map_or(Event::Nothing, |config| Event::Reload { config })
         }
-        reason = stopped(&mut inbox.instructions, &missed) => Happening::Stop(reason),
+        reason = stopped(&mut inbox.instructions, &missed) => Event::Stop(reason),
     }
 }
 
@@ -476,9 +476,9 @@ async fn stopped(
 ) -> &'static str {
     loop {
         match of_instruction(instructions.recv().await) {
-            Happening::Stop(reason) => return reason,
-            Happening::Reload { config } => missed.set(Some(config || missed.get() == Some(true))),
-            Happening::Lost(_) | Happening::Nothing => {}
+            Event::Stop(reason) => return reason,
+            Event::Reload { config } => missed.set(Some(config || missed.get() == Some(true))),
+            Event::Lost(_) | Event::Nothing => {}
         }
     }
 }
@@ -531,7 +531,7 @@ async fn session_statement_timeout(connection: &Connection) -> Result<Option<Dur
     Ok(milliseconds.filter(|milliseconds| *milliseconds > 0).map(Duration::from_millis))
 }
 
-/// The next notification; never one where nobody listens.
+/// The next notification; pends for ever without a connection that listens.
 async fn next(watch: &mut Watch) -> Option<Notification> {
     match &mut watch.notifications {
         Some(notifications) => notifications.recv().await,
@@ -539,20 +539,20 @@ async fn next(watch: &mut Watch) -> Option<Notification> {
     }
 }
 
-fn of_instruction(instruction: Option<Instruction>) -> Happening {
+fn of_instruction(instruction: Option<Instruction>) -> Event {
     match instruction {
-        Some(Instruction::ReloadSchema) => Happening::Reload { config: false },
-        Some(Instruction::ReloadConfig) => Happening::Reload { config: true },
-        Some(Instruction::Stop(reason)) => Happening::Stop(reason),
-        None => Happening::Stop("nobody is there to give instructions"),
+        Some(Instruction::ReloadSchema) => Event::Reload { config: false },
+        Some(Instruction::ReloadConfig) => Event::Reload { config: true },
+        Some(Instruction::Stop(reason)) => Event::Stop(reason),
+        None => Event::Stop("nobody is there to give instructions"),
     }
 }
 
-fn of_notification(notification: &Notification) -> Happening {
+fn of_notification(notification: &Notification) -> Event {
     match notification.payload.as_str() {
-        "reload schema" | "" => Happening::Reload { config: false },
-        "reload config" => Happening::Reload { config: true },
-        _ => Happening::Nothing,
+        "reload schema" | "" => Event::Reload { config: false },
+        "reload config" => Event::Reload { config: true },
+        _ => Event::Nothing,
     }
 }
 

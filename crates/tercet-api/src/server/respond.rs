@@ -37,12 +37,12 @@ use crate::transaction::{self, Context};
 
 /// What is found out about a request on its way.
 #[derive(Default)]
-struct Journey {
+struct RequestTrace {
     timing: Timing,
     role: Option<Arc<str>>,
 }
 
-impl Journey {
+impl RequestTrace {
     /// A response that was made since the last lap of the clock.
     fn timed(&mut self, mut clock: Stopwatch, response: Response) -> Response {
         self.timing.response = clock.lap();
@@ -61,15 +61,15 @@ pub(super) async fn respond(
     let config = &*settings.config;
     let (parts, body) = request.into_parts();
     let body = Unread::new(&parts, body);
-    let mut journey = Journey::default();
-    let prepared = caught(prepare(worker, &settings, &parts, body, &mut journey)).await;
+    let mut trace = RequestTrace::default();
+    let prepared = caught(prepare(worker, &settings, &parts, body, &mut trace)).await;
     let response = prepared.unwrap_or_else(|reason| {
         let target = parts.uri.path();
         let method = parts.method.as_str();
         worker.log.event(ApiEvent::RequestPanicked { method, target, reason: &reason });
         Response::of_error(&ApiError::Internal, config.client_error_verbosity)
     });
-    tell(worker, config, peer, &parts, &journey, &response, started);
+    tell(worker, config, peer, &parts, &trace, &response, started);
     finish(response)
 }
 
@@ -79,7 +79,7 @@ async fn prepare(
     settings: &Settings,
     parts: &Parts,
     body: Unread,
-    journey: &mut Journey,
+    trace: &mut RequestTrace,
 ) -> Response {
     let config = &*settings.config;
     let origins = config.server_cors_allowed_origins.as_deref();
@@ -87,7 +87,7 @@ async fn prepare(
     let mut response = if let Some(response) = preflight {
         response
     } else {
-        let answered = answer(worker, settings, parts, body, journey).await;
+        let answered = answer(worker, settings, parts, body, trace).await;
         let mut response = answered.unwrap_or_else(|error| refusal(worker, config, error));
         if response.status == StatusCode::METHOD_NOT_ALLOWED {
             methods::allow(settings, parts, &mut response);
@@ -96,7 +96,7 @@ async fn prepare(
         response
     };
     if config.server_timing_enabled && !response.status.is_server_error() {
-        journey.timing.add_to(&mut response);
+        trace.timing.add_to(&mut response);
     }
     echo_trace(config, &parts.headers, &mut response);
     let is_head = parts.method == Method::HEAD;
@@ -128,7 +128,7 @@ async fn answer(
     settings: &Settings,
     parts: &Parts,
     body: Unread,
-    journey: &mut Journey,
+    trace: &mut RequestTrace,
 ) -> Result<Response, ApiError> {
     let config = &settings.config;
     if let Some(outage) = &*worker.shared.outage.load() {
@@ -145,9 +145,9 @@ async fn answer(
     let mut clock = Stopwatch::new(config);
     let identified = worker.authenticator.borrow_mut().identify(config, &parts.headers);
     worker.count_tokens();
-    journey.timing.jwt = clock.lap();
+    trace.timing.jwt = clock.lap();
     let identity = identified?;
-    journey.role = Some(Arc::clone(&identity.role));
+    trace.role = Some(Arc::clone(&identity.role));
 
     let request = ApiRequest::head(parts, rules)?;
     let head = clock.lap();
@@ -155,18 +155,18 @@ async fn answer(
     clock.lap();
     // The share is held until the answer is there.
     let (request, _share) = received.complete(request).await?;
-    journey.timing.parse = clock.lap().zip(head).map(|(body, head)| body + head);
+    trace.timing.parse = clock.lap().zip(head).map(|(body, head)| body + head);
     let planned = plan(&request, cache, &settings.policy)?;
-    journey.timing.plan = clock.lap();
+    trace.timing.plan = clock.lap();
     match planned {
-        Plan::Statement(plan) => statement(worker, settings, &identity, &request, *plan, journey).await,
-        Plan::RelationInfo(relation) => Ok(journey.timed(clock, Response::of_relation_info(&relation))),
-        Plan::RoutineInfo(routine) => Ok(journey.timed(clock, Response::of_routine_info(&routine))),
-        Plan::SchemaInfo => Ok(journey.timed(clock, Response::of_schema_info())),
+        Plan::Statement(plan) => statement(worker, settings, &identity, &request, *plan, trace).await,
+        Plan::RelationInfo(relation) => Ok(trace.timed(clock, Response::of_relation_info(&relation))),
+        Plan::RoutineInfo(routine) => Ok(trace.timed(clock, Response::of_routine_info(&routine))),
+        Plan::SchemaInfo => Ok(trace.timed(clock, Response::of_schema_info())),
         Plan::Description { format, head } => {
             let asked = Instant::now();
             let privileges = privileges(worker, config, &identity, &request).await?;
-            journey.timing.transaction = Some(asked.elapsed());
+            trace.timing.transaction = Some(asked.elapsed());
             clock.lap();
             let description = description(config, cache, &request, &privileges);
             let (media_type, body) = match format {
@@ -174,7 +174,7 @@ async fn answer(
                 DescriptionFormat::OpenApi => (MediaType::Json, description.openapi()),
             };
             let response = Response::of_description(&request, &media_type, body.into(), head);
-            journey.timing.response = clock.lap();
+            trace.timing.response = clock.lap();
             Ok(response)
         }
     }
@@ -220,7 +220,7 @@ async fn statement(
     identity: &Identity,
     request: &ApiRequest,
     mut plan: StatementPlan,
-    journey: &mut Journey,
+    trace: &mut RequestTrace,
 ) -> Result<Response, ApiError> {
     let config = &*settings.config;
     let asked = Instant::now();
@@ -245,13 +245,13 @@ async fn statement(
     if outcome.outdated {
         worker.shared.tell(Finding::Outdated);
     }
-    journey.timing.transaction = Some(asked.elapsed());
+    trace.timing.transaction = Some(asked.elapsed());
     let mut clock = Stopwatch::new(config);
     if config.log_query && config.log_level > LogLevel::Critical {
         worker.log.event(ApiEvent::Query { sql: &query.main.sql });
     }
     let response = Response::new(request, &plan, outcome.answer?, config.client_error_verbosity)?;
-    journey.timing.response = clock.lap();
+    trace.timing.response = clock.lap();
     Ok(response)
 }
 
@@ -302,7 +302,7 @@ fn tell(
     config: &Config,
     client: Option<IpAddr>,
     parts: &Parts,
-    journey: &Journey,
+    trace: &RequestTrace,
     response: &Response,
     started: Instant,
 ) {
@@ -332,8 +332,8 @@ fn tell(
         status,
         bytes: response.body.len() as u64,
         duration,
-        upstream: journey.role.as_deref().unwrap_or("-"),
-        upstream_duration: journey.timing.transaction,
+        upstream: trace.role.as_deref().unwrap_or("-"),
+        upstream_duration: trace.timing.transaction,
         referer: header(REFERER),
         user_agent: header(USER_AGENT),
     });

@@ -18,9 +18,9 @@ use crate::client::After;
 use crate::clock::TICK;
 use crate::http1::Framing;
 use crate::http1::response::{self, Asked};
-use crate::pipeline::Ticket;
-use crate::rotation::Turn;
-use crate::scratch::Scratch;
+use crate::pipeline::PipelineSlot;
+use crate::request_buffers::RequestBuffers;
+use crate::rotation::InFlight;
 use crate::server::Server;
 use crate::socket::{Socket, is_out_of_ports, is_own_fault};
 use crate::worker::Worker;
@@ -31,14 +31,14 @@ enum Way<'a> {
     /// One it has for itself.
     Own(&'a Socket),
     /// One that others share: the request was sent, and it has the turn.
-    Shared(&'a Ticket),
+    Shared(&'a PipelineSlot),
 }
 
 impl Way<'_> {
     fn socket(&self) -> &Socket {
         match self {
             Self::Own(socket) => socket,
-            Self::Shared(ticket) => ticket.socket(),
+            Self::Shared(slot) => slot.socket(),
         }
     }
 }
@@ -46,20 +46,24 @@ impl Way<'_> {
 impl Exchange<'_> {
     /// Tries one server: on a connection that others share, on one that is at hand, and if that turns out to have
     /// been closed meanwhile, on a new one.
-    pub(super) async fn try_server(&mut self, turn: &Turn, scratch: &mut Scratch) -> Result<After, Failure> {
-        if let Some(ticket) = self.join(turn, scratch) {
-            match self.try_shared(turn, ticket, scratch).await {
+    pub(super) async fn try_server(
+        &mut self,
+        turn: &InFlight,
+        buffers: &mut RequestBuffers,
+    ) -> Result<After, Failure> {
+        if let Some(slot) = self.join(turn, buffers) {
+            match self.try_shared(turn, slot, buffers).await {
                 Err(Failure::Displaced | Failure::Closed)
                     if self.progress.may_send_again(self.head.method) => {}
                 // What is no answer at all may be the leftovers of the one before; a wrong one is this request's.
                 Err(Failure::Invalid(_))
                     if self.progress.may_send_again(self.head.method)
-                        && !response::is_answer(scratch.server.filled()) => {}
+                        && !response::is_answer(buffers.server.filled()) => {}
                 settled => return settled,
             }
         }
         if let Some(socket) = self.worker.pool.take(turn, !self.head.method.is_idempotent()) {
-            match self.try_connection(turn, socket, scratch).await {
+            match self.try_connection(turn, socket, buffers).await {
                 Err(Failure::Closed)
                     if self.progress.first_byte.get().is_none()
                         && self.progress.may_send_again(self.head.method) => {}
@@ -67,7 +71,7 @@ impl Exchange<'_> {
             }
         }
         let socket = self.connect(turn).await?;
-        self.try_connection(turn, socket, scratch).await
+        self.try_connection(turn, socket, buffers).await
     }
 
     async fn connect(&self, server: &Server) -> Result<Socket, Failure> {
@@ -114,58 +118,63 @@ impl Exchange<'_> {
 
     async fn try_connection(
         &mut self,
-        turn: &Turn,
+        turn: &InFlight,
         socket: Socket,
-        scratch: &mut Scratch,
+        buffers: &mut RequestBuffers,
     ) -> Result<After, Failure> {
-        scratch.server.clear();
+        buffers.server.clear();
         self.progress.start(false);
-        let delivered = self.pass(turn, Way::Own(&socket), Instant::now(), scratch).await?;
+        let delivered = self.pass(turn, Way::Own(&socket), Instant::now(), buffers).await?;
         if delivered.switched {
             // The head stays where it is until it is logged.
-            scratch.body = self.worker.stock.small();
-            scratch.body.extend(&scratch.client.filled()[self.head.length..]);
+            buffers.body = self.worker.buffer_pool.small();
+            buffers.body.extend(&buffers.client.filled()[self.head.length..]);
             self.streamed = true;
             let _tunnel = turn.tunnel();
-            tunnel::run(self.client, turn, &socket, scratch, self.config.timeouts.upgrade).await;
+            tunnel::run(self.client, turn, &socket, buffers, self.config.timeouts.upgrade).await;
             return Ok(After::Abort);
         }
         // Bytes after the answer were not asked for: nobody may get them.
-        if delivered.server_keeps && scratch.server.is_empty() && turn.is_available() {
+        if delivered.server_keeps && buffers.server.is_empty() && turn.is_available() {
             self.worker.pool.give_back(turn, socket, self.worker.clock.last_tick());
         }
         Ok(if delivered.client_reusable { After::Keep } else { After::Close })
     }
 
     /// A place on a connection that requests share, if this one may.
-    fn join(&self, server: &Arc<Server>, scratch: &Scratch) -> Option<Ticket> {
+    fn join(&self, server: &Arc<Server>, buffers: &RequestBuffers) -> Option<PipelineSlot> {
         let head = self.head;
         if !head.method.is_safe() || self.streamed || head.framing != Framing::None || head.upgrade.is_some()
         {
             return None;
         }
         let Worker { pipelines, pool, clock, .. } = self.worker;
-        pipelines.join(server, &scratch.request, pool, clock.last_tick())
+        pipelines.join(server, &buffers.request, pool, clock.last_tick())
     }
 
-    async fn try_shared(&self, turn: &Turn, ticket: Ticket, scratch: &mut Scratch) -> Result<After, Failure> {
+    async fn try_shared(
+        &self,
+        turn: &InFlight,
+        slot: PipelineSlot,
+        buffers: &mut RequestBuffers,
+    ) -> Result<After, Failure> {
         let sent = Instant::now();
         self.progress.start(true);
         self.client.watch.set(self.config.timeouts.response);
-        poll_fn(|context| match ticket.poll_turn(context) {
+        poll_fn(|context| match slot.poll_turn(context) {
             Poll::Ready(true) => Poll::Ready(Ok(())),
             Poll::Ready(false) => Poll::Ready(Err(Failure::Displaced)),
-            Poll::Pending => match self.interruption(context, turn, &mut scratch.client) {
+            Poll::Pending => match self.interruption(context, turn, &mut buffers.client) {
                 Some(failure) => Poll::Ready(Err(failure)),
                 None => Poll::Pending,
             },
         })
         .await?;
-        ticket.swap_incoming(&mut scratch.server);
-        let delivered = self.pass(turn, Way::Shared(&ticket), sent, scratch).await?;
-        ticket.swap_incoming(&mut scratch.server);
+        slot.swap_incoming(&mut buffers.server);
+        let delivered = self.pass(turn, Way::Shared(&slot), sent, buffers).await?;
+        slot.swap_incoming(&mut buffers.server);
         let Worker { pipelines, clock, .. } = self.worker;
-        ticket.settle(pipelines, delivered.server_keeps && turn.is_available(), clock.last_tick());
+        slot.settle(pipelines, delivered.server_keeps && turn.is_available(), clock.last_tick());
         Ok(if delivered.client_reusable { After::Keep } else { After::Close })
     }
 
@@ -173,10 +182,10 @@ impl Exchange<'_> {
     /// when the server was first given some of it.
     async fn pass(
         &self,
-        turn: &Turn,
+        turn: &InFlight,
         way: Way<'_>,
         started: Instant,
-        scratch: &mut Scratch,
+        buffers: &mut RequestBuffers,
     ) -> Result<Delivered, Failure> {
         let Self { worker, client, config, head, progress, .. } = self;
         let mut decoder = self.decoder;
@@ -186,14 +195,14 @@ impl Exchange<'_> {
             client,
             server: socket,
             timeouts: &config.timeouts,
-            stock: &worker.stock,
+            buffer_pool: &worker.buffer_pool,
             progress,
-            outgoing: &scratch.request,
-            body: &mut scratch.body,
+            outgoing: &buffers.request,
+            body: &mut buffers.body,
             decoder: &mut decoder,
             written: match way {
                 Way::Own(_) => 0,
-                Way::Shared(_) => scratch.request.len(),
+                Way::Shared(_) => buffers.request.len(),
             },
             ready: 0,
         };
@@ -203,13 +212,13 @@ impl Exchange<'_> {
             server: turn,
             socket,
             config,
-            stock: &worker.stock,
+            buffer_pool: &worker.buffer_pool,
             progress,
             asked: Asked { method: head.method, upgrade: head.upgrade.is_some() },
             version: head.version,
             keep_alive: head.keep_alive && !worker.is_stopping(),
-            incoming: &mut scratch.server,
-            output: &mut scratch.response,
+            incoming: &mut buffers.server,
+            output: &mut buffers.response,
             started,
         };
         let mut download = pin!(download.run());
@@ -238,13 +247,13 @@ impl Exchange<'_> {
             if let Poll::Ready(delivered) = download.as_mut().poll(context) {
                 return Poll::Ready(delivered.map_err(Failure::from));
             }
-            if let (Way::Shared(ticket), Some(_)) = (way, progress.first_byte.get()) {
-                ticket.has_begun();
+            if let (Way::Shared(slot), Some(_)) = (way, progress.first_byte.get()) {
+                slot.has_begun();
             }
             let ahead = match (uploading, self.streamed) {
                 (true, _) => &mut Buffer::none(),
                 (false, true) => &mut *upload.body,
-                (false, false) => &mut scratch.client,
+                (false, false) => &mut buffers.client,
             };
             match self.interruption(context, turn, ahead) {
                 Some(failure) => Poll::Ready(Err(failure)),

@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::config::Config;
 use crate::http1::response::{self, Asked};
 use crate::http1::{Decoder, Framing, HeadLimits, Refusal, ResponseHead, Version, write};
-use crate::scratch::Stock;
+use crate::request_buffers::BufferPool;
 use crate::server::Server;
 use crate::servers::Servers;
 use crate::socket::Socket;
@@ -28,7 +28,7 @@ pub(super) struct Download<'a> {
     pub(super) server: &'a Server,
     pub(super) socket: &'a Socket,
     pub(super) config: &'a Config,
-    pub(super) stock: &'a Stock,
+    pub(super) buffer_pool: &'a BufferPool,
     pub(super) progress: &'a Progress,
     pub(super) asked: Asked,
     pub(super) version: Version,
@@ -171,7 +171,7 @@ impl Download<'_> {
         if !head.has_date {
             write::push_line(self.output, b"Date", crate::answer::date().as_bytes());
         }
-        if let Some(age) = self.client.door.listen.hsts.filter(|_| self.client.socket.is_tls()) {
+        if let Some(age) = self.client.bind_address.listen.hsts.filter(|_| self.client.socket.is_tls()) {
             let value = format!("max-age={}", age.as_secs());
             write::push_line(self.output, b"Strict-Transport-Security", value.as_bytes());
         }
@@ -199,7 +199,7 @@ impl Download<'_> {
                 return Ok(());
             }
             if decoder.expects() > SMALL as u64 && self.incoming.capacity() < LARGE {
-                self.stock.enlarge(self.incoming, 0);
+                self.buffer_pool.enlarge(self.incoming, 0);
             }
             if self.read(LARGE).await? == 0 {
                 if !decoder.may_end_by_close() {

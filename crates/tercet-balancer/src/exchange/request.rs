@@ -6,10 +6,10 @@ use crate::client::Client;
 use crate::config::{Config, HashOn, Policy};
 use crate::forwarded::{self, Peer, RequestId};
 use crate::http1::{self, Decoder, Refusal, RequestHead, write};
+use crate::request_buffers::RequestBuffers;
 use crate::rotation;
-use crate::scratch::Scratch;
 
-/// A request ready to be sent, in `scratch.request`.
+/// A request ready to be sent, in `buffers.request`.
 pub(super) struct Composed {
     /// Follows the body from where the first part of it ends.
     pub(super) decoder: Decoder,
@@ -22,18 +22,19 @@ pub(super) struct Composed {
 }
 
 /// Writes the head and what is there of the body. The rest of what the client sent, if the body goes on, is
-/// moved to `scratch.body`.
+/// moved to `buffers.body`.
 pub(super) fn compose(
     client: &Client,
     config: &Config,
     head: &RequestHead,
-    scratch: &mut Scratch,
+    buffers: &mut RequestBuffers,
 ) -> Result<Composed, Refusal> {
-    let received = scratch.client.filled();
-    let output = &mut scratch.request;
+    let received = buffers.client.filled();
+    let output = &mut buffers.request;
     output.clear();
     // What an HTTP/1.0 client that names no host has connected to (RFC 9112 section 3.3).
-    let here = if head.host.is_none() { client.door.listen.address.to_string() } else { String::new() };
+    let here =
+        if head.host.is_none() { client.bind_address.listen.address.to_string() } else { String::new() };
     write::request(output, received, head, here.as_bytes());
     let peer = Peer::new(Some(client.address), &config.trusted_proxies, client.socket.is_tls());
     let id = RequestId::of(received, head, &peer);
@@ -45,9 +46,9 @@ pub(super) fn compose(
     let body = &received[head.length..];
     let first = decoder.advance(body)?;
     output.extend_from_slice(&body[..first.consumed]);
-    scratch.body.clear();
+    buffers.body.clear();
     if !first.done {
-        scratch.body.extend(&body[first.consumed..]);
+        buffers.body.extend(&body[first.consumed..]);
     }
     Ok(Composed { decoder, body_taken: first.consumed, id, asker })
 }

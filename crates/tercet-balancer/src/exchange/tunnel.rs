@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::buffer::Buffer;
 use crate::client::Client;
-use crate::scratch::Scratch;
+use crate::request_buffers::RequestBuffers;
 use crate::server::Server;
 use crate::socket::Socket;
 
@@ -22,16 +22,16 @@ struct Direction<'a> {
 }
 
 /// Passes bytes between the client and the server until both have ended, one fails, or nothing moves for
-/// `idle`. What either sent too early is in the scratch's buffers.
+/// `idle`. What either sent too early is in the buffers's buffers.
 pub(super) async fn run(
     client: &Client,
     server: &Server,
     socket: &Socket,
-    scratch: &mut Scratch,
+    buffers: &mut RequestBuffers,
     idle: Duration,
 ) {
-    let mut up = Direction::new(&client.socket, socket, &mut scratch.body);
-    let mut down = Direction::new(socket, &client.socket, &mut scratch.server);
+    let mut up = Direction::new(&client.socket, socket, &mut buffers.body);
+    let mut down = Direction::new(socket, &client.socket, &mut buffers.server);
     client.watch.set(idle);
     poll_fn(|context| {
         loop {

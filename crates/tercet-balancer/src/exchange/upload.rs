@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::config::Timeouts;
 use crate::http1::body::LOOK_AHEAD;
 use crate::http1::{Decoder, Refusal};
-use crate::scratch::Stock;
+use crate::request_buffers::BufferPool;
 use crate::socket::Socket;
 
 /// One try to send a request.
@@ -18,7 +18,7 @@ pub(super) struct Upload<'a> {
     pub(super) client: &'a Client,
     pub(super) server: &'a Socket,
     pub(super) timeouts: &'a Timeouts,
-    pub(super) stock: &'a Stock,
+    pub(super) buffer_pool: &'a BufferPool,
     pub(super) progress: &'a Progress,
     /// The head and the first part of the body.
     pub(super) outgoing: &'a [u8],
@@ -51,7 +51,7 @@ impl Upload<'_> {
                 return Poll::Ready(Ok(()));
             }
             if self.body.capacity() < LARGE {
-                self.stock.enlarge(self.body, LOOK_AHEAD);
+                self.buffer_pool.enlarge(self.body, LOOK_AHEAD);
             }
             if !self.body.make_room(LARGE) {
                 let reason = "a chunk line longer than allowed";

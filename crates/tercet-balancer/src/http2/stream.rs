@@ -72,10 +72,10 @@ pub(super) async fn serve(
     let (ours, theirs) = pipe::pair(allowance);
     let watch = worker.clock.watch();
     let socket = Socket::pipe(theirs, client.socket.is_tls());
-    let stream = Box::new(Client::new(socket, watch, client.address, Arc::clone(&client.door)));
+    let stream = Box::new(Client::new(socket, watch, client.address, Arc::clone(&client.bind_address)));
     let exchange = async {
-        if let Some(scratch) = connection::first_bytes(&worker, &stream).await {
-            connection::serve(Rc::clone(&worker), stream, scratch).await;
+        if let Some(buffers) = connection::first_bytes(&worker, &stream).await {
+            connection::serve(Rc::clone(&worker), stream, buffers).await;
         }
     };
     let carry = async move {
@@ -83,7 +83,7 @@ pub(super) async fn serve(
         if let Err(Failure::Broken) = carried {
             respond.send_reset(Reason::INTERNAL_ERROR);
         }
-        // With it goes our end of the pipe, which is how the exchange learns that nobody listens any more.
+        // With it goes our end of the pipe, which is how the exchange learns that the client has gone.
         carried
     };
     match tokio::join!(carry, exchange) {

@@ -24,7 +24,7 @@ fn id_of(request: &Request) -> String {
     request.line().split(' ').nth(1).unwrap().to_owned()
 }
 
-/// An address nobody listens on.
+/// An address that refuses connections.
 fn refusing() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

@@ -1,4 +1,4 @@
-//! Hostile bytes at both doors of the running balancer, also where requests share connections to servers.
+//! Hostile bytes at both bind_addresses of the running balancer, also where requests share connections to servers.
 
 use std::io::Write as _;
 use std::net::TcpStream;

@@ -3,24 +3,24 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admin;
 mod backend;
 mod blocking;
 mod changes;
 mod client;
-mod doors;
 mod event_loop;
 mod faults;
 mod forwarding;
 mod grammar;
 mod hostile;
 mod http2;
+mod listeners;
 mod pipelining;
 mod properties;
 mod real_clients;
+mod round_robin;
 mod rules;
 mod running;
 mod slow;
-mod steering;
 mod streaming;
 mod tls;
-mod turns;

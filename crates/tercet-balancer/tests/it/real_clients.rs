@@ -1,4 +1,4 @@
-//! The clients people have, at the balancer's door: curl, nghttp and h2load. They have to be installed.
+//! The clients people have, at the balancer's bind_address: curl, nghttp and h2load. They have to be installed.
 
 use std::io::Write as _;
 use std::process::Command;

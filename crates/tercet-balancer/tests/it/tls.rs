@@ -1,4 +1,4 @@
-//! TLS and the PROXY protocol at the door, with curl in front.
+//! TLS and the PROXY protocol at the bind_address, with curl in front.
 
 use std::fs;
 use std::io::{Read as _, Write as _};

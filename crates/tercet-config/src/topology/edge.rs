@@ -1,14 +1,14 @@
-//! The arrows of the picture: who may connect to whom, where, and why.
+//! The edges of the picture: who may connect to whom, where, and why.
 //!
 //! Firewall rules, `pg_hba.conf`, listen addresses and drawings are computed from this list; nothing else may
-//! open a port. How an operator gets to a machine is no arrow between tiers and is not here.
+//! open a port. How an operator gets to a machine is no edge between tiers and is not here.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Machine, Part, Server, Tier, Topology, admin_port};
 
-/// One arrow.
+/// One edge.
 #[derive(Clone, Debug)]
 pub struct Edge<'a> {
     /// Who connects.
@@ -36,7 +36,7 @@ pub enum End<'a> {
     Part(&'a Part, &'a Machine),
 }
 
-/// What is spoken on an arrow.
+/// What is spoken on an edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP in the clear.
@@ -75,7 +75,7 @@ impl fmt::Display for Edge<'_> {
     }
 }
 
-/// Every arrow of a topology, in the order of the picture.
+/// Every edge of a topology, in the order of the picture.
 pub(super) fn between(topology: &Topology) -> Vec<Edge<'_>> {
     let of = |tier| topology.parts.iter().filter(move |part| part.tier == tier);
     let mut edges = Vec::new();

@@ -200,7 +200,7 @@ fn database(project: &Project<'_>, machine: &Machine, password: Option<&str>) ->
         edge.to.tier == Tier::Database && matches!(edge.from, End::Part(_, from) if from.name == machine.name)
     });
     let edge =
-        edge.expect("without a URL there is a database, and every application server has an arrow to it");
+        edge.expect("without a URL there is a database, and every application server has an edge to it");
     let address = SocketAddr::new(edge.address, edge.port);
     let password = password.map(|password| format!(":{password}")).unwrap_or_default();
     // The certificate is only asked for over TLS.

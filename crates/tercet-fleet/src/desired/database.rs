@@ -115,7 +115,7 @@ pub(crate) fn hba(project: &Project<'_>, machine: &Machine, temporary: &[IpAddr]
     let topology = project.topology;
     let name = quoted(topology.name());
     let mut lines = vec![
-        "# Written by tercet from the arrows of the picture; changes are undone by the next apply."
+        "# Written by tercet from the edges of the topology; changes are undone by the next apply."
             .to_owned(),
         "local all postgres peer".to_owned(),
         format!("local {name} {} peer map={IDENT_MAP}", quoted(&owner(topology.name()))),

@@ -1,4 +1,4 @@
-//! A machine's firewall rules: the arrows that end on it, and ssh from where the operator comes from.
+//! A machine's firewall rules: the edges that end on it, and ssh from where the operator comes from.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -46,7 +46,7 @@ pub(super) fn of(
     Firewall { rules, revert_seconds: REVERT_SECONDS }
 }
 
-/// A line for each arrow that comes from another machine, each once, in the order of the picture.
+/// A line for each edge that comes from another machine, each once, in the order of the picture.
 fn openings(topology: &Topology, machine: &Machine, temporary: &[&TemporaryEdge]) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let edges = topology.edges();

@@ -196,7 +196,7 @@ fn postgresql_lets_application_machines_in_and_nobody_else() {
         &desired(FOUR, "db"),
         "pg_hba.conf",
         expect![[r##"
-        # Written by tercet from the arrows of the picture; changes are undone by the next apply.
+        # Written by tercet from the edges of the topology; changes are undone by the next apply.
         local all postgres peer
         local "shop" "shop_owner" peer map=tercet
         hostssl "shop" authenticator 10.0.0.11/32 scram-sha-256 clientcert=verify-full
@@ -207,7 +207,7 @@ fn postgresql_lets_application_machines_in_and_nobody_else() {
         &desired(SHARED, "one"),
         "pg_hba.conf",
         expect![[r##"
-        # Written by tercet from the arrows of the picture; changes are undone by the next apply.
+        # Written by tercet from the edges of the topology; changes are undone by the next apply.
         local all postgres peer
         local "shop" "shop_owner" peer map=tercet
         host "shop" authenticator 127.0.0.1/32 scram-sha-256

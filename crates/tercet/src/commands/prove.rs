@@ -20,7 +20,7 @@ pub(crate) fn run(arguments: &cli::Prove) -> Outcome {
     }
 }
 
-/// Prints the matrix: the arrows of the picture and all that is not as drawn, each on a line; the rest counted.
+/// Prints the matrix: the edges of the topology and all that is not as drawn, each on a line; the rest counted.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 pub(crate) fn print(trials: &[Trial], as_json: bool) {
     if as_json {

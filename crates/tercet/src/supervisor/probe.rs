@@ -127,7 +127,7 @@ mod tests {
             }
         };
         tokio::select! {
-            () = accepts(address, &obstacle) => panic!("nobody listens"),
+            () = accepts(address, &obstacle) => panic!("a port without a listener accepted a connection"),
             () = refused => {}
         }
     }

@@ -37,7 +37,7 @@ fn requests_take_turns_and_whatever_is_killed_comes_back() {
     without_its_database_everybody_is_told_and_nobody_restarts(&mut system);
 }
 
-/// Even while nobody listens on it: another `tercet up` that took it would get this one's requests.
+/// Even while no process listens on it: another `tercet up` that took it would get this one's requests.
 fn every_port_is_kept_for_who_has_it(system: &System) {
     for part in ["database", "app-1", "app-2", "balancer"] {
         let ready =

@@ -141,7 +141,7 @@ pub(super) fn by_ctrl_c(scenario: &Scenario<'_>) -> Result<()> {
 }
 
 /// Applies until one gets through, each killed when it comes to one of the moments that are left. A machine finishes
-/// a few steps before it notices that nobody listens any more, so some moments may be over: `at_least` must not.
+/// a few steps before it notices that the operator has gone, so some moments may be over: `at_least` must not.
 fn again_and_again(scenario: &Scenario<'_>, moments: &[&str], at_least: usize) -> Result<()> {
     let mut left = moments;
     let mut killed = Vec::new();

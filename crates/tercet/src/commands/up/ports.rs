@@ -122,7 +122,7 @@ mod tests {
         let next = ports.next_free(LOOPBACK, taken.port(), "app-1").unwrap();
         assert!(next > taken.port());
 
-        // Reserved, though nobody listens.
+        // Reserved, though no process listens.
         let mut others = Ports::default();
         assert!(others.take(SocketAddr::new(LOOPBACK, next), "app-1").is_err());
         assert_ne!(others.any(LOOPBACK, "app-2").unwrap(), next);

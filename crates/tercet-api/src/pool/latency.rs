@@ -14,7 +14,7 @@ const WEIGHT: f32 = 0.25;
 
 /// Microseconds by statement, averaged towards the last ones.
 #[derive(Debug, Default)]
-pub(super) struct Paces(FxHashMap<u64, f32>);
+pub(super) struct LatencyEstimates(FxHashMap<u64, f32>);
 
 /// Identifies a statement by its text.
 pub(super) fn key(sql: &str) -> u64 {
@@ -23,7 +23,7 @@ pub(super) fn key(sql: &str) -> u64 {
     hasher.finish()
 }
 
-impl Paces {
+impl LatencyEstimates {
     /// Whether the statement has been quick so far; one that was never seen has not.
     pub(super) fn is_quick(&self, key: u64) -> bool {
         self.0.get(&key).is_some_and(|microseconds| *microseconds < QUICK)
@@ -45,16 +45,16 @@ mod tests {
 
     #[test]
     fn a_statement_is_quick_once_it_was_and_until_it_is_not() {
-        let mut paces = Paces::default();
+        let mut latencies = LatencyEstimates::default();
         let key = key("select 1");
-        assert!(!paces.is_quick(key));
-        paces.learn(key, Duration::from_micros(100));
-        assert!(paces.is_quick(key));
-        paces.learn(key, Duration::from_secs(1));
-        assert!(!paces.is_quick(key));
+        assert!(!latencies.is_quick(key));
+        latencies.learn(key, Duration::from_micros(100));
+        assert!(latencies.is_quick(key));
+        latencies.learn(key, Duration::from_secs(1));
+        assert!(!latencies.is_quick(key));
         for _ in 0..40 {
-            paces.learn(key, Duration::from_micros(100));
+            latencies.learn(key, Duration::from_micros(100));
         }
-        assert!(paces.is_quick(key));
+        assert!(latencies.is_quick(key));
     }
 }

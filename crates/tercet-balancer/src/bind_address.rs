@@ -8,16 +8,16 @@ use crate::tls::{Tls, TlsError};
 
 /// One listening address as it is configured.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct BindAddress {
     pub(crate) listen: Listen,
     pub(crate) tls: Option<Arc<Tls>>,
 }
 
-/// All doors of a configuration.
+/// All bind_addresses of a configuration.
 #[derive(Debug)]
-pub(crate) struct Doors(Vec<Arc<Door>>);
+pub(crate) struct BindAddresses(Vec<Arc<BindAddress>>);
 
-impl Doors {
+impl BindAddresses {
     /// Loads what the configuration's addresses need; certificates that `before` has already stay loaded.
     ///
     /// # Errors
@@ -31,22 +31,22 @@ impl Doors {
             } else {
                 Some(Arc::new(Tls::load(&listen.certificates)?))
             };
-            Ok(Arc::new(Door { listen: listen.clone(), tls }))
+            Ok(Arc::new(BindAddress { listen: listen.clone(), tls }))
         };
         Ok(Self(config.listen.iter().map(load).collect::<Result<_, _>>()?))
     }
 
     fn tls_of(&self, listen: &Listen) -> Option<Arc<Tls>> {
-        let same = |door: &&Arc<Door>| door.listen.certificates == listen.certificates;
+        let same = |bind_address: &&Arc<BindAddress>| bind_address.listen.certificates == listen.certificates;
         self.0.iter().find(same)?.tls.clone()
     }
 
-    /// The door at this configured address.
-    pub(crate) fn at(&self, address: SocketAddr) -> Option<Arc<Door>> {
-        self.0.iter().find(|door| door.listen.address == address).cloned()
+    /// The bind_address at this configured address.
+    pub(crate) fn at(&self, address: SocketAddr) -> Option<Arc<BindAddress>> {
+        self.0.iter().find(|bind_address| bind_address.listen.address == address).cloned()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Door>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<BindAddress>> {
         self.0.iter()
     }
 }

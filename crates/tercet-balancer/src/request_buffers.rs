@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use crate::buffer::{Buffer, LARGE, Meter, SMALL, TINY};
 
-/// Scratches a worker keeps for the next requests; more are freed after a burst.
+/// RequestBuffers a worker keeps for the next requests; more are freed after a burst.
 const KEPT: usize = 64;
 /// Large buffers a worker keeps.
 const LARGE_KEPT: usize = 8;
@@ -20,7 +20,7 @@ const ENOUGH: usize = 1 << 20;
 
 /// The buffers of one request.
 #[derive(Debug)]
-pub(crate) struct Scratch {
+pub(crate) struct RequestBuffers {
     /// What came from the client: the head stays at its front until the request is done.
     pub(crate) client: Buffer,
     /// What came from the client after `client` was handed over: the rest of a long body.
@@ -33,22 +33,22 @@ pub(crate) struct Scratch {
     pub(crate) response: Vec<u8>,
 }
 
-/// A worker's stock of scratches and large buffers.
+/// A worker's buffer_pool of kept and large buffers.
 #[derive(Debug)]
-pub(crate) struct Stock {
+pub(crate) struct BufferPool {
     #[expect(clippy::vec_box, reason = "a connection holds the box, so moving it in and out is one pointer")]
-    scratches: RefCell<Vec<Box<Scratch>>>,
+    kept: RefCell<Vec<Box<RequestBuffers>>>,
     large: RefCell<Vec<Buffer>>,
     meter: Meter,
     /// Bytes of buffers beyond which only tiny ones are made.
     plenty: usize,
 }
 
-impl Stock {
-    /// The stock of one of so many workers.
+impl BufferPool {
+    /// The buffer_pool of one of so many workers.
     pub(crate) fn new(workers: usize) -> Self {
         Self {
-            scratches: RefCell::default(),
+            kept: RefCell::default(),
             large: RefCell::default(),
             meter: Meter::default(),
             plenty: (PLENTY / workers.max(1)).max(ENOUGH),
@@ -64,10 +64,10 @@ impl Stock {
         Buffer::new(if self.has(SMALL) { SMALL } else { TINY }, &self.meter)
     }
 
-    /// An empty scratch.
-    pub(crate) fn take(&self) -> Box<Scratch> {
-        self.scratches.borrow_mut().pop().unwrap_or_else(|| {
-            Box::new(Scratch {
+    /// An empty buffers.
+    pub(crate) fn take(&self) -> Box<RequestBuffers> {
+        self.kept.borrow_mut().pop().unwrap_or_else(|| {
+            Box::new(RequestBuffers {
                 client: self.small(),
                 body: Buffer::none(),
                 server: self.small(),
@@ -77,15 +77,15 @@ impl Stock {
         })
     }
 
-    /// Takes a scratch back, whatever is in it.
-    pub(crate) fn give_back(&self, mut scratch: Box<Scratch>) {
-        self.shrink(&mut scratch);
-        let mut scratches = self.scratches.borrow_mut();
-        let is_whole = scratch.client.capacity() == SMALL && scratch.server.capacity() == SMALL;
-        if scratches.len() < KEPT && is_whole {
-            scratch.client.clear();
-            scratch.server.clear();
-            scratches.push(scratch);
+    /// Takes a buffers back, whatever is in it.
+    pub(crate) fn give_back(&self, mut buffers: Box<RequestBuffers>) {
+        self.shrink(&mut buffers);
+        let mut kept = self.kept.borrow_mut();
+        let is_whole = buffers.client.capacity() == SMALL && buffers.server.capacity() == SMALL;
+        if kept.len() < KEPT && is_whole {
+            buffers.client.clear();
+            buffers.server.clear();
+            kept.push(buffers);
         }
     }
 
@@ -102,19 +102,19 @@ impl Stock {
     }
 
     /// Gives the memory that only a long body needs back; what the client sent stays.
-    pub(crate) fn shrink(&self, scratch: &mut Scratch) {
-        if scratch.body.capacity() > 0 {
-            self.keep_large(std::mem::replace(&mut scratch.body, Buffer::none()));
+    pub(crate) fn shrink(&self, buffers: &mut RequestBuffers) {
+        if buffers.body.capacity() > 0 {
+            self.keep_large(std::mem::replace(&mut buffers.body, Buffer::none()));
         }
-        if scratch.server.capacity() > SMALL {
-            self.keep_large(std::mem::replace(&mut scratch.server, self.small()));
+        if buffers.server.capacity() > SMALL {
+            self.keep_large(std::mem::replace(&mut buffers.server, self.small()));
         }
-        if scratch.client.capacity() > SMALL && scratch.client.len() <= SMALL {
+        if buffers.client.capacity() > SMALL && buffers.client.len() <= SMALL {
             let mut small = Buffer::new(SMALL, &self.meter);
-            small.extend(scratch.client.filled());
-            scratch.client = small;
+            small.extend(buffers.client.filled());
+            buffers.client = small;
         }
-        for output in [&mut scratch.request, &mut scratch.response] {
+        for output in [&mut buffers.request, &mut buffers.response] {
             output.clear();
             output.shrink_to(OUTPUT_KEPT);
         }
