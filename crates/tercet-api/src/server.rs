@@ -224,9 +224,9 @@ async fn deal(listener: &Listener, workers: &[Handle]) {
 }
 
 fn announce(log: &LogHandle, listener: &Listener, admin: Option<&Admin>) {
-    log.event(ProcessEvent::Listening { address: &listener.to_string(), purpose: "requests" });
+    log.event(ProcessEvent::Listening { address: &listener.to_string(), purpose: "HTTP" });
     if let Some(Admin { address, .. }) = admin {
-        log.event(ProcessEvent::Listening { address, purpose: "administration" });
+        log.event(ProcessEvent::Listening { address, purpose: "admin" });
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) async fn serve(shared: Arc<Shared>) {
             }
         };
         let named = server.local_addr().map_or(named, |address| address.to_string());
-        let purpose = if steers { "steering" } else { "metrics" };
+        let purpose = if steers { "admin" } else { "metrics" };
         shared.events.event(ProcessEvent::Listening { address: &named, purpose });
         serving.spawn_local(server.serve(Rc::new(Endpoint { shared: Arc::clone(&shared), steers })));
     }
@@ -69,7 +69,7 @@ pub(crate) async fn serve(shared: Arc<Shared>) {
 impl Admin for Endpoint {
     fn ready(&self) -> LocalFuture<Result<(), String>> {
         let is_ready = self.shared.servers.is_ready();
-        let ready = if is_ready { Ok(()) } else { Err("no server passes its checks".to_owned()) };
+        let ready = if is_ready { Ok(()) } else { Err("no server passes its health checks".to_owned()) };
         Box::pin(std::future::ready(ready))
     }
 

@@ -49,7 +49,7 @@ impl Balancer {
         let count = worker_count(&config);
         let events = log.handle();
         for address in listeners.iter().filter_map(Listening::local_address) {
-            events.event(ProcessEvent::Listening { address: &address.to_string(), purpose: "requests" });
+            events.event(ProcessEvent::Listening { address: &address.to_string(), purpose: "HTTP" });
         }
         let bind_addresses = BindAddresses::load(&config, None).map_err(io::Error::other)?;
         let shared = Arc::new(Shared::new(config, bind_addresses, count, events, reload_wanted));

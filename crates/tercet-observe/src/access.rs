@@ -1,17 +1,17 @@
-//! One line per answered request, the same on every tier.
+//! The access log: one line per answered request, in the same format on every tier.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::format::{Format, push_address, push_display, push_escaped, push_json_string, push_now};
 
-/// What the access log says about one request. Everything borrowed may come from the network and is
+/// The fields of one request's line in the access log. Borrowed fields may come from the network and are
 /// escaped; times are measured by the caller.
 #[derive(Clone, Debug)]
 pub struct AccessRecord<'a> {
-    /// Who asked; `None` on a Unix socket.
+    /// The client's address; `None` on a Unix socket.
     pub client: Option<IpAddr>,
-    /// The id that ties the tiers together.
+    /// The request id, the same on every tier.
     pub request_id: &'a [u8],
     /// The method as sent.
     pub method: &'a [u8],
@@ -19,7 +19,7 @@ pub struct AccessRecord<'a> {
     pub target: &'a [u8],
     /// `HTTP/1.1` or `HTTP/2.0`.
     pub version: &'static str,
-    /// The status answered.
+    /// The response's status.
     pub status: u16,
     /// Body bytes sent to the client.
     pub bytes: u64,
@@ -27,7 +27,7 @@ pub struct AccessRecord<'a> {
     pub duration: Duration,
     /// The server that answered (balancer) or the database role (API); `-` when none.
     pub upstream: &'a str,
-    /// From the request's hand-over to the first byte of the upstream's answer, when there was one.
+    /// From forwarding the request to the first byte of the server's answer, if there was one.
     pub upstream_duration: Option<Duration>,
     /// The `Referer` header.
     pub referer: Option<&'a [u8]>,
@@ -36,7 +36,7 @@ pub struct AccessRecord<'a> {
 }
 
 impl AccessRecord<'_> {
-    /// Appends the record as one line without its end. Text is the combined log format followed by
+    /// Appends the record as one line without a line end. Text is the combined log format followed by
     /// `upstream upstream_seconds seconds request_id`.
     pub fn push(&self, line: &mut Vec<u8>, part: &str, format: Format) {
         match format {

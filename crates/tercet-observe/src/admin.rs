@@ -1,7 +1,6 @@
-//! The admin endpoint of a part: `/live`, `/ready`, `/metrics`, and what the part adds.
+//! The admin endpoint of a process: `/live`, `/ready`, `/metrics`, and paths of its own.
 //!
-//! Meant for loopback or a Unix socket. It answers small requests of an operator or a scraper; it is not
-//! on any request's way.
+//! It is meant for loopback or a Unix socket, for operators and Prometheus; clients' requests never pass through it.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -21,10 +20,10 @@ use tokio::net::{TcpListener, UnixListener};
 
 use crate::unix_socket;
 
-/// The most body an admin request may have: 1 MiB.
+/// The largest body of an admin request: 1 MiB.
 const BODY_LIMIT: usize = 1 << 20;
 
-/// An answer of the admin endpoint.
+/// A response of the admin endpoint.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status.
@@ -50,20 +49,20 @@ impl Answer {
 /// A future on the thread that serves the admin endpoint.
 pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 
-/// What a part tells on its admin endpoint.
+/// What a process exposes on its admin endpoint.
 pub trait Admin: 'static {
-    /// `/live`: whether the process can still do its work. A dead one should be restarted.
+    /// `/live`: whether the process works; if not, it should be restarted.
     fn live(&self) -> bool {
         true
     }
 
-    /// `/ready`: `Ok` when requests should come here, else why not. Answered 200 or 503.
+    /// `/ready`: `Ok` when the process can take requests, else the reason. Answered with 200 or 503.
     fn ready(&self) -> LocalFuture<Result<(), String>>;
 
     /// `/metrics`: the text exposition, see [`crate::metrics::encode`].
     fn metrics(&self) -> String;
 
-    /// Anything else; `None` is answered 404.
+    /// Any other path; `None` is answered with 404.
     fn other(&self, method: &Method, path: &str, query: &str, body: Bytes) -> LocalFuture<Option<Answer>> {
         let _ = (method, path, query, body);
         Box::pin(std::future::ready(None))
@@ -140,7 +139,7 @@ async fn connection(
         let admin = Rc::clone(&admin);
         async move { Ok::<_, Infallible>(respond(&*admin, request).await) }
     });
-    // A client that breaks off has been told all there was to tell.
+    // A client that disconnects needs no answer.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs(10))

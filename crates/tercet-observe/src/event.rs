@@ -1,7 +1,7 @@
-//! Everything a part of tercet can say about itself, as one closed type.
+//! The log events of all processes, as one closed type.
 //!
-//! An event is told once, where it happens; its log line (text or JSON) is made here, and the metrics of a
-//! tier count the same values. Requests are not events: they are [`AccessRecord`](crate::AccessRecord)s.
+//! Code that logs an event builds a value of this type; the log line (text or JSON) is formatted here. The names in JSON are
+//! stable and documented in `docs/guide/log-events.md`. Requests are not events: they are [`AccessRecord`](crate::AccessRecord)s.
 
 pub mod api;
 pub mod balancer;
@@ -18,21 +18,21 @@ pub use self::process::ProcessEvent;
 pub use self::supervisor::SupervisorEvent;
 use crate::format::{Format, push_display, push_json_string, push_now};
 
-/// How much an event matters.
+/// The severity of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Detail for whoever looks for a fault.
+    /// Detail for debugging.
     Debug,
-    /// The ordinary course of things.
+    /// Normal operation.
     Info,
-    /// Something is wrong and tercet copes with it.
+    /// A fault that tercet handles.
     Warn,
-    /// Something is wrong and requests fail.
+    /// A fault that makes requests fail.
     Error,
 }
 
 impl Level {
-    /// The level as logs spell it.
+    /// The level's name in logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Debug => "debug",
@@ -43,22 +43,22 @@ impl Level {
     }
 }
 
-/// Something that happened.
+/// An event.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Event<'a> {
-    /// To a process: it started, listens, reloads, stops.
+    /// Of any process: started, listening, reloaded, stopped.
     Process(ProcessEvent<'a>),
-    /// To the balancer: its servers, its limits.
+    /// Of the balancer: its servers, its worker.
     Balancer(BalancerEvent<'a>),
-    /// To the data API: its pool, its schema cache.
+    /// Of the data API: its connections, its schema cache.
     Api(ApiEvent<'a>),
-    /// To a part of a system, as its supervisor sees it.
+    /// Of `tercet up`: the processes it supervises.
     Supervisor(SupervisorEvent<'a>),
 }
 
 impl Event<'_> {
-    /// How much it matters.
+    /// Its severity.
     pub fn level(&self) -> Level {
         match self {
             Self::Process(event) => event.level(),
@@ -68,13 +68,13 @@ impl Event<'_> {
         }
     }
 
-    /// Appends the event as one line without its end: `part` is who says it.
+    /// Appends the event as one line without a line end; `part` is the name of the process.
     pub fn push(&self, line: &mut Vec<u8>, part: &str, format: Format) {
         match format {
             Format::Text => {
                 push_now(line);
                 push_display(line, format_args!(" {:5} {part}: ", self.level().as_str()));
-                // An event may quote what came from the network: keep it on its line.
+                // An event may quote input from the network: escape line ends.
                 let message = self.to_string();
                 for character in message.chars() {
                     if character.is_control() {
@@ -168,5 +168,35 @@ mod tests {
                 r#"{"time":"TIME","level":"warn","part":"balancer","message":"server app-1 is down: refused\nforged","event":"server_down","server":"app-1","reason":"refused\nforged"}"#
             ]],
         );
+    }
+    /// The events of a type, each with its fields.
+    fn documented<E: schemars::JsonSchema>() -> Vec<(String, Vec<String>)> {
+        let schema = schemars::schema_for!(E);
+        let properties = |variant: &serde_json::Value| {
+            let properties = variant["properties"].as_object().unwrap();
+            let name = properties["event"]["const"].as_str().unwrap().to_owned();
+            (name, properties.keys().filter(|field| *field != "event").cloned().collect())
+        };
+        schema.get("oneOf").unwrap().as_array().unwrap().iter().map(properties).collect()
+    }
+
+    #[test]
+    fn the_guide_lists_every_event_with_its_fields() {
+        let guide = include_str!("../../../docs/guide/log-events.md");
+        let events = [
+            documented::<ApiEvent<'_>>(),
+            documented::<BalancerEvent<'_>>(),
+            documented::<ProcessEvent<'_>>(),
+            documented::<SupervisorEvent<'_>>(),
+        ];
+        assert!(events.iter().all(|events| events.len() > 5));
+        for (name, fields) in events.concat() {
+            let is_of_event = |row: &&str| {
+                row.split('|').nth(1).is_some_and(|column| column.contains(&format!("`{name}`")))
+            };
+            let rows: Vec<_> = guide.lines().filter(is_of_event).collect();
+            let has_fields = |row: &&str| fields.iter().all(|field| row.contains(&format!("`{field}`")));
+            assert!(rows.iter().any(has_fields), "{name} with {fields:?}: {rows:?}");
+        }
     }
 }

@@ -11,14 +11,14 @@ use serde::Deserialize;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
-    /// For people: events as `time LEVEL part: message`, requests in the combined log format.
+    /// Text: events as `time LEVEL part: message`, requests in the combined log format.
     #[default]
     Text,
-    /// For programs: one JSON object a line (RFC 8259).
+    /// One JSON object per line (RFC 8259).
     Json,
 }
 
-/// Appends `value` so that it can neither end the line nor close the quotes it stands in: bytes outside
+/// Appends `value` so that it can neither end the line nor close the surrounding quotes: bytes outside
 /// printable ASCII, `"` and `\` become `\xHH` (the escaping of nginx's combined log).
 pub fn push_escaped(line: &mut Vec<u8>, value: &[u8]) {
     for &byte in value {
@@ -66,12 +66,12 @@ pub fn push_display(line: &mut Vec<u8>, value: impl std::fmt::Display) {
     write!(line, "{value}").expect("writing to a Vec cannot fail");
 }
 
-/// Appends the present instant as RFC 3339 in UTC with milliseconds.
+/// Appends the current time as RFC 3339 in UTC with milliseconds.
 pub fn push_now(line: &mut Vec<u8>) {
     push_instant(line, SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
 }
 
-/// Appends the instant this long after 1970. A thread formats the seconds once for all its lines in them.
+/// Appends a time, given since the Unix epoch. A thread formats the seconds once for all its lines in them.
 fn push_instant(line: &mut Vec<u8>, since_1970: Duration) {
     thread_local! {
         static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
@@ -90,7 +90,7 @@ fn push_instant(line: &mut Vec<u8>, since_1970: Duration) {
     line.extend_from_slice(&[b'.', digits[0], digits[1], digits[2], b'Z']);
 }
 
-/// Appends an address as it is usually written.
+/// Appends an IP address in its usual text form.
 pub fn push_address(line: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => {

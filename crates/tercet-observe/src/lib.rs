@@ -1,7 +1,6 @@
-//! What happens, told once: events become log lines and metrics, and an admin endpoint serves them.
+//! Log events, access logs, metrics, and the admin endpoint.
 //!
-//! A leaf: both tiers and the command use it, it uses none of them. It knows what can be *said* about a
-//! balancer or an API, never how either works.
+//! A leaf crate: the tiers and the command depend on it, and it depends on none of them.
 
 pub mod access;
 pub mod admin;

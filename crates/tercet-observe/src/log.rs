@@ -1,10 +1,10 @@
-//! Log lines on their way to a file or a terminal, without ever making a request wait.
+//! Writes log lines to a file or a terminal without blocking requests.
 //!
-//! Every worker has a [`LogHandle`] with a buffer of its own; one thread collects the buffers in batches
+//! Each worker has a [`LogHandle`] with a private buffer; one thread collects the buffers in batches
 //! and writes them. The first line wakes that thread, and no other line does until the batch is written,
-//! however many workers there are: a busy log costs one wake-up per batch. A full buffer drops the line,
-//! counts it, and the count is logged as soon as there is room again, so a slow disk costs log lines,
-//! never latency. A log that goes nowhere has no buffers, no thread, and formats nothing.
+//! with any number of workers: a busy log costs one wake-up per batch. A full buffer drops the line and
+//! counts it, and the count is logged with the next batch, so a slow disk costs log lines,
+//! never latency. A discarded log has no buffers and no thread, and formats nothing.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -19,7 +19,7 @@ use crate::access::AccessRecord;
 use crate::event::Event;
 use crate::format::{Format, push_display};
 
-/// Bytes a worker may have waiting before lines are dropped: 1 MiB.
+/// The size of a worker's buffer, beyond which lines are dropped: 1 MiB.
 const BUFFER_LIMIT: usize = 1 << 20;
 /// How long lines are collected before they are written.
 const BATCH: Duration = Duration::from_millis(20);
@@ -37,7 +37,7 @@ pub enum Destination {
     File(PathBuf),
 }
 
-/// A log: a destination, a format, and the thread that writes. Dropping it writes what is still waiting.
+/// A log: a destination, a format, and the writer thread. Dropping it flushes the buffers.
 #[derive(Debug)]
 pub struct Log {
     shared: Arc<Shared>,
@@ -46,10 +46,10 @@ pub struct Log {
     writer: Option<JoinHandle<()>>,
 }
 
-/// One worker's way into the log. Cheap to write to; not meant to be shared between busy threads.
+/// A worker's handle to the log. Cheap to write to; not meant to be shared between busy threads.
 #[derive(Clone, Debug)]
 pub struct LogHandle {
-    /// None when the log goes nowhere.
+    /// None when the log is discarded.
     buffer: Option<Arc<Buffer>>,
     shared: Arc<Shared>,
     part: Arc<str>,
@@ -65,9 +65,9 @@ struct Buffer {
 #[derive(Debug, Default)]
 struct Shared {
     buffers: Mutex<Vec<Arc<Buffer>>>,
-    /// Lines wait, or something else is to be done, and the writer thread knows: it need not be woken again.
+    /// Set when the writer thread was woken and has not collected the batch yet.
     pending: AtomicBool,
-    /// What `wake` is waited with; what is waited for is in the atomics.
+    /// The mutex of `wake`; the conditions are the atomics.
     gate: Mutex<()>,
     wake: Condvar,
     stop: AtomicBool,
@@ -79,7 +79,7 @@ struct Shared {
 }
 
 impl Log {
-    /// Opens `destination` and starts the writer thread; `part` is who speaks: `balancer`, `app-1`, …
+    /// Opens `destination` and starts the writer thread; `part` is the process: `balancer`, `app-1`, …
     ///
     /// # Errors
     /// The file cannot be opened for appending.
@@ -95,7 +95,7 @@ impl Log {
         Ok(Self { shared, part: part.into(), format, writer })
     }
 
-    /// A handle with a buffer of its own.
+    /// A new handle, with its buffer.
     pub fn handle(&self) -> LogHandle {
         let buffer = self.writer.as_ref().map(|_| Arc::<Buffer>::default());
         lock(&self.shared.buffers).extend(buffer.clone());
@@ -107,7 +107,7 @@ impl Log {
         }
     }
 
-    /// Opens the file anew before the next batch, for log rotation (SIGUSR1).
+    /// Reopens the file before the next batch, for log rotation (SIGUSR1).
     pub fn reopen(&self) {
         self.shared.reopen.store(true, Ordering::Release);
         self.shared.notify();
@@ -186,10 +186,10 @@ impl Shared {
             while !self.pending.load(Ordering::Acquire) && !self.stops() {
                 gate = self.wake.wait(gate).unwrap_or_else(PoisonError::into_inner);
             }
-            // While `pending` is set nobody but `stop` wakes this thread, so the batch lasts its time.
+            // While `pending` is set only `stop` wakes this thread, so the batch lasts for BATCH.
             drop(self.wake.wait_timeout_while(gate, BATCH, |()| !self.stops()));
             let stopping = self.stops();
-            // Before the buffers are emptied: a line that comes later than this asks for the next batch.
+            // Before the buffers are emptied: a later line starts the next batch.
             self.pending.store(false, Ordering::Release);
             #[cfg(test)]
             self.batches.fetch_add(1, Ordering::Relaxed);
@@ -207,7 +207,7 @@ impl Shared {
 
     fn drain(&self, sink: &mut Sink, batch: &mut Vec<u8>) {
         let mut buffers = lock(&self.buffers);
-        // A handle that is gone and has nothing waiting needs no buffer.
+        // The buffer of a dropped handle goes once it is empty.
         buffers.retain(|buffer| Arc::strong_count(buffer) > 1 || !lock(&buffer.lines).is_empty());
         let buffers = buffers.clone();
         for buffer in buffers {
@@ -221,7 +221,7 @@ impl Shared {
                     format_args!("# {dropped} log lines dropped: the log could not keep up\n"),
                 );
             }
-            // There is nowhere left to report a log that cannot be written.
+            // A log that cannot be written cannot report that either.
             let _ = sink.write_all(batch);
             if batch.capacity() > BUFFER_LIMIT / 4 {
                 *batch = Vec::new();
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_arrives_in_order_and_a_rotated_file_is_opened_anew() {
+    fn every_line_arrives_in_order_and_a_rotated_file_is_reopened() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         let log = Log::open("test", Destination::File(path.clone()), Format::Text).unwrap();
@@ -338,10 +338,10 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_goes_nowhere_formats_nothing_and_has_no_thread() {
+    fn a_discarded_log_formats_nothing_and_has_no_thread() {
         let log = Log::open("test", Destination::Discard, Format::Text).unwrap();
         assert!(log.writer.is_none());
-        log.handle().line(|_| unreachable!("nobody reads it"));
+        log.handle().line(|_| unreachable!("a discarded log formats nothing"));
         log.reopen();
     }
 }

@@ -1,4 +1,4 @@
-//! A request that panics has failed, and nothing else: its thread goes on, and its client is told.
+//! Catches the panic of one request, so that its thread serves the others and its client gets an answer.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -6,12 +6,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 
-/// What a future comes to.
+/// The output of a future.
 ///
 /// # Errors
-/// It panicked; with what.
+/// The future panicked; the panic's message.
 ///
-/// What it shares with others must be whole after each of its steps, as it may be dropped after any of them.
+/// Shared state must be consistent after each poll of the future, because it may be dropped after any.
 pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let mut future = pin!(future);
     poll_fn(|context| {

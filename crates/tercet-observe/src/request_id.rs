@@ -1,8 +1,8 @@
-//! The one id that ties the log lines of a request on every tier together.
+//! The request id, the same in the log lines of every tier.
 
 use uuid::Uuid;
 
-/// The name of the header that carries it.
+/// The header's name.
 pub const HEADER: &str = "x-request-id";
 
 /// A fresh id: a UUIDv7 (RFC 9562 section 5.7), so ids sort by time.
@@ -10,7 +10,7 @@ pub fn fresh() -> Uuid {
     Uuid::now_v7()
 }
 
-/// Whether an id from a trusted peer is fit to be kept: 1 to 128 visible ASCII characters without quotes,
+/// Whether an id from a trusted peer is valid: 1 to 128 visible ASCII characters without quotes,
 /// backslash or comma.
 pub fn is_acceptable(id: &[u8]) -> bool {
     (1..=128).contains(&id.len())

@@ -22,7 +22,7 @@ pub fn is_valid(value: &[u8]) -> bool {
         && value[53..].iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// A fresh, sampled traceparent whose trace id is the request id, so that a trace is found by either name.
+/// A new, sampled traceparent whose trace id is the request id.
 pub fn from_request_id(id: Uuid) -> [u8; 55] {
     let (_, low) = id.as_u64_pair();
     let mut value = *b"00-00000000000000000000000000000000-0000000000000000-01";

@@ -1,4 +1,4 @@
-//! Unix sockets in the file system, for whoever listens on one. It knows nothing of what is spoken there.
+//! Binds Unix sockets in the file system, whatever protocol is served there.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -7,11 +7,11 @@ use std::path::Path;
 
 use tokio::net::UnixListener;
 
-/// Listens on a Unix socket with these permission bits. It is never there with others: it is bound in a folder of our own beside it
-/// and only then linked to where it belongs. A socket without a listener is replaced.
+/// Listens on a Unix socket with these permission bits. The path never exists with other bits: the socket is bound in a
+/// private folder beside it, then linked into place. A socket without a listener is replaced.
 ///
 /// # Errors
-/// Somebody listens there, something else is there, the folder cannot be written, or the path is too long for a
+/// Another process listens there, a file that is not a socket is there, the folder cannot be written, or the path is too long for a
 /// socket (unix(7): 107 bytes).
 pub fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -22,13 +22,13 @@ pub fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let socket = private.path().join("s");
     let listener = UnixListener::bind(&socket)?;
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(mode))?;
-    // A link, not a rename: it fails where something is already.
+    // A link, not a rename: it fails if the path exists.
     if let Err(error) = std::fs::hard_link(&socket, path) {
         if error.kind() != io::ErrorKind::AlreadyExists {
             return Err(error);
         }
         if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
-            return Err(io::Error::new(error.kind(), "there is a file that is not a socket"));
+            return Err(io::Error::new(error.kind(), "the file exists and is not a socket"));
         }
         if UnixStream::connect(path).is_ok() {
             return Err(io::ErrorKind::AddrInUse.into());

@@ -138,7 +138,7 @@ fn while_a_server_is_blocked_new_requests_go_to_the_other_and_it_is_back_with_it
         let balancer = Running::with(config_for(&addresses, &format!("{rules}{path}")));
         let mut blocked = Client::connect(balancer.address);
         blocked.send(b"GET /block/3000/x HTTP/1.1\r\nHost: test\r\n\r\n");
-        while !balancer.events().contains("is silent: 1 requests wait for it") {
+        while !balancer.events().contains("is silent: 1 requests in flight") {
             std::thread::yield_now();
         }
         let mut client = Client::connect(balancer.address);
@@ -163,7 +163,7 @@ fn when_all_servers_fail_their_checks_but_accept_connections_requests_are_served
     let addresses = servers.each_ref().map(|server| server.address);
     let balancer =
         Running::with(config_for(&addresses, "[health]\npath = \"/health\"\ninterval = \"20ms\"\n"));
-    while !balancer.events().contains("no server passes its checks") {
+    while !balancer.events().contains("no server passes its health checks") {
         std::thread::yield_now();
     }
     let mut client = Client::connect(balancer.address);
@@ -179,7 +179,7 @@ fn the_least_bad_server_gets_the_requests_and_those_that_refuse_are_asked_last()
     drop(refusing);
     let rules = "[health]\npath = \"/health\"\ninterval = \"20ms\"\nejection-failures = 1000\n";
     let balancer = Running::with(config_for(&addresses, rules));
-    while !balancer.events().contains("no server passes its checks") {
+    while !balancer.events().contains("no server passes its health checks") {
         std::thread::yield_now();
     }
     let mut client = Client::connect(balancer.address);

@@ -1,4 +1,4 @@
-//! What the data API says.
+//! Events of the data API.
 
 use std::fmt;
 
@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::Level;
 
-/// Something that happened to the data API.
+/// An event of the data API.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "each variant's Display says what it means")]
 pub enum ApiEvent<'a> {
@@ -40,13 +41,13 @@ pub enum ApiEvent<'a> {
     ResponseUnsendable {
         reason: &'a str,
     },
-    /// A request panicked; the client got 500 and everybody else's go on.
+    /// A request panicked; its client got 500, other requests continue.
     RequestPanicked {
         method: &'a str,
         target: &'a str,
         reason: &'a str,
     },
-    /// What a client sent is no request of HTTP/1.1.
+    /// A client sent something that is not an HTTP/1.1 request.
     RequestRefused {
         client: &'a str,
         status: u16,
@@ -77,7 +78,7 @@ impl fmt::Display for ApiEvent<'_> {
                 write!(f, "connected to PostgreSQL {version} at {address}")
             }
             Self::DatabaseLost { reason, retry_seconds } => {
-                write!(f, "no connection to PostgreSQL, next try in {retry_seconds:.1} s: {reason}")
+                write!(f, "connection to PostgreSQL failed, retry in {retry_seconds:.1} s: {reason}")
             }
             Self::SchemaCacheLoaded { relations, functions, milliseconds } => write!(
                 f,
@@ -85,17 +86,17 @@ impl fmt::Display for ApiEvent<'_> {
             ),
             Self::Query { sql } => write!(f, "query: {sql}"),
             Self::ResponseUnsendable { reason } => {
-                write!(f, "the response that SQL asked for cannot be sent: {reason}")
+                write!(f, "response set by SQL cannot be sent: {reason}")
             }
             Self::RequestPanicked { method, target, reason } => {
-                write!(f, "{method} {target} panicked, and was answered with 500: {reason}")
+                write!(f, "{method} {target} panicked and was answered with status 500: {reason}")
             }
             Self::RequestRefused { client, status, reason } => {
-                write!(f, "request of {client} refused with status {status}: {reason}")
+                write!(f, "request from {client} refused with status {status}: {reason}")
             }
-            Self::SchemaCacheFailed { reason } => write!(f, "schema cache could not be loaded: {reason}"),
+            Self::SchemaCacheFailed { reason } => write!(f, "loading the schema cache failed: {reason}"),
             Self::NotListening { address } => {
-                write!(f, "{address} is a standby: LISTEN is tried again until it is promoted")
+                write!(f, "{address} is a standby: LISTEN is retried until it is promoted")
             }
             Self::RoleRefused { reason } => f.write_str(reason),
         }

@@ -1,4 +1,4 @@
-//! What the balancer says.
+//! Events of the balancer.
 
 use std::fmt;
 
@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::Level;
 
-/// Something that happened to the balancer.
+/// An event of the balancer.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "each variant's Display says what it means")]
 pub enum BalancerEvent<'a> {
@@ -42,19 +43,19 @@ impl fmt::Display for BalancerEvent<'_> {
             Self::ServerEjected { server, failures, seconds } => {
                 write!(f, "server {server} is ejected for {seconds:.1} s after {failures} failures in a row")
             }
-            Self::WorkerDied { how } => write!(f, "the worker process died ({how}), a new one is started"),
+            Self::WorkerDied { how } => write!(f, "worker process exited ({how}) and is restarted"),
             Self::RequestPanicked { client, reason } => {
-                write!(f, "a request of {client} panicked, and was answered with 500: {reason}")
+                write!(f, "a request from {client} panicked and was answered with status 500: {reason}")
             }
             Self::ConnectionRefused { client, code, reason } => {
-                write!(f, "the HTTP/2 connection of {client} is ended with {code}: {reason}")
+                write!(f, "HTTP/2 connection from {client} closed with {code}: {reason}")
             }
             Self::ServerSilent { server, requests } => write!(
                 f,
-                "server {server} is silent: {requests} requests wait for it, new ones go to the others"
+                "server {server} is silent: {requests} requests in flight without an answer; new requests go to other servers"
             ),
             Self::NoServerPasses => {
-                write!(f, "no server passes its checks: requests go to those that accept connections")
+                write!(f, "no server passes its health checks: requests go to those that accept connections")
             }
         }
     }

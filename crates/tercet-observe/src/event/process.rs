@@ -1,4 +1,4 @@
-//! What any process of tercet says.
+//! Events of every process.
 
 use std::fmt;
 
@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::Level;
 
-/// Something that happened to a process.
+/// An event of a process.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "each variant's Display says what it means")]
 pub enum ProcessEvent<'a> {
@@ -35,10 +36,10 @@ impl fmt::Display for ProcessEvent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started { version, pid } => write!(f, "started, version {version}, process {pid}"),
-            Self::Listening { address, purpose } => write!(f, "listening on {address} for {purpose}"),
+            Self::Listening { address, purpose } => write!(f, "{purpose} endpoint listening on {address}"),
             Self::ConfigurationLoaded { source } => write!(f, "configuration loaded from {source}"),
             Self::ConfigurationRefused { source, reason } => {
-                write!(f, "configuration {source} refused, the old one stays: {reason}")
+                write!(f, "configuration {source} refused, the running one stays in use: {reason}")
             }
             Self::ConfigurationWarning { warning } => write!(f, "configuration: {warning}"),
             Self::Stopping { reason } => write!(f, "stopping: {reason}"),

@@ -1,4 +1,4 @@
-//! What the supervisor of a whole system on one machine says about its parts.
+//! Events of `tercet up` about the processes it supervises.
 
 use std::fmt;
 
@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::Level;
 
-/// Something that happened to a part, as whoever started it sees it.
+/// An event of a supervised process.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "each variant's Display says what it means")]
 pub enum SupervisorEvent<'a> {
@@ -39,9 +40,9 @@ impl fmt::Display for SupervisorEvent<'_> {
                 write!(f, "{name} is ready on {address} after {seconds:.1} s")
             }
             Self::PartExited { name, reason, restart_seconds } => {
-                write!(f, "{name} ended: {reason}; it starts again in {restart_seconds:.1} s")
+                write!(f, "{name} exited: {reason}; restart in {restart_seconds:.1} s")
             }
-            Self::PartStopping { name } => write!(f, "{name} is asked to stop"),
+            Self::PartStopping { name } => write!(f, "{name} is stopping"),
             Self::PartStopped { name, reason } => write!(f, "{name} stopped: {reason}"),
             Self::MigrationsApplied { count: 1 } => f.write_str("1 migration applied"),
             Self::MigrationsApplied { count } => write!(f, "{count} migrations applied"),

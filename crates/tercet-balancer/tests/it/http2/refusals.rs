@@ -183,6 +183,6 @@ fn a_connection_that_is_ended_for_what_its_client_did_is_logged() {
     }
     let log = balancer.stop_for_events();
     for code in ["FRAME_SIZE_ERROR", "COMPRESSION_ERROR", "PROTOCOL_ERROR"] {
-        assert!(log.contains(&format!("is ended with {code}")), "{code}: {log}");
+        assert!(log.contains(&format!("closed with {code}")), "{code}: {log}");
     }
 }

@@ -41,7 +41,9 @@ fn a_hang_up_reloads_and_a_bad_file_changes_nothing() {
 
     std::fs::write(balancer.file(), "policy = \"whatever\"\n").unwrap();
     balancer.signal(Signal::HUP);
-    eventually("the bad file is refused", || balancer.log().contains("refused, the old one stays"));
+    eventually("the bad file is refused", || {
+        balancer.log().contains("refused, the running one stays in use")
+    });
     assert_eq!(get(balancer.address).unwrap(), "after");
     assert_eq!(balancer.worker(), worker, "a reload starts nothing anew");
 
