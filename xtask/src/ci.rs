@@ -2,6 +2,7 @@
 
 mod directions;
 mod sources;
+mod words;
 
 use std::io::Write as _;
 use std::time::Instant;
@@ -38,6 +39,7 @@ const STEPS: &[Step] = &[
     }),
     ("directions", directions::check),
     ("sources", sources::check),
+    ("words", words::check),
 ];
 
 /// Runs the steps whose names begin with one of `only`, or all; an error with everything that failing steps said.

@@ -1,4 +1,4 @@
-//! Accounts of the operating system: who PostgreSQL runs as, since it refuses root, and whom root becomes.
+//! Accounts of the operating system: PostgreSQL refuses to run as root, so root runs it as another account.
 
 #[cfg(target_os = "linux")]
 mod handover;
@@ -22,7 +22,7 @@ pub struct Account {
     pub gid: u32,
 }
 
-/// An account and what a session of it has: as the system's databases of users tell (getent(1), id(1)).
+/// An account with the groups and home directory of a login session (getent(1), id(1)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
     /// Its name.
@@ -33,15 +33,15 @@ pub struct Login {
     pub gid: u32,
     /// All groups it is in.
     pub groups: Vec<u32>,
-    /// Its home, when there is one.
+    /// Its home directory, if it has one.
     pub home: Option<PathBuf>,
 }
 
 impl Login {
-    /// The account of a name, or of a user id in digits; `None` when there is none.
+    /// Looks up an account by name, or by user id in digits.
     ///
     /// # Errors
-    /// The machine's accounts cannot be read.
+    /// The user database cannot be read.
     pub fn find(name: &str) -> Result<Option<Self>, AccountError> {
         let Some(line) = passwd(name)? else { return Ok(None) };
         let fields: Vec<&str> = line.split(':').collect();
@@ -58,14 +58,14 @@ impl Login {
     }
 }
 
-/// The line of passwd(5) for a name or a number.
+/// The passwd(5) line of a name or user id.
 fn passwd(key: &str) -> io::Result<Option<String>> {
     match Command::new("getent").args(["passwd", "--", key]).output() {
         Ok(output) => {
             let line = String::from_utf8_lossy(&output.stdout).trim().to_owned();
             Ok((output.status.success() && !line.is_empty()).then_some(line))
         }
-        // Not every system has it; those have the file.
+        // Systems without getent have the file.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let is = |line: &&str| {
                 let mut fields = line.split(':');
@@ -77,16 +77,16 @@ fn passwd(key: &str) -> io::Result<Option<String>> {
     }
 }
 
-/// An account could not be found out.
+/// An account could not be determined.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
-    /// `id`, which POSIX promises, did not run.
-    #[error("cannot ask `id` about this machine's accounts: {0}")]
+    /// `id` failed to run.
+    #[error("running `id` failed: {0}")]
     Id(#[from] io::Error),
     /// The process runs under a user id without a name.
     #[error("user id {0} has no name, and PostgreSQL needs one; hint: add it to /etc/passwd")]
     Nameless(u32),
-    /// Root found nobody to run PostgreSQL as.
+    /// Root found no account to run PostgreSQL as.
     #[error(
         "PostgreSQL refuses to run as root, and there is neither a user postgres nor a user nobody; \
          hint: run tercet as an ordinary user, or `useradd --system postgres`"
@@ -127,7 +127,7 @@ impl Account {
         Err(AccountError::NobodyElse)
     }
 
-    /// Whether a process of this one's must change its user to run as this account.
+    /// Whether this process must change its user id to run as this account.
     pub fn is_another(&self) -> bool {
         self.uid != rustix::process::geteuid().as_raw()
     }
@@ -142,7 +142,7 @@ impl Account {
     }
 }
 
-/// What `id` answers, which sees every source of accounts the machine has, not only /etc/passwd.
+/// The output of `id`, which knows every source of accounts, not only /etc/passwd.
 fn ask(arguments: &[&str]) -> io::Result<Option<String>> {
     let output = Command::new("id").args(arguments).output()?;
     let answer = String::from_utf8_lossy(&output.stdout).trim().to_owned();

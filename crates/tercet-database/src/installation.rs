@@ -1,7 +1,7 @@
-//! PostgreSQL's server programs: where they are on this machine, and which of several to take.
+//! Finds PostgreSQL's server programs on this machine, and selects one of several versions.
 //!
-//! Finding runs nothing but `pg_config` and `postgres --version`; what is not there is fetched by
-//! [`fetch()`], which never touches the system.
+//! The search runs only `pg_config` and `postgres --version`. [`fetch()`] downloads missing programs into a cache
+//! and changes nothing else on the system.
 
 mod debian;
 mod error;
@@ -53,14 +53,14 @@ impl fmt::Display for Version {
 pub struct Installation {
     /// The folder with `postgres` and `initdb`.
     pub programs: PathBuf,
-    /// Where its shared libraries are, besides where the system looks.
+    /// Folders of its shared libraries that the dynamic linker does not search by default.
     pub libraries: Vec<PathBuf>,
     /// Its version.
     pub version: Version,
 }
 
 impl Installation {
-    /// Looks at one folder: it counts when `initdb` is there and `postgres` runs.
+    /// The installation in a folder, if `initdb` is there and `postgres` runs.
     pub fn at(programs: &Path, libraries: &[PathBuf]) -> Option<Self> {
         if !programs.join("initdb").is_file() {
             return None;
@@ -77,7 +77,7 @@ impl Installation {
         })
     }
 
-    /// The environment its programs run in; nothing else is inherited.
+    /// The whole environment of its programs; nothing is inherited.
     pub fn environment(&self) -> Vec<(OsString, OsString)> {
         let mut environment =
             vec![("PATH".into(), self.programs.clone().into_os_string()), ("LC_ALL".into(), "C".into())];
@@ -86,14 +86,14 @@ impl Installation {
     }
 }
 
-/// The variable by which the dynamic linker finds `libraries`, when there are any.
+/// The variable that makes the dynamic linker search `libraries`, if there are any.
 fn library_path(libraries: &[PathBuf]) -> Option<(OsString, OsString)> {
     let folders = std::env::join_paths(libraries).ok().filter(|folders| !folders.is_empty())?;
     Some(("LD_LIBRARY_PATH".into(), folders))
 }
 
-/// Where to look, in this order: the folders of PATH, what `pg_config` names, Debian's and Homebrew's
-/// places newest first, what [`fetch()`] has brought.
+/// Where to search, in this order: the folders of PATH, what `pg_config` names, Debian's and Homebrew's
+/// folders (newest first), and what [`fetch()`] has downloaded.
 #[derive(Clone, Debug)]
 pub struct Search {
     /// The folders of PATH.
@@ -105,7 +105,7 @@ pub struct Search {
 }
 
 impl Search {
-    /// The places a system usually has, given the value of PATH and the cache folder.
+    /// The usual folders of a system, given the value of PATH and the cache folder.
     pub fn system(path: Option<&OsString>, cache: PathBuf) -> Self {
         Self {
             path: path.map(std::env::split_paths).into_iter().flatten().collect(),
@@ -121,7 +121,7 @@ impl Search {
         self.all().find(|installation| major.is_none_or(|major| installation.version.major == major))
     }
 
-    /// Every installation, the preferred ones first; looked for as the iterator advances.
+    /// Every installation, preferred ones first; the search is lazy.
     pub fn all(&self) -> impl Iterator<Item = Installation> {
         let named = self.path.iter().filter_map(|folder| pg_config(folder));
         let path = self.path.iter().cloned().chain(named);
@@ -131,7 +131,7 @@ impl Search {
     }
 }
 
-/// The folder `pg_config` names, when there is one in `folder`.
+/// The programs' folder according to `pg_config`, if `folder` contains it.
 fn pg_config(folder: &Path) -> Option<PathBuf> {
     let program = folder.join("pg_config");
     if !program.is_file() {

@@ -1,7 +1,7 @@
 //! Tier 3: PostgreSQL: its binaries, a private cluster, roles, `pg_hba.conf`, migrations.
 //!
-//! It says what to run, where and as whom, and talks SQL to what runs. It starts no long-lived process
-//! itself, knows no other tier, and reads neither `tercet.toml` nor the environment.
+//! It describes the programs to run, and runs SQL on the server. It starts no long-lived process, knows no other
+//! tier, and reads neither `tercet.toml` nor the environment.
 
 pub mod account;
 pub mod cluster;

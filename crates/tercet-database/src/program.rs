@@ -1,4 +1,4 @@
-//! A program to run: a plain value, so that whoever supervises processes decides how.
+//! A program to run, as a plain value: the supervisor decides how to start it.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::account::Account;
 
-/// What to run, where and as whom. Nothing secret is in it.
+/// A program with its arguments, environment, directory and account. It contains no secret.
 #[derive(Clone, Debug)]
 pub struct Program {
     /// The executable.
@@ -17,12 +17,12 @@ pub struct Program {
     pub environment: Vec<(OsString, OsString)>,
     /// Its working directory.
     pub folder: PathBuf,
-    /// Whom it runs as.
+    /// The account it runs as.
     pub account: Account,
 }
 
 impl Program {
-    /// The command that runs it as a child, giving up root on the way where necessary.
+    /// The command that runs it as a child process, dropping root privileges where necessary.
     pub fn command(&self) -> std::process::Command {
         let mut command = std::process::Command::new(&self.path);
         command

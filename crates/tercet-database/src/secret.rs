@@ -9,12 +9,12 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// A database password. Its `Debug` form says nothing.
+/// A database password. Its `Debug` form is redacted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
 impl Password {
-    /// A fresh one of 256 random bits, in characters that need no quoting anywhere.
+    /// A new password of 256 random bits, in characters that need no quoting.
     ///
     /// # Errors
     /// The system's random source cannot be read.
@@ -47,7 +47,7 @@ impl Password {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => {
                 let password = Self::generate()?;
-                // A file of its own and a rename: a power cut leaves the old state or the new one.
+                // A temporary file and a rename: a power cut leaves the old state or the new one.
                 let partial = path.with_extension("new");
                 match fs::remove_file(&partial) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -62,12 +62,12 @@ impl Password {
         }
     }
 
-    /// The password itself, for the moment it is sent.
+    /// The password in the clear.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// What PostgreSQL stores instead of it: a SCRAM-SHA-256 verifier.
+    /// The SCRAM-SHA-256 verifier that PostgreSQL stores.
     /// See <https://www.postgresql.org/docs/current/catalog-pg-authid.html>.
     pub fn verifier(&self) -> String {
         postgres_protocol::password::scram_sha_256(self.0.as_bytes())

@@ -1,4 +1,4 @@
-//! Files that change their owner, as root gives away what it made.
+//! Changes the owner of files that root created.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -8,11 +8,11 @@ use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, chownat, fstat,
 
 use super::Login;
 
-/// Gives `login` the folder and everything in it that belongs to one of the user ids `former`. No link is followed, and
-/// a file with another name elsewhere is not given away: another user could have made that.
+/// Makes `login` the owner of a folder and of everything in it that belongs to one of the user ids `former`. Symbolic links
+/// are not followed, and files with several hard links are skipped: another user may have created those.
 ///
 /// # Errors
-/// Something cannot be read or given.
+/// A file cannot be read, or its owner cannot be changed.
 pub fn take_over(folder: &Path, former: &[u32], login: &Login) -> io::Result<()> {
     let folder = rustix::fs::open(folder, FOLDER, Mode::empty())?;
     Ok(take_over_open(folder.as_fd(), former, login)?)
@@ -44,7 +44,7 @@ fn take_over_open(folder: BorrowedFd<'_>, former: &[u32], login: &Login) -> rust
     Ok(())
 }
 
-/// By file descriptor, so that nothing else can be put in its place.
+/// By file descriptor, so that the path cannot be exchanged meanwhile.
 fn give(open: BorrowedFd<'_>, login: &Login) -> rustix::io::Result<()> {
     let (uid, gid) = (Uid::from_raw(login.uid), Gid::from_raw(login.gid));
     chownat(open, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)

@@ -1,27 +1,27 @@
 //! The text of `postgresql.conf`, `pg_hba.conf` and `pg_ident.conf`.
 //!
-//! Written anew at every start, outside the data directory: PostgreSQL reads them and cannot change them.
-//! A person's own settings go in by `ALTER SYSTEM`, which PostgreSQL keeps beside its data.
+//! They are rewritten at every start, outside the data directory: PostgreSQL can read them and not change them.
+//! `ALTER SYSTEM` keeps an operator's settings in the data directory.
 
 use std::path::Path;
 
 use super::SUPERUSER;
 use crate::roles;
 
-/// What the files depend on.
+/// The parameters of the files.
 #[derive(Clone, Copy, Debug)]
 pub struct Configuration<'a> {
-    /// Where the files themselves are.
+    /// The folder of the files.
     pub folder: &'a Path,
     /// The data directory.
     pub data: &'a Path,
-    /// The folder of the Unix socket, by which the superuser and the data API come.
+    /// The folder of the Unix socket, for the superuser and the data API.
     pub sockets: &'a Path,
-    /// The TCP port on the loopback.
+    /// The TCP port on loopback.
     pub port: u16,
-    /// The one database that is reached over TCP.
+    /// The only database that accepts TCP connections.
     pub database: &'a str,
-    /// The system user who may be superuser through the socket.
+    /// The system user that may connect as superuser over the socket.
     pub superuser_is: &'a str,
 }
 
@@ -72,7 +72,7 @@ default_text_search_config = 'pg_catalog.english'
         )
     }
 
-    /// See <https://www.postgresql.org/docs/current/auth-pg-hba-conf.html>: what no line names is refused.
+    /// See <https://www.postgresql.org/docs/current/auth-pg-hba-conf.html>: connections that no line matches are refused.
     fn host_based_authentication(&self) -> String {
         let database = quote(self.database);
         let owner = quote(&roles::owner(self.database));

@@ -1,17 +1,17 @@
-//! Where a cluster's files are, and who may touch which of them.
+//! The directory of a cluster: its layout, owners and modes.
 //!
 //! ```text
-//! PLACE/                 who started tercet, 0750
+//! PLACE/                 the user that runs tercet, 0750
 //!   lock
 //!   configuration/       PostgreSQL reads, cannot write
 //!   data/                PostgreSQL's, 0700
 //!   socket/              PostgreSQL's, 0700
 //! ```
 //!
-//! Root cannot keep the cluster beside `tercet.toml`: PostgreSQL runs as somebody else then, and that
-//! account need not reach the folder (think of /root). It goes to a folder of its own below
-//! `/var/lib/tercet`, and a link beside `tercet.toml` says which. Root never writes into a folder that
-//! PostgreSQL's account could have put a link into.
+//! Root cannot keep the cluster beside `tercet.toml`: PostgreSQL then runs as another account, which may
+//! have no access to that folder (such as /root). The cluster is kept in a folder below `/var/lib/tercet`, and a
+//! symbolic link beside `tercet.toml` points to it. Root never writes into a folder in which
+//! PostgreSQL's account could create a link.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use super::{ClusterError, Sockets, file_error};
 use crate::account::Account;
 
-/// The longest path of a Unix socket that every system accepts (`sockaddr_un`), with room for its name.
+/// The longest path of a Unix socket that every system accepts (`sockaddr_un`), minus the file name.
 const SOCKET_FOLDER_LIMIT: usize = 104 - "/.s.PGSQL.65535".len() - 1;
 
 /// The folder of a cluster.
@@ -31,7 +31,7 @@ pub struct Place(PathBuf);
 
 impl Place {
     /// The cluster's folder for the project whose private folder is `private`: in it, as `postgresql`, when
-    /// PostgreSQL runs as whoever owns that; else in a folder of its own below `shared`, which is made at the
+    /// PostgreSQL runs as its owner; else in a folder of its own below `shared`, which is made at the
     /// first call and linked from there.
     ///
     /// # Errors
@@ -39,12 +39,12 @@ impl Place {
     pub fn of(private: &Path, shared: &Path, name: &str, account: &Account) -> Result<Self, ClusterError> {
         let beside = private.join("postgresql");
         if !account.is_another() {
-            // It was kept elsewhere before, and handed over.
+            // An earlier run kept it elsewhere, and it was handed over.
             return Ok(Self(fs::read_link(&beside).unwrap_or(beside)));
         }
         match fs::read_link(&beside) {
             Ok(target) if target.is_dir() => return Ok(Self(target)),
-            // The data was removed on purpose: begin anew.
+            // The data was removed on purpose: create a new cluster.
             Ok(_) => fs::remove_file(&beside).map_err(file_error(&beside))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(file_error(&beside)(error)),
@@ -73,12 +73,12 @@ impl Place {
         self.0.join("data")
     }
 
-    /// Where `initdb` works until it is done.
+    /// The folder of an incomplete `initdb`.
     pub(super) fn partial_data(&self) -> PathBuf {
         self.0.join("data.new")
     }
 
-    /// Makes the folders that are missing.
+    /// Creates missing folders.
     pub(super) fn create(&self, account: &Account) -> Result<(), ClusterError> {
         for folder in [self.0.clone(), self.configuration()] {
             create(&folder, 0o750)?;
@@ -102,16 +102,15 @@ impl Place {
     }
 }
 
-/// Gives the cluster that root kept elsewhere and linked as `beside` to the account that is to run it from now on. Nothing
-/// else is touched.
+/// Makes the account that will run it the owner of the cluster that root kept elsewhere and linked as `beside`.
 ///
 /// # Errors
-/// A process has it, or it cannot be given.
+/// A process uses the cluster, or its owner cannot be changed.
 #[cfg(target_os = "linux")]
 pub fn hand_over(beside: &Path, login: &crate::account::Login) -> Result<(), ClusterError> {
     let Ok(place) = fs::read_link(beside) else { return Ok(()) };
     let owner = |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.uid());
-    // Only root could have put both there.
+    // Only root could have created both.
     if owner(beside).is_ok_and(|uid| uid == 0) && owner(&place).is_ok_and(|uid| uid == 0) {
         let place = Place(place);
         let path = place.lock();
@@ -128,7 +127,7 @@ pub fn hand_over(beside: &Path, login: &crate::account::Login) -> Result<(), Clu
     Ok(())
 }
 
-/// Makes a folder with this mode; one that is there must be a real folder of ours.
+/// Creates a folder with this mode; an existing one must be a folder of this user, not a link.
 fn create(folder: &Path, mode: u32) -> Result<(), ClusterError> {
     match fs::DirBuilder::new().mode(mode).create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -150,8 +149,8 @@ fn create(folder: &Path, mode: u32) -> Result<(), ClusterError> {
     )))
 }
 
-/// Makes a folder that only `account` can enter. Its parent belongs to this process's user, so nobody else
-/// can have put anything there.
+/// Creates a folder that only `account` can enter. Its parent belongs to this process's user, so no other user
+/// could create anything there.
 pub(super) fn create_owned(folder: &Path, account: &Account) -> Result<(), ClusterError> {
     match fs::DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(file_error(folder)(error)),

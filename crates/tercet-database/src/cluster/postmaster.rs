@@ -1,9 +1,9 @@
-//! The processes of a data directory, and what they leave behind when they are killed.
+//! The processes of a data directory, and the lock files that killed ones leave.
 //!
 //! PostgreSQL guards its data directory by `postmaster.pid`, see
 //! <https://www.postgresql.org/docs/current/storage-file-layout.html>. After a power cut the process id in
-//! it may belong to somebody else, and PostgreSQL then refuses to start; here the processes themselves
-//! are looked at instead.
+//! it may belong to another process, and PostgreSQL then refuses to start; this module
+//! inspects the processes instead.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{ClusterError, file_error};
 
-/// What `postmaster.pid` says.
+/// The content of `postmaster.pid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Status {
     pub(super) pid: u32,
@@ -49,7 +49,7 @@ pub(super) fn processes(data: &Path) -> Vec<i32> {
         .collect()
 }
 
-/// A person's shell may stand in the data directory too.
+/// A shell may have the data directory as its working directory too.
 fn is_postgres(process: &Path) -> bool {
     let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
     matches!(name.trim(), "postgres" | "postmaster")
@@ -58,13 +58,13 @@ fn is_postgres(process: &Path) -> bool {
 /// Sends a signal to every process of `data`.
 pub(super) fn signal(data: &Path, signal: Signal) {
     for pid in processes(data).into_iter().filter_map(Pid::from_raw) {
-        // It may have ended by itself.
+        // It may have exited already.
         let _ = kill_process(pid, signal);
     }
 }
 
-/// Removes the lock files of a server that no longer runs. Only where the processes could be looked at:
-/// elsewhere PostgreSQL's own check stays the only one.
+/// Removes the lock files of a server that no longer runs. Only where processes can be
+/// inspected; elsewhere PostgreSQL's own check decides.
 pub(super) fn forget(data: &Path, sockets: &Path) -> Result<(), ClusterError> {
     if !Path::new("/proc/self/cwd").exists() {
         return Ok(());

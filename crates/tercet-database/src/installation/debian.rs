@@ -13,10 +13,10 @@ use super::error::FetchError;
 use super::progress::Progress;
 use super::{Installation, newest_first};
 
-/// How often the bytes that arrived are counted.
+/// The interval of progress reports.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What an earlier fetch left, newest first.
+/// Installations of earlier fetches, newest first.
 pub(super) fn unpacked(cache: &Path) -> impl Iterator<Item = Installation> + use<> {
     let root = cache.join("debian");
     let libraries = libraries(&root);
@@ -42,7 +42,7 @@ pub(super) async fn fetch(
     report: &mut dyn FnMut(Progress),
 ) -> Result<(), FetchError> {
     let package = major.map_or_else(|| "postgresql".to_owned(), |major| format!("postgresql-{major}"));
-    // Dropped with everything in it, whatever happens.
+    // Removed with its content when dropped.
     let scratch = tempfile::tempdir_in(cache).map_err(FetchError::file(cache))?;
     let downloads = scratch.path().join("packages");
     create(&downloads)?;
@@ -70,11 +70,11 @@ pub(super) async fn fetch(
     fs::rename(&tree, &place).map_err(FetchError::file(&place))
 }
 
-/// Which package lists `apt-get` goes by.
+/// The package lists `apt-get` uses.
 enum Lists {
     /// The machine's.
     System,
-    /// A copy of our own below this folder, which needs no root to update.
+    /// A private copy below this folder, which can be updated without root.
     Private(PathBuf),
 }
 
@@ -102,7 +102,7 @@ impl Lists {
     }
 }
 
-/// Downloads `package` and what it needs here into `folder`.
+/// Downloads `package` and its missing dependencies into `folder`.
 async fn download(
     lists: &Lists,
     package: &str,
@@ -115,7 +115,7 @@ async fn download(
     if packages.is_empty() {
         return Err(FetchError::Tool {
             command: format!("apt-get --simulate install {package}"),
-            output: "it is installed already, yet its programs are missing".to_owned(),
+            output: "the package is installed, but its programs are missing".to_owned(),
         });
     }
     let addresses = run(lists.apt_get().args(["--print-uris", "download"]).args(&packages)).await?;
@@ -172,7 +172,7 @@ fn create(folder: &Path) -> Result<(), FetchError> {
     fs::create_dir_all(folder).map_err(FetchError::file(folder))
 }
 
-/// Runs a tool to its end; its standard output when it succeeds.
+/// Runs a tool and returns its standard output.
 async fn run(command: &mut Command) -> Result<String, FetchError> {
     let line = || {
         let command = command.as_std();

@@ -1,4 +1,4 @@
-//! Why a fetch failed, and what the person can do then.
+//! Errors of a fetch, each with a hint.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub enum FetchError {
     /// The download site could not be reached, or its archive is damaged.
     #[error("PostgreSQL could not be downloaded: {0}; hint: install it with your package manager")]
     Archive(#[from] postgresql_embedded::Error),
-    /// What was fetched does not run here.
+    /// The fetched programs do not run here.
     #[error("the PostgreSQL fetched into {} does not run here; hint: install it with your package manager", .0.display())]
     Unusable(PathBuf),
 }

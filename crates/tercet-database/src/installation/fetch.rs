@@ -1,4 +1,4 @@
-//! Bringing PostgreSQL's server programs into a cache folder, without root and without touching the system.
+//! Downloads PostgreSQL's server programs into a cache folder, without root and without changing the system.
 //!
 //! On Debian and Ubuntu they are the distribution's own signed packages, elsewhere prebuilt archives.
 
@@ -7,7 +7,7 @@ use super::progress::Progress;
 use super::{Installation, Search, debian, prebuilt};
 
 /// Fetches the distribution's PostgreSQL, or the given major version, into the cache of `search`.
-/// Dropping the future stops it and leaves nothing half done under a name the search would find.
+/// Dropping the future cancels it; the search never finds a partial download.
 ///
 /// # Errors
 /// See [`FetchError`].

@@ -10,10 +10,10 @@ use super::{Installation, newest_first};
 
 /// Where the archives come from.
 const RELEASES: &str = "https://github.com/theseus-rs/postgresql-binaries";
-/// The major version taken when nobody asks for one.
+/// The default major version.
 const MAJOR: u32 = 17;
 
-/// What earlier fetches left, newest first.
+/// Installations of earlier fetches, newest first.
 pub(super) fn unpacked(cache: &Path) -> impl Iterator<Item = Installation> + use<> {
     newest_first(&cache.join("prebuilt")).into_iter().filter_map(|programs| Installation::at(&programs, &[]))
 }
@@ -25,8 +25,7 @@ pub(super) async fn fetch(
     report: &mut dyn FnMut(Progress),
 ) -> Result<(), FetchError> {
     report(Progress { doing: "downloading PostgreSQL", bytes: 0, total: None });
-    // The crate would also make a cluster of its own; a configuration file in the data directory, as if
-    // there were one already, keeps it to the archive.
+    // The crate would also create a cluster; a configuration file in the data directory makes it skip that.
     let scratch = tempfile::tempdir_in(cache).map_err(FetchError::file(cache))?;
     let configuration = scratch.path().join("postgresql.conf");
     std::fs::write(&configuration, "").map_err(FetchError::file(&configuration))?;

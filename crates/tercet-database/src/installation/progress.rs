@@ -1,12 +1,12 @@
-//! What a fetch says while it runs.
+//! Progress reports of a fetch.
 
-/// How far a fetch is.
+/// The progress of a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// What is being done, as a person would say it.
+    /// The current step, as a phrase for users.
     pub doing: &'static str,
-    /// Bytes that have arrived.
+    /// Bytes received.
     pub bytes: u64,
-    /// Bytes there will be, when that is known.
+    /// Bytes in all, if known.
     pub total: Option<u64>,
 }
