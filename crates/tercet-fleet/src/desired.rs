@@ -16,9 +16,9 @@ mod temporary_edge;
 use tercet_config::{Machine, Server, Tier};
 use tercet_machine::Desired;
 use tercet_machine::directory::Directory;
-use tercet_machine::file::Owner;
 use tercet_machine::firewall::Firewall;
 use tercet_machine::package::Package;
+use tercet_machine::path::Owner;
 use tercet_machine::sysctl::Sysctl;
 use tercet_machine::unit::{Goal, Unit};
 use tercet_machine::user::User;
@@ -46,6 +46,7 @@ impl Project<'_> {
         temporary: &[TemporaryEdge],
     ) -> Desired {
         let temporary: Vec<_> = temporary.iter().filter(|edge| edge.to == machine.name).collect();
+        let sysctls = [Sysctl { key: "net.core.somaxconn".to_owned(), value: "4096".to_owned() }];
         let mut desired = Desired {
             packages: vec![Package("nftables".to_owned())],
             directories: vec![
@@ -53,8 +54,8 @@ impl Project<'_> {
                 Directory { path: CREDENTIALS.into(), owner: Owner::root(), mode: 0o700 },
                 Directory { path: LIBRARY.into(), owner: Owner::root(), mode: 0o755 },
             ],
-            files: vec![Firewall::boot_unit()],
-            sysctls: vec![Sysctl { key: "net.core.somaxconn".to_owned(), value: "4096".to_owned() }],
+            files: vec![Firewall::boot_unit(), Sysctl::boot_file(&sysctls)],
+            sysctls: sysctls.to_vec(),
             firewall: Some(firewall::of(self.topology, machine, system, &temporary)),
             ..Desired::default()
         };

@@ -6,7 +6,8 @@ use std::fs;
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
-use tercet_machine::file::{Contents, File, Owner};
+use tercet_machine::file::{Contents, File};
+use tercet_machine::path::Owner;
 
 use crate::secrets::Secrets;
 

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail};
 use tercet_config::{Part, Tier};
-use tercet_machine::{Desired, Inventory, Step, plan as steps};
+use tercet_machine::{Desired, Inventory, Step, plan as steps, unit};
 
 use self::retention::Retention;
 use crate::deployment::{Deployment, Placed, Serving, seen_by_the_balancer};
@@ -312,7 +312,7 @@ fn converge(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, cons
 }
 
 fn restarts_an_application_server(step: &Step) -> bool {
-    matches!(step, Step::RestartUnit { name, .. } if name.starts_with("tercet-app-"))
+    matches!(step, Step::Unit(unit::Step::Restart { name, .. }) if name.starts_with("tercet-app-"))
 }
 
 /// The release goes where it is not complete yet.

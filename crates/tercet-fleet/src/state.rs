@@ -15,7 +15,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use tercet_machine::file::{Contents as Text, File, Owner};
+use tercet_machine::file::{Contents as Text, File};
+use tercet_machine::path::Owner;
 
 pub(crate) use self::folder::Contents;
 pub use self::folder::{Record, recover};

@@ -1,31 +1,22 @@
-//! One Linux machine, brought to a desired state.
+//! Brings one Linux machine to a desired state.
 //!
-//! [`probe()`] reads what is there, [`plan()`] decides what to do about it (pure, the only place that decides),
-//! [`execute()`] does one [`Step`]. A [`Desired`] is a plain serialisable value, so the same code converges
-//! this machine and, sent to the binary over there, any other. This crate knows packages, files, units and
-//! firewalls; it knows no tier, no topology and no network.
+//! [`probe()`] reads [`Facts`], [`plan()`] compares them with a [`Desired`] (pure; only it decides), [`Step::execute`]
+//! makes one change. A [`Desired`] is a serialisable value: the same code converges this machine and, sent over ssh to
+//! the binary there, any other. Each kind of resource is a file in `resources` and a line of the list in `resources.rs`.
+//! The crate must not depend on tiers, the topology or the network.
 
-pub mod cluster;
+pub mod change;
 pub mod command;
-pub mod desired;
-pub mod directory;
-pub mod execute;
-pub mod facts;
-pub mod file;
-pub mod firewall;
+pub mod error;
 pub mod inventory;
-pub mod package;
-pub mod plan;
+pub mod path;
+pub mod record;
+mod registry;
+pub mod resource;
+pub mod resources;
 pub mod secret;
-pub mod step;
-pub mod sysctl;
-pub mod unit;
-pub mod user;
 
-pub use desired::Desired;
-pub use execute::execute;
-pub use facts::{Facts, probe};
-pub use inventory::Inventory;
-pub use plan::plan;
+pub use change::Change;
+pub use error::Error;
+pub use resources::*;
 pub use secret::Secret;
-pub use step::{Change, Step};

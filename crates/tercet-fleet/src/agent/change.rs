@@ -8,9 +8,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use tercet_database::roles::{self, ANONYMOUS, AUTHENTICATED, AUTHENTICATOR};
 use tercet_machine::directory::Directory;
-use tercet_machine::file::{Contents, File, Owner};
-use tercet_machine::firewall::Firewall;
-use tercet_machine::{Desired, Secret, Step, cluster, execute, inventory, plan, probe};
+use tercet_machine::file::{Contents, File};
+use tercet_machine::firewall::{self, Firewall};
+use tercet_machine::path::Owner;
+use tercet_machine::{Desired, Secret, Step, cluster, inventory, package, plan, probe, unit};
 
 use super::message::{Change, DatabaseTask, Reply};
 use super::serve::as_postgres;
@@ -61,9 +62,9 @@ pub(super) fn make(
         Change::DropDatabase { data, port } => drop_database(&data, port, say)?,
         Change::Erase => erase(Path::new(STATE), &[Path::new(RUNTIME), Path::new(LIBRARY)])?,
         Change::KeepFirewall(firewall) => {
-            let step = Step::KeepFirewall { firewall };
+            let step = Step::Firewall(firewall::Step::Keep { firewall });
             say(&Reply::Progress(step.to_string()))?;
-            execute(&step, &Desired::default(), &mut |_| {})?;
+            step.execute(&mut |_| {})?;
         }
         Change::Ship(release) => ship(&release, payload)?,
         Change::Build(release) => build(&release)?,
@@ -99,21 +100,21 @@ fn converge(
             );
         }
         for step in plan(desired, &facts) {
-            if let Step::KeepFirewall { firewall } = step {
+            if let Step::Firewall(firewall::Step::Keep { firewall }) = step {
                 unconfirmed = Some(firewall);
                 continue;
             }
             held.check()?;
             say(&Reply::Progress(step.to_string()))?;
             // Who no longer listens is told nothing; a step that has begun is finished.
-            execute(&step, desired, &mut |note| drop(say(&Reply::Progress(note.to_owned()))))
+            step.execute(&mut |note| drop(say(&Reply::Progress(note.to_owned()))))
                 .with_context(|| step.to_string())?;
             // A package brings users, files and running units: what is to be done beside it is decided after it.
             // And what is in a database is known when it runs.
-            let starts = matches!(step, Step::StartUnit { .. })
+            let starts = matches!(step, Step::Unit(unit::Step::Start { .. }))
                 && desired.cluster.is_some()
                 && facts.cluster.is_none();
-            if again > 0 && (starts || matches!(step, Step::InstallPackages { .. })) {
+            if again > 0 && (starts || matches!(step, Step::Package(package::Step::Install { .. }))) {
                 again -= 1;
                 continue 'plan;
             }

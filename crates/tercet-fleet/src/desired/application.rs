@@ -10,7 +10,8 @@ use tercet_database::roles::AUTHENTICATOR;
 use tercet_machine::Desired;
 use tercet_machine::Secret;
 use tercet_machine::directory::Directory;
-use tercet_machine::file::{Contents, File, Owner};
+use tercet_machine::file::{Contents, File};
+use tercet_machine::path::Owner;
 use tercet_machine::unit::{Goal, Unit};
 
 use super::file::unit_file;

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tercet_machine::Desired;
-use tercet_machine::file::{Contents, File, Owner};
+use tercet_machine::file::{Contents, File};
+use tercet_machine::path::Owner;
 use tercet_machine::unit::{Goal, Unit};
 
 use super::file::{public_file, unit_file};

@@ -9,8 +9,9 @@ use tercet_database::roles::{ANONYMOUS, AUTHENTICATED, AUTHENTICATOR, owner};
 use tercet_machine::Desired;
 use tercet_machine::cluster::{Cluster, Database, Role};
 use tercet_machine::directory::Directory;
-use tercet_machine::file::{Contents, File, Owner};
+use tercet_machine::file::{Contents, File};
 use tercet_machine::package::Package;
+use tercet_machine::path::Owner;
 use tercet_machine::unit::{Goal, Unit};
 
 use super::file::unit_file;

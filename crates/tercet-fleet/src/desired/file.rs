@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use tercet_machine::file::{Contents, File, Owner};
+use tercet_machine::file::{Contents, File};
+use tercet_machine::path::Owner;
 
 /// A unit's file.
 pub(super) fn unit_file(name: &str, text: String) -> File {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use expect_test::{Expect, expect};
 use tercet_config::{Origin, Server, Topology};
 use tercet_database::Password;
-use tercet_machine::file::{Contents, Kind as PathKind, Owner, PathFacts};
+use tercet_machine::file::Contents;
+use tercet_machine::path::{Kind as PathKind, Owner, PathFacts};
 use tercet_machine::{Desired, Facts, Secret, plan};
 
 use super::{Project, instance};

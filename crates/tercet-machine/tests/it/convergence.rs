@@ -3,8 +3,9 @@
 use std::process::Command;
 
 use tercet_machine::directory::Directory;
-use tercet_machine::file::{Contents, File, Owner};
-use tercet_machine::{Desired, execute, plan, probe};
+use tercet_machine::file::{Contents, File};
+use tercet_machine::path::Owner;
+use tercet_machine::{Desired, plan, probe};
 
 /// The user and group the tests run as.
 pub(crate) fn me() -> Owner {
@@ -46,12 +47,12 @@ fn a_second_run_plans_nothing_wherever_the_first_was_killed() {
         std::fs::create_dir(folder.path().join("strays")).unwrap();
         let desired = desired(folder.path());
         for step in plan(&desired, &probe(&desired).unwrap()).iter().take(killed_after) {
-            execute(step, &desired, &mut |_| {}).unwrap();
+            step.execute(&mut |_| {}).unwrap();
         }
         let rest = plan(&desired, &probe(&desired).unwrap());
         assert_eq!(rest.len(), whole - killed_after);
         for step in &rest {
-            execute(step, &desired, &mut |_| {}).unwrap();
+            step.execute(&mut |_| {}).unwrap();
         }
         assert_eq!(plan(&desired, &probe(&desired).unwrap()), []);
         assert_eq!(std::fs::read_to_string(folder.path().join("etc/b.conf")).unwrap(), "b\n");
@@ -65,6 +66,6 @@ fn a_file_that_cannot_be_written_is_named_and_the_old_one_stays() {
     let mut desired = desired(folder.path());
     desired.files[0].path = folder.path().join("missing/a.conf");
     let steps = plan(&desired, &probe(&desired).unwrap());
-    let error = steps.iter().find_map(|step| execute(step, &desired, &mut |_| {}).err()).unwrap().to_string();
+    let error = steps.iter().find_map(|step| step.execute(&mut |_| {}).err()).unwrap().to_string();
     assert!(error.contains("missing/a.conf: No such file"), "{error}");
 }

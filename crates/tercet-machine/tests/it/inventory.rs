@@ -5,8 +5,8 @@ use std::path::Path;
 
 use tercet_machine::directory::Directory;
 use tercet_machine::file::{Contents, File};
-use tercet_machine::inventory::{self, Before, Inventory};
-use tercet_machine::{Desired, execute, plan, probe};
+use tercet_machine::inventory::{self, Before};
+use tercet_machine::{Desired, plan, probe};
 
 use crate::convergence::me;
 
@@ -15,7 +15,7 @@ fn converge(state: &Path, desired: &Desired) -> usize {
     inventory::record(state, desired).expect("recorded");
     let steps = plan(desired, &probe(desired).expect("facts"));
     for step in &steps {
-        execute(step, desired, &mut |_| {}).expect("a step");
+        step.execute(&mut |_| {}).expect("a step");
     }
     inventory::forget(state, desired).expect("forgotten");
     steps.len()
@@ -55,7 +55,7 @@ fn what_was_there_before_is_there_again_and_nothing_else() {
     let second = Desired { files: vec![file(&etc.join("hba.conf"), "ours, changed\n")], ..desired.clone() };
     converge(&state, &second);
     let recorded = inventory::read(&state).unwrap();
-    assert!(Inventory::of(&desired).without(&recorded).is_empty());
+    assert!(tercet_machine::Inventory::of(&desired).without(&recorded).is_empty());
     assert_eq!(recorded.directories[&etc], Before::Present);
     let copy = state.join("originals").join(etc.join("hba.conf").strip_prefix("/").unwrap());
     assert_eq!(recorded.files[&etc.join("hba.conf")], Before::Kept(copy.clone()));
@@ -65,7 +65,7 @@ fn what_was_there_before_is_there_again_and_nothing_else() {
     let whole = retire(&state);
     let steps = plan(&whole, &probe(&whole).unwrap());
     for step in &steps[..2] {
-        execute(step, &whole, &mut |_| {}).unwrap();
+        step.execute(&mut |_| {}).unwrap();
     }
     assert_eq!(converge(&state, &retire(&state)), steps.len() - 2);
     assert_eq!(fs::read_to_string(etc.join("hba.conf")).unwrap(), "theirs\n");
@@ -90,4 +90,25 @@ fn what_is_removed_by_an_apply_is_forgotten() {
     assert_eq!(left.files.keys().collect::<Vec<_>>(), [&etc.join("a")]);
     converge(&state, &Desired { absent: vec![etc], ..Desired::default() });
     assert!(inventory::read(&state).unwrap().is_empty());
+}
+
+/// Machines have inventories that earlier versions wrote.
+#[test]
+fn reads_an_inventory_of_an_earlier_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = r#"{
+        "users": {"tercet-build": "absent"}, "directories": {"/etc/theirs": "present"},
+        "files": {"/etc/postgresql/15/main/pg_hba.conf": {"kept": "/var/lib/tercet/originals/hba"}},
+        "sysctls": {"net.core.somaxconn": "128"}, "units": {"tercet-app-1@a.service": []},
+        "firewall": true, "cluster": 5432
+    }"#;
+    fs::write(folder.path().join("inventory.json"), text).unwrap();
+    let read = inventory::read(folder.path()).unwrap();
+    assert_eq!(
+        read.files.values().collect::<Vec<_>>(),
+        [&Before::Kept("/var/lib/tercet/originals/hba".into())]
+    );
+    assert_eq!((read.firewall, read.cluster), (true, Some(5432)));
+    let written = serde_json::to_value(&read).unwrap();
+    assert_eq!(written, serde_json::from_str::<serde_json::Value>(text).unwrap());
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use expect_test::{Expect, expect};
 use tercet_machine::cluster::{Cluster, Database, Role};
 use tercet_machine::directory::Directory;
-use tercet_machine::file::{Contents, File, Kind, Owner, PathFacts};
+use tercet_machine::file::{Contents, File};
 use tercet_machine::firewall::{Firewall, FirewallFacts};
 use tercet_machine::inventory::Before;
 use tercet_machine::package::Package;
+use tercet_machine::path::{Kind, Owner, PathFacts};
 use tercet_machine::sysctl::Sysctl;
 use tercet_machine::unit::{Goal, Unit, UnitFacts};
 use tercet_machine::user::User;
@@ -71,6 +72,7 @@ fn running(started: u64, reloaded: u64) -> BTreeMap<String, UnitFacts> {
 
 #[test]
 fn a_bare_machine_gets_everything_in_order_and_the_firewall_last() {
+    let sysctls = [Sysctl { key: "net.core.somaxconn".to_owned(), value: "4096".to_owned() }];
     let desired = Desired {
         packages: vec![Package("nftables".to_owned()), Package("postgresql-15".to_owned())],
         users: vec![User("tercet".to_owned())],
@@ -78,9 +80,10 @@ fn a_bare_machine_gets_everything_in_order_and_the_firewall_last() {
         files: vec![
             file("/etc/systemd/system/a.service", Contents::Text("[Service]\n".to_owned())),
             file("/etc/tercet/key", Contents::Secret(Secret::new("hush"))),
+            Sysctl::boot_file(&sysctls),
         ],
         absent: vec!["/etc/tercet/old".into()],
-        sysctls: vec![Sysctl { key: "net.core.somaxconn".to_owned(), value: "4096".to_owned() }],
+        sysctls: sysctls.to_vec(),
         firewall: Some(Firewall { rules: "  chain input {}\n".to_owned(), revert_seconds: 60 }),
         units: vec![unit(&["/etc/tercet/key"], &[])],
         cluster: Some(Cluster {
@@ -117,7 +120,7 @@ fn a_bare_machine_gets_everything_in_order_and_the_firewall_last() {
               contents: absent → 1 lines, root:root 0644
             set net.core.somaxconn
               value: unknown to this kernel → 4096
-            have systemd read its unit files again
+            reload systemd's unit files
             verify a.service
             enable a.service
             start a.service
@@ -248,6 +251,7 @@ fn what_was_made_is_taken_away_in_order_and_the_firewall_last() {
         ]),
         firewall: true,
         cluster: Some(5432),
+        ..Inventory::default()
     };
     let desired = Desired { retired, ..Desired::default() };
     let mut facts = Facts {
@@ -268,22 +272,22 @@ fn what_was_made_is_taken_away_in_order_and_the_firewall_last() {
         &desired,
         &facts,
         expect![[r#"
-        remove a.service
-        remove /etc/postgresql/15/main/conf.d/tercet.conf
-        put back /etc/postgresql/15/main/pg_hba.conf as it was before tercet
-        write /etc/postgresql/15/main/pg_ident.conf
-          contents:
-          owner: root:root → postgres:postgres
-        remove /etc/systemd/system/postgresql@15-main.service.d/tercet.conf
-        remove /etc/tercet/key
-        remove /etc/tercet
-        have systemd read its unit files again
-        restart postgresql@15-main.service: its configuration is the machine's own again
-        set net.core.somaxconn
-          value: 4096 → 128
-        remove system user tercet-build
-        remove the firewall rules
-    "#]],
+            remove a.service
+            set net.core.somaxconn
+              value: 4096 → 128
+            remove /etc/postgresql/15/main/conf.d/tercet.conf
+            restore the original /etc/postgresql/15/main/pg_hba.conf
+            write /etc/postgresql/15/main/pg_ident.conf
+              contents:
+              owner: root:root → postgres:postgres
+            remove /etc/systemd/system/postgresql@15-main.service.d/tercet.conf
+            remove /etc/tercet/key
+            remove /etc/tercet
+            remove system user tercet-build
+            reload systemd's unit files
+            restart postgresql@15-main.service: tercet's configuration was removed
+            remove the firewall rules
+        "#]],
     );
     // Killed after its settings were gone: PostgreSQL is still to be started anew, and the rest is done.
     let mut facts = Facts { units: facts.units, ..Facts::default() };
@@ -297,8 +301,8 @@ fn what_was_made_is_taken_away_in_order_and_the_firewall_last() {
         &desired,
         &facts,
         expect![[r#"
-        restart postgresql@15-main.service: its configuration is the machine's own again
-    "#]],
+            restart postgresql@15-main.service: tercet's configuration was removed
+        "#]],
     );
     facts.paths.insert("/etc/postgresql/15/main/conf.d".into(), written("", 4));
     check(&desired, &facts, expect![[""]]);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tercet_config::{Machine, Reach};
-use tercet_machine::file::{Kind as PathKind, Owner, PathFacts};
 use tercet_machine::firewall::FirewallFacts;
+use tercet_machine::path::{Kind as PathKind, Owner, PathFacts};
 use tercet_machine::unit::UnitFacts;
 
 use super::*;

@@ -1,18 +1,21 @@
-//! A PostgreSQL cluster's roles and databases, seen from the machine it runs on.
+//! Roles and databases of the PostgreSQL cluster on this machine.
 //!
-//! Spoken to by psql over the Unix socket as the operating system's `postgres` user (peer authentication);
-//! passwords are SCRAM verifiers (RFC 5803), so that none ever leaves where it was made.
+//! Uses psql over the Unix socket as the operating system's user `postgres` (peer authentication). Passwords are SCRAM
+//! verifiers (RFC 5803): the machine never gets a password.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::change::Change;
 use crate::command::{CommandError, output, run_with_input};
-use crate::file::{Contents, File, Owner};
+use crate::error::Error;
+use crate::resource::{Action, Context, Resource};
 use crate::secret::Secret;
-use crate::step::{Change, Step};
 
 /// Roles and databases as they should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +29,7 @@ pub struct Cluster {
     pub databases: Vec<Database>,
 }
 
-/// A role; what is not said here it may not do (no superuser, no createdb, …).
+/// A role without the attributes superuser, createdb, createrole, replication and bypassrls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Role {
@@ -34,9 +37,9 @@ pub struct Role {
     pub name: String,
     /// Whether it may log in.
     pub login: bool,
-    /// Whether it has the rights of the roles it is a member of without asking.
+    /// Whether it inherits the privileges of the roles it is a member of.
     pub inherit: bool,
-    /// The roles it is a member of, all of them.
+    /// All roles it is a member of.
     pub member_of: Vec<String>,
     /// Its password's SCRAM verifier.
     pub verifier: Option<Secret>,
@@ -44,7 +47,7 @@ pub struct Role {
     pub settings: BTreeMap<String, String>,
 }
 
-/// A database and who may connect to it besides its owner.
+/// A database, and the roles with the CONNECT privilege besides its owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
@@ -52,14 +55,14 @@ pub struct Database {
     pub name: String,
     /// The role that owns it.
     pub owner: String,
-    /// The roles that may connect.
+    /// The roles with the CONNECT privilege.
     pub connect: Vec<String>,
 }
 
 /// Roles and databases as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterFacts {
-    /// What tells its data from all other: the system identifier that initdb made.
+    /// The system identifier that initdb generated: it distinguishes this data from all other.
     #[serde(default)]
     pub identifier: String,
     /// By name.
@@ -73,7 +76,7 @@ pub struct ClusterFacts {
 pub struct RoleFacts {
     login: bool,
     inherit: bool,
-    /// Of superuser, createdb, createrole, replication, bypassrls: those it has.
+    /// Its attributes among superuser, createdb, createrole, replication, bypassrls.
     powers: Vec<String>,
     member_of: Vec<String>,
     verifier: Option<Secret>,
@@ -88,43 +91,6 @@ pub struct DatabaseFacts {
 }
 
 const PROBE: &str = include_str!("cluster/probe.sql");
-
-/// `None` when the cluster does not answer.
-pub(crate) fn probe(cluster: &Cluster) -> Result<Option<ClusterFacts>, CommandError> {
-    let output = match output("runuser", &psql(&cluster.port.to_string()), PROBE) {
-        Err(CommandError::Start { .. }) => return Ok(None),
-        output => output?,
-    };
-    // A facts document that cannot be read is the same as none: the plan then sets everything again.
-    Ok(output.status.success().then(|| serde_json::from_slice(&output.stdout).ok()).flatten())
-}
-
-/// Who may log in to a cluster as Debian makes it (pg_createcluster(1)).
-const DISTRIBUTED_HBA: &str = "\
-local all postgres peer
-local all all peer
-host all all 127.0.0.1/32 scram-sha-256
-host all all ::1/128 scram-sha-256
-local replication all peer
-host replication all 127.0.0.1/32 scram-sha-256
-host replication all ::1/128 scram-sha-256
-";
-
-/// A file without which a cluster does not start, as the distribution makes it; `None` for any other path.
-pub(crate) fn distributed(path: &Path) -> Option<File> {
-    let text = match path.file_name()?.to_str()? {
-        _ if !path.starts_with("/etc/postgresql") => return None,
-        "pg_hba.conf" => DISTRIBUTED_HBA,
-        "pg_ident.conf" => "",
-        _ => return None,
-    };
-    Some(File {
-        path: path.to_owned(),
-        contents: Contents::Text(text.to_owned()),
-        owner: Owner::of("postgres"),
-        mode: 0o640,
-    })
-}
 
 fn psql(port: &str) -> Vec<&str> {
     vec![
@@ -147,20 +113,101 @@ fn psql(port: &str) -> Vec<&str> {
     ]
 }
 
-impl Cluster {
-    /// The steps that bring its roles and databases there.
-    pub(crate) fn steps(&self, facts: Option<&ClusterFacts>) -> Vec<Step> {
+/// A change to the cluster on a port; its SQL does not depend on the present role or database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Creates or alters a role.
+    EnsureRole {
+        /// The port the cluster's Unix socket is named after.
+        port: u16,
+        /// The role.
+        role: Role,
+        /// What differs.
+        changes: Vec<Change>,
+    },
+    /// Creates or alters a database.
+    EnsureDatabase {
+        /// The port the cluster's Unix socket is named after.
+        port: u16,
+        /// The database.
+        database: Database,
+        /// What differs.
+        changes: Vec<Change>,
+    },
+}
+
+impl Resource for Option<Cluster> {
+    /// `None` when the cluster does not answer.
+    type Facts = Option<ClusterFacts>;
+    /// The port. Databases and roles are dropped only by [`drop_database`].
+    type Record = Option<u16>;
+    type Step = Step;
+
+    fn probe(&self, _recorded: &Self::Record) -> Result<Self::Facts, Error> {
+        let Some(cluster) = self else { return Ok(None) };
+        let output = match output("runuser", &psql(&cluster.port.to_string()), PROBE) {
+            Err(CommandError::Start { .. }) => return Ok(None),
+            output => output?,
+        };
+        // Without readable facts, the plan sets every role and database again.
+        Ok(output.status.success().then(|| serde_json::from_slice(&output.stdout).ok()).flatten())
+    }
+
+    fn diff(&self, facts: &Self::Facts, _context: &mut Context<'_>) -> Vec<Step> {
+        let Some(Cluster { port, roles, databases }) = self else { return Vec::new() };
         let none = ClusterFacts::default();
-        let facts = facts.unwrap_or(&none);
-        let roles = self.roles.iter().filter_map(|role| {
+        let (facts, port) = (facts.as_ref().unwrap_or(&none), *port);
+        let roles = roles.iter().filter_map(|role| {
             let changes = role.changes(facts.roles.get(&role.name));
-            (!changes.is_empty()).then(|| Step::EnsureRole { role: role.clone(), changes })
+            (!changes.is_empty()).then(|| Step::EnsureRole { port, role: role.clone(), changes })
         });
-        let databases = self.databases.iter().filter_map(|database| {
+        let databases = databases.iter().filter_map(|database| {
             let changes = database.changes(facts.databases.get(&database.name));
-            (!changes.is_empty()).then(|| Step::EnsureDatabase { database: database.clone(), changes })
+            (!changes.is_empty()).then(|| Step::EnsureDatabase { port, database: database.clone(), changes })
         });
         roles.chain(databases).collect()
+    }
+
+    fn recorded(&self, _files: &BTreeSet<&Path>) -> Self::Record {
+        self.as_ref().map(|cluster| cluster.port)
+    }
+
+    fn record(
+        &self,
+        files: &BTreeSet<&Path>,
+        _originals: &Path,
+        record: &mut Self::Record,
+    ) -> io::Result<()> {
+        *record = self.recorded(files).or(*record);
+        Ok(())
+    }
+}
+
+impl Action for Step {
+    fn changes(&self) -> &[Change] {
+        match self {
+            Self::EnsureRole { changes, .. } | Self::EnsureDatabase { changes, .. } => changes,
+        }
+    }
+
+    fn execute(&self, _note: &mut dyn FnMut(&str)) -> Result<(), Error> {
+        let (port, sql) = match self {
+            Self::EnsureRole { port, role, .. } => (port, role.sql()),
+            Self::EnsureDatabase { port, database, .. } => (port, database.sql()),
+        };
+        // It may contain verifiers, so it is passed on standard input.
+        run_with_input("runuser", &psql(&port.to_string()), &sql)?;
+        Ok(())
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EnsureRole { role, .. } => write!(f, "set database role {}", role.name),
+            Self::EnsureDatabase { database, .. } => write!(f, "set database {}", database.name),
+        }
     }
 }
 
@@ -184,8 +231,8 @@ impl Role {
         changes
     }
 
-    /// SQL that makes or changes the role, whatever it is now.
-    pub(crate) fn sql(&self) -> String {
+    /// SQL that creates or alters the role.
+    fn sql(&self) -> String {
         let name = quote_identifier(&self.name);
         let literal = quote_literal(&self.name);
         let mut sql = format!(
@@ -200,7 +247,7 @@ impl Role {
         for (key, value) in &self.settings {
             sql += &format!("alter role {name} set {} = {};\n", quote_identifier(key), quote_literal(value));
         }
-        // All memberships are taken and the wanted ones given, in one transaction.
+        // All memberships are revoked and the desired ones granted, in one transaction.
         sql += &format!(
             "do $$ declare other record; begin for other in select g.rolname from pg_auth_members m \
              join pg_roles g on g.oid = m.roleid join pg_roles r on r.oid = m.member where r.rolname = {literal} \
@@ -226,8 +273,8 @@ impl Database {
         changes
     }
 
-    /// SQL that makes or changes the database, whatever it is now. `CREATE DATABASE` runs outside a transaction.
-    pub(crate) fn sql(&self) -> String {
+    /// SQL that creates or alters the database. `CREATE DATABASE` runs outside a transaction.
+    fn sql(&self) -> String {
         let name = quote_identifier(&self.name);
         let owner = quote_identifier(&self.owner);
         let literal = quote_literal(&self.name);
@@ -247,11 +294,6 @@ impl Database {
     }
 }
 
-/// Has the cluster on `port` run `sql`, which may hold verifiers and so goes in by standard input.
-pub(crate) fn execute(port: u16, sql: &str) -> Result<(), CommandError> {
-    run_with_input("runuser", &psql(&port.to_string()), sql).map(drop)
-}
-
 fn list(names: &[String]) -> String {
     let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
     names.sort_unstable();
@@ -269,10 +311,10 @@ fn quote_literal(text: &str) -> String {
     if text.contains('\\') { format!("E'{quoted}'") } else { format!("'{quoted}'") }
 }
 
-/// Ends the sessions of `role` that come from `addresses`; how many there were.
+/// Terminates the sessions of `role` from `addresses` and returns their number.
 ///
 /// # Errors
-/// PostgreSQL does not answer, or refuses.
+/// PostgreSQL does not answer, or refuses the statement.
 pub fn end_sessions(port: u16, role: &str, addresses: &[IpAddr]) -> Result<u64, CommandError> {
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let sql = format!(
@@ -284,11 +326,11 @@ pub fn end_sessions(port: u16, role: &str, addresses: &[IpAddr]) -> Result<u64, 
     Ok(ended.trim().parse().unwrap_or_default())
 }
 
-/// Drops a database of the cluster with this system identifier, whoever is connected to it, and those of `roles` that
-/// nothing else in the cluster depends on; the others.
+/// Drops a database of the cluster with this system identifier, with its sessions, and those of `roles` that no other
+/// object in the cluster depends on. Returns the roles that remain.
 ///
 /// # Errors
-/// It is another cluster, or PostgreSQL does not answer.
+/// The system identifier differs, or PostgreSQL does not answer.
 pub fn drop_database(
     port: u16,
     identifier: &str,

@@ -1,0 +1,35 @@
+//! The list of the kinds of resources: a new kind is a file in `resources` and a line here.
+
+use std::path::PathBuf;
+
+pub mod absent;
+pub mod cluster;
+pub mod directory;
+pub mod file;
+pub mod firewall;
+pub mod package;
+pub mod sysctl;
+pub mod unit;
+pub mod user;
+
+// Created in this order, and removed in the reverse: a unit finds its files, and a file its owner.
+crate::registry::resources! {
+    /// Debian packages.
+    Package in packages: Vec<package::Package>;
+    /// System users.
+    User in users: Vec<user::User>;
+    /// Directories.
+    Directory in directories: Vec<directory::Directory>;
+    /// Files.
+    File in files: Vec<file::File>;
+    /// Paths that do not exist.
+    Absent in absent: Vec<PathBuf>;
+    /// Kernel parameters.
+    Sysctl in sysctls: Vec<sysctl::Sysctl>;
+    /// systemd units.
+    Unit in units: Vec<unit::Unit>;
+    /// The PostgreSQL cluster's roles and databases.
+    Cluster in cluster: Option<cluster::Cluster>;
+    /// tercet's nftables table.
+    Firewall in firewall: Option<firewall::Firewall>;
+}

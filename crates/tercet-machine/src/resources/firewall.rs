@@ -1,0 +1,275 @@
+//! The firewall: tercet's nftables table, replaced in one transaction. A timer on the machine restores the previous rules
+//! unless a new connection confirms the replacement.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use similar::TextDiff;
+
+use super::file::{Contents, File};
+use crate::change::Change;
+use crate::command::{CommandError, output, run, run_with_input};
+use crate::error::Error;
+use crate::path::{self, Owner};
+use crate::resource::{Action, Context, Resource};
+
+/// The rules that [`Firewall::BOOT_UNIT`] loads at boot.
+const RULES: &str = "/etc/tercet/firewall.nft";
+/// The kernel's listing of the rules when they were made permanent; a different listing is drift.
+const LISTING: &str = "/var/lib/tercet/firewall.listing";
+/// The previous rules.
+const PREVIOUS: &str = "/run/tercet/firewall.previous";
+/// The timer that restores them.
+const REVERT: &str = "tercet-firewall-revert";
+
+/// The rules of one machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Firewall {
+    /// The body of `table inet tercet { … }` (nft(8)).
+    pub rules: String,
+    /// Seconds until the previous rules are restored if the new ones are not confirmed.
+    pub revert_seconds: u32,
+}
+
+/// The firewall as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirewallFacts {
+    /// The rules that were made permanent last.
+    pub kept: Option<String>,
+    /// The kernel's listing of them then.
+    pub kept_listing: Option<String>,
+    /// The kernel's listing of the rules in force.
+    pub listing: Option<String>,
+}
+
+/// Reads the rules in force and those that were kept.
+fn read() -> Result<FirewallFacts, CommandError> {
+    Ok(FirewallFacts {
+        kept: std::fs::read_to_string(RULES).ok(),
+        kept_listing: std::fs::read_to_string(LISTING).ok(),
+        listing: list()?,
+    })
+}
+
+/// The table as the kernel lists it, without counters; `None` without the table or without nft.
+fn list() -> Result<Option<String>, CommandError> {
+    let output = match output("nft", &["-s", "list", "table", "inet", "tercet"], "") {
+        Err(CommandError::Start { .. }) => return Ok(None),
+        output => output?,
+    };
+    Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+impl Firewall {
+    /// The name of the unit that loads the rules at boot.
+    pub const BOOT_UNIT: &str = "tercet-firewall.service";
+
+    /// The file of that unit, which runs before any network is up (systemd.special(7), network-pre.target).
+    pub fn boot_unit() -> File {
+        File {
+            path: format!("/etc/systemd/system/{}", Self::BOOT_UNIT).into(),
+            contents: Contents::Text(format!(
+                "[Unit]\nDescription=tercet: firewall\nDefaultDependencies=no\nBefore=network-pre.target shutdown.target\n\
+                 Wants=network-pre.target\nConflicts=shutdown.target\nAfter=local-fs.target\nConditionPathExists={RULES}\n\n\
+                 [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/sbin/nft -f {RULES}\n\n\
+                 [Install]\nWantedBy=sysinit.target\n"
+            )),
+            owner: Owner::root(),
+            mode: 0o644,
+        }
+    }
+
+    /// A script that replaces the table in one transaction: nft applies a file completely or not at all.
+    fn script(&self) -> String {
+        format!("table inet tercet\ndelete table inet tercet\ntable inet tercet {{\n{}}}\n", self.rules)
+    }
+
+    fn changes(&self, facts: &FirewallFacts) -> Vec<Change> {
+        let difference = |from: &str, to: &str| {
+            TextDiff::from_lines(from, to).unified_diff().context_radius(0).to_string()
+        };
+        let mut changes = Vec::new();
+        let script = self.script();
+        if facts.kept.as_deref() != Some(&script) {
+            changes.push(Change::new("rules", "", difference(facts.kept.as_deref().unwrap_or(""), &script)));
+        }
+        if let Some(kept) = &facts.kept_listing
+            && facts.listing.as_ref() != Some(kept)
+        {
+            changes.push(Change::new(
+                "in force",
+                "",
+                difference(facts.listing.as_deref().unwrap_or(""), kept),
+            ));
+        } else if facts.listing.is_none() || facts.kept_listing.is_none() {
+            changes.push(Change::new("in force", "no rules", "these rules"));
+        }
+        changes
+    }
+
+    /// Puts the rules in force and starts the timer that restores the previous ones.
+    fn replace(&self) -> Result<(), Error> {
+        let previous = list()?.unwrap_or_default();
+        let folder = Path::new(PREVIOUS).parent().expect("a file has a folder");
+        std::fs::create_dir_all(folder).map_err(Error::change(folder))?;
+        // An earlier change is not confirmed yet: its previous rules stay the ones to restore.
+        if !reverting()? {
+            std::fs::write(PREVIOUS, format!("table inet tercet\ndelete table inet tercet\n{previous}"))
+                .map_err(Error::change(Path::new(PREVIOUS)))?;
+        }
+        stop_reverting()?;
+        let delay = format!("--on-active={}s", self.revert_seconds);
+        run(
+            "systemd-run",
+            &[
+                "--quiet",
+                "--collect",
+                "--unit",
+                REVERT,
+                &delay,
+                "--timer-property=AccuracySec=100ms",
+                "nft",
+                "-f",
+                PREVIOUS,
+            ],
+        )?;
+        run_with_input("nft", &["-f", "-"], &self.script())?;
+        Ok(())
+    }
+
+    /// Stops the timer and makes the rules permanent.
+    fn keep(&self) -> Result<(), Error> {
+        if !reverting()? && self.changes(&read()?).is_empty() {
+            return Ok(());
+        }
+        stop_reverting()?;
+        let file = |path: &str, text: String| File {
+            path: path.into(),
+            contents: Contents::Text(text),
+            owner: Owner::root(),
+            mode: 0o600,
+        };
+        let listing = list()?.ok_or(Error::Outdated(
+            "the previous firewall rules were restored before the new ones were confirmed",
+        ))?;
+        for file in [file(RULES, self.script()), file(LISTING, listing)] {
+            let folder = file.path.parent().expect("a file has a folder");
+            std::fs::create_dir_all(folder).map_err(Error::change(folder))?;
+            file.write().map_err(Error::change(&file.path))?;
+        }
+        Ok(())
+    }
+}
+
+/// A change to the firewall.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Puts new rules in force; a timer restores the previous ones unless [`Keep`](Self::Keep) follows.
+    Replace {
+        /// The new rules.
+        firewall: Firewall,
+        /// What differs.
+        changes: Vec<Change>,
+    },
+    /// Makes the rules permanent. Over ssh: only from a connection that was opened after they came into force.
+    Keep {
+        /// The rules.
+        firewall: Firewall,
+    },
+    /// Removes the table and the rules that are loaded at boot.
+    Remove,
+}
+
+impl Resource for Option<Firewall> {
+    type Facts = FirewallFacts;
+    /// Whether tercet made a table.
+    type Record = bool;
+    type Step = Step;
+
+    fn probe(&self, recorded: &bool) -> Result<FirewallFacts, Error> {
+        if self.is_some() || *recorded { Ok(read()?) } else { Ok(FirewallFacts::default()) }
+    }
+
+    fn diff(&self, _facts: &FirewallFacts, _context: &mut Context<'_>) -> Vec<Step> {
+        Vec::new()
+    }
+
+    /// The firewall comes after all else: if an earlier step fails, the machine is as reachable as before.
+    fn finish(&self, recorded: &bool, facts: &FirewallFacts, _context: &Context<'_>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if *recorded && *facts != FirewallFacts::default() {
+            steps.push(Step::Remove);
+        }
+        if let Some(firewall) = self {
+            let changes = firewall.changes(facts);
+            if !changes.is_empty() {
+                steps.push(Step::Replace { firewall: firewall.clone(), changes });
+                steps.push(Step::Keep { firewall: firewall.clone() });
+            }
+        }
+        steps
+    }
+
+    fn recorded(&self, _files: &BTreeSet<&Path>) -> bool {
+        self.is_some()
+    }
+
+    fn record(&self, _files: &BTreeSet<&Path>, _originals: &Path, record: &mut bool) -> io::Result<()> {
+        *record |= self.is_some();
+        Ok(())
+    }
+}
+
+impl Action for Step {
+    fn changes(&self) -> &[Change] {
+        match self {
+            Self::Replace { changes, .. } => changes,
+            Self::Keep { .. } | Self::Remove => &[],
+        }
+    }
+
+    fn execute(&self, _note: &mut dyn FnMut(&str)) -> Result<(), Error> {
+        match self {
+            Self::Replace { firewall, .. } => firewall.replace(),
+            Self::Keep { firewall } => firewall.keep(),
+            Self::Remove => remove(),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replace { .. } => write!(f, "replace the firewall rules"),
+            Self::Keep { .. } => write!(f, "keep the firewall rules at every boot"),
+            Self::Remove => write!(f, "remove the firewall rules"),
+        }
+    }
+}
+
+/// Removes the table, the rules that are loaded at boot, and the timer that would restore previous ones. The unit that
+/// loads them is removed like any other.
+fn remove() -> Result<(), Error> {
+    stop_reverting()?;
+    if list()?.is_some() {
+        run("nft", &["delete", "table", "inet", "tercet"])?;
+    }
+    for path in [RULES, LISTING, PREVIOUS] {
+        path::remove(Path::new(path))?;
+    }
+    Ok(())
+}
+
+fn reverting() -> Result<bool, CommandError> {
+    Ok(output("systemctl", &["is-active", "--quiet", &format!("{REVERT}.timer")], "")?.status.success())
+}
+
+fn stop_reverting() -> Result<(), CommandError> {
+    // It fails when there is no such timer.
+    output("systemctl", &["stop", &format!("{REVERT}.timer"), &format!("{REVERT}.service")], "").map(drop)
+}
