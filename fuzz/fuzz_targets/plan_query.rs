@@ -9,10 +9,10 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use tercet_api::error::Verbosity;
 use tercet_api::plan::{Plan, Policy, plan};
-use tercet_api::postgres::{Connection, Statement, Target};
 use tercet_api::query::Query;
 use tercet_api::request::{ApiRequest, Rules};
 use tercet_api::schema::SchemaCache;
+use tercet_postgres::{Connection, Statement, Target};
 
 #[path = "../../crates/tercet-api/tests/it/replay.rs"]
 #[expect(dead_code, reason = "the tests record, the target plays")]

@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use http::HeaderName;
 use rustc_hash::FxHashMap;
+use tercet_postgres::{Target, quote};
 
 use self::database::RoleSettings;
 use self::options::Options;
 use self::role_claim::RoleClaim;
 use crate::auth::keys::Keys;
 use crate::error::Verbosity;
-use crate::postgres::Target;
 
 /// A configuration file in which every option stands with its default, explained.
 pub const EXAMPLE: &str = include_str!("config/example.conf");
@@ -50,10 +50,9 @@ impl ObjectName {
 
     /// As SQL, quoted.
     pub fn sql(&self) -> String {
-        use postgres_protocol::escape::escape_identifier;
-        let name = escape_identifier(&self.name);
+        let name = quote::identifier(&self.name);
         match &self.schema {
-            Some(schema) => format!("{}.{name}", escape_identifier(schema)),
+            Some(schema) => format!("{}.{name}", quote::identifier(schema)),
             None => name,
         }
     }

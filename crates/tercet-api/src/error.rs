@@ -5,6 +5,7 @@
 pub mod database;
 pub mod request;
 pub mod schema;
+pub mod statement;
 pub mod suggestion;
 pub mod token;
 
@@ -16,6 +17,7 @@ use serde_json::Value;
 pub use database::DatabaseFailure;
 pub use request::{RangeError, RequestError};
 pub use schema::{RelationshipCandidate, SchemaError};
+pub use statement::StatementError;
 pub use token::TokenError;
 
 /// How much an error says to clients (`client-error-verbosity`).

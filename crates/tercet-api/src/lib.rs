@@ -6,7 +6,6 @@ pub mod error;
 pub mod openapi;
 pub mod plan;
 pub mod pool;
-pub mod postgres;
 pub mod query;
 pub mod request;
 pub mod response;

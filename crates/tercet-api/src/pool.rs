@@ -15,11 +15,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tercet_postgres::{Connection, DatabaseError, Target};
 use tokio::sync::oneshot;
 
 use self::latency::LatencyEstimates;
 pub use self::lease::Lease;
-use crate::postgres::{Connection, DatabaseError, Target};
+use crate::error::StatementError;
 
 /// Requests that may stand on one connection.
 const DEPTH: usize = 16;
@@ -171,7 +172,7 @@ impl Pool {
     ///
     /// # Errors
     /// None became free in time, or none can be made.
-    pub async fn lease(&self, need: Need) -> Result<Lease, DatabaseError> {
+    pub async fn lease(&self, need: Need) -> Result<Lease, StatementError> {
         if self.0.waiters.borrow().is_empty()
             && let Some(lease) = self.0.grant(need)
         {
@@ -185,9 +186,9 @@ impl Pool {
         self.0.counts.waiting.fetch_sub(1, Ordering::Relaxed);
         let Ok(granted) = granted else {
             self.0.counts.timeouts.fetch_add(1, Ordering::Relaxed);
-            return Err(DatabaseError::Timeout);
+            return Err(StatementError::PoolTimeout);
         };
-        granted.unwrap_or(Err(DatabaseError::Closed))
+        Ok(granted.unwrap_or(Err(DatabaseError::Closed))?)
     }
 
     /// Gives nobody a connection that is open now: their sessions remember what is not there any more. Who has one

@@ -19,9 +19,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use tercet_postgres::{Row, Rows, Stage, Statement};
 
+use crate::error::StatementError;
 use crate::plan::{Command, Handler, StatementPlan};
-use crate::postgres::{DatabaseError, Row, Rows, Stage, Statement};
 use crate::request::media_type::{MediaType, PlanFormat, PlanOption};
 use crate::request::preferences::Count;
 
@@ -142,7 +143,7 @@ impl Query {
 
     /// Whether an error says that types the statement writes or passes are not those of the schema cache any more. It has
     /// done nothing then.
-    pub fn refutes_types(&self, error: &DatabaseError) -> bool {
+    pub fn refutes_types(&self, error: &StatementError) -> bool {
         let Some(error) = error.server().filter(|error| error.stage != Stage::Running) else { return false };
         let character = |byte| self.main.sql[..byte].chars().count();
         let Range { start, end } = self.assertions.clone();
@@ -169,8 +170,8 @@ impl Query {
     /// Reads the rows of each of the [statements](Self::statements).
     ///
     /// # Errors
-    /// [`DatabaseError::Misfit`] where the query [relies on columns](Self::relies_on_columns) that have changed.
-    pub fn answer(&self, results: &[Rows]) -> Result<Answer, DatabaseError> {
+    /// [`StatementError::ColumnTypes`] where the query [relies on columns](Self::relies_on_columns) that have changed.
+    pub fn answer(&self, results: &[Rows]) -> Result<Answer, StatementError> {
         let empty = Rows::default();
         let (main, rest) = results.split_first().unwrap_or((&empty, &[]));
         let mut results = rest.iter().map(|rows| rows.as_slice());

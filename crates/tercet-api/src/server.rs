@@ -31,6 +31,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tercet_observe::event::ProcessEvent;
 use tercet_observe::{Log, LogHandle, admin as observe};
+use tercet_postgres::DatabaseError;
 use tokio::sync::{Notify, mpsc};
 
 use self::database::{Calm, Inbox, SchemaTask};
@@ -42,7 +43,6 @@ use self::state::{Settings, Shared};
 use self::thread::{Handle, Work};
 use crate::config::{Config, ConfigError, ConfigSource};
 use crate::pool::Options;
-use crate::postgres::DatabaseError;
 use crate::schema::LoadError;
 
 /// What a running server is told from outside.

@@ -10,13 +10,14 @@ mod settings;
 
 use std::cell::Cell;
 
+use tercet_postgres::{DatabaseError, Results, Rows, Statement};
+
 use crate::auth::Identity;
 use crate::config::Config;
 use crate::config::database::Characteristics;
-use crate::error::{ApiError, DatabaseFailure, RequestError};
+use crate::error::{ApiError, DatabaseFailure, RequestError, StatementError};
 use crate::plan::{Command, StatementPlan};
 use crate::pool::{Lease, Need, Pool, SessionState};
-use crate::postgres::{DatabaseError, Results, Rows, Statement};
 use crate::query::{Answer, Query};
 use crate::request::media_type::MediaType;
 use crate::request::{ApiRequest, Mutation};
@@ -102,7 +103,7 @@ impl<'a> Transaction<'a> {
         Self { pool, context, anew: Cell::new(false), outdated: Cell::new(false) }
     }
 
-    async fn read(&self, plan: &StatementPlan, query: &Query) -> Result<Answer, DatabaseError> {
+    async fn read(&self, plan: &StatementPlan, query: &Query) -> Result<Answer, StatementError> {
         let state = self.session_state(plan);
         match self.read_query(query, state).await {
             // The schema has changed since it was loaded, or the client asks for nonsense. Which one, and in
@@ -117,7 +118,7 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    async fn read_query(&self, query: &Query, state: SessionState) -> Result<Answer, DatabaseError> {
+    async fn read_query(&self, query: &Query, state: SessionState) -> Result<Answer, StatementError> {
         query.answer(&self.read_only(&query.statements(), state).await?)
     }
 
@@ -127,10 +128,10 @@ impl<'a> Transaction<'a> {
         &self,
         statements: &[&Statement],
         state: SessionState,
-    ) -> Result<Vec<Rows>, DatabaseError> {
+    ) -> Result<Vec<Rows>, StatementError> {
         let key = statements.first().map_or(0, |statement| Pool::key(&statement.sql));
         match self.try_read_only(statements, Need::Shared(key, state)).await {
-            Err(error) if is_lost(&error) => {
+            Err(error) if error.is_lost() => {
                 self.anew.set(true);
                 self.try_read_only(statements, Need::Alone).await
             }
@@ -144,14 +145,18 @@ impl<'a> Transaction<'a> {
 
     /// Whether a statement that failed, and left nothing behind, may succeed when everything is parsed anew, on a
     /// connection that remembers nothing where that is at fault. It is not tried twice.
-    fn may_fit_anew(&self, error: &DatabaseError) -> bool {
+    fn may_fit_anew(&self, error: &StatementError) -> bool {
         if error.is_stale() {
             self.pool.renew();
         }
         (error.is_stale() || error.is_of_prepared()) && !self.anew.replace(true)
     }
 
-    async fn try_read_only(&self, statements: &[&Statement], need: Need) -> Result<Vec<Rows>, DatabaseError> {
+    async fn try_read_only(
+        &self,
+        statements: &[&Statement],
+        need: Need,
+    ) -> Result<Vec<Rows>, StatementError> {
         let prelude = self.prelude(true);
         // What is proved to have no side effects has not changed the encoding.
         let check =
@@ -178,7 +183,7 @@ impl<'a> Transaction<'a> {
         &self,
         plan: &StatementPlan,
         query: &Query,
-    ) -> Result<Result<Answer, RequestError>, DatabaseError> {
+    ) -> Result<Result<Answer, RequestError>, StatementError> {
         match self.try_write(plan, query).await {
             // Taken away by a function's DEALLOCATE.
             Err(error) if error.is_of_deallocated() && !self.anew.replace(true) => {
@@ -195,7 +200,7 @@ impl<'a> Transaction<'a> {
         &self,
         plan: &StatementPlan,
         query: &Query,
-    ) -> Result<Result<Answer, RequestError>, DatabaseError> {
+    ) -> Result<Result<Answer, RequestError>, StatementError> {
         let prelude = self.prelude(false);
         let Context { config, request, .. } = self.context;
         let rolls_back = config.rolls_back(request.preferences.transaction);
@@ -249,7 +254,7 @@ impl<'a> Transaction<'a> {
         characteristics
     }
 
-    async fn lease(&self, need: Need) -> Result<Lease, DatabaseError> {
+    async fn lease(&self, need: Need) -> Result<Lease, StatementError> {
         let mut lease = self.pool.lease(need).await?;
         lease.wait_at_most(patience::of(self.context));
         if self.anew.get() {
@@ -260,11 +265,11 @@ impl<'a> Transaction<'a> {
 
     /// What an error means for the client. A role that PostgreSQL does not let the session become is the client's fault,
     /// unless the session's own role was dropped: then it may become no role at all, and has no name any more.
-    async fn explained(&self, error: DatabaseError) -> ApiError {
+    async fn explained(&self, error: StatementError) -> ApiError {
         if error.server().is_some_and(|error| error.refuses_role) {
             let name = Statement::from("select session_user");
             let asked = match self.pool.lease(Need::Alone).await {
-                Ok(mut lease) => lease.conclude([&name]).await,
+                Ok(mut lease) => lease.conclude([&name]).await.map_err(StatementError::from),
                 Err(error) => Err(error),
             };
             match asked {
@@ -342,12 +347,12 @@ fn check(plan: &StatementPlan, request: &ApiRequest, answer: &Answer) -> Result<
     }
 }
 
-/// Whether the connection broke before the statement was answered, or has lost what was prepared on it.
-fn is_lost(error: &DatabaseError) -> bool {
-    error.is_lost() || error.is_of_deallocated()
-}
-
-fn failure(error: DatabaseError, identity: &Identity) -> ApiError {
+fn failure(error: StatementError, identity: &Identity) -> ApiError {
+    let error = match error {
+        StatementError::Database(error) => error,
+        StatementError::PoolTimeout => return ApiError::PoolTimeout,
+        StatementError::ColumnTypes => return ApiError::ConnectionLost(Some(error.to_string())),
+    };
     match error {
         // It is the connection's end, not the statement's: an administrator, a timeout of the session, a shutdown.
         DatabaseError::Server(_) if error.is_fatal() => ApiError::ConnectionLost(Some(error.to_string())),
@@ -363,14 +368,12 @@ fn failure(error: DatabaseError, identity: &Identity) -> ApiError {
             hint: error.hint,
             authenticated: identity.authenticated,
         }),
-        DatabaseError::Timeout => ApiError::PoolTimeout,
         DatabaseError::Unreplicated => ApiError::Unreplicated,
         DatabaseError::Connect(error) => ApiError::Connection(Some(error.to_string())),
         DatabaseError::Io(_)
         | DatabaseError::Closed
         | DatabaseError::Stalled(_)
-        | DatabaseError::Protocol(_)
-        | DatabaseError::Misfit => ApiError::ConnectionLost(Some(error.to_string())),
+        | DatabaseError::Protocol(_) => ApiError::ConnectionLost(Some(error.to_string())),
     }
 }
 

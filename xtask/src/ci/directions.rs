@@ -15,15 +15,17 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tercet-database",
             "tercet-fleet",
             "tercet-observe",
+            "tercet-postgres",
         ],
     ),
-    ("tercet-api", &["tercet-observe"]),
+    ("tercet-api", &["tercet-observe", "tercet-postgres"]),
     ("tercet-balancer", &["tercet-observe"]),
     ("tercet-config", &[]),
-    ("tercet-database", &[]),
-    ("tercet-fleet", &["tercet-config", "tercet-database", "tercet-machine"]),
-    ("tercet-machine", &[]),
+    ("tercet-database", &["tercet-postgres"]),
+    ("tercet-fleet", &["tercet-config", "tercet-database", "tercet-machine", "tercet-postgres"]),
+    ("tercet-machine", &["tercet-postgres"]),
     ("tercet-observe", &[]),
+    ("tercet-postgres", &[]),
 ];
 
 /// An error that names every edge against the direction, and every crate the map does not know.
@@ -70,6 +72,7 @@ mod tests {
         check("tercet-api", "tokio", &[]);
         check("tercet-api", "tercet-config", &["tercet-api may not import tercet-config"]);
         check("tercet-observe", "tercet", &["tercet-observe may not import tercet"]);
+        check("tercet-postgres", "tercet-observe", &["tercet-postgres may not import tercet-observe"]);
         check("tercet-new", "tokio", &["tercet-new is not on the map"]);
     }
 }

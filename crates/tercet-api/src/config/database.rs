@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use postgres_protocol::escape::escape_literal;
 use rustc_hash::FxHashMap;
+use tercet_postgres::{Connection, DatabaseError, Statement, quote};
 
 use super::ObjectName;
-use crate::postgres::{Connection, DatabaseError, Statement};
 
 /// The options a database may set, as `pgrst.NAME`.
 const SETTINGS: [&str; 28] = [
@@ -88,7 +87,7 @@ impl Characteristics {
             ("transaction_deferrable", self.deferrable.as_ref()),
         ];
         all.into_iter().filter_map(|(name, value)| {
-            let value = escape_literal(value?);
+            let value = quote::literal(value?);
             Some(Statement::new(format!("set local {name} to {value}"), Vec::new()))
         })
     }

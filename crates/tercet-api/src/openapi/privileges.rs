@@ -1,8 +1,8 @@
 //! What the role of a request may see of a schema.
 
 use rustc_hash::FxHashMap;
+use tercet_postgres::{Row, Statement};
 
-use crate::postgres::{Row, Statement};
 use crate::schema::{Relation, Routine};
 
 /// What a role may do with a relation: by its privileges, and as far as the relation can be written at all.

@@ -4,8 +4,9 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tercet_postgres::{DatabaseError, Exchange, Results, Statement};
+
 use super::{Inner, Need, SessionState, Slot};
-use crate::postgres::{DatabaseError, Exchange, Results, Statement};
 
 /// A connection, or a place on a shared one. Dropping it gives it back; dropping it while an exchange is
 /// under way cancels that where it can hit nobody else.
@@ -45,7 +46,7 @@ impl Lease {
         }))
     }
 
-    /// Runs statements up to one Sync, as [`Connection::exchange`](crate::postgres::Connection::exchange). On a shared
+    /// Runs statements up to one Sync, as [`Connection::exchange`](tercet_postgres::Connection::exchange). On a shared
     /// connection a wipe follows in the same write if one is [needed](Need::Shared).
     ///
     /// # Errors

@@ -3,10 +3,11 @@
 
 use std::sync::LazyLock;
 
+use tercet_postgres::Statement;
+
 use super::fragment::Sql;
 use super::{BODY_ROWS, SOURCE, read};
 use crate::plan::{Command, Handler, StatementPlan};
-use crate::postgres::Statement;
 use crate::schema::{MediaHandler, MediaTarget, Routine};
 
 const RESPONSE_SETTINGS: &str = "nullif(current_setting('response.headers', true), '') AS response_headers, \

@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use tercet_postgres::{Statement, quote};
 
-use crate::postgres::Statement;
 use crate::schema::QualifiedName;
 
 /// SQL text and its parameters.
@@ -51,13 +51,7 @@ impl Sql {
 
     /// Adds a quoted name. One with NUL is refused on its way to PostgreSQL, like a value.
     pub(super) fn name(&mut self, name: &str) -> &mut Self {
-        self.text.push('"');
-        if memchr::memchr(b'"', name.as_bytes()).is_none() {
-            self.text.push_str(name);
-        } else {
-            self.text.push_str(&name.replace('"', "\"\""));
-        }
-        self.text.push('"');
+        quote::push_identifier(&mut self.text, name);
         self
     }
 
@@ -77,10 +71,7 @@ impl Sql {
 
     /// Adds a string constant whose text is the catalogue's, never a client's.
     pub(super) fn constant(&mut self, text: &str) -> &mut Self {
-        let escaped = text.replace('\\', "\\\\").replace('\'', "''");
-        self.text.push_str(if escaped.contains('\\') { " E'" } else { "'" });
-        self.text.push_str(&escaped);
-        self.text.push('\'');
+        quote::push_literal(&mut self.text, text);
         self
     }
 

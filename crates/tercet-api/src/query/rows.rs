@@ -5,12 +5,13 @@
 //! PostgreSQL turns into JSON, one by one, before it sends them.
 
 use smallvec::SmallVec;
+use tercet_postgres::{Row, Rows};
 
 use super::count::Total;
 use super::fragment::Sql;
 use super::{Answer, BODY_ROWS, read};
+use crate::error::StatementError;
 use crate::plan::{Command, Handler, ReadNode, Shape, StatementPlan};
-use crate::postgres::{DatabaseError, Row, Rows};
 use crate::schema::{LONGEST_NAME, QualifiedName, Relation};
 
 /// How a value's text becomes JSON.
@@ -152,11 +153,11 @@ impl Columns {
     /// The body, and how many rows there are. The types that count are those that came with the rows.
     ///
     /// # Errors
-    /// [`DatabaseError::Misfit`] where only PostgreSQL can make JSON of one.
-    pub(super) fn answer(&self, rows: &Rows) -> Result<Answer, DatabaseError> {
+    /// [`StatementError::ColumnTypes`] where only PostgreSQL can make JSON of one.
+    pub(super) fn answer(&self, rows: &Rows) -> Result<Answer, StatementError> {
         let types = rows.types().filter(|types| types.len() == self.ends.len());
         let kinds = types.and_then(|types| types.iter().map(|id| Kind::of(*id)).collect());
-        let kinds: SmallVec<[Kind; 32]> = kinds.ok_or(DatabaseError::Misfit)?;
+        let kinds: SmallVec<[Kind; 32]> = kinds.ok_or(StatementError::ColumnTypes)?;
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let size = rows.iter().map(|row| row.size() + self.keys.len() + 8).sum::<usize>() + 8;
         let mut body = Vec::with_capacity(size);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
+use tercet_postgres::{Connection, DatabaseError, Statement};
 
 use super::record::{Names, Record};
 use super::reference::{CatalogueReference, Reference};
@@ -14,7 +15,6 @@ use super::{
     ByName, Column, MediaHandler, MediaTarget, Parameter, QualifiedName, Relation, RelationKind, Routine,
     RoutineResult, SchemaCache, Volatility,
 };
-use crate::postgres::{Connection, DatabaseError, Statement};
 
 /// Why the catalogue could not be read.
 #[derive(Debug, thiserror::Error)]

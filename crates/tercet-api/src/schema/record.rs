@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 use serde::de::DeserializeOwned;
+use tercet_postgres::Row;
 
 use super::{LoadError, QualifiedName};
-use crate::postgres::Row;
 
 /// Every name once in memory, however many objects carry it.
 #[derive(Default)]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tercet_observe::LogHandle;
 use tercet_observe::event::{ApiEvent, ProcessEvent};
+use tercet_postgres::{Connection, DatabaseError, Notification, SessionAttributes, Target};
 use tokio::sync::{mpsc, oneshot};
 
 use super::probe::Probe;
@@ -17,7 +18,6 @@ use super::thread::Work;
 use super::{Instruction, ServerError, roles};
 use crate::config::database::{options, role_settings};
 use crate::config::{Config, ConfigSource};
-use crate::postgres::{Connection, DatabaseError, Notification, SessionAttributes, Target};
 use crate::schema::{LoadError, SchemaCache};
 
 /// The first wait after a failed connection; each one after it is twice as long.

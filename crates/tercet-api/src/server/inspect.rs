@@ -2,11 +2,11 @@
 //! says of it, and the schema cache.
 
 use serde_json::Value;
+use tercet_postgres::{Connection, DatabaseError};
 
 use super::ServerError;
 use crate::config::database::{options, role_settings};
 use crate::config::{Config, ConfigSource};
-use crate::postgres::{Connection, DatabaseError};
 use crate::schema::{LoadError, SchemaCache};
 
 /// The configuration as a server would have it, read from the database too unless `db-config` is off.

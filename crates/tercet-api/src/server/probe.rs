@@ -5,9 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tercet_postgres::Connection;
 use tokio::sync::Notify;
-
-use crate::postgres::Connection;
 
 /// How long a round trip may take for the database to be there.
 const BOUND: Duration = Duration::from_secs(1);

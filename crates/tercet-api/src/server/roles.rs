@@ -2,8 +2,7 @@
 //! by the first request.
 
 use bytes::Bytes;
-
-use crate::postgres::{Connection, DatabaseError, Statement};
+use tercet_postgres::{Connection, DatabaseError, Statement};
 
 /// Since PostgreSQL 16 a member of a role need not be allowed to `SET ROLE` to it.
 const SET_SINCE: u32 = 16;

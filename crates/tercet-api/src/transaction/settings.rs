@@ -4,12 +4,11 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use postgres_protocol::escape::{escape_identifier, escape_literal};
+use tercet_postgres::{Statement, quote};
 
 use super::Context;
 use crate::config::Config;
 use crate::config::database::Characteristics;
-use crate::postgres::Statement;
 
 /// The one of the [`Characteristics`] that a routine's transaction has whatever is hoisted.
 pub(super) const ISOLATION: &str = "default_transaction_isolation";
@@ -112,9 +111,9 @@ impl Settings {
         }
         self.next();
         self.sql.push_str("set_config(");
-        self.sql.push_str(&escape_literal(name));
+        quote::push_literal(&mut self.sql, name);
         self.sql.push(',');
-        self.sql.push_str(&escape_literal(value));
+        quote::push_literal(&mut self.sql, value);
         self.sql.push_str(",true) is null");
     }
 
@@ -124,10 +123,10 @@ impl Settings {
 }
 
 fn search_path(schema: &str, extra: &[String]) -> String {
-    let mut path = escape_identifier(schema);
+    let mut path = quote::identifier(schema);
     for schema in extra {
         path.push_str(", ");
-        path.push_str(&escape_identifier(schema));
+        quote::push_identifier(&mut path, schema);
     }
     path
 }

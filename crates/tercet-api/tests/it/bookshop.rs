@@ -5,12 +5,12 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use expect_test::Expect;
-use tercet_api::error::{ApiError, Verbosity};
+use tercet_api::error::{ApiError, StatementError, Verbosity};
 use tercet_api::plan::{Plan, Policy, StatementPlan, plan};
-use tercet_api::postgres::{Connection, DatabaseError, Rows, Statement};
 use tercet_api::query::{Answer, Query};
 use tercet_api::request::{ApiRequest, Rules};
 use tercet_api::schema::SchemaCache;
+use tercet_postgres::{Connection, DatabaseError, Rows, Statement};
 use tokio::task::LocalSet;
 
 use crate::postgres::{self, Database};
@@ -110,7 +110,7 @@ pub(crate) fn ask(role: &str, statements: &[Statement]) -> Vec<Rows> {
 }
 
 /// What PostgreSQL answers a query.
-pub(crate) async fn answer(connection: &Connection, query: &Query) -> Result<Answer, DatabaseError> {
+pub(crate) async fn answer(connection: &Connection, query: &Query) -> Result<Answer, StatementError> {
     let mut results = Vec::new();
     for statement in query.statements() {
         results.push(connection.query(statement).await?);
@@ -121,7 +121,8 @@ pub(crate) async fn answer(connection: &Connection, query: &Query) -> Result<Ans
 /// Runs a plan in a transaction that is rolled back, and prints the answer, which is the same in both forms.
 fn run(plan: &StatementPlan) -> String {
     let outcome = on_one_thread(async {
-        let connection = Connection::connect(&BOOKSHOP.superuser(), true).await?;
+        let connection =
+            Connection::connect(&BOOKSHOP.superuser(), true).await.map_err(DatabaseError::from)?;
         connection.query(&"begin".into()).await?;
         let settings = "select set_config('role', 'anon', true), set_config('search_path', 'shop', true)";
         connection.query(&settings.into()).await?;
@@ -130,11 +131,13 @@ fn run(plan: &StatementPlan) -> String {
         if query.relies_on_columns() {
             assert_eq!(self::answer(&connection, &Query::in_one_row(plan)).await?, answer, "{query:?}");
         }
-        Ok::<_, DatabaseError>(answer)
+        Ok::<_, StatementError>(answer)
     });
     let answer = match outcome {
         Ok(answer) => answer,
-        Err(DatabaseError::Server(error)) => return format!("{} {}\n", error.code, error.message),
+        Err(StatementError::Database(DatabaseError::Server(error))) => {
+            return format!("{} {}\n", error.code, error.message);
+        }
         Err(error) => panic!("{error}"),
     };
     let mut text = match String::from_utf8(answer.body.to_vec()) {

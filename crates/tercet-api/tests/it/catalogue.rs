@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tercet_api::postgres::{Connection, Target};
 use tercet_api::schema::SchemaCache;
+use tercet_postgres::{Connection, Target};
 
 use crate::service::on_one_thread;
 use crate::{bookshop, replay};

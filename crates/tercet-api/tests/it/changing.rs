@@ -1,8 +1,8 @@
 //! The schema changes and nobody tells: requests see what is there.
 
 use serde_json::{Value, json};
-use tercet_api::postgres::{Connection, Statement};
 use tercet_api::schema::SchemaCache;
+use tercet_postgres::{Connection, Statement};
 
 use crate::postgres::{Database, database};
 use crate::service::{Client, Reply, Service, on_one_thread, wait_until};

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tercet_api::pool::{Counts, Need, Options, Pool};
-use tercet_api::postgres::{Connection, DatabaseError, Statement};
+use tercet_postgres::{Connection, DatabaseError, Statement};
 
 use crate::postgres::{Database, database};
 use crate::service::on_one_thread;

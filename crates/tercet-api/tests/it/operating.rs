@@ -5,8 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 
-use tercet_api::postgres::Connection;
 use tercet_api::server::{Instruction, ServerError};
+use tercet_postgres::Connection;
 
 use crate::postgres::database;
 use crate::service::{Client, Service, on_one_thread, wait_until};

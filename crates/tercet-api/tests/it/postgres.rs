@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use tercet_api::postgres::Target;
+use tercet_postgres::Target;
 
 use crate::service::wait_until;
 

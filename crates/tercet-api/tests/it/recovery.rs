@@ -311,7 +311,7 @@ fn a_stopping_server_finishes_what_it_has_begun() {
     ));
     let service = Service::start(&database.uri(), &[]);
     on_one_thread(async {
-        let holder = tercet_api::postgres::Connection::connect(&database.superuser(), true).await.unwrap();
+        let holder = tercet_postgres::Connection::connect(&database.superuser(), true).await.unwrap();
         holder.query(&"select pg_advisory_lock(1)".into()).await.unwrap();
         let mut client = Client::connect(service.address).await;
         let begun = async {

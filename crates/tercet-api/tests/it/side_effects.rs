@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::json;
-use tercet_api::postgres::{Connection, Target};
 use tercet_api::schema::SchemaCache;
+use tercet_postgres::{Connection, Target};
 
 use crate::postgres::{Database, database};
 use crate::service::{Client, Service, on_one_thread};

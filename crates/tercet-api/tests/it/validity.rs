@@ -4,8 +4,9 @@
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
-use tercet_api::postgres::{Connection, DatabaseError};
+use tercet_api::error::StatementError;
 use tercet_api::query::Query;
+use tercet_postgres::{Connection, DatabaseError};
 
 use crate::bookshop::{answer, cache, database, on_one_thread, permissive, statement};
 
@@ -187,7 +188,8 @@ fn every_accepted_request_is_sql_that_postgresql_accepts() {
                     let made_here = answer(&connection, &query).await;
                     assert_eq!(made_here.unwrap(), made_there, "{request}\n{}", query.main.sql);
                 }
-                Err(DatabaseError::Server(error)) if PERMITTED.contains(&error.code.as_str()) => {}
+                Err(StatementError::Database(DatabaseError::Server(error)))
+                    if PERMITTED.contains(&error.code.as_str()) => {}
                 Err(error) => panic!("{error:?}\n{request}\n{}", query.main.sql),
             }
         }

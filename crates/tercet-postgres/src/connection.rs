@@ -12,16 +12,17 @@ use postgres_protocol::message::frontend::{self, BindError};
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
 
-use super::cancel::Canceller;
-use super::driver::{Driver, Pending, Relied, Reply, State};
-use super::error::{ConnectError, DatabaseError, ServerError};
-use super::patience::Patience;
-use super::prepared::Use;
-use super::row::Rows;
-use super::startup;
-use super::statement::{Notification, Results, Statement};
-use super::stream::Stream;
-use super::target::{Host, SessionAttributes, Target};
+use crate::cancel::Canceller;
+use crate::driver::{Driver, Pending, Relied, Reply, State};
+use crate::error::{ConnectError, DatabaseError, ServerError};
+use crate::prepared::Use;
+use crate::quote;
+use crate::row::Rows;
+use crate::startup;
+use crate::statement::{Notification, Results, Statement};
+use crate::stream::Stream;
+use crate::target::{Host, SessionAttributes, Target};
+use crate::user_timeout::UserTimeout;
 
 type Answer = oneshot::Receiver<Result<Results, DatabaseError>>;
 
@@ -73,8 +74,13 @@ impl Connection {
         };
         let version = started.parameters.get("server_version").cloned().unwrap_or_default();
         let state = Rc::new(RefCell::new(State::new(prepare)));
-        let patience = Patience::new(target.user_timeout);
-        tokio::task::spawn_local(Driver::new(started.stream, started.buffer, patience, Rc::clone(&state)));
+        let user_timeout = UserTimeout::new(target.user_timeout);
+        tokio::task::spawn_local(Driver::new(
+            started.stream,
+            started.buffer,
+            user_timeout,
+            Rc::clone(&state),
+        ));
         let connection = Self { state, canceller, version };
         let refused = |reason: &str| refused(host.to_string(), reason);
         match tokio::time::timeout(target.connect_timeout, connection.fits(wanted)).await {
@@ -220,7 +226,7 @@ impl Connection {
     ) -> Result<mpsc::UnboundedReceiver<Notification>, DatabaseError> {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.state.borrow_mut().notifications = Some(sender);
-        let channel = postgres_protocol::escape::escape_identifier(channel);
+        let channel = quote::identifier(channel);
         self.query(&format!("listen {channel}").as_str().into()).await?;
         Ok(receiver)
     }
@@ -236,11 +242,13 @@ impl Connection {
     }
 
     /// How many exchanges are waiting for their answer.
+    #[inline]
     pub fn in_flight(&self) -> usize {
         self.state.borrow().pending.len()
     }
 
     /// A number that grows with everything that is heard from the server.
+    #[inline]
     pub fn heard(&self) -> u64 {
         self.state.borrow().heard
     }
@@ -254,6 +262,7 @@ impl Connection {
 
     /// Whether what is running has done its work and is only being committed: then a cancel would not undo it, but
     /// break off the wait for the synchronous standbys.
+    #[inline]
     pub fn is_committing(&self) -> bool {
         self.state.borrow().pending.front().is_some_and(Pending::is_completed)
     }
@@ -264,11 +273,13 @@ impl Connection {
     }
 
     /// Whether the connection is of no use any more.
+    #[inline]
     pub fn is_closed(&self) -> bool {
         self.state.borrow().closed.is_some()
     }
 
     /// Whether the last exchange left no transaction open.
+    #[inline]
     pub fn is_idle(&self) -> bool {
         self.state.borrow().transaction == b'I'
     }
@@ -279,6 +290,7 @@ impl Connection {
     }
 
     /// PostgreSQL's `server_version`.
+    #[inline]
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -289,6 +301,7 @@ impl Connection {
     }
 
     /// The server process that serves this connection.
+    #[inline]
     pub fn process_id(&self) -> i32 {
         self.canceller.process_id
     }
@@ -301,6 +314,7 @@ pub struct Exchange(Result<Answer, Option<DatabaseError>>);
 impl Future for Exchange {
     type Output = Result<Results, DatabaseError>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             Ok(answer) => {

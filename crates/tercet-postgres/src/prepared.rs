@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::row::Types;
+use crate::row::Types;
 
 /// Statements a generation holds.
 const GENERATION: usize = 64;
 
 /// How to run a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Use {
+pub(crate) enum Use {
     /// Parse it without a name, for this once.
     Unnamed,
     /// Parse it under this name, then use it.
@@ -43,7 +43,7 @@ impl State {
 
 /// The statements of one connection.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     enabled: bool,
     young: FxHashMap<Arc<str>, State>,
     old: FxHashMap<Arc<str>, State>,
@@ -52,12 +52,12 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    pub(super) fn new(enabled: bool) -> Self {
+    pub(crate) fn new(enabled: bool) -> Self {
         Self { enabled, young: FxHashMap::default(), old: FxHashMap::default(), next: 0, closing: Vec::new() }
     }
 
     /// Decides how `sql` is run next.
-    pub(super) fn choose(&mut self, sql: &Arc<str>) -> Use {
+    pub(crate) fn choose(&mut self, sql: &Arc<str>) -> Use {
         if !self.enabled {
             return Use::Unnamed;
         }
@@ -86,7 +86,7 @@ impl Prepared {
     }
 
     /// The Parse of `sql` under a name succeeded.
-    pub(super) fn parsed(&mut self, sql: &Arc<str>) {
+    pub(crate) fn parsed(&mut self, sql: &Arc<str>) {
         if let Some(state) = self.young.get_mut(sql).or_else(|| self.old.get_mut(sql))
             && let State::Parsing(name) = *state
         {
@@ -95,14 +95,14 @@ impl Prepared {
     }
 
     /// The columns of `sql` are of these types.
-    pub(super) fn described(&mut self, sql: &Arc<str>, of: &Types) {
+    pub(crate) fn described(&mut self, sql: &Arc<str>, of: &Types) {
         if let Some(State::Ready(_, types)) = self.young.get_mut(sql).or_else(|| self.old.get_mut(sql)) {
             *types = Some(Arc::clone(of));
         }
     }
 
     /// The Parse of `sql` under a name failed or was skipped, or what was prepared is of no use any more.
-    pub(super) fn forget(&mut self, sql: &Arc<str>) {
+    pub(crate) fn forget(&mut self, sql: &Arc<str>) {
         for generation in [&mut self.young, &mut self.old] {
             if let Some(State::Ready(name, _)) = generation.remove(sql) {
                 self.closing.push(name);
@@ -111,13 +111,13 @@ impl Prepared {
     }
 
     /// Forgets everything: the schema has changed.
-    pub(super) fn forget_all(&mut self) {
+    pub(crate) fn forget_all(&mut self) {
         let states = self.young.drain().chain(self.old.drain());
         self.closing.extend(states.filter_map(|(_, state)| state.name()));
     }
 
     /// The names that are to be closed before the next statement.
-    pub(super) fn take_closing(&mut self) -> Vec<u64> {
+    pub(crate) fn take_closing(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.closing)
     }
 }

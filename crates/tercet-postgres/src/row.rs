@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::error::DatabaseError;
+use crate::error::DatabaseError;
 
 /// The OIDs of the types of a statement's columns, in order; those of domains are their base types'.
 pub type Types = Arc<[u32]>;
@@ -19,12 +19,14 @@ pub struct Rows {
 
 impl Rows {
     /// The types of the columns as PostgreSQL described them with these rows, where the statement asked for that
-    /// ([`Statement::described`](super::Statement::described)).
+    /// ([`Statement::described`](crate::Statement::described)).
+    #[inline]
     pub fn types(&self) -> Option<&[u32]> {
         self.types.as_deref()
     }
 
-    pub(super) fn set_types(&mut self, types: Option<Types>) {
+    #[inline]
+    pub(crate) fn set_types(&mut self, types: Option<Types>) {
         self.types = types;
     }
 }
@@ -32,12 +34,14 @@ impl Rows {
 impl Deref for Rows {
     type Target = Vec<Row>;
 
+    #[inline]
     fn deref(&self) -> &Vec<Row> {
         &self.rows
     }
 }
 
 impl DerefMut for Rows {
+    #[inline]
     fn deref_mut(&mut self) -> &mut Vec<Row> {
         &mut self.rows
     }
@@ -47,6 +51,7 @@ impl IntoIterator for Rows {
     type Item = Row;
     type IntoIter = std::vec::IntoIter<Row>;
 
+    #[inline]
     fn into_iter(self) -> Self::IntoIter {
         self.rows.into_iter()
     }
@@ -64,7 +69,7 @@ impl Row {
     ///
     /// # Errors
     /// The columns are not as long as they say.
-    pub(super) fn parse(body: Bytes) -> Result<Self, DatabaseError> {
+    pub(crate) fn parse(body: Bytes) -> Result<Self, DatabaseError> {
         let malformed = || DatabaseError::Protocol("a row that is not as long as it says".to_owned());
         let (count, mut rest) = body.split_first_chunk().ok_or_else(malformed)?;
         for _ in 0..u16::from_be_bytes(*count) {
@@ -74,6 +79,7 @@ impl Row {
     }
 
     /// The columns, in order.
+    #[inline]
     pub fn columns(&self) -> impl Iterator<Item = Option<&[u8]>> {
         let mut rest = self.0.get(2..).unwrap_or_default();
         std::iter::from_fn(move || {
@@ -84,37 +90,44 @@ impl Row {
     }
 
     /// The column at `index`, counted from 0; `None` when it is NULL or there is no such column.
+    #[inline]
     pub fn get(&self, index: usize) -> Option<&[u8]> {
         self.columns().nth(index).flatten()
     }
 
     /// Like [`Row::get`], without a copy.
+    #[inline]
     pub fn bytes(&self, index: usize) -> Option<Bytes> {
         self.get(index).map(|value| self.0.slice_ref(value))
     }
 
     /// Like [`Row::get`], as text; `None` also when it is not UTF-8 (it always is: the client encoding says so).
+    #[inline]
     pub fn text(&self, index: usize) -> Option<&str> {
         self.get(index).and_then(|column| std::str::from_utf8(column).ok())
     }
 
     /// How many columns the row has.
+    #[inline]
     pub fn len(&self) -> usize {
         self.0.first_chunk().map_or(0, |count| u16::from_be_bytes(*count).into())
     }
 
     /// Whether the row has no column at all.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Bytes it takes in memory.
+    #[inline]
     pub fn size(&self) -> usize {
         self.0.len()
     }
 }
 
 /// The first column of what is left of a row, and the rest.
+#[inline]
 fn column(rest: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     let (length, rest) = rest.split_first_chunk()?;
     match usize::try_from(i32::from_be_bytes(*length)) {

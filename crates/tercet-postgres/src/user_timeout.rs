@@ -9,7 +9,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use super::stream::Stream;
+use crate::stream::Stream;
 
 /// How long an idle connection's peer may say nothing before it is asked whether it is there, and again: the least that
 /// Linux knows.
@@ -23,7 +23,7 @@ const LONG: Duration = Duration::from_secs(30);
 
 /// Has the kernel end a connection whose peer acknowledges nothing for `limit`: neither data nor the question whether it
 /// is there. A server that is slow acknowledges all the same.
-pub(super) fn set(stream: &TcpStream, limit: Option<Duration>) -> io::Result<()> {
+pub(crate) fn set(stream: &TcpStream, limit: Option<Duration>) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
     socket.set_tcp_user_timeout(limit)
@@ -31,18 +31,18 @@ pub(super) fn set(stream: &TcpStream, limit: Option<Duration>) -> io::Result<()>
 
 /// Waits longer while a server may not have read what was sent to it.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(crate) struct UserTimeout {
     limit: Option<Duration>,
     is_long: bool,
 }
 
-impl Patience {
-    pub(super) fn new(limit: Option<Duration>) -> Self {
+impl UserTimeout {
+    pub(crate) fn new(limit: Option<Duration>) -> Self {
         Self { limit, is_long: false }
     }
 
     /// So many bytes are on their way, or wait for an answer.
-    pub(super) fn adjust(&mut self, stream: &Stream, unanswered: usize) -> io::Result<()> {
+    pub(crate) fn adjust(&mut self, stream: &Stream, unanswered: usize) -> io::Result<()> {
         let is_long = unanswered > HELD;
         if is_long != std::mem::replace(&mut self.is_long, is_long)
             && let (Some(stream), Some(limit)) = (stream.tcp(), self.limit)

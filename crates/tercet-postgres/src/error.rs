@@ -25,18 +25,12 @@ pub enum DatabaseError {
     /// Committed, but the wait for the synchronous standbys was broken off: it may be on none of them.
     #[error("committed, but maybe not on a synchronous standby")]
     Unreplicated,
-    /// No connection became free in time.
-    #[error("no connection to PostgreSQL became free in time")]
-    Timeout,
     /// PostgreSQL said nothing for this long, though it was asked something; the connection was given up.
     #[error("PostgreSQL has not answered for {} s", .0.as_secs())]
     Stalled(Duration),
     /// PostgreSQL sent something that was not expected here.
     #[error("unexpected message from PostgreSQL: {0}")]
     Protocol(String),
-    /// The rows are not of the types that the statement was made for.
-    #[error("the rows have other types than the schema cache says")]
-    Misfit,
 }
 
 /// No connection could be made: refused, unresolvable, TLS refused, not let in, nothing said in time, ….
@@ -74,6 +68,7 @@ impl From<ConnectError> for DatabaseError {
 
 impl DatabaseError {
     /// PostgreSQL's own error, when it is one.
+    #[inline]
     pub fn server(&self) -> Option<&ServerError> {
         match self {
             Self::Server(error) => Some(error),
@@ -82,38 +77,30 @@ impl DatabaseError {
     }
 
     /// The five characters of SQLSTATE, when PostgreSQL said them.
+    #[inline]
     pub fn code(&self) -> Option<&str> {
         self.server().map(|error| error.code.as_str())
     }
 
-    /// Whether the statement, or what was prepared of it, does not fit the schema: a syntax error or access rule
-    /// violation (class 42) other than a lack of privileges, or a result whose type has changed (`0A000`).
-    pub fn is_misfit(&self) -> bool {
-        matches!(self, Self::Misfit)
-            || self.code().is_some_and(|code| code == "0A000" || code.starts_with("42") && code != "42501")
-    }
-
     /// Whether the session remembers what is not there any more, see [`ServerError::stale`]. The same statement may
     /// succeed in a new session.
+    #[inline]
     pub fn is_stale(&self) -> bool {
         self.server().is_some_and(|error| error.stale)
     }
 
     /// Whether the statement failed for what had been prepared of it, before it did anything. The same text may succeed
     /// when it is parsed anew.
+    #[inline]
     pub fn is_of_prepared(&self) -> bool {
         self.server().is_some_and(|error| error.stage == Stage::Binding { prepared: true })
     }
 
     /// Whether what had been prepared of the statement is gone: a function has run `DEALLOCATE`. The code alone says
     /// nothing, any function can raise it; that the statement was never bound is what only PostgreSQL says.
+    #[inline]
     pub fn is_of_deallocated(&self) -> bool {
         self.is_of_prepared() && self.code() == Some("26000")
-    }
-
-    /// Whether PostgreSQL could not make sense of the statement's names and types.
-    pub fn is_unbound_misfit(&self) -> bool {
-        self.is_misfit() && self.server().is_some_and(|error| error.stage != Stage::Running)
     }
 
     /// Whether the peer has acknowledged nothing for too long: it cannot be reached, by other connections neither.
@@ -127,12 +114,7 @@ impl DatabaseError {
             Self::Io(_) => !self.is_unreachable(),
             Self::Closed => true,
             Self::Server(_) => self.is_fatal(),
-            Self::Connect(_)
-            | Self::Timeout
-            | Self::Unreplicated
-            | Self::Stalled(_)
-            | Self::Protocol(_)
-            | Self::Misfit => false,
+            Self::Connect(_) | Self::Unreplicated | Self::Stalled(_) | Self::Protocol(_) => false,
         }
     }
 
@@ -140,23 +122,22 @@ impl DatabaseError {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Server(error) => matches!(error.severity.as_str(), "FATAL" | "PANIC"),
-            Self::Timeout | Self::Misfit | Self::Unreplicated => false,
+            Self::Unreplicated => false,
             Self::Connect(_) | Self::Io(_) | Self::Closed | Self::Stalled(_) | Self::Protocol(_) => true,
         }
     }
 
     /// The same error for everybody who waited on a broken connection.
-    pub(crate) fn copy(&self) -> Self {
+    #[must_use]
+    pub fn copy(&self) -> Self {
         match self {
             Self::Server(error) => Self::Server(error.clone()),
             Self::Connect(error) => Self::Connect(error.clone()),
             Self::Io(error) => Self::Io(io::Error::new(error.kind(), error.to_string())),
             Self::Closed => Self::Closed,
-            Self::Timeout => Self::Timeout,
             Self::Stalled(silence) => Self::Stalled(*silence),
             Self::Unreplicated => Self::Unreplicated,
             Self::Protocol(reason) => Self::Protocol(reason.clone()),
-            Self::Misfit => Self::Misfit,
         }
     }
 }
@@ -213,7 +194,7 @@ pub enum Stage {
 
 impl ServerError {
     /// Reads the fields of an ErrorResponse.
-    pub(super) fn parse(fields: &mut ErrorFields<'_>) -> io::Result<Self> {
+    pub(crate) fn parse(fields: &mut ErrorFields<'_>) -> io::Result<Self> {
         let mut error = Self::default();
         let mut localised_severity = String::new();
         let mut routine = String::new();
@@ -261,6 +242,7 @@ const RAISING: [&str; 8] = [
 
 /// See [`ServerError::stale`]. Messages of internal errors (`XX000`) are never localised; SQL can imitate them, but not
 /// the function.
+#[inline]
 fn is_stale(code: &str, routine: &str, message: &str) -> bool {
     match code {
         "0A000" => routine == "RevalidateCachedQuery",

@@ -20,12 +20,12 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::sync::{mpsc, oneshot};
 
-use super::error::{DatabaseError, ServerError, Stage};
-use super::patience::Patience;
-use super::prepared::Prepared;
-use super::row::{Row, Rows, Types};
-use super::statement::{Notification, Results};
-use super::stream::Stream;
+use crate::error::{DatabaseError, ServerError, Stage};
+use crate::prepared::Prepared;
+use crate::row::{Row, Rows, Types};
+use crate::statement::{Notification, Results};
+use crate::stream::Stream;
+use crate::user_timeout::UserTimeout;
 
 /// Bytes read at once, at least.
 const READ: usize = 32 * 1024;
@@ -38,12 +38,12 @@ const HEADER: usize = 5;
 const SHORT_ROW: usize = 8 * 1024;
 
 /// The texts whose Parse an exchange carries; `None` for an unnamed one.
-pub(super) type Parses = SmallVec<[Option<Arc<str>>; 3]>;
+pub(crate) type Parses = SmallVec<[Option<Arc<str>>; 3]>;
 
 /// The statements of an exchange that were prepared before it, and the types of their columns; `None` for others.
-pub(super) type Relied = SmallVec<[Option<(Arc<str>, Option<Types>)>; 3]>;
+pub(crate) type Relied = SmallVec<[Option<(Arc<str>, Option<Types>)>; 3]>;
 /// Where an exchange's answer goes.
-pub(super) type Reply = oneshot::Sender<Result<Results, DatabaseError>>;
+pub(crate) type Reply = oneshot::Sender<Result<Results, DatabaseError>>;
 
 /// The function of PostgreSQL's that waits until a commit is on the synchronous standbys: the `routine` field of the
 /// warning that it has stopped waiting. The text is translated, and SQL can raise any text; this field it cannot set.
@@ -51,7 +51,7 @@ const REPLICATION_WAIT: &[u8] = b"SyncRepWaitForLSN";
 
 /// An exchange that waits for its ReadyForQuery.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(crate) struct Pending {
     reply: Option<Reply>,
     /// Whether the connection is given up when it fails.
     essential: bool,
@@ -70,12 +70,12 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(reply: Reply, parses: Parses, relied: Relied) -> Self {
+    pub(crate) fn new(reply: Reply, parses: Parses, relied: Relied) -> Self {
         Self::with(Some(reply), false, parses, relied)
     }
 
     /// One that must succeed, or the connection is of no use.
-    pub(super) fn essential(reply: Option<Reply>) -> Self {
+    pub(crate) fn essential(reply: Option<Reply>) -> Self {
         Self::with(reply, true, Parses::new(), Relied::new())
     }
 
@@ -110,7 +110,7 @@ impl Pending {
     }
 
     /// Whether every statement has said CommandComplete: only the commit is left.
-    pub(super) fn is_completed(&self) -> bool {
+    pub(crate) fn is_completed(&self) -> bool {
         !self.essential && self.results.len() >= self.relied.len()
     }
 
@@ -143,26 +143,26 @@ impl Pending {
 
 /// What a connection's users and its task share.
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) out: BytesMut,
-    pub(super) pending: std::collections::VecDeque<Pending>,
+pub(crate) struct State {
+    pub(crate) out: BytesMut,
+    pub(crate) pending: std::collections::VecDeque<Pending>,
     /// The lengths of all that is pending, in bytes.
     unanswered: usize,
-    pub(super) prepared: Prepared,
-    pub(super) notifications: Option<mpsc::UnboundedSender<Notification>>,
+    pub(crate) prepared: Prepared,
+    pub(crate) notifications: Option<mpsc::UnboundedSender<Notification>>,
     /// The status of the last ReadyForQuery: `I`, `T` or `E`.
-    pub(super) transaction: u8,
+    pub(crate) transaction: u8,
     /// Nobody has the connection any more.
-    pub(super) closing: bool,
+    pub(crate) closing: bool,
     /// Grows with everything that is heard.
-    pub(super) heard: u64,
+    pub(crate) heard: u64,
     /// Why the connection is of no use.
-    pub(super) closed: Option<DatabaseError>,
+    pub(crate) closed: Option<DatabaseError>,
     driver: Option<Waker>,
 }
 
 impl State {
-    pub(super) fn new(prepare: bool) -> Self {
+    pub(crate) fn new(prepare: bool) -> Self {
         Self {
             out: BytesMut::new(),
             pending: std::collections::VecDeque::new(),
@@ -178,19 +178,19 @@ impl State {
     }
 
     /// Queues an exchange whose messages begin in `out` at `start`, to be answered after those before it.
-    pub(super) fn push(&mut self, pending: Pending, start: usize) {
+    pub(crate) fn push(&mut self, pending: Pending, start: usize) {
         let length = self.out.len() - start;
         self.unanswered += length;
         self.pending.push_back(Pending { length, ..pending });
     }
 
-    pub(super) fn wake(&mut self) {
+    pub(crate) fn wake(&mut self) {
         if let Some(driver) = self.driver.take() {
             driver.wake();
         }
     }
 
-    pub(super) fn close(&mut self, reason: DatabaseError) {
+    pub(crate) fn close(&mut self, reason: DatabaseError) {
         for pending in self.pending.drain(..) {
             pending.cut_off(&reason);
         }
@@ -297,23 +297,23 @@ fn protocol(error: io::Error) -> DatabaseError {
 }
 
 /// The future that serves one connection until it is closed from either side.
-pub(super) struct Driver {
+pub(crate) struct Driver {
     stream: Stream,
     buffer: BytesMut,
     /// Bytes the message at the end of the buffer still lacks.
     missing: usize,
-    patience: Patience,
+    user_timeout: UserTimeout,
     state: Rc<RefCell<State>>,
 }
 
 impl Driver {
-    pub(super) fn new(
+    pub(crate) fn new(
         stream: Stream,
         buffer: BytesMut,
-        patience: Patience,
+        user_timeout: UserTimeout,
         state: Rc<RefCell<State>>,
     ) -> Self {
-        Self { stream, buffer, missing: 0, patience, state }
+        Self { stream, buffer, missing: 0, user_timeout, state }
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -383,7 +383,7 @@ impl Driver {
             read?;
         }
         let mut state = self.state.borrow_mut();
-        self.patience.adjust(&self.stream, state.unanswered)?;
+        self.user_timeout.adjust(&self.stream, state.unanswered)?;
         if state.closing && state.pending.is_empty() && state.out.is_empty() {
             return Poll::Ready(Ok(()));
         }

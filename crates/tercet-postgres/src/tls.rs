@@ -11,13 +11,13 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::target::{SslMode, Target};
+use crate::target::{SslMode, Target};
 
 /// Builds the client configuration that `target` asks for.
 ///
 /// # Errors
 /// A certificate or key file cannot be read or makes no sense; the message names it.
-pub(super) fn client_config(target: &Target) -> Result<ClientConfig, String> {
+pub(crate) fn client_config(target: &Target) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match &target.ssl_root_certificate {
         Some(path) => {

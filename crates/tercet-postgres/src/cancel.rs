@@ -8,24 +8,24 @@ use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::startup;
-use super::target::{Host, Target};
+use crate::startup;
+use crate::target::{Host, Target};
 
 /// What it takes to cancel whatever one connection is running.
 #[derive(Clone, Debug)]
-pub(super) struct Canceller {
-    pub(super) target: Arc<Target>,
-    pub(super) host: Host,
-    pub(super) encrypted: bool,
-    pub(super) process_id: i32,
-    pub(super) secret_key: i32,
+pub(crate) struct Canceller {
+    pub(crate) target: Arc<Target>,
+    pub(crate) host: Host,
+    pub(crate) encrypted: bool,
+    pub(crate) process_id: i32,
+    pub(crate) secret_key: i32,
 }
 
 impl Canceller {
     /// Sends the request and waits until the server has passed it on. The server closes this connection
     /// after it has signalled the other one's process, so once this returns, nothing that is started later
     /// can be hit.
-    pub(super) async fn cancel(&self) -> io::Result<()> {
+    pub(crate) async fn cancel(&self) -> io::Result<()> {
         let attempt = async {
             let mut stream =
                 startup::open(&self.target, &self.host, self.encrypted).await.map_err(io::Error::other)?;

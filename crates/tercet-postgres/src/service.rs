@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::target::TargetError;
+use crate::target::TargetError;
 
 /// Where Debian's and the upstream packages' libpq look for the file of the whole system.
 const SYSTEM: [&str; 2] = ["/etc/postgresql-common", "/etc/sysconfig/pgsql"];
 
 /// Adds what the service that `parameters` or the environment name has and they have not.
-pub(super) fn complete(
+pub(crate) fn complete(
     parameters: &mut BTreeMap<String, String>,
     environment: &BTreeMap<String, String>,
 ) -> Result<(), TargetError> {
@@ -87,7 +87,7 @@ fn section(text: &str, name: &str) -> Result<Option<BTreeMap<String, String>>, S
 mod tests {
     use expect_test::{Expect, expect};
 
-    use crate::postgres::Target;
+    use crate::Target;
 
     use super::*;
 

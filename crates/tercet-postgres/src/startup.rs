@@ -16,21 +16,21 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use super::error::{ConnectError, ServerError};
-use super::patience;
-use super::stream::Stream;
-use super::target::{Host, SslMode, Target};
-use super::tls;
+use crate::error::{ConnectError, ServerError};
+use crate::stream::Stream;
+use crate::target::{Host, SslMode, Target};
+use crate::tls;
+use crate::user_timeout;
 
 /// A connection that has said ReadyForQuery.
-pub(super) struct Started {
-    pub(super) stream: Stream,
+pub(crate) struct Started {
+    pub(crate) stream: Stream,
     /// What was read and not yet used.
-    pub(super) buffer: BytesMut,
-    pub(super) process_id: i32,
-    pub(super) secret_key: i32,
+    pub(crate) buffer: BytesMut,
+    pub(crate) process_id: i32,
+    pub(crate) secret_key: i32,
     /// `server_version`, `in_hot_standby`, ….
-    pub(super) parameters: BTreeMap<String, String>,
+    pub(crate) parameters: BTreeMap<String, String>,
 }
 
 /// The longest message of a server that has not let us in yet; libpq takes longer ones for another protocol as well.
@@ -65,7 +65,7 @@ impl From<io::Error> for Refusal {
 }
 
 /// Connects to one host and logs in.
-pub(super) async fn start(target: &Target, host: &Host) -> Result<Started, ConnectError> {
+pub(crate) async fn start(target: &Target, host: &Host) -> Result<Started, ConnectError> {
     let attempt = async {
         // `allow` starts without TLS and `prefer` with it; both have a second way.
         let first = open(target, host, target.ssl_mode >= SslMode::Prefer).await.map_err(Refusal::Other)?;
@@ -100,7 +100,7 @@ fn has_second_way(mode: SslMode, host: &Host, encrypted: bool, error: &ServerErr
 }
 
 /// Opens a stream, with TLS where `encrypt` says so and the server can (or must, by `sslmode`).
-pub(super) async fn open(target: &Target, host: &Host, encrypt: bool) -> Result<Stream, String> {
+pub(crate) async fn open(target: &Target, host: &Host, encrypt: bool) -> Result<Stream, String> {
     let (name, address, port) = match host {
         Host::Unix(path) => {
             return UnixStream::connect(path).await.map(Stream::Unix).map_err(|error| error.to_string());
@@ -114,7 +114,7 @@ pub(super) async fn open(target: &Target, host: &Host, encrypt: bool) -> Result<
         }
     };
     let mut stream = reach(&addresses, target.reach_timeout).await?;
-    let options = stream.set_nodelay(true).and_then(|()| patience::set(&stream, target.user_timeout));
+    let options = stream.set_nodelay(true).and_then(|()| user_timeout::set(&stream, target.user_timeout));
     options.map_err(|error| error.to_string())?;
     if !encrypt {
         return Ok(Stream::Tcp(stream));

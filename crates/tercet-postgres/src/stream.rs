@@ -10,7 +10,7 @@ use tokio_rustls::client::TlsStream;
 
 /// An open stream.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(crate) enum Stream {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
@@ -18,7 +18,7 @@ pub(super) enum Stream {
 
 impl Stream {
     /// The TCP connection below, if it is one.
-    pub(super) fn tcp(&self) -> Option<&TcpStream> {
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Self::Tcp(stream) => Some(stream),
             Self::Tls(stream) => Some(stream.get_ref().0),

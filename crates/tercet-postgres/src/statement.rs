@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::row::Rows;
+use crate::row::Rows;
 
 /// One SQL statement with its parameters. The same `sql` is prepared once per connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,15 +24,17 @@ impl Statement {
         Self { sql: sql.into(), parameters, described: false }
     }
 
-    /// The same statement, whose rows come with their [types](super::Rows::types). That costs nothing once it is
+    /// The same statement, whose rows come with their [types](crate::Rows::types). That costs nothing once it is
     /// prepared: PostgreSQL refuses a prepared statement whose types have changed (`0A000`).
     #[must_use]
+    #[inline]
     pub fn described(self) -> Self {
         Self { described: true, ..self }
     }
 }
 
 impl From<&str> for Statement {
+    #[inline]
     fn from(sql: &str) -> Self {
         Self::new(sql, Vec::new())
     }

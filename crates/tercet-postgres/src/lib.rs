@@ -1,0 +1,27 @@
+//! PostgreSQL seen from a client: connection strings, TLS, login, the wire protocol, quoting.
+//!
+//! [`Connection`] runs statements in the extended protocol with many transactions in flight, cancels and listens. Values
+//! travel as text with unspecified types, so that PostgreSQL infers them
+//! (<https://www.postgresql.org/docs/current/protocol.html>). The crate knows nothing of HTTP, of tercet's tiers or of
+//! what is stored; it does not read the environment, starts no thread and no process.
+
+mod cancel;
+mod connection;
+mod driver;
+mod error;
+mod prepared;
+pub mod quote;
+mod row;
+mod service;
+mod startup;
+mod statement;
+mod stream;
+mod target;
+mod tls;
+mod user_timeout;
+
+pub use self::connection::{Connection, Exchange};
+pub use self::error::{ConnectError, DatabaseError, ServerError, Stage};
+pub use self::row::{Row, Rows, Types};
+pub use self::statement::{Notification, Results, Statement};
+pub use self::target::{Host, SessionAttributes, SslMode, Target, TargetError};
