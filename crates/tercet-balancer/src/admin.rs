@@ -1,12 +1,12 @@
-//! Looking inside and steering: `/live`, `/ready` and `/metrics` on the metrics address; on the Unix socket also
-//! the servers, draining them, reloading, and the latest requests.
+//! The admin endpoints: `/live`, `/ready` and `/metrics` on the metrics address; on the Unix socket also the control
+//! requests below.
 //!
-//! | request | answer |
+//! | request | effect |
 //! |---|---|
-//! | `GET /servers` | every server: address, weight, whether it is in rotation and why not, its counts |
-//! | `POST /servers/NAME/drain` | takes it out of rotation; answered once its requests are done, or the drain time is over |
-//! | `POST /servers/NAME/undrain` | puts it back |
-//! | `POST /reload` | puts the configuration file in force; 422 and the reason when it is refused |
+//! | `GET /servers` | every server: address, weight, state, counters |
+//! | `POST /servers/NAME/drain` | takes it out of rotation; responds when it is idle, or after the drain time |
+//! | `POST /servers/NAME/undrain` | puts it back into rotation |
+//! | `POST /reload` | reloads the configuration file; 422 and the reason when it is refused |
 //! | `GET /requests` | the latest requests, newest first |
 
 use std::rc::Rc;
@@ -25,19 +25,19 @@ use crate::metrics;
 use crate::server::{Server, Standing};
 use crate::shared::Shared;
 
-/// Mode of the Unix socket: whoever can write to it can take servers out.
+/// Mode of the Unix socket: a user who can write to it can take servers out of rotation.
 const SOCKET_MODE: u32 = 0o600;
-/// How often a drain looks whether the server is idle.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// How often a drain checks whether the server is idle.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 struct Endpoint {
     shared: Arc<Shared>,
-    /// Whether it may steer, or only tell.
-    steers: bool,
+    /// Whether it accepts control requests, or is read-only.
+    allows_control: bool,
 }
 
-/// Serves whatever the configuration names, until it is dropped. An address that is taken or may not be used is
-/// told as an event: requests are served all the same.
+/// Serves the configured admin addresses until it is dropped. An address that is in use or not permitted is logged
+/// and skipped.
 pub(crate) async fn serve(shared: Arc<Shared>) {
     let config = shared.config.load_full();
     let mut serving = tokio::task::JoinSet::new();
@@ -45,7 +45,7 @@ pub(crate) async fn serve(shared: Arc<Shared>) {
         config.admin.metrics.map(|address| (Address::Tcp(address), false)),
         config.admin.socket.clone().map(|path| (Address::Unix(path, SOCKET_MODE), true)),
     ];
-    for (address, steers) in addresses.into_iter().flatten() {
+    for (address, allows_control) in addresses.into_iter().flatten() {
         let named = match &address {
             Address::Tcp(address) => address.to_string(),
             Address::Unix(path, _) => path.display().to_string(),
@@ -59,9 +59,9 @@ pub(crate) async fn serve(shared: Arc<Shared>) {
             }
         };
         let named = server.local_addr().map_or(named, |address| address.to_string());
-        let purpose = if steers { "admin" } else { "metrics" };
+        let purpose = if allows_control { "admin" } else { "metrics" };
         shared.events.event(ProcessEvent::Listening { address: &named, purpose });
-        serving.spawn_local(server.serve(Rc::new(Endpoint { shared: Arc::clone(&shared), steers })));
+        serving.spawn_local(server.serve(Rc::new(Endpoint { shared: Arc::clone(&shared), allows_control })));
     }
     while serving.join_next().await.is_some() {}
 }
@@ -80,11 +80,11 @@ impl Admin for Endpoint {
 
     fn other(&self, method: &Method, path: &str, _: &str, _: Bytes) -> LocalFuture<Option<Answer>> {
         let shared = Arc::clone(&self.shared);
-        let steers = self.steers;
+        let allows_control = self.allows_control;
         let method = method.clone();
         let path = path.to_owned();
         Box::pin(async move {
-            if !steers {
+            if !allows_control {
                 return None;
             }
             let parts: Vec<&str> = path.split('/').skip(1).collect();
@@ -114,9 +114,9 @@ async fn drain(shared: &Shared, name: &str) -> Answer {
     let Some(server) = shared.servers.named(name) else { return unknown(name) };
     shared.servers.set_draining(&server, true);
     let idle = async {
-        let mut look = tokio::time::interval(DRAIN_LOOK);
+        let mut poll = tokio::time::interval(DRAIN_POLL);
         while server.in_flight() > 0 {
-            look.tick().await;
+            poll.tick().await;
         }
     };
     let drained = tokio::time::timeout(shared.config.load().drain, idle).await.is_ok();
@@ -126,7 +126,7 @@ async fn drain(shared: &Shared, name: &str) -> Answer {
 
 async fn reload(shared: &Shared) -> Answer {
     let (reply, outcome) = oneshot::channel();
-    if shared.reload_wanted.send(reply).await.is_err() {
+    if shared.reload_requests.send(reply).await.is_err() {
         return Answer::text(StatusCode::NOT_IMPLEMENTED, "there is no configuration file to reload\n");
     }
     match outcome.await {
@@ -137,7 +137,7 @@ async fn reload(shared: &Shared) -> Answer {
 }
 
 fn unknown(name: &str) -> Answer {
-    Answer::text(StatusCode::NOT_FOUND, format!("no server is called {name}\n"))
+    Answer::text(StatusCode::NOT_FOUND, format!("no server is named {name}\n"))
 }
 
 fn describe(server: &Server) -> Value {

@@ -1,4 +1,4 @@
-//! Answers the balancer gives itself: refusals and failures, as a status and one short JSON object.
+//! Responses of the balancer itself: refusals and failures, as a status and a short JSON object.
 
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
@@ -10,29 +10,30 @@ use crate::http1::{Method, Refusal, Version, write};
 use crate::request_buffers::RequestBuffers;
 use crate::worker::Worker;
 
-/// How long and how much a client may still send while it is told why its request was refused.
+/// How long a lingering close lasts.
 const LINGER_TIME: Duration = Duration::from_secs(2);
+/// How many bytes a lingering close reads and discards.
 const LINGER_BYTES: usize = 1 << 20;
 
-/// An answer of the balancer's own.
+/// A response of the balancer itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer<'a> {
     /// The status.
     pub(crate) status: u16,
-    /// What is wrong, for the client.
+    /// The error message for the client.
     pub(crate) message: &'a str,
-    /// The request's id, if it got that far.
+    /// The request's id, if it has one.
     pub(crate) request_id: Option<&'a str>,
-    /// When to try again.
+    /// The value of `Retry-After`.
     pub(crate) retry_after: Option<Duration>,
-    /// Where to go instead.
+    /// The value of `Location`.
     pub(crate) location: Option<&'a str>,
-    /// Whether the connection takes another request.
+    /// Whether the connection is kept.
     pub(crate) keep_alive: bool,
 }
 
 impl Answer<'_> {
-    /// To a request that was not understood.
+    /// The response to a request that was refused.
     pub(crate) fn refusing(refusal: Refusal, keep_alive: bool) -> Self {
         Self {
             status: refusal.status,
@@ -44,7 +45,7 @@ impl Answer<'_> {
         }
     }
 
-    /// Writes the answer as a client of this version and method gets it, and returns how long its body is.
+    /// Writes the response to a request of this version and method, and returns the length of its body.
     pub(crate) fn write(&self, output: &mut Vec<u8>, version: Version, method: Method) -> u64 {
         let body = match self.request_id {
             Some(id) => json!({ "status": self.status, "message": self.message, "request_id": id }),
@@ -75,14 +76,17 @@ impl Answer<'_> {
     }
 }
 
-/// Sends the answer in `buffers.response`.
+/// Sends the response in `buffers.response`.
+///
+/// # Errors
+/// Writing to the client failed or timed out.
 pub(crate) async fn send(worker: &Worker, client: &Client, buffers: &RequestBuffers) -> std::io::Result<()> {
-    let patience = worker.config().timeouts.send;
-    client.in_time(client.write_all(&buffers.response, patience)).await
+    let timeout = worker.config().timeouts.send;
+    client.in_time(client.write_all(&buffers.response, timeout)).await
 }
 
-/// Answers a request that was not understood, logs it, and ends the connection: nobody knows where the next
-/// request would start.
+/// Responds to a request that was refused, logs it, and ends the connection: the start of the next request is
+/// unknown.
 pub(crate) async fn refuse(
     worker: &Worker,
     client: &Client,
@@ -99,10 +103,10 @@ pub(crate) async fn refuse(
     }
 }
 
-/// Lets the client read an answer before its connection is closed: closing while it still sends would make
-/// its kernel throw the answer away (RFC 9112 section 9.6).
+/// Lingering close: lets the client read the response before the connection is closed. Closing while it still sends
+/// would reset the connection and discard the response (RFC 9112 section 9.6).
 pub(crate) async fn linger(client: &Client) {
-    client.watch.set(LINGER_TIME);
+    client.deadline.set(LINGER_TIME);
     let lingering = async {
         std::future::poll_fn(|context| client.socket.poll_shutdown(context)).await?;
         let mut read = 0;
@@ -115,16 +119,16 @@ pub(crate) async fn linger(client: &Client) {
         }
         Ok(())
     };
-    // Whatever went wrong, the connection ends here.
+    // The connection is closed in any case.
     let _ = client.in_time(lingering).await;
 }
 
-/// The phrase that goes with a status the balancer answers itself (RFC 9110 section 15).
+/// The reason phrase of a status (RFC 9110 section 15).
 fn reason_phrase(status: u16) -> &'static str {
     http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("")
 }
 
-/// The value of a `Date` header for now (RFC 9110 section 6.6.1), made anew once a second.
+/// The current value of the `Date` header (RFC 9110 section 6.6.1), cached for one second.
 pub(crate) fn date() -> String {
     thread_local! {
         static CACHED: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };

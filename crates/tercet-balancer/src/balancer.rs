@@ -1,5 +1,5 @@
-//! The whole balancer inside one process: workers on threads of their own, and one more thread for health,
-//! admin and whatever else is not on a request's way.
+//! A balancer inside one process: one thread for each worker, and a housekeeping thread for health checks, the
+//! admin endpoints and periodic tasks.
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::shared::{ReloadReply, Shared};
 use crate::tls::TlsError;
 use crate::{admin, event_loop, health};
 
-/// How often files that may have changed are looked at.
+/// How often certificate files are checked for changes and rate limits are swept.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
 
 /// A running balancer.
@@ -30,21 +30,21 @@ pub struct Balancer {
     listening: watch::Sender<Arc<Vec<Listening>>>,
     workers: Vec<JoinHandle<io::Result<()>>>,
     housekeeping: Option<JoinHandle<io::Result<()>>>,
-    ended: Mutex<mpsc::Receiver<()>>,
+    thread_exited: Mutex<mpsc::Receiver<()>>,
 }
 
 impl Balancer {
-    /// Starts serving `listeners`. Events go to `log`, requests to `access_log`, wishes of the admin socket for
-    /// another configuration to `reload_wanted`.
+    /// Starts serving `listeners`. Events go to `log`, requests to `access_log`, reload requests of the admin socket
+    /// to `reload_requests`.
     ///
     /// # Errors
-    /// Threads or event loops cannot be made.
+    /// A certificate cannot be used, or a thread cannot be spawned.
     pub fn start(
         config: Config,
         listeners: Vec<Listening>,
         log: &Log,
         access_log: &Log,
-        reload_wanted: mpsc::Sender<ReloadReply>,
+        reload_requests: mpsc::Sender<ReloadReply>,
     ) -> io::Result<Self> {
         let count = worker_count(&config);
         let events = log.handle();
@@ -52,26 +52,26 @@ impl Balancer {
             events.event(ProcessEvent::Listening { address: &address.to_string(), purpose: "HTTP" });
         }
         let bind_addresses = BindAddresses::load(&config, None).map_err(io::Error::other)?;
-        let shared = Arc::new(Shared::new(config, bind_addresses, count, events, reload_wanted));
+        let shared = Arc::new(Shared::new(config, bind_addresses, count, events, reload_requests));
         let (stop, stopped) = watch::channel(false);
         let (reloaded, reloads) = watch::channel(());
         let (listening, listened) = watch::channel(Arc::new(listeners));
-        let (end, ended) = mpsc::channel(1);
+        let (exit, thread_exited) = mpsc::channel(1);
         let mut workers = Vec::with_capacity(count);
         for index in 0..count {
             let (shared, access_log) = (Arc::clone(&shared), access_log.handle());
-            let (listened, stopped, end) = (listened.clone(), stopped.clone(), Ending(end.clone()));
+            let (listened, stopped, exit) = (listened.clone(), stopped.clone(), ExitNotice(exit.clone()));
             let worker = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-                let _end = end;
+                let _exit = exit;
                 event_loop::run(shared, listened, index, access_log, stopped)
             })?;
             workers.push(worker);
         }
         let housekeeping = std::thread::Builder::new().name("housekeeping".into()).spawn({
             let shared = Arc::clone(&shared);
-            let end = Ending(end);
+            let exit = ExitNotice(exit);
             move || {
-                let _end = end;
+                let _exit = exit;
                 housekeeping(&shared, reloads, stopped)
             }
         })?;
@@ -82,16 +82,16 @@ impl Balancer {
             listening,
             workers,
             housekeeping: Some(housekeeping),
-            ended: Mutex::new(ended),
+            thread_exited: Mutex::new(thread_exited),
         })
     }
 
-    /// Puts another configuration in force, all of it or nothing; connections, health and counts stay.
-    /// `bound` holds the sockets of addresses that are new; those that are not named any more are closed. The
-    /// number of workers does not change.
+    /// Applies another configuration, all of it or nothing; connections, health and counters are kept. `bound` holds
+    /// the sockets of new addresses; the sockets of removed addresses are closed. The number of workers does not
+    /// change.
     ///
     /// # Errors
-    /// Certificates that cannot be used.
+    /// A certificate cannot be used.
     pub fn reload(&self, config: Config, bound: Vec<Listening>) -> Result<(), TlsError> {
         let bind_addresses = BindAddresses::load(&config, Some(&self.shared.bind_addresses.load()))?;
         self.shared.servers.configure(&config);
@@ -111,35 +111,36 @@ impl Balancer {
         Ok(())
     }
 
-    /// Waits until a thread ends that should not: then the balancer is not whole any more.
-    pub async fn broken(&self) {
-        self.ended.lock().await.recv().await;
+    /// Waits until a thread exits although the balancer was not stopped.
+    pub async fn thread_exited(&self) {
+        self.thread_exited.lock().await.recv().await;
     }
 
-    /// Stops taking connections, lets requests finish for the configured drain time, and ends.
+    /// Stops accepting connections, waits up to the configured drain time for requests to finish, and joins the
+    /// threads.
     ///
     /// # Errors
     /// A thread failed or panicked.
     pub fn stop(mut self) -> io::Result<()> {
         self.stop.send_replace(true);
-        // The sockets close with their last holder: clients are to be refused, not to wait for nobody.
+        // The last owner closes the sockets, so that new connections are refused instead of queued.
         self.listening.send_replace(Arc::default());
         let threads = self.workers.drain(..).chain(self.housekeeping.take());
         let mut outcome = Ok(());
         for thread in threads {
-            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")));
-            outcome = outcome.and(ended);
+            let result = thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")));
+            outcome = outcome.and(result);
         }
         outcome
     }
 }
 
-/// Tells when the thread that holds it ends, in whatever way.
-struct Ending(mpsc::Sender<()>);
+/// Reports that the thread that owns it has exited, by returning or by a panic.
+struct ExitNotice(mpsc::Sender<()>);
 
-impl Drop for Ending {
+impl Drop for ExitNotice {
     fn drop(&mut self) {
-        // One is enough.
+        // A full channel holds a notice already.
         let _ = self.0.try_send(());
     }
 }
@@ -153,9 +154,9 @@ fn housekeeping(
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         tokio::task::spawn_local(health::end_deadlines(Arc::clone(shared)));
-        tokio::task::spawn_local(keep_house(Arc::clone(shared)));
+        tokio::task::spawn_local(run_periodic_tasks(Arc::clone(shared)));
         let mut admin = tokio::task::spawn_local(admin::serve(Arc::clone(shared)));
-        let mut served = shared.config.load().admin.clone();
+        let mut current = shared.config.load().admin.clone();
         loop {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -163,19 +164,19 @@ fn housekeeping(
                 () = health::check_all(Arc::clone(shared)) => {}
             }
             let wanted = &shared.config.load().admin;
-            if *wanted != served {
-                // What is being answered (the reload itself, say) has a task of its own and goes on.
+            if *wanted != current {
+                // Requests in flight (such as the reload itself) run in their own tasks and are not aborted.
                 admin.abort();
                 admin = tokio::task::spawn_local(admin::serve(Arc::clone(shared)));
-                served = wanted.clone();
+                current = wanted.clone();
             }
         }
     });
     Ok(())
 }
 
-/// Reads certificates that changed, and forgets clients that have not been seen for a while.
-async fn keep_house(shared: Arc<Shared>) {
+/// Reloads changed certificates and drops the rate-limit state of idle clients.
+async fn run_periodic_tasks(shared: Arc<Shared>) {
     let mut interval = tokio::time::interval(HOUSEKEEPING);
     loop {
         interval.tick().await;

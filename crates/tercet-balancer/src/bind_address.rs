@@ -1,4 +1,4 @@
-//! What a listening address asks of connections: the configuration of each, with its certificates loaded.
+//! Bind addresses: the configuration of each listener, with its certificates loaded.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,22 +6,22 @@ use std::sync::Arc;
 use crate::config::{Config, Listen};
 use crate::tls::{Tls, TlsError};
 
-/// One listening address as it is configured.
+/// One configured bind address.
 #[derive(Debug)]
 pub(crate) struct BindAddress {
     pub(crate) listen: Listen,
     pub(crate) tls: Option<Arc<Tls>>,
 }
 
-/// All bind_addresses of a configuration.
+/// All bind addresses of a configuration.
 #[derive(Debug)]
 pub(crate) struct BindAddresses(Vec<Arc<BindAddress>>);
 
 impl BindAddresses {
-    /// Loads what the configuration's addresses need; certificates that `before` has already stay loaded.
+    /// Loads the certificates of the configured addresses; those that `before` has loaded are reused.
     ///
     /// # Errors
-    /// Certificates that cannot be used.
+    /// A certificate cannot be used.
     pub(crate) fn load(config: &Config, before: Option<&Self>) -> Result<Self, TlsError> {
         let load = |listen: &Listen| {
             let tls = if listen.certificates.is_empty() {
@@ -41,7 +41,7 @@ impl BindAddresses {
         self.0.iter().find(same)?.tls.clone()
     }
 
-    /// The bind_address at this configured address.
+    /// The bind address with this configured address.
     pub(crate) fn at(&self, address: SocketAddr) -> Option<Arc<BindAddress>> {
         self.0.iter().find(|bind_address| bind_address.listen.address == address).cloned()
     }

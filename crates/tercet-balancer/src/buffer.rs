@@ -1,24 +1,25 @@
-//! A reusable read buffer: bytes arrive at its end and are consumed from its start.
+//! A reusable read buffer: bytes are appended at its end and consumed from its start.
 //!
-//! It knows nothing of HTTP. Its memory is initialised once and kept, so reading costs no clearing. A meter counts it.
+//! It does not depend on HTTP. Its memory is initialised once and kept, so reading needs no clearing, and is counted
+//! by a [`Meter`].
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// Bytes a buffer has when it is made; most heads and small bodies fit.
+/// The usual capacity in bytes; most heads and small bodies fit.
 pub(crate) const SMALL: usize = 16 * 1024;
-/// Bytes a buffer has once a body is known to be long.
+/// The capacity for long bodies.
 pub(crate) const LARGE: usize = 256 * 1024;
 
-/// Bytes a buffer has when there is little memory left for buffers: progress is slow then, and still made.
+/// The capacity when the memory budget is exhausted: transfers are slow then, but make progress.
 pub(crate) const TINY: usize = 1024;
 
-/// Counts the bytes that buffers have, used or not.
+/// Counts the capacity of buffers in bytes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Meter(Rc<Cell<usize>>);
 
 impl Meter {
-    /// Bytes that all its buffers have.
+    /// The capacity of all its buffers.
     pub(crate) fn bytes(&self) -> usize {
         self.0.get()
     }
@@ -40,8 +41,8 @@ impl Buffer {
         Self { bytes: vec![0; capacity], start: 0, end: 0, meter }
     }
 
-    /// A buffer for nothing.
-    pub(crate) fn none() -> Self {
+    /// A buffer without capacity.
+    pub(crate) fn empty() -> Self {
         Self::new(0, &Meter::default())
     }
 
@@ -50,7 +51,7 @@ impl Buffer {
         self.bytes.resize(capacity, 0);
     }
 
-    /// The bytes that arrived and were not consumed yet.
+    /// The bytes that were not consumed yet.
     pub(crate) fn filled(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
@@ -67,12 +68,12 @@ impl Buffer {
         self.bytes.len()
     }
 
-    /// Where the next bytes go; may be empty, see [`make_room`](Self::make_room).
+    /// The free space at the end; may be empty, see [`ensure_spare`](Self::ensure_spare).
     pub(crate) fn spare(&mut self) -> &mut [u8] {
         &mut self.bytes[self.end..]
     }
 
-    /// Takes `count` bytes written to [`spare`](Self::spare) in.
+    /// Adds the first `count` bytes of [`spare`](Self::spare) to the filled ones.
     pub(crate) fn advance(&mut self, count: usize) {
         self.end += count;
         debug_assert!(self.end <= self.bytes.len());
@@ -92,9 +93,9 @@ impl Buffer {
         self.end = 0;
     }
 
-    /// Makes the spare room not empty: moves what is filled to the front, or doubles the buffer up to
-    /// `limit` bytes. False when the buffer is full at its limit.
-    pub(crate) fn make_room(&mut self, limit: usize) -> bool {
+    /// Makes sure that there is free space: moves the filled bytes to the front, or doubles the capacity up to `limit`
+    /// bytes. False when the buffer is full at its limit.
+    pub(crate) fn ensure_spare(&mut self, limit: usize) -> bool {
         if self.end < self.bytes.len() {
             return true;
         }
@@ -133,19 +134,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_made_by_moving_before_growing_and_ends_at_the_limit() {
+    fn free_space_is_made_by_moving_then_by_growing_up_to_the_limit() {
         let meter = Meter::default();
         let mut buffer = Buffer::new(4, &meter);
         buffer.extend(b"abcd");
         buffer.consume(2);
-        assert!(buffer.make_room(8));
+        assert!(buffer.ensure_spare(8));
         assert_eq!(buffer.spare().len(), 2);
         assert_eq!((buffer.filled(), buffer.capacity()), (&b"cd"[..], 4));
         buffer.extend(b"efghij");
         assert_eq!(buffer.filled(), b"cdefghij");
-        assert!(!buffer.make_room(8));
+        assert!(!buffer.ensure_spare(8));
         buffer.consume(8);
-        assert!(buffer.is_empty() && buffer.make_room(8));
+        assert!(buffer.is_empty() && buffer.ensure_spare(8));
         assert_eq!(meter.bytes(), 8);
         drop(buffer);
         assert_eq!(meter.bytes(), 0);

@@ -1,4 +1,4 @@
-//! The client's side of a connection: its socket, its deadline, and who it is.
+//! A client: its socket, its deadline, and its address.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -10,22 +10,21 @@ use std::time::Duration;
 
 use crate::bind_address::BindAddress;
 use crate::buffer::Buffer;
-use crate::clock::Watch;
+use crate::clock::Deadline;
 use crate::http1::Version;
 use crate::socket::Socket;
 
-/// How long a client that has ended its direction is given more of an answer: most that do have gone, and what their
-/// requests cost is to end with them.
-const HALF_CLOSED: Duration = Duration::from_secs(5);
+/// The response timeout for a half-closed client: most of them have disconnected.
+const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What becomes of the client's connection after a request.
+/// What happens to the client's connection after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
-    /// It takes the next request.
+    /// It is kept for the next request.
     Keep,
-    /// It is closed, after the client had a chance to read the answer.
+    /// It is closed after the client could read the response (lingering close).
     Close,
-    /// It is closed at once: the client is gone, or must notice that its answer is not whole.
+    /// It is closed at once: the client has disconnected, or has to notice that its response is incomplete.
     Abort,
 }
 
@@ -33,35 +32,44 @@ pub(crate) enum After {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) socket: Socket,
-    pub(crate) watch: Watch,
-    /// Who it is: the peer's address, or the one a PROXY header gave.
+    pub(crate) deadline: Deadline,
+    /// The peer's address, or the source address of the PROXY header.
     pub(crate) address: IpAddr,
-    /// Where it came in.
+    /// The bind address it connected to.
     pub(crate) bind_address: Arc<BindAddress>,
     ended: Cell<bool>,
-    /// Whether it was told something since its request came.
-    told: Cell<bool>,
+    /// Whether bytes of a response were written since this was last reset.
+    has_written: Cell<bool>,
 }
 
 impl Client {
-    pub(crate) fn new(socket: Socket, watch: Watch, address: IpAddr, bind_address: Arc<BindAddress>) -> Self {
-        Self { socket, watch, address, bind_address, ended: Cell::new(false), told: Cell::new(false) }
+    pub(crate) fn new(
+        socket: Socket,
+        deadline: Deadline,
+        address: IpAddr,
+        bind_address: Arc<BindAddress>,
+    ) -> Self {
+        let (ended, has_written) = (Cell::new(false), Cell::new(false));
+        Self { socket, deadline, address, bind_address, ended, has_written }
     }
 
-    /// Does something before the deadline; see [`Watch::in_time`].
+    /// Runs an operation until the deadline; see [`Deadline::in_time`].
     ///
     /// # Errors
-    /// What it fails with, or the time is over.
-    pub(crate) async fn in_time<T>(&self, doing: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-        self.watch.in_time(doing).await
+    /// The operation's error, or `TimedOut`.
+    pub(crate) async fn in_time<T>(&self, operation: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        self.deadline.in_time(operation).await
     }
 
-    /// Writes all of `bytes`. Each time the client has taken some it has `patience` for more; whoever awaits this
-    /// watches that deadline.
-    pub(crate) async fn write_all(&self, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
-        self.told.set(true);
+    /// Writes all of `bytes`. Each write that makes progress sets the deadline to `timeout`; the caller has to watch
+    /// it.
+    ///
+    /// # Errors
+    /// Writing failed.
+    pub(crate) async fn write_all(&self, mut bytes: &[u8], timeout: Duration) -> io::Result<()> {
+        self.has_written.set(true);
         while !bytes.is_empty() {
-            self.watch.set(patience);
+            self.deadline.set(timeout);
             let count = poll_fn(|context| self.socket.poll_write(context, bytes)).await?;
             if count == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
@@ -71,11 +79,11 @@ impl Client {
         poll_fn(|context| self.socket.poll_flush(context)).await
     }
 
-    /// Takes what the client sends while it waits for an answer, as far as the buffer has room: a request
-    /// that is pipelined behind, or the end. Also registers for its breaking off.
+    /// Reads what the client sends while it waits for a response, as far as it fits into the buffer: a pipelined
+    /// request, or the end of the stream. Registers for a disconnect as well.
     ///
     /// # Errors
-    /// The connection broke. A client that only ended its own direction still gets its answer.
+    /// The connection failed. A half-closed client still gets its response.
     pub(crate) fn read_ahead(&self, context: &mut Context<'_>, buffer: &mut Buffer) -> io::Result<()> {
         while !self.ended.get() && !buffer.spare().is_empty() {
             match self.socket.poll_read(context, buffer.spare()) {
@@ -88,8 +96,8 @@ impl Client {
         Ok(())
     }
 
-    /// What the log calls the version of a request that reads like this one.
-    pub(crate) fn spoken(&self, version: Version) -> &'static str {
+    /// The HTTP version for the access log, given that of the HTTP/1 head.
+    pub(crate) fn logged_version(&self, version: Version) -> &'static str {
         match version {
             _ if self.socket.is_stream() => "HTTP/2.0",
             Version::Http10 => "HTTP/1.0",
@@ -97,17 +105,17 @@ impl Client {
         }
     }
 
-    /// How long a server is waited for on its behalf, given how long it would be for anybody.
-    pub(crate) fn patience(&self, usual: Duration) -> Duration {
-        if self.has_ended() { usual.min(HALF_CLOSED) } else { usual }
+    /// The timeout for a server's response to this client: `timeout`, or less if the client has half-closed.
+    pub(crate) fn response_timeout(&self, timeout: Duration) -> Duration {
+        if self.has_ended() { timeout.min(HALF_CLOSED_TIMEOUT) } else { timeout }
     }
 
-    /// Whether it was told something since this was asked last.
-    pub(crate) fn take_told(&self) -> bool {
-        self.told.replace(false)
+    /// Whether bytes of a response were written since the last call.
+    pub(crate) fn take_has_written(&self) -> bool {
+        self.has_written.replace(false)
     }
 
-    /// Whether the client has ended its direction.
+    /// Whether the client has half-closed the connection.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.get()
     }

@@ -1,8 +1,8 @@
-//! Time for thousands of connections with one timer: a coarse clock and a deadline for each connection.
+//! Deadlines for thousands of connections with one timer: a coarse clock, and one deadline per connection.
 //!
-//! A tokio timer per request would cost more than the request's parsing. Here setting a deadline is one
-//! store, and every [`TICK`] all deadlines, which lie side by side, are compared with the clock. Deadlines
-//! are therefore met up to one tick late, never early.
+//! A tokio timer per request would cost more than parsing the request. Here setting a deadline is one store, and every
+//! [`TICK`] all deadlines, which are adjacent in memory, are compared with the clock. So a deadline expires up to two
+//! ticks late, and never early.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
-/// How exact deadlines are.
+/// The resolution of deadlines.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
 
 const NEVER: u64 = u64::MAX;
@@ -38,9 +38,9 @@ struct Slots {
     used: usize,
 }
 
-/// One connection's place on the clock.
+/// A deadline that can be set and cleared repeatedly.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct Deadline {
     clock: Rc<Clock>,
     slot: usize,
 }
@@ -55,8 +55,8 @@ impl Clock {
         })
     }
 
-    /// A watch without a deadline.
-    pub(crate) fn watch(self: &Rc<Self>) -> Watch {
+    /// A new deadline, which is not set.
+    pub(crate) fn deadline(self: &Rc<Self>) -> Deadline {
         let mut slots = self.slots.borrow_mut();
         slots.used += 1;
         let slot = slots.free.pop().unwrap_or_else(|| {
@@ -68,11 +68,11 @@ impl Clock {
             self.now.set(self.read());
             self.armed.notify_one();
         }
-        Watch { clock: Rc::clone(self), slot }
+        Deadline { clock: Rc::clone(self), slot }
     }
 
-    /// Keeps the clock going; sleeps while nobody watches it. `each_tick` runs after every tick and says
-    /// whether everybody must be woken.
+    /// Runs the clock; sleeps while there is no deadline object. `each_tick` runs on every tick and returns whether
+    /// all waiting tasks have to be woken. Never returns.
     pub(crate) async fn run(&self, each_tick: impl Fn() -> bool) {
         let mut interval = tokio::time::interval(TICK);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -100,7 +100,7 @@ impl Clock {
         }
     }
 
-    /// When the last tick was: the time without asking for it, up to one [`TICK`] old while anybody watches.
+    /// The time of the last tick, without a system call: up to one [`TICK`] old while there is a deadline object.
     pub(crate) fn last_tick(&self) -> Instant {
         self.started + TICK * u32::try_from(self.now.get()).unwrap_or(u32::MAX)
     }
@@ -110,10 +110,10 @@ impl Clock {
     }
 }
 
-impl Watch {
-    /// Sets the deadline `after` from now, replacing the one before.
+impl Deadline {
+    /// Sets the deadline to `after` from now, replacing the previous one.
     pub(crate) fn set(&self, after: Duration) {
-        // Two ticks more: the one that is passing, and the one the stored time may already be behind.
+        // One tick more, because the stored time may be up to one tick old.
         let ticks = after.as_millis().div_ceil(TICK.as_millis()) as u64 + 1;
         let mut slots = self.clock.slots.borrow_mut();
         slots.deadlines[self.slot] = self.clock.now.get().saturating_add(ticks);
@@ -138,22 +138,22 @@ impl Watch {
     }
 }
 
-impl Watch {
-    /// Does something before the deadline.
+impl Deadline {
+    /// Runs an operation until the deadline.
     ///
     /// # Errors
-    /// What it fails with, or the time is over.
-    pub(crate) async fn in_time<T>(&self, doing: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-        let mut doing = pin!(doing);
-        poll_fn(|context| match doing.as_mut().poll(context) {
+    /// The operation's error, or `TimedOut`.
+    pub(crate) async fn in_time<T>(&self, operation: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let mut operation = pin!(operation);
+        poll_fn(|context| match operation.as_mut().poll(context) {
             Poll::Pending if self.expired(context) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            settled_or_pending => settled_or_pending,
+            result => result,
         })
         .await
     }
 }
 
-impl Drop for Watch {
+impl Drop for Deadline {
     fn drop(&mut self) {
         let mut slots = self.clock.slots.borrow_mut();
         slots.deadlines[self.slot] = NEVER;
@@ -168,19 +168,22 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_deadline_passes_late_by_two_ticks_at_most_and_never_early() {
+    async fn a_deadline_expires_at_most_two_ticks_late_and_never_early() {
         let clock = Clock::new();
         let run = clock.run(|| false);
         let wait = async {
-            let watch = clock.watch();
+            let deadline = clock.deadline();
             for after in [Duration::from_millis(1), Duration::from_millis(75), Duration::from_secs(7)] {
-                watch.set(Duration::from_secs(3600));
-                watch.set(after);
+                deadline.set(Duration::from_secs(3600));
+                deadline.set(after);
                 let started = Instant::now();
-                poll_fn(|context| if watch.expired(context) { Poll::Ready(()) } else { Poll::Pending }).await;
+                let expired = |context: &mut Context<'_>| {
+                    if deadline.expired(context) { Poll::Ready(()) } else { Poll::Pending }
+                };
+                poll_fn(expired).await;
                 let waited = started.elapsed();
                 assert!(waited >= after && waited <= after + 2 * TICK, "{after:?} took {waited:?}");
-                watch.clear();
+                deadline.clear();
             }
         };
         tokio::select! { () = run => {}, () = wait => {} }

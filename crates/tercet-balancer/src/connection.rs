@@ -1,7 +1,6 @@
-//! A client's connection, from its first byte to its last: requests one after another.
+//! A client's HTTP/1 connection: reads one request after another and runs each.
 //!
-//! While it waits for a request it holds no buffer, only its socket and a place on the clock. It knows how a
-//! request is taken off the wire, not where it goes.
+//! An idle connection holds no buffer, only its socket and its deadline. This module does not depend on servers.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -19,7 +18,7 @@ use crate::http1::{HeadLimits, Refusal, RequestHead, request};
 use crate::request_buffers::RequestBuffers;
 use crate::worker::Worker;
 
-/// Serves a client, of which `buffers` holds the first bytes, until either side has had enough.
+/// Serves a client until either side closes the connection; `buffers` holds the first bytes.
 pub(crate) async fn serve(worker: Rc<Worker>, client: Box<Client>, buffers: Box<RequestBuffers>) {
     let mut left_over = Some(buffers);
     loop {
@@ -28,8 +27,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Box<Client>, buffers: Box<
             None => next_bytes(&worker, &client, false).await,
         };
         let Some(mut buffers) = next else { return };
-        // Boxed, so that the state of a request is there only while there is one: an idle connection is small.
-        client.take_told();
+        // Boxed, so that an idle connection does not hold the state of a request.
+        client.take_has_written();
         let after = caught(Box::pin(serve_request(&worker, &client, &mut buffers))).await;
         let after = match after {
             Ok(after) => after,
@@ -50,8 +49,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Box<Client>, buffers: Box<
     }
 }
 
-/// How long a balancer that stops waits for one more request on each connection: whoever has just connected, or asks
-/// one after another, is about to send it, and could not tell whether it was served. Its answer says that it is the last.
+/// How long a draining balancer waits for one more request on each connection. A client may be sending it already,
+/// and could not know whether it was served. Its response has `Connection: close`.
 const LAST_REQUEST: Duration = Duration::from_millis(500);
 
 /// Waits for the first bytes of a connection; `None` when none come.
@@ -62,15 +61,15 @@ pub(crate) async fn first_bytes(worker: &Worker, client: &Client) -> Option<Box<
 /// Waits for the first bytes of a request; `None` when none come.
 async fn next_bytes(worker: &Worker, client: &Client, first: bool) -> Option<Box<RequestBuffers>> {
     let config = worker.config();
-    client.watch.set(if first { config.timeouts.head } else { config.timeouts.idle });
-    // An idle connection must not hold on to a configuration that is reloaded meanwhile.
+    client.deadline.set(if first { config.timeouts.head } else { config.timeouts.idle });
+    // An idle connection must not keep an old configuration alive.
     drop(config);
-    let mut hurries = false;
+    let mut is_draining = false;
     poll_fn(|context| {
         let mut buffers = worker.buffer_pool.take();
-        if worker.is_stopping() && !hurries {
-            hurries = true;
-            client.watch.set(LAST_REQUEST);
+        if worker.is_stopping() && !is_draining {
+            is_draining = true;
+            client.deadline.set(LAST_REQUEST);
         }
         match client.socket.poll_read(context, buffers.client.spare()) {
             Poll::Ready(Ok(count)) if count > 0 => {
@@ -78,7 +77,7 @@ async fn next_bytes(worker: &Worker, client: &Client, first: bool) -> Option<Box
                 return Poll::Ready(Some(buffers));
             }
             Poll::Ready(_) => {}
-            Poll::Pending if client.watch.expired(context) => {}
+            Poll::Pending if client.deadline.expired(context) => {}
             Poll::Pending => {
                 worker.buffer_pool.give_back(buffers);
                 return Poll::Pending;
@@ -90,11 +89,11 @@ async fn next_bytes(worker: &Worker, client: &Client, first: bool) -> Option<Box
     .await
 }
 
-/// Tells of a request that panicked, its client as well unless that has part of an answer already.
+/// Logs a request that panicked, and responds with status 500 unless a response was already begun.
 async fn panicked(worker: &Worker, client: &Client, buffers: &mut RequestBuffers, reason: &str) -> After {
     let address = client.address.to_string();
     worker.shared.events.event(BalancerEvent::RequestPanicked { client: &address, reason });
-    if client.take_told() {
+    if client.take_has_written() {
         return After::Abort;
     }
     let refusal = Refusal { status: 500, reason: "an error in the balancer" };
@@ -103,7 +102,7 @@ async fn panicked(worker: &Worker, client: &Client, buffers: &mut RequestBuffers
 
 async fn serve_request(worker: &Worker, client: &Client, buffers: &mut RequestBuffers) -> After {
     let config = worker.config();
-    // Not matched on in place: a head is large, and is not to be there twice for as long as a request takes.
+    // Not matched on in place: a head is large, and the future's state would hold it twice.
     let mut refused = None;
     let head = read_head(client, &config, buffers).await.unwrap_or_else(|refusal| {
         refused = Some(refusal);
@@ -116,7 +115,7 @@ async fn serve_request(worker: &Worker, client: &Client, buffers: &mut RequestBu
     exchange::run(worker, client, &config, head, buffers).await
 }
 
-/// Reads until the head is whole; `None` when the client broke off.
+/// Reads until the head is complete; `None` when the client disconnected.
 async fn read_head(
     client: &Client,
     config: &Config,
@@ -136,14 +135,14 @@ async fn read_head(
             return Ok(Some(head));
         }
         if seen == 0 {
-            client.watch.set(config.timeouts.head);
+            client.deadline.set(config.timeouts.head);
         }
         seen = buffers.client.len();
-        if !buffers.client.make_room(limits.head_bytes.max(buffers.client.capacity())) {
+        if !buffers.client.ensure_spare(limits.head_bytes.max(buffers.client.capacity())) {
             return Err(Refusal { status: 431, reason: "the head is longer than allowed" });
         }
         let read = poll_fn(|context| match client.socket.poll_read(context, buffers.client.spare()) {
-            Poll::Pending if client.watch.expired(context) => Poll::Ready(None),
+            Poll::Pending if client.deadline.expired(context) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
             Poll::Ready(read) => Poll::Ready(Some(read)),
         })

@@ -1,4 +1,4 @@
-//! A worker's event loop: accepting, the clock, the looking after of connections, until it is told to stop.
+//! A worker's event loop: accepts connections, runs the clock and sweeps idle connections until it is stopped.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -19,14 +19,14 @@ use crate::listening::Listening;
 use crate::shared::Shared;
 use crate::worker::Worker;
 
-/// How often connections to servers that nobody used are looked through.
+/// How often idle connections to servers are swept.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Serves `listeners` until `stop` says so; then takes no more connections, lets requests finish and
-/// returns when none is left or the drain time is over.
+/// Serves `listeners` until `stop` is set. Then it stops accepting, and returns when no connection is left or the drain
+/// time is over.
 ///
 /// # Errors
-/// The event loop could not be made, or part of it has panicked: half a worker is worse than none.
+/// The runtime cannot be built, or a task of the event loop has panicked.
 pub(crate) fn run(
     shared: Arc<Shared>,
     listeners: watch::Receiver<Arc<Vec<Listening>>>,
@@ -44,31 +44,31 @@ async fn serve(
     listeners: watch::Receiver<Arc<Vec<Listening>>>,
     mut stop: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
-    let mut parts = JoinSet::new();
-    parts.spawn_local(keep_time(Rc::clone(&worker)));
-    parts.spawn_local(sweep(Rc::clone(&worker)));
-    parts.spawn_local(send(Rc::clone(&worker)));
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(run_clock(Rc::clone(&worker)));
+    tasks.spawn_local(sweep(Rc::clone(&worker)));
+    tasks.spawn_local(send(Rc::clone(&worker)));
     let mut listening = spawn_local(listen(Rc::clone(&worker), listeners, stop.clone()));
     let stopped = tokio::select! {
-        // The sender going away means the same.
+        // An error means that the sender was dropped: that is a stop, too.
         _ = stop.wait_for(|stop| *stop) => true,
-        _ = parts.join_next() => false,
-        // It may hear of it first.
+        _ = tasks.join_next() => false,
+        // This task waits for the same signal and may finish first.
         ended = &mut listening => ended.is_ok(),
     };
     if !stopped {
-        return Err(std::io::Error::other("a part of the event loop ended"));
+        return Err(std::io::Error::other("a task of the event loop ended"));
     }
     worker.stop();
     if !listening.is_finished() {
-        // It ends by itself; only a panic in it could be reported here, and that has been.
+        // A panic of this task was already reported by its hook.
         let _ = listening.await;
     }
     let _ = tokio::time::timeout(worker.config().drain, worker.finished()).await;
     Ok(())
 }
 
-/// Accepts on whatever is listened on, as that changes.
+/// Accepts connections on the listeners, and follows their changes.
 async fn listen(
     worker: Rc<Worker>,
     mut listeners: watch::Receiver<Arc<Vec<Listening>>>,
@@ -78,7 +78,7 @@ async fn listen(
     let mut tasks = JoinSet::new();
     loop {
         let wanted = Arc::clone(&listeners.borrow_and_update());
-        // Dropping the sender ends the accepting.
+        // Dropping the sender stops the accept task.
         accepting.retain(|(address, _)| wanted.iter().any(|listening| listening.address == *address));
         for listening in wanted.iter() {
             if accepting.iter().any(|(address, _)| *address == listening.address) {
@@ -106,17 +106,16 @@ async fn listen(
     while tasks.join_next().await.is_some() {}
 }
 
-async fn keep_time(worker: Rc<Worker>) {
+async fn run_clock(worker: Rc<Worker>) {
     let cut_offs = Cell::new(worker.shared.servers.cut_offs());
-    let told_to_stop = Cell::new(false);
+    let was_stopping = Cell::new(false);
     worker
         .clock
         .run(|| {
             worker.pipelines.tick(worker.clock.last_tick());
-            // Whoever waits for a server that is to be cut off is to notice, and so are idle connections when the
-            // balancer stops.
-            let now = worker.shared.servers.cut_offs();
-            cut_offs.replace(now) != now || told_to_stop.replace(worker.is_stopping()) != worker.is_stopping()
+            // Requests on a server that is cut off, and idle connections when draining begins, have to be woken.
+            let (now, is_stopping) = (worker.shared.servers.cut_offs(), worker.is_stopping());
+            cut_offs.replace(now) != now || was_stopping.replace(is_stopping) != is_stopping
         })
         .await;
 }
@@ -131,7 +130,7 @@ async fn sweep(worker: Rc<Worker>) {
     }
 }
 
-/// Sends the requests that share connections.
+/// Sends pipelined requests.
 async fn send(worker: Rc<Worker>) {
     std::future::poll_fn(|context| worker.pipelines.poll_send(context)).await;
 }

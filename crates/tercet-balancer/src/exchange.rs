@@ -1,10 +1,10 @@
-//! Runs one request: selects a server, forwards the request, and passes the answer back.
+//! Runs one request: selects a server, forwards the request, relays the response, and retries.
 //!
-//! The rules of trying again live here. A request that no server can have seen goes to the next server,
-//! whatever its method; one that a server may have seen is repeated only if its method is idempotent, its
-//! body is still at hand, nothing of an answer has gone out, and the retry budget allows it. The budget is
-//! for load: what a server that is out of rotation leaves behind is not charged to it. What a server was given stays
-//! there until it answers, its time is over or its connection breaks, whatever checks say meanwhile.
+//! Retry rules: a request that no server can have received is sent to the next server, whatever its method. A request
+//! that a server may have received is retried only if its method is idempotent, its body is still buffered, no byte of
+//! a response was sent to the client, and the retry budget allows it. The budget bounds load, so retries of a server
+//! that is out of rotation are not charged to it. A request in flight stays on its server until the response, a
+//! timeout or a connection error; health checks do not move it.
 
 mod attempt;
 mod download;
@@ -35,26 +35,26 @@ use crate::rotation::{InFlight, Selection};
 use crate::server::{Server, Standing};
 use crate::worker::Worker;
 
-/// Everything about one request that its tries share.
+/// One request, with the state that its attempts share.
 struct Exchange<'a> {
     worker: &'a Worker,
     client: &'a Client,
     config: &'a Config,
     head: &'a RequestHead,
     progress: Progress,
-    /// The body as it was when the first part of it was taken.
+    /// The body decoder, after the first part of the body.
     decoder: Decoder,
-    /// Whether the rest of the body is still to come from the client.
+    /// Whether the body is streamed: its rest is still to be read from the client.
     streamed: bool,
     id: RequestId,
-    /// Who asked, as far as can be believed.
-    asker: IpAddr,
+    /// The client's address: the peer's, or the one that trusted proxies reported.
+    client_address: IpAddr,
 }
 
-/// How long clients are told to stay away when no server can take a request.
+/// The `Retry-After` of a 503 response.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Takes the request at the front of `buffers.client` to a server and its answer back.
+/// Runs the request at the front of `buffers.client`, and returns what happens to the client's connection.
 pub(crate) async fn run(
     worker: &Worker,
     client: &Client,
@@ -76,17 +76,17 @@ pub(crate) async fn run(
         streamed: !composed.decoder.is_done(),
         decoder: composed.decoder,
         id: composed.id,
-        asker: composed.asker,
+        client_address: composed.client_address,
     };
-    exchange.progress.repeatable.set(true);
+    exchange.progress.is_buffered.set(true);
     let mut server = None;
-    let outcome = match exchange.settle_here(buffers, started) {
+    let outcome = match exchange.without_server(buffers, started) {
         Some(reason) => Err(reason),
-        None => exchange.carry(buffers, &mut server).await,
+        None => exchange.forward(buffers, &mut server).await,
     };
     let after = match outcome {
         Ok(after) => after,
-        Err(failure) => exchange.answer_failure(&failure, buffers).await,
+        Err(failure) => exchange.send_failure(&failure, buffers).await,
     };
     exchange.record(buffers, server.as_deref(), started);
     if exchange.streamed {
@@ -100,8 +100,8 @@ pub(crate) async fn run(
 }
 
 impl Exchange<'_> {
-    /// Why this request is none for a server, if it is none.
-    fn settle_here(&self, buffers: &RequestBuffers, now: Instant) -> Option<Failure> {
+    /// Checks the rules that respond to a request without a server: redirect, `Max-Forwards`, rate limit.
+    fn without_server(&self, buffers: &RequestBuffers, now: Instant) -> Option<Failure> {
         let received = buffers.client.filled();
         if self.client.bind_address.listen.redirect_to_https {
             return Some(match request::https_location(self.head, received) {
@@ -113,70 +113,70 @@ impl Exchange<'_> {
             return Some(Failure::LastForward);
         }
         let limits = &self.worker.shared.limits;
-        limits.request(&self.config.limits, self.asker, now).err().map(|after| {
+        limits.request(&self.config.limits, self.client_address, now).err().map(|after| {
             self.worker.shared.metrics.limited.fetch_add(1, Ordering::Relaxed);
             Failure::Limited(after)
         })
     }
 
-    /// Tries servers until one answers or no rule allows another try.
-    async fn carry(
+    /// Tries servers until one responds or no rule allows a retry. `server` is set to the last one that was tried.
+    async fn forward(
         &mut self,
         buffers: &mut RequestBuffers,
         server: &mut Option<Arc<Server>>,
     ) -> Result<After, Failure> {
-        let key = request::hash_key(self.config, self.asker, self.head, buffers.client.filled());
+        let key = request::hash_key(self.config, self.client_address, self.head, buffers.client.filled());
         let mut tried: SmallVec<[Arc<Server>; 4]> = SmallVec::new();
         let mut failure = None;
-        let mut repeating = None;
+        let mut permit = None;
         let mut attempts = self.config.retries.attempts;
         loop {
-            let turn = match self.worker.shared.servers.pick(key, &tried) {
-                Selection::Server(turn) => turn,
-                Selection::AtCapacity => self.wait_for_room(key, &tried).await?,
+            let in_flight = match self.worker.shared.servers.select(key, &tried) {
+                Selection::Server(in_flight) => in_flight,
+                Selection::AtCapacity => self.wait_for_capacity(key, &tried).await?,
                 Selection::NoneAvailable => return Err(failure.unwrap_or(Failure::NotConnected)),
             };
-            *server = Some(Arc::clone(&turn));
-            let failed = match self.try_server(&turn, buffers).await {
+            *server = Some(Arc::clone(&in_flight));
+            let failed = match self.try_server(&in_flight, buffers).await {
                 Ok(after) => return Ok(after),
                 Err(failed) => failed,
             };
             if failed.is_servers_fault(self.progress.first_byte.get().is_some()) {
-                self.worker.shared.servers.request_failed(&turn);
+                self.worker.shared.servers.request_failed(&in_flight);
             }
-            if !self.may_repeat(&failed) || attempts == 0 {
+            if !self.may_retry(&failed) || attempts == 0 {
                 return Err(failed);
             }
-            let standing = turn.standing();
+            let standing = in_flight.standing();
             if matches!(failed, Failure::ConnectTimeout) && standing == Standing::Unreachable {
-                // That was the last resort. Waiting as long for the next one of its kind helps nobody.
+                // Only unreachable servers are left: each retry would take another connect timeout.
                 return Err(failed);
             }
             let had_connection =
                 !matches!(failed, Failure::NotConnected | Failure::ConnectTimeout | Failure::OutOfPorts);
             if self.progress.accepted.get() && had_connection {
                 attempts -= 1;
-                // A server that is out of rotation, by this very failure perhaps, does no work for the request any
-                // more: the next one gets what it would have got anyway. Elsewhere the budget has to allow it.
-                if standing <= Standing::Silent && repeating.is_none() {
-                    repeating = self.worker.shared.retry(self.config);
-                    if repeating.is_none() {
+                // A server that is out of rotation (perhaps because of this failure) no longer works on the request,
+                // so the retry adds no load. Otherwise it needs a permit of the retry budget.
+                if standing <= Standing::Silent && permit.is_none() {
+                    permit = self.worker.shared.retry(self.config);
+                    if permit.is_none() {
                         return Err(failed);
                     }
                 }
             }
             self.worker.shared.metrics.retries.fetch_add(1, Ordering::Relaxed);
-            tried.push(Arc::clone(&turn));
+            tried.push(Arc::clone(&in_flight));
             failure = Some(failed);
         }
     }
 
-    /// Whether the request may go to another server after this failure.
-    fn may_repeat(&self, failure: &Failure) -> bool {
+    /// Whether the request may be retried on another server after this failure.
+    fn may_retry(&self, failure: &Failure) -> bool {
         match failure {
             Failure::NotConnected | Failure::ConnectTimeout | Failure::OutOfPorts => true,
-            Failure::Closed | Failure::ServerTimeout | Failure::CutOff | Failure::Displaced => {
-                self.progress.may_send_again(self.head.method)
+            Failure::Closed | Failure::ServerTimeout | Failure::CutOff | Failure::PipelineEnded => {
+                self.progress.may_resend(self.head.method)
             }
             Failure::ClientGone
             | Failure::ClientTimeout
@@ -191,24 +191,24 @@ impl Exchange<'_> {
         }
     }
 
-    /// Waits until a server has room for one more request.
-    async fn wait_for_room(&self, key: u64, tried: &[Arc<Server>]) -> Result<InFlight, Failure> {
+    /// Queues the request until a server has capacity for it.
+    async fn wait_for_capacity(&self, key: u64, tried: &[Arc<Server>]) -> Result<InFlight, Failure> {
         let shared = &self.worker.shared;
-        let Some(_place) = shared.queue(self.config.limits.queue) else { return Err(Failure::QueueFull) };
-        self.client.watch.set(self.config.timeouts.queue);
+        let Some(_permit) = shared.queue(self.config.limits.queue) else { return Err(Failure::QueueFull) };
+        self.client.deadline.set(self.config.timeouts.queue);
         loop {
-            // Registered before looking, so that room made in between is not missed.
-            let mut room = pin!(shared.servers.room.notified());
-            room.as_mut().enable();
-            match shared.servers.pick(key, tried) {
-                Selection::Server(turn) => return Ok(turn),
+            // Registered before the selection, so that no notification is missed in between.
+            let mut freed = pin!(shared.servers.capacity_freed.notified());
+            freed.as_mut().enable();
+            match shared.servers.select(key, tried) {
+                Selection::Server(in_flight) => return Ok(in_flight),
                 Selection::NoneAvailable => return Err(Failure::NotConnected),
                 Selection::AtCapacity => {}
             }
             if self
                 .client
                 .in_time(async {
-                    room.await;
+                    freed.await;
                     Ok(())
                 })
                 .await
@@ -219,17 +219,17 @@ impl Exchange<'_> {
         }
     }
 
-    /// Tells the client why there is no answer, if it has not been sent part of one.
-    async fn answer_failure(&self, failure: &Failure, buffers: &mut RequestBuffers) -> After {
+    /// Sends the response for a failure, unless a response was already begun.
+    async fn send_failure(&self, failure: &Failure, buffers: &mut RequestBuffers) -> After {
         let (status, message) = failure.answer();
-        if self.progress.answering.get() {
+        if self.progress.responding.get() {
             return After::Abort;
         }
         self.progress.status.set(status);
         if status == CLIENT_GONE {
             return After::Abort;
         }
-        // What is left of the request's body would be taken for the next request.
+        // The unread rest of the body would be parsed as the next request.
         let whole = !self.streamed || self.progress.uploaded.get();
         let keep_alive = self.head.keep_alive && whole && !self.worker.is_stopping();
         buffers.response.clear();
@@ -261,11 +261,11 @@ impl Exchange<'_> {
     fn record(&self, buffers: &RequestBuffers, server: Option<&Server>, started: Instant) {
         let buffer = buffers.client.filled();
         self.worker.record(&AccessRecord {
-            client: Some(self.asker),
+            client: Some(self.client_address),
             request_id: self.id.text(buffer, &mut [0; 36]),
             method: self.head.method_name.in_buffer(buffer),
             target: self.head.target.in_buffer(buffer),
-            version: self.client.spoken(self.head.version),
+            version: self.client.logged_version(self.head.version),
             status: self.progress.status.get(),
             bytes: self.progress.bytes.get(),
             duration: started.elapsed(),

@@ -1,8 +1,8 @@
-//! Asking servers whether they live, on a thread of its own so that busy workers cannot make them look dead.
+//! Active health checks. They run on the housekeeping thread, so that busy workers cannot delay them.
 //!
-//! Each check is a fresh connection, and one request on it where a path is configured or there is doubt. A verdict
-//! is about new requests: what a server has been given stays there. What it means for the rotation is decided in
-//! [`crate::servers`].
+//! Each check opens a new connection, and sends one request on it if a path is configured or the server's state is in
+//! doubt. A result only affects new requests: those in flight stay on their server. [`crate::servers`] decides what
+//! a result means for the rotation.
 
 use std::cell::Cell;
 use std::io;
@@ -16,26 +16,26 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::config::Health;
-use crate::http1::response::{self, Asked};
+use crate::http1::response::{self, RequestInfo};
 use crate::http1::{HeadLimits, Method};
 use crate::server::{Server, Standing};
 use crate::shared::Shared;
 use crate::socket;
 
-/// Bytes of an answer's head a check looks at.
+/// The longest response head a check reads, in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// What a server is asked whose checks have no path: any answer shows that it is at work (RFC 9110 section 9.3.7).
+/// The request line of a check without a path: any response shows that the server works (RFC 9110 section 9.3.7).
 const PING: &str = "OPTIONS *";
 
-/// What a check asks.
+/// What a check does.
 #[derive(Clone, Copy, Debug)]
-enum Question<'a> {
-    /// Whether somebody listens.
+enum Probe<'a> {
+    /// Connects.
     Connect,
-    /// Whether the program says anything at all.
+    /// Connects, sends [`PING`] and waits for the first byte of a response.
     Ping,
-    /// What it answers to this path.
+    /// Connects, requests this path and evaluates the status of the response.
     Path(&'a str),
 }
 
@@ -44,17 +44,17 @@ enum Question<'a> {
 enum HealthFailure {
     #[error("connection refused")]
     Refused,
-    #[error("no answer within {0:?}")]
+    #[error("the health check timed out after {0:?}")]
     Timeout(Duration),
-    #[error("the check was answered {0}")]
+    #[error("the health check returned status {0}")]
     Status(u16),
-    #[error("the check was not answered: {0}")]
+    #[error("the health check failed: {0}")]
     Failed(String),
-    #[error("this process has no sockets left")]
-    OwnFault,
+    #[error("the balancer has no sockets left")]
+    OutOfSockets,
 }
 
-/// Checks every server until the configuration changes: one task each.
+/// Checks every server, one task each. Never returns; the caller drops it when the configuration changes.
 pub(crate) async fn check_all(shared: Arc<Shared>) {
     let config = shared.config.load_full();
     let rules = Rc::new(config.health.clone());
@@ -74,25 +74,25 @@ pub(crate) async fn check_all(shared: Arc<Shared>) {
 async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, address: SocketAddr) {
     let mut interval = tokio::time::interval(rules.interval);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut signs = server.signs();
+    let mut responses = server.responses_seen();
     loop {
         interval.tick().await;
-        // That a connection is accepted says something about its kernel. Whether the program is at work is asked
-        // when there is doubt: it has requests and has said nothing since the last check, or was found wanting.
-        let is_quiet = server.held() > 0 && server.signs() == signs;
-        let question = match &rules.path {
-            Some(path) => Question::Path(path),
-            None if is_quiet || server.standing() != Standing::Up => Question::Ping,
-            None => Question::Connect,
+        // The kernel accepts connections even if the process is blocked. So the process itself is probed when its
+        // state is in doubt: it has requests and no response began since the last check, or it is not up.
+        let is_quiet = server.awaiting_response() > 0 && server.responses_seen() == responses;
+        let probe = match &rules.path {
+            Some(path) => Probe::Path(path),
+            None if is_quiet || server.standing() != Standing::Up => Probe::Ping,
+            None => Probe::Connect,
         };
-        signs = server.signs();
-        let checked = check(rules.timeout, question, address).await;
+        responses = server.responses_seen();
+        let checked = check(rules.timeout, probe, address).await;
         if let Some(reachable) = checked.reachable {
             shared.servers.set_reachable(server, reachable);
         }
-        let is_alive = matches!(checked.outcome, Ok(()) | Err(HealthFailure::Status(_)));
-        if is_alive && !matches!(question, Question::Connect) {
-            shared.servers.heard(server);
+        let has_responded = matches!(checked.outcome, Ok(()) | Err(HealthFailure::Status(_)));
+        if has_responded && !matches!(probe, Probe::Connect) {
+            shared.servers.response_began(server);
         }
         match checked.outcome {
             Ok(()) => {
@@ -100,85 +100,87 @@ async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, addres
                     shared.servers.set_health(server, true, "");
                 }
             }
-            // It says so itself.
-            Err(ill @ HealthFailure::Status(_)) => {
+            // An error status is reliable: one is enough.
+            Err(failure @ HealthFailure::Status(_)) => {
                 server.check_failed();
-                shared.servers.set_health(server, false, &ill.to_string());
+                shared.servers.set_health(server, false, &failure.to_string());
             }
-            Err(HealthFailure::OwnFault) => {}
-            // On a busy machine a check is late like everything else. Whoever answers requests lives.
-            Err(HealthFailure::Timeout(_)) if server.signs() != signs => server.check_excused(),
-            // It may be busy with what it has: a slow server is not a dead one.
-            Err(HealthFailure::Timeout(_)) if server.held() > 0 => {
-                server.check_excused();
+            Err(HealthFailure::OutOfSockets) => {}
+            // On a busy machine checks are late. A server that responds to requests is alive.
+            Err(HealthFailure::Timeout(_)) if server.responses_seen() != responses => {
+                server.check_inconclusive();
+            }
+            // It may be busy with its requests: a slow server is not a dead one.
+            Err(HealthFailure::Timeout(_)) if server.awaiting_response() > 0 => {
+                server.check_inconclusive();
                 shared.servers.set_silent(server, true);
             }
-            Err(ill) => {
+            Err(failure) => {
                 if server.check_failed() >= rules.fall.get() {
-                    shared.servers.set_health(server, false, &ill.to_string());
+                    shared.servers.set_health(server, false, &failure.to_string());
                 }
             }
         }
     }
 }
 
-/// What came of a check.
-struct Checked {
+/// The result of a check.
+struct CheckResult {
     outcome: Result<(), HealthFailure>,
-    /// Whether a connection could be made, if that is known.
+    /// Whether the connection was established, if that is known.
     reachable: Option<bool>,
 }
 
-async fn check(patience: Duration, question: Question<'_>, address: SocketAddr) -> Checked {
+async fn check(timeout: Duration, probe: Probe<'_>, address: SocketAddr) -> CheckResult {
     let connected = Cell::new(false);
-    let asked = tokio::time::timeout(patience, ask(question, address, &connected)).await;
-    let outcome = match asked {
-        Err(_) => Err(HealthFailure::Timeout(patience)),
-        Ok(Err(error)) if socket::is_own_fault(&error) => {
-            return Checked { outcome: Err(HealthFailure::OwnFault), reachable: None };
+    let outcome = match tokio::time::timeout(timeout, run(probe, address, &connected)).await {
+        Err(_) => Err(HealthFailure::Timeout(timeout)),
+        Ok(Err(error)) if socket::is_out_of_resources(&error) => {
+            return CheckResult { outcome: Err(HealthFailure::OutOfSockets), reachable: None };
         }
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(HealthFailure::Refused),
         Ok(Err(error)) => Err(HealthFailure::Failed(error.to_string())),
         Ok(Ok(Some(status))) if status >= 500 => Err(HealthFailure::Status(status)),
         Ok(Ok(_)) => Ok(()),
     };
-    Checked { outcome, reachable: Some(connected.get()) }
+    CheckResult { outcome, reachable: Some(connected.get()) }
 }
 
-/// Asks and returns the status of the answer, if it matters.
-async fn ask(question: Question<'_>, address: SocketAddr, connected: &Cell<bool>) -> io::Result<Option<u16>> {
+/// Runs a probe. Returns the status of the response for [`Probe::Path`]; sets `connected` once the connection is
+/// established.
+async fn run(probe: Probe<'_>, address: SocketAddr, connected: &Cell<bool>) -> io::Result<Option<u16>> {
     let mut stream = TcpStream::connect(address).await?;
     connected.set(true);
-    let line = match question {
-        Question::Connect => return Ok(None),
-        Question::Ping => PING.to_owned(),
-        Question::Path(path) => format!("GET {path}"),
+    let line = match probe {
+        Probe::Connect => return Ok(None),
+        Probe::Ping => PING.to_owned(),
+        Probe::Path(path) => format!("GET {path}"),
     };
     let request = format!(
         "{line} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: tercet-balancer\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
     let limits = HeadLimits { head_bytes: HEAD_BYTES, headers: 100, target_bytes: 0, body_bytes: u64::MAX };
-    let mut answer = Vec::with_capacity(1024);
+    let mut received = Vec::with_capacity(1024);
     loop {
-        let count = stream.read_buf(&mut answer).await?;
-        if let Question::Ping = question {
+        let count = stream.read_buf(&mut received).await?;
+        if let Probe::Ping = probe {
             return Ok(None);
         }
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let asked = Asked { method: Method::Get, upgrade: false };
-        match response::parse(&answer, &limits, asked) {
+        let request_info = RequestInfo { method: Method::Get, upgrade: false };
+        match response::parse(&received, &limits, request_info) {
             Ok(Some(head)) if !head.is_interim() => return Ok(Some(head.status)),
-            Ok(Some(head)) => drop(answer.drain(..head.length)),
+            Ok(Some(head)) => drop(received.drain(..head.length)),
             Ok(None) => {}
             Err(refusal) => return Err(io::Error::other(refusal.reason)),
         }
     }
 }
 
-/// Ends ejections, and the time that removed servers have, when they are over.
+/// Ends ejections, and the drain time of removed servers, at their deadlines. Never returns.
 pub(crate) async fn end_deadlines(shared: Arc<Shared>) {
     loop {
         let added = shared.servers.deadline_added.notified();

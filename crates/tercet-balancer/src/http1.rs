@@ -1,8 +1,8 @@
-//! HTTP/1.0 and HTTP/1.1 on the wire, without any input or output (RFC 9110, RFC 9112).
+//! Parsing and serialising HTTP/1.0 and HTTP/1.1 messages, without input or output (RFC 9110, RFC 9112).
 //!
-//! Bytes in, plain values out: a head is parsed into ranges of the buffer it came in, a body is followed byte
-//! by byte, and a head is written anew from its parsed form. What is ambiguous is refused, never repaired.
-//! It refuses to know sockets, servers, limits' origins and who the client is.
+//! A head is parsed into ranges of the buffer that contains it, a body is decoded incrementally, and heads are
+//! serialised from their parsed form. Ambiguous messages are refused, never repaired. This module must not depend on
+//! sockets, servers, clients or the configuration.
 
 pub mod body;
 pub mod field;
@@ -22,14 +22,14 @@ pub use self::request::RequestHead;
 pub use self::response::ResponseHead;
 pub use self::target::Form;
 
-/// Why a message is not taken: the status to answer with, and the reason for whoever reads the log. The
-/// connection it came on is closed after the answer, as nobody knows where the next message would start.
+/// Why a message is refused: the status of the response, and a message for the client and the log. The connection is
+/// closed after the response, because the start of the next message is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Refusal {
     /// 400, 411, 413, 414, 417, 431, 501 or 505 for a request; 502 for a response.
     pub status: u16,
-    /// What is wrong with it, lower case, naming the rule.
+    /// The violated rule, in lower case.
     pub reason: &'static str,
 }
 
@@ -43,13 +43,13 @@ impl Refusal {
         Self::new(400, reason)
     }
 
-    /// The same fault found in what a server sent.
+    /// The refusal of a response for the same reason.
     pub(crate) const fn in_response(self) -> Self {
         Self::new(502, self.reason)
     }
 }
 
-/// How much of a head is taken before it is refused.
+/// The limits of a message's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
     /// Bytes of the whole head, from its first line to its empty line; beyond: 431.
@@ -70,7 +70,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// The range that `part` takes in `buffer`, of which it must be a part.
+    /// The range of `part` in `buffer`; `part` must be a slice of it.
     pub(crate) fn of(buffer: &[u8], part: &[u8]) -> Self {
         let start = part.as_ptr().addr() - buffer.as_ptr().addr();
         debug_assert!(start + part.len() <= buffer.len(), "a span lies in its buffer");
@@ -82,18 +82,18 @@ impl Span {
         &buffer[self.start as usize..self.end as usize]
     }
 
-    /// Whether it holds no byte.
+    /// Whether its length is 0.
     pub fn is_empty(self) -> bool {
         self.start == self.end
     }
 
-    /// How many bytes it holds.
+    /// Its length in bytes.
     pub fn len(self) -> usize {
         (self.end - self.start) as usize
     }
 }
 
-/// The minor version of a message.
+/// The version of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0: no chunked coding, no interim responses, closes by default.
@@ -102,20 +102,20 @@ pub enum Version {
     Http11,
 }
 
-/// How a body ends (RFC 9112 section 6.3).
+/// The framing of a body: how its end is found (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// There is no body.
     None,
-    /// After so many bytes.
+    /// The body has this many bytes.
     Length(u64),
-    /// With the last chunk and its trailers.
+    /// The chunked transfer coding.
     Chunked,
-    /// When the server closes the connection; responses only.
+    /// The body ends when the server closes the connection; responses only.
     UntilClose,
 }
 
-/// A request method, as far as forwarding depends on it (RFC 9110 section 9).
+/// A request method (RFC 9110 section 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Method {
@@ -149,24 +149,24 @@ impl Method {
         }
     }
 
-    /// Whether the request asks for nothing to be changed (RFC 9110 section 9.2.1).
+    /// Whether the method is safe (RFC 9110 section 9.2.1). TRACE is left out.
     pub fn is_safe(self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Options)
     }
 
-    /// Whether sending the request twice means the same as once (RFC 9110 section 9.2.2).
+    /// Whether the method is idempotent (RFC 9110 section 9.2.2).
     pub fn is_idempotent(self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace)
     }
 }
 
-/// Whether a head may have become complete or refusable by the bytes after the first `seen` ones: parsing again
-/// is worth it only then, which keeps a client that sends byte by byte from costing a parse for each.
+/// Whether the bytes after the first `seen` ones may have completed a line, so that the head has to be parsed again. This
+/// avoids one parse per byte for a client that sends single bytes.
 pub fn worth_parsing(buffer: &[u8], seen: usize) -> bool {
     seen == 0 || memchr::memchr(b'\n', &buffer[seen.min(buffer.len())..]).is_some()
 }
 
-/// Whether `byte` may stand in a token (RFC 9110 section 5.6.2).
+/// Whether `byte` is allowed in a token (RFC 9110 section 5.6.2).
 pub(crate) const fn is_token_byte(byte: u8) -> bool {
     matches!(byte,
         b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'

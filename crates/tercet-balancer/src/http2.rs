@@ -1,10 +1,10 @@
-//! HTTP/2 from clients (RFC 9113), agreed on by ALPN under TLS or known beforehand (h2c).
+//! HTTP/2 connections of clients (RFC 9113), selected by ALPN under TLS, or with prior knowledge (h2c).
 //!
-//! The `h2` crate speaks the protocol. Each stream becomes a request of its own on the way all requests take: it is
-//! written as HTTP/1.1 into a [`pipe`], at whose other end a connection is served like any other. So
-//! routing, retries, limits and logs are the same, and the rules of HTTP/1.1 are checked once more.
+//! The `h2` crate implements the protocol. Each stream is converted to an HTTP/1.1 request and written into a [`pipe`],
+//! whose other end is served like any HTTP/1 connection. So server selection, retries, limits and logs are shared, and
+//! the rules of HTTP/1.1 are checked as well.
 
-pub(crate) mod allowance;
+pub(crate) mod budget;
 mod guard;
 pub(crate) mod pipe;
 mod request;
@@ -24,7 +24,7 @@ use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use tercet_observe::event::BalancerEvent;
 
-use self::allowance::Held;
+use self::budget::ChargedBytes;
 use self::guard::{Note, Notes};
 use self::wire::{Fault, Wire};
 use crate::answer;
@@ -32,23 +32,23 @@ use crate::client::Client;
 use crate::config::Config;
 use crate::worker::Worker;
 
-/// What every HTTP/2 connection starts with (RFC 9113 section 3.4).
+/// The client's connection preface (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Bytes of one stream that may be on their way to us.
+/// The flow-control window of a stream, in bytes.
 const STREAM_WINDOW: u32 = 256 << 10;
-/// Bytes of all streams of a connection that may be on their way to us.
+/// The flow-control window of a connection, in bytes.
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Either when many connections are open: what RFC 9113 section 6.9.2 starts with.
-const NARROW_WINDOW: u32 = 65_535;
-/// Bytes of one stream that wait to be sent.
+/// Both windows when many connections are open: the initial value of RFC 9113 section 6.9.2.
+const SMALL_WINDOW: u32 = 65_535;
+/// The send buffer of a stream, in bytes.
 const SEND_BUFFER: usize = 128 << 10;
-/// Streams a client may break off without seeing an answer before its connection is closed; each answer it waits
-/// for makes up for one. Breaking off is cheap for a client and a request for a server (CVE-2023-44487).
-const BROKEN_OFF: u32 = 100;
-/// How long a connection that is being closed is given to take what it is told.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How many streams a client may reset before their response until its connection is closed (rapid reset,
+/// CVE-2023-44487). Each response that the client receives offsets one reset.
+const MAX_CANCELLED: u32 = 100;
+/// How long a connection stays open after GOAWAY, so that the client can receive it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Whether a connection that starts with these bytes speaks HTTP/2; `None` when too few are there to tell.
+/// Whether a connection that starts with these bytes uses HTTP/2; `None` when they are too few.
 pub(crate) fn is_preface(bytes: &[u8]) -> Option<bool> {
     if bytes.len() >= PREFACE.len() {
         return Some(bytes.starts_with(PREFACE));
@@ -56,57 +56,58 @@ pub(crate) fn is_preface(bytes: &[u8]) -> Option<bool> {
     if PREFACE.starts_with(bytes) { None } else { Some(false) }
 }
 
-/// What the streams of a connection and the connection know of each other.
+/// The streams of a connection.
 #[derive(Debug, Default)]
 struct Streams {
-    live: Cell<usize>,
-    broken_off: Cell<u32>,
+    open: Cell<usize>,
+    /// Streams that were cancelled, minus those that got a response.
+    cancelled: Cell<u32>,
     is_ending: Cell<bool>,
 }
 
-/// A request, what answers it, and what the guard knows of it.
-type Request = (http::Request<RecvStream>, SendResponse<Held>, Option<Note>);
+/// A request, the handle for its response, and the guard's note on it.
+type Request = (http::Request<RecvStream>, SendResponse<ChargedBytes>, Option<Note>);
 
-/// What a connection has to act upon.
+/// An event of a connection.
 enum Event {
     Request(Box<Request>),
-    /// The client, or its connection, is gone.
+    /// The connection was closed or has failed.
     Ended,
     Idle,
     Stopping,
-    /// The client did what it must not.
+    /// The client violated the protocol.
     Fault(Reason),
 }
 
-/// Serves an HTTP/2 client, of which `early` has been read already, until either side has had enough.
+/// Serves an HTTP/2 client until either side closes the connection; `early` are the bytes that were already read.
 pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
     let config = worker.config();
     let client = Rc::new(client);
-    client.watch.set(config.timeouts.handshake);
+    client.deadline.set(config.timeouts.handshake);
     let fault = Fault::default();
-    let (wide, allowance) = (worker.http2.wide(), worker.http2.connection());
+    let (large_windows, budget) = (worker.http2.large_windows(), worker.http2.connection());
     let notes = Rc::new(Notes::default());
-    let most = config.limits.head as usize;
-    let wire = Wire::new(Rc::clone(&client), early, Rc::clone(&fault), most, Rc::clone(&notes));
-    let handshake = builder(&config, wide.is_some()).handshake(wire);
+    let head_limit = config.limits.head as usize;
+    let wire = Wire::new(Rc::clone(&client), early, Rc::clone(&fault), head_limit, Rc::clone(&notes));
+    let handshake = builder(&config, large_windows.is_some()).handshake(wire);
     let handshake = client.in_time(async { handshake.await.map_err(io::Error::other) });
     let Ok(mut connection) = handshake.await else {
-        // RFC 9113 section 3.4: who starts otherwise than agreed on is not worth a GOAWAY, but an orderly end.
+        // RFC 9113 section 3.4: after an invalid preface, GOAWAY may be omitted.
         return answer::linger(&client).await;
     };
     let streams = Rc::new(Streams::default());
-    client.watch.set(config.timeouts.head);
+    client.deadline.set(config.timeouts.head);
     loop {
         match next_event(&worker, &client, &mut connection, &streams, (&fault, &notes)).await {
             Event::Request(request) => {
-                client.watch.clear();
-                streams.live.set(streams.live.get() + 1);
+                client.deadline.clear();
+                streams.open.set(streams.open.get() + 1);
                 let (worker, client, streams) = (Rc::clone(&worker), Rc::clone(&client), Rc::clone(&streams));
-                let allowance = Rc::clone(&allowance);
+                let budget = Rc::clone(&budget);
                 tokio::task::spawn_local(async move {
-                    let timeouts = worker.config().timeouts.idle;
-                    let outcome = stream::serve(worker, &client, &allowance, request).await;
-                    streams.ended(outcome, &client, timeouts);
+                    let idle_timeout = worker.config().timeouts.idle;
+                    let outcome = stream::serve(worker, &client, &budget, request).await;
+                    streams.ended(outcome, &client, idle_timeout);
                 });
             }
             Event::Ended => return,
@@ -114,16 +115,16 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
             Event::Idle | Event::Stopping => {
                 streams.is_ending.set(true);
                 connection.graceful_shutdown();
-                if streams.live.get() == 0 {
-                    client.watch.set(FAREWELL);
+                if streams.open.get() == 0 {
+                    client.deadline.set(CLOSE_TIMEOUT);
                 }
             }
             Event::Fault(reason) => {
-                tell(&worker, &client, reason);
+                log_fault(&worker, &client, reason);
                 connection.abrupt_shutdown(reason);
-                client.watch.set(FAREWELL);
+                client.deadline.set(CLOSE_TIMEOUT);
                 let closed = poll_fn(|context| connection.poll_closed(context));
-                // Whether it took the news or not, it is closed.
+                // The connection is closed even if the client does not receive GOAWAY.
                 let _ = client.in_time(async { closed.await.map_err(io::Error::other) }).await;
                 drop(connection);
                 return answer::linger(&client).await;
@@ -135,12 +136,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
 async fn next_event(
     worker: &Worker,
     client: &Client,
-    connection: &mut Connection<Wire, Held>,
+    connection: &mut Connection<Wire, ChargedBytes>,
     streams: &Streams,
     (fault, notes): (&Fault, &Notes),
 ) -> Event {
     poll_fn(|context| {
-        if streams.broken_off.get() > BROKEN_OFF {
+        if streams.cancelled.get() > MAX_CANCELLED {
             return Poll::Ready(Event::Fault(Reason::ENHANCE_YOUR_CALM));
         }
         if let Poll::Ready(accepted) = connection.poll_accept(context) {
@@ -151,7 +152,7 @@ async fn next_event(
                 }
                 Some(Err(error)) => {
                     if let Some(reason) = error.reason().filter(|_| error.is_library()) {
-                        tell(worker, client, reason);
+                        log_fault(worker, client, reason);
                     }
                     Event::Ended
                 }
@@ -161,7 +162,7 @@ async fn next_event(
         if let Some(reason) = fault.get() {
             return Poll::Ready(Event::Fault(reason));
         }
-        if client.watch.expired(context) {
+        if client.deadline.expired(context) {
             return Poll::Ready(Event::Idle);
         }
         if worker.is_stopping() && !streams.is_ending.get() {
@@ -172,30 +173,30 @@ async fn next_event(
     .await
 }
 
-/// Logs that a connection is ended for what its client did.
-fn tell(worker: &Worker, client: &Client, code: Reason) {
+/// Logs that a connection is closed because of a protocol violation.
+fn log_fault(worker: &Worker, client: &Client, code: Reason) {
     let (client, reason) = (client.address.to_string(), code.description());
     let code = format!("{code:?}");
     worker.shared.events.event(BalancerEvent::ConnectionRefused { client: &client, code: &code, reason });
 }
 
 impl Streams {
-    fn ended(&self, outcome: stream::Outcome, client: &Client, idle: Duration) {
-        self.live.set(self.live.get() - 1);
+    fn ended(&self, outcome: stream::Outcome, client: &Client, idle_timeout: Duration) {
+        self.open.set(self.open.get() - 1);
         match outcome {
-            stream::Outcome::BrokenOff => self.broken_off.set(self.broken_off.get() + 1),
-            stream::Outcome::Answered => self.broken_off.set(self.broken_off.get().saturating_sub(1)),
+            stream::Outcome::Cancelled => self.cancelled.set(self.cancelled.get() + 1),
+            stream::Outcome::Completed => self.cancelled.set(self.cancelled.get().saturating_sub(1)),
         }
-        if self.live.get() == 0 {
-            client.watch.set(if self.is_ending.get() { FAREWELL } else { idle });
+        if self.open.get() == 0 {
+            client.deadline.set(if self.is_ending.get() { CLOSE_TIMEOUT } else { idle_timeout });
         }
     }
 }
 
-fn builder(config: &Config, is_wide: bool) -> Builder {
+fn builder(config: &Config, large_windows: bool) -> Builder {
     let mut builder = Builder::new();
     let (stream, connection) =
-        if is_wide { (STREAM_WINDOW, CONNECTION_WINDOW) } else { (NARROW_WINDOW, NARROW_WINDOW) };
+        if large_windows { (STREAM_WINDOW, CONNECTION_WINDOW) } else { (SMALL_WINDOW, SMALL_WINDOW) };
     builder
         .initial_window_size(stream)
         .initial_connection_window_size(connection)
@@ -210,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_preface_is_told_from_a_request() {
+    fn the_preface_is_distinguished_from_a_request() {
         for end in 0..PREFACE.len() {
             assert_eq!(is_preface(&PREFACE[..end]), None);
         }

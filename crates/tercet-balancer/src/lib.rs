@@ -1,4 +1,4 @@
-//! Tier 1: the HTTP balancer: listener, router, upstream pool, health, forwarding, drain, access log.
+//! Tier 1: the HTTP load balancer: listeners, server selection, health checks, forwarding, draining, access log.
 
 mod admin;
 mod answer;

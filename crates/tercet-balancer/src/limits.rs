@@ -1,6 +1,6 @@
-//! How much one client, and all of them together, may have: connections and requests a second.
+//! Limits: connections in total and per client, and a rate limit of requests per client (token bucket).
 //!
-//! A client is an IPv4 address or an IPv6 /64, the smallest network a person is given.
+//! A client is an IPv4 address or an IPv6 /64, the smallest network that providers assign.
 
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
@@ -13,14 +13,14 @@ use tokio::sync::Notify;
 
 use crate::config::{Config, Limits as Rules};
 
-/// Locks the clients are spread over, so that workers seldom meet.
+/// Shards of the clients' map, each with its own lock, so that workers rarely contend.
 const SHARDS: usize = 16;
 
-/// What clients have right now.
+/// The current usage of all clients.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     connections: AtomicUsize,
-    /// Told when a connection closes while as many are open as may be.
+    /// Notified when a connection closes while the limit is reached.
     closed: Notify,
     shards: [Mutex<FxHashMap<u128, Account>>; SHARDS],
 }
@@ -28,19 +28,19 @@ pub(crate) struct Limits {
 #[derive(Debug)]
 struct Account {
     connections: usize,
-    /// Requests it may make at once, as of `counted`.
+    /// Tokens of the bucket, as of `refilled`.
     tokens: f64,
-    counted: Instant,
+    refilled: Instant,
 }
 
 impl Limits {
-    /// Client connections that are open.
+    /// The number of open client connections.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Waits until one more connection may be open.
-    pub(crate) async fn room(&self, rules: &Rules) {
+    /// Waits until fewer connections are open than the limit.
+    pub(crate) async fn wait_for_capacity(&self, rules: &Rules) {
         while rules.connections != 0 && self.connections() >= rules.connections {
             let mut closed = std::pin::pin!(self.closed.notified());
             closed.as_mut().enable();
@@ -50,11 +50,11 @@ impl Limits {
         }
     }
 
-    /// Counts a connection in; false, and nothing counted, when the client has as many as it may.
+    /// Counts a connection; false, and nothing counted, when the client has reached its limit.
     pub(crate) fn connect(&self, config: &Config, client: IpAddr, now: Instant) -> bool {
         let rules = &config.limits;
-        let is_bound = !config.trusted_proxies.iter().any(|network| network.contains(&client));
-        if rules.connections_per_client != 0 && is_bound {
+        let is_limited = !config.trusted_proxies.iter().any(|network| network.contains(&client));
+        if rules.connections_per_client != 0 && is_limited {
             let mut shard = self.shard(client);
             let account = shard.entry(key(client)).or_insert_with(|| Account::new(rules, now));
             if account.connections >= rules.connections_per_client {
@@ -66,7 +66,7 @@ impl Limits {
         true
     }
 
-    /// Counts a connection out.
+    /// Ends the count of a connection.
     pub(crate) fn disconnect(&self, rules: &Rules, client: IpAddr) {
         let before = self.connections.fetch_sub(1, Ordering::Relaxed);
         if rules.connections != 0 && before >= rules.connections {
@@ -81,10 +81,10 @@ impl Limits {
         }
     }
 
-    /// Takes one request from the client's account.
+    /// Takes one token from the client's bucket.
     ///
     /// # Errors
-    /// How long until the client may make its next request.
+    /// The rate limit is reached; the time until the next token.
     pub(crate) fn request(&self, rules: &Rules, client: IpAddr, now: Instant) -> Result<(), Duration> {
         if rules.requests_per_second == 0 {
             return Ok(());
@@ -100,12 +100,12 @@ impl Limits {
         Ok(())
     }
 
-    /// Forgets clients that have nothing and could make as many requests as anybody new.
+    /// Drops the state of clients without connections and with a full bucket.
     pub(crate) fn sweep(&self, rules: &Rules, now: Instant) {
         for shard in &self.shards {
             lock(shard).retain(|_, account| {
                 account.refill(rules, now);
-                account.connections > 0 || account.tokens < allowance(rules)
+                account.connections > 0 || account.tokens < bucket_size(rules)
             });
         }
     }
@@ -117,18 +117,18 @@ impl Limits {
 
 impl Account {
     fn new(rules: &Rules, now: Instant) -> Self {
-        Self { connections: 0, tokens: allowance(rules), counted: now }
+        Self { connections: 0, tokens: bucket_size(rules), refilled: now }
     }
 
     fn refill(&mut self, rules: &Rules, now: Instant) {
-        let passed = now.saturating_duration_since(self.counted).as_secs_f64();
-        self.tokens = (self.tokens + passed * f64::from(rules.requests_per_second)).min(allowance(rules));
-        self.counted = now;
+        let passed = now.saturating_duration_since(self.refilled).as_secs_f64();
+        self.tokens = (self.tokens + passed * f64::from(rules.requests_per_second)).min(bucket_size(rules));
+        self.refilled = now;
     }
 }
 
-/// Requests a client may make at once: its burst, and at least one.
-fn allowance(rules: &Rules) -> f64 {
+/// The size of a client's bucket: the configured burst, and at least one.
+fn bucket_size(rules: &Rules) -> f64 {
     f64::from(rules.request_burst.max(1))
 }
 
@@ -139,7 +139,7 @@ fn key(client: IpAddr) -> u128 {
     }
 }
 
-/// A panic under this lock leaves at worst one account that is off by one.
+/// Ignores poisoning: a panic under the lock leaves at worst one count that is off by one.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_its_own_bound_and_a_v6_network_is_one_client() {
+    fn each_client_has_its_own_limit_and_an_ipv6_network_is_one_client() {
         let rules = Rules { connections_per_client: 2, ..Rules::default() };
         let config = Config { limits: rules.clone(), ..Config::default() };
         let limits = Limits::default();

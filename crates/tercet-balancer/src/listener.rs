@@ -1,4 +1,4 @@
-//! Taking connections off listening sockets, and how they begin: the PROXY header, TLS, and which HTTP is spoken.
+//! Accepts connections, and sets them up: the PROXY header, TLS, and the HTTP version.
 
 use std::future::poll_fn;
 use std::io;
@@ -21,10 +21,10 @@ use crate::socket::Socket;
 use crate::worker::Worker;
 use crate::{connection, http2, proxy_protocol};
 
-/// How long accepting pauses when there are no descriptors left.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
+/// How long accepting pauses after an error such as exhausted descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts connections at the bind_address of this configured address until `stop`, each served by a task of its own.
+/// Accepts connections on a configured address until `stop` is set, and spawns a task for each.
 pub(crate) async fn accept(
     worker: Rc<Worker>,
     address: SocketAddr,
@@ -33,7 +33,7 @@ pub(crate) async fn accept(
 ) {
     loop {
         let accept = async {
-            worker.shared.limits.room(&worker.config().limits).await;
+            worker.shared.limits.wait_for_capacity(&worker.config().limits).await;
             listener.accept().await
         };
         let accepted = tokio::select! {
@@ -42,14 +42,14 @@ pub(crate) async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => begin(&worker, address, stream, peer.ip().to_canonical()),
-            // The connection was gone before it was accepted.
+            // The client closed the connection before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(_) => tokio::time::sleep(OUT_OF_DESCRIPTORS).await,
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
-    // What waits in the kernel is still served: it would be reset when the socket closes. The kernel itself is
-    // asked, since the runtime may not have heard of it yet. Others may come while it is taken, so it is no more
-    // than can have waited.
+    // Closing the socket would reset the connections in the accept queue, so they are served first. The kernel is
+    // asked directly, since the runtime may not have received the event yet. New connections may arrive meanwhile, so
+    // the loop is bounded by the length of the queue.
     let Ok(listener) = listener.into_std() else { return };
     for _ in 0..BACKLOG {
         match listener.accept() {
@@ -68,24 +68,25 @@ pub(crate) async fn accept(
 
 fn begin(worker: &Rc<Worker>, address: SocketAddr, stream: TcpStream, peer: IpAddr) {
     let Some(bind_address) = worker.shared.bind_addresses.load().at(address) else { return };
-    let Some(entered) = worker.enter(peer) else { return };
-    // Without it the last part of an answer may wait for an acknowledgement; nothing else depends on it.
+    let Some(open) = worker.count_connection(peer) else { return };
+    // A failure only costs latency (Nagle's algorithm).
     let _ = stream.set_nodelay(true);
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        let _entered = entered;
-        enter(worker, bind_address, stream, peer).await;
+        let _open = open;
+        set_up(worker, bind_address, stream, peer).await;
     });
 }
 
-/// Begins a connection that was just accepted and serves it to its end.
-async fn enter(worker: Rc<Worker>, bind_address: Arc<BindAddress>, mut stream: TcpStream, peer: IpAddr) {
-    let watch = worker.clock.watch();
+/// Runs the handshakes of an accepted connection, and serves it.
+async fn set_up(worker: Rc<Worker>, bind_address: Arc<BindAddress>, mut stream: TcpStream, peer: IpAddr) {
+    let deadline = worker.clock.deadline();
     if !bind_address.listen.proxy_protocol && bind_address.tls.is_none() {
-        return serve(worker, Box::new(Client::new(Socket::plain(stream), watch, peer, bind_address))).await;
+        return serve(worker, Box::new(Client::new(Socket::plain(stream), deadline, peer, bind_address)))
+            .await;
     }
-    // A handshake is rare and its state large: an idle connection must not carry it.
-    let shaken = Box::pin(async {
+    // Boxed, so that an idle connection does not hold the large state of a handshake.
+    let handshake = Box::pin(async {
         let address = if bind_address.listen.proxy_protocol {
             read_proxy_header(&mut stream, peer).await?
         } else {
@@ -95,13 +96,13 @@ async fn enter(worker: Rc<Worker>, bind_address: Arc<BindAddress>, mut stream: T
         let stream = TlsAcceptor::from(tls.config()).accept(stream).await?;
         Ok((Socket::tls(Box::new(stream)), address))
     });
-    watch.set(worker.config().timeouts.handshake);
-    // A handshake that failed has told the client so; there is nobody else to tell.
-    let Ok((socket, address)) = watch.in_time(shaken).await else { return };
-    serve(worker, Box::new(Client::new(socket, watch, address, bind_address))).await;
+    deadline.set(worker.config().timeouts.handshake);
+    // Failed handshakes are not logged: rustls has sent the alert to the client.
+    let Ok((socket, address)) = deadline.in_time(handshake).await else { return };
+    serve(worker, Box::new(Client::new(socket, deadline, address, bind_address))).await;
 }
 
-/// Serves a connection by the HTTP that was agreed on, or that it starts with.
+/// Serves a connection with the HTTP version that ALPN selected or that its first bytes show.
 async fn serve(worker: Rc<Worker>, client: Box<Client>) {
     let Some(mut buffers) = connection::first_bytes(&worker, &client).await else { return };
     if speaks_http2(&client, &mut buffers).await {
@@ -112,7 +113,7 @@ async fn serve(worker: Rc<Worker>, client: Box<Client>) {
     connection::serve(worker, client, buffers).await;
 }
 
-/// Takes the header off the front of the connection, and nothing behind it: who connected to the proxy.
+/// Reads the PROXY header, and no byte behind it. Returns its source address, or `peer` if it has none.
 async fn read_proxy_header(stream: &mut TcpStream, peer: IpAddr) -> io::Result<IpAddr> {
     let mut seen = Vec::new();
     let mut ahead = [0; 512];
@@ -132,10 +133,10 @@ async fn read_proxy_header(stream: &mut TcpStream, peer: IpAddr) -> io::Result<I
     }
 }
 
-/// Whether the client agreed on HTTP/2 (RFC 9113 section 3.2), or without TLS starts as HTTP/2 does (section 3.3).
+/// Whether the client uses HTTP/2: selected by ALPN (RFC 9113 section 3.2), or without TLS by its preface (section 3.3).
 async fn speaks_http2(client: &Client, buffers: &mut RequestBuffers) -> bool {
-    if let Some(agreed) = client.socket.has_agreed_on_http2() {
-        return agreed;
+    if let Some(selected) = client.socket.alpn_selected_http2() {
+        return selected;
     }
     loop {
         if let Some(is_preface) = http2::is_preface(buffers.client.filled()) {
@@ -144,7 +145,7 @@ async fn speaks_http2(client: &Client, buffers: &mut RequestBuffers) -> bool {
         let read = poll_fn(|context| client.socket.poll_read(context, buffers.client.spare()));
         match client.in_time(read).await {
             Ok(count) if count > 0 => buffers.client.advance(count),
-            // Whoever reads next finds the same.
+            // The next read returns the same result and handles it.
             Ok(_) | Err(_) => return false,
         }
     }
@@ -160,6 +161,6 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(state_of(enter) <= 384, "{} bytes", state_of(enter));
+        assert!(state_of(set_up) <= 384, "{} bytes", state_of(set_up));
     }
 }

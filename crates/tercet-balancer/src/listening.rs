@@ -1,4 +1,4 @@
-//! Listening sockets and how they are bound.
+//! Listening sockets, and how they are bound.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -7,30 +7,30 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Config;
 
-/// Connections that may wait in the kernel to be accepted; it caps this at `net.core.somaxconn`.
+/// The length of the accept queue; the kernel caps it at `net.core.somaxconn`.
 pub(crate) const BACKLOG: i32 = 4096;
 
 /// The sockets of one address: one, or one for each worker.
 #[derive(Debug)]
 pub struct Listening {
-    /// The address as it is configured; with port 0 the sockets know the real one.
+    /// The configured address; with port 0, [`local_address`](Self::local_address) has the assigned port.
     pub address: SocketAddr,
     /// The sockets.
     pub sockets: Vec<TcpListener>,
 }
 
 impl Listening {
-    /// Binds an address, with one socket for each of so many workers.
+    /// Binds an address, with one socket per worker.
     ///
     /// # Errors
-    /// The address is taken or may not be used; it is named.
+    /// The address is in use or not permitted. The message names it.
     pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Self> {
         let sockets = bind(address, workers)
             .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
         Ok(Self { address, sockets })
     }
 
-    /// Binds every address the configuration names.
+    /// Binds every configured address.
     ///
     /// # Errors
     /// As [`bind`](Self::bind).
@@ -39,7 +39,7 @@ impl Listening {
         config.listen.iter().map(|listen| Self::bind(listen.address, workers)).collect()
     }
 
-    /// The address that is really listened on.
+    /// The address the sockets are bound to.
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.sockets.first()?.local_addr().ok()
     }
@@ -49,7 +49,8 @@ impl Listening {
         Ok(Self { address: self.address, sockets })
     }
 
-    /// The socket of this worker. When there are fewer (systemd hands over one an address) they are shared.
+    /// The socket of this worker. If there are fewer sockets than workers (systemd passes one per address), workers
+    /// share them.
     pub(crate) fn socket_of(&self, worker: usize) -> io::Result<TcpListener> {
         let socket = self.sockets[worker % self.sockets.len()].try_clone()?;
         socket.set_nonblocking(true)?;
@@ -57,7 +58,7 @@ impl Listening {
     }
 }
 
-/// Threads that serve under this configuration.
+/// The number of workers for this configuration.
 pub(crate) fn worker_count(config: &Config) -> usize {
     match config.workers {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -65,14 +66,11 @@ pub(crate) fn worker_count(config: &Config) -> usize {
     }
 }
 
-/// Binds `count` sockets to the same address, among which the kernel spreads connections (SO_REUSEPORT). With
-/// port 0 the first one's port is used for all.
-///
-/// # Errors
-/// The address is taken, or may not be used.
+/// Binds `count` sockets to the same address; the kernel distributes connections among them (SO_REUSEPORT). With port
+/// 0, all use the first one's port.
 fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     if address.port() != 0 {
-        // With SO_REUSEPORT alone another balancer of the same user would share the address unnoticed.
+        // Fails if the address is in use: with SO_REUSEPORT a second process of the same user would share it.
         drop(new_socket(address, false)?);
     }
     let mut address = address;

@@ -1,4 +1,4 @@
-//! What the balancer counts, and its text for Prometheus.
+//! The balancer's counters, and their Prometheus text format.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,13 +10,13 @@ use crate::server::Server;
 /// Counters of the whole process; those of a server are in [`crate::server::Server`].
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    /// Client connections taken so far.
+    /// Client connections accepted.
     pub(crate) accepted: AtomicU64,
-    /// Requests refused before they were understood.
+    /// Malformed requests refused.
     pub(crate) refused: AtomicU64,
-    /// Requests tried on another server.
+    /// Requests retried on another server.
     pub(crate) retries: AtomicU64,
-    /// Connections and requests turned away by a limit.
+    /// Connections and requests refused by a limit.
     pub(crate) limited: AtomicU64,
 }
 
@@ -24,18 +24,17 @@ type Labels = Vec<(&'static str, String)>;
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// The text exposition of everything counted. The atomics of a request's way are read here, once a scrape,
-/// so that counting needs no registry.
+/// The text exposition of all metrics. A scrape reads the atomics into a registry, so that counting needs none.
 pub(crate) fn encode(own: &Metrics, open: usize, servers: &[Arc<Server>]) -> String {
     let mut registry = Registry::with_prefix("tercet_balancer");
     let connections = Gauge::<i64>::default();
     connections.set(open.try_into().unwrap_or(i64::MAX));
     registry.register("connections", "Client connections that are open", connections);
     for (name, help, count) in [
-        ("connections_accepted", "Client connections taken", &own.accepted),
-        ("requests_refused", "Requests refused before they were understood", &own.refused),
-        ("retries", "Requests tried on another server", &own.retries),
-        ("limited", "Connections and requests turned away by a limit", &own.limited),
+        ("connections_accepted", "Client connections accepted", &own.accepted),
+        ("requests_refused", "Malformed requests refused", &own.refused),
+        ("retries", "Requests retried on another server", &own.retries),
+        ("limited", "Connections and requests refused by a limit", &own.limited),
     ] {
         registry.register(name, help, counter(count));
     }
@@ -58,12 +57,12 @@ pub(crate) fn encode(own: &Metrics, open: usize, servers: &[Arc<Server>]) -> Str
             answers.get_or_create(&label).inc_by(count.load(Ordering::Relaxed));
         }
     }
-    registry.register("server_requests", "Requests handed to the server, tries included", requests);
+    registry.register("server_requests", "Requests sent to the server, including retries", requests);
     registry.register("server_failures", "Requests that failed on the server", failures);
-    registry.register("server_answers", "Answers of the server by class of status", answers);
-    registry.register("server_requests_in_flight", "Requests the server has right now", in_flight);
+    registry.register("server_answers", "Responses of the server by status class", answers);
+    registry.register("server_requests_in_flight", "Requests in flight on the server", in_flight);
     registry.register("server_up", "Whether the server is in rotation", up);
-    registry.register("server_first_byte_seconds", "From hand-over to the first byte of the answer", latency);
+    registry.register("server_first_byte_seconds", "Time to the first byte of the response", latency);
     metrics::encode(&registry)
 }
 

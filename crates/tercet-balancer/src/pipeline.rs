@@ -1,13 +1,14 @@
-//! Connections to a server that several requests share, one behind the other (RFC 9112 section 9.3.2).
+//! Pipelined connections to servers (RFC 9112 section 9.3.2).
 //!
-//! Most of what a small request costs is the kernel's: here many requests go to a server in one write, and their
-//! answers come in few reads. What comes while a connection waits for answers is gathered, and leaves when the last of
-//! them is there: it would have had to stand behind them anyway. The price is that an answer waits for those
-//! before it, so sharing is only for servers the configuration vouches for, for safe requests without a body, and only
-//! as long as all goes well: at the first answer that is late, broken or held up by its client, those behind it
-//! go to connections of their own, and the server's connections are not shared for a moment. A request that was sent
-//! stays behind a late one until the server has shown that it works on others meanwhile: one that is blocked would
-//! find it twice. What an answer is, and where it ends, is for whoever has the turn to know.
+//! System calls dominate the cost of a small request: a pipeline sends many requests in one write and receives their
+//! responses in few reads. Requests that arrive while responses are outstanding are batched, and sent when the last of
+//! these is complete: they would have to wait for them anyway. The price is head-of-line blocking. So pipelining is
+//! opt-in for each server, limited to safe requests without a body, and ends at the first response that is late,
+//! invalid or delayed by its client: the requests behind it move to other connections, and pipelining to the server
+//! pauses. A request that was already sent stays behind a late response until the server has begun a response on
+//! another connection: if the server's process is blocked, it would receive the request twice.
+//!
+//! This module does not parse responses: the slot at the front reads its response from the connection.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -24,20 +25,20 @@ use crate::pool::Pool;
 use crate::server::Server;
 use crate::socket::Socket;
 
-/// How long those behind may be kept waiting by the one at the front.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// How long a server's connections are not shared after one had to be given up.
+/// How long the response at the front may take while others wait behind it.
+const STALL_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long pipelining to a server pauses after one of its pipelines has failed.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Bytes of requests a connection's buffer may keep for the next ones.
-const KEPT: usize = 64 * 1024;
+/// The capacity in bytes that an empty request buffer keeps.
+const KEPT_CAPACITY: usize = 64 * 1024;
 
-/// A worker's shared connections.
+/// A worker's pipelined connections.
 #[derive(Debug, Default)]
 pub(crate) struct Pipelines {
     servers: RefCell<Vec<ServerPipelines>>,
-    /// Those with requests that are not sent yet.
+    /// Pipelines with unsent requests.
     unsent: RefCell<Vec<Rc<Pipeline>>>,
-    /// The task that sends: it comes after all who have something to send in this round of the event loop.
+    /// The task that sends. It runs after the tasks that add requests in the same iteration of the event loop.
     sender: RefCell<Option<Waker>>,
 }
 
@@ -48,7 +49,7 @@ struct ServerPipelines {
     paused_until: Option<Instant>,
 }
 
-/// One connection and the requests on it.
+/// One connection and its requests.
 #[derive(Debug)]
 struct Pipeline {
     socket: Socket,
@@ -56,63 +57,63 @@ struct Pipeline {
     queue: RefCell<Queue>,
 }
 
-/// Whether a connection is still shared.
+/// Whether a connection is still pipelined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
-    /// The one at the front takes too long: nobody joins any more, and those that were not sent leave.
+    /// The response at the front is late: no request joins, and unsent ones move to other connections.
     Stalled,
-    /// The server closes it: nobody joins any more, and those who wait leave.
+    /// The server closes the connection: no request joins, and all behind the front move to other connections.
     Closing,
-    /// Something went wrong on it: as above, and its server has a rest from sharing.
-    GivenUp,
+    /// A response failed: as [`Closing`](Self::Closing), and pipelining to the server pauses.
+    Failed,
 }
 
 #[derive(Debug)]
 struct Queue {
-    /// Requests the socket has not taken yet.
+    /// Requests that are not written to the socket yet.
     outgoing: Vec<u8>,
     written: usize,
     /// The number of the first slot whose request is in `outgoing`.
     unsent: u64,
-    /// How long that request is.
+    /// The length of that request.
     first_unsent: usize,
-    /// What came from the server and belongs to whoever has the turn.
+    /// Bytes received from the server; they belong to the slot at the front.
     incoming: Buffer,
-    /// The number of the slot that has the turn.
-    turn: u64,
-    /// Who waits for which slot, from the one that has the turn on.
-    waiting: VecDeque<Place>,
-    /// The number of the first slot whose request will not be sent, once the sharing has ended.
-    reach: u64,
-    /// When the turn last went on.
+    /// The number of the slot at the front: the one whose response is next.
+    front: u64,
+    /// The slots, from the front on.
+    slots: VecDeque<Waiter>,
+    /// Once the pipeline is no longer open: the number of the first slot whose request is not sent.
+    end_of_sent: u64,
+    /// When the front last advanced.
     since: Instant,
-    /// Whether the answer to the one that has the turn has begun.
-    has_begun: bool,
-    /// The server's signs of life when it was found to take too long.
-    signs: Option<u64>,
+    /// Whether the response at the front has begun.
+    response_began: bool,
+    /// The server's count of responses when the front was found to be late.
+    responses_seen: Option<u64>,
 }
 
-/// What is known of whoever waits.
+/// The task that waits for a slot.
 #[derive(Debug, Default)]
-struct Place {
+struct Waiter {
     waker: Option<Waker>,
-    /// Its client has left: nobody will know where its answer ends.
-    is_abandoned: bool,
+    /// The slot was dropped after its request was sent: the end of its response cannot be found.
+    is_cancelled: bool,
 }
 
-/// A request's place on a shared connection. Dropping it unsettled gives the connection up, at the latest when its turn
-/// comes.
+/// A request's slot on a pipelined connection. Dropping it before [`complete`](Self::complete) fails the pipeline, at
+/// the latest when the slot reaches the front.
 #[derive(Debug)]
 pub(crate) struct PipelineSlot {
     pipeline: Rc<Pipeline>,
     number: u64,
-    settled: bool,
+    completed: bool,
 }
 
 impl Pipelines {
-    /// Sends a request over a connection to `server` that others share; `None` when there is none, or the server
-    /// does not take part. A connection for it comes from the `pool`.
+    /// Adds a request to a pipeline to `server`; a new pipeline takes its connection from `pool`. `None` when
+    /// pipelining to the server is off or paused, or no connection is idle.
     pub(crate) fn join(
         &self,
         server: &Arc<Server>,
@@ -133,7 +134,7 @@ impl Pipelines {
                 paused_until: None,
             }),
         };
-        of_server.look_through(now);
+        of_server.remove_ended(now);
         if of_server.paused_until.is_some_and(|until| now < until) {
             return None;
         }
@@ -157,19 +158,19 @@ impl Pipelines {
         }
     }
 
-    /// Sends what waits to be sent; never ready.
+    /// Sends the unsent requests; never ready.
     pub(crate) fn poll_send(&self, context: &mut Context<'_>) -> Poll<()> {
         self.sender.borrow_mut().get_or_insert_with(|| context.waker().clone()).clone_from(context.waker());
         self.unsent.borrow_mut().retain(|pipeline| pipeline.poll_send(context).is_pending());
         Poll::Pending
     }
 
-    /// Looks after connections whose turn has not gone on for too long while others wait for it.
+    /// Stalls pipelines whose response at the front is late.
     pub(crate) fn tick(&self, now: Instant) {
         for of_server in self.servers.borrow().iter() {
             for pipeline in &of_server.open {
                 let is_late = pipeline.length() > 1
-                    && now.saturating_duration_since(pipeline.queue.borrow().since) >= PATIENCE;
+                    && now.saturating_duration_since(pipeline.queue.borrow().since) >= STALL_TIMEOUT;
                 if is_late {
                     pipeline.stall(&of_server.server);
                 }
@@ -177,12 +178,12 @@ impl Pipelines {
         }
     }
 
-    /// Closes what has been idle for `timeout`, what servers have closed, and idle connections to servers that are
-    /// not in rotation.
+    /// Closes idle pipelines after `timeout`, and those that their servers have closed or whose servers are not
+    /// available.
     pub(crate) fn sweep(&self, timeout: Duration, now: Instant) {
         let mut servers = self.servers.borrow_mut();
         for of_server in servers.iter_mut() {
-            of_server.look_through(now);
+            of_server.remove_ended(now);
             let keep = of_server.server.is_available();
             of_server.open.retain(|pipeline| {
                 pipeline.length() > 0 || (keep && now - pipeline.queue.borrow().since < timeout)
@@ -191,23 +192,23 @@ impl Pipelines {
         servers.retain(|of_server| {
             !of_server.open.is_empty() || of_server.paused_until.is_some_and(|until| now < until)
         });
-        // What nobody waits for any more need not be sent either.
+        // A pipeline without slots and outside of its server's list has nothing to send.
         self.unsent.borrow_mut().retain(|pipeline| Rc::strong_count(pipeline) > 1);
     }
 }
 
 impl ServerPipelines {
-    /// Takes away what was given up, and what was closed while idle.
-    fn look_through(&mut self, now: Instant) {
+    /// Removes pipelines that have ended or were closed while idle, and starts the pause after a failure.
+    fn remove_ended(&mut self, now: Instant) {
         let Self { open, paused_until, .. } = self;
         open.retain(|pipeline| match pipeline.state.get() {
-            State::Open => pipeline.length() > 0 || pipeline.socket.is_quiet(),
+            State::Open => pipeline.length() > 0 || pipeline.socket.is_idle(),
             State::Stalled => {
                 *paused_until = Some(now + PAUSE);
                 pipeline.length() > 0
             }
             State::Closing => false,
-            State::GivenUp => {
+            State::Failed => {
                 *paused_until = Some(now + PAUSE);
                 false
             }
@@ -222,57 +223,57 @@ impl Pipeline {
             written: 0,
             unsent: 0,
             incoming: Buffer::new(SMALL, &Meter::default()),
-            turn: 0,
+            front: 0,
             first_unsent: 0,
-            waiting: VecDeque::new(),
-            reach: 0,
+            slots: VecDeque::new(),
+            end_of_sent: 0,
             since: now,
-            has_begun: false,
-            signs: None,
+            response_began: false,
+            responses_seen: None,
         };
         Rc::new(Self { socket, state: Cell::new(State::Open), queue: RefCell::new(queue) })
     }
 
-    /// Requests on it.
+    /// The number of requests on it.
     fn length(&self) -> usize {
-        self.queue.borrow().waiting.len()
+        self.queue.borrow().slots.len()
     }
 
-    /// Ends the sharing. Whoever has the turn goes on alone.
+    /// Ends the pipelining. The slot at the front keeps the connection.
     fn end(&self, state: State) {
         if matches!(self.state.get(), State::Open | State::Stalled) {
             self.state.set(state);
         }
         let queue = &mut *self.queue.borrow_mut();
-        queue.forget_unsent();
-        for waker in queue.waiting.iter_mut().filter_map(|place| place.waker.take()) {
+        queue.drop_unsent();
+        for waker in queue.slots.iter_mut().filter_map(|slot| slot.waker.take()) {
             waker.wake();
         }
     }
 
-    /// Ends the sharing when a request that was not sent is not to be: with those that wait as it does.
-    fn leave_unsent(&self, number: u64) {
+    /// Stalls the pipeline if the dropped slot's request is unsent: single requests cannot be removed from the buffer.
+    fn cancel_unsent(&self, number: u64) {
         if number >= self.queue.borrow().unsent {
             self.end(State::Stalled);
         }
     }
 
-    /// Whether all answers are there that will come.
-    fn is_over(&self) -> bool {
+    /// Whether all responses to the requests that were sent are complete.
+    fn is_drained(&self) -> bool {
         let queue = self.queue.borrow();
-        queue.turn >= queue.reach
+        queue.front >= queue.end_of_sent
     }
 
-    /// Lets those behind a late answer leave: at first those that were not sent, the others when it is held up by its
-    /// client, or when the server has shown that it works on something else.
+    /// Handles a late response: first only unsent requests move to other connections; the others follow when the
+    /// response has begun (its client is slow), or when the server has begun other responses meanwhile.
     fn stall(&self, server: &Server) {
-        let works_on = {
+        let is_alive = {
             let queue = &mut *self.queue.borrow_mut();
-            let then = *queue.signs.get_or_insert(server.signs());
-            queue.has_begun || then != server.signs()
+            let then = *queue.responses_seen.get_or_insert(server.responses_seen());
+            queue.response_began || then != server.responses_seen()
         };
-        if works_on {
-            self.end(State::GivenUp);
+        if is_alive {
+            self.end(State::Failed);
         } else if self.state.get() == State::Open {
             self.end(State::Stalled);
         }
@@ -280,19 +281,19 @@ impl Pipeline {
 
     fn poll_send(&self, context: &mut Context<'_>) -> Poll<()> {
         let queue = &mut *self.queue.borrow_mut();
-        if queue.gathers() {
+        if queue.is_batching() {
             return Poll::Pending;
         }
         while queue.written < queue.outgoing.len() {
             match self.socket.poll_write(context, &queue.outgoing[queue.written..]) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(count)) if count > 0 => queue.written += count,
-                // Who has the turn finds out by reading.
+                // The slot at the front gets the error when it reads.
                 Poll::Ready(_) => break,
             }
         }
         queue.outgoing.clear();
-        queue.outgoing.shrink_to(KEPT);
+        queue.outgoing.shrink_to(KEPT_CAPACITY);
         queue.written = 0;
         queue.unsent = queue.end();
         Poll::Ready(())
@@ -300,31 +301,31 @@ impl Pipeline {
 }
 
 impl Queue {
-    /// Drops requests the socket has taken nothing of, except that of whoever has the turn.
-    fn forget_unsent(&mut self) {
-        self.reach = self.end();
+    /// Drops the unsent requests if no byte of them was written, except the one at the front.
+    fn drop_unsent(&mut self) {
+        self.end_of_sent = self.end();
         if self.written == 0 {
-            let is_sent = self.turn < self.unsent;
-            self.reach = if is_sent { self.unsent } else { self.turn + 1 };
+            let is_sent = self.front < self.unsent;
+            self.end_of_sent = if is_sent { self.unsent } else { self.front + 1 };
             self.outgoing.truncate(if is_sent { 0 } else { self.first_unsent });
         }
     }
 
     /// The number of the next slot.
     fn end(&self) -> u64 {
-        self.turn + self.waiting.len() as u64
+        self.front + self.slots.len() as u64
     }
 
-    /// Whether what is unsent waits for answers to what was sent.
-    fn gathers(&self) -> bool {
-        self.turn < self.unsent && self.written == 0
+    /// Whether the unsent requests wait for outstanding responses.
+    fn is_batching(&self) -> bool {
+        self.front < self.unsent && self.written == 0
     }
 }
 
 impl PipelineSlot {
     fn new(pipeline: &Rc<Pipeline>, request: &[u8], now: Instant) -> Self {
         let queue = &mut *pipeline.queue.borrow_mut();
-        if queue.waiting.is_empty() {
+        if queue.slots.is_empty() {
             queue.since = now;
         }
         if queue.outgoing.is_empty() {
@@ -332,8 +333,8 @@ impl PipelineSlot {
         }
         queue.outgoing.extend_from_slice(request);
         let number = queue.end();
-        queue.waiting.push_back(Place::default());
-        Self { pipeline: Rc::clone(pipeline), number, settled: false }
+        queue.slots.push_back(Waiter::default());
+        Self { pipeline: Rc::clone(pipeline), number, completed: false }
     }
 
     /// The connection.
@@ -341,63 +342,63 @@ impl PipelineSlot {
         &self.pipeline.socket
     }
 
-    /// Waits until the next answer on the connection is this request's; false when the connection was given up.
-    pub(crate) fn poll_turn(&self, context: &mut Context<'_>) -> Poll<bool> {
+    /// Waits until the slot is at the front: the next response is this request's. False when the pipeline has ended.
+    pub(crate) fn poll_front(&self, context: &mut Context<'_>) -> Poll<bool> {
         let queue = &mut *self.pipeline.queue.borrow_mut();
         match self.pipeline.state.get() {
-            State::Open | State::Stalled if queue.turn == self.number => return Poll::Ready(true),
+            State::Open | State::Stalled if queue.front == self.number => return Poll::Ready(true),
             State::Open => {}
-            State::Stalled if self.number < queue.reach => {}
-            State::Stalled | State::Closing | State::GivenUp => return Poll::Ready(false),
+            State::Stalled if self.number < queue.end_of_sent => {}
+            State::Stalled | State::Closing | State::Failed => return Poll::Ready(false),
         }
-        let waker = &mut queue.waiting[(self.number - queue.turn) as usize].waker;
+        let waker = &mut queue.slots[(self.number - queue.front) as usize].waker;
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             *waker = Some(context.waker().clone());
         }
         Poll::Pending
     }
 
-    /// Notes that the answer has begun; for whoever has the turn.
-    pub(crate) fn has_begun(&self) {
-        self.pipeline.queue.borrow_mut().has_begun = true;
+    /// Records that the response has begun. Only for the slot at the front.
+    pub(crate) fn response_began(&self) {
+        self.pipeline.queue.borrow_mut().response_began = true;
     }
 
-    /// Swaps `buffer` for the one with what came from the server; for whoever has the turn, before reading on
-    /// and again before settling.
+    /// Swaps `buffer` and the buffer of received bytes. Only for the slot at the front, before it reads and again
+    /// before it completes.
     pub(crate) fn swap_incoming(&self, buffer: &mut Buffer) {
         std::mem::swap(buffer, &mut self.pipeline.queue.borrow_mut().incoming);
     }
 
-    /// Ends the turn after a whole answer. `keeps` is whether the server keeps the connection. Bytes that nobody
-    /// has asked for end it as well. What was gathered meanwhile leaves after the last answer.
-    pub(crate) fn settle(mut self, pipelines: &Pipelines, keeps: bool, now: Instant) {
-        self.settled = true;
-        if !keeps {
+    /// Advances the front after a complete response. `keep` is whether the connection may be used further; otherwise,
+    /// and after unsolicited bytes, the pipeline ends. Batched requests are sent after the last outstanding response.
+    pub(crate) fn complete(mut self, pipelines: &Pipelines, keep: bool, now: Instant) {
+        self.completed = true;
+        if !keep {
             return self.pipeline.end(State::Closing);
         }
-        let (next, is_spoilt) = {
+        let (next, has_failed) = {
             let queue = &mut *self.pipeline.queue.borrow_mut();
-            queue.waiting.pop_front();
-            queue.turn += 1;
+            queue.slots.pop_front();
+            queue.front += 1;
             queue.since = now;
-            queue.has_begun = false;
-            queue.signs = None;
-            let all_answered = queue.turn == queue.unsent || queue.waiting.is_empty();
-            if all_answered && !queue.outgoing.is_empty() {
+            queue.response_began = false;
+            queue.responses_seen = None;
+            let none_outstanding = queue.front == queue.unsent || queue.slots.is_empty();
+            if none_outstanding && !queue.outgoing.is_empty() {
                 pipelines.wake_sender();
             }
-            let is_stray = all_answered && !queue.incoming.is_empty();
-            match queue.waiting.front_mut() {
-                Some(next) => (next.waker.take(), is_stray || next.is_abandoned),
-                None => (None, is_stray),
+            let is_unsolicited = none_outstanding && !queue.incoming.is_empty();
+            match queue.slots.front_mut() {
+                Some(next) => (next.waker.take(), is_unsolicited || next.is_cancelled),
+                None => (None, is_unsolicited),
             }
         };
         if let Some(next) = next {
             next.wake();
         }
-        if is_spoilt {
-            self.pipeline.end(State::GivenUp);
-        } else if self.pipeline.state.get() == State::Stalled && self.pipeline.is_over() {
+        if has_failed {
+            self.pipeline.end(State::Failed);
+        } else if self.pipeline.state.get() == State::Stalled && self.pipeline.is_drained() {
             self.pipeline.state.set(State::Closing);
         }
     }
@@ -405,20 +406,20 @@ impl PipelineSlot {
 
 impl Drop for PipelineSlot {
     fn drop(&mut self) {
-        if self.settled {
+        if self.completed {
             return;
         }
-        let has_turn = {
+        let is_front = {
             let queue = &mut *self.pipeline.queue.borrow_mut();
-            if self.number > queue.turn && self.number < queue.unsent {
-                queue.waiting[(self.number - queue.turn) as usize].is_abandoned = true;
+            if self.number > queue.front && self.number < queue.unsent {
+                queue.slots[(self.number - queue.front) as usize].is_cancelled = true;
             }
-            self.number == queue.turn
+            self.number == queue.front
         };
         match self.pipeline.state.get() {
-            _ if has_turn => self.pipeline.end(State::GivenUp),
-            State::Open => self.pipeline.leave_unsent(self.number),
-            State::Stalled | State::Closing | State::GivenUp => {}
+            _ if is_front => self.pipeline.end(State::Failed),
+            State::Open => self.pipeline.cancel_unsent(self.number),
+            State::Stalled | State::Closing | State::Failed => {}
         }
     }
 }

@@ -1,7 +1,7 @@
-//! A worker's idle connections to servers.
+//! A worker's connection pool: its idle connections to servers.
 //!
-//! Each worker has its own, so taking and giving back costs no lock. A connection is only given back when
-//! its last answer ended cleanly; whoever takes one must expect that the server closes it at that moment.
+//! Each worker has its own pool, so no lock is needed. A connection is only returned to it after a complete
+//! response. The server may close an idle connection at any moment, so its next request may fail.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(crate) struct Pool(RefCell<Vec<IdleConnections>>);
 #[derive(Debug)]
 struct IdleConnections {
     server: Arc<Server>,
-    /// The most recently used last: it is the likeliest to be still open, and the old ones run out.
+    /// The most recently used one is last and taken first: it is the likeliest to be still open.
     idle: Vec<Idle>,
 }
 
@@ -30,20 +30,20 @@ struct Idle {
 }
 
 impl Pool {
-    /// An idle connection to `server` that is still open. With `certain` the kernel is asked, because the
-    /// request could not be sent a second time if the server had just closed.
-    pub(crate) fn take(&self, server: &Arc<Server>, certain: bool) -> Option<Socket> {
+    /// An idle connection to `server` that is still open. With `ask_kernel` a close event that the runtime has not
+    /// delivered yet is also detected: for requests that cannot be retried.
+    pub(crate) fn take(&self, server: &Arc<Server>, ask_kernel: bool) -> Option<Socket> {
         let mut servers = self.0.borrow_mut();
         let of_server = servers.iter_mut().find(|of_server| Arc::ptr_eq(&of_server.server, server))?;
         while let Some(Idle { socket, .. }) = of_server.idle.pop() {
-            if socket.is_quiet() && (!certain || socket.is_quiet_now()) {
+            if socket.is_idle() && (!ask_kernel || socket.is_idle_in_kernel()) {
                 return Some(socket);
             }
         }
         None
     }
 
-    /// Keeps a connection whose last answer is complete; `now` is when it became idle.
+    /// Returns a connection to the pool after a complete response; `now` is when it became idle.
     pub(crate) fn give_back(&self, server: &Arc<Server>, socket: Socket, now: Instant) {
         let idle = Idle { socket, since: now };
         let mut servers = self.0.borrow_mut();
@@ -53,18 +53,18 @@ impl Pool {
         }
     }
 
-    /// Closes everything, when there are no descriptors left.
+    /// Closes all connections.
     pub(crate) fn clear(&self) {
         self.0.borrow_mut().clear();
     }
 
-    /// Closes what has been idle for `timeout`, what servers have closed, and everything to servers that
-    /// are not up.
+    /// Closes connections that were idle for `timeout`, that their servers have closed, or whose servers are not
+    /// available.
     pub(crate) fn sweep(&self, timeout: Duration, now: Instant) {
         let mut servers = self.0.borrow_mut();
         for of_server in servers.iter_mut() {
             if of_server.server.is_available() {
-                of_server.idle.retain(|idle| now - idle.since < timeout && idle.socket.is_quiet());
+                of_server.idle.retain(|idle| now - idle.since < timeout && idle.socket.is_idle());
             } else {
                 of_server.idle.clear();
             }

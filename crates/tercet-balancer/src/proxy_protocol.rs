@@ -1,23 +1,23 @@
-//! The PROXY protocol, versions 1 and 2: who a connection really comes from, told by a proxy that relays bytes
-//! (HAProxy's proxy-protocol.txt).
+//! The PROXY protocol, versions 1 and 2: a TCP proxy's header with the address of its client (HAProxy's
+//! proxy-protocol.txt).
 //!
-//! Whether to believe it is the listener's matter.
+//! This module only parses; the listener decides whether to trust the header.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// What the second version starts with.
+/// The signature of version 2.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// The longest line of the first version, its end included.
-const LONGEST_LINE: usize = 107;
-/// The longest header of the second version that is taken; what it may hold beyond the addresses is not used.
-const LONGEST_BINARY: usize = 2048;
+/// The longest line of version 1, including its line end.
+const MAX_LINE: usize = 107;
+/// The longest accepted header of version 2; only its addresses are used.
+const MAX_BINARY: usize = 2048;
 
 /// A PROXY protocol header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxyHeader {
-    /// Bytes it takes at the front of the connection.
+    /// Its length in bytes.
     pub length: usize,
-    /// Who connected to the proxy; `None` when the proxy does not say (`UNKNOWN`, `LOCAL`): then it is the proxy itself.
+    /// The address of the proxy's client; `None` for `UNKNOWN` and `LOCAL`, where the proxy itself is the client.
     pub source: Option<SocketAddr>,
 }
 
@@ -27,6 +27,9 @@ pub struct ProxyHeader {
 pub struct Invalid(&'static str);
 
 /// Parses the header at the start of `buffer`: `None` when more bytes are needed.
+///
+/// # Errors
+/// The bytes are no valid header.
 pub fn parse(buffer: &[u8]) -> Result<Option<ProxyHeader>, Invalid> {
     let starts = |with: &[u8]| buffer.starts_with(with) || with.starts_with(buffer);
     if starts(SIGNATURE) {
@@ -39,9 +42,9 @@ pub fn parse(buffer: &[u8]) -> Result<Option<ProxyHeader>, Invalid> {
 }
 
 fn line(buffer: &[u8]) -> Result<Option<ProxyHeader>, Invalid> {
-    let seen = &buffer[..buffer.len().min(LONGEST_LINE)];
+    let seen = &buffer[..buffer.len().min(MAX_LINE)];
     let Some(end) = memchr::memchr(b'\n', seen) else {
-        return if seen.len() < LONGEST_LINE { Ok(None) } else { Err(Invalid("its line does not end")) };
+        return if seen.len() < MAX_LINE { Ok(None) } else { Err(Invalid("its line is too long")) };
     };
     let text = seen[..end].strip_suffix(b"\r").ok_or(Invalid("its line does not end with CR LF"))?;
     let text = str::from_utf8(text).map_err(|_| Invalid("its line is not ASCII"))?;
@@ -50,7 +53,7 @@ fn line(buffer: &[u8]) -> Result<Option<ProxyHeader>, Invalid> {
         Some("UNKNOWN") => None,
         Some("TCP4") => Some(source::<Ipv4Addr>(&mut words)?),
         Some("TCP6") => Some(source::<Ipv6Addr>(&mut words)?),
-        _ => return Err(Invalid("its protocol is none of TCP4, TCP6, UNKNOWN")),
+        _ => return Err(Invalid("its protocol is not TCP4, TCP6 or UNKNOWN")),
     };
     Ok(Some(ProxyHeader { length: end + 1, source }))
 }
@@ -61,7 +64,7 @@ fn source<'a, A: std::str::FromStr + Into<IpAddr>>(
 ) -> Result<SocketAddr, Invalid> {
     let mut address = || words.next().and_then(|word| word.parse::<A>().ok());
     let (Some(source), Some(_)) = (address(), address()) else {
-        return Err(Invalid("its addresses are not of its protocol"));
+        return Err(Invalid("its addresses do not match its protocol"));
     };
     let mut port = || words.next().and_then(port_number);
     let (Some(port), Some(_), None) = (port(), port(), words.next()) else {
@@ -70,7 +73,7 @@ fn source<'a, A: std::str::FromStr + Into<IpAddr>>(
     Ok(SocketAddr::new(source.into(), port))
 }
 
-/// Digits without a leading zero, as the specification has it.
+/// Digits without a leading zero, as the specification requires.
 fn port_number(word: &str) -> Option<u16> {
     let is_canonical = word == "0" || !word.starts_with('0');
     (is_canonical && word.bytes().all(|byte| byte.is_ascii_digit())).then(|| word.parse().ok())?
@@ -79,7 +82,7 @@ fn port_number(word: &str) -> Option<u16> {
 fn binary(buffer: &[u8]) -> Result<Option<ProxyHeader>, Invalid> {
     let Some([version_command, family, high, low]) = buffer.get(12..16) else { return Ok(None) };
     let length = 16 + usize::from(u16::from_be_bytes([*high, *low]));
-    if length > LONGEST_BINARY {
+    if length > MAX_BINARY {
         return Err(Invalid("it is longer than 2048 bytes"));
     }
     let is_local = match version_command {
@@ -102,13 +105,13 @@ fn binary(buffer: &[u8]) -> Result<Option<ProxyHeader>, Invalid> {
             let (address, ports) = body.split_first_chunk::<16>().ok_or(too_short)?;
             Some(SocketAddr::new(Ipv6Addr::from(*address).into(), port_at(ports, 16).ok_or(too_short)?))
         }
-        // Datagrams and Unix sockets are not what HTTP comes on: the proxy's own address stands.
+        // Datagram and Unix socket addresses are ignored: the proxy is the client.
         _ => None,
     };
     Ok(Some(ProxyHeader { length, source }))
 }
 
-/// The source port behind a destination address of `skip` bytes, when the destination port is there too.
+/// The source port behind a destination address of `skip` bytes, if the destination port follows it.
 fn port_at(ports: &[u8], skip: usize) -> Option<u16> {
     let [high, low, _, _] = ports.get(skip..skip + 4)? else { return None };
     Some(u16::from_be_bytes([*high, *low]))
@@ -126,7 +129,7 @@ mod tests {
         header
     }
 
-    /// Each prefix asks for more, the whole gives `source`, and what follows is left alone.
+    /// Every proper prefix is incomplete; the whole header gives `source`, and the bytes behind it are not consumed.
     fn check_valid(header: &[u8], source: Option<&str>) {
         for end in 0..header.len() {
             assert_eq!(parse(&header[..end]), Ok(None), "{end} bytes of {}", header.escape_ascii());
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn both_versions_say_who_connected() {
+    fn both_versions_give_the_source_address() {
         check_valid(b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n", Some("192.0.2.1:56324"));
         check_valid(b"PROXY TCP6 2001:db8::1 2001:db8::2 1 65535\r\n", Some("[2001:db8::1]:1"));
         check_valid(b"PROXY UNKNOWN\r\n", None);
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn invalid_headers_are_refused() {
         let long = [&b"PROXY TCP4 192.0.2.1 198.51.100.2 1 "[..], &[b'1'; 100]].concat();
         for invalid in [
             &b"GET / HTTP/1.1\r\n"[..],

@@ -1,7 +1,7 @@
-//! The latest requests, for whoever looks on the admin socket.
+//! The latest requests, for `GET /requests` on the admin socket.
 //!
-//! Each worker writes to a ring of its own, under a lock that only a look at all of them contends for. Entries are
-//! written over, so a busy worker allocates nothing.
+//! Each worker writes to its own ring buffer, under a lock that only that request contends for. Entries are
+//! overwritten in place, so recording allocates nothing.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,16 +10,16 @@ use std::time::SystemTime;
 use serde::Serialize;
 use tercet_observe::AccessRecord;
 
-/// Requests each worker remembers.
-const KEPT: usize = 64;
-/// Bytes of a target that are remembered.
-const LONGEST_TARGET: usize = 512;
+/// Requests kept per worker.
+const CAPACITY: usize = 64;
+/// Bytes kept of a request target.
+const MAX_TARGET: usize = 512;
 
 /// The latest requests of all workers.
 #[derive(Debug)]
 pub(crate) struct Recent(Vec<Mutex<VecDeque<Entry>>>);
 
-/// What is remembered of a request.
+/// One request in the list.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Entry {
     unix_seconds: f64,
@@ -38,16 +38,16 @@ impl Recent {
         Self((0..workers).map(|_| Mutex::default()).collect())
     }
 
-    /// Remembers a request of this worker.
-    pub(crate) fn remember(&self, worker: usize, record: &AccessRecord<'_>) {
+    /// Adds a request of this worker.
+    pub(crate) fn push(&self, worker: usize, record: &AccessRecord<'_>) {
         let mut ring = lock(&self.0[worker]);
         let mut entry =
-            if ring.len() == KEPT { ring.pop_front().unwrap_or_default() } else { Entry::default() };
+            if ring.len() == CAPACITY { ring.pop_front().unwrap_or_default() } else { Entry::default() };
         entry.write(record);
         ring.push_back(entry);
     }
 
-    /// All that is remembered.
+    /// The latest requests of all workers, newest first.
     pub(crate) fn newest_first(&self) -> Vec<Entry> {
         let mut all: Vec<Entry> = self.0.iter().flat_map(|ring| lock(ring).clone()).collect();
         all.sort_by(|one, other| other.unix_seconds.total_cmp(&one.unix_seconds));
@@ -81,7 +81,7 @@ impl Entry {
             // Writing to a String cannot fail.
             let _ = write!(self.client, "{client}");
         }
-        let target = &record.target[..record.target.len().min(LONGEST_TARGET)];
+        let target = &record.target[..record.target.len().min(MAX_TARGET)];
         for (field, value) in [
             (&mut self.request_id, record.request_id),
             (&mut self.method, record.method),
@@ -97,7 +97,7 @@ impl Entry {
     }
 }
 
-/// A panic while an entry was written leaves at worst one that is half new.
+/// Ignores poisoning: a panic under the lock leaves at worst a half-written entry.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

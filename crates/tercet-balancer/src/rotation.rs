@@ -1,9 +1,8 @@
-//! Which server is next: the servers that may get requests right now, the best first, and the order the policy gives
-//! those that are equally good.
+//! Server selection: the servers currently eligible for requests, by standing, in the order of the balancing policy.
 //!
-//! A rotation is immutable; it is made anew when a server comes, goes, is drained or changes weight. The
-//! only thing threads share while picking is one counter, so the n-th request of the whole process gets the
-//! n-th turn, whichever thread and connection carried it.
+//! A rotation is immutable; a new one is published when a server is added, removed, drained or changes its standing
+//! or weight. Threads share one atomic counter, which gives strict round-robin: the n-th request of the whole process
+//! gets the n-th entry of the sequence, whatever its thread and connection.
 
 use std::hash::Hasher as _;
 use std::sync::Arc;
@@ -15,38 +14,38 @@ use rustc_hash::FxHasher;
 use crate::config::Policy;
 use crate::server::Server;
 
-/// Places on the ring of consistent hashing per unit of weight: enough to keep shares within a few percent.
+/// Points on the ring of consistent hashing per unit of weight: enough to spread keys evenly within a few percent.
 const POINTS_PER_WEIGHT: u32 = 128;
-/// Turns in the sequence of weighted round robin at most; larger weights are scaled down.
-const LONGEST_SEQUENCE: u32 = 4096;
+/// The longest sequence of weighted round-robin; larger weights are scaled down.
+const MAX_SEQUENCE: u32 = 4096;
 
-/// The servers in rotation, in the order of their turns.
+/// The servers in rotation and their order.
 #[derive(Debug)]
 pub(crate) struct Rotation {
     policy: Policy,
     slow_start: Duration,
     /// Servers of equal standing.
     servers: Vec<Arc<Server>>,
-    /// Indices into `servers`: each as often as its weight says, spread evenly.
+    /// Indices into `servers`: each occurs as often as its weight says, spread evenly.
     sequence: Vec<u16>,
-    /// Points of the hash ring and the server each belongs to, sorted.
+    /// Points of the hash ring and the index of each point's server, sorted.
     ring: Vec<(u64, u16)>,
-    /// Those of worse standing, for requests that none of these can be given.
-    worse: Option<Box<Rotation>>,
+    /// Servers of worse standing, for requests that were tried on all of these.
+    fallback: Option<Box<Rotation>>,
 }
 
-/// Counts one request against a server's connection limit; dropping it counts the request out.
+/// Counts one request against a server's connection limit; decremented on drop.
 #[derive(Debug)]
 pub(crate) struct InFlight(Arc<Server>);
 
-/// The outcome of choosing a server for a request.
+/// The outcome of selecting a server for a request.
 #[derive(Debug)]
 pub(crate) enum Selection {
-    /// This one.
+    /// The selected server, with the request counted on it.
     Server(InFlight),
-    /// There are servers, but each has as many requests as it may have.
+    /// Every untried server of the best standing has reached its connection limit.
     AtCapacity,
-    /// There is none, or none that was not tried yet.
+    /// There is no server that was not tried yet.
     NoneAvailable,
 }
 
@@ -55,52 +54,51 @@ impl Rotation {
         let weights: Vec<u32> =
             servers.iter().map(|server| server.weight.load(Ordering::Relaxed).max(1)).collect();
         let ring = if policy == Policy::Hash { ring(&servers, &weights) } else { Vec::new() };
-        Self { policy, slow_start, sequence: smooth_sequence(&weights), ring, servers, worse: None }
+        Self { policy, slow_start, sequence: smooth_sequence(&weights), ring, servers, fallback: None }
     }
 
-    /// Puts this rotation before one of servers that are worse.
-    pub(crate) fn before(self, worse: Option<Self>) -> Self {
-        Self { worse: worse.map(Box::new), ..self }
+    /// Sets the rotation of servers of worse standing.
+    pub(crate) fn with_fallback(self, fallback: Option<Self>) -> Self {
+        Self { fallback: fallback.map(Box::new), ..self }
     }
 
-    /// The servers in it, without the worse ones.
+    /// The servers of the best standing.
     #[cfg(test)]
     pub(crate) fn servers(&self) -> &[Arc<Server>] {
         &self.servers
     }
 
-    /// Picks the next server, leaving out those that were `tried`: among the best, and when all of them
-    /// were tried among the next best. `turns` is the process's counter, `key` what the hash policy goes by, `now`
-    /// reads the milliseconds of the process's clock: only a server that came back lately makes it necessary.
-    pub(crate) fn pick(
+    /// Selects the next server that is not in `tried`: one of the best standing, and when all of them were tried, one
+    /// of the next best. `counter` counts the selections of the process, `key` is the hash policy's key, `now` returns
+    /// milliseconds of the process's clock and is only called during a slow start.
+    pub(crate) fn select(
         &self,
-        turns: &AtomicU64,
+        counter: &AtomicU64,
         key: u64,
         tried: &[Arc<Server>],
         now: impl Fn() -> u64,
     ) -> Selection {
-        let turn = turns.fetch_add(1, Ordering::Relaxed);
+        let number = counter.fetch_add(1, Ordering::Relaxed);
         let mut rotation = self;
         loop {
-            match (rotation.pick_here(turn, key, tried, &now), &rotation.worse) {
-                (Selection::NoneAvailable, Some(worse)) => rotation = worse,
-                (picked, _) => return picked,
+            match (rotation.select_here(number, key, tried, &now), &rotation.fallback) {
+                (Selection::NoneAvailable, Some(fallback)) => rotation = fallback,
+                (selection, _) => return selection,
             }
         }
     }
 
-    fn pick_here(&self, turn: u64, key: u64, tried: &[Arc<Server>], now: impl Fn() -> u64) -> Selection {
+    fn select_here(&self, number: u64, key: u64, tried: &[Arc<Server>], now: impl Fn() -> u64) -> Selection {
         if self.servers.is_empty() {
             return Selection::NoneAvailable;
         }
-        // A server that is still warming up is passed over while it has its share; if the others are
-        // full it is asked all the same.
-        for may_be_cold in [false, true] {
-            let found = self.candidates(turn, key, |index| {
+        // A server that has reached its slow-start limit is skipped, unless all others are at capacity.
+        for ignore_slow_start in [false, true] {
+            let found = self.find(number, key, |index| {
                 let server = &self.servers[index];
                 !tried.iter().any(|other| Arc::ptr_eq(other, server))
-                    && (may_be_cold || !self.is_cold(server, &now))
-                    && server.enter()
+                    && (ignore_slow_start || !self.is_slow_start_limited(server, &now))
+                    && server.try_acquire()
             });
             if let Some(index) = found {
                 return Selection::Server(InFlight(Arc::clone(&self.servers[index])));
@@ -110,23 +108,23 @@ impl Rotation {
         if self.servers.iter().any(untried) { Selection::AtCapacity } else { Selection::NoneAvailable }
     }
 
-    /// Offers servers in the policy's order until one is taken.
-    fn candidates(&self, turn: u64, key: u64, mut take: impl FnMut(usize) -> bool) -> Option<usize> {
+    /// The first server in the policy's order that `take` accepts.
+    fn find(&self, number: u64, key: u64, mut take: impl FnMut(usize) -> bool) -> Option<usize> {
         let count = self.servers.len();
         match self.policy {
             Policy::RoundRobin => {
-                let start = (turn % self.sequence.len() as u64) as usize;
+                let start = (number % self.sequence.len() as u64) as usize;
                 let order = self.sequence[start..].iter().chain(&self.sequence[..start]);
                 order.map(|index| usize::from(*index)).find(|index| take(*index))
             }
             Policy::LeastConnections => {
-                let start = (turn % count as u64) as usize;
+                let start = (number % count as u64) as usize;
                 let mut order: Vec<usize> = (start..count).chain(0..start).collect();
                 order.sort_by(|a, b| self.load(*a).total_cmp(&self.load(*b)));
                 order.into_iter().find(|index| take(*index))
             }
             Policy::RandomTwo => {
-                let random = mix(turn);
+                let random = mix(number);
                 let one = (random % count as u64) as usize;
                 let other = ((random >> 32) % count as u64) as usize;
                 let (first, second) =
@@ -150,22 +148,22 @@ impl Rotation {
         (server.in_flight() + 1) as f64 / f64::from(server.weight.load(Ordering::Relaxed).max(1))
     }
 
-    /// Whether a server that came back lately has as many requests as its warmth allows: a part of what
-    /// the others have on average that grows to the whole over the time of the slow start.
-    fn is_cold(&self, server: &Server, now: impl Fn() -> u64) -> bool {
-        let back_since = server.back_since.load(Ordering::Relaxed);
-        if back_since == 0 || self.slow_start.is_zero() {
+    /// Whether a server in slow start has reached its limit of requests in flight: a fraction of the others' average
+    /// that grows linearly to 1 over the slow-start time.
+    fn is_slow_start_limited(&self, server: &Server, now: impl Fn() -> u64) -> bool {
+        let began = server.slow_start_began.load(Ordering::Relaxed);
+        if began == 0 || self.slow_start.is_zero() {
             return false;
         }
-        let warmth = now().saturating_sub(back_since) as f64 / self.slow_start.as_millis() as f64;
-        if warmth >= 1.0 {
-            server.back_since.store(0, Ordering::Relaxed);
+        let fraction = now().saturating_sub(began) as f64 / self.slow_start.as_millis() as f64;
+        if fraction >= 1.0 {
+            server.slow_start_began.store(0, Ordering::Relaxed);
             return false;
         }
         let all: usize = self.servers.iter().map(|server| server.in_flight()).sum();
         let others = all - server.in_flight().min(all);
-        let share = others as f64 / (self.servers.len().max(2) - 1) as f64;
-        server.in_flight() as f64 > share * warmth
+        let average = others as f64 / (self.servers.len().max(2) - 1) as f64;
+        server.in_flight() as f64 > average * fraction
     }
 }
 
@@ -179,34 +177,34 @@ impl std::ops::Deref for InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.leave();
+        self.0.release();
     }
 }
 
-/// The order of smooth weighted round robin (nginx's): nobody gets two turns in a row that others wait for.
+/// The order of smooth weighted round-robin (nginx's algorithm): a server's entries are spread evenly.
 fn smooth_sequence(weights: &[u32]) -> Vec<u16> {
     let divisor = weights.iter().copied().fold(0, greatest_common_divisor).max(1);
     let mut weights: Vec<u32> = weights.iter().map(|weight| weight / divisor).collect();
     let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
-    if total > u64::from(LONGEST_SEQUENCE) {
+    if total > u64::from(MAX_SEQUENCE) {
         for weight in &mut weights {
-            *weight = (u64::from(*weight) * u64::from(LONGEST_SEQUENCE) / total).max(1) as u32;
+            *weight = (u64::from(*weight) * u64::from(MAX_SEQUENCE) / total).max(1) as u32;
         }
     }
     let total: i64 = weights.iter().map(|weight| i64::from(*weight)).sum();
-    let mut owed = vec![0i64; weights.len()];
+    let mut current = vec![0i64; weights.len()];
     (0..total)
         .map(|_| {
-            for (owed, weight) in owed.iter_mut().zip(&weights) {
-                *owed += i64::from(*weight);
+            for (current, weight) in current.iter_mut().zip(&weights) {
+                *current += i64::from(*weight);
             }
             let mut next = 0;
-            for index in 1..owed.len() {
-                if owed[index] > owed[next] {
+            for index in 1..current.len() {
+                if current[index] > current[next] {
                     next = index;
                 }
             }
-            owed[next] -= total;
+            current[next] -= total;
             next as u16
         })
         .collect()
@@ -227,7 +225,7 @@ fn ring(servers: &[Arc<Server>], weights: &[u32]) -> Vec<(u64, u16)> {
     ring
 }
 
-/// The place on the ring of anything that can be hashed.
+/// The position of a value on the hash ring.
 pub(crate) fn hash_key(value: impl std::hash::Hash) -> u64 {
     let mut hasher = FxHasher::default();
     value.hash(&mut hasher);
@@ -264,40 +262,40 @@ mod tests {
         Rotation::new(policy, Duration::ZERO, servers(weights))
     }
 
-    fn name(pick: &Selection) -> &str {
-        match pick {
+    fn name(selection: &Selection) -> &str {
+        match selection {
             Selection::Server(server) => &server.name,
-            Selection::AtCapacity => "full",
-            Selection::NoneAvailable => "nobody",
+            Selection::AtCapacity => "at capacity",
+            Selection::NoneAvailable => "none",
         }
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
-    fn check_turns(weights: &[u32], count: usize, expected: Expect) {
+    fn check_order(weights: &[u32], count: usize, expected: Expect) {
         let rotation = rotation(Policy::RoundRobin, weights);
-        let turns = AtomicU64::new(0);
-        let picked: Vec<String> =
-            (0..count).map(|_| name(&rotation.pick(&turns, 0, &[], || 1)).to_owned()).collect();
-        expected.assert_eq(&picked.concat());
+        let counter = AtomicU64::new(0);
+        let selected: Vec<String> =
+            (0..count).map(|_| name(&rotation.select(&counter, 0, &[], || 1)).to_owned()).collect();
+        expected.assert_eq(&selected.concat());
     }
 
     #[test]
-    fn turns_are_strict_and_weights_are_spread() {
-        check_turns(&[1, 1], 6, expect!["ababab"]);
-        check_turns(&[7, 7, 7], 7, expect!["abcabca"]);
-        check_turns(&[5, 1, 1], 14, expect!["aabacaaaabacaa"]);
-        check_turns(&[], 1, expect!["nobody"]);
+    fn round_robin_is_strict_and_spreads_weights() {
+        check_order(&[1, 1], 6, expect!["ababab"]);
+        check_order(&[7, 7, 7], 7, expect!["abcabca"]);
+        check_order(&[5, 1, 1], 14, expect!["aabacaaaabacaa"]);
+        check_order(&[], 1, expect!["none"]);
     }
 
     #[test]
-    fn turns_stay_strict_across_threads() {
+    fn round_robin_is_strict_across_threads() {
         let rotation = rotation(Policy::RoundRobin, &[1, 1, 1]);
-        let turns = AtomicU64::new(0);
+        let counter = AtomicU64::new(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..1000 {
-                        drop(rotation.pick(&turns, 0, &[], || 1));
+                        drop(rotation.select(&counter, 0, &[], || 1));
                     }
                 });
             }
@@ -308,91 +306,96 @@ mod tests {
     }
 
     #[test]
-    fn a_tried_or_full_server_is_passed_over() {
+    fn a_tried_server_or_one_at_capacity_is_skipped() {
         let rotation = rotation(Policy::RoundRobin, &[1, 1]);
-        let turns = AtomicU64::new(0);
+        let counter = AtomicU64::new(0);
         let a = Arc::clone(&rotation.servers()[0]);
         let b = Arc::clone(&rotation.servers()[1]);
-        assert_eq!(name(&rotation.pick(&turns, 0, &[Arc::clone(&a)], || 1)), "b");
-        assert_eq!(name(&rotation.pick(&turns, 0, &[Arc::clone(&a), Arc::clone(&b)], || 1)), "nobody");
+        assert_eq!(name(&rotation.select(&counter, 0, &[Arc::clone(&a)], || 1)), "b");
+        assert_eq!(name(&rotation.select(&counter, 0, &[Arc::clone(&a), Arc::clone(&b)], || 1)), "none");
         a.max_requests.store(1, Ordering::Relaxed);
         b.max_requests.store(1, Ordering::Relaxed);
-        let first = rotation.pick(&turns, 0, &[], || 1);
-        let second = rotation.pick(&turns, 0, &[], || 1);
+        let first = rotation.select(&counter, 0, &[], || 1);
+        let second = rotation.select(&counter, 0, &[], || 1);
         assert_ne!(name(&first), name(&second));
-        assert_eq!(name(&rotation.pick(&turns, 0, &[], || 1)), "full");
+        assert_eq!(name(&rotation.select(&counter, 0, &[], || 1)), "at capacity");
         drop(first);
-        assert_ne!(name(&rotation.pick(&turns, 0, &[], || 1)), "full");
+        assert_ne!(name(&rotation.select(&counter, 0, &[], || 1)), "at capacity");
     }
 
     #[test]
-    fn those_of_worse_standing_are_for_requests_that_the_better_ones_were_tried_for() {
+    fn servers_of_worse_standing_get_requests_that_were_tried_on_the_better_ones() {
         let worse = servers(&[1, 1, 1]).split_off(1);
-        let rotation = rotation(Policy::RoundRobin, &[1]).before(Some(Rotation::new(
+        let rotation = rotation(Policy::RoundRobin, &[1]).with_fallback(Some(Rotation::new(
             Policy::RoundRobin,
             Duration::ZERO,
             worse,
         )));
-        let turns = AtomicU64::new(0);
+        let counter = AtomicU64::new(0);
         let mut tried = Vec::new();
         let mut order = String::new();
-        while let Selection::Server(turn) = rotation.pick(&turns, 0, &tried, || 1) {
-            order += &turn.name;
-            tried.push(Arc::clone(&turn));
+        while let Selection::Server(server) = rotation.select(&counter, 0, &tried, || 1) {
+            order += &server.name;
+            tried.push(Arc::clone(&server));
         }
         assert!(matches!(order.as_str(), "abc" | "acb"), "{order}");
         rotation.servers()[0].max_requests.store(1, Ordering::Relaxed);
-        let _held = rotation.pick(&turns, 0, &[], || 1);
-        assert_eq!(name(&rotation.pick(&turns, 0, &[], || 1)), "full", "worse ones are no overflow");
+        let _in_flight = rotation.select(&counter, 0, &[], || 1);
+        assert_eq!(
+            name(&rotation.select(&counter, 0, &[], || 1)),
+            "at capacity",
+            "no overflow to worse ones"
+        );
     }
 
     #[test]
-    fn least_connections_goes_where_the_least_waits_for_its_weight() {
+    fn least_connections_selects_the_least_loaded_server_by_weight() {
         let rotation = rotation(Policy::LeastConnections, &[1, 2]);
-        let turns = AtomicU64::new(0);
-        let held: Vec<Selection> = (0..6).map(|_| rotation.pick(&turns, 0, &[], || 1)).collect();
-        assert_eq!(held.iter().filter(|pick| name(pick) == "b").count(), 4);
+        let counter = AtomicU64::new(0);
+        let in_flight: Vec<Selection> = (0..6).map(|_| rotation.select(&counter, 0, &[], || 1)).collect();
+        assert_eq!(in_flight.iter().filter(|selection| name(selection) == "b").count(), 4);
     }
 
     #[test]
-    fn random_two_prefers_the_less_busy_and_reaches_everybody() {
+    fn random_two_prefers_the_less_loaded_server_and_reaches_all() {
         let rotation = rotation(Policy::RandomTwo, &[1, 1, 1, 1]);
-        let turns = AtomicU64::new(0);
-        let held: Vec<Selection> = (0..400).map(|_| rotation.pick(&turns, 0, &[], || 1)).collect();
+        let counter = AtomicU64::new(0);
+        let in_flight: Vec<Selection> = (0..400).map(|_| rotation.select(&counter, 0, &[], || 1)).collect();
         for server in ["a", "b", "c", "d"] {
-            let count = held.iter().filter(|pick| name(pick) == server).count();
+            let count = in_flight.iter().filter(|selection| name(selection) == server).count();
             assert!((90..=110).contains(&count), "{server} has {count}");
         }
     }
 
     #[test]
-    fn a_key_stays_with_its_server_and_only_the_lost_ones_keys_move() {
+    fn a_key_stays_on_its_server_and_only_a_removed_servers_keys_move() {
         let whole = rotation(Policy::Hash, &[1, 1, 1, 1]);
         let servers = whole.servers().to_vec();
         let less = Rotation::new(Policy::Hash, Duration::ZERO, servers[..3].to_vec());
-        let turns = AtomicU64::new(0);
-        let mut shares = [0; 4];
+        let counter = AtomicU64::new(0);
+        let mut keys = [0; 4];
         for client in 0..4000 {
             let key = hash_key(client);
-            let before = name(&whole.pick(&turns, key, &[], || 1)).to_owned();
-            let after = name(&less.pick(&turns, key, &[], || 1)).to_owned();
-            shares[usize::from(before.as_bytes()[0] - b'a')] += 1;
+            let before = name(&whole.select(&counter, key, &[], || 1)).to_owned();
+            let after = name(&less.select(&counter, key, &[], || 1)).to_owned();
+            keys[usize::from(before.as_bytes()[0] - b'a')] += 1;
             assert!(before == after || before == "d", "{client} moved from {before} to {after}");
         }
-        assert!(shares.iter().all(|share| (700..1300).contains(share)), "{shares:?}");
+        assert!(keys.iter().all(|count| (700..1300).contains(count)), "{keys:?}");
     }
 
     #[test]
-    fn a_server_that_came_back_is_warmed_up_under_load_and_takes_turns_at_rest() {
+    fn slow_start_limits_a_server_under_load_and_not_at_rest() {
         let servers = servers(&[1, 1]);
-        servers[1].back_since.store(1000, Ordering::Relaxed);
+        servers[1].slow_start_began.store(1000, Ordering::Relaxed);
         let rotation = Rotation::new(Policy::RoundRobin, Duration::from_secs(10), servers);
-        let turns = AtomicU64::new(0);
+        let counter = AtomicU64::new(0);
         let at_rest: Vec<String> =
-            (0..4).map(|_| name(&rotation.pick(&turns, 0, &[], || 2000)).to_owned()).collect();
+            (0..4).map(|_| name(&rotation.select(&counter, 0, &[], || 2000)).to_owned()).collect();
         assert_eq!(at_rest.concat(), "abab");
-        let held: Vec<Selection> = (0..110).map(|_| rotation.pick(&turns, 0, &[], || 2000)).collect();
-        let cold = held.iter().filter(|pick| name(pick) == "b").count();
-        assert!((8..=14).contains(&cold), "a tenth of its warm share, not {cold}");
+        let in_flight: Vec<Selection> =
+            (0..110).map(|_| rotation.select(&counter, 0, &[], || 2000)).collect();
+        let count = in_flight.iter().filter(|selection| name(selection) == "b").count();
+        assert!((8..=14).contains(&count), "a tenth of the other server's, not {count}");
     }
 }

@@ -1,7 +1,7 @@
-//! One server behind the balancer: where it is, whether it may get requests, and how it has done.
+//! One upstream server: its address, its state and its counters.
 //!
-//! All threads share it; everything that changes is an atomic. It knows nothing of the other servers: who
-//! is in rotation is decided in [`crate::servers`].
+//! All threads share it, so everything mutable is an atomic. It does not depend on the other servers:
+//! [`crate::servers`] decides which of them are in rotation.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use tokio::sync::Notify;
 
 use crate::config;
 
-/// What is known of a server, from the best to the worst: new requests go to the best there are.
+/// A server's state, from the best to the worst: new requests go to the servers of the best standing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Standing {
-    /// Nothing speaks against it.
+    /// It passes its health checks.
     Up,
-    /// It has requests and says nothing: its event loop may be blocked, or its process stopped.
+    /// It has requests and does not respond: its event loop may be blocked, or its process stopped.
     Silent,
-    /// Requests to it failed lately.
+    /// It was ejected because requests failed on it.
     Ejected,
-    /// It fails its checks, and accepts connections.
+    /// It fails its health checks, and accepts connections.
     Down,
-    /// It fails its checks, and no connection to it can be made.
+    /// It fails its health checks, and does not accept connections.
     Unreachable,
 }
 
 impl Standing {
-    /// All of them, the worst first.
+    /// All standings, the worst first.
     pub(crate) const WORST_FIRST: [Self; 5] =
         [Self::Unreachable, Self::Down, Self::Ejected, Self::Silent, Self::Up];
 }
@@ -37,57 +37,58 @@ impl Standing {
 /// A server and its state.
 #[derive(Debug)]
 pub(crate) struct Server {
-    /// The name logs and metrics use.
+    /// The name in logs and metrics.
     pub(crate) name: Box<str>,
-    /// Where it listens.
+    /// The address it listens on.
     pub(crate) address: SocketAddr,
-    /// Its share of the requests, relative to the others'.
+    /// The weight in the balancing policy.
     pub(crate) weight: AtomicU32,
-    /// Requests it may have at a time; 0 is no limit.
+    /// The limit of requests in flight; 0 is no limit.
     pub(crate) max_requests: AtomicUsize,
-    /// Requests that may share a connection; 1 is no sharing.
+    /// The limit of requests pipelined on one connection; 1 is no pipelining.
     pub(crate) pipeline: AtomicUsize,
-    /// The last active checks say it lives.
+    /// The last health checks passed.
     pub(crate) healthy: AtomicBool,
-    /// The last active check could not connect.
+    /// The last health check could not connect.
     pub(crate) unreachable: AtomicBool,
-    /// It has requests, and answered neither them nor a check.
+    /// It has requests, and responded neither to them nor to a health check.
     pub(crate) silent: AtomicBool,
-    /// Thrown out for a while, because requests to it failed.
+    /// Ejected from the rotation for a while, because requests failed on it.
     pub(crate) ejected: AtomicBool,
-    /// Gets no new requests, because an operator said so.
+    /// Gets no new requests: drained by an operator, or removed from the configuration.
     pub(crate) draining: AtomicBool,
-    /// No longer configured, and its requests have had the drain time to finish: what is left is cut off.
+    /// Removed from the configuration, and the drain time is over: its remaining requests are cut off.
     pub(crate) cut_off: AtomicBool,
-    /// Times it was ejected lately; each makes the next ejection longer.
+    /// Recent ejections; each doubles the length of the next one.
     pub(crate) ejections: AtomicU32,
-    /// Until when these count, in milliseconds of the process's clock.
-    pub(crate) remembered_until: AtomicU64,
+    /// When `ejections` is reset, in milliseconds of the process's clock.
+    pub(crate) ejections_expire: AtomicU64,
+    /// Failed requests since the last response or recovery.
     failures: AtomicU32,
-    /// Signs of life: answers that began, to requests and to checks.
-    signs: AtomicU64,
-    /// Active checks in a row that passed, or failed; kept here so that a reload does not start the count anew.
+    /// Liveness signal: responses that began, to requests and to health checks.
+    responses_seen: AtomicU64,
+    /// Consecutive health checks that passed, or failed; kept here so that they survive a reload.
     checks_passed: AtomicU32,
     checks_failed: AtomicU32,
     in_flight: AtomicUsize,
-    /// Those among them that have switched protocols: they may be silent for hours.
+    /// Requests in flight that have switched protocols: they may transfer nothing for hours.
     tunnels: AtomicUsize,
-    /// Told when a request leaves while there is a limit.
-    room: Arc<Notify>,
-    /// When it came back, in milliseconds of the process's clock; 0 when it was never away.
-    pub(crate) back_since: AtomicU64,
-    /// Requests it was given, including tries.
+    /// Notified when a request ends on a server that has a limit.
+    capacity_freed: Arc<Notify>,
+    /// When its slow start began, in milliseconds of the process's clock; 0 outside of a slow start.
+    pub(crate) slow_start_began: AtomicU64,
+    /// Requests sent to it, including retries.
     pub(crate) requests: AtomicU64,
     /// Requests that failed on it.
     pub(crate) failed: AtomicU64,
-    /// Answers by class: 1xx … 5xx.
+    /// Responses by class: 1xx … 5xx.
     pub(crate) answers: [AtomicU64; 5],
-    /// From handing a request over to the first byte of the answer.
+    /// Time from sending a request to the first byte of the response.
     pub(crate) latency: Latency,
 }
 
 impl Server {
-    pub(crate) fn new(wanted: &config::Server, room: Arc<Notify>) -> Self {
+    pub(crate) fn new(wanted: &config::Server, capacity_freed: Arc<Notify>) -> Self {
         Self {
             name: wanted.name.as_str().into(),
             address: wanted.address,
@@ -101,15 +102,15 @@ impl Server {
             draining: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
             ejections: AtomicU32::new(0),
-            remembered_until: AtomicU64::new(0),
+            ejections_expire: AtomicU64::new(0),
             failures: AtomicU32::new(0),
-            signs: AtomicU64::new(0),
+            responses_seen: AtomicU64::new(0),
             checks_passed: AtomicU32::new(0),
             checks_failed: AtomicU32::new(0),
             in_flight: AtomicUsize::new(0),
             tunnels: AtomicUsize::new(0),
-            room,
-            back_since: AtomicU64::new(0),
+            capacity_freed,
+            slow_start_began: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             answers: Default::default(),
@@ -117,7 +118,7 @@ impl Server {
         }
     }
 
-    /// What is known of it.
+    /// Its standing, from its flags.
     pub(crate) fn standing(&self) -> Standing {
         let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         match is(&self.healthy) {
@@ -129,45 +130,46 @@ impl Server {
         }
     }
 
-    /// Whether nothing speaks against giving it new requests.
+    /// Whether it is up and not draining.
     pub(crate) fn is_available(&self) -> bool {
         self.standing() == Standing::Up && !self.draining.load(Ordering::Relaxed)
     }
 
-    /// Whether what it still has is to be cut off.
+    /// Whether its remaining requests have to be cut off.
     pub(crate) fn is_cut_off(&self) -> bool {
         self.cut_off.load(Ordering::Relaxed)
     }
 
-    /// Requests it holds and may yet answer. Each is younger than its timeout: those that are not have left.
-    pub(crate) fn held(&self) -> usize {
+    /// Requests in flight without tunnels. Each is younger than its timeout.
+    pub(crate) fn awaiting_response(&self) -> usize {
         self.in_flight().saturating_sub(self.tunnels.load(Ordering::Relaxed))
     }
 
-    /// Counts a request that has switched protocols, until what is returned is dropped.
+    /// Counts a request that has switched protocols until the guard is dropped.
     pub(crate) fn tunnel(&self) -> Tunnel<'_> {
         self.tunnels.fetch_add(1, Ordering::Relaxed);
         Tunnel(self)
     }
 
-    /// Notes a sign of life. It ends no row of failed requests: a server whose check is answered may fail every request.
-    pub(crate) fn hear(&self) {
-        self.signs.fetch_add(1, Ordering::Relaxed);
+    /// Counts a response that began. It does not reset the failures: a server that responds to health checks may fail
+    /// every request.
+    pub(crate) fn count_response(&self) {
+        self.responses_seen.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many signs of life there were.
-    pub(crate) fn signs(&self) -> u64 {
-        self.signs.load(Ordering::Relaxed)
+    /// Responses that began, to requests and to health checks.
+    pub(crate) fn responses_seen(&self) -> u64 {
+        self.responses_seen.load(Ordering::Relaxed)
     }
 
-    /// Requests it has right now.
+    /// Requests in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Counts one request in; every call is matched by one of [`leave`](Self::leave). False, and nothing
-    /// counted, when it is full.
-    pub(crate) fn enter(&self) -> bool {
+    /// Counts a request in flight, to be matched by one [`release`](Self::release). False, and nothing counted, when
+    /// the server is at capacity.
+    pub(crate) fn try_acquire(&self) -> bool {
         let most = self.max_requests.load(Ordering::Relaxed);
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         if most != 0 && before >= most {
@@ -178,53 +180,53 @@ impl Server {
         true
     }
 
-    /// Counts one request out.
-    pub(crate) fn leave(&self) {
+    /// Ends the count of a request in flight.
+    pub(crate) fn release(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         if self.max_requests.load(Ordering::Relaxed) != 0 {
-            self.room.notify_one();
+            self.capacity_freed.notify_one();
         }
     }
 
-    /// Notes an answer: its status, and how long its first byte took.
-    pub(crate) fn answered(&self, status: u16, after: Duration) {
+    /// Records a response: its status, and the time to its first byte.
+    pub(crate) fn record_response(&self, status: u16, after: Duration) {
         let class = usize::from(status / 100).clamp(1, 5) - 1;
         self.answers[class].fetch_add(1, Ordering::Relaxed);
         self.latency.observe(after);
     }
 
-    /// Notes a failed request and returns how many have failed in a row.
-    pub(crate) fn failed(&self) -> u32 {
+    /// Records a failed request and returns the number of consecutive failures.
+    pub(crate) fn record_failure(&self) -> u32 {
         self.failed.fetch_add(1, Ordering::Relaxed);
         self.failures.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Notes an active check that passed and returns how many have in a row.
+    /// Records a passed health check and returns the number of consecutive ones.
     pub(crate) fn check_passed(&self) -> u32 {
         self.checks_failed.store(0, Ordering::Relaxed);
         self.checks_passed.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
-    /// Notes an active check that was late while requests were answered, or are about to be: it says nothing.
-    pub(crate) fn check_excused(&self) {
+    /// Records a health check that timed out while the server responded to requests, or was busy with them.
+    pub(crate) fn check_inconclusive(&self) {
         self.checks_failed.store(0, Ordering::Relaxed);
     }
 
-    /// Notes an active check that failed and returns how many have in a row.
+    /// Records a failed health check and returns the number of consecutive ones.
     pub(crate) fn check_failed(&self) -> u32 {
         self.checks_passed.store(0, Ordering::Relaxed);
         self.checks_failed.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
-    /// Forgets failures in a row: a request was answered, or a new chance is given.
-    pub(crate) fn forgive(&self) {
+    /// Resets the consecutive failures: a response began, or the server came back into rotation.
+    pub(crate) fn reset_failures(&self) {
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
         }
     }
 }
 
-/// A request that has switched protocols.
+/// Counts one request that has switched protocols; decremented on drop.
 #[derive(Debug)]
 pub(crate) struct Tunnel<'a>(&'a Server);
 

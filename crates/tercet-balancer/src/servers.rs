@@ -1,7 +1,7 @@
-//! All servers behind the balancer and who of them is in rotation.
+//! The backend pool: all servers, and the rotation made of them.
 //!
-//! Picking is lock-free; what changes the rotation (a check's verdict, an ejection, a drain, a reload) takes
-//! a lock, decides and publishes a new one. It knows verdicts, not how they were reached.
+//! Selection is lock-free. A change (a health check result, an ejection, a drain, a reload) takes a lock and
+//! publishes a new rotation. This module does not depend on how servers are checked.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,16 +20,17 @@ use crate::server::{Server, Standing};
 #[derive(Debug)]
 pub(crate) struct Servers {
     rotation: ArcSwap<Rotation>,
-    turns: AtomicU64,
-    /// Raised when what is left of requests is to be cut off.
+    /// Selections so far: the position in the round-robin order.
+    selections: AtomicU64,
+    /// Incremented when the remaining requests of a removed server have to be cut off.
     cut_offs: AtomicU64,
     started: Instant,
     table: Mutex<Table>,
     log: LogHandle,
-    /// Told when an ejection or a removal was added, whose end somebody has to wait for.
+    /// Notified when an ejection or a removal adds a deadline.
     pub(crate) deadline_added: Notify,
-    /// Told when a request left a server that has a limit, or a server came back.
-    pub(crate) room: Arc<Notify>,
+    /// Notified when a request ends on a server that has a limit, or the rotation changes.
+    pub(crate) capacity_freed: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -37,11 +38,11 @@ struct Table {
     servers: Vec<Arc<Server>>,
     policy: Policy,
     health: Health,
-    /// Ejected servers and when each may come back.
+    /// Ejected servers and the end of each ejection.
     ejected: Vec<(Arc<Server>, Instant)>,
-    /// Servers that are no longer configured, and when what is left of their requests is cut off.
-    leaving: Vec<(Arc<Server>, Instant)>,
-    /// Whether no server was up when this was last looked at.
+    /// Servers removed from the configuration, and when their remaining requests are cut off.
+    removed: Vec<(Arc<Server>, Instant)>,
+    /// Panic mode: no server passes its health checks, and requests go to failing ones.
     is_panicking: bool,
 }
 
@@ -52,24 +53,24 @@ impl Servers {
             policy: config.policy,
             health: config.health.clone(),
             ejected: Vec::new(),
-            leaving: Vec::new(),
+            removed: Vec::new(),
             is_panicking: false,
         };
         let servers = Self {
             rotation: ArcSwap::from_pointee(Rotation::new(config.policy, Duration::ZERO, Vec::new())),
-            turns: AtomicU64::new(0),
+            selections: AtomicU64::new(0),
             cut_offs: AtomicU64::new(0),
             started: Instant::now(),
             table: Mutex::new(table),
             log,
             deadline_added: Notify::new(),
-            room: Arc::default(),
+            capacity_freed: Arc::default(),
         };
         servers.configure(config);
         servers
     }
 
-    /// Takes a new configuration over: servers that stay keep their state, even under another weight.
+    /// Applies a configuration: a server with the same name and address keeps its state.
     pub(crate) fn configure(&self, config: &Config) {
         let mut table = self.lock();
         let old = std::mem::take(&mut table.servers);
@@ -86,15 +87,15 @@ impl Servers {
                     server.pipeline.store(wanted.pipeline.into(), Ordering::Relaxed);
                     return Arc::clone(server);
                 }
-                Arc::new(Server::new(wanted, Arc::clone(&self.room)))
+                Arc::new(Server::new(wanted, Arc::clone(&self.capacity_freed)))
             })
             .collect();
-        let Table { servers, ejected, leaving, .. } = &mut *table;
+        let Table { servers, ejected, removed, .. } = &mut *table;
         ejected.retain(|(server, _)| servers.iter().any(|other| Arc::ptr_eq(other, server)));
-        // A server that is no longer named gets no request any more, whoever still holds it.
+        // Tasks may still hold a reference to a removed server, so it is marked as draining.
         for gone in old.iter().filter(|old| !servers.iter().any(|server| Arc::ptr_eq(old, server))) {
             gone.draining.store(true, Ordering::Relaxed);
-            leaving.push((Arc::clone(gone), Instant::now() + config.drain));
+            removed.push((Arc::clone(gone), Instant::now() + config.drain));
             self.deadline_added.notify_one();
         }
         table.policy = config.policy;
@@ -102,12 +103,12 @@ impl Servers {
         self.publish(&mut table);
     }
 
-    /// Picks a server for a request; see [`Rotation::pick`].
-    pub(crate) fn pick(&self, key: u64, tried: &[Arc<Server>]) -> Selection {
-        self.rotation.load().pick(&self.turns, key, tried, || self.now())
+    /// Selects a server for a request; see [`Rotation::select`].
+    pub(crate) fn select(&self, key: u64, tried: &[Arc<Server>]) -> Selection {
+        self.rotation.load().select(&self.selections, key, tried, || self.now())
     }
 
-    /// All servers, in rotation or not.
+    /// All configured servers, in rotation or not.
     pub(crate) fn all(&self) -> Vec<Arc<Server>> {
         self.lock().servers.clone()
     }
@@ -117,7 +118,7 @@ impl Servers {
         self.lock().servers.iter().find(|server| &*server.name == name).cloned()
     }
 
-    /// Whether there is a server that passes its checks and takes new requests.
+    /// Whether a server passes its health checks and is not draining.
     pub(crate) fn is_ready(&self) -> bool {
         self.lock()
             .servers
@@ -125,7 +126,7 @@ impl Servers {
             .any(|server| server.standing() < Standing::Down && !server.draining.load(Ordering::Relaxed))
     }
 
-    /// A number that changes whenever there is something to be cut off.
+    /// A counter that changes whenever requests have to be cut off.
     pub(crate) fn cut_offs(&self) -> u64 {
         self.cut_offs.load(Ordering::Acquire)
     }
@@ -135,15 +136,15 @@ impl Servers {
         self.started.elapsed().as_millis() as u64 + 1
     }
 
-    /// A sign of life: an answer to a request or a check has begun.
-    pub(crate) fn heard(&self, server: &Server) {
-        server.hear();
+    /// Records that a response to a request or a health check began.
+    pub(crate) fn response_began(&self, server: &Server) {
+        server.count_response();
         if server.silent.load(Ordering::Relaxed) {
             self.set_silent(server, false);
         }
     }
 
-    /// Passes a server over for new requests while it says nothing, as long as there are others.
+    /// Sets whether a server does not respond: new requests then go to the others.
     pub(crate) fn set_silent(&self, server: &Server, silent: bool) {
         let mut table = self.lock();
         if server.silent.swap(silent, Ordering::AcqRel) == silent {
@@ -151,14 +152,14 @@ impl Servers {
         }
         let name = &server.name;
         self.log.event(if silent {
-            BalancerEvent::ServerSilent { server: name, requests: server.held() }
+            BalancerEvent::ServerSilent { server: name, requests: server.awaiting_response() }
         } else {
             BalancerEvent::ServerUp { server: name }
         });
         self.publish(&mut table);
     }
 
-    /// Whether the last active check could connect.
+    /// Sets whether the last health check could connect.
     pub(crate) fn set_reachable(&self, server: &Server, reachable: bool) {
         let mut table = self.lock();
         if server.unreachable.swap(!reachable, Ordering::AcqRel) == reachable {
@@ -166,7 +167,7 @@ impl Servers {
         }
     }
 
-    /// An active check's verdict.
+    /// Sets whether the health checks pass; `reason` is that of a failure.
     pub(crate) fn set_health(&self, server: &Arc<Server>, healthy: bool, reason: &str) {
         let mut table = self.lock();
         if server.healthy.swap(healthy, Ordering::AcqRel) == healthy {
@@ -174,23 +175,23 @@ impl Servers {
         }
         if healthy {
             self.log.event(BalancerEvent::ServerUp { server: &server.name });
-            // What failed before was on a server that was going down; this verdict is the newer one.
-            server.forgive();
+            // Earlier failures are outdated by this result.
+            server.reset_failures();
             server.ejections.store(0, Ordering::Relaxed);
             server.ejected.store(false, Ordering::Release);
             server.silent.store(false, Ordering::Release);
             table.ejected.retain(|(other, _)| !Arc::ptr_eq(other, server));
-            server.back_since.store(self.now(), Ordering::Relaxed);
+            server.slow_start_began.store(self.now(), Ordering::Relaxed);
         } else {
             self.log.event(BalancerEvent::ServerDown { server: &server.name, reason });
         }
         self.publish(&mut table);
     }
 
-    /// No connection to this server could be made, or it did not answer: enough of them in a row throw it out,
-    /// unless it is the last.
+    /// Records a request that failed for want of a connection or a response. Enough consecutive failures eject the
+    /// server, unless no other is available.
     pub(crate) fn request_failed(&self, server: &Arc<Server>) {
-        let failures = server.failed();
+        let failures = server.record_failure();
         let mut table = self.lock();
         if failures < table.health.ejection_failures.get() || server.standing() >= Standing::Ejected {
             return;
@@ -199,14 +200,14 @@ impl Servers {
         if !others {
             return;
         }
-        if self.now() > server.remembered_until.load(Ordering::Relaxed) {
+        if self.now() > server.ejections_expire.load(Ordering::Relaxed) {
             server.ejections.store(0, Ordering::Relaxed);
         }
         let times = server.ejections.fetch_add(1, Ordering::Relaxed).min(16);
         let length =
             table.health.ejection_time.saturating_mul(1 << times).min(table.health.ejection_time_max);
-        let remembered = length + table.health.ejection_time_max;
-        server.remembered_until.store(self.now() + remembered.as_millis() as u64, Ordering::Relaxed);
+        let memory = length + table.health.ejection_time_max;
+        server.ejections_expire.store(self.now() + memory.as_millis() as u64, Ordering::Relaxed);
         server.ejected.store(true, Ordering::Release);
         table.ejected.push((Arc::clone(server), Instant::now() + length));
         self.log.event(BalancerEvent::ServerEjected {
@@ -218,8 +219,8 @@ impl Servers {
         self.deadline_added.notify_one();
     }
 
-    /// Takes back whoever's ejection is over, has what removed servers still hold cut off when its time is over, and
-    /// returns when the next deadline is.
+    /// Ends the ejections and cuts off the requests of removed servers whose deadline is reached. Returns the next
+    /// deadline.
     pub(crate) fn end_deadlines(&self, now: Instant) -> Option<Instant> {
         let mut table = self.lock();
         let before = table.ejected.len();
@@ -227,8 +228,8 @@ impl Servers {
             if *until > now {
                 return true;
             }
-            server.forgive();
-            server.back_since.store(self.now(), Ordering::Relaxed);
+            server.reset_failures();
+            server.slow_start_began.store(self.now(), Ordering::Relaxed);
             server.ejected.store(false, Ordering::Release);
             self.log.event(BalancerEvent::ServerUp { server: &server.name });
             false
@@ -236,7 +237,7 @@ impl Servers {
         if table.ejected.len() != before {
             self.publish(&mut table);
         }
-        table.leaving.retain(|(server, until)| {
+        table.removed.retain(|(server, until)| {
             let is_over = *until <= now;
             if is_over {
                 server.cut_off.store(true, Ordering::Release);
@@ -244,10 +245,10 @@ impl Servers {
             }
             !is_over && server.in_flight() > 0
         });
-        table.ejected.iter().chain(&table.leaving).map(|(_, until)| *until).min()
+        table.ejected.iter().chain(&table.removed).map(|(_, until)| *until).min()
     }
 
-    /// Takes a server out of rotation for an operator, or puts it back; its requests in flight go on.
+    /// Takes a server out of rotation, or puts it back; its requests in flight continue.
     pub(crate) fn set_draining(&self, server: &Arc<Server>, draining: bool) {
         let mut table = self.lock();
         if server.draining.swap(draining, Ordering::AcqRel) != draining {
@@ -267,7 +268,7 @@ impl Servers {
                 .collect();
             if !servers.is_empty() {
                 let best = Rotation::new(table.policy, table.health.slow_start, servers);
-                rotation = Some(best.before(rotation));
+                rotation = Some(best.with_fallback(rotation));
             }
         }
         let passes = |server: &Arc<Server>| server.standing() < Standing::Down;
@@ -279,10 +280,10 @@ impl Servers {
         let rotation =
             rotation.unwrap_or_else(|| Rotation::new(table.policy, table.health.slow_start, Vec::new()));
         self.rotation.store(Arc::new(rotation));
-        self.room.notify_waiters();
+        self.capacity_freed.notify_waiters();
     }
 
-    /// A panic while holding the lock leaves at worst a rotation that is not published yet.
+    /// Ignores poisoning: a panic under the lock leaves at worst a rotation that is not published yet.
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

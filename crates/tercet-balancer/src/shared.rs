@@ -1,4 +1,4 @@
-//! What the threads of a balancer share: the configuration in force, the servers, limits and counts.
+//! The state shared by all threads of a balancer: the configuration, the servers, the limits and the counters.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::recent::Recent;
 use crate::servers::Servers;
 
-/// What the threads share.
+/// The state shared by all threads.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: ArcSwap<Config>,
@@ -23,13 +23,13 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) recent: Recent,
     pub(crate) events: LogHandle,
-    /// Where the admin socket's wish for a reload goes.
-    pub(crate) reload_wanted: mpsc::Sender<ReloadReply>,
+    /// Reload requests of the admin socket.
+    pub(crate) reload_requests: mpsc::Sender<ReloadReply>,
     queued: AtomicUsize,
     retrying: AtomicUsize,
 }
 
-/// How whoever reloads the configuration answers the admin socket: why it was refused, if it was.
+/// The reply to a reload request of the admin socket; the error is the reason for which it was refused.
 pub type ReloadReply = oneshot::Sender<Result<(), String>>;
 
 impl Shared {
@@ -38,7 +38,7 @@ impl Shared {
         bind_addresses: BindAddresses,
         workers: usize,
         events: LogHandle,
-        reload_wanted: mpsc::Sender<ReloadReply>,
+        reload_requests: mpsc::Sender<ReloadReply>,
     ) -> Self {
         Self {
             servers: Servers::new(&config, events.clone()),
@@ -48,42 +48,38 @@ impl Shared {
             metrics: Metrics::default(),
             recent: Recent::new(workers),
             events,
-            reload_wanted,
+            reload_requests,
             queued: AtomicUsize::new(0),
             retrying: AtomicUsize::new(0),
         }
     }
 
-    /// A place in the queue of requests that wait for a server; `None` when `most` wait already.
-    pub(crate) fn queue(&self, most: usize) -> Option<Place<'_>> {
-        let place = Place::take(&self.queued);
-        (place.before < most).then_some(place)
+    /// A permit to wait in the queue for a server; `None` when `limit` requests wait already.
+    pub(crate) fn queue(&self, limit: usize) -> Option<Permit<'_>> {
+        Permit::acquire(&self.queued, limit)
     }
 
-    /// A place among the requests that are being repeated; `None` when the budget is spent.
-    pub(crate) fn retry(&self, config: &Config) -> Option<Place<'_>> {
-        let live: usize = self.servers.all().iter().map(|server| server.in_flight()).sum();
-        let share = live * config.retries.budget_percent as usize / 100;
-        let place = Place::take(&self.retrying);
-        (place.before < share.max(config.retries.budget_minimum as usize)).then_some(place)
+    /// A permit to retry a request; `None` when the retry budget is exhausted.
+    pub(crate) fn retry(&self, config: &Config) -> Option<Permit<'_>> {
+        let in_flight: usize = self.servers.all().iter().map(|server| server.in_flight()).sum();
+        let budget = in_flight * config.retries.budget_percent as usize / 100;
+        Permit::acquire(&self.retrying, budget.max(config.retries.budget_minimum as usize))
     }
 }
 
-/// One of a counted number of places, until it is dropped.
+/// A permit of a counting semaphore that is never waited for; released on drop.
 #[derive(Debug)]
-pub(crate) struct Place<'a> {
-    counter: &'a AtomicUsize,
-    before: usize,
-}
+pub(crate) struct Permit<'a>(&'a AtomicUsize);
 
-impl<'a> Place<'a> {
-    fn take(counter: &'a AtomicUsize) -> Self {
-        Self { counter, before: counter.fetch_add(1, Ordering::Relaxed) }
+impl<'a> Permit<'a> {
+    fn acquire(counter: &'a AtomicUsize, limit: usize) -> Option<Self> {
+        let permit = Self(counter);
+        (counter.fetch_add(1, Ordering::Relaxed) < limit).then_some(permit)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.counter.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

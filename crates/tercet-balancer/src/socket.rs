@@ -1,7 +1,7 @@
-//! One connection, plain or under TLS or inside the process, read and written by polling.
+//! A connection with a polling interface: TCP, TLS, or a stream of an HTTP/2 connection.
 //!
-//! Every method takes `&self`: both directions of an exchange run in one task and share the socket
-//! between polls, never within one.
+//! Every method takes `&self`: both directions of an exchange run in one task and share the socket between polls,
+//! never within one.
 
 use std::cell::RefCell;
 use std::io;
@@ -49,8 +49,8 @@ impl Socket {
         matches!(&*self.0.borrow(), Stream::Tls(_) | Stream::Pipe { is_tls: true, .. })
     }
 
-    /// Whether HTTP/2 was agreed on by ALPN; `None` where nothing is agreed on, which is so without TLS.
-    pub(crate) fn has_agreed_on_http2(&self) -> Option<bool> {
+    /// Whether ALPN selected HTTP/2; `None` without TLS.
+    pub(crate) fn alpn_selected_http2(&self) -> Option<bool> {
         match &*self.0.borrow() {
             Stream::Tls(stream) => Some(stream.get_ref().1.alpn_protocol() == Some(b"h2")),
             Stream::Plain(_) | Stream::Pipe { .. } => None,
@@ -65,8 +65,7 @@ impl Socket {
     /// Reads into `target`; 0 is the end of the stream.
     pub(crate) fn poll_read(&self, context: &mut Context<'_>, target: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut target = ReadBuf::new(target);
-        // Tokio's own poll_read knows that a short read has emptied the socket, which saves the read that
-        // would only find nothing.
+        // Tokio's poll_read takes a short read as a sign that the socket is empty, which saves another system call.
         ready!(match &mut *self.0.borrow_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, &mut target),
             Stream::Tls(stream) => Pin::new(stream).poll_read(context, &mut target),
@@ -84,7 +83,7 @@ impl Socket {
         }
     }
 
-    /// Pushes encrypted bytes that are still held back onto the wire; a plain socket holds nothing back.
+    /// Flushes buffered TLS records; other sockets do not buffer.
     pub(crate) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self.0.borrow_mut() {
             Stream::Plain(_) | Stream::Pipe { .. } => Poll::Ready(Ok(())),
@@ -104,17 +103,17 @@ impl Socket {
         }
     }
 
-    /// Whether an idle connection is still fit for a request: open, and nothing unasked for has arrived.
-    /// Costs no system call unless something did arrive.
-    pub(crate) fn is_quiet(&self) -> bool {
+    /// Whether the connection is open and no unsolicited bytes have arrived, so that it can be reused. Needs no system
+    /// call unless an event has arrived.
+    pub(crate) fn is_idle(&self) -> bool {
         match &mut *self.0.borrow_mut() {
             Stream::Plain(stream) => would_block(&stream.try_read(&mut [0])),
             Stream::Tls(_) | Stream::Pipe { .. } => false,
         }
     }
 
-    /// As [`is_quiet`](Self::is_quiet), but asks the kernel, so that an event still on its way counts.
-    pub(crate) fn is_quiet_now(&self) -> bool {
+    /// As [`is_idle`](Self::is_idle), but asks the kernel, and so sees events that the runtime has not delivered yet.
+    pub(crate) fn is_idle_in_kernel(&self) -> bool {
         match &mut *self.0.borrow_mut() {
             Stream::Plain(stream) => would_block(
                 &rustix::net::recv(&*stream, &mut [0], rustix::net::RecvFlags::PEEK)
@@ -126,9 +125,9 @@ impl Socket {
     }
 }
 
-/// Whether a connection could not be made for want of something of this process's or machine's own: descriptors,
-/// memory, local ports. It says nothing about whoever was to be connected to.
-pub(crate) fn is_own_fault(error: &io::Error) -> bool {
+/// Whether connecting failed for want of local resources: descriptors, memory, ports. Such an error says nothing about
+/// the remote end.
+pub(crate) fn is_out_of_resources(error: &io::Error) -> bool {
     is_out_of_ports(error)
         || [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
             .iter()

@@ -1,8 +1,7 @@
-//! The process that stays: it holds the listening sockets and sees to it that a worker process serves them.
+//! The supervisor process: holds the listening sockets and keeps a worker process running that serves them.
 //!
-//! The worker is the same program started anew. When it dies, a new one gets the same sockets, so that
-//! connections made meanwhile wait in the kernel and none is refused. The supervisor never touches a request, so
-//! there is little in it that could fail.
+//! The worker is the same program in another process. When it dies, the next one gets the same sockets: connections
+//! made meanwhile wait in the kernel's accept queue and none is refused. The supervisor never handles a request.
 
 mod channel;
 pub mod worker;
@@ -23,14 +22,16 @@ use self::channel::{Channel, FromWorker, ToWorker};
 use crate::config::Config;
 use crate::listening::Listening;
 
-/// A worker that lived this long was no failed start; the next one is started at once.
-const LIVED: Duration = Duration::from_secs(1);
-/// How long to wait before another start after a failed one; each further one doubles it.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// The longest such wait.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How long a worker may take beyond its drain time to end.
-const GRACE: Duration = Duration::from_secs(5);
+/// The uptime from which on a worker is restarted without backoff.
+const MIN_UPTIME: Duration = Duration::from_secs(1);
+/// The first restart backoff; each failed start doubles it.
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+/// The longest restart backoff.
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+/// How long a worker that has closed its channel has to exit before it is killed.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a worker has to exit after its drain time before it is killed.
+const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// A supervisor with its sockets.
 #[derive(Debug)]
@@ -40,16 +41,16 @@ pub struct Supervisor {
     listening: Vec<Listening>,
     program: Program,
     events: LogHandle,
-    wishes: Wishes,
+    pending_reloads: PendingReloads,
 }
 
-/// Reloads that are asked for and not begun.
+/// Reload requests that were not started yet.
 #[derive(Debug, Default)]
-struct Wishes {
-    /// By a signal.
-    signalled: bool,
-    /// On the admin socket of the worker that lives, by its numbers.
-    numbers: Vec<u64>,
+struct PendingReloads {
+    /// Whether a SIGHUP requested one.
+    by_signal: bool,
+    /// The ids of requests on the admin socket of the running worker.
+    ids: Vec<u64>,
 }
 
 /// Makes the command that starts a worker process.
@@ -61,7 +62,7 @@ impl std::fmt::Debug for Program {
     }
 }
 
-/// A worker process and the way to talk to it.
+/// A worker process and the channel to it.
 struct Worker {
     child: Child,
     channel: Channel,
@@ -77,11 +78,12 @@ struct Signals {
 }
 
 impl Supervisor {
-    /// Takes over `given` sockets (systemd's, say) and binds the addresses that are missing. `program` makes the
-    /// command that starts a worker process, which has to call [`worker::run`].
+    /// Uses the sockets in `given` (from systemd socket activation) and binds the remaining addresses. `program`
+    /// makes the command that starts a worker process, which has to call [`worker::run`].
     ///
     /// # Errors
-    /// An address that is taken or may not be used; it is named.
+    /// An address is in use or not permitted, or a given socket's address is not configured. The message names the
+    /// address.
     pub fn new(
         file: &Path,
         config: Config,
@@ -94,7 +96,7 @@ impl Supervisor {
             let address = socket.local_addr()?;
             if !config.listen.iter().any(|listen| listen.address == address) {
                 return Err(io::Error::other(format!(
-                    "a socket for {address} was handed over, but the configuration does not listen there\nhint: make \
+                    "systemd passed a socket for {address}, which is not a configured listen address\nhint: make \
                      `listen` and the socket unit agree"
                 )));
             }
@@ -108,32 +110,32 @@ impl Supervisor {
             listening,
             program: Program(Box::new(program)),
             events,
-            wishes: Wishes::default(),
+            pending_reloads: PendingReloads::default(),
         })
     }
 
     /// Keeps a worker running until SIGTERM or SIGINT, then lets it finish its requests. SIGHUP reloads the
-    /// configuration, SIGUSR1 opens the access log anew. Whatever becomes of a worker, this goes on.
+    /// configuration, SIGUSR1 reopens the access log. A worker that dies is restarted.
     ///
     /// # Errors
-    /// The first worker could not be started, or found that it cannot serve.
+    /// The first worker cannot be started, or exits before it serves.
     pub async fn run(mut self) -> io::Result<()> {
         let mut signals = Signals::install()?;
         let mut worker = Some(self.start().await?);
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = FIRST_BACKOFF;
         let mut next_start = Instant::now();
         let mut has_served = false;
         let reason = loop {
             tokio::select! {
                 _ = signals.terminate.recv() => break "SIGTERM",
                 _ = signals.interrupt.recv() => break "SIGINT",
-                // The next worker opens it when it starts, and one that is gone is noticed below.
+                // A new worker opens the log anyway; the death of this one is handled below.
                 _ = signals.reopen.recv() => if let Some(worker) = &mut worker {
-                    let _ = worker.channel.tell(&ToWorker::ReopenLogs, &[]).await;
+                    let _ = worker.channel.send(&ToWorker::ReopenLogs, &[]).await;
                 },
-                _ = signals.hang_up.recv() => self.wishes.signalled = true,
-                said = hear(&mut worker) => match said {
-                    Ok((FromWorker::ReloadWanted { wish }, _)) => self.wishes.numbers.push(wish),
+                _ = signals.hang_up.recv() => self.pending_reloads.by_signal = true,
+                received = receive(&mut worker) => match received {
+                    Ok((FromWorker::ReloadRequested { id }, _)) => self.pending_reloads.ids.push(id),
                     Ok((FromWorker::Ready, _)) => {
                         if let Some(worker) = &mut worker {
                             worker.is_ready = true;
@@ -141,22 +143,22 @@ impl Supervisor {
                         has_served = true;
                     }
                     Ok(_) => {}
-                    // Its end; how it came is told by its exit.
+                    // The worker has closed its end of the channel.
                     Err(_) => if let Some(mut dead) = worker.take() {
-                        let end = self.reap(&mut dead).await;
-                        if !has_served && end.is_its_own {
-                            let how = end.how;
-                            return Err(io::Error::other(format!("the worker process could not start ({how})")));
+                        let exit = self.reap(&mut dead).await;
+                        if !has_served && exit.is_regular {
+                            let status = exit.status;
+                            return Err(io::Error::other(format!("the worker process could not start ({status})")));
                         }
-                        self.wishes.numbers.clear();
+                        self.pending_reloads.ids.clear();
                         next_start = Instant::now();
-                        if !dead.is_ready && dead.started.elapsed() < LIVED {
-                            next_start += pause;
-                            pause = (pause * 2).min(LONGEST_PAUSE);
+                        if !dead.is_ready && dead.started.elapsed() < MIN_UPTIME {
+                            next_start += backoff;
+                            backoff = (backoff * 2).min(MAX_BACKOFF);
                         } else {
-                            pause = FIRST_PAUSE;
+                            backoff = FIRST_BACKOFF;
                         }
-                        self.events.event(BalancerEvent::WorkerDied { how: &end.how });
+                        self.events.event(BalancerEvent::WorkerDied { how: &exit.status });
                     },
                 },
                 () = tokio::time::sleep_until(next_start), if worker.is_none() => match self.start().await {
@@ -164,13 +166,13 @@ impl Supervisor {
                     Err(error) => {
                         let reason = format!("a worker process cannot be started: {error}");
                         self.events.event(ProcessEvent::Failed { reason: &reason });
-                        next_start = Instant::now() + pause;
-                        pause = (pause * 2).min(LONGEST_PAUSE);
+                        next_start = Instant::now() + backoff;
+                        backoff = (backoff * 2).min(MAX_BACKOFF);
                     }
                 },
             }
             if let Some(worker) = worker.as_mut().filter(|worker| worker.is_ready) {
-                self.fulfil(worker).await;
+                self.reload_pending(worker).await;
             }
         };
         self.events.event(ProcessEvent::Stopping { reason });
@@ -184,29 +186,34 @@ impl Supervisor {
     async fn start(&self) -> io::Result<Worker> {
         let (mut channel, other) = Channel::pair()?;
         let mut command = Command::from(self.program.0());
-        // A group of its own, so that Ctrl-C in a terminal reaches the supervisor alone.
+        // Its own process group, so that Ctrl-C in a terminal signals only the supervisor.
         command.stdin(other).process_group(0).kill_on_drop(true);
         let child = command.spawn()?;
-        // A worker that dies before it has heard everything is noticed like any other that dies.
-        let _ = self.brief(&mut channel, &self.listening, &self.config).await;
+        // If the worker dies meanwhile, the next receive reports it.
+        let _ = self.configure(&mut channel, &self.listening, &self.config).await;
         Ok(Worker { child, channel, started: Instant::now(), is_ready: false })
     }
 
-    async fn brief(&self, channel: &mut Channel, sockets: &[Listening], config: &Config) -> io::Result<()> {
+    async fn configure(
+        &self,
+        channel: &mut Channel,
+        sockets: &[Listening],
+        config: &Config,
+    ) -> io::Result<()> {
         for listening in sockets {
-            for part in listening.sockets.chunks(channel::MOST_SOCKETS) {
-                channel.tell(&ToWorker::Listen { address: listening.address }, part).await?;
+            for part in listening.sockets.chunks(channel::MAX_SOCKETS) {
+                channel.send(&ToWorker::Listen { address: listening.address }, part).await?;
             }
         }
         let toml = toml::to_string(config).map_err(io::Error::other)?;
-        channel.tell(&ToWorker::Configure { toml }, &[]).await
+        channel.send(&ToWorker::Configure { toml }, &[]).await
     }
 
-    /// Puts what the file says now in force, if the worker can, for everybody who has asked for it by now. Who asks
-    /// while it is read may mean a newer one.
-    async fn fulfil(&mut self, worker: &mut Worker) {
-        while self.wishes.signalled || !self.wishes.numbers.is_empty() {
-            let wishes = std::mem::take(&mut self.wishes).numbers;
+    /// Reloads the configuration file once for all requests that are pending. Requests that arrive during a reload
+    /// may be about a newer version of the file, so they cause another one.
+    async fn reload_pending(&mut self, worker: &mut Worker) {
+        while self.pending_reloads.by_signal || !self.pending_reloads.ids.is_empty() {
+            let ids = std::mem::take(&mut self.pending_reloads).ids;
             let source = self.file.display().to_string();
             let outcome = self.try_reload(worker).await;
             match &outcome {
@@ -215,8 +222,8 @@ impl Supervisor {
                     self.events.event(ProcessEvent::ConfigurationRefused { source: &source, reason });
                 }
             }
-            // A worker that is gone is noticed by whoever listens to it next.
-            if worker.channel.tell(&ToWorker::Reloaded { wishes, outcome }, &[]).await.is_err() {
+            // If the worker has died, the next receive reports it.
+            if worker.channel.send(&ToWorker::Reloaded { ids, outcome }, &[]).await.is_err() {
                 return;
             }
         }
@@ -233,14 +240,14 @@ impl Supervisor {
             }
         }
         let new = bind_missing(&config, &self.listening).map_err(|error| error.to_string())?;
-        self.brief(&mut worker.channel, &new, &config).await.map_err(|error| error.to_string())?;
+        self.configure(&mut worker.channel, &new, &config).await.map_err(|error| error.to_string())?;
         loop {
-            match worker.channel.hear().await {
+            match worker.channel.receive().await {
                 Ok((FromWorker::Applied { problem: None }, _)) => break,
                 Ok((FromWorker::Applied { problem: Some(problem) }, _)) => return Err(problem),
-                Ok((FromWorker::ReloadWanted { wish }, _)) => self.wishes.numbers.push(wish),
+                Ok((FromWorker::ReloadRequested { id }, _)) => self.pending_reloads.ids.push(id),
                 Ok((FromWorker::Ready, _)) => {}
-                Err(error) => return Err(format!("the worker died over it: {error}")),
+                Err(error) => return Err(format!("the worker process died during the reload: {error}")),
             }
         }
         self.listening.extend(new);
@@ -250,42 +257,41 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Waits for the exit of a worker that has closed its channel.
-    async fn reap(&self, worker: &mut Worker) -> End {
-        match tokio::time::timeout(LIVED, worker.child.wait()).await {
-            Ok(Ok(status)) => End { is_its_own: status.signal().is_none(), how: status.to_string() },
-            Ok(Err(error)) => End { is_its_own: false, how: error.to_string() },
+    /// Reaps a worker that has closed its channel, and kills it if it does not exit.
+    async fn reap(&self, worker: &mut Worker) -> Exit {
+        match tokio::time::timeout(EXIT_TIMEOUT, worker.child.wait()).await {
+            Ok(Ok(status)) => Exit { is_regular: status.signal().is_none(), status: status.to_string() },
+            Ok(Err(error)) => Exit { is_regular: false, status: error.to_string() },
             Err(_) => {
-                // It neither listens nor ends.
                 let _ = worker.child.kill().await;
-                End { is_its_own: false, how: "it stopped listening to its supervisor".to_owned() }
+                Exit { is_regular: false, status: "killed: it closed its control channel".to_owned() }
             }
         }
     }
 
     async fn stop(self, worker: Option<Worker>) {
         let Some(mut worker) = worker else { return };
-        // One that is gone needs no telling.
-        let _ = worker.channel.tell(&ToWorker::Stop, &[]).await;
-        // With nobody else holding them the sockets close as soon as the worker has taken what waits in them.
+        // Fails if the worker has died already.
+        let _ = worker.channel.send(&ToWorker::Stop, &[]).await;
+        // The worker then holds the last reference: the sockets close as soon as it has emptied their accept queues.
         drop(self.listening);
-        if tokio::time::timeout(self.config.drain + GRACE, worker.child.wait()).await.is_err() {
+        if tokio::time::timeout(self.config.drain + STOP_GRACE, worker.child.wait()).await.is_err() {
             let _ = worker.child.kill().await;
         }
     }
 }
 
-/// How a worker process ended.
-struct End {
-    /// Whether it ended by itself, and would again.
-    is_its_own: bool,
-    how: String,
+/// How a worker process exited.
+struct Exit {
+    /// Whether it exited without a signal: a restart would fail in the same way.
+    is_regular: bool,
+    status: String,
 }
 
-/// What the worker says next; nothing while there is none.
-async fn hear(worker: &mut Option<Worker>) -> io::Result<(FromWorker, Vec<std::net::TcpListener>)> {
+/// Receives the worker's next message; pending while there is no worker.
+async fn receive(worker: &mut Option<Worker>) -> io::Result<(FromWorker, Vec<std::net::TcpListener>)> {
     match worker {
-        Some(worker) => worker.channel.hear().await,
+        Some(worker) => worker.channel.receive().await,
         None => std::future::pending().await,
     }
 }

@@ -1,8 +1,8 @@
-//! TLS towards clients: certificates from files, picked by the name a client asks for, read again when the files
-//! change.
+//! TLS termination: loads certificates from files, selects one by the client's server name (SNI), and reloads them when
+//! the files change.
 //!
-//! TLS 1.2 and 1.3 only, with rustls' own choice of ciphers; sessions are resumed by slot or from memory, also
-//! across a change of certificates. It refuses to know sockets.
+//! TLS 1.2 and 1.3 only, with rustls' default cipher suites. Sessions are resumed by ticket or from memory, also after a
+//! change of certificates. This module does not depend on sockets.
 
 use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
@@ -19,18 +19,18 @@ use rustls::{ServerConfig, version};
 
 use crate::config::Certificate;
 
-/// Sessions kept in memory, for clients that do not take slots.
+/// Sessions kept in memory, for clients without support for tickets.
 const SESSIONS: usize = 4096;
 
-/// Why certificates cannot be used.
+/// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}\nhint: {hint}", file.display())]
 pub struct TlsError {
-    /// The file it is about.
+    /// The file.
     pub file: PathBuf,
-    /// What is wrong with it.
+    /// The problem with it.
     pub problem: String,
-    /// What to do about it.
+    /// How to solve it.
     pub hint: &'static str,
 }
 
@@ -40,26 +40,26 @@ pub struct Tls {
     config: Arc<ServerConfig>,
     pairs: Arc<Pairs>,
     files: Vec<Certificate>,
-    stamps: ArcSwap<Vec<Stamp>>,
+    file_hashes: ArcSwap<Vec<FileHash>>,
 }
 
-/// What tells that a file changed: a hash of what it holds. Times of change are too coarse to tell two writes
-/// apart, and files that are linked or mounted in their place may bring any time along.
-type Stamp = Option<u64>;
+/// The hash of a file's content, to detect changes; `None` if it cannot be read. Modification times are too coarse to
+/// distinguish two writes, and arbitrary for files that are replaced by a link or a mount.
+type FileHash = Option<u64>;
 
 impl Tls {
-    /// Reads the certificates and keys. The first is for clients that ask for a name none of them has.
+    /// Loads the certificates and keys. The first pair is used for clients whose server name matches none.
     ///
     /// # Errors
-    /// A file that cannot be read or does not hold what it should; it is named.
+    /// A file cannot be read or is invalid. The error names it.
     pub fn load(files: &[Certificate]) -> Result<Self, TlsError> {
-        let stamps = ArcSwap::from_pointee(stamps(files));
+        let file_hashes = ArcSwap::from_pointee(hash_all(files));
         let pairs = Arc::new(Pairs(ArcSwap::from_pointee(read_all(files)?)));
         let provider = Arc::new(ring::default_provider());
         let failed = |problem: rustls::Error| TlsError {
             file: files.first().map(|first| first.certificate.clone()).unwrap_or_default(),
             problem: problem.to_string(),
-            hint: "this should not happen: please report it",
+            hint: "this is a bug: please report it",
         };
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])
@@ -69,41 +69,41 @@ impl Tls {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
         config.ticketer = ring::Ticketer::new().map_err(failed)?;
-        Ok(Self { config: Arc::new(config), pairs, files: files.to_vec(), stamps })
+        Ok(Self { config: Arc::new(config), pairs, files: files.to_vec(), file_hashes })
     }
 
-    /// What connections are accepted with.
+    /// The configuration for accepting connections.
     pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }
 
-    /// Reads the files again if any of them changed since, and says whether it did. New connections get the new
-    /// certificates; nothing else changes.
+    /// Reloads the files if any of them has changed, and returns whether it did. Only new connections get the new
+    /// certificates.
     ///
     /// # Errors
-    /// As [`load`](Self::load); then the certificates before stay in use, and the files are tried again only
-    /// when they change once more.
+    /// As [`load`](Self::load). Then the previous certificates stay in use, and the files are loaded again when they
+    /// change once more.
     pub fn refresh(&self) -> Result<bool, TlsError> {
-        let stamps = stamps(&self.files);
-        if **self.stamps.load() == stamps {
+        let file_hashes = hash_all(&self.files);
+        if **self.file_hashes.load() == file_hashes {
             return Ok(false);
         }
-        self.stamps.store(Arc::new(stamps));
+        self.file_hashes.store(Arc::new(file_hashes));
         self.pairs.0.store(Arc::new(read_all(&self.files)?));
         Ok(true)
     }
 }
 
-/// The certificates in use, in their order.
+/// The certificates in use, in the order of the configuration.
 #[derive(Debug)]
 struct Pairs(ArcSwap<Vec<Arc<CertifiedKey>>>);
 
 impl ResolvesServerCert for Pairs {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let pairs = self.0.load();
-        let asked = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
-        let named = asked.and_then(|name| pairs.iter().find(|pair| is_valid_for(pair, &name)));
-        named.or_else(|| pairs.first()).cloned()
+        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let matching = name.and_then(|name| pairs.iter().find(|pair| is_valid_for(pair, &name)));
+        matching.or_else(|| pairs.first()).cloned()
     }
 }
 
@@ -112,13 +112,13 @@ fn is_valid_for(pair: &CertifiedKey, name: &ServerName<'_>) -> bool {
     parsed.is_ok_and(|parsed| verify_server_name(&parsed, name).is_ok())
 }
 
-fn stamps(files: &[Certificate]) -> Vec<Stamp> {
-    let stamp = |file: &PathBuf| {
+fn hash_all(files: &[Certificate]) -> Vec<FileHash> {
+    let hash = |file: &PathBuf| {
         let mut hasher = DefaultHasher::new();
         hasher.write(&std::fs::read(file).ok()?);
         Some(hasher.finish())
     };
-    files.iter().flat_map(|pair| [stamp(&pair.certificate), stamp(&pair.key)]).collect()
+    files.iter().flat_map(|pair| [hash(&pair.certificate), hash(&pair.key)]).collect()
 }
 
 fn read_all(files: &[Certificate]) -> Result<Vec<Arc<CertifiedKey>>, TlsError> {
@@ -135,8 +135,7 @@ fn read(pair: &Certificate) -> Result<CertifiedKey, TlsError> {
     }
     if is_version_1(&chain[0]) {
         let problem = "it is an X.509 certificate of version 1, and TLS needs version 3";
-        let hint =
-            "make it anew with its names in it: with openssl, `-addext subjectAltName=DNS:shop.example`";
+        let hint = "issue it again with subject alternative names: with openssl, `-addext subjectAltName=DNS:shop.example`";
         return Err(refused(&pair.certificate, &problem, hint));
     }
     let key = PrivateKeyDer::from_pem_slice(&read_file(&pair.key)?).map_err(|error| match error {
@@ -149,18 +148,18 @@ fn read(pair: &Certificate) -> Result<CertifiedKey, TlsError> {
             refused(
                 &pair.key,
                 &problem,
-                "the two files have to belong together, the certificate's own part first",
+                "use the key of this certificate; the server's certificate comes first in its file",
             )
         }
         rustls::Error::InvalidCertificate(_) => {
-            refused(&pair.certificate, &error, "the server's own certificate comes first")
+            refused(&pair.certificate, &error, "the server's certificate comes first in the file")
         }
         _ => refused(&pair.key, &error, "keys are RSA (2048 bits and more), ECDSA (P-256, P-384) or Ed25519"),
     })
 }
 
-/// Whether a certificate lacks the version that all but the first say (RFC 5280 section 4.1): it would be the first
-/// element of the first element.
+/// Whether a certificate has no version field, which means version 1 (RFC 5280 section 4.1). The field would be the
+/// first element of the first element.
 fn is_version_1(certificate: &[u8]) -> bool {
     const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;

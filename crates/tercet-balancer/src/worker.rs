@@ -1,6 +1,6 @@
-//! What one thread of the balancer has for itself: its clock, its connections to servers, its buffers, its log.
+//! The state of one worker thread: its clock, its connections to servers, its buffers, its access log.
 //!
-//! Workers share nothing on a request's way but a few atomics; see [`crate::shared`].
+//! While they serve requests, workers share only atomics and rarely contended locks; see [`crate::shared`].
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -16,14 +16,14 @@ use crate::client::Client;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http1::{Refusal, request};
-use crate::http2::allowance::Budget;
+use crate::http2::budget::WorkerBudget;
 use crate::listening::worker_count;
 use crate::pipeline::Pipelines;
 use crate::pool::Pool;
 use crate::request_buffers::BufferPool;
 use crate::shared::Shared;
 
-/// A worker's own things.
+/// The state of one worker thread.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
@@ -31,10 +31,10 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) pipelines: Pipelines,
     pub(crate) buffer_pool: BufferPool,
-    /// What its HTTP/2 connections hold.
-    pub(crate) http2: Budget,
+    /// The memory budget of its HTTP/2 connections.
+    pub(crate) http2: WorkerBudget,
     pub(crate) access_log: LogHandle,
-    /// Which of the workers it is, from 0.
+    /// The worker's number, from 0.
     pub(crate) index: usize,
     connections: Cell<usize>,
     stopping: Cell<bool>,
@@ -50,7 +50,7 @@ impl Worker {
             pool: Pool::default(),
             pipelines: Pipelines::default(),
             buffer_pool,
-            http2: Budget::default(),
+            http2: WorkerBudget::default(),
             access_log,
             index,
             connections: Cell::new(0),
@@ -59,12 +59,12 @@ impl Worker {
         }
     }
 
-    /// From now on connections are closed as soon as their request is answered.
+    /// Starts draining: connections are closed after the request they are serving.
     pub(crate) fn stop(&self) {
         self.stopping.set(true);
     }
 
-    /// Waits until no connection is left.
+    /// Waits until no client connection is open.
     pub(crate) async fn finished(&self) {
         while self.connections.get() > 0 {
             self.idle.notified().await;
@@ -76,14 +76,14 @@ impl Worker {
         self.shared.config.load_full()
     }
 
-    /// Whether connections are to be closed as soon as their request is answered.
+    /// Whether the worker is draining.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.get()
     }
 
-    /// Counts a connection of this peer in until what is returned is dropped; `None` when the peer has too
-    /// many. Proxies that are trusted carry many clients and have no bound.
-    pub(crate) fn enter(self: &Rc<Self>, peer: IpAddr) -> Option<Entered> {
+    /// Counts a connection of this peer until the guard is dropped; `None` when the peer has reached its limit.
+    /// Trusted proxies have no limit: they carry the connections of many clients.
+    pub(crate) fn count_connection(self: &Rc<Self>, peer: IpAddr) -> Option<OpenConnection> {
         let config = self.config();
         if !self.shared.limits.connect(&config, peer, std::time::Instant::now()) {
             self.shared.metrics.limited.fetch_add(1, Ordering::Relaxed);
@@ -91,27 +91,27 @@ impl Worker {
         }
         self.shared.metrics.accepted.fetch_add(1, Ordering::Relaxed);
         self.connections.set(self.connections.get() + 1);
-        Some(Entered { worker: Rc::clone(self), peer })
+        Some(OpenConnection { worker: Rc::clone(self), peer })
     }
 
-    /// Tells of a request that is over: a line in the access log, and a place among the latest.
+    /// Writes a finished request to the access log and to the latest requests of the admin socket.
     pub(crate) fn record(&self, record: &AccessRecord<'_>) {
         self.access_log.request(record);
         if self.shared.config.load().admin.socket.is_some() {
-            self.shared.recent.remember(self.index, record);
+            self.shared.recent.push(self.index, record);
         }
     }
 
-    /// Logs a request that was refused before all of it was understood, of which `received` has come.
+    /// Logs a request that was refused before it was parsed; `received` is the part that has arrived.
     pub(crate) fn refused(&self, client: &Client, received: &[u8], refusal: Refusal, bytes: u64) {
         let line = match request::line(received) {
-            Some((method, target, version)) => (method, target, client.spoken(version)),
+            Some((method, target, version)) => (method, target, client.logged_version(version)),
             None => (&b"-"[..], &b"-"[..], "-"),
         };
         self.refused_as(client, line, refusal, bytes);
     }
 
-    /// The same, of a request of this method, target and version.
+    /// Logs a refused request with this method, target and version.
     pub(crate) fn refused_as(
         &self,
         client: &Client,
@@ -137,14 +137,14 @@ impl Worker {
     }
 }
 
-/// A connection that is counted.
+/// Counts one client connection; decremented on drop.
 #[derive(Debug)]
-pub(crate) struct Entered {
+pub(crate) struct OpenConnection {
     worker: Rc<Worker>,
     peer: IpAddr,
 }
 
-impl Drop for Entered {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         let Self { worker, peer } = self;
         worker.shared.limits.disconnect(&worker.config().limits, *peer);

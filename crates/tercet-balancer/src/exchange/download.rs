@@ -1,5 +1,4 @@
-//! The answer's way to the client: its head written anew, its body passed on as it comes, nothing of it
-//! gathered first.
+//! Relays a response to the client: rewrites its head, and streams its body without buffering all of it.
 
 use std::future::poll_fn;
 use std::io::{self, Write as _};
@@ -9,19 +8,19 @@ use super::progress::Progress;
 use crate::buffer::{Buffer, LARGE, SMALL};
 use crate::client::Client;
 use crate::config::Config;
-use crate::http1::response::{self, Asked};
+use crate::http1::response::{self, RequestInfo};
 use crate::http1::{Decoder, Framing, HeadLimits, Refusal, ResponseHead, Version, write};
 use crate::request_buffers::BufferPool;
 use crate::server::Server;
 use crate::servers::Servers;
 use crate::socket::Socket;
 
-/// Body bytes up to which head and body go out in one write; beyond, copying costs more than a second write.
-const TOGETHER: usize = 64 * 1024;
-/// Interim responses that may precede an answer; a server that sends more is not going to give one.
-const MOST_INTERIM: usize = 32;
+/// The most body bytes that are copied behind the head for a single write; beyond, a second write is cheaper.
+const MAX_COPY: usize = 64 * 1024;
+/// The most interim (1xx) responses before the final one.
+const MAX_INTERIM: usize = 32;
 
-/// One try to get an answer.
+/// Receives one response and relays it.
 pub(super) struct Download<'a> {
     pub(super) client: &'a Client,
     pub(super) servers: &'a Servers,
@@ -30,49 +29,49 @@ pub(super) struct Download<'a> {
     pub(super) config: &'a Config,
     pub(super) buffer_pool: &'a BufferPool,
     pub(super) progress: &'a Progress,
-    pub(super) asked: Asked,
+    pub(super) request_info: RequestInfo,
     pub(super) version: Version,
-    /// Whether the client wants to keep its connection and the balancer lets it.
+    /// Whether the client and the balancer keep the client's connection.
     pub(super) keep_alive: bool,
     pub(super) incoming: &'a mut Buffer,
     pub(super) output: &'a mut Vec<u8>,
-    pub(super) started: Instant,
+    pub(super) sent: Instant,
 }
 
-/// How an answer ended well.
+/// A response that was relayed completely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Delivered {
-    /// The server's connection can carry another request, if nothing came after the answer.
-    pub(super) server_keeps: bool,
-    /// The client's connection can carry another request.
+    /// The server's connection can be used for another request, if no bytes followed the response.
+    pub(super) server_reusable: bool,
+    /// The client's connection can be used for another request.
     pub(super) client_reusable: bool,
-    /// The server switched protocols: from here on bytes are passed both ways.
+    /// The server switched protocols: the connection becomes a tunnel.
     pub(super) switched: bool,
 }
 
-/// Why there is no whole answer.
+/// Why a response was not relayed completely.
 #[derive(Debug)]
 pub(super) enum DownloadFailure {
-    /// The client broke off.
+    /// The client disconnected.
     ClientGone,
     /// The server closed or reset the connection.
     Closed,
-    /// What the server sent is no valid answer.
+    /// The server's response is invalid.
     Invalid(Refusal),
 }
 
-/// What becomes of a body's framing on its way.
+/// How the framing of a body is converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reframing {
-    /// Nothing: checked, and passed on byte for byte.
+    /// Not at all: it is validated and relayed byte for byte.
     None,
-    /// What ended with the connection is chunked, so that the client's connection can be kept.
+    /// From read-until-close to chunked, so that the client's connection can be kept.
     Chunk,
-    /// What was chunked ends with the connection, for a client of HTTP/1.0.
+    /// From chunked to read-until-close, for an HTTP/1.0 client.
     Unchunk,
 }
 
-/// An answer whose head is in the output.
+/// A response whose head is in the output.
 #[derive(Clone, Copy, Debug)]
 struct Begun {
     decoder: Decoder,
@@ -84,41 +83,42 @@ struct Begun {
 }
 
 impl Download<'_> {
-    /// Receives the answer and passes it on.
+    /// Receives the response and relays it.
     pub(super) async fn run(mut self) -> Result<Delivered, DownloadFailure> {
         let mut interim = 0;
         let begun = loop {
-            // A head is large: it is not kept while anything is waited for.
-            let taken = {
+            // A head is large: it must not be part of the future's state across an await.
+            let begun = {
                 let head = self.read_head().await?;
-                self.take_head(&head)
+                self.write_head(&head)
             };
-            if let Some(begun) = taken {
+            if let Some(begun) = begun {
                 break begun;
             }
             interim += 1;
-            if interim > MOST_INTERIM {
-                let reason = "interim responses without end";
+            if interim > MAX_INTERIM {
+                let reason = "too many interim responses";
                 return Err(DownloadFailure::Invalid(Refusal { status: 502, reason }));
             }
             self.send(0).await?;
-            self.client.watch.set(self.config.timeouts.response);
+            self.client.deadline.set(self.config.timeouts.response);
         };
         let Begun { decoder, reframing, server_keeps, client_reusable, switched } = begun;
         if switched {
             self.send(0).await?;
         } else {
-            self.pass_body(decoder, reframing).await?;
+            self.relay_body(decoder, reframing).await?;
         }
         Ok(Delivered {
-            server_keeps: server_keeps && self.progress.uploaded.get(),
+            server_reusable: server_keeps && self.progress.uploaded.get(),
             client_reusable,
             switched,
         })
     }
 
-    /// Writes a head to the output: `None` for a 1xx, which is for whom may get one (RFC 9110 section 15.2).
-    fn take_head(&mut self, head: &ResponseHead) -> Option<Begun> {
+    /// Writes a head to the output. `None` for an interim response, which an HTTP/1.0 client does not get (RFC 9110
+    /// section 15.2).
+    fn write_head(&mut self, head: &ResponseHead) -> Option<Begun> {
         self.output.clear();
         let buffer = self.incoming.filled();
         if head.is_interim() {
@@ -136,12 +136,12 @@ impl Download<'_> {
             (framing, _) => (framing, Reframing::None),
         };
         let switched = head.status == 101;
-        // While the request is still being sent nobody knows where the client's next one would start.
+        // Until the whole request was read, the start of the client's next one is unknown.
         let client_reusable =
             self.keep_alive && framing != Framing::UntilClose && self.progress.uploaded.get() && !switched;
         self.progress.is_event_stream.set(head.is_event_stream(buffer));
         write::response(self.output, buffer, head, framing, self.version, client_reusable || switched);
-        self.push_own_lines(head);
+        self.push_balancer_lines(head);
         self.incoming.consume(head.length);
         let decoder = Decoder::new(head.framing, u64::MAX);
         Some(Begun { decoder, reframing, server_keeps: head.keep_alive, client_reusable, switched })
@@ -152,7 +152,7 @@ impl Download<'_> {
         let mut seen = 0;
         loop {
             if !self.incoming.is_empty() && crate::http1::worth_parsing(self.incoming.filled(), seen) {
-                let parsed = response::parse(self.incoming.filled(), &limits, self.asked);
+                let parsed = response::parse(self.incoming.filled(), &limits, self.request_info);
                 if let Some(head) = parsed.map_err(DownloadFailure::Invalid)? {
                     return Ok(head);
                 }
@@ -160,14 +160,15 @@ impl Download<'_> {
             seen = self.incoming.len();
             self.read(limits.head_bytes.max(SMALL)).await.and_then(not_closed)?;
             if self.progress.first_byte.get().is_none() {
-                self.progress.first_byte.set(Some(self.started.elapsed()));
-                self.server.forgive();
-                self.servers.heard(self.server);
+                self.progress.first_byte.set(Some(self.sent.elapsed()));
+                self.server.reset_failures();
+                self.servers.response_began(self.server);
             }
         }
     }
 
-    fn push_own_lines(&mut self, head: &ResponseHead) {
+    /// Writes the header lines that the balancer adds, and the empty line.
+    fn push_balancer_lines(&mut self, head: &ResponseHead) {
         if !head.has_date {
             write::push_line(self.output, b"Date", crate::answer::date().as_bytes());
         }
@@ -181,14 +182,19 @@ impl Download<'_> {
         self.output.extend_from_slice(b"\r\n");
     }
 
-    /// Passes the body on, the first of it together with the head that waits in the output.
-    async fn pass_body(&mut self, mut decoder: Decoder, reframing: Reframing) -> Result<(), DownloadFailure> {
+    /// Relays the body, its first bytes together with the head in the output.
+    async fn relay_body(
+        &mut self,
+        mut decoder: Decoder,
+        reframing: Reframing,
+    ) -> Result<(), DownloadFailure> {
         loop {
             match reframing {
                 Reframing::None => {
-                    let passed = decoder.advance(self.incoming.filled()).map_err(DownloadFailure::Invalid)?;
-                    self.progress.count(passed.content);
-                    self.send(passed.consumed).await?;
+                    let decoded =
+                        decoder.advance(self.incoming.filled()).map_err(DownloadFailure::Invalid)?;
+                    self.progress.count(decoded.content);
+                    self.send(decoded.consumed).await?;
                 }
                 Reframing::Chunk | Reframing::Unchunk => {
                     self.reframe(&mut decoder, reframing)?;
@@ -237,12 +243,12 @@ impl Download<'_> {
 
     /// Reads more from the server, into a buffer of up to `limit` bytes; 0 is the end.
     async fn read(&mut self, limit: usize) -> Result<usize, DownloadFailure> {
-        if !self.incoming.make_room(limit) {
-            let reason = "a head or a chunk line longer than allowed";
+        if !self.incoming.ensure_spare(limit) {
+            let reason = "a head or a chunk line is longer than allowed";
             return Err(DownloadFailure::Invalid(Refusal { status: 502, reason }));
         }
         if self.progress.status.get() != 0 {
-            self.client.watch.set(self.client.patience(self.config.timeouts.response_body));
+            self.client.deadline.set(self.client.response_timeout(self.config.timeouts.response_body));
         }
         let count = poll_fn(|context| self.socket.poll_read(context, self.incoming.spare()))
             .await
@@ -251,27 +257,27 @@ impl Download<'_> {
         Ok(count)
     }
 
-    /// Sends the output and then `count` bytes of what came from the server.
+    /// Sends the output, and then the first `count` received bytes.
     async fn send(&mut self, count: usize) -> Result<(), DownloadFailure> {
         let body = &self.incoming.filled()[..count];
         if self.output.is_empty() && body.is_empty() {
             return Ok(());
         }
-        self.progress.answering.set(true);
-        self.progress.waits_for_reader.set(true);
-        let patience = self.config.timeouts.send;
+        self.progress.responding.set(true);
+        self.progress.sending_to_client.set(true);
+        let timeout = self.config.timeouts.send;
         let sent = if self.output.is_empty() {
-            self.client.write_all(body, patience).await
-        } else if body.len() <= TOGETHER {
+            self.client.write_all(body, timeout).await
+        } else if body.len() <= MAX_COPY {
             self.output.extend_from_slice(body);
-            self.client.write_all(self.output, patience).await
+            self.client.write_all(self.output, timeout).await
         } else {
-            match self.client.write_all(self.output, patience).await {
-                Ok(()) => self.client.write_all(body, patience).await,
+            match self.client.write_all(self.output, timeout).await {
+                Ok(()) => self.client.write_all(body, timeout).await,
                 error => error,
             }
         };
-        self.progress.waits_for_reader.set(false);
+        self.progress.sending_to_client.set(false);
         self.output.clear();
         self.incoming.consume(count);
         sent.map_err(|_: io::Error| DownloadFailure::ClientGone)

@@ -1,25 +1,25 @@
-//! Why a request is not answered by a server, or a try came to nothing.
+//! Why a request gets no response from a server, and the status the client gets instead.
 
 use std::time::Duration;
 
 use super::download::DownloadFailure;
 use crate::http1::Refusal;
 
-/// What the access log says when the client broke off before there was an answer (nginx's convention).
+/// The status in the access log when the client disconnected before the response (nginx's convention).
 pub(super) const CLIENT_GONE: u16 = 499;
 
-/// Why a request is not answered by a server, or a try came to nothing.
+/// Why an attempt failed, or why a request is not sent to a server.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The client broke off.
+    /// The client disconnected.
     ClientGone,
-    /// The client's body took too long.
+    /// Reading the client's body timed out.
     ClientTimeout,
     /// The client's body is malformed or too long.
     ClientRefused(Refusal),
-    /// No connection to the server could be made: it was refused, or the way there is broken.
+    /// The connection to the server was refused, or there is no route to it.
     NotConnected,
-    /// The server did not take a connection in time.
+    /// Connecting to the server timed out.
     ConnectTimeout,
     /// All local ports towards the server are in use.
     OutOfPorts,
@@ -27,23 +27,23 @@ pub(super) enum Failure {
     OutOfDescriptors,
     /// The server closed or reset the connection.
     Closed,
-    /// The server took too long.
+    /// The server's response timed out.
     ServerTimeout,
-    /// The server was removed from the configuration, and the time its requests had is over.
+    /// The server was removed from the configuration, and its drain time is over.
     CutOff,
-    /// The connection was shared with a request that went wrong or takes its time.
-    Displaced,
-    /// What the server sent is no answer.
+    /// The pipelined connection ended before this request's response began.
+    PipelineEnded,
+    /// The server's response is invalid.
     Invalid(Refusal),
-    /// The client makes more requests than it may; how long it has to wait.
+    /// The client has reached its rate limit; the time until its next request is allowed.
     Limited(Duration),
-    /// This address only sends to https; where exactly.
+    /// The listener redirects to https; the location.
     Redirect(String),
-    /// The request was not to be forwarded any further (RFC 9110 section 7.6.2).
+    /// `Max-Forwards` is 0 (RFC 9110 section 7.6.2).
     LastForward,
-    /// All servers are at their limit, and as many requests wait as may.
+    /// All servers are at capacity, and the queue is full.
     QueueFull,
-    /// All servers stayed at their limit.
+    /// All servers stayed at capacity until the queue timeout.
     QueueTimeout,
 }
 
@@ -58,19 +58,19 @@ impl From<DownloadFailure> for Failure {
 }
 
 impl Failure {
-    /// Whether it counts towards the server's ejection, given whether an answer had begun: when no connection can be
-    /// made or no answer comes. What a server answers does not count, however wrong it is: clients can provoke it.
-    pub(super) fn is_servers_fault(&self, answer_has_begun: bool) -> bool {
+    /// Whether it counts towards the server's ejection: no connection, or no response. Invalid responses do not count,
+    /// because clients can provoke them.
+    pub(super) fn is_servers_fault(&self, response_began: bool) -> bool {
         match self {
             Self::NotConnected | Self::ConnectTimeout => true,
-            Self::Closed | Self::ServerTimeout => !answer_has_begun,
+            Self::Closed | Self::ServerTimeout => !response_began,
             Self::ClientGone
             | Self::ClientTimeout
             | Self::ClientRefused(_)
             | Self::OutOfPorts
             | Self::OutOfDescriptors
             | Self::CutOff
-            | Self::Displaced
+            | Self::PipelineEnded
             | Self::Invalid(_)
             | Self::Limited(_)
             | Self::Redirect(_)
@@ -80,15 +80,15 @@ impl Failure {
         }
     }
 
-    /// What the client is told, if it is told anything: status and message.
+    /// The status and message of the response to the client.
     pub(super) fn answer(&self) -> (u16, &'static str) {
         match self {
             Self::ClientGone => (CLIENT_GONE, ""),
             Self::ClientTimeout => (408, "the request body took too long"),
             Self::ClientRefused(refusal) => (refusal.status, refusal.reason),
-            // Bodies are checked by the same rules in both directions, and refused as a client's would be.
+            // Refusals of a body have a client error's status, in both directions.
             Self::Invalid(refusal) => (502, refusal.reason),
-            Self::NotConnected | Self::ConnectTimeout | Self::CutOff | Self::Displaced => {
+            Self::NotConnected | Self::ConnectTimeout | Self::CutOff | Self::PipelineEnded => {
                 (503, "no server is available")
             }
             Self::OutOfPorts | Self::OutOfDescriptors => (503, "the balancer has no sockets left"),

@@ -1,42 +1,42 @@
-//! How far a request has come.
+//! The progress of a request.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use crate::http1::Method;
 
-/// How far a request has come; both of its directions and the one who decides about retries look at it.
+/// The progress of a request; shared by upload, download and the retry rules.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// The server's socket took a byte of the request: the server may have seen it.
+    /// A byte of the request was written to the server's socket: the server may have received it.
     pub(super) accepted: Cell<bool>,
-    /// All that was sent of the request is still at hand.
-    pub(super) repeatable: Cell<bool>,
+    /// All bytes of the request that were sent are still buffered.
+    pub(super) is_buffered: Cell<bool>,
     /// The whole request was sent.
     pub(super) uploaded: Cell<bool>,
-    /// The next step is the client's: to send more of its body.
-    pub(super) waits_for_client: Cell<bool>,
-    /// The next step is the client's: to take more of its answer.
-    pub(super) waits_for_reader: Cell<bool>,
-    /// Something was sent to the client.
-    pub(super) answering: Cell<bool>,
-    /// What is sent is a stream of events, which whoever closes a connection has left.
+    /// The balancer waits for the client to send more of the request's body.
+    pub(super) reading_from_client: Cell<bool>,
+    /// The balancer waits for the client to receive more of the response.
+    pub(super) sending_to_client: Cell<bool>,
+    /// A byte of a response was sent to the client.
+    pub(super) responding: Cell<bool>,
+    /// The response is a stream of server-sent events: a client that half-closes has disconnected.
     pub(super) is_event_stream: Cell<bool>,
     /// The final status; 0 before it is known.
     pub(super) status: Cell<u16>,
-    /// From handing the request over to the first byte of the answer.
+    /// Time from sending the request to the first byte of the response.
     pub(super) first_byte: Cell<Option<Duration>>,
     /// Body bytes sent to the client.
     pub(super) bytes: Cell<u64>,
 }
 
 impl Progress {
-    /// Forgets the try before; `sent` is whether the request is on its way already.
+    /// Resets the state of the previous attempt; `sent` is whether the request was already sent (pipelined).
     pub(super) fn start(&self, sent: bool) {
         self.accepted.set(sent);
         self.uploaded.set(false);
-        self.waits_for_client.set(false);
-        self.waits_for_reader.set(false);
+        self.reading_from_client.set(false);
+        self.sending_to_client.set(false);
         self.is_event_stream.set(false);
         self.first_byte.set(None);
     }
@@ -45,8 +45,9 @@ impl Progress {
         self.bytes.set(self.bytes.get() + bytes);
     }
 
-    /// Whether the request may be sent once more, as far as its meaning goes.
-    pub(super) fn may_send_again(&self, method: Method) -> bool {
-        !self.answering.get() && self.repeatable.get() && (!self.accepted.get() || method.is_idempotent())
+    /// Whether the request may be sent once more: no response began, it is buffered, and no server may have received
+    /// it, or its method is idempotent.
+    pub(super) fn may_resend(&self, method: Method) -> bool {
+        !self.responding.get() && self.is_buffered.get() && (!self.accepted.get() || method.is_idempotent())
     }
 }

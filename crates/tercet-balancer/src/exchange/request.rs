@@ -1,4 +1,4 @@
-//! The request as a server gets it, and what it is hashed by.
+//! The request as it is sent to a server, and its key for the hash policy.
 
 use std::net::IpAddr;
 
@@ -11,18 +11,21 @@ use crate::rotation;
 
 /// A request ready to be sent, in `buffers.request`.
 pub(super) struct Composed {
-    /// Follows the body from where the first part of it ends.
+    /// The body decoder, after the first part of the body.
     pub(super) decoder: Decoder,
-    /// Bytes after the head that are in the first part.
+    /// Body bytes in the first part.
     pub(super) body_taken: usize,
-    /// The id that ties the tiers together.
+    /// The request's id in all tiers.
     pub(super) id: RequestId,
-    /// Who asked, as far as can be believed.
-    pub(super) asker: IpAddr,
+    /// The client's address: the peer's, or the one that trusted proxies reported.
+    pub(super) client_address: IpAddr,
 }
 
-/// Writes the head and what is there of the body. The rest of what the client sent, if the body goes on, is
-/// moved to `buffers.body`.
+/// Writes the head and the part of the body that has arrived to `buffers.request`. If the body continues, the bytes
+/// that are not decoded yet are moved to `buffers.body`.
+///
+/// # Errors
+/// The body is malformed or too long.
 pub(super) fn compose(
     client: &Client,
     config: &Config,
@@ -32,13 +35,13 @@ pub(super) fn compose(
     let received = buffers.client.filled();
     let output = &mut buffers.request;
     output.clear();
-    // What an HTTP/1.0 client that names no host has connected to (RFC 9112 section 3.3).
-    let here =
+    // The default host of an HTTP/1.0 request without one (RFC 9112 section 3.3).
+    let default_host =
         if head.host.is_none() { client.bind_address.listen.address.to_string() } else { String::new() };
-    write::request(output, received, head, here.as_bytes());
+    write::request(output, received, head, default_host.as_bytes());
     let peer = Peer::new(Some(client.address), &config.trusted_proxies, client.socket.is_tls());
     let id = RequestId::of(received, head, &peer);
-    let asker = peer.client(received, head, &config.trusted_proxies).unwrap_or(client.address);
+    let client_address = peer.client(received, head, &config.trusted_proxies).unwrap_or(client.address);
     forwarded::push(output, received, head, &peer, &id);
     output.extend_from_slice(b"\r\n");
 
@@ -50,11 +53,11 @@ pub(super) fn compose(
     if !first.done {
         buffers.body.extend(&body[first.consumed..]);
     }
-    Ok(Composed { decoder, body_taken: first.consumed, id, asker })
+    Ok(Composed { decoder, body_taken: first.consumed, id, client_address })
 }
 
-/// What the hash policy goes by; 0 under any other.
-pub(super) fn hash_key(config: &Config, asker: IpAddr, head: &RequestHead, received: &[u8]) -> u64 {
+/// The request's key for the hash policy; 0 under any other.
+pub(super) fn hash_key(config: &Config, client_address: IpAddr, head: &RequestHead, received: &[u8]) -> u64 {
     if config.policy != Policy::Hash {
         return 0;
     }
@@ -64,11 +67,11 @@ pub(super) fn hash_key(config: &Config, asker: IpAddr, head: &RequestHead, recei
     };
     match value {
         Some(value) => rotation::hash_key(value),
-        None => rotation::hash_key(asker),
+        None => rotation::hash_key(client_address),
     }
 }
 
-/// The same URL with https, at its usual port (RFC 9110 section 4.2.2).
+/// The request's URL with the scheme https and its default port (RFC 9110 section 4.2.2).
 pub(super) fn https_location(head: &RequestHead, received: &[u8]) -> Option<String> {
     let host = http1::without_port(head.host?.in_buffer(received));
     let mut location = b"https://".to_vec();

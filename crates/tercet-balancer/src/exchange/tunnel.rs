@@ -1,5 +1,5 @@
-//! After a protocol switch (WebSocket): bytes both ways, with back-pressure, until both sides are done or the server
-//! has been removed for long enough.
+//! A tunnel after a protocol switch (WebSocket): relays bytes both ways, with back-pressure, until both sides have
+//! ended or the server is cut off.
 
 use std::future::poll_fn;
 use std::io;
@@ -21,8 +21,8 @@ struct Direction<'a> {
     done: bool,
 }
 
-/// Passes bytes between the client and the server until both have ended, one fails, or nothing moves for
-/// `idle`. What either sent too early is in the buffers's buffers.
+/// Relays bytes between the client and the server until both have ended, one fails, or none were transferred for
+/// `idle`. Bytes that arrived before the switch are in `buffers`.
 pub(super) async fn run(
     client: &Client,
     server: &Server,
@@ -32,7 +32,7 @@ pub(super) async fn run(
 ) {
     let mut up = Direction::new(&client.socket, socket, &mut buffers.body);
     let mut down = Direction::new(socket, &client.socket, &mut buffers.server);
-    client.watch.set(idle);
+    client.deadline.set(idle);
     poll_fn(|context| {
         loop {
             if server.is_cut_off() {
@@ -43,8 +43,8 @@ pub(super) async fn run(
                 (Poll::Ready(Err(_)), _)
                 | (_, Poll::Ready(Err(_)))
                 | (Poll::Ready(Ok(false)), Poll::Ready(Ok(false))) => return Poll::Ready(()),
-                (Poll::Ready(Ok(true)), _) | (_, Poll::Ready(Ok(true))) => client.watch.set(idle),
-                _ if client.watch.expired(context) => return Poll::Ready(()),
+                (Poll::Ready(Ok(true)), _) | (_, Poll::Ready(Ok(true))) => client.deadline.set(idle),
+                _ if client.deadline.expired(context) => return Poll::Ready(()),
                 _ => return Poll::Pending,
             }
         }
@@ -57,7 +57,7 @@ impl<'a> Direction<'a> {
         Self { from, to, buffer, ended: false, done: false }
     }
 
-    /// Moves what can be moved: ready with true when bytes moved, with false when this direction is done.
+    /// Transfers bytes: ready with true when some were transferred, with false when this direction has ended.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.done {
             return Poll::Ready(Ok(false));

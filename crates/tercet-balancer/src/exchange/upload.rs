@@ -1,5 +1,5 @@
-//! The request's way to the server: the head and whatever of the body came with it, then the rest of the body
-//! as it arrives, never more than one buffer of it at a time.
+//! Sends a request to the server: the head with the part of the body that arrived with it, then the rest of the body
+//! as it arrives, at most one buffer of it at a time.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -13,7 +13,7 @@ use crate::http1::{Decoder, Refusal};
 use crate::request_buffers::BufferPool;
 use crate::socket::Socket;
 
-/// One try to send a request.
+/// Sends one request.
 pub(super) struct Upload<'a> {
     pub(super) client: &'a Client,
     pub(super) server: &'a Socket,
@@ -22,28 +22,28 @@ pub(super) struct Upload<'a> {
     pub(super) progress: &'a Progress,
     /// The head and the first part of the body.
     pub(super) outgoing: &'a [u8],
-    /// The rest of the body: first what is decoded and may be sent, then what is not decoded yet.
+    /// The rest of the body: first the decoded bytes, which may be sent, then those that are not decoded yet.
     pub(super) body: &'a mut Buffer,
     pub(super) decoder: &'a mut Decoder,
-    /// Bytes of `outgoing` that the server's socket took.
+    /// Bytes of `outgoing` that were written to the server's socket.
     pub(super) written: usize,
     /// Bytes at the front of `body` that may be sent.
     pub(super) ready: usize,
 }
 
-/// Why the request could not be sent whole.
+/// Why the request was not sent completely.
 #[derive(Debug)]
 pub(super) enum UploadFailure {
-    /// The client broke off.
+    /// The client disconnected.
     ClientGone,
-    /// The client's body is not what HTTP allows, or too long.
+    /// The client's body is malformed or too long.
     Refused(Refusal),
-    /// The server took no more.
+    /// Writing to the server failed.
     Server,
 }
 
 impl Upload<'_> {
-    /// Sends what can be sent; ready when all is.
+    /// Sends as much as possible; ready when the whole request was sent.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), UploadFailure>> {
         loop {
             ready!(self.poll_write(context)).map_err(|_| UploadFailure::Server)?;
@@ -53,23 +53,23 @@ impl Upload<'_> {
             if self.body.capacity() < LARGE {
                 self.buffer_pool.enlarge(self.body, LOOK_AHEAD);
             }
-            if !self.body.make_room(LARGE) {
-                let reason = "a chunk line longer than allowed";
+            if !self.body.ensure_spare(LARGE) {
+                let reason = "a chunk line is longer than allowed";
                 return Poll::Ready(Err(UploadFailure::Refused(Refusal { status: 400, reason })));
             }
-            if !self.progress.waits_for_client.replace(true) {
-                self.client.watch.set(self.timeouts.body);
+            if !self.progress.reading_from_client.replace(true) {
+                self.client.deadline.set(self.timeouts.body);
             }
             match ready!(self.client.socket.poll_read(context, self.body.spare())) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(UploadFailure::ClientGone)),
                 Ok(count) => self.body.advance(count),
             }
-            self.progress.waits_for_client.set(false);
-            self.client.watch.set(self.timeouts.response);
-            // From here on the request cannot be sent a second time: this part of it is not kept.
-            self.progress.repeatable.set(false);
-            let passed = self.decoder.advance(self.body.filled()).map_err(UploadFailure::Refused)?;
-            self.ready = passed.consumed;
+            self.progress.reading_from_client.set(false);
+            self.client.deadline.set(self.timeouts.response);
+            // Streamed parts of the body are not kept, so the request cannot be sent a second time.
+            self.progress.is_buffered.set(false);
+            let decoded = self.decoder.advance(self.body.filled()).map_err(UploadFailure::Refused)?;
+            self.ready = decoded.consumed;
         }
     }
 

@@ -1,8 +1,8 @@
-//! Following a body to its end, so that what comes after it is told apart (RFC 9112 sections 6 and 7).
+//! Decodes a body to find its end (RFC 9112 sections 6 and 7).
 //!
-//! The decoder never holds bytes: it says how many at the front of the caller's buffer belong to the body and
-//! may go on as they are, and where the content lies in them. Chunk lines and trailers are looked at whole, so
-//! nothing that is later refused was passed on.
+//! The decoder holds no bytes: it returns how many bytes at the front of the caller's buffer belong to the body, and
+//! the range of the content in them. Chunk lines and trailers are only consumed once they are complete and valid, so
+//! no invalid one is forwarded.
 
 mod chunk;
 
@@ -10,14 +10,14 @@ use std::ops::Range;
 
 use super::{Framing, Refusal};
 
-/// Bytes a caller's buffer must be able to hold for the decoder to make progress: the longest chunk line and
-/// the longest trailer section.
+/// The least capacity in bytes that the caller's buffer must have for the decoder to make progress: the longest trailer
+/// section, which is longer than the longest chunk line.
 pub const LOOK_AHEAD: usize = chunk::TRAILER_BYTES;
 
-/// What is said of a body over its limit.
+/// The refusal of a body over its limit.
 const TOO_LONG: Refusal = Refusal::new(413, "the body is longer than allowed");
 
-/// Follows one body.
+/// Decodes one body.
 #[derive(Clone, Copy, Debug)]
 pub struct Decoder {
     state: State,
@@ -33,32 +33,32 @@ enum State {
     Chunked(chunk::State),
 }
 
-/// What the next bytes of a body are.
+/// The next bytes of a body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Piece {
-    /// Bytes from the front that belong to the body; the others are to be given again, with more behind them.
+    /// The number of bytes consumed from the front.
     pub consumed: usize,
-    /// Where in them the content is; everything else is framing.
+    /// The range of the content in them; all other bytes are framing.
     pub content: Range<usize>,
-    /// Where in them the trailer lines are, each with its line's end; only in the last piece of a chunked body.
+    /// The range of the trailer lines in them, each with its line end; only in the last piece of a chunked body.
     pub trailers: Range<usize>,
-    /// Whether the body ended with them.
+    /// Whether the body is complete.
     pub done: bool,
 }
 
-/// What [`Decoder::advance`] went through.
+/// The result of [`Decoder::advance`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes from the front that belong to the body and may be passed on as they are.
+    /// The number of bytes consumed from the front; they may be forwarded unchanged.
     pub consumed: usize,
-    /// Content bytes among them.
+    /// The number of content bytes among them.
     pub content: u64,
-    /// Whether the body ended.
+    /// Whether the body is complete.
     pub done: bool,
 }
 
 impl Decoder {
-    /// A decoder for a body framed like this that may hold `allowed` bytes of content; more is a 413.
+    /// A decoder for a body with this framing and at most `allowed` bytes of content.
     pub fn new(framing: Framing, allowed: u64) -> Self {
         let state = match framing {
             Framing::None | Framing::Length(0) => State::Done,
@@ -69,18 +69,17 @@ impl Decoder {
         Self { state, allowed }
     }
 
-    /// Whether the body has ended.
+    /// Whether the body is complete.
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
     }
 
-    /// Whether a connection closed now ends the body; otherwise it was cut off.
+    /// Whether the body is complete if the connection is closed now; otherwise it is truncated.
     pub fn may_end_by_close(&self) -> bool {
         matches!(self.state, State::Done | State::UntilClose)
     }
 
-    /// Content bytes that are known to come yet, so that a large body can be read in large parts; 0 when
-    /// nothing is known.
+    /// The number of content bytes that are known to follow; 0 when it is unknown.
     pub fn expects(&self) -> u64 {
         match self.state {
             State::Length(left) => left,
@@ -89,8 +88,10 @@ impl Decoder {
         }
     }
 
-    /// Takes the next piece from the front of `bytes`. Refuses bad chunk sizes, extensions and trailers (400)
-    /// and bodies over their limit (413), as soon as a chunk says that it goes beyond it.
+    /// Decodes the next piece at the front of `bytes`. It consumes nothing if more bytes are needed.
+    ///
+    /// # Errors
+    /// Invalid chunk sizes, extensions and trailers (400); a body over its limit (413), once a chunk size exceeds it.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Piece, Refusal> {
         let piece = match &mut self.state {
             State::Done => return Ok(Piece { done: true, ..Piece::default() }),
@@ -111,7 +112,10 @@ impl Decoder {
         Ok(piece)
     }
 
-    /// Goes through `bytes` as far as the body reaches, for passing it on as it is.
+    /// Decodes as many of `bytes` as possible.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
     pub fn advance(&mut self, bytes: &[u8]) -> Result<Progress, Refusal> {
         let mut progress = Progress::default();
         loop {

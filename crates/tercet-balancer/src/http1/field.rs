@@ -1,9 +1,9 @@
-//! The header fields a balancer has to recognise; all others are passed on unread.
+//! The header fields that the balancer recognises; all others are forwarded unchanged.
 //!
-//! A name that differs from one of these only in `_` for `-` is a look-alike: servers that fold both to the
-//! same variable (CGI, WSGI) would read it as the real one, so it never goes on.
+//! A name that differs from one of these only in `_` for `-` is a look-alike: servers that map both to the same
+//! variable (CGI, WSGI) would read it as the real field, so it is never forwarded to them.
 
-/// What a header field is to the balancer.
+/// A header field that the balancer recognises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the header fields' own")]
 pub enum Field {
@@ -21,9 +21,9 @@ pub enum Field {
     Date,
     Referer,
     UserAgent,
-    /// `Proxy`, which CGI programs would take for `HTTP_PROXY` (httpoxy).
+    /// `Proxy`, which CGI maps to `HTTP_PROXY` (httpoxy).
     Proxy,
-    /// Credentials for the next proxy, which is this one (RFC 9110 section 11.7.2).
+    /// Credentials for the next proxy: the balancer (RFC 9110 section 11.7.2).
     ProxyAuthorization,
     Authorization,
     Cookie,
@@ -31,19 +31,19 @@ pub enum Field {
     XForwardedFor,
     XForwardedProto,
     XForwardedHost,
-    /// Any other `X-Forwarded-…`, and `X-Real-IP`: what only a proxy may say about a client.
+    /// Any other `X-Forwarded-…`, and `X-Real-IP`: accepted only from a trusted proxy.
     XForwardedOther,
     XRequestId,
     Traceparent,
     Tracestate,
     /// A recognised name with `_` in place of `-`.
     LookAlike,
-    /// Anything else: passed on as it is.
+    /// Any other field: forwarded unchanged.
     Other,
 }
 
 impl Field {
-    /// What the field of this name is; names are case-insensitive (RFC 9110 section 5.1).
+    /// The field of this name; names are case-insensitive (RFC 9110 section 5.1).
     pub fn of(name: &[u8]) -> Self {
         let Some(first) = name.first() else { return Self::Other };
         let (known, field): (&[u8], Self) = match (name.len(), first.to_ascii_lowercase()) {
@@ -83,8 +83,8 @@ impl Field {
         }
     }
 
-    /// Whether it belongs to one connection, or must not reach a server at all, and so is never passed on as
-    /// it came (RFC 9110 section 7.6.1).
+    /// Whether it is never forwarded unchanged: a hop-by-hop field, or one that must not reach a server (RFC 9110
+    /// section 7.6.1).
     pub fn is_hop_by_hop(self) -> bool {
         matches!(
             self,
@@ -101,12 +101,12 @@ impl Field {
         )
     }
 
-    /// Whether it holds what only its receiver may know, so that nobody may send it back (RFC 9110 section 9.3.8).
+    /// Whether it contains credentials, which a TRACE response must not reflect (RFC 9110 section 9.3.8).
     pub fn is_credential(self) -> bool {
         matches!(self, Self::Authorization | Self::Cookie | Self::ProxyAuthorization)
     }
 
-    /// Whether it says where a request came from: the balancer writes these itself.
+    /// Whether it is a forwarding field, which the balancer writes itself.
     pub fn is_forwarding(self) -> bool {
         matches!(
             self,
@@ -121,8 +121,7 @@ impl Field {
         )
     }
 
-    /// Whether it may not stand in a trailer section: framing, routing, and what one connection is about
-    /// (RFC 9110 section 6.5.1).
+    /// Whether it is not allowed in a trailer section: framing, routing and hop-by-hop fields (RFC 9110 section 6.5.1).
     pub fn is_refused_in_trailers(self) -> bool {
         !matches!(self, Self::Other | Self::Date | Self::Authorization | Self::Cookie)
     }
@@ -154,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_recognised_in_any_case_and_look_alikes_for_what_they_are() {
+    fn names_are_recognised_in_any_case_and_look_alikes_are_detected() {
         for (name, field) in [
             (&b"Host"[..], Field::Host),
             (b"TRANSFER-ENCODING", Field::TransferEncoding),

@@ -1,36 +1,36 @@
-//! The header section of a message in either direction: its lines, its framing, its connection options.
+//! The header section of a request or response: its lines, its framing, its connection options.
 
 use smallvec::SmallVec;
 
 use super::{Field, Refusal, Span, is_token, is_token_byte};
 
-/// Options other than the usual ones that a `Connection` field may name; each costs a look at every header.
-const MOST_CONNECTION_OPTIONS: usize = 16;
+/// The most `Connection` options besides the standard ones; each is compared with every header name.
+const MAX_CONNECTION_OPTIONS: usize = 16;
 
 /// One header line.
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
-    /// Its name, as it was spelled.
+    /// Its name, in its original case.
     pub name: Span,
-    /// Its value, without the white space around it.
+    /// Its value, without surrounding white space.
     pub value: Span,
-    /// What it is to the balancer.
+    /// The recognised field.
     pub field: Field,
-    /// Whether `Connection` names it, so that it ends here (RFC 9110 section 7.6.1).
+    /// Whether `Connection` lists it, so that it is not forwarded (RFC 9110 section 7.6.1).
     pub is_connection_option: bool,
 }
 
-/// The header lines of a head, in their order. Those of an ordinary head need no allocation.
+/// The header lines of a head, in their order. Usual heads need no allocation.
 pub type Headers = SmallVec<[Header; 24]>;
 
-/// The value of the transfer coding a message has (RFC 9112 section 6.1).
+/// The transfer coding of a message (RFC 9112 section 6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
     None,
     Chunked,
 }
 
-/// What the header section says about the message and its connection.
+/// A parsed header section.
 #[derive(Debug)]
 pub(super) struct Section {
     pub(super) headers: Headers,
@@ -42,8 +42,8 @@ pub(super) struct Section {
     pub(super) upgrade: Option<Span>,
 }
 
-/// Reads a section that httparse took from `buffer`, whose head ends before `head_length`; refusals are those
-/// of a request.
+/// Reads the lines that httparse found in `buffer`, whose head has `head_length` bytes. Refusals have the status of a
+/// request's.
 pub(super) fn read(
     buffer: &[u8],
     head_length: usize,
@@ -81,7 +81,8 @@ pub(super) fn read(
     }
     if !named.is_empty() {
         for header in &mut section.headers {
-            // Framing and Host are for all recipients: no option takes them away (RFC 9110 section 7.6.1).
+            // Framing and Host are for all recipients, so a connection option does not remove them (RFC 9110 section
+            // 7.6.1).
             if !matches!(header.field, Field::ContentLength | Field::TransferEncoding | Field::Host) {
                 let name = header.name.in_buffer(buffer);
                 header.is_connection_option = named.iter().any(|option| name.eq_ignore_ascii_case(option));
@@ -91,7 +92,7 @@ pub(super) fn read(
     Ok(section)
 }
 
-/// httparse takes a line feed alone for a line's end; here only CR LF is one.
+/// Refuses lines that end with a bare LF, which httparse accepts.
 pub(super) fn check_line_ends(
     buffer: &[u8],
     head_length: usize,
@@ -105,7 +106,7 @@ pub(super) fn check_line_ends(
     {
         Ok(())
     } else {
-        Err(Refusal::bad("a line ends with a line feed alone"))
+        Err(Refusal::bad("a line ends with a bare LF"))
     }
 }
 
@@ -120,7 +121,7 @@ impl Section {
         let length = value
             .iter()
             .try_fold(0_u64, |length, digit| length.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
-        self.length = Some(length.ok_or(Refusal::new(413, "Content-Length is beyond all bounds"))?);
+        self.length = Some(length.ok_or(Refusal::new(413, "Content-Length does not fit into 64 bits"))?);
         Ok(())
     }
 
@@ -159,7 +160,7 @@ impl Section {
                 self.keep_alive = true;
             } else if option.eq_ignore_ascii_case(b"upgrade") {
                 self.upgrade_option = true;
-            } else if named.len() == MOST_CONNECTION_OPTIONS {
+            } else if named.len() == MAX_CONNECTION_OPTIONS {
                 return Err(Refusal::bad("too many Connection options"));
             } else {
                 named.push(option);
@@ -168,7 +169,7 @@ impl Section {
         Ok(())
     }
 
-    /// Whether the connection lives on after this message (RFC 9112 section 9.3).
+    /// Whether the connection is persistent after this message (RFC 9112 section 9.3).
     pub(super) fn persists(&self, version: super::Version) -> bool {
         match version {
             super::Version::Http11 => !self.close,

@@ -1,10 +1,9 @@
-//! The authority of a request: `Host` and the authority of an absolute target (RFC 3986 section 3.2).
+//! The authority of a request: `Host`, and the authority of an absolute-form target (RFC 3986 section 3.2).
 
 use std::net::Ipv6Addr;
 
-/// Whether `text` is `uri-host [ ":" port ]` with a host that is not empty. User information, address forms
-/// nobody can route to (IPvFuture, zone ids) and the comma, which betrays two fields merged into one, are not
-/// taken.
+/// Whether `text` is `uri-host [ ":" port ]` with a non-empty host. User information, unroutable address forms
+/// (IPvFuture, zone ids) and commas (a sign of two merged fields) are invalid.
 pub(crate) fn is_valid(text: &[u8]) -> bool {
     let (host, port) = split(text);
     let host_is_valid = match host {
@@ -16,12 +15,12 @@ pub(crate) fn is_valid(text: &[u8]) -> bool {
     host_is_valid && port.is_none_or(is_port)
 }
 
-/// The host without its port: what a name is looked up or redirected by.
+/// The host of an authority, without its port.
 pub fn without_port(authority: &[u8]) -> &[u8] {
     split(authority).0
 }
 
-/// Whether two authorities name the same place, when absent and empty ports mean `default_port`.
+/// Whether two authorities are equal; an absent or empty port is `default_port`.
 pub(super) fn agree(one: &[u8], other: &[u8], default_port: &[u8]) -> bool {
     let (one_host, one_port) = split(one);
     let (other_host, other_port) = split(other);
@@ -41,7 +40,7 @@ fn split(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// `reg-name` without the comma; an IPv4 address is one too.
+/// `reg-name` without the comma; includes IPv4 addresses.
 fn is_name(name: &[u8]) -> bool {
     let mut bytes = name.iter();
     while let Some(byte) = bytes.next() {
@@ -89,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_what_rfc_3986_says() {
+    fn hosts_follow_rfc_3986() {
         for valid in [
             "example.com",
             "example.com:80",
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn authorities_agree_without_regard_to_case_and_default_port() {
+    fn comparing_authorities_ignores_case_and_the_default_port() {
         assert!(agree(b"Example.com", b"example.COM:80", b"80"));
         assert!(agree(b"example.com:", b"example.com", b"443"));
         assert!(agree(b"[::1]:80", b"[::1]", b"80"));

@@ -1,4 +1,4 @@
-//! The head of a request (RFC 9112 sections 2 to 6).
+//! Parses the head of a request (RFC 9112 sections 2 to 6).
 
 use std::mem::MaybeUninit;
 
@@ -6,61 +6,64 @@ use super::headers::{self, Coding, Header, Headers};
 use super::target::{self, Form};
 use super::{Field, Framing, HeadLimits, Method, Refusal, Span, Version, host};
 
-/// The longest method that is looked at; none that is registered comes near.
-const LONGEST_METHOD: usize = 32;
-/// Header lines that are parsed without an allocation.
+/// The longest method name; all registered ones are shorter.
+const MAX_METHOD: usize = 32;
+/// The most header lines that are parsed without an allocation.
 const HEADERS_ON_STACK: usize = 128;
 
 /// A request head, as ranges of the buffer it was parsed from.
 #[derive(Clone, Debug)]
 pub struct RequestHead {
-    /// Bytes of the buffer that the head takes; the body starts there.
+    /// The length of the head in bytes; the body starts there.
     pub length: usize,
     /// The method.
     pub method: Method,
-    /// The method's own bytes.
+    /// The bytes of the method name.
     pub method_name: Span,
-    /// The target as it was sent.
+    /// The target, unchanged.
     pub target: Span,
     /// The target's form.
     pub form: Form,
-    /// Path and query of the target: of an absolute target it may be empty or start with `?`.
+    /// Path and query of the target; in absolute form it may be empty or start with `?`.
     pub path: Span,
-    /// The authority of the target or the value of `Host`; only an HTTP/1.0 request may lack it.
+    /// The authority of the target, or the value of `Host`; `None` only in HTTP/1.0.
     pub host: Option<Span>,
     /// The version.
     pub version: Version,
-    /// How the body ends; never [`Framing::UntilClose`].
+    /// The framing of the body; never [`Framing::UntilClose`].
     pub framing: Framing,
-    /// Whether the client wants to keep the connection.
+    /// Whether the client keeps the connection.
     pub keep_alive: bool,
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub expect_continue: bool,
-    /// The protocols the client asks to switch to, when this request may do so.
+    /// The value of `Upgrade`, if the request may switch protocols.
     pub upgrade: Option<Span>,
-    /// Whether the client takes trailers (`TE: trailers`).
+    /// Whether the client accepts trailers (`TE: trailers`).
     pub takes_trailers: bool,
-    /// `Max-Forwards` of an OPTIONS request; at 0 it is answered here (RFC 9110 section 7.6.2).
+    /// `Max-Forwards` of an OPTIONS request; at 0 the balancer responds itself (RFC 9110 section 7.6.2).
     pub max_forwards: Option<u32>,
     /// The header lines, in their order.
     pub headers: Headers,
 }
 
 impl RequestHead {
-    /// The value of the first line of this field.
+    /// The value of the first line with this field.
     pub fn value<'a>(&self, buffer: &'a [u8], field: Field) -> Option<&'a [u8]> {
         Some(self.headers.iter().find(|header| header.field == field)?.value.in_buffer(buffer))
     }
 
-    /// The value of the first line of this name, in any case.
+    /// The value of the first line with this name, in any case.
     pub fn value_named<'a>(&self, buffer: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
         let named = |header: &&Header| header.name.in_buffer(buffer).eq_ignore_ascii_case(name);
         Some(self.headers.iter().find(named)?.value.in_buffer(buffer))
     }
 }
 
-/// Parses the head at the start of `buffer`: `None` when more bytes are needed. One empty line before it is
-/// skipped (RFC 9112 section 2.2).
+/// Parses the head at the start of `buffer`: `None` when more bytes are needed. One empty line before it is skipped
+/// (RFC 9112 section 2.2).
+///
+/// # Errors
+/// The head is malformed, ambiguous, unsupported or over a limit.
 pub fn parse(buffer: &[u8], limits: &HeadLimits) -> Result<Option<RequestHead>, Refusal> {
     let buffer = &buffer[..buffer.len().min(limits.head_bytes)];
     let head = if limits.headers <= HEADERS_ON_STACK {
@@ -75,11 +78,11 @@ pub fn parse(buffer: &[u8], limits: &HeadLimits) -> Result<Option<RequestHead>, 
     Ok(head)
 }
 
-/// Method, target and version at the start of `buffer`, if they are well-formed, whatever follows: for the log of a
-/// request that was refused.
+/// The method, target and version at the start of `buffer`, if the request line is well-formed. For logging a request
+/// that was refused.
 pub fn line(buffer: &[u8]) -> Option<(&[u8], &[u8], Version)> {
     let mut parsed = httparse::Request::new(&mut []);
-    // What is wrong with the rest is known already.
+    // Errors in the rest of the head are ignored.
     let _ = parsed.parse(buffer.strip_prefix(b"\r\n").unwrap_or(buffer));
     let version = if parsed.version? == 0 { Version::Http10 } else { Version::Http11 };
     Some((parsed.method?.as_bytes(), parsed.path?.as_bytes(), version))
@@ -95,7 +98,7 @@ fn parse_lines<'a>(
     match rest {
         [] | [b'\r'] if skipped == 0 => return Ok(None),
         [] => return Ok(None),
-        [b'\r' | b'\n', ..] => return Err(Refusal::bad("an empty line where a request line should be")),
+        [b'\r' | b'\n', ..] => return Err(Refusal::bad("an empty line instead of a request line")),
         _ => {}
     }
     if target::is_too_long(rest, limits.target_bytes) {
@@ -121,8 +124,8 @@ fn read(
     else {
         return Err(Refusal::bad("no request line"));
     };
-    if method_name.len() > LONGEST_METHOD {
-        return Err(Refusal::new(501, "the method is longer than any known one"));
+    if method_name.len() > MAX_METHOD {
+        return Err(Refusal::new(501, "the method name is too long"));
     }
     let method = Method::of(method_name.as_bytes());
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
@@ -156,7 +159,7 @@ fn read(
             Field::Expect if !value.eq_ignore_ascii_case(b"100-continue") => {
                 return Err(Refusal::new(417, "an expectation other than 100-continue"));
             }
-            // RFC 9110 section 10.1.1: to be ignored from HTTP/1.0, and without a body.
+            // RFC 9110 section 10.1.1: ignored in HTTP/1.0, and without a body.
             Field::Expect => {
                 head.expect_continue = version == Version::Http11 && head.framing != Framing::None;
             }
@@ -167,19 +170,18 @@ fn read(
     }
     head.headers = section.headers;
     if method == Method::Trace && head.headers.iter().any(|header| header.field.is_credential()) {
-        return Err(Refusal::bad("a TRACE request with credentials, which its answer would show"));
+        return Err(Refusal::bad("a TRACE request with credentials"));
     }
     if head.host.is_none() && version == Version::Http11 {
         return Err(Refusal::bad("no Host"));
     }
     if let Some((authority, default_port)) = target.authority {
         if head.host.is_some_and(|host| !host::agree(host.in_buffer(buffer), authority, default_port)) {
-            return Err(Refusal::bad("Host disagrees with the request target"));
+            return Err(Refusal::bad("Host does not match the request target"));
         }
         head.host = Some(Span::of(buffer, authority));
     }
-    // An upgrade to h2c is deprecated and one with a body never asked for: both may be ignored (RFC 9110
-    // section 7.8).
+    // Upgrades to h2c (deprecated) and of requests with a body are ignored, as RFC 9110 section 7.8 permits.
     if section.upgrade_option && version == Version::Http11 && head.framing == Framing::None {
         head.upgrade = section.upgrade.filter(|protocols| !has_element(protocols.in_buffer(buffer), b"h2c"));
     }
@@ -201,7 +203,7 @@ fn framing(
         (Coding::None, Some(length)) if length > limits.body_bytes => {
             return Err(Refusal::new(413, "the body is longer than allowed"));
         }
-        // RFC 1945 section 8.3: HTTP/1.0 has no other way to say where the body of a POST ends.
+        // RFC 1945 section 8.3: Content-Length is the only framing of a request body in HTTP/1.0.
         (Coding::None, None)
             if version == Version::Http10 && matches!(method, Method::Post | Method::Put) =>
         {
@@ -224,7 +226,7 @@ fn max_forwards(value: &[u8]) -> Result<u32, Refusal> {
     Ok(str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u32::MAX))
 }
 
-/// Whether the comma-separated list holds this element, parameters aside.
+/// Whether the comma-separated list contains this element; parameters are ignored.
 fn has_element(list: &[u8], wanted: &[u8]) -> bool {
     list.split(|byte| *byte == b',').any(|element| {
         let name = element.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -232,8 +234,8 @@ fn has_element(list: &[u8], wanted: &[u8]) -> bool {
     })
 }
 
-/// An unknown version is 505, anything that is no version at all 400; a version that is not complete yet may
-/// become either.
+/// The refusal of a request line with an unsupported version (505) or without a version (400); `None` if the version is
+/// incomplete.
 fn refuse_version(line: &[u8]) -> Result<Option<RequestHead>, Refusal> {
     let version = line.splitn(3, |byte| *byte == b' ').nth(2).unwrap_or_default();
     let shape = b"HTTP/0.0";
@@ -244,17 +246,17 @@ fn refuse_version(line: &[u8]) -> Result<Option<RequestHead>, Refusal> {
     match (alike, version.len() < shape.len()) {
         (true, true) => Ok(None),
         (true, false) => Err(Refusal::new(505, "a version other than HTTP/1.0 and HTTP/1.1")),
-        (false, _) => Err(Refusal::bad("the request line does not end in a version")),
+        (false, _) => Err(Refusal::bad("the request line does not end with an HTTP version")),
     }
 }
 
 fn refusal(error: httparse::Error) -> Refusal {
     match error {
-        httparse::Error::HeaderName => Refusal::bad(
-            "a header name holds a forbidden byte, or a line is folded, or a space precedes the colon",
-        ),
-        httparse::Error::HeaderValue => Refusal::bad("a header value holds a forbidden byte"),
-        httparse::Error::NewLine => Refusal::bad("a carriage return without its line feed"),
+        httparse::Error::HeaderName => {
+            Refusal::bad("an invalid byte in a header name, a folded line, or white space before a colon")
+        }
+        httparse::Error::HeaderValue => Refusal::bad("an invalid byte in a header value"),
+        httparse::Error::NewLine => Refusal::bad("a bare CR"),
         httparse::Error::TooManyHeaders => Refusal::new(431, "more header lines than allowed"),
         httparse::Error::Token | httparse::Error::Status | httparse::Error::Version => {
             Refusal::bad("the request line is malformed")

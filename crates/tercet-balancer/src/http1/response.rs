@@ -1,42 +1,42 @@
-//! The head of a response (RFC 9112 sections 4 to 6), as strictly as that of a request.
+//! Parses the head of a response (RFC 9112 sections 4 to 6), as strictly as that of a request.
 
 use std::mem::MaybeUninit;
 
 use super::headers::{self, Coding, Headers};
 use super::{Field, Framing, HeadLimits, Method, Refusal, Span, Version};
 
-/// Header lines that are parsed without an allocation.
+/// The most header lines that are parsed without an allocation.
 const HEADERS_ON_STACK: usize = 128;
 
-/// What the response answers; framing depends on it.
+/// The properties of the request on which the parsing of its response depends.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct RequestInfo {
     /// The request's method.
     pub method: Method,
-    /// Whether the request asked to switch protocols.
+    /// Whether the request has an `Upgrade` field.
     pub upgrade: bool,
 }
 
 /// A response head, as ranges of the buffer it was parsed from.
 #[derive(Clone, Debug)]
 pub struct ResponseHead {
-    /// Bytes of the buffer that the head takes; the body starts there.
+    /// The length of the head in bytes; the body starts there.
     pub length: usize,
     /// The status code, 100 to 599.
     pub status: u16,
-    /// The reason phrase; empty when there is none, or one with bytes outside ASCII.
+    /// The reason phrase; empty if it is absent or not ASCII.
     pub reason: Span,
     /// The version.
     pub version: Version,
-    /// How the body ends, given what was asked.
+    /// The framing of the body.
     pub framing: Framing,
-    /// The `Content-Length` said, also where no body follows (HEAD, 304).
+    /// The value of `Content-Length`, also without a body (HEAD, 304).
     pub content_length: Option<u64>,
     /// Whether the server keeps the connection.
     pub keep_alive: bool,
-    /// The protocol switched to, of a 101.
+    /// The new protocol, if the status is 101.
     pub upgrade: Option<Span>,
-    /// Whether there is a `Date`; without one the balancer adds it (RFC 9110 section 6.6.1).
+    /// Whether there is a `Date` field; otherwise the balancer adds one (RFC 9110 section 6.6.1).
     pub has_date: bool,
     /// The header lines, in their order.
     pub headers: Headers,
@@ -61,20 +61,31 @@ impl ResponseHead {
     }
 }
 
-/// Parses the head at the start of `buffer`: `None` when more bytes are needed. Every refusal is a 502.
-pub fn parse(buffer: &[u8], limits: &HeadLimits, asked: Asked) -> Result<Option<ResponseHead>, Refusal> {
-    parse_lines(buffer, limits, asked).map_err(Refusal::in_response)
+/// Parses the head at the start of `buffer`: `None` when more bytes are needed.
+///
+/// # Errors
+/// The head is malformed, ambiguous or over a limit; the status is always 502.
+pub fn parse(
+    buffer: &[u8],
+    limits: &HeadLimits,
+    request_info: RequestInfo,
+) -> Result<Option<ResponseHead>, Refusal> {
+    parse_lines(buffer, limits, request_info).map_err(Refusal::in_response)
 }
 
-/// Whether these bytes are meant as a response, be it well-formed or not.
-pub fn is_answer(bytes: &[u8]) -> bool {
+/// Whether these bytes start like a response, well-formed or not.
+pub fn is_response(bytes: &[u8]) -> bool {
     bytes.starts_with(b"HTTP/1.")
 }
 
-fn parse_lines(buffer: &[u8], limits: &HeadLimits, asked: Asked) -> Result<Option<ResponseHead>, Refusal> {
+fn parse_lines(
+    buffer: &[u8],
+    limits: &HeadLimits,
+    request_info: RequestInfo,
+) -> Result<Option<ResponseHead>, Refusal> {
     let buffer = &buffer[..buffer.len().min(limits.head_bytes)];
     if let [b'\r' | b'\n', ..] = buffer {
-        return Err(Refusal::bad("an empty line where a status line should be"));
+        return Err(Refusal::bad("an empty line instead of a status line"));
     }
     let mut on_stack = [const { MaybeUninit::uninit() }; HEADERS_ON_STACK];
     let mut on_heap = Vec::new();
@@ -89,7 +100,7 @@ fn parse_lines(buffer: &[u8], limits: &HeadLimits, asked: Asked) -> Result<Optio
         .parse_response_with_uninit_headers(&mut parsed, buffer, lines)
         .map_err(refusal)?;
     match status {
-        httparse::Status::Complete(length) => read(buffer, length, &parsed, asked).map(Some),
+        httparse::Status::Complete(length) => read(buffer, length, &parsed, request_info).map(Some),
         httparse::Status::Partial if buffer.len() == limits.head_bytes => {
             Err(Refusal::bad("the head is longer than allowed"))
         }
@@ -101,7 +112,7 @@ fn read(
     buffer: &[u8],
     length: usize,
     parsed: &httparse::Response<'_, '_>,
-    asked: Asked,
+    request_info: RequestInfo,
 ) -> Result<ResponseHead, Refusal> {
     let (Some(status), Some(reason), Some(minor)) = (parsed.code, parsed.reason, parsed.version) else {
         return Err(Refusal::bad("no status line"));
@@ -111,13 +122,11 @@ fn read(
     }
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     let section = headers::read(buffer, length, parsed.headers)?;
-    let framing = framing(&section, status, version, asked.method)?;
+    let framing = framing(&section, status, version, request_info.method)?;
     let upgrade = match status {
-        101 if asked.upgrade && section.upgrade_option && section.upgrade.is_some() => section.upgrade,
+        101 if request_info.upgrade && section.upgrade_option && section.upgrade.is_some() => section.upgrade,
         101 => {
-            return Err(Refusal::bad(
-                "a 101 that was not asked for, or that does not say to what it switches",
-            ));
+            return Err(Refusal::bad("an unsolicited status 101, or one without an Upgrade field"));
         }
         100..200 if version == Version::Http10 => {
             return Err(Refusal::bad("an interim response in HTTP/1.0"));
@@ -127,7 +136,7 @@ fn read(
     Ok(ResponseHead {
         length,
         status,
-        // httparse answers a phrase outside ASCII with an empty one that lies elsewhere.
+        // For a phrase that is not ASCII, httparse returns an empty one outside of the buffer.
         reason: if reason.is_empty() { Span::default() } else { Span::of(buffer, reason.as_bytes()) },
         version,
         framing,
@@ -144,7 +153,7 @@ fn framing(
     section: &headers::Section,
     status: u16,
     version: Version,
-    asked: Method,
+    method: Method,
 ) -> Result<Framing, Refusal> {
     let chunked = section.coding == Coding::Chunked;
     if chunked && version == Version::Http10 {
@@ -152,10 +161,10 @@ fn framing(
     }
     match status {
         100..200 | 204 if chunked || section.length.is_some_and(|length| length > 0) => {
-            Err(Refusal::bad("a body announced by a response that has none"))
+            Err(Refusal::bad("Content-Length or Transfer-Encoding in a response without a body"))
         }
         100..200 | 204 | 304 => Ok(Framing::None),
-        _ if asked == Method::Head => Ok(Framing::None),
+        _ if method == Method::Head => Ok(Framing::None),
         _ if chunked => Ok(Framing::Chunked),
         _ => Ok(match section.length {
             Some(0) => Framing::None,
@@ -168,10 +177,10 @@ fn framing(
 fn refusal(error: httparse::Error) -> Refusal {
     Refusal::bad(match error {
         httparse::Error::HeaderName => {
-            "a header name holds a forbidden byte, or a line is folded, or a space precedes the colon"
+            "an invalid byte in a header name, a folded line, or white space before a colon"
         }
-        httparse::Error::HeaderValue => "a header value holds a forbidden byte",
-        httparse::Error::NewLine => "a carriage return without its line feed",
+        httparse::Error::HeaderValue => "an invalid byte in a header value",
+        httparse::Error::NewLine => "a bare CR",
         httparse::Error::TooManyHeaders => "more header lines than allowed",
         httparse::Error::Version => "the status line does not start with HTTP/1.0 or HTTP/1.1",
         httparse::Error::Token | httparse::Error::Status => "the status line is malformed",

@@ -1,8 +1,8 @@
-//! Request targets: their four forms and the bytes they may hold (RFC 9112 section 3.2, RFC 3986).
+//! Request targets: their forms, and the bytes allowed in them (RFC 9112 section 3.2, RFC 3986).
 //!
-//! Bytes that RFC 3986 wants encoded but that clients commonly send as they are (`{ } | ^ " [ ]`, and in a
-//! query also `< > \` and the back tick) are passed on, UTF-8 in a query percent-encoded; bytes that could end or
-//! reinterpret the target are not.
+//! Bytes that RFC 3986 requires to be encoded but that clients commonly send unencoded (`{ } | ^ " [ ]`, and in a query
+//! also `< > \` and the back tick) are forwarded; UTF-8 in a query is percent-encoded. Bytes that could end the target
+//! or change its meaning are refused.
 
 use super::{Method, Refusal, Span, host};
 
@@ -11,25 +11,25 @@ use super::{Method, Refusal, Span, host};
 pub enum Form {
     /// `/path?query`.
     Origin,
-    /// `http://host/path?query`: what a client sends to a proxy.
+    /// `http://host/path?query`, which clients send to a proxy.
     Absolute,
-    /// `*`, of OPTIONS.
+    /// `*`, for OPTIONS.
     Asterisk,
 }
 
-/// A request target taken apart.
+/// A parsed request target.
 #[derive(Debug)]
 pub(super) struct Target<'a> {
     pub(super) form: Form,
-    /// The authority of an absolute target, and the port its scheme implies.
+    /// The authority of an absolute-form target, and the default port of its scheme.
     pub(super) authority: Option<(&'a [u8], &'static [u8])>,
-    /// Path and query; of an absolute target it may lack the first `/`.
+    /// Path and query; in absolute form it may be empty or start with `?`.
     pub(super) path: &'a [u8],
 }
 
 pub(super) fn read(target: &[u8], method: Method) -> Result<Target<'_>, Refusal> {
     if method == Method::Connect {
-        return Err(Refusal::new(501, "the CONNECT method is not served"));
+        return Err(Refusal::new(501, "the CONNECT method is not supported"));
     }
     let found = match target {
         b"*" if method == Method::Options => Target { form: Form::Asterisk, authority: None, path: target },
@@ -49,7 +49,7 @@ fn absolute(target: &[u8]) -> Result<Target<'_>, Refusal> {
     } else if scheme(b"https://") {
         (&target[b"https://".len()..], &b"443"[..])
     } else {
-        return Err(Refusal::bad("the request target has none of the forms its method may have"));
+        return Err(Refusal::bad("the form of the request target is invalid for its method"));
     };
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
@@ -70,25 +70,25 @@ fn check_bytes(target: &[u8]) -> Result<(), Refusal> {
                 [high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                     rest = after;
                 }
-                _ => return Err(Refusal::bad("the path holds a % that encodes nothing")),
+                _ => return Err(Refusal::bad("the path contains an invalid percent-encoding")),
             },
             b'#' | b'<' | b'>' | b'\\' | b'`' | ..=b' ' | 0x7f.. => {
-                return Err(Refusal::bad("the path holds a byte that must be percent-encoded"));
+                return Err(Refusal::bad("the path contains a byte that must be percent-encoded"));
             }
             _ => {}
         }
     }
     let is_refused = |byte: &u8| matches!(byte, b'#' | ..=b' ' | 0x7f);
     if query.iter().any(is_refused) || !query.is_ascii() && std::str::from_utf8(query).is_err() {
-        return Err(Refusal::bad("the query holds a byte that must be percent-encoded"));
+        return Err(Refusal::bad("the query contains a byte that must be percent-encoded"));
     }
     Ok(())
 }
 
-/// What of a head goes to a server as its target: the origin form, or `*`.
+/// Appends the target for a server: the origin form, or `*`.
 pub(super) fn push_origin(out: &mut Vec<u8>, form: Form, path: &[u8], method: Method) {
     match (form, path) {
-        // RFC 9112 section 3.2.4: OPTIONS without path and query is about the server as a whole.
+        // RFC 9112 section 3.2.4: OPTIONS without path and query becomes the asterisk form.
         (Form::Absolute, b"") if method == Method::Options => out.push(b'*'),
         (Form::Absolute, b"" | [b'?', ..]) => {
             out.push(b'/');
@@ -98,7 +98,7 @@ pub(super) fn push_origin(out: &mut Vec<u8>, form: Form, path: &[u8], method: Me
     }
 }
 
-/// No server has to know bytes outside of ASCII in a target.
+/// Appends `path` with its non-ASCII bytes percent-encoded.
 fn push_encoded(out: &mut Vec<u8>, path: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     if path.is_ascii() {
@@ -113,7 +113,7 @@ fn push_encoded(out: &mut Vec<u8>, path: &[u8]) {
     }
 }
 
-/// Whether the target that starts in `line` is longer than `limit`, told before its end is there.
+/// Whether the target in the incomplete request line `line` is already longer than `limit`.
 pub(super) fn is_too_long(line: &[u8], limit: usize) -> bool {
     if line.len() <= limit {
         return false;

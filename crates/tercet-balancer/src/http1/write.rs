@@ -1,14 +1,13 @@
-//! Heads written anew from their parsed form, into a buffer that is used again.
+//! Serialises heads from their parsed form.
 //!
-//! Names keep their case and lines their order. What belongs to one connection stays behind; framing is written
-//! from what was understood, not from what was read. The caller adds its own lines and the empty line.
+//! Names keep their case and lines their order. Hop-by-hop fields are left out; framing is written from the parsed
+//! values, not from the received bytes. The caller adds further lines and the empty line.
 
 use super::target;
 use super::{Field, Framing, RequestHead, ResponseHead, Version};
 
-/// Writes the request line and the header lines a server gets, as HTTP/1.1, without the empty line. Lines about
-/// where the request came from are left out: [`crate::forwarded`] writes them. `fallback_host` stands in
-/// for the `Host` an HTTP/1.0 request lacks.
+/// Writes the request line and the header lines for a server, as HTTP/1.1, without the empty line. Forwarding fields
+/// are left out: [`crate::forwarded`] writes them. `fallback_host` is the host of an HTTP/1.0 request without one.
 pub fn request(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, fallback_host: &[u8]) {
     out.extend_from_slice(head.method_name.in_buffer(buffer));
     out.push(b' ');
@@ -49,8 +48,8 @@ pub fn request(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, fallback_ho
     }
 }
 
-/// Writes the status line and the header lines a client of this version gets, without the empty line.
-/// `framing` is how the body is sent on, which may differ from how it came: chunked only to HTTP/1.1.
+/// Writes the status line and the header lines for a client of this version, without the empty line. `framing` is that
+/// of the body as it is sent, which may differ from that of the received one; chunked only for HTTP/1.1.
 pub fn response(
     out: &mut Vec<u8>,
     buffer: &[u8],
@@ -63,7 +62,7 @@ pub fn response(
     for header in &head.headers {
         let name = header.name.in_buffer(buffer);
         match (header.field, head.content_length) {
-            // RFC 9110 section 8.6: not in a 1xx or 204; and not beside a framing it does not belong to.
+            // RFC 9110 section 8.6: not in a 1xx or 204; and not with another framing.
             (Field::ContentLength, Some(length))
                 if framing == head.framing && may_have_length(head.status) =>
             {
@@ -76,7 +75,7 @@ pub fn response(
             (Field::LookAlike, _) if !header.is_connection_option => {
                 push_line(out, name, header.value.in_buffer(buffer));
             }
-            // RFC 9110 section 15.5.22: this answer has to say what to upgrade to.
+            // RFC 9110 section 15.5.22: a 426 has to have an Upgrade field.
             (Field::Upgrade, _) if head.status == 426 => {
                 push_line(out, b"Connection", b"Upgrade");
                 push_line(out, name, header.value.in_buffer(buffer));
@@ -109,8 +108,8 @@ pub fn push_status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes whether the connection to a client of this version is kept, where that is not what it assumes
-/// (RFC 9112 section 9.3).
+/// Writes a `Connection` line if the persistence of the connection differs from the version's default (RFC 9112
+/// section 9.3).
 pub fn push_persistence(out: &mut Vec<u8>, client: Version, keep_alive: bool) {
     match (client, keep_alive) {
         (Version::Http11, false) => push_line(out, b"Connection", b"close"),
@@ -142,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::config::Limits;
-    use crate::http1::response::Asked;
+    use crate::http1::response::RequestInfo;
     use crate::http1::{Method, request as parser, response as response_parser};
 
     #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
@@ -156,7 +155,7 @@ mod tests {
 
     #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
     fn check_response(
-        asked: Asked,
+        request_info: RequestInfo,
         bytes: &str,
         framing: Option<Framing>,
         client: Version,
@@ -164,8 +163,9 @@ mod tests {
         expected: Expect,
     ) {
         let buffer = format!("{bytes}\r\n").into_bytes();
-        let head =
-            response_parser::parse(&buffer, &Limits::default().response_head(), asked).unwrap().unwrap();
+        let head = response_parser::parse(&buffer, &Limits::default().response_head(), request_info)
+            .unwrap()
+            .unwrap();
         let mut out = Vec::new();
         response(&mut out, &buffer, &head, framing.unwrap_or(head.framing), client, keep_alive);
         expected.assert_eq(&String::from_utf8(out).unwrap().replace("\r\n", "\n"));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_the_connection_or_lies_about_the_client_stays_behind() {
+    fn hop_by_hop_and_spoofed_forwarding_fields_are_removed() {
         check_request(
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Secret, Host\r\nKeep-Alive: timeout=5\r\n\
              Proxy-Connection: close\r\nProxy-Authorization: Basic YTpi\r\nTE: gzip\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\nProxy: evil\r\n\
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_go_on_in_origin_form() {
+    fn targets_are_forwarded_in_origin_form() {
         check_request(
             "GET http://b:80?c=d HTTP/1.1\r\nX: 1\r\nHost: b\r\n",
             expect![[r#"
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_client_asks_of_the_connection_is_asked_anew() {
+    fn upgrade_te_and_expect_are_written_from_their_parsed_values() {
         check_request(
             "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n",
             expect![[r#"
@@ -267,10 +267,10 @@ mod tests {
         );
     }
 
-    const GET: Asked = Asked { method: Method::Get, upgrade: false };
+    const GET: RequestInfo = RequestInfo { method: Method::Get, upgrade: false };
 
     #[test]
-    fn responses_lose_what_belongs_to_the_servers_connection() {
+    fn hop_by_hop_fields_of_a_response_are_removed() {
         check_response(
             GET,
             "HTTP/1.0 200 Fine\r\nSERVER: x\r\nConnection: X-Secret\r\nX-Secret: 1\r\nKeep-Alive: 5\r\n\
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn framing_is_what_the_client_understands() {
+    fn the_framing_suits_the_clients_version() {
         let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nX: 1\r\n";
         check_response(
             GET,
@@ -326,7 +326,7 @@ mod tests {
             Transfer-Encoding: chunked
         "#]],
         );
-        let head = Asked { method: Method::Head, upgrade: false };
+        let head = RequestInfo { method: Method::Head, upgrade: false };
         check_response(
             head,
             "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n",
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_requires_an_upgrade_says_to_what() {
+    fn a_426_response_keeps_its_upgrade_field() {
         for (keep_alive, expected) in [
             (
                 true,
@@ -420,9 +420,9 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_of_protocols_is_passed_on() {
+    fn a_protocol_switch_is_forwarded() {
         check_response(
-            Asked { method: Method::Get, upgrade: true },
+            RequestInfo { method: Method::Get, upgrade: true },
             "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nX: 1\r\n",
             None,
             Version::Http11,

@@ -1,8 +1,7 @@
-//! A connection between two parts of one thread: what one end writes the other reads, and each end notices when
-//! the other goes away.
+//! An in-process duplex connection between two tasks of one thread.
 //!
-//! It stands where a socket would: a request that came over HTTP/2 is forwarded like one that came over a
-//! connection of its own. Memory is taken as bytes come and bounded, which is what carries back-pressure across.
+//! It takes the place of a socket: an HTTP/2 request is forwarded like one from an HTTP/1 connection. Its buffers are
+//! bounded, so that back-pressure reaches the writer.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,13 +10,13 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf as _, BytesMut};
 
-use super::allowance::{Allowance, Charge};
+use super::budget::{Charge, ConnectionBudget};
 use crate::buffer::TINY;
 
-/// Bytes one direction holds before its writer has to wait, unless its connection's allowance is spent.
+/// The capacity of one direction in bytes, unless the connection's budget is exhausted.
 const CAPACITY: usize = 64 * 1024;
 
-/// One end.
+/// One end of the connection.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     incoming: Rc<RefCell<Direction>>,
@@ -27,21 +26,21 @@ pub(crate) struct Pipe {
 #[derive(Debug)]
 struct Direction {
     buffer: BytesMut,
-    /// Counts what is in the buffer.
+    /// The charge of the bytes in the buffer.
     charge: Charge,
-    /// The writer has said that nothing more comes.
+    /// The writer has ended the direction.
     ended: bool,
-    /// One of the ends is gone.
+    /// One of the ends was dropped.
     broken: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
 
-/// The two ends of a new connection, whose bytes count on this allowance.
-pub(crate) fn pair(allowance: &Rc<Allowance>) -> (Pipe, Pipe) {
+/// The two ends of a new connection, whose bytes are charged to this budget.
+pub(crate) fn pair(budget: &Rc<ConnectionBudget>) -> (Pipe, Pipe) {
     let direction = || Direction {
         buffer: BytesMut::new(),
-        charge: Charge::new(allowance),
+        charge: Charge::new(budget),
         ended: false,
         broken: false,
         reader: None,
@@ -52,10 +51,10 @@ pub(crate) fn pair(allowance: &Rc<Allowance>) -> (Pipe, Pipe) {
 }
 
 impl Pipe {
-    /// Reads into `target`; 0 is the end.
+    /// Reads into `target`; 0 is the end of the stream.
     ///
     /// # Errors
-    /// The other end went away without ending, and all it wrote has been read.
+    /// The other end was dropped without ending its direction, and all its bytes have been read.
     pub(crate) fn poll_read(&self, context: &mut Context<'_>, target: &mut [u8]) -> Poll<io::Result<usize>> {
         self.poll_take(context, |buffer, charge| {
             let count = target.len().min(buffer.len());
@@ -66,7 +65,7 @@ impl Pipe {
         })
     }
 
-    /// Moves everything there is to the end of `target`, and what counts it to `counted`; 0 is the end.
+    /// Moves all buffered bytes to the end of `target`, and their charge to `target_charge`; 0 is the end of the stream.
     ///
     /// # Errors
     /// As [`poll_read`](Self::poll_read).
@@ -74,11 +73,11 @@ impl Pipe {
         &self,
         context: &mut Context<'_>,
         target: &mut BytesMut,
-        counted: &mut Charge,
+        target_charge: &mut Charge,
     ) -> Poll<io::Result<usize>> {
         self.poll_take(context, |buffer, charge| {
             let count = buffer.len();
-            counted.absorb(charge.split(count));
+            target_charge.absorb(charge.split(count));
             if target.is_empty() {
                 std::mem::swap(target, buffer);
                 buffer.clear();
@@ -114,14 +113,14 @@ impl Pipe {
     /// Writes some of `bytes`.
     ///
     /// # Errors
-    /// The other end is gone.
+    /// The other end was dropped.
     pub(crate) fn poll_write(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let direction = &mut *self.outgoing.borrow_mut();
         if direction.broken || direction.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let most = if direction.charge.allowance().is_spent() { TINY } else { CAPACITY };
-        let count = bytes.len().min(most.saturating_sub(direction.buffer.len()));
+        let capacity = if direction.charge.budget().is_exhausted() { TINY } else { CAPACITY };
+        let count = bytes.len().min(capacity.saturating_sub(direction.buffer.len()));
         if count == 0 && !bytes.is_empty() {
             register(&mut direction.writer, context);
             return Poll::Pending;
@@ -132,7 +131,7 @@ impl Pipe {
         Poll::Ready(Ok(count))
     }
 
-    /// Says that nothing more is written.
+    /// Ends the writing direction.
     pub(crate) fn end(&self) {
         let direction = &mut *self.outgoing.borrow_mut();
         direction.ended = true;
@@ -172,8 +171,8 @@ mod tests {
 
     async fn read(pipe: &Pipe) -> io::Result<Vec<u8>> {
         let mut target = BytesMut::new();
-        let mut counted = Charge::new(pipe.incoming.borrow().charge.allowance());
-        poll_fn(|context| pipe.poll_fill(context, &mut target, &mut counted)).await?;
+        let mut charge = Charge::new(pipe.incoming.borrow().charge.budget());
+        poll_fn(|context| pipe.poll_fill(context, &mut target, &mut charge)).await?;
         Ok(target.to_vec())
     }
 
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_cross_in_order_and_a_slow_reader_holds_the_writer_back() {
+    async fn bytes_arrive_in_order_and_the_buffer_is_bounded() {
         let (one, other) = pair(&Rc::default());
         let sent: Vec<u8> = (0..5 * CAPACITY).map(|index| (index % 251) as u8).collect();
         let send = async {
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_that_goes_away_is_noticed() {
+    async fn each_end_detects_that_the_other_was_dropped() {
         let (one, other) = pair(&Rc::default());
         write_all(&one, b"whole").await.unwrap();
         one.end();

@@ -1,7 +1,6 @@
-//! A request that came over HTTP/2, as the HTTP/1.1 head it would have had (RFC 9113 section 8.3.1).
+//! Converts the head of an HTTP/2 request to HTTP/1.1 (RFC 9113 section 8.3.1).
 //!
-//! What makes a request malformed in HTTP/2 alone is refused here, all else where every request is: the head
-//! goes through the same parser.
+//! This module only checks rules that are specific to HTTP/2; the HTTP/1 parser checks all others.
 
 use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::{HeaderValue, Method, request};
@@ -9,29 +8,33 @@ use http::{HeaderValue, Method, request};
 use super::guard::PLACEHOLDER;
 use crate::http1::write::push_line;
 
-/// How the body is sent on.
+/// How the body is forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Body {
     /// There is none.
     None,
-    /// Its length is known, so its bytes go as they are.
+    /// Unchanged; its length is known.
     Plain,
-    /// In chunks, with trailers after them.
+    /// Chunked, with trailers.
     Chunked,
 }
 
-/// A request that HTTP/2 does not allow, and why.
+/// A malformed request, and the reason.
 #[derive(Debug)]
 pub(super) struct Malformed(pub(super) &'static str);
 
-/// Writes the head, its empty line included; `replaced` are the bytes of the path that have a placeholder there.
+/// Writes the head with its empty line. `replaced` are the original bytes that the guard has replaced by [`PLACEHOLDER`] in
+/// the path.
+///
+/// # Errors
+/// The request is malformed.
 pub(super) fn write(
     out: &mut Vec<u8>,
     parts: &request::Parts,
     replaced: Option<&[u8]>,
     has_ended: bool,
 ) -> Result<Body, Malformed> {
-    // h2 lets a request without :path through when it has no :authority either.
+    // h2 accepts a request without :path if it has no :authority.
     let path = parts.uri.path_and_query().filter(|_| !parts.uri.path().is_empty());
     let path = path.ok_or(Malformed("no :path"))?.as_str();
     if parts.headers.values().any(|value| !is_trimmed(value)) {
@@ -56,8 +59,7 @@ pub(super) fn write(
         push_line(out, b"host", authority.as_bytes());
     }
     for (name, value) in &parts.headers {
-        // A Host that says the same as :authority says nothing; one that says something else is the second Host of
-        // this head, and refused as such.
+        // A Host equal to :authority is redundant. Another one becomes a second Host line, which the parser refuses.
         let is_repeated = name == HOST && authority.is_some_and(|authority| value == authority);
         if name != COOKIE && !is_repeated {
             push_line(out, name.as_str().as_bytes(), value.as_bytes());
@@ -66,7 +68,7 @@ pub(super) fn write(
     push_cookies(out, parts);
     let body = match (has_ended, parts.headers.contains_key(CONTENT_LENGTH)) {
         (true, has_length) => {
-            // RFC 9110 section 8.6: where the method gives content a meaning, its absence is said.
+            // RFC 9110 section 8.6: a request without content has to say so if its method defines a meaning for it.
             if !has_length && matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) {
                 push_line(out, b"content-length", b"0");
             }
@@ -82,7 +84,7 @@ pub(super) fn write(
     Ok(body)
 }
 
-/// RFC 9113 section 8.2.3: cookies that came in parts go on as one.
+/// Appends all cookie fields as one line (RFC 9113 section 8.2.3).
 fn push_cookies(out: &mut Vec<u8>, parts: &request::Parts) {
     let cookies: Vec<&[u8]> = parts.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if !cookies.is_empty() {
@@ -90,7 +92,7 @@ fn push_cookies(out: &mut Vec<u8>, parts: &request::Parts) {
     }
 }
 
-/// RFC 9113 section 8.2.1: a value neither starts nor ends with white space.
+/// Whether a value neither starts nor ends with white space (RFC 9113 section 8.2.1).
 fn is_trimmed(value: &HeaderValue) -> bool {
     let is_white = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let value = value.as_bytes();
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_reads_as_if_it_had_come_over_http1() {
+    fn requests_are_converted_to_http1() {
         check(
             Request::get("http://shop.example:80/a?b")
                 .header("cookie", "a=1")

@@ -1,27 +1,27 @@
-//! An HTTP/1.1 response head as HTTP/2 has it (RFC 9113 section 8.3.2).
+//! Converts an HTTP/1.1 response head to HTTP/2 (RFC 9113 section 8.3.2).
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 use crate::http1::{Field, ResponseHead};
 
-/// The response without its body, or `None` when it has what HTTP/2 cannot carry.
+/// The response without its body; `None` if a field is invalid in HTTP/2.
 pub(super) fn convert(buffer: &[u8], head: &ResponseHead) -> Option<Response<()>> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(head.status).ok()?;
     let headers = response.headers_mut();
     headers.try_reserve(head.headers.len()).ok()?;
     for header in &head.headers {
-        // RFC 9113 section 8.2.2: nothing that is about a connection.
-        let is_about_connection = header.field.is_hop_by_hop() && header.field != Field::LookAlike;
-        if !is_about_connection && header.field != Field::TransferEncoding {
+        // RFC 9113 section 8.2.2: no connection-specific fields.
+        let is_connection_specific = header.field.is_hop_by_hop() && header.field != Field::LookAlike;
+        if !is_connection_specific && header.field != Field::TransferEncoding {
             push(headers, header.name.in_buffer(buffer), header.value.in_buffer(buffer))?;
         }
     }
     Some(response)
 }
 
-/// The trailer lines of a chunked body, each with its line's end.
+/// The fields of the trailer lines of a chunked body; each line has its line end. `None` if a field is invalid.
 pub(super) fn trailers(lines: &[u8]) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -42,15 +42,15 @@ mod tests {
     use super::*;
     use crate::config::Limits;
     use crate::http1::Method;
-    use crate::http1::response::{Asked, parse};
+    use crate::http1::response::{RequestInfo, parse};
 
     #[test]
-    fn names_are_lower_case_and_nothing_is_about_a_connection() {
+    fn names_are_lower_case_and_connection_specific_fields_are_removed() {
         let buffer =
             b"HTTP/1.1 200 OK\r\nX-One: 1\r\nConnection: close\r\nKeep-Alive: 5\r\nSet-Cookie: a\r\n\
             Transfer-Encoding: chunked\r\nSet-Cookie: b\r\n\r\n";
-        let asked = Asked { method: Method::Get, upgrade: false };
-        let head = parse(buffer, &Limits::default().response_head(), asked).unwrap().unwrap();
+        let request_info = RequestInfo { method: Method::Get, upgrade: false };
+        let head = parse(buffer, &Limits::default().response_head(), request_info).unwrap().unwrap();
         let response = convert(buffer, &head).unwrap();
         let lines: Vec<_> =
             response.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();

@@ -1,4 +1,4 @@
-//! One stream: its request on the way every request takes, and the answer back, both at the same time.
+//! One HTTP/2 stream: forwards its request through a pipe, and relays the response, both directions concurrently.
 
 use std::future::{Future as _, poll_fn};
 use std::io::Write as _;
@@ -11,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 
-use super::FAREWELL;
-use super::allowance::{Allowance, Charge, Held, Outstanding};
+use super::CLOSE_TIMEOUT;
+use super::budget::{Charge, ChargedBytes, ConnectionBudget, Outstanding};
 use super::guard::{Note, Refused};
 use super::pipe::{self, Pipe};
 use super::request::{self, Body, Malformed};
@@ -20,30 +20,30 @@ use super::response;
 use crate::answer::Answer;
 use crate::client::Client;
 use crate::connection;
-use crate::http1::response::{Asked, parse};
+use crate::http1::response::{RequestInfo, parse};
 use crate::http1::{Decoder, Framing, HeadLimits, Method, Refusal, Version};
 use crate::socket::Socket;
 use crate::worker::Worker;
 
-/// What was written by the balancer itself is read back without limits that matter.
+/// The limits for parsing heads that the balancer itself has written: effectively none.
 const LIMITS: HeadLimits =
     HeadLimits { head_bytes: 4 << 20, headers: 2048, target_bytes: 0, body_bytes: u64::MAX };
 
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The client was given an answer, or an error of ours.
-    Answered,
-    /// The client did not wait for it.
-    BrokenOff,
+    /// The client got a response, or a stream error of the balancer.
+    Completed,
+    /// The client reset the stream before the response, or its request was malformed.
+    Cancelled,
 }
 
-/// Why a stream does not end well.
+/// Why a stream failed.
 #[derive(Debug)]
 enum Failure {
-    /// The client reset it, or its connection is gone.
+    /// The client reset it, or its connection was closed.
     ClientGone,
-    /// There is no answer, or only part of one.
+    /// There is no response, or an incomplete one.
     Broken,
 }
 
@@ -57,7 +57,7 @@ impl From<h2::Error> for Failure {
 pub(super) async fn serve(
     worker: Rc<Worker>,
     client: &Client,
-    allowance: &Rc<Allowance>,
+    budget: &Rc<ConnectionBudget>,
     request: Box<super::Request>,
 ) -> Outcome {
     let (request, mut respond, note) = *request;
@@ -65,34 +65,37 @@ pub(super) async fn serve(
     let mut head = Vec::with_capacity(512);
     let framing = match write(&mut head, &parts, note, body.is_end_stream()) {
         Ok(framing) => framing,
-        Err(refused) => return Box::pin(refuse(&worker, client, allowance, respond, &refused)).await,
+        Err(refused) => return Box::pin(refuse(&worker, client, budget, respond, &refused)).await,
     };
-    let asked = Asked { method: Method::of(parts.method.as_str().as_bytes()), upgrade: false };
+    let request_info = RequestInfo { method: Method::of(parts.method.as_str().as_bytes()), upgrade: false };
     drop(parts);
-    let (ours, theirs) = pipe::pair(allowance);
-    let watch = worker.clock.watch();
-    let socket = Socket::pipe(theirs, client.socket.is_tls());
-    let stream = Box::new(Client::new(socket, watch, client.address, Arc::clone(&client.bind_address)));
+    let (stream_end, exchange_end) = pipe::pair(budget);
+    let deadline = worker.clock.deadline();
+    let socket = Socket::pipe(exchange_end, client.socket.is_tls());
+    let stream = Box::new(Client::new(socket, deadline, client.address, Arc::clone(&client.bind_address)));
     let exchange = async {
         if let Some(buffers) = connection::first_bytes(&worker, &stream).await {
             connection::serve(Rc::clone(&worker), stream, buffers).await;
         }
     };
-    let carry = async move {
-        let carried = carry(&ours, allowance, head, framing, body, &mut respond, asked).await;
-        if let Err(Failure::Broken) = carried {
+    let relay = async move {
+        let result = relay(&stream_end, budget, head, framing, body, &mut respond, request_info).await;
+        if let Err(Failure::Broken) = result {
             respond.send_reset(Reason::INTERNAL_ERROR);
         }
-        // With it goes our end of the pipe, which is how the exchange learns that the client has gone.
-        carried
+        // Drops this end of the pipe, so that the exchange detects that the client has disconnected.
+        result
     };
-    match tokio::join!(carry, exchange) {
-        (Err(Failure::ClientGone), ()) => Outcome::BrokenOff,
-        (Ok(()) | Err(Failure::Broken), ()) => Outcome::Answered,
+    match tokio::join!(relay, exchange) {
+        (Err(Failure::ClientGone), ()) => Outcome::Cancelled,
+        (Ok(()) | Err(Failure::Broken), ()) => Outcome::Completed,
     }
 }
 
-/// Writes the head of a request on which the guard may have left a note, unless the request is refused.
+/// Writes the head of a request, with the guard's note on it.
+///
+/// # Errors
+/// The request is refused.
 fn write(
     head: &mut Vec<u8>,
     parts: &http::request::Parts,
@@ -110,62 +113,62 @@ fn write(
     })
 }
 
-/// Answers a request that is malformed, logs it, and resets its stream (RFC 9113 section 8.1.1).
+/// Responds to a malformed request, logs it, and resets its stream (RFC 9113 section 8.1.1).
 async fn refuse(
     worker: &Worker,
     client: &Client,
-    allowance: &Rc<Allowance>,
-    mut respond: SendResponse<Held>,
+    budget: &Rc<ConnectionBudget>,
+    mut respond: SendResponse<ChargedBytes>,
     refused: &Refused,
 ) -> Outcome {
     let Refused { refusal, method, target, has_ended } = refused;
     let answer = Answer::refusing(*refusal, true);
-    let asked = Asked { method: Method::of(method), upgrade: false };
+    let request_info = RequestInfo { method: Method::of(method), upgrade: false };
     let mut bytes = Vec::new();
-    let length = answer.write(&mut bytes, Version::Http11, asked.method);
+    let length = answer.write(&mut bytes, Version::Http11, request_info.method);
     worker.refused_as(client, (method, target, "HTTP/2.0"), *refusal, length);
     let outstanding = Rc::default();
     let sent = async {
-        let head = parse(&bytes, &LIMITS, asked).ok().flatten().ok_or(Failure::Broken)?;
+        let head = parse(&bytes, &LIMITS, request_info).ok().flatten().ok_or(Failure::Broken)?;
         let response = response::convert(&bytes, &head).ok_or(Failure::Broken)?;
         let content = Bytes::copy_from_slice(&bytes[head.length..]);
         let mut stream = respond.send_response(response, content.is_empty())?;
         if content.is_empty() {
             return Ok(());
         }
-        let held = Held::new(content, Charge::new(allowance), &outstanding);
-        // What is ended on both sides cannot be reset any more.
-        stream.send_data(held, *has_ended)?;
-        // A reset throws away what is not written.
+        let content = ChargedBytes::new(content, Charge::new(budget), &outstanding);
+        // If the client has not ended the stream, it is left open, so that it can be reset.
+        stream.send_data(content, *has_ended)?;
+        // A reset discards bytes that are not written yet.
         let written = poll_fn(|context| outstanding.poll_written(context));
-        let _ = tokio::time::timeout(FAREWELL, written).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, written).await;
         stream.send_reset(Reason::PROTOCOL_ERROR);
         Ok::<_, Failure>(())
     };
     if sent.await.is_err() {
         respond.send_reset(Reason::PROTOCOL_ERROR);
     }
-    Outcome::BrokenOff
+    Outcome::Cancelled
 }
 
-/// Sends the request into the pipe and the answer out of it; an answer ends the matter even while the request is
-/// still being sent (RFC 9113 section 8.1).
-async fn carry(
+/// Writes the request into the pipe and relays the response from it. Returns when the response is complete, even if
+/// the request is not (RFC 9113 section 8.1).
+async fn relay(
     pipe: &Pipe,
-    allowance: &Rc<Allowance>,
+    budget: &Rc<ConnectionBudget>,
     head: Vec<u8>,
     framing: Body,
     body: RecvStream,
-    respond: &mut SendResponse<Held>,
-    asked: Asked,
+    respond: &mut SendResponse<ChargedBytes>,
+    request_info: RequestInfo,
 ) -> Result<(), Failure> {
     let mut upload = pin!(upload(pipe, head, framing, body));
-    let mut download = pin!(download(pipe, allowance, respond, asked));
+    let mut download = pin!(download(pipe, budget, respond, request_info));
     let mut uploading = true;
     poll_fn(|context| {
         if uploading && let Poll::Ready(uploaded) = upload.as_mut().poll(context) {
             match uploaded {
-                // Whoever takes no more of the request has an answer, or will go away without one.
+                // If the exchange has stopped reading the request, the download has a response or fails.
                 Ok(()) | Err(Failure::Broken) => uploading = false,
                 Err(Failure::ClientGone) => return Poll::Ready(Err(Failure::ClientGone)),
             }
@@ -193,7 +196,7 @@ async fn upload(pipe: &Pipe, head: Vec<u8>, framing: Body, mut body: RecvStream)
         } else {
             write_all(pipe, &data).await?;
         }
-        // Only what was passed on is made room for.
+        // The flow-control window is only extended by bytes that were forwarded.
         body.flow_control().release_capacity(data.len())?;
     }
     let trailers = body.trailers().await?;
@@ -210,13 +213,13 @@ async fn upload(pipe: &Pipe, head: Vec<u8>, framing: Body, mut body: RecvStream)
 
 async fn download(
     pipe: &Pipe,
-    allowance: &Rc<Allowance>,
-    respond: &mut SendResponse<Held>,
-    asked: Asked,
+    budget: &Rc<ConnectionBudget>,
+    respond: &mut SendResponse<ChargedBytes>,
+    request_info: RequestInfo,
 ) -> Result<(), Failure> {
-    let mut buffer = Received { bytes: BytesMut::new(), charge: Charge::new(allowance) };
+    let mut buffer = ResponseBuffer { bytes: BytesMut::new(), charge: Charge::new(budget) };
     let (mut stream, framing) = loop {
-        if let Some(begun) = begin(&mut buffer, respond, asked)? {
+        if let Some(begun) = begin(&mut buffer, respond, request_info)? {
             break begun;
         }
         fill(pipe, &mut buffer, |context| respond.poll_reset(context)).await?;
@@ -224,20 +227,20 @@ async fn download(
     send_body(pipe, &mut buffer, framing, &mut stream).await
 }
 
-/// Sends the heads there are: `None` when the final one is not there yet. A head is large, so none is kept while
-/// anything is waited for.
+/// Sends the heads in the buffer: `None` when the final one is incomplete. Not async, so that no future's state holds a
+/// head, which is large.
 fn begin(
-    buffer: &mut Received,
-    respond: &mut SendResponse<Held>,
-    asked: Asked,
-) -> Result<Option<(SendStream<Held>, Framing)>, Failure> {
-    while let Some(head) = parse(&buffer.bytes, &LIMITS, asked).map_err(|_| Failure::Broken)? {
-        let answer = response::convert(&buffer.bytes, &head).ok_or(Failure::Broken)?;
+    buffer: &mut ResponseBuffer,
+    respond: &mut SendResponse<ChargedBytes>,
+    request_info: RequestInfo,
+) -> Result<Option<(SendStream<ChargedBytes>, Framing)>, Failure> {
+    while let Some(head) = parse(&buffer.bytes, &LIMITS, request_info).map_err(|_| Failure::Broken)? {
+        let response = response::convert(&buffer.bytes, &head).ok_or(Failure::Broken)?;
         drop(buffer.split(head.length));
         if head.is_interim() {
-            respond.send_informational(answer)?;
+            respond.send_informational(response)?;
         } else {
-            let stream = respond.send_response(answer, head.framing == Framing::None)?;
+            let stream = respond.send_response(response, head.framing == Framing::None)?;
             return Ok(Some((stream, head.framing)));
         }
     }
@@ -246,9 +249,9 @@ fn begin(
 
 async fn send_body(
     pipe: &Pipe,
-    buffer: &mut Received,
+    buffer: &mut ResponseBuffer,
     framing: Framing,
-    stream: &mut SendStream<Held>,
+    stream: &mut SendStream<ChargedBytes>,
 ) -> Result<(), Failure> {
     let outstanding = Rc::default();
     let mut decoder = Decoder::new(framing, u64::MAX);
@@ -261,7 +264,7 @@ async fn send_body(
         if !content.is_empty() {
             send(stream, content, charge, ends, &outstanding).await?;
         } else if ends {
-            stream.send_data(Held::new(Bytes::new(), charge, &outstanding), true)?;
+            stream.send_data(ChargedBytes::new(Bytes::new(), charge, &outstanding), true)?;
         }
         if piece.done && !ends {
             stream.send_trailers(response::trailers(&bytes[piece.trailers]).ok_or(Failure::Broken)?)?;
@@ -273,43 +276,43 @@ async fn send_body(
     Ok(())
 }
 
-/// Sends as the client makes room.
+/// Sends content as the budget and the client's flow-control window allow.
 async fn send(
-    stream: &mut SendStream<Held>,
+    stream: &mut SendStream<ChargedBytes>,
     mut content: Bytes,
     mut charge: Charge,
     ends: bool,
     outstanding: &Rc<Outstanding>,
 ) -> Result<(), Failure> {
-    let allowance = Rc::clone(charge.allowance());
+    let budget = Rc::clone(charge.budget());
     while !content.is_empty() {
-        let most = poll_fn(|context| outstanding.poll_room(context, &allowance)).await.min(content.len());
-        stream.reserve_capacity(most);
-        let room = poll_fn(|context| stream.poll_capacity(context)).await.ok_or(Failure::ClientGone)??;
-        let part = content.split_to(room.min(most));
+        let limit = poll_fn(|context| outstanding.poll_capacity(context, &budget)).await.min(content.len());
+        stream.reserve_capacity(limit);
+        let window = poll_fn(|context| stream.poll_capacity(context)).await.ok_or(Failure::ClientGone)??;
+        let part = content.split_to(window.min(limit));
         let charge = charge.split(part.len());
-        stream.send_data(Held::new(part, charge, outstanding), ends && content.is_empty())?;
+        stream.send_data(ChargedBytes::new(part, charge, outstanding), ends && content.is_empty())?;
     }
     Ok(())
 }
 
-/// What came of the answer and was not sent yet.
-struct Received {
+/// Bytes of the response that were not sent yet.
+struct ResponseBuffer {
     bytes: BytesMut,
     charge: Charge,
 }
 
-impl Received {
-    /// Takes so many bytes from its front.
+impl ResponseBuffer {
+    /// Removes `count` bytes from the front, with their charge.
     fn split(&mut self, count: usize) -> (Bytes, Charge) {
         (self.bytes.split_to(count).freeze(), self.charge.split(count))
     }
 }
 
-/// Reads more of the answer, unless the client breaks off.
+/// Reads more of the response, unless the client resets the stream.
 async fn fill(
     pipe: &Pipe,
-    buffer: &mut Received,
+    buffer: &mut ResponseBuffer,
     mut poll_reset: impl FnMut(&mut Context<'_>) -> Poll<Result<Reason, h2::Error>>,
 ) -> Result<(), Failure> {
     poll_fn(|context| match pipe.poll_fill(context, &mut buffer.bytes, &mut buffer.charge) {

@@ -1,4 +1,4 @@
-//! A client's socket as `h2` wants it, with a [`Guard`] over what comes in.
+//! Adapts a client's socket to the I/O traits of `h2`, and passes incoming bytes through a [`Guard`].
 
 use std::cell::Cell;
 use std::io;
@@ -14,23 +14,30 @@ use super::PREFACE;
 use super::guard::{Guard, Notes, Passed};
 use crate::client::Client;
 
-/// Why a connection is to be ended, once the guard has found a reason.
+/// The error code with which the connection has to be closed, once the guard has detected a violation.
 pub(super) type Fault = Rc<Cell<Option<Reason>>>;
 
-/// Reads what was read before it was known to be HTTP/2, then the socket, until there is a fault.
+/// Reads the bytes in `early`, then from the socket, until there is a fault.
 #[derive(Debug)]
 pub(super) struct Wire {
     client: Rc<Client>,
     early: Bytes,
     guard: Guard,
     fault: Fault,
-    /// What the guard has let pass in place of what came.
-    passed: Bytes,
+    /// The guard's replacement for bytes that were read.
+    replacement: Bytes,
 }
 
 impl Wire {
-    pub(super) fn new(client: Rc<Client>, early: Bytes, fault: Fault, most: usize, notes: Rc<Notes>) -> Self {
-        Self { client, early, guard: Guard::new(PREFACE.len(), most, notes), fault, passed: Bytes::new() }
+    pub(super) fn new(
+        client: Rc<Client>,
+        early: Bytes,
+        fault: Fault,
+        head_limit: usize,
+        notes: Rc<Notes>,
+    ) -> Self {
+        let guard = Guard::new(PREFACE.len(), head_limit, notes);
+        Self { client, early, guard, fault, replacement: Bytes::new() }
     }
 }
 
@@ -40,38 +47,38 @@ impl AsyncRead for Wire {
         context: &mut Context<'_>,
         target: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { client, early, guard, fault, passed } = self.get_mut();
+        let Self { client, early, guard, fault, replacement } = self.get_mut();
         loop {
-            if !passed.is_empty() {
-                let count = passed.len().min(target.remaining());
-                target.put_slice(&passed.split_to(count));
+            if !replacement.is_empty() {
+                let count = replacement.len().min(target.remaining());
+                target.put_slice(&replacement.split_to(count));
                 return Poll::Ready(Ok(()));
             }
             if fault.get().is_some() {
-                // Nothing more is to reach h2. Whoever polls it looks at the fault next.
+                // h2 gets no more bytes. The connection's task checks the fault after polling h2.
                 return Poll::Pending;
             }
-            let room = target.initialize_unfilled();
+            let spare = target.initialize_unfilled();
             let count = if early.is_empty() {
-                ready!(client.socket.poll_read(context, room))?
+                ready!(client.socket.poll_read(context, spare))?
             } else {
-                let count = early.len().min(room.len());
-                early.copy_to_slice(&mut room[..count]);
+                let count = early.len().min(spare.len());
+                early.copy_to_slice(&mut spare[..count]);
                 count
             };
             if count == 0 {
                 return Poll::Ready(Ok(()));
             }
-            let (some, reason) = guard.inspect(&room[..count]);
+            let (passed, reason) = guard.inspect(&spare[..count]);
             fault.set(reason);
-            match some {
-                // Of what is held nothing shows yet, and no byte at all would be the end.
+            match passed {
+                // The guard buffers all of them. Returning no byte would be the end of the stream.
                 Passed::Prefix(0) => {}
                 Passed::Prefix(count) => {
                     target.advance(count);
                     return Poll::Ready(Ok(()));
                 }
-                Passed::Instead(other) => *passed = other.into(),
+                Passed::Instead(bytes) => *replacement = bytes.into(),
             }
         }
     }

@@ -1,4 +1,5 @@
-//! How supervisor and worker talk: a socket pair, one message a packet, sockets attached to it (SCM_RIGHTS).
+//! The channel between supervisor and worker: a socket pair of type SEQPACKET, one JSON message a packet, with file
+//! descriptors as ancillary data (SCM_RIGHTS).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -14,46 +15,46 @@ use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-/// Sockets that go with one message; the kernel takes 253 (SCM_MAX_FD).
-pub(super) const MOST_SOCKETS: usize = 128;
-/// The longest message: a configuration with thousands of servers is shorter. Below the kernel's smallest usual
-/// bound for a packet.
-const LONGEST: usize = 160 * 1024;
+/// The most sockets attached to one message; the kernel's limit is 253 (SCM_MAX_FD).
+pub(super) const MAX_SOCKETS: usize = 128;
+/// The longest message in bytes: more than a configuration with thousands of servers, and less than the default send
+/// buffer of a Unix socket (`net.core.wmem_default`).
+const MAX_MESSAGE: usize = 160 * 1024;
 
-/// What the supervisor says.
+/// A message from the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum ToWorker {
-    /// The attached sockets listen on this configured address; they count from the next configuration on.
+    /// The attached sockets listen on this configured address; they are used from the next configuration on.
     Listen { address: SocketAddr },
-    /// Put this configuration in force; answered by [`FromWorker::Ready`] the first time, then by [`FromWorker::Applied`].
+    /// Apply this configuration. The worker replies [`FromWorker::Ready`] the first time, then [`FromWorker::Applied`].
     Configure { toml: String },
-    /// What came of the reload that these wishes on the worker's admin socket asked for.
-    Reloaded { wishes: Vec<u64>, outcome: Result<(), String> },
-    /// Open the access log anew.
+    /// The outcome of the reload for these requests on the worker's admin socket.
+    Reloaded { ids: Vec<u64>, outcome: Result<(), String> },
+    /// Reopen the access log.
     ReopenLogs,
-    /// Finish the requests and end.
+    /// Drain and exit.
     Stop,
 }
 
-/// What the worker says.
+/// A message from the worker.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum FromWorker {
-    /// It serves.
+    /// The worker serves requests.
     Ready,
-    /// The configuration is in force, or is not because of this.
+    /// The configuration was applied, or was refused because of `problem`.
     Applied { problem: Option<String> },
-    /// Somebody asked for a reload on the admin socket; answered by [`ToWorker::Reloaded`] with this number.
-    ReloadWanted { wish: u64 },
+    /// A client of the admin socket requested a reload. The supervisor replies [`ToWorker::Reloaded`] with this id.
+    ReloadRequested { id: u64 },
 }
 
-/// One end.
+/// One end of the channel.
 #[derive(Debug)]
 pub(super) struct Channel(UnixStream);
 
 impl Channel {
-    /// This end, and the other one for the child's standard input.
+    /// A new channel: the supervisor's end, and the descriptor for the worker's standard input.
     pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
@@ -65,15 +66,18 @@ impl Channel {
     }
 
     /// Sends a message with sockets attached.
-    pub(super) async fn tell(&mut self, message: &impl Serialize, sockets: &[TcpListener]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The message is too long, or the other end is closed.
+    pub(super) async fn send(&mut self, message: &impl Serialize, sockets: &[TcpListener]) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;
-        if text.len() > LONGEST {
-            return Err(io::Error::other("the configuration is too long to be handed to the worker"));
+        if text.len() > MAX_MESSAGE {
+            return Err(io::Error::other("the configuration is too long to send to the worker process"));
         }
         let sockets: Vec<BorrowedFd<'_>> = sockets.iter().map(|socket| socket.as_fd()).collect();
         self.0
             .async_io(Interest::WRITABLE, || {
-                let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_SOCKETS))];
+                let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
                 let mut attached = SendAncillaryBuffer::new(&mut space);
                 if !sockets.is_empty() {
                     attached.push(SendAncillaryMessage::ScmRights(&sockets));
@@ -84,13 +88,16 @@ impl Channel {
             .await
     }
 
-    /// Receives the next message; an error when the other end is gone.
-    pub(super) async fn hear<T: DeserializeOwned>(&mut self) -> io::Result<(T, Vec<TcpListener>)> {
+    /// Receives the next message and its sockets.
+    ///
+    /// # Errors
+    /// The other end is closed, or sent an unexpected message.
+    pub(super) async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<(T, Vec<TcpListener>)> {
         let (text, sockets) = self
             .0
             .async_io(Interest::READABLE, || {
-                let mut text = vec![0; LONGEST];
-                let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_SOCKETS))];
+                let mut text = vec![0; MAX_MESSAGE];
+                let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
                 let mut attached = RecvAncillaryBuffer::new(&mut space);
                 let mut parts = [IoSliceMut::new(&mut text)];
                 let received = recvmsg(&self.0, &mut parts, &mut attached, RecvFlags::CMSG_CLOEXEC)?;

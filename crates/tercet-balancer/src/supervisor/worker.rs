@@ -1,4 +1,4 @@
-//! The process that serves: it gets its sockets and its configuration from the supervisor, and ends with it.
+//! The worker process: receives its sockets and its configuration from the supervisor, and exits with it.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,55 +17,55 @@ use crate::config::{AccessLogFormat, AccessLogTo, Config};
 use crate::listening::Listening;
 use crate::shared::ReloadReply;
 
-/// Serves as the supervisor says, which is at the other end of `channel`: the standard input this process was
-/// started with. `name` is what the access log calls it.
+/// Serves requests under the control of the supervisor at the other end of `channel`, which is this process's standard
+/// input. `name` is the part's name in the access log.
 ///
 /// # Errors
-/// The supervisor is gone, or what it hands over cannot be used.
+/// The supervisor has exited, the sockets or the configuration it sent cannot be used, or a thread has exited.
 pub fn run(channel: OwnedFd, events: &Log, name: &str) -> io::Result<()> {
-    // The channel's end says the same, but only to a process that still listens.
+    // A closed channel would not end a worker that has stopped reading from it.
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    allow_descriptors()?;
+    raise_descriptor_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { serve(Channel::new(channel)?, events, name).await })
 }
 
 async fn serve(mut channel: Channel, events: &Log, name: &str) -> io::Result<()> {
-    // These are for the supervisor; systemd sends them to all processes of a unit.
-    let _for_the_supervisor =
+    // systemd sends these signals to all processes of a unit; only the supervisor acts on them.
+    let _ignored =
         [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::user_defined1()]
             .map(signal);
     let (config, listening) = first_configuration(&mut channel).await?;
     let access_log = open_access_log(&config, name)?;
-    let (reload_wanted, mut reloads) = mpsc::channel(1);
-    let balancer = Balancer::start(config, listening, events, &access_log, reload_wanted)?;
+    let (reload_requests, mut reloads) = mpsc::channel(1);
+    let balancer = Balancer::start(config, listening, events, &access_log, reload_requests)?;
     events
         .handle()
         .event(ProcessEvent::Started { version: env!("CARGO_PKG_VERSION"), pid: std::process::id() });
-    channel.tell(&FromWorker::Ready, &[]).await?;
+    channel.send(&FromWorker::Ready, &[]).await?;
 
     let mut waiting: HashMap<u64, ReloadReply> = HashMap::new();
-    let mut wishes = 0..;
+    let mut next_id = 0..;
     let mut bound = Vec::new();
     loop {
         tokio::select! {
-            () = balancer.broken() => return Err(io::Error::other("a thread of the balancer ended")),
+            () = balancer.thread_exited() => return Err(io::Error::other("a thread of the balancer exited")),
             Some(reply) = reloads.recv() => {
-                let wish = wishes.next().unwrap_or_default();
-                waiting.insert(wish, reply);
-                channel.tell(&FromWorker::ReloadWanted { wish }, &[]).await?;
+                let id = next_id.next().unwrap_or_default();
+                waiting.insert(id, reply);
+                channel.send(&FromWorker::ReloadRequested { id }, &[]).await?;
             }
-            said = channel.hear() => match said? {
+            received = channel.receive() => match received? {
                 (ToWorker::Listen { address }, sockets) => super::add_all(&mut bound, address, sockets),
                 (ToWorker::Configure { toml }, _) => {
                     let bound = std::mem::take(&mut bound);
                     let applied = read(&toml).and_then(|config| balancer.reload(config, bound).map_err(io::Error::other));
                     let problem = applied.err().map(|error| error.to_string());
-                    channel.tell(&FromWorker::Applied { problem }, &[]).await?;
+                    channel.send(&FromWorker::Applied { problem }, &[]).await?;
                 }
-                (ToWorker::Reloaded { wishes, outcome }, _) => {
-                    for reply in wishes.iter().filter_map(|wish| waiting.remove(wish)) {
-                        // Whoever asked may have gone.
+                (ToWorker::Reloaded { ids, outcome }, _) => {
+                    for reply in ids.iter().filter_map(|id| waiting.remove(id)) {
+                        // Fails if the admin client has disconnected.
                         let _ = reply.send(outcome.clone());
                     }
                 }
@@ -74,12 +74,12 @@ async fn serve(mut channel: Channel, events: &Log, name: &str) -> io::Result<()>
             }
         }
     }
-    // Joining threads must not hold up the signal handlers' runtime: nothing else runs on it any more.
+    // Joins threads, which blocks this runtime; no other task runs on it.
     balancer.stop()
 }
 
-/// Takes as many descriptors as the system lets this process have: every connection is one, or two.
-fn allow_descriptors() -> io::Result<()> {
+/// Raises the limit of open files to the hard limit: each request uses up to two sockets.
+fn raise_descriptor_limit() -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     Ok(())
@@ -88,16 +88,16 @@ fn allow_descriptors() -> io::Result<()> {
 async fn first_configuration(channel: &mut Channel) -> io::Result<(Config, Vec<Listening>)> {
     let mut listening = Vec::new();
     loop {
-        match channel.hear().await? {
+        match channel.receive().await? {
             (ToWorker::Listen { address }, sockets) => super::add_all(&mut listening, address, sockets),
             (ToWorker::Configure { toml }, _) => return Ok((read(&toml)?, listening)),
-            (ToWorker::Stop, _) => return Err(io::Error::other("stopped before it was started")),
+            (ToWorker::Stop, _) => return Err(io::Error::other("stopped before the configuration arrived")),
             (ToWorker::Reloaded { .. } | ToWorker::ReopenLogs, _) => {}
         }
     }
 }
 
-/// Reads what the supervisor has read, checked and written.
+/// Parses the configuration that the supervisor has validated and serialised.
 fn read(toml: &str) -> io::Result<Config> {
     toml::from_str(toml).map_err(io::Error::other)
 }

@@ -57,7 +57,7 @@ impl Authority {
     }
 }
 
-/// What a client saw of a connection.
+/// The client's view of a connection.
 #[derive(Debug)]
 struct Seen {
     certificate: Vec<u8>,
@@ -74,7 +74,7 @@ fn connect(tls: &Tls, client: &Arc<ClientConfig>, name: &str) -> Result<Seen, ru
         let (mut socket, _) = listener.accept().unwrap();
         let mut connection = ServerConnection::new(config).unwrap();
         let mut stream = Stream::new(&mut connection, &mut socket);
-        // A refused handshake is the client's to tell.
+        // The client reports a failed handshake.
         let _ = stream.write_all(b"hello").and_then(|()| stream.read(&mut [0; 1]));
     });
     let mut socket = TcpStream::connect(address).unwrap();
@@ -100,7 +100,7 @@ fn der(pair: &Certificate) -> Vec<u8> {
 const BOTH: &[&rustls::SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
 
 #[test]
-fn the_name_asked_for_picks_the_certificate() {
+fn the_server_name_selects_the_certificate() {
     let authority = Authority::new();
     let shop = authority.issue("shop", &["shop.example", "127.0.0.1"]);
     let wild = authority.issue("wild", &["*.club.example"]);
@@ -108,13 +108,13 @@ fn the_name_asked_for_picks_the_certificate() {
     let client = authority.client(BOTH, &[]);
     assert_eq!(connect(&tls, &client, "shop.example").unwrap().certificate, der(&shop));
     assert_eq!(connect(&tls, &client, "a.club.example").unwrap().certificate, der(&wild));
-    // No name is sent for an address, and nobody has the other: both get the first.
+    // No server name is sent for an address, and no certificate has the other one: both get the first.
     assert_eq!(connect(&tls, &client, "127.0.0.1").unwrap().certificate, der(&shop));
     assert!(matches!(connect(&tls, &client, "other.example"), Err(rustls::Error::InvalidCertificate(_))));
 }
 
 #[test]
-fn versions_and_protocols_are_agreed_on() {
+fn versions_and_protocols_are_negotiated() {
     let authority = Authority::new();
     let tls = Tls::load(&[authority.issue("shop", &["shop.example"])]).unwrap();
     for versions in [&[&version::TLS13], &[&version::TLS12]] {
@@ -128,7 +128,7 @@ fn versions_and_protocols_are_agreed_on() {
 }
 
 #[test]
-fn sessions_are_resumed_in_either_version_and_across_a_change() {
+fn sessions_are_resumed_in_either_version_and_after_a_change() {
     let authority = Authority::new();
     let pair = authority.issue("shop", &["shop.example"]);
     let tls = Tls::load(&[pair]).unwrap();
@@ -142,7 +142,7 @@ fn sessions_are_resumed_in_either_version_and_across_a_change() {
 }
 
 #[test]
-fn changed_files_are_read_again_and_bad_ones_leave_the_old_in_use() {
+fn changed_files_are_reloaded_and_invalid_ones_are_ignored() {
     let authority = Authority::new();
     let pair = authority.issue("shop", &["shop.example"]);
     let tls = Tls::load(std::slice::from_ref(&pair)).unwrap();
@@ -156,7 +156,7 @@ fn changed_files_are_read_again_and_bad_ones_leave_the_old_in_use() {
 
     fs::write(&pair.certificate, "half a certificate").unwrap();
     assert_eq!(tls.refresh().unwrap_err().file, pair.certificate);
-    assert!(!tls.refresh().unwrap(), "the same files are not tried twice");
+    assert!(!tls.refresh().unwrap(), "unchanged files are not loaded again");
     assert_eq!(connect(&tls, &client(), "shop.example").unwrap().certificate, current);
 
     authority.issue("shop", &["shop.example"]);
@@ -187,7 +187,7 @@ fn errors_name_the_file() {
     check_refused(&mismatched, &other.key, "it is not the key of");
 }
 
-/// As `openssl x509 -req` makes them unless it is given extensions.
+/// `openssl x509 -req` issues such a certificate without extensions.
 const VERSION_1: &str = "\
 -----BEGIN CERTIFICATE-----\n\
 MIIBFDCBuwIUVWiHSVK2Y0cvgfWDXApJhBsbMBAwCgYIKoZIzj0EAwIwDDEKMAgG\n\
@@ -199,7 +199,7 @@ wMW3Us8CIQDBbkseUmEkAXFHae/XKWZYExVNVou8A6Ajnca0NQ8T6A==\n\
 -----END CERTIFICATE-----\n";
 
 #[test]
-fn a_certificate_of_version_1_is_called_that() {
+fn the_error_for_a_version_1_certificate_names_the_version() {
     let authority = Authority::new();
     let pair = authority.issue("old", &["old.example"]);
     fs::write(&pair.certificate, VERSION_1).unwrap();

@@ -1,4 +1,4 @@
-//! The admin socket and the metrics address: what they tell, and what can be done there.
+//! The admin socket and the metrics address.
 
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::backend::Backend;
-use crate::client::{Client, PATIENCE};
+use crate::client::{Client, TIMEOUT};
 use crate::running::{Running, config};
 
 /// Sends one request and returns the status and the body.
@@ -21,8 +21,8 @@ fn exchange(mut stream: impl std::io::Read + std::io::Write, request: &str) -> (
     (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
 }
 
-/// Asks as soon as somebody listens.
-fn steer(socket: &Path, request: &str) -> (u16, String) {
+/// Sends a request to the admin socket, once the balancer listens on it.
+fn control(socket: &Path, request: &str) -> (u16, String) {
     loop {
         if let Ok(stream) = UnixStream::connect(socket) {
             return exchange(stream, request);
@@ -31,7 +31,7 @@ fn steer(socket: &Path, request: &str) -> (u16, String) {
     }
 }
 
-fn steered(servers: &[&Backend], folder: &Path) -> (Running, std::path::PathBuf) {
+fn with_admin_socket(servers: &[&Backend], folder: &Path) -> (Running, std::path::PathBuf) {
     let socket = folder.join("admin.sock");
     let mut config = config(servers, "");
     config.admin.socket = Some(socket.clone());
@@ -40,39 +40,39 @@ fn steered(servers: &[&Backend], folder: &Path) -> (Running, std::path::PathBuf)
 
 #[test]
 fn a_drained_server_gets_no_request_until_it_is_put_back() {
-    let servers = [Backend::saying("one"), Backend::saying("two")];
+    let servers = [Backend::responding("one"), Backend::responding("two")];
     let folder = tempfile::tempdir().unwrap();
-    let (balancer, socket) = steered(&[&servers[0], &servers[1]], folder.path());
+    let (balancer, socket) = with_admin_socket(&[&servers[0], &servers[1]], folder.path());
     let mut client = Client::connect(balancer.address);
 
-    let (status, body) = steer(&socket, "POST /servers/app-1/drain");
+    let (status, body) = control(&socket, "POST /servers/app-1/drain");
     let drained: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((status, &drained["state"], &drained["in_flight"]), (200, &"draining".into(), &0.into()));
     assert_eq!([(); 4].map(|()| client.get("/").text().to_owned()), ["two"; 4]);
 
-    assert_eq!(steer(&socket, "POST /servers/app-1/undrain").0, 200);
-    let mut said = [(); 4].map(|()| client.get("/").text().to_owned());
-    said.sort();
-    assert_eq!(said, ["one", "one", "two", "two"]);
+    assert_eq!(control(&socket, "POST /servers/app-1/undrain").0, 200);
+    let mut bodies = [(); 4].map(|()| client.get("/").text().to_owned());
+    bodies.sort();
+    assert_eq!(bodies, ["one", "one", "two", "two"]);
 
-    let (status, body) = steer(&socket, "POST /servers/nobody/drain");
-    assert_eq!((status, body.as_str()), (404, "no server is called nobody\n"));
+    let (status, body) = control(&socket, "POST /servers/app-9/drain");
+    assert_eq!((status, body.as_str()), (404, "no server is named app-9\n"));
 }
 
 #[test]
-fn servers_and_the_latest_requests_are_told() {
-    let server = Backend::saying("hello");
+fn the_admin_socket_lists_servers_and_the_latest_requests() {
+    let server = Backend::responding("hello");
     let folder = tempfile::tempdir().unwrap();
-    let (balancer, socket) = steered(&[&server], folder.path());
+    let (balancer, socket) = with_admin_socket(&[&server], folder.path());
     let mut client = Client::connect(balancer.address);
     for target in ["/first", "/second"] {
         assert_eq!(client.get(target).status, 200);
     }
-    // The answer is there before it is told of.
+    // The client may get its response before the request is recorded.
     let requests = loop {
-        let (_, body) = steer(&socket, "GET /requests");
-        let told: Value = serde_json::from_str(&body).unwrap();
-        let requests = told["requests"].as_array().unwrap().clone();
+        let (_, body) = control(&socket, "GET /requests");
+        let listed: Value = serde_json::from_str(&body).unwrap();
+        let requests = listed["requests"].as_array().unwrap().clone();
         if requests.len() == 2 {
             break requests;
         }
@@ -83,16 +83,16 @@ fn servers_and_the_latest_requests_are_told() {
     let id = server.requests()[1].header("x-request-id").unwrap().to_owned();
     assert_eq!(requests[0]["request_id"], Value::from(id));
 
-    let (_, body) = steer(&socket, "GET /servers");
-    let told: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(told["servers"][0]["name"], "app-1");
-    assert_eq!(told["servers"][0]["answers"]["2xx"], 2);
-    assert_eq!(steer(&socket, "POST /reload").0, 501, "there is no file behind this one");
+    let (_, body) = control(&socket, "GET /servers");
+    let listed: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(listed["servers"][0]["name"], "app-1");
+    assert_eq!(listed["servers"][0]["answers"]["2xx"], 2);
+    assert_eq!(control(&socket, "POST /reload").0, 501, "it has no configuration file");
 }
 
 #[test]
-fn metrics_count_requests_by_server_and_time_them() {
-    let server = Backend::saying("hello");
+fn metrics_have_the_count_and_latency_of_requests_by_server() {
+    let server = Backend::responding("hello");
     let address: SocketAddr = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut config = config(&[&server], "");
     config.admin.metrics = Some(address);
@@ -108,16 +108,16 @@ fn metrics_count_requests_by_server_and_time_them() {
         "tercet_balancer_server_up{server=\"app-1\"} 1",
         "tercet_balancer_server_first_byte_seconds_count{server=\"app-1\"} 3",
     ];
-    // An answer is counted once it is out: whoever has it may be quicker.
+    // A response is counted after it was sent, so the client may be quicker.
     let started = Instant::now();
     loop {
         let scrape = TcpStream::connect(address).map(|stream| exchange(stream, "GET /metrics").1);
         let text = scrape.unwrap_or_default();
         let missing = lines.iter().find(|line| !text.contains(**line));
         let Some(missing) = missing else { break };
-        assert!(started.elapsed() < PATIENCE, "{missing} not in\n{text}");
+        assert!(started.elapsed() < TIMEOUT, "{missing} not in\n{text}");
         std::thread::yield_now();
     }
     let stream = TcpStream::connect(address).unwrap();
-    assert_eq!(exchange(stream, "POST /servers/app-1/drain").0, 404, "nothing is steered from here");
+    assert_eq!(exchange(stream, "POST /servers/app-1/drain").0, 404, "the metrics address is read-only");
 }

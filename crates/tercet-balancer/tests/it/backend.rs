@@ -1,4 +1,4 @@
-//! A small HTTP server for tests: a thread per connection, answering what the test says.
+//! A small HTTP server for tests, with one thread per connection and a handler for requests.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// A request as it arrived.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     /// The head with its empty line.
@@ -28,7 +28,7 @@ impl Request {
     }
 }
 
-/// What a backend does with a request: it writes to the connection as it likes, and says whether to keep it.
+/// Handles a request: writes to the connection, and returns whether to keep it.
 type Handler = dyn Fn(&Request, &mut TcpStream) -> bool + Send + Sync;
 
 /// A running server; dropping it closes everything.
@@ -46,16 +46,15 @@ struct Shared {
 }
 
 impl Backend {
-    /// A server whose every answer is 200 with this body.
-    pub(crate) fn saying(body: &'static str) -> Self {
+    /// A server that responds with status 200 and this body.
+    pub(crate) fn responding(body: &'static str) -> Self {
         Self::start(move |_, stream| {
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
             stream.write_all(answer.as_bytes()).is_ok()
         })
     }
 
-    /// A server that handles requests like this. Health checks of the balancer are answered 200 and not
-    /// shown to it.
+    /// A server with this handler. Health checks of the balancer get status 200, and are not passed to the handler.
     pub(crate) fn start(handler: impl Fn(&Request, &mut TcpStream) -> bool + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Self::on(listener, handler)
@@ -87,12 +86,12 @@ impl Backend {
         Self { address, shared, accepting: Some(accepting) }
     }
 
-    /// The requests that arrived, checks left out.
+    /// The received requests, without health checks.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    /// The only request that arrived.
+    /// The only received request.
     pub(crate) fn only_request(&self) -> Request {
         let requests = self.requests();
         assert_eq!(requests.len(), 1, "{requests:?}");
@@ -103,7 +102,7 @@ impl Backend {
 impl Drop for Backend {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread, which then lets go of the listener.
+        // Wakes the accept thread, which then closes the listener.
         let _ = TcpStream::connect(self.address);
         if let Some(accepting) = self.accepting.take() {
             accepting.join().unwrap();
@@ -137,7 +136,7 @@ impl Shared {
     }
 }
 
-/// A head as text, with its empty line; bytes that are no text are replaced.
+/// Reads a head with its empty line; invalid UTF-8 is replaced.
 pub(crate) fn read_head(reader: &mut impl BufRead) -> Option<String> {
     let mut head = Vec::new();
     loop {
@@ -151,7 +150,7 @@ pub(crate) fn read_head(reader: &mut impl BufRead) -> Option<String> {
     }
 }
 
-/// The body as the head frames it; `None` when it breaks off or is malformed.
+/// Reads a body with the framing of the head; `None` when it is truncated or malformed.
 pub(crate) fn read_body(request: &Request, reader: &mut impl BufRead) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     if let Some(length) = request.header("content-length") {

@@ -1,4 +1,4 @@
-//! Changing a running balancer: drains, reloads, stops. Nobody notices.
+//! Changes of a running balancer without failed requests: drains, reloads, stops.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use crate::backend::Backend;
 use crate::client::Client;
 use crate::running::{Running, config};
 
-/// Keeps requests coming from four clients until `done` returns, and says how many were answered.
+/// Sends requests from four clients until `done` returns. Returns the number of responses.
 fn under_load(address: SocketAddr, done: impl FnOnce()) -> usize {
     let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
@@ -29,8 +29,8 @@ fn under_load(address: SocketAddr, done: impl FnOnce()) -> usize {
 }
 
 #[test]
-fn a_hundred_reloads_under_load_lose_no_request_and_no_connection() {
-    let servers = [Backend::saying("one"), Backend::saying("two"), Backend::saying("three")];
+fn a_hundred_reloads_under_load_fail_no_request_and_close_no_connection() {
+    let servers = [Backend::responding("one"), Backend::responding("two"), Backend::responding("three")];
     let balancer = Running::start(&[&servers[0], &servers[1]], "");
     let mut before = Client::connect(balancer.address);
     assert_eq!(before.get("/").status, 200);
@@ -40,20 +40,20 @@ fn a_hundred_reloads_under_load_lose_no_request_and_no_connection() {
                 if round % 2 == 0 { &[&servers[1], &servers[2]] } else { &[&servers[0], &servers[1]] };
             let policy = if round % 3 == 0 { "policy = \"least-connections\"\n" } else { "" };
             balancer.balancer().reload(config(named, policy), Vec::new()).unwrap();
-            // Something has to get through in between, or nothing is proved.
+            // At least one request between two reloads.
             assert_eq!(Client::connect(balancer.address).get("/").status, 200);
         }
     });
     assert!(answered > 100, "{answered}");
-    assert_eq!(before.get("/").status, 200, "the old connection is still served");
+    assert_eq!(before.get("/").status, 200, "the connection from before is still served");
     assert!(!servers[2].requests().is_empty());
 }
 
 #[test]
-fn a_reload_with_a_certificate_that_is_not_there_changes_nothing() {
-    let server = Backend::saying("still");
+fn a_reload_with_a_missing_certificate_changes_nothing() {
+    let server = Backend::responding("still");
     let balancer = Running::start(&[&server], "");
-    let mut changed = config(&[&Backend::saying("new")], "");
+    let mut changed = config(&[&Backend::responding("new")], "");
     changed.listen[0].certificates =
         vec![tercet_balancer::config::Certificate { certificate: "/nowhere".into(), key: "/nowhere".into() }];
     let error = balancer.balancer().reload(changed, Vec::new()).unwrap_err();
@@ -62,8 +62,8 @@ fn a_reload_with_a_certificate_that_is_not_there_changes_nothing() {
 }
 
 #[test]
-fn requests_over_the_rate_are_told_when_to_come_back() {
-    let server = Backend::saying("ok");
+fn requests_over_the_rate_limit_get_retry_after() {
+    let server = Backend::responding("ok");
     let balancer = Running::start(&[&server], "[limits]\nrequests-per-second = 1\nrequest-burst = 2\n");
     let mut client = Client::connect(balancer.address);
     let statuses = [(); 3].map(|()| client.get("/").status);
@@ -72,11 +72,11 @@ fn requests_over_the_rate_are_told_when_to_come_back() {
 }
 
 #[test]
-fn connections_beyond_a_clients_bound_are_closed_and_others_wait_for_room() {
-    let server = Backend::saying("ok");
+fn connections_over_a_clients_limit_are_closed_and_over_the_total_limit_wait() {
+    let server = Backend::responding("ok");
     let balancer = Running::start(&[&server], "[limits]\nconnections-per-client = 2\n");
-    let mut held = [Client::connect(balancer.address), Client::connect(balancer.address)];
-    for client in &mut held {
+    let mut open = [Client::connect(balancer.address), Client::connect(balancer.address)];
+    for client in &mut open {
         assert_eq!(client.get("/").status, 200);
     }
     assert!(Client::connect(balancer.address).is_closed());
@@ -94,7 +94,7 @@ fn connections_beyond_a_clients_bound_are_closed_and_others_wait_for_room() {
 }
 
 #[test]
-fn stopping_finishes_what_was_begun_and_closes_what_is_idle() {
+fn stopping_finishes_requests_in_flight_and_closes_idle_connections() {
     let gate = Arc::new((Mutex::new(false), Condvar::new()));
     let waiting = Arc::clone(&gate);
     let server = Backend::start(move |_, stream| {
@@ -104,7 +104,7 @@ fn stopping_finishes_what_was_begun_and_closes_what_is_idle() {
     });
     let balancer = Running::start(&[&server], "");
     let mut idle = Client::connect(balancer.address);
-    // Answered by the balancer itself, and kept.
+    // The balancer responds itself and keeps the connection.
     idle.send(b"OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n");
     assert_eq!(idle.answer().status, 200);
     let mut busy = Client::connect(balancer.address);

@@ -1,17 +1,17 @@
-//! A client that sends bytes as they are and reads one answer at a time.
+//! A client that sends raw bytes and reads one response at a time.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// How long a test waits for something that should come: far longer than it takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// The timeout for expected events: far longer than they take.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Client {
     reader: BufReader<TcpStream>,
 }
 
-/// An answer, with its body as the framing says.
+/// A response, with its decoded body.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -35,7 +35,7 @@ impl Answer {
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { reader: BufReader::new(stream) }
     }
@@ -53,12 +53,12 @@ impl Client {
         self.send(format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).answer()
     }
 
-    /// Reads one answer to anything but HEAD.
+    /// Reads one response to a method other than HEAD.
     pub(crate) fn answer(&mut self) -> Answer {
-        self.try_answer().expect("the connection closed without a whole answer")
+        self.try_answer().expect("the connection was closed without a complete response")
     }
 
-    /// Reads an answer's head.
+    /// Reads a response's head.
     pub(crate) fn head(&mut self) -> Option<String> {
         crate::backend::read_head(&mut self.reader)
     }
@@ -83,8 +83,8 @@ impl Client {
         Some(answer)
     }
 
-    /// Reads one chunk; `Some(None)` is the last, with its trailers.
-    #[expect(clippy::option_option, reason = "cut off, the end, or a chunk")]
+    /// Reads one chunk; `Some(None)` is the last one, with its trailers.
+    #[expect(clippy::option_option, reason = "truncated, the last chunk, or a chunk")]
     pub(crate) fn chunk(&mut self) -> Option<Option<Vec<u8>>> {
         let mut line = String::new();
         self.reader.read_line(&mut line).ok()?;
@@ -104,14 +104,14 @@ impl Client {
         Some(Some(chunk))
     }
 
-    /// Reads exactly so many bytes.
+    /// Reads exactly `count` bytes.
     pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.reader.read_exact(&mut bytes).unwrap();
         bytes
     }
 
-    /// Whether the balancer closes the connection, with nothing more sent.
+    /// Whether the balancer closes the connection without sending more bytes.
     pub(crate) fn is_closed(&mut self) -> bool {
         match self.reader.read(&mut [0]) {
             Ok(count) => count == 0,

@@ -1,5 +1,5 @@
-//! A server like those people write: one thread, one event loop, which a request may block for a while. It takes
-//! requests that are pipelined one after another, and notes what it was asked before it answers.
+//! A test server with one thread and one event loop, which a request can block (as in Node.js or asyncio). It handles
+//! pipelined requests one after another, and records each before it responds.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
 
-/// How long a request takes that blocks nobody.
+/// How long a request takes that does not block the event loop.
 const WORK: Duration = Duration::from_millis(10);
 
 /// A running server; its thread ends with the test program.
@@ -19,13 +19,13 @@ pub(crate) struct EventLoop {
 }
 
 impl EventLoop {
-    /// `/block/MS/…` blocks everything for so many milliseconds, and `/health` is answered with this status.
+    /// `/block/MS/…` blocks the event loop for that many milliseconds, and `/health` returns this status.
     pub(crate) fn start(health: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let executed = Arc::default();
-        let noting = Arc::clone(&executed);
+        let recorded = Arc::clone(&executed);
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -35,14 +35,14 @@ impl EventLoop {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 loop {
                     let (stream, _) = listener.accept().await.unwrap();
-                    tokio::task::spawn_local(serve(stream, Arc::clone(&noting), health));
+                    tokio::task::spawn_local(serve(stream, Arc::clone(&recorded), health));
                 }
             });
         });
         Self { address, executed }
     }
 
-    /// The targets it was asked for, without the balancer's checks.
+    /// The targets of the received requests, without health checks.
     pub(crate) fn executed(&self) -> Vec<String> {
         self.executed.lock().unwrap().clone()
     }
@@ -63,7 +63,7 @@ async fn serve(mut stream: TcpStream, executed: Arc<Mutex<Vec<String>>>, health:
             }
             if let Some(blocked) = target.strip_prefix("/block/") {
                 let milliseconds = blocked.split('/').next().unwrap().parse().unwrap();
-                // The whole point: everything else of this server waits.
+                // Blocks the event loop.
                 std::thread::sleep(Duration::from_millis(milliseconds));
             }
             let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{target}", target.len());

@@ -1,4 +1,4 @@
-//! Servers that refuse, break off, hang or die, under load: what clients see of it, and what servers never do.
+//! Server failures under load: refused connections, truncated responses, hangs and crashes.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -13,7 +13,7 @@ use crate::backend::{Backend, Request};
 use crate::client::Client;
 use crate::running::{Running, config_for};
 
-/// Checks out of the way: only what requests meet counts.
+/// Without health checks and ejections.
 const NO_CHECKS: &str = "[health]\ninterval = \"1h\"\nejection-failures = 1000000\n";
 
 fn ok(stream: &mut std::net::TcpStream) -> bool {
@@ -29,8 +29,8 @@ fn refusing() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// Sends `count` requests of `method` from each of eight clients and returns how often each status came;
-/// 0 is no answer at all.
+/// Sends `count` requests with `method` from each of eight clients. Returns the number of responses by status; 0 is no
+/// response.
 fn load(address: SocketAddr, method: &str, count: usize) -> HashMap<u16, usize> {
     let statuses = Mutex::new(HashMap::new());
     std::thread::scope(|scope| {
@@ -56,7 +56,7 @@ fn load(address: SocketAddr, method: &str, count: usize) -> HashMap<u16, usize> 
 }
 
 #[test]
-fn a_refused_connection_goes_to_the_next_server_whatever_the_method() {
+fn after_a_refused_connection_any_method_is_retried() {
     let server = Backend::start(|_, stream| ok(stream));
     let balancer = Running::with(config_for(&[refusing(), server.address, refusing()], NO_CHECKS));
     assert_eq!(load(balancer.address, "POST", 10), HashMap::from([(200, 80)]));
@@ -64,8 +64,8 @@ fn a_refused_connection_goes_to_the_next_server_whatever_the_method() {
 }
 
 #[test]
-fn a_post_never_reaches_servers_twice_and_a_get_never_fails() {
-    // Every tenth request is swallowed the first time: the connection closes without an answer.
+fn a_post_is_never_sent_twice_and_a_put_never_fails() {
+    // For every tenth request, the first attempt closes the connection without a response.
     let seen = Arc::new(Mutex::new(HashMap::<String, usize>::new()));
     let servers = [0, 1, 2].map(|_| {
         let seen = Arc::clone(&seen);
@@ -88,7 +88,7 @@ fn a_post_never_reaches_servers_twice_and_a_get_never_fails() {
 }
 
 #[test]
-fn a_request_whose_body_is_gone_is_not_repeated() {
+fn a_request_with_a_streamed_body_is_not_retried() {
     let seen = Arc::new(AtomicUsize::new(0));
     let servers = [0, 1].map(|_| {
         let seen = Arc::clone(&seen);
@@ -108,7 +108,7 @@ fn a_request_whose_body_is_gone_is_not_repeated() {
 }
 
 #[test]
-fn the_budget_keeps_retries_from_multiplying_an_outage() {
+fn the_retry_budget_limits_retries_during_an_outage() {
     let servers = [0, 1, 2].map(|_| Backend::start(|_, _| false));
     let balancer = Running::start(
         &[&servers[0], &servers[1], &servers[2]],
@@ -120,11 +120,11 @@ fn the_budget_keeps_retries_from_multiplying_an_outage() {
 }
 
 #[test]
-fn the_budget_is_not_charged_for_what_a_dead_server_leaves_behind() {
-    const SHARE: usize = 20;
-    let all_there = Barrier::new(SHARE);
+fn retries_of_a_server_out_of_rotation_are_not_charged_to_the_budget() {
+    const REQUESTS: usize = 20;
+    let all_arrived = Barrier::new(REQUESTS);
     let dying = Backend::start(move |_, _| {
-        all_there.wait();
+        all_arrived.wait();
         false
     });
     let steady = Backend::start(|_, stream| ok(stream));
@@ -133,15 +133,15 @@ fn the_budget_is_not_charged_for_what_a_dead_server_leaves_behind() {
         Running::with(config_for(&addresses, "[retries]\nbudget-percent = 0\nbudget-minimum = 2\n"));
     let statuses: Vec<u16> = std::thread::scope(|scope| {
         let ask = || Client::connect(balancer.address).get("/").status;
-        let clients: Vec<_> = (0..2 * SHARE).map(|_| scope.spawn(ask)).collect();
+        let clients: Vec<_> = (0..2 * REQUESTS).map(|_| scope.spawn(ask)).collect();
         clients.into_iter().map(|client| client.join().unwrap()).collect()
     });
-    assert_eq!(statuses, [200; 2 * SHARE]);
-    assert_eq!((dying.requests().len(), steady.requests().len()), (SHARE, 2 * SHARE));
+    assert_eq!(statuses, [200; 2 * REQUESTS]);
+    assert_eq!((dying.requests().len(), steady.requests().len()), (REQUESTS, 2 * REQUESTS));
 }
 
 #[test]
-fn a_server_that_dies_under_load_loses_no_idempotent_request() {
+fn a_server_crash_under_load_fails_no_idempotent_request() {
     let steady = [Backend::start(|_, stream| ok(stream)), Backend::start(|_, stream| ok(stream))];
     let dying = Mutex::new(Some(Backend::start(|_, stream| ok(stream))));
     let addresses = [steady[0].address, dying.lock().unwrap().as_ref().unwrap().address, steady[1].address];
@@ -158,9 +158,9 @@ fn a_server_that_dies_under_load_loses_no_idempotent_request() {
 }
 
 #[test]
-fn a_server_that_hangs_gets_nothing_new_soon_and_what_it_has_goes_elsewhere_when_its_time_is_over() {
+fn a_hung_server_gets_no_new_requests_and_its_requests_are_retried_after_the_timeout() {
     let steady = [Backend::start(|_, stream| ok(stream)), Backend::start(|_, stream| ok(stream))];
-    // Accepts connections (the kernel does) and never answers, as a stopped process.
+    // The kernel accepts connections, but no process responds, as with a stopped process.
     let stopped = TcpListener::bind("127.0.0.1:0").unwrap();
     let addresses = [steady[0].address, stopped.local_addr().unwrap(), steady[1].address];
     let rules = "[health]\ninterval = \"50ms\"\ntimeout = \"100ms\"\n[timeouts]\nresponse = \"2s\"\n";
@@ -171,21 +171,21 @@ fn a_server_that_hangs_gets_nothing_new_soon_and_what_it_has_goes_elsewhere_when
         while !balancer.events().contains("server app-2 is silent") {
             std::thread::yield_now();
         }
-        // From now on nobody waits for it.
+        // From now on new requests do not wait for it.
         let began = Instant::now();
         assert_eq!(load(balancer.address, "POST", 20), HashMap::from([(200, 160)]));
         assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
         assert_eq!(loading.join().unwrap(), HashMap::from([(200, 160)]));
     });
     assert!((2..10).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
-    // With nothing left to wait for, its silence counts.
-    while !balancer.events().contains("server app-2 is down: no answer within") {
+    // Once it has no more requests, health checks that time out count.
+    while !balancer.events().contains("server app-2 is down: the health check timed out after") {
         std::thread::yield_now();
     }
 }
 
 #[test]
-fn a_server_too_busy_for_checks_stays_while_it_answers_requests() {
+fn a_server_that_responds_to_requests_is_not_taken_down_by_late_checks() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let checks = Arc::new(Mutex::new(Vec::new()));
@@ -214,7 +214,7 @@ fn a_server_too_busy_for_checks_stays_while_it_answers_requests() {
 }
 
 #[test]
-fn failures_in_a_row_eject_a_server_but_never_the_last() {
+fn consecutive_failures_eject_a_server_but_never_the_last_one() {
     let good = Backend::start(|_, stream| ok(stream));
     let broken = Backend::start(|_, _| false);
     let rules = "[health]\ninterval = \"1h\"\nejection-failures = 3\nejection-time = \"1h\"\nejection-time-max = \"1h\"\n[retries]\nattempts = 0\n";
@@ -227,12 +227,12 @@ fn failures_in_a_row_eject_a_server_but_never_the_last() {
     assert_eq!(statuses.iter().filter(|status| **status == 502).count(), 3, "{statuses:?}");
     drop(good);
     let mut client = Client::connect(balancer.address);
-    assert_eq!(client.get("/").status, 503, "the good one refuses now, and stays as it is the last");
+    assert_eq!(client.get("/").status, 503, "the last available server is not ejected");
     assert_eq!(broken.requests().len(), 3);
 }
 
 #[test]
-fn checks_that_pass_do_not_hide_requests_that_fail() {
+fn passed_checks_do_not_reset_failed_requests() {
     let good = Backend::start(|_, stream| ok(stream));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -241,7 +241,7 @@ fn checks_that_pass_do_not_hide_requests_that_fail() {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let mut head = [0; 4096];
             let length = std::io::Read::read(&mut stream, &mut head).unwrap_or(0);
-            // Requests are read and closed upon.
+            // For requests the connection is closed without a response.
             if String::from_utf8_lossy(&head[..length]).contains("tercet-balancer") {
                 ok(&mut stream);
                 let _ = passed.send(());
@@ -253,7 +253,7 @@ fn checks_that_pass_do_not_hide_requests_that_fail() {
     let mut failed = 0;
     for _ in 0..12 {
         failed += usize::from(Client::connect(balancer.address).get("/").status == 502);
-        // The first of the two may have been under way before the request failed.
+        // The first of the two may have begun before the request failed.
         for _ in 0..2 {
             checks.recv().unwrap();
         }
@@ -262,7 +262,7 @@ fn checks_that_pass_do_not_hide_requests_that_fail() {
 }
 
 #[test]
-fn a_server_that_comes_back_gets_requests_again() {
+fn a_recovered_server_gets_requests_again() {
     let steady = Backend::start(|_, stream| ok(stream));
     let address = refusing();
     let rules = "[health]\ninterval = \"20ms\"\nrise = 1\nslow-start = \"0s\"\n";
@@ -277,7 +277,7 @@ fn a_server_that_comes_back_gets_requests_again() {
 }
 
 #[test]
-fn a_server_that_comes_back_is_not_kept_out_for_what_failed_before() {
+fn recovery_of_a_server_ends_its_ejection() {
     let steady = Backend::start(|_, stream| ok(stream));
     let dying = Backend::start(|_, _| false);
     let address = dying.address;
@@ -287,7 +287,7 @@ fn a_server_that_comes_back_is_not_kept_out_for_what_failed_before() {
     while dying.requests().is_empty() {
         assert_eq!(client.get("/").status, 200);
     }
-    // Ejected for an hour; now its checks fail, and those of the next one there pass.
+    // It is ejected for an hour. Then its checks fail, and pass again after a restart.
     drop(dying);
     while !balancer.events().contains("server app-2 is down") {
         assert_eq!(client.get("/").status, 200);
@@ -299,7 +299,7 @@ fn a_server_that_comes_back_is_not_kept_out_for_what_failed_before() {
 }
 
 #[test]
-fn garbage_is_a_502_and_half_an_answer_breaks_off() {
+fn an_invalid_response_is_a_502_and_a_truncated_one_stays_truncated() {
     let server = Backend::start(|request, stream| {
         let answer: &[u8] = match id_of(request).as_str() {
             "/garbage" => b"\x16\x03\x01 what is this",
@@ -317,16 +317,16 @@ fn garbage_is_a_502_and_half_an_answer_breaks_off() {
     for target in ["/half", "/half-chunk"] {
         let mut client = Client::connect(balancer.address);
         client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
-        assert!(client.try_answer().is_none(), "{target} must not look whole");
+        assert!(client.try_answer().is_none(), "{target} must not look complete");
     }
 }
 
-/// Two servers that answer and one that does this instead. What clients get from it is `expected`, 0 being an answer
-/// that breaks off, until it is out; then nobody meets it any more.
-fn check_one_of_three(manner: fn(&mut std::net::TcpStream), expected: u16) {
+/// Two working servers, and one that handles requests with `fault`. Clients get `expected` from it (0 is a truncated
+/// response) until it is ejected, and no failures after that.
+fn check_one_of_three(fault: fn(&mut std::net::TcpStream), expected: u16) {
     let good = [Backend::start(|_, stream| ok(stream)), Backend::start(|_, stream| ok(stream))];
     let bad = Backend::start(move |_, stream| {
-        manner(stream);
+        fault(stream);
         false
     });
     let rules = "[health]\ninterval = \"1h\"\nejection-time = \"1h\"\nejection-time-max = \"1h\"\n[timeouts]\nresponse = \"300ms\"\n";
@@ -334,37 +334,37 @@ fn check_one_of_three(manner: fn(&mut std::net::TcpStream), expected: u16) {
     let mut statuses = load(balancer.address, "POST", 30);
     let answered = statuses.remove(&200).unwrap_or(0);
     let failed = statuses.remove(&expected).unwrap_or(0);
-    assert!(statuses.is_empty(), "{expected} was expected, and there was {statuses:?}");
-    // Three put it out; each of the other clients may have had one there by then.
+    assert!(statuses.is_empty(), "expected {expected}, got also {statuses:?}");
+    // Three failures eject it; each of the eight clients may have had another request in flight.
     assert!((3..=3 + 8).contains(&failed), "{failed}");
     assert_eq!((answered + failed, bad.requests().len()), (8 * 30, failed));
     assert_eq!(load(balancer.address, "POST", 10), HashMap::from([(200, 80)]));
 }
 
 #[test]
-fn one_server_that_does_not_answer_is_out_soon_and_the_others_are_not_harmed() {
+fn a_server_that_does_not_respond_is_ejected_and_the_others_are_not_affected() {
     check_one_of_three(|_| {}, 502);
     check_one_of_three(
-        // Until the balancer has had enough.
+        // Until the balancer closes the connection.
         |stream| drop(std::io::Read::read(stream, &mut [0])),
         504,
     );
 }
 
-/// Two servers, of which one answers `/bad` like this: whoever asks for that gets `expected`, 0 being an answer that
-/// breaks off, and nobody else notices, also when requests share connections.
-fn check_wrong_answers(manner: fn(&mut std::net::TcpStream), expected: u16) {
+/// Two servers that handle `/bad` with `fault`: its client gets `expected` (0 is a truncated response), and other
+/// requests are not affected, with and without pipelining.
+fn check_invalid_responses(fault: fn(&mut std::net::TcpStream), expected: u16) {
     for pipeline in [1, 16] {
         let servers = [(); 2].map(|()| {
             Backend::start(move |request, stream| {
                 if id_of(request) == "/bad" {
-                    manner(stream);
+                    fault(stream);
                     return false;
                 }
                 ok(stream)
             })
         });
-        let mut config = config_for(&servers.each_ref().map(|server| server.address), NO_EJECTION_BUT_SOON);
+        let mut config = config_for(&servers.each_ref().map(|server| server.address), EJECT_AT_FIRST_FAILURE);
         for server in &mut config.servers {
             server.pipeline = pipeline;
         }
@@ -385,35 +385,35 @@ fn check_wrong_answers(manner: fn(&mut std::net::TcpStream), expected: u16) {
     }
 }
 
-const NO_EJECTION_BUT_SOON: &str = "[health]\ninterval = \"1h\"\nejection-failures = 1\n";
+const EJECT_AT_FIRST_FAILURE: &str = "[health]\ninterval = \"1h\"\nejection-failures = 1\n";
 
 #[test]
-fn a_wrong_answer_costs_its_request_and_not_the_servers_place() {
-    check_wrong_answers(|stream| drop(stream.write_all(b"\x16\x03\x01 what is this\r\n\r\n")), 502);
-    check_wrong_answers(|stream| while stream.write_all(b"HTTP/1.1 200 OK\r\n").is_ok() {}, 502);
-    check_wrong_answers(
+fn an_invalid_response_fails_its_request_and_does_not_eject_the_server() {
+    check_invalid_responses(|stream| drop(stream.write_all(b"\x16\x03\x01 what is this\r\n\r\n")), 502);
+    check_invalid_responses(|stream| while stream.write_all(b"HTTP/1.1 200 OK\r\n").is_ok() {}, 502);
+    check_invalid_responses(
         |stream| {
             stream.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
-            while stream.write_all(b"X-Endless: and so on and so forth\r\n").is_ok() {}
+            while stream.write_all(b"X-Endless: an endless header section\r\n").is_ok() {}
         },
         502,
     );
-    check_wrong_answers(
+    check_invalid_responses(
         |stream| drop(stream.write_all(b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nok")),
         502,
     );
-    check_wrong_answers(
+    check_invalid_responses(
         |stream| drop(stream.write_all(b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n")),
         502,
     );
-    check_wrong_answers(
+    check_invalid_responses(
         |stream| drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")),
         0,
     );
 }
 
 #[test]
-fn timeouts_are_504_from_servers_and_408_from_clients() {
+fn server_timeouts_are_504_and_client_timeouts_408() {
     let gate = Arc::new((Mutex::new(false), Condvar::new()));
     let waiting = Arc::clone(&gate);
     let server = Backend::start(move |_, _| {
@@ -427,7 +427,7 @@ fn timeouts_are_504_from_servers_and_408_from_clients() {
     let balancer = Running::start(&[&server], &rules);
     let mut client = Client::connect(balancer.address);
     assert_eq!(client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").answer().status, 504);
-    assert!(client.is_closed(), "idle for too long");
+    assert!(client.is_closed(), "the idle timeout");
     let mut client = Client::connect(balancer.address);
     assert_eq!(client.send(b"GET / HTTP/1.1\r\nHos").answer().status, 408);
     assert!(client.is_closed());
@@ -439,7 +439,7 @@ fn timeouts_are_504_from_servers_and_408_from_clients() {
 }
 
 #[test]
-fn requests_beyond_a_servers_limit_wait_and_beyond_the_queue_are_turned_away() {
+fn requests_over_a_servers_limit_are_queued_and_over_the_queues_limit_refused() {
     let (arrived, release) = (Arc::new(AtomicUsize::new(0)), Arc::new((Mutex::new(false), Condvar::new())));
     let (counting, waiting) = (Arc::clone(&arrived), Arc::clone(&release));
     let server = Backend::start(move |_, stream| {
@@ -457,7 +457,7 @@ fn requests_beyond_a_servers_limit_wait_and_beyond_the_queue_are_turned_away() {
     while arrived.load(Ordering::SeqCst) == 0 {
         std::thread::yield_now();
     }
-    // Of the next two one waits and one is turned away, whichever is first.
+    // One of the next two is queued, and the other one refused.
     let (mut second, mut third) = (Client::connect(balancer.address), Client::connect(balancer.address));
     let barrier = Barrier::new(2);
     let statuses: Vec<u16> = std::thread::scope(|scope| {
@@ -466,7 +466,7 @@ fn requests_beyond_a_servers_limit_wait_and_beyond_the_queue_are_turned_away() {
             scope.spawn(move || {
                 barrier.wait();
                 let status = client.send(request).answer().status;
-                // Only once one was turned away may the other go on.
+                // The queued one continues after the refusal.
                 *release.0.lock().unwrap() = true;
                 release.1.notify_all();
                 status
@@ -480,8 +480,8 @@ fn requests_beyond_a_servers_limit_wait_and_beyond_the_queue_are_turned_away() {
 }
 
 #[test]
-fn a_client_that_only_ends_its_own_direction_gets_its_answer() {
-    let server = Backend::saying("late");
+fn a_half_closed_client_gets_its_response() {
+    let server = Backend::responding("late");
     let balancer = Running::start(&[&server], "");
     let mut client = Client::connect(balancer.address);
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -491,12 +491,12 @@ fn a_client_that_only_ends_its_own_direction_gets_its_answer() {
 }
 
 #[test]
-fn a_client_that_resets_its_connection_frees_the_server() {
+fn the_reset_of_a_clients_connection_frees_the_server() {
     let freed = Arc::new(AtomicBool::new(false));
-    let noticing = Arc::clone(&freed);
+    let report = Arc::clone(&freed);
     let server = Backend::start(move |_, stream| {
         // Reads until the balancer closes.
-        noticing.store(std::io::Read::read(stream, &mut [0]).is_ok_and(|count| count == 0), Ordering::SeqCst);
+        report.store(std::io::Read::read(stream, &mut [0]).is_ok_and(|count| count == 0), Ordering::SeqCst);
         false
     });
     let balancer = Running::start(&[&server], NO_CHECKS);
@@ -515,9 +515,9 @@ fn a_client_that_resets_its_connection_frees_the_server() {
 }
 
 #[test]
-fn whoever_has_just_connected_is_served_by_a_balancer_that_stops() {
-    let server = Backend::saying("served");
-    // One worker, which serves once it has answered somebody.
+fn a_stopping_balancer_serves_one_request_of_an_accepted_connection() {
+    let server = Backend::responding("served");
+    // One worker, which has started once it responds.
     let balancer = Running::with(Config { workers: 1, ..config_for(&[server.address], "") });
     let address = balancer.address;
     assert_eq!(Client::connect(address).get("/").status, 200);

@@ -1,4 +1,4 @@
-//! Requests there and answers back, in every framing.
+//! Forwarding of requests and responses, with every framing.
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,12 +8,12 @@ use crate::client::Client;
 use crate::running::Running;
 
 #[test]
-fn requests_are_handed_out_in_strict_turn_whoever_sends_them() {
-    let servers = [Backend::saying("one"), Backend::saying("two"), Backend::saying("three")];
+fn round_robin_is_strict_across_clients_and_workers() {
+    let servers = [Backend::responding("one"), Backend::responding("two"), Backend::responding("three")];
     let balancer = Running::start(&[&servers[0], &servers[1], &servers[2]], "");
     let mut client = Client::connect(balancer.address);
-    let said: Vec<String> = (0..6).map(|_| client.get("/").text().to_owned()).collect();
-    assert_eq!(said[..3], said[3..]);
+    let order: Vec<String> = (0..6).map(|_| client.get("/").text().to_owned()).collect();
+    assert_eq!(order[..3], order[3..]);
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
@@ -29,8 +29,8 @@ fn requests_are_handed_out_in_strict_turn_whoever_sends_them() {
 }
 
 #[test]
-fn the_server_that_answered_is_named_and_the_request_is_logged() {
-    let server = Backend::saying("hello");
+fn the_response_names_its_server_and_the_request_is_logged() {
+    let server = Backend::responding("hello");
     let balancer = Running::start(&[&server], "");
     let mut client = Client::connect(balancer.address);
     let answer = client
@@ -54,7 +54,7 @@ fn the_server_that_answered_is_named_and_the_request_is_logged() {
 }
 
 #[test]
-fn bodies_pass_in_both_directions_whatever_their_framing_and_length() {
+fn bodies_are_forwarded_in_both_directions_with_any_framing_and_length() {
     let server = Backend::start(|request, stream| {
         let body = &request.body;
         match request.line().split(' ').nth(1) {
@@ -98,7 +98,7 @@ fn bodies_pass_in_both_directions_whatever_their_framing_and_length() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_order() {
+fn responses_to_pipelined_requests_are_in_order() {
     let counter = AtomicUsize::new(0);
     let server = Backend::start(move |_, stream| {
         let number = counter.fetch_add(1, Ordering::SeqCst).to_string();
@@ -113,7 +113,7 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn without_a_live_server_the_answer_is_503_at_once() {
+fn without_an_available_server_the_response_is_503_at_once() {
     let gone = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
@@ -123,15 +123,15 @@ fn without_a_live_server_the_answer_is_503_at_once() {
     for _ in 0..2 {
         let answer = client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab").answer();
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
-        let said: serde_json::Value = serde_json::from_str(answer.text()).unwrap();
-        assert_eq!(said["message"], "no server is available");
-        assert!(said["request_id"].is_string(), "{said}");
+        let body: serde_json::Value = serde_json::from_str(answer.text()).unwrap();
+        assert_eq!(body["message"], "no server is available");
+        assert!(body["request_id"].is_string(), "{body}");
     }
 }
 
 #[test]
-fn what_is_malformed_is_refused_and_the_connection_closed() {
-    let server = Backend::saying("never");
+fn a_malformed_request_is_refused_and_the_connection_closed() {
+    let server = Backend::responding("never");
     let balancer = Running::start(&[&server], "");
     for (request, status) in [
         ("GET / HTTP/1.1\r\n\r\n", 400),
@@ -148,7 +148,7 @@ fn what_is_malformed_is_refused_and_the_connection_closed() {
 }
 
 #[test]
-fn credentials_for_a_proxy_end_here_and_an_answer_that_requires_an_upgrade_says_to_what() {
+fn proxy_authorization_is_not_forwarded_and_a_426_keeps_its_upgrade_field() {
     let server = Backend::start(|_, stream| {
         let head = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket, HTTP/3.0\r\nConnection: Upgrade\r\n";
         stream.write_all(format!("{head}Content-Length: 0\r\n\r\n").as_bytes()).is_ok()

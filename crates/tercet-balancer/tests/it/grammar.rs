@@ -1,21 +1,21 @@
-//! The parsers held against the tables of rules, whole and in pieces.
+//! Checks the parsers against the tables of rules, with complete and partial messages.
 
 use tercet_balancer::config::Limits;
-use tercet_balancer::http1::response::Asked;
+use tercet_balancer::http1::response::RequestInfo;
 use tercet_balancer::http1::{Decoder, Framing, HeadLimits, Method, Refusal, request, response};
 
 use crate::rules::{BODIES, REQUESTS, RESPONSE_BODIES, RESPONSES, Rule, Verdict};
 
-/// Reads one request to its end; `None` when it wants more than there is.
+/// Reads one request to its end; `None` when it is incomplete.
 fn read_request(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
     let Some(head) = request::parse(bytes, &Limits::default().request_head())? else { return Ok(None) };
     read_body(&bytes[head.length..], head.framing, head.length)
 }
 
-/// Reads a response to GET, and those before it, to its end.
+/// Reads a response to GET, with its interim responses, to its end.
 fn read_response(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
-    let asked = Asked { method: Method::Get, upgrade: false };
-    let Some(head) = response::parse(bytes, &Limits::default().response_head(), asked)? else {
+    let request_info = RequestInfo { method: Method::Get, upgrade: false };
+    let Some(head) = response::parse(bytes, &Limits::default().response_head(), request_info)? else {
         return Ok(None);
     };
     if head.is_interim() {
@@ -37,18 +37,18 @@ fn check(rules: &[Rule], read: fn(&[u8]) -> Result<Option<usize>, Refusal>) {
         for (bytes, verdict) in rule.cases {
             let outcome = read(bytes);
             let is_right = match (verdict, &outcome) {
-                (Verdict::Taken, Ok(Some(length))) => *length == bytes.len(),
+                (Verdict::Accepted, Ok(Some(length))) => *length == bytes.len(),
                 (Verdict::Refused(status), Err(refusal)) => refusal.status == *status,
                 _ => false,
             };
             if !is_right {
                 wrong.push(format!(
                     "{}\n  {} → {outcome:?}, not {verdict:?}",
-                    rule.says,
+                    rule.title,
                     bytes.escape_ascii()
                 ));
             }
-            // What arrives in pieces is judged like what arrives at once: no prefix decides otherwise.
+            // A prefix is incomplete, or has the same result.
             for end in 0..bytes.len() {
                 let prefix = read(&bytes[..end]);
                 if prefix.is_err() && prefix != outcome {
@@ -64,22 +64,22 @@ fn check(rules: &[Rule], read: fn(&[u8]) -> Result<Option<usize>, Refusal>) {
 }
 
 #[test]
-fn request_heads_are_judged_by_the_rules() {
+fn request_heads_follow_the_rules() {
     check(REQUESTS, read_request);
 }
 
 #[test]
-fn request_bodies_are_judged_by_the_rules() {
+fn request_bodies_follow_the_rules() {
     check(BODIES, read_request);
 }
 
 #[test]
-fn responses_are_judged_by_the_rules() {
+fn responses_follow_the_rules() {
     check(RESPONSES, read_response);
     check(RESPONSE_BODIES, read_response);
 }
 
-/// Parses a request under small limits and gives the status it is refused with.
+/// Parses a request with small limits, and compares the status with which it is refused.
 #[track_caller]
 fn check_limit(bytes: &[u8], status: Option<u16>) {
     let limits = HeadLimits { head_bytes: 200, headers: 4, target_bytes: 16, body_bytes: 10 };
@@ -88,7 +88,7 @@ fn check_limit(bytes: &[u8], status: Option<u16>) {
 }
 
 #[test]
-fn heads_are_bounded_before_they_are_complete() {
+fn limits_apply_to_incomplete_heads() {
     check_limit(b"GET /23456789abcdef0 HTTP/1.1\r\nHost: a\r\n\r\n", None);
     check_limit(b"GET /23456789abcdef01 HTTP/1.1\r\nHost: a\r\n\r\n", Some(414));
     check_limit(b"GET /23456789abcdef01", Some(414));
@@ -107,7 +107,7 @@ fn heads_are_bounded_before_they_are_complete() {
 }
 
 #[test]
-fn chunked_bodies_are_bounded() {
+fn limits_apply_to_chunked_bodies() {
     let refused =
         |bytes: &[u8]| Decoder::new(Framing::Chunked, 10).advance(bytes).err().map(|refusal| refusal.status);
     assert_eq!(refused(b"a\r\n0123456789\r\n0\r\n\r\n"), None);

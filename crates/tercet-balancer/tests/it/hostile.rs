@@ -1,4 +1,4 @@
-//! Hostile bytes at both bind_addresses of the running balancer, also where requests share connections to servers.
+//! Hostile bytes from clients and servers, with and without pipelining.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -7,17 +7,17 @@ use std::sync::mpsc;
 use crate::backend::{Backend, Request};
 use crate::client::Client;
 use crate::rules::{BODIES, REQUESTS, RESPONSE_BODIES, RESPONSES, Rule, Verdict};
-use crate::running::{PIPELINES, Running, config, sharing};
+use crate::running::{PIPELINES, Running, config, with_pipeline};
 
-/// What a server answers that means no harm.
+/// A valid response.
 const MARKER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nmarker";
 
-/// A balancer in front of a server that takes so many requests on a connection.
+/// A balancer in front of a server, with this pipelining limit.
 fn in_front_of(server: &Backend, pipeline: u16, more: &str) -> Running {
-    Running::with(sharing(config(&[server], more), pipeline))
+    Running::with(with_pipeline(config(&[server], more), pipeline))
 }
 
-/// Sends each message, at once or first its head and then the rest, on a connection of its own.
+/// Sends each message on its own connection, at once or first its head and then the rest.
 fn check_clients(rules: &[Rule], in_two: bool) {
     for pipeline in PIPELINES {
         check_clients_of(rules, in_two, pipeline);
@@ -25,52 +25,52 @@ fn check_clients(rules: &[Rule], in_two: bool) {
 }
 
 fn check_clients_of(rules: &[Rule], in_two: bool, pipeline: u16) {
-    let server = Backend::saying("ok");
+    let server = Backend::responding("ok");
     let balancer = in_front_of(&server, pipeline, "");
-    let mut taken = 0;
+    let mut accepted = 0;
     let mut wrong = Vec::new();
-    for (says, bytes, verdict) in cases(rules) {
+    for (title, bytes, verdict) in cases(rules) {
         let mut client = Client::connect(balancer.address);
         let head = bytes.windows(4).position(|end| end == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
         if in_two && head < bytes.len() {
             client.send(&bytes[..head]);
-            // The rest may meet a connection that is closed already.
+            // Fails if the balancer has closed the connection already.
             let _ = client.stream().write_all(&bytes[head..]);
         } else {
             client.send(bytes);
         }
         let status = client.try_answer().map(|answer| answer.status);
         let is_right = match verdict {
-            Verdict::Taken => {
-                taken += 1;
+            Verdict::Accepted => {
+                accepted += 1;
                 status == Some(200)
             }
             Verdict::Refused(refused) => status == Some(refused) && client.is_closed(),
         };
         let reached = server.requests().len();
-        if !is_right || reached != taken {
+        if !is_right || reached != accepted {
             wrong.push(format!(
-                "{says}\n  {} ({pipeline}): {verdict:?}, but {status:?}, {reached} of {taken} requests at the server",
+                "{title}\n  {} ({pipeline}): {verdict:?}, but {status:?}, {reached} of {accepted} requests at the server",
                 bytes.escape_ascii()
             ));
-            taken = reached;
+            accepted = reached;
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 fn cases(rules: &[Rule]) -> impl Iterator<Item = (&'static str, &'static [u8], Verdict)> {
-    rules.iter().flat_map(|rule| rule.cases.iter().map(|(bytes, verdict)| (rule.says, *bytes, *verdict)))
+    rules.iter().flat_map(|rule| rule.cases.iter().map(|(bytes, verdict)| (rule.title, *bytes, *verdict)))
 }
 
 #[test]
-fn hostile_heads_are_answered_closed_upon_and_never_reach_a_server() {
+fn hostile_heads_are_refused_and_never_reach_a_server() {
     check_clients(REQUESTS, false);
 }
 
 #[test]
-fn a_refused_request_is_logged_with_its_line_if_that_was_well_formed() {
-    let server = Backend::saying("ok");
+fn a_refused_request_is_logged_with_its_request_line_if_that_is_well_formed() {
+    let server = Backend::responding("ok");
     let balancer = Running::start(&[&server], "");
     for bytes in [
         &b"PUT /two?hosts HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"[..],
@@ -80,20 +80,20 @@ fn a_refused_request_is_logged_with_its_line_if_that_was_well_formed() {
         assert_eq!(Client::connect(balancer.address).send(bytes).answer().status, 400);
     }
     let log = balancer.stop();
-    let mut said: Vec<&str> = log.lines().filter_map(|line| line.split('"').nth(1)).collect();
-    // Each worker writes its own lines.
-    said.sort_unstable();
-    assert_eq!(said, ["- - -", "GET /folded HTTP/1.0", "PUT /two?hosts HTTP/1.1"], "{log}");
+    let mut lines: Vec<&str> = log.lines().filter_map(|line| line.split('"').nth(1)).collect();
+    // The order among workers is not defined.
+    lines.sort_unstable();
+    assert_eq!(lines, ["- - -", "GET /folded HTTP/1.0", "PUT /two?hosts HTTP/1.1"], "{log}");
 }
 
 #[test]
-fn hostile_bodies_are_answered_closed_upon_and_never_reach_a_server() {
+fn hostile_bodies_are_refused_and_never_reach_a_server() {
     check_clients(BODIES, false);
     check_clients(BODIES, true);
 }
 
-/// A server that answers `/N` with the Nth message and everything else with `marker`.
-fn saying_each(messages: Vec<&'static [u8]>) -> Backend {
+/// A server that responds to `/N` with the Nth message and to all other targets with `marker`.
+fn responding_each(messages: Vec<&'static [u8]>) -> Backend {
     Backend::start(move |request: &Request, stream: &mut TcpStream| {
         let target = request.line().split(' ').nth(1).unwrap_or_default();
         match target.strip_prefix('/').and_then(|number| number.parse::<usize>().ok()) {
@@ -103,8 +103,8 @@ fn saying_each(messages: Vec<&'static [u8]>) -> Backend {
     })
 }
 
-/// Asks for each message while another client asks for something else, on the same connection to the server if it is
-/// shared.
+/// Requests each message while another client sends a request, on the same connection to the server if it is
+/// pipelined.
 fn check_servers(rules: &[Rule]) {
     for pipeline in PIPELINES {
         check_servers_of(rules, pipeline);
@@ -113,13 +113,13 @@ fn check_servers(rules: &[Rule]) {
 
 fn check_servers_of(rules: &[Rule], pipeline: u16) {
     let messages = cases(rules).map(|(_, bytes, _)| bytes).collect();
-    let server = saying_each(messages);
+    let server = responding_each(messages);
     let balancer = in_front_of(&server, pipeline, "");
     let mut wrong = Vec::new();
     let (mut client, mut neighbour) = (Client::connect(balancer.address), Client::connect(balancer.address));
-    // From here on there is a connection to share.
+    // Establishes a connection that can be pipelined.
     assert_eq!(neighbour.get("/marker").text(), "marker");
-    for (number, (says, bytes, verdict)) in cases(rules).enumerate() {
+    for (number, (title, bytes, verdict)) in cases(rules).enumerate() {
         client.send(format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
         neighbour.send(b"GET /marker HTTP/1.1\r\nHost: a\r\n\r\n");
         let mut answer = client.try_answer();
@@ -128,15 +128,15 @@ fn check_servers_of(rules: &[Rule], pipeline: u16) {
         }
         let status = answer.as_ref().map(|answer| answer.status);
         let is_right = match verdict {
-            Verdict::Taken => {
+            Verdict::Accepted => {
                 answer.is_some_and(|answer| answer.status != 502 && answer.header("x-served-by").is_some())
             }
-            // Where the head was fine and gone before the fault was seen, the answer is cut off.
+            // The response is truncated if its head was sent before the error was detected.
             Verdict::Refused(refused) => status == Some(refused) || status.is_none(),
         };
         if !is_right {
             wrong.push(format!(
-                "{says}\n  {} ({pipeline}): {verdict:?}, but {status:?}",
+                "{title}\n  {} ({pipeline}): {verdict:?}, but {status:?}",
                 bytes.escape_ascii()
             ));
         }
@@ -145,7 +145,7 @@ fn check_servers_of(rules: &[Rule], pipeline: u16) {
         if status.is_none() {
             client = Client::connect(balancer.address);
         }
-        // Nothing of it is left for whoever asks next.
+        // No byte of it is left for the next request.
         let next = client.get("/marker");
         assert_eq!((next.status, next.text()), (200, "marker"), "after {}", bytes.escape_ascii());
     }
@@ -153,17 +153,17 @@ fn check_servers_of(rules: &[Rule], pipeline: u16) {
 }
 
 #[test]
-fn hostile_answers_are_a_502_and_leave_nothing_behind() {
+fn a_hostile_response_head_is_a_502_and_does_not_affect_other_requests() {
     check_servers(RESPONSES);
 }
 
 #[test]
-fn hostile_answer_bodies_are_cut_off_and_leave_nothing_behind() {
+fn a_hostile_response_body_is_truncated_and_does_not_affect_other_requests() {
     check_servers(RESPONSE_BODIES);
 }
 
 #[test]
-fn what_a_server_sends_beyond_its_answer_reaches_nobody() {
+fn bytes_after_a_response_are_never_forwarded() {
     let evil = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     let messages: Vec<&'static [u8]> = vec![
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
@@ -174,7 +174,7 @@ fn what_a_server_sends_beyond_its_answer_reaches_nobody() {
     for (number, pipeline) in
         (0..messages.len()).flat_map(|number| PIPELINES.map(|pipeline| (number, pipeline)))
     {
-        let server = saying_each(messages.clone());
+        let server = responding_each(messages.clone());
         let balancer = in_front_of(&server, pipeline, "");
         let mut client = Client::connect(balancer.address);
         assert_eq!(client.get("/marker").text(), "marker");
@@ -187,23 +187,24 @@ fn what_a_server_sends_beyond_its_answer_reaches_nobody() {
 }
 
 #[test]
-fn an_answer_nobody_asked_for_spoils_the_connection_it_came_on() {
+fn a_connection_with_an_unsolicited_response_is_not_reused() {
     for pipeline in PIPELINES {
-        let (ask, asked) = mpsc::channel::<TcpStream>();
+        let (sender, connections) = mpsc::channel::<TcpStream>();
         let server = Backend::start(move |_, stream| {
-            ask.send(stream.try_clone().unwrap()).unwrap();
+            sender.send(stream.try_clone().unwrap()).unwrap();
             stream.write_all(MARKER).is_ok()
         });
         let balancer = in_front_of(&server, pipeline, "");
         let mut client = Client::connect(balancer.address);
         for _ in 0..3 {
             assert_eq!(client.get("/").text(), "marker");
-            asked.recv().unwrap().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil").unwrap();
+            let evil = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+            connections.recv().unwrap().write_all(evil).unwrap();
         }
     }
 }
 
-/// A balancer that has a connection to share to a server that does `fault` to whatever is asked next.
+/// Runs `check` with a balancer that has an idle connection to a server, which handles the next request with `fault`.
 fn check_fault(
     fault: impl Fn(&mut TcpStream) -> bool + Copy + Send + Sync + 'static,
     more: &str,
@@ -223,7 +224,7 @@ fn check_fault(
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_never_taken_for_whole() {
+fn a_truncated_response_is_never_relayed_as_complete() {
     for message in [
         &b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"[..],
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
@@ -245,7 +246,7 @@ fn an_answer_that_breaks_off_is_never_taken_for_whole() {
 }
 
 #[test]
-fn a_head_without_end_is_a_502() {
+fn an_endless_response_head_is_a_502() {
     let fault = |stream: &mut TcpStream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
         while stream
@@ -260,13 +261,13 @@ fn a_head_without_end_is_a_502() {
 }
 
 #[test]
-fn interim_responses_without_end_are_a_502() {
+fn endless_interim_responses_are_a_502() {
     let fault = |stream: &mut TcpStream| {
         while stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").is_ok() {}
         false
     };
     check_fault(fault, "", |balancer| {
-        // HTTP/1.0 gets no interim responses, so there is still a status to give.
+        // An HTTP/1.0 client gets no interim responses, so a status can still be sent.
         let answer = Client::connect(balancer.address).send(b"GET / HTTP/1.0\r\n\r\n").answer();
         assert_eq!(answer.status, 502);
         let mut client = Client::connect(balancer.address);
@@ -277,9 +278,9 @@ fn interim_responses_without_end_are_a_502() {
 }
 
 #[test]
-fn a_client_that_names_no_host_reaches_servers_under_the_address_it_reached() {
+fn the_bind_address_is_the_host_of_an_http10_request_without_one() {
     for pipeline in PIPELINES {
-        let server = Backend::saying("ok");
+        let server = Backend::responding("ok");
         let balancer = in_front_of(&server, pipeline, "");
         assert_eq!(Client::connect(balancer.address).send(b"GET / HTTP/1.0\r\n\r\n").answer().status, 200);
         assert_eq!(server.only_request().header("host"), Some("127.0.0.1:0"));

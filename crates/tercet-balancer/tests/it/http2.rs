@@ -1,4 +1,4 @@
-//! HTTP/2 as raw frames on a real socket, held against the rules h2spec checks (RFC 9113, RFC 7541).
+//! HTTP/2 with raw frames on a real socket, checked against the rules of h2spec (RFC 9113, RFC 7541).
 
 mod frames;
 mod refusals;
@@ -14,27 +14,27 @@ use tercet_balancer::Config;
 use self::frames::{DATA, Frame, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, ping, settings};
 use self::rules::{Case, Expected, Step};
 use crate::backend::Backend;
-use crate::running::{PIPELINES, Running, config, config_for, sharing};
+use crate::running::{PIPELINES, Running, config, config_for, with_pipeline};
 use crate::streaming::raw_server;
 
-/// How long a test waits for something that should come: far longer than it takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The timeout for expected events: far longer than they take.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The other side of an HTTP/2 connection.
+/// The client's side of an HTTP/2 connection.
 struct Peer {
     stream: TcpStream,
     received: Vec<u8>,
-    /// The other side did not close, but said nothing for too long.
-    is_silent: bool,
+    /// Whether a read timed out.
+    has_timed_out: bool,
 }
 
 impl Peer {
     /// Connects and sends the preface with these settings.
     fn connect(address: SocketAddr, own_settings: &[u8]) -> Self {
-        let mut peer = Self::silent(address);
+        let mut peer = Self::without_preface(address);
         peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         peer.send(&settings(own_settings));
-        let first = peer.read().expect("the server's own preface");
+        let first = peer.read().expect("the server's preface");
         assert_eq!((first.kind, first.flags), (SETTINGS, 0));
         peer.send(&frames::frame(SETTINGS, frames::ACK, 0, &[]));
         let acknowledgement = peer.read_until(|frame| frame.kind == SETTINGS).expect("an acknowledgement");
@@ -42,19 +42,19 @@ impl Peer {
         peer
     }
 
-    fn silent(address: SocketAddr) -> Self {
+    fn without_preface(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, received: Vec::new(), is_silent: false }
+        Self { stream, received: Vec::new(), has_timed_out: false }
     }
 
-    /// The other side may have closed already: then what is read tells.
+    /// Ignores errors: if the connection was closed, the next read returns that.
     fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
-    /// The next frame; `None` when the connection is closed. Pings are answered.
+    /// Reads the next frame; `None` when the connection is closed. Acknowledges pings.
     fn read(&mut self) -> Option<Frame> {
         loop {
             if let Some((frame, length)) = Frame::parse(&self.received) {
@@ -69,7 +69,7 @@ impl Peer {
                 Ok(count) if count > 0 => self.received.extend_from_slice(&more[..count]),
                 Ok(_) => return None,
                 Err(error) => {
-                    self.is_silent |= error.kind() != std::io::ErrorKind::ConnectionReset;
+                    self.has_timed_out |= error.kind() != std::io::ErrorKind::ConnectionReset;
                     return None;
                 }
             }
@@ -85,10 +85,10 @@ impl Peer {
         }
     }
 
-    /// What becomes of a case: the first frame that decides it, and whether the connection is as it should be after.
+    /// Checks the first frame that decides a case, and the state of the connection after it.
     fn outcome(&mut self, expected: Expected) -> Result<(), String> {
         let decides = |frame: &Frame| match expected {
-            // A stream that is reset for a reason other than the one looked for decides as well.
+            // A stream that is reset with another code decides as well.
             Expected::Answer(stream) => {
                 matches!(frame.kind, GOAWAY | RST_STREAM) || (frame.kind == HEADERS && frame.stream == stream)
             }
@@ -98,20 +98,20 @@ impl Peer {
             _ => matches!(frame.kind, GOAWAY | RST_STREAM),
         };
         let Some(frame) = self.read_until(decides) else {
-            return Err(if self.is_silent { "nothing happened" } else { "closed without a word" }.to_owned());
+            return Err(if self.has_timed_out { "timed out" } else { "closed without a frame" }.to_owned());
         };
         match expected {
             Expected::Goaway(codes) | Expected::Reset(codes)
                 if frame.kind == GOAWAY && codes.contains(&frame.code()) =>
             {
                 self.read_until(|_| false);
-                if self.is_silent { Err("not closed".to_owned()) } else { Ok(()) }
+                if self.has_timed_out { Err("not closed".to_owned()) } else { Ok(()) }
             }
             Expected::Reset(codes) if frame.kind == RST_STREAM && codes.contains(&frame.code()) => {
                 self.send(&ping(*b"stillon?"));
                 match self.read_until(|frame| matches!(frame.kind, PING | GOAWAY)) {
                     Some(frame) if frame.kind == PING => Ok(()),
-                    other => Err(format!("the stream was reset as it should, but then {other:?}")),
+                    other => Err(format!("the stream was reset as expected, but then {other:?}")),
                 }
             }
             Expected::Answer(_) if frame.kind == HEADERS && frame.payload[0] == frames::STATUS_200 => Ok(()),
@@ -124,45 +124,45 @@ impl Peer {
 }
 
 #[test]
-fn the_rules_of_http2_hold() {
+fn http2_rules() {
     for pipeline in PIPELINES {
         check_rules(pipeline);
     }
 }
 
 fn check_rules(pipeline: u16) {
-    let server = Backend::saying("ok");
-    let balancer = Running::with(sharing(config(&[&server], ""), pipeline));
+    let server = Backend::responding("ok");
+    let balancer = Running::with(with_pipeline(config(&[&server], ""), pipeline));
     let mut wrong = Vec::new();
     let cases = rules::all();
-    for Case { says, settings, steps, expected } in &cases {
+    for Case { title, settings, steps, expected } in &cases {
         let mut peer = Peer::connect(balancer.address, settings);
         for step in steps {
             match step {
                 Step::Send(bytes) => peer.send(bytes),
                 Step::AwaitEnd => {
                     if peer.read_until(Frame::ends_stream).is_none() {
-                        wrong.push(format!("{says}: no answer to go on from"));
+                        wrong.push(format!("{title}: no response to the first request"));
                     }
                 }
             }
         }
         if let Err(outcome) = peer.outcome(*expected) {
-            wrong.push(format!("{says}\n  {expected:?}, but {outcome}"));
+            wrong.push(format!("{title}\n  {expected:?}, but {outcome}"));
         }
     }
     assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
 #[test]
-fn what_does_not_start_like_http2_is_not_spoken_to_like_it() {
-    let server = Backend::saying("ok");
+fn a_connection_without_the_preface_is_served_as_http1() {
+    let server = Backend::responding("ok");
     let balancer = Running::start(&[&server], "");
     for (start, answer) in [
         (&b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"[..], &b"HTTP/1.1 505"[..]),
         (b"INVALID\r\n\r\n", b"HTTP/1.1 400"),
     ] {
-        let mut peer = Peer::silent(balancer.address);
+        let mut peer = Peer::without_preface(balancer.address);
         peer.send(start);
         let mut received = vec![0; answer.len()];
         peer.stream.read_exact(&mut received).unwrap();
@@ -171,8 +171,8 @@ fn what_does_not_start_like_http2_is_not_spoken_to_like_it() {
 }
 
 #[test]
-fn a_client_that_keeps_breaking_requests_off_is_told_to_calm_down() {
-    // Never answers, so that each request is still under way when it is broken off.
+fn rapid_reset_ends_the_connection_with_enhance_your_calm() {
+    // Never responds, so that each request is in flight when its stream is reset.
     let server = Backend::start(|_, stream| stream.read(&mut [0]).is_ok_and(|count| count > 0));
     let balancer = Running::start(&[&server], "");
     let mut peer = Peer::connect(balancer.address, &[]);
@@ -181,14 +181,14 @@ fn a_client_that_keeps_breaking_requests_off_is_told_to_calm_down() {
         peer.send(&frames::request(stream));
         peer.send(&frames::frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
     }
-    let goaway = peer.read_until(|frame| frame.kind == GOAWAY).expect("a word before the end");
+    let goaway = peer.read_until(|frame| frame.kind == GOAWAY).expect("a GOAWAY");
     assert_eq!(goaway.code(), 11, "ENHANCE_YOUR_CALM");
     assert!(server.requests().len() < 1000, "{} requests reached the server", server.requests().len());
 }
 
 #[test]
-fn requests_over_http2_are_logged_and_forwarded_like_any_other() {
-    let server = Backend::saying("ok");
+fn http2_requests_are_logged_and_forwarded() {
+    let server = Backend::responding("ok");
     let balancer = Running::start(&[&server], "");
     let mut peer = Peer::connect(balancer.address, &[]);
     let block = frames::get(&[
@@ -197,7 +197,7 @@ fn requests_over_http2_are_logged_and_forwarded_like_any_other() {
         frames::field("cookie", "b=2"),
     ]);
     peer.send(&frames::headers(1, frames::END_STREAM | frames::END_HEADERS, &block));
-    peer.read_until(Frame::ends_stream).expect("an answer");
+    peer.read_until(Frame::ends_stream).expect("a response");
     let request = server.only_request();
     assert_eq!(request.line(), "GET / HTTP/1.1");
     assert_eq!(request.header("host"), Some("a"));
@@ -209,8 +209,8 @@ fn requests_over_http2_are_logged_and_forwarded_like_any_other() {
 }
 
 #[test]
-fn a_request_that_is_refused_is_so_over_http2_too() {
-    let server = Backend::saying("ok");
+fn http1_rules_apply_to_http2_requests() {
+    let server = Backend::responding("ok");
     let balancer = Running::start(&[&server], "");
     for (block, status) in [
         (frames::get(&[frames::field("host", "b")]), 0x8c),
@@ -242,7 +242,7 @@ fn events_arrive_one_by_one_over_http2() {
     let mut peer = Peer::connect(balancer.address, &[]);
     peer.send(&frames::request(1));
     for number in 0..3 {
-        // The server says the next only after this has arrived.
+        // The server sends the next event only after this one has arrived.
         let event = peer.read_until(|frame| frame.kind == DATA).unwrap();
         assert_eq!(event.payload, format!("data: {number}\n\n").as_bytes());
         next.send(()).unwrap();
@@ -252,8 +252,8 @@ fn events_arrive_one_by_one_over_http2() {
 }
 
 #[test]
-fn a_stream_nobody_makes_room_for_holds_its_server_back_and_no_other() {
-    let (told, written) = mpsc::channel();
+fn back_pressure_of_a_closed_window_reaches_the_server_and_not_other_streams() {
+    let (report, written) = mpsc::channel();
     let server = raw_server(move |head, mut reader| {
         let stream = reader.get_mut();
         if head.starts_with("POST") {
@@ -266,29 +266,29 @@ fn a_stream_nobody_makes_room_for_holds_its_server_back_and_no_other() {
         while let Ok(count) = stream.write(&[0; 16_384]) {
             total += count;
         }
-        told.send(total).unwrap();
+        report.send(total).unwrap();
     });
     let balancer = Running::with(config_for(&[server], ""));
     let mut peer = Peer::connect(balancer.address, &[]);
-    // Room for the connection, and none beyond the first 64 KiB for the stream.
+    // Opens the window of the connection; that of the stream stays at 64 KiB.
     peer.send(&frames::window_update(0, 1 << 30));
     peer.send(&frames::request(1));
     let total = written.recv().unwrap();
-    assert!(total < 100 << 20, "{total} bytes were taken from the server for a stream that takes none");
+    assert!(total < 100 << 20, "{total} bytes were read from the server for a stream with a closed window");
     peer.send(&frames::headers(3, frames::END_STREAM | frames::END_HEADERS, &frames::post(&[])));
     let end = peer.read_until(|frame| frame.stream == 3 && frame.ends_stream());
-    assert!(end.is_some(), "the other stream is answered");
+    assert!(end.is_some(), "the other stream gets its response");
 }
 
 #[test]
-fn nothing_comes_through_a_window_below_zero_until_it_is_opened() {
-    let server = Backend::saying("ok");
+fn no_data_is_sent_while_a_window_is_not_positive() {
+    let server = Backend::responding("ok");
     let balancer = Running::start(&[&server], "");
     let mut peer = Peer::connect(balancer.address, &frames::setting(4, 1));
     let is_data = |frame: &Frame| frame.kind == DATA;
     peer.send(&frames::request(1));
     assert_eq!(peer.read_until(is_data).unwrap().payload, b"o");
-    // RFC 9113 section 6.9.2: the byte that was sent counts, so the window is at -1, and opened by one byte still shut.
+    // RFC 9113 section 6.9.2: one byte was sent, so the window becomes -1, and 0 after an increment of one byte.
     peer.send(&settings(&frames::setting(4, 0)));
     peer.send(&frames::window_update(1, 1));
     peer.send(&ping(*b"pingpong"));
@@ -299,7 +299,7 @@ fn nothing_comes_through_a_window_below_zero_until_it_is_opened() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_resets_its_stream() {
+fn a_truncated_response_resets_its_stream() {
     for message in [
         &b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"[..],
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
@@ -312,30 +312,30 @@ fn an_answer_that_breaks_off_resets_its_stream() {
         let mut peer = Peer::connect(balancer.address, &[]);
         peer.send(&frames::request(1));
         let end = peer.read_until(|frame| frame.kind == RST_STREAM || frame.ends_stream()).unwrap();
-        assert_eq!((end.kind, end.code()), (RST_STREAM, 2), "INTERNAL_ERROR, never a whole answer");
+        assert_eq!((end.kind, end.code()), (RST_STREAM, 2), "INTERNAL_ERROR, not a complete response");
     }
 }
 
 #[test]
-fn a_request_broken_off_is_broken_off_at_its_server() {
-    let (gone, noticed) = mpsc::channel();
+fn resetting_a_stream_closes_the_connection_to_its_server() {
+    let (report, closed) = mpsc::channel();
     let (arrived, wait) = mpsc::channel();
     let server = raw_server(move |_, mut reader| {
         arrived.send(()).unwrap();
-        gone.send(reader.read(&mut [0]).unwrap_or(0)).unwrap();
+        report.send(reader.read(&mut [0]).unwrap_or(0)).unwrap();
     });
     let balancer = Running::with(config_for(&[server], ""));
     let mut peer = Peer::connect(balancer.address, &[]);
     peer.send(&frames::request(1));
     wait.recv().unwrap();
     peer.send(&frames::frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes()));
-    assert_eq!(noticed.recv_timeout(PATIENCE), Ok(0), "the connection to the server is closed");
+    assert_eq!(closed.recv_timeout(TIMEOUT), Ok(0), "the connection to the server is closed");
     let log = balancer.stop();
     assert!(log.contains("\"GET / HTTP/2.0\" 499 0 "), "{log}");
 }
 
 #[test]
-fn a_body_is_sent_only_when_the_server_wants_it_over_http2() {
+fn an_http2_body_is_sent_only_after_100_continue() {
     let server = raw_server(|head, mut reader| {
         assert!(head.to_ascii_lowercase().contains("\r\nexpect: 100-continue\r\n"), "{head}");
         reader.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
@@ -359,25 +359,25 @@ fn a_body_is_sent_only_when_the_server_wants_it_over_http2() {
 }
 
 #[test]
-fn a_client_that_says_nothing_is_let_go() {
-    let server = Backend::saying("ok");
+fn idle_http2_connections_are_closed() {
+    let server = Backend::responding("ok");
     let balancer = Running::start(&[&server], "[timeouts]\nhead = \"100ms\"\nidle = \"100ms\"");
     // Before its first request, and after it.
     for requests in 0..2 {
         let mut peer = Peer::connect(balancer.address, &[]);
         for _ in 0..requests {
             peer.send(&frames::request(1));
-            peer.read_until(Frame::ends_stream).expect("an answer");
+            peer.read_until(Frame::ends_stream).expect("a response");
         }
-        let goaway = peer.read_until(|frame| frame.kind == GOAWAY).expect("a word before the end");
+        let goaway = peer.read_until(|frame| frame.kind == GOAWAY).expect("a GOAWAY");
         assert_eq!(goaway.code(), 0, "NO_ERROR");
         peer.read_until(|_| false);
-        assert!(!peer.is_silent, "closed");
+        assert!(!peer.has_timed_out, "closed");
     }
 }
 
 #[test]
-fn a_stopping_balancer_finishes_what_is_under_way() {
+fn a_stopping_balancer_finishes_http2_requests_in_flight() {
     let (arrived, wait) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
@@ -386,15 +386,15 @@ fn a_stopping_balancer_finishes_what_is_under_way() {
         released.lock().unwrap().recv().unwrap();
         reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
     });
-    let balancer = Running::with(Config { drain: PATIENCE, ..config_for(&[server], "") });
+    let balancer = Running::with(Config { drain: TIMEOUT, ..config_for(&[server], "") });
     let mut peer = Peer::connect(balancer.address, &[]);
     peer.send(&frames::request(1));
     wait.recv().unwrap();
     let stopping = std::thread::spawn(move || balancer.stop());
-    let goaway = peer.read_until(|frame| frame.kind == GOAWAY).expect("a word before the end");
+    let goaway = peer.read_until(|frame| frame.kind == GOAWAY).expect("a GOAWAY");
     assert_eq!(goaway.code(), 0, "NO_ERROR");
     release.send(()).unwrap();
-    let end = peer.read_until(Frame::ends_stream).expect("an answer");
+    let end = peer.read_until(Frame::ends_stream).expect("a response");
     assert_eq!(end.payload, b"ok");
     let log = stopping.join().unwrap();
     assert!(log.contains("\"GET / HTTP/2.0\" 200 2 "), "{log}");

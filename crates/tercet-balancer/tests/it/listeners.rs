@@ -1,12 +1,12 @@
-//! What is told about an address that is listened on: redirects, PROXY headers, trusted proxies.
+//! Options of listeners: redirects, PROXY headers, trusted proxies.
 
 use crate::backend::Backend;
 use crate::client::Client;
 use crate::running::{Running, config};
 
 #[test]
-fn a_redirecting_door_sends_everybody_to_https() {
-    let server = Backend::saying("never");
+fn a_redirecting_listener_redirects_all_requests_to_https() {
+    let server = Backend::responding("never");
     let mut redirecting = config(&[&server], "");
     redirecting.listen[0].redirect_to_https = true;
     let balancer = Running::with(redirecting);
@@ -25,8 +25,8 @@ fn a_redirecting_door_sends_everybody_to_https() {
 }
 
 #[test]
-fn a_proxy_header_says_who_asks_and_is_required_where_it_is_configured() {
-    let server = Backend::saying("hello");
+fn a_proxy_header_sets_the_client_address_and_is_required_where_configured() {
+    let server = Backend::responding("hello");
     let mut behind = config(&[&server], "");
     behind.listen[0].proxy_protocol = true;
     let balancer = Running::with(behind);
@@ -42,14 +42,14 @@ fn a_proxy_header_says_who_asks_and_is_required_where_it_is_configured() {
     pieces.send(b"PROXY TCP4 192.0.2.8 ").send(b"198.51.100.1 4000 80\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(pieces.answer().status, 200);
     let log = balancer.stop();
-    let mut askers: Vec<&str> = log.lines().filter_map(|line| line.split(' ').next()).collect();
-    askers.sort_unstable();
-    assert_eq!(askers, ["192.0.2.7", "192.0.2.8"]);
+    let mut client_addresses: Vec<&str> = log.lines().filter_map(|line| line.split(' ').next()).collect();
+    client_addresses.sort_unstable();
+    assert_eq!(client_addresses, ["192.0.2.7", "192.0.2.8"]);
 }
 
 #[test]
-fn only_a_trusted_proxy_is_believed() {
-    let server = Backend::saying("hello");
+fn forwarding_fields_are_only_accepted_from_a_trusted_proxy() {
+    let server = Backend::responding("hello");
     let claims = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.9\r\nX-Request-Id: theirs\r\nProxy: evil\r\n\r\n";
     let balancer = Running::start(&[&server], "");
     assert_eq!(Client::connect(balancer.address).send(claims).answer().status, 200);

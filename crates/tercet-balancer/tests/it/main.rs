@@ -1,5 +1,5 @@
-//! The balancer's tests from outside: its rules as tables, and the real engine on real sockets in front of real
-//! (small) servers.
+//! Integration tests of the balancer: tables of protocol rules, and a running balancer on real sockets in front of small
+//! test servers.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

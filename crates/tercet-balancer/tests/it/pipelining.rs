@@ -1,4 +1,4 @@
-//! Requests that share a connection to a server: each gets its own answer, whatever happens to its neighbours.
+//! Pipelined requests: each gets its own response, whatever happens to the others on the connection.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -9,9 +9,9 @@ use crate::backend::{Backend, Request};
 use crate::client::Client;
 use crate::running::{self, Running, config_for};
 
-/// One worker in front of one server that takes up to 16 requests on a connection.
-fn sharing(server: std::net::SocketAddr) -> Running {
-    Running::with(running::sharing(config_for(&[server], ""), 16))
+/// One worker in front of one server with a pipelining limit of 16.
+fn with_pipeline(server: std::net::SocketAddr) -> Running {
+    Running::with(running::with_pipeline(config_for(&[server], ""), 16))
 }
 
 fn target(request: &Request) -> &str {
@@ -23,7 +23,7 @@ fn answer(stream: &mut TcpStream, body: &str) -> bool {
 }
 
 #[test]
-fn requests_of_many_clients_go_out_together_and_each_gets_its_own_answer() {
+fn requests_of_many_clients_are_sent_in_one_write_and_each_gets_its_own_response() {
     let most = Arc::new(AtomicUsize::new(0));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -33,7 +33,7 @@ fn requests_of_many_clients_go_out_together_and_each_gets_its_own_answer() {
             let (mut stream, most) = (stream.unwrap(), Arc::clone(&seen));
             std::thread::spawn(move || {
                 let mut reader = BufReader::new(stream.try_clone().unwrap());
-                // What one read brought, answered in one write.
+                // Responds to all requests of one read in one write.
                 while let Ok(bytes) = reader.fill_buf() {
                     let text = String::from_utf8(bytes.to_vec()).unwrap();
                     let heads: Vec<&str> = text.split_inclusive("\r\n\r\n").collect();
@@ -56,9 +56,9 @@ fn requests_of_many_clients_go_out_together_and_each_gets_its_own_answer() {
             });
         }
     });
-    let balancer = sharing(address);
+    let balancer = with_pipeline(address);
     let mut clients: Vec<Client> = (0..8).map(|_| Client::connect(balancer.address)).collect();
-    // Until it was seen: who comes when is the scheduler's business.
+    // Repeated until it happens: the timing depends on the scheduler.
     for round in 0..10_000 {
         for (index, client) in clients.iter_mut().enumerate() {
             client.send(format!("GET /{round}/{index} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes());
@@ -70,15 +70,16 @@ fn requests_of_many_clients_go_out_together_and_each_gets_its_own_answer() {
             return;
         }
     }
-    panic!("no two requests ever went out together");
+    panic!("no two requests were sent in one write");
 }
 
-/// A server that answers with the target, to `path` only once it is told so. Each target goes to `arrived` first.
-fn holding(path: &'static str, arrived: mpsc::Sender<String>) -> (Backend, mpsc::Sender<()>) {
+/// A server that responds with the target; to `path` only after a message on the returned channel. Each target is
+/// sent to `arrived` first.
+fn blocking_at(path: &'static str, arrived: mpsc::Sender<String>) -> (Backend, mpsc::Sender<()>) {
     let (release, released) = mpsc::channel();
     let released = Mutex::new(released);
     let server = Backend::start(move |request, stream| {
-        // Not every test listens.
+        // Fails if the test has dropped the receiver.
         let _ = arrived.send(target(request).to_owned());
         if target(request) == path {
             let _ = released.lock().unwrap().recv();
@@ -89,11 +90,11 @@ fn holding(path: &'static str, arrived: mpsc::Sender<String>) -> (Backend, mpsc:
 }
 
 #[test]
-fn a_slow_answer_does_not_hold_up_those_behind_it() {
-    let (server, release) = holding("/slow", mpsc::channel().0);
-    let balancer = sharing(server.address);
+fn a_late_response_does_not_block_those_behind_it() {
+    let (server, release) = blocking_at("/slow", mpsc::channel().0);
+    let balancer = with_pipeline(server.address);
     let (mut slow, mut quick) = (Client::connect(balancer.address), Client::connect(balancer.address));
-    // From here on there is a connection to share.
+    // Establishes a connection that can be pipelined.
     assert_eq!(slow.get("/").text(), "/");
     slow.send(b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n");
     assert_eq!(quick.get("/quick").text(), "/quick");
@@ -103,7 +104,7 @@ fn a_slow_answer_does_not_hold_up_those_behind_it() {
 }
 
 #[test]
-fn a_client_that_takes_its_answer_slowly_does_not_hold_up_those_behind_it() {
+fn a_slow_reader_does_not_block_the_responses_behind_its_own() {
     const LONG: usize = 64 << 20;
     let server = Backend::start(|request, stream| {
         if target(request) == "/long" {
@@ -113,7 +114,7 @@ fn a_client_that_takes_its_answer_slowly_does_not_hold_up_those_behind_it() {
         }
         answer(stream, target(request))
     });
-    let balancer = sharing(server.address);
+    let balancer = with_pipeline(server.address);
     let (mut slow, mut quick) = (Client::connect(balancer.address), Client::connect(balancer.address));
     assert_eq!(slow.get("/").text(), "/");
     slow.send(b"GET /long HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -121,8 +122,8 @@ fn a_client_that_takes_its_answer_slowly_does_not_hold_up_those_behind_it() {
     assert_eq!(slow.answer().body.len(), LONG);
 }
 
-/// Eight clients ask at the same time over a shared connection; the server does `fault` to the request it gets as
-/// the `at`-th. Returns how many got no answer; every answer that came must be the right one.
+/// Eight clients send requests at the same time on a pipelined connection; the server handles the `at`-th with `fault`.
+/// Returns the number of missing responses; all others must be correct.
 fn check(at: usize, fault: impl Fn(&Request, &mut TcpStream) -> bool + Send + Sync + 'static) -> usize {
     let count = AtomicUsize::new(0);
     let server = Backend::start(move |request, stream| {
@@ -131,7 +132,7 @@ fn check(at: usize, fault: impl Fn(&Request, &mut TcpStream) -> bool + Send + Sy
         }
         answer(stream, target(request))
     });
-    let balancer = sharing(server.address);
+    let balancer = with_pipeline(server.address);
     let mut clients: Vec<Client> = (0..8).map(|_| Client::connect(balancer.address)).collect();
     assert_eq!(clients[0].get("/").text(), "/");
     for (index, client) in clients.iter_mut().enumerate() {
@@ -148,9 +149,9 @@ fn check(at: usize, fault: impl Fn(&Request, &mut TcpStream) -> bool + Send + Sy
 }
 
 #[test]
-fn after_any_fault_of_the_server_those_behind_are_answered_all_the_same() {
+fn after_a_server_error_the_requests_behind_it_still_get_their_responses() {
     for at in 1..=6 {
-        assert_eq!(check(at, |_, _| false), 0, "closed without an answer");
+        assert_eq!(check(at, |_, _| false), 0, "closed without a response");
         assert_eq!(check(at, |_, stream| stream.write_all(b"\x16\x03garbage\r\n\r\n").is_ok()), 0, "garbage");
         let closes = |request: &Request, stream: &mut TcpStream| {
             let body = target(request);
@@ -163,14 +164,14 @@ fn after_any_fault_of_the_server_those_behind_are_answered_all_the_same() {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nha").unwrap();
             false
         };
-        assert_eq!(check(at, half), 1, "half an answer");
+        assert_eq!(check(at, half), 1, "a truncated response");
     }
 }
 
 #[test]
-fn clients_that_leave_take_nothing_away_from_the_others() {
+fn clients_that_disconnect_do_not_affect_the_others() {
     let server = Backend::start(|request, stream| answer(stream, target(request)));
-    let balancer = sharing(server.address);
+    let balancer = with_pipeline(server.address);
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let balancer = &balancer;
@@ -187,26 +188,26 @@ fn clients_that_leave_take_nothing_away_from_the_others() {
 }
 
 #[test]
-fn a_request_that_changes_something_never_shares() {
+fn unsafe_requests_are_not_pipelined() {
     let (arrived, arrivals) = mpsc::channel();
-    let (server, release) = holding("/held", arrived);
-    let balancer = sharing(server.address);
-    let (mut held, mut other) = (Client::connect(balancer.address), Client::connect(balancer.address));
-    assert_eq!(held.get("/").text(), "/");
-    held.send(b"GET /held HTTP/1.1\r\nHost: test\r\n\r\n");
-    // It would wait behind the one that is held, and be sent a second time.
+    let (server, release) = blocking_at("/blocked", arrived);
+    let balancer = with_pipeline(server.address);
+    let (mut blocked, mut other) = (Client::connect(balancer.address), Client::connect(balancer.address));
+    assert_eq!(blocked.get("/").text(), "/");
+    blocked.send(b"GET /blocked HTTP/1.1\r\nHost: test\r\n\r\n");
+    // Pipelined, it would wait behind the blocked one, and be sent a second time.
     other.send(b"DELETE /it HTTP/1.1\r\nHost: test\r\n\r\n");
     assert_eq!(other.answer().text(), "/it");
     release.send(()).unwrap();
-    assert_eq!(held.answer().text(), "/held");
+    assert_eq!(blocked.answer().text(), "/blocked");
     drop((balancer, server));
     let mut arrivals: Vec<String> = arrivals.into_iter().collect();
     arrivals.sort();
-    assert_eq!(arrivals, ["/", "/held", "/it"]);
+    assert_eq!(arrivals, ["/", "/blocked", "/it"]);
 }
 
 #[test]
-fn a_switch_nobody_asked_for_costs_its_request_alone_and_nothing_is_sent_twice() {
+fn an_unsolicited_101_fails_only_its_request_and_no_request_is_sent_twice() {
     let (arrived, arrivals) = mpsc::channel();
     let server = Backend::start(move |request, stream| {
         let _ = arrived.send(target(request).to_owned());
@@ -216,7 +217,7 @@ fn a_switch_nobody_asked_for_costs_its_request_alone_and_nothing_is_sent_twice()
         }
         answer(stream, target(request))
     });
-    let balancer = sharing(server.address);
+    let balancer = with_pipeline(server.address);
     let mut client = Client::connect(balancer.address);
     for round in 0..3 {
         assert_eq!(client.get(&format!("/{round}")).status, 200);
@@ -228,10 +229,10 @@ fn a_switch_nobody_asked_for_costs_its_request_alone_and_nothing_is_sent_twice()
 }
 
 #[test]
-fn what_was_not_sent_when_an_answer_was_late_is_not_sent_after_it() {
+fn requests_that_moved_away_from_a_late_response_are_not_sent_after_it() {
     let (arrived, arrivals) = mpsc::channel();
-    let (server, release) = holding("/slow", arrived);
-    let balancer = sharing(server.address);
+    let (server, release) = blocking_at("/slow", arrived);
+    let balancer = with_pipeline(server.address);
     let mut slow = Client::connect(balancer.address);
     assert_eq!(slow.get("/").text(), "/");
     slow.send(b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n");

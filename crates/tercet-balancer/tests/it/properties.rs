@@ -1,11 +1,11 @@
-//! What must hold for any bytes at all. The same properties run at length in `fuzz/`.
+//! Property tests of the parsers with generated messages. `fuzz/` runs the same properties longer.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 pub(crate) mod wire;
 
-/// Messages made of the parts real and hostile ones are made of, with noise between.
+/// Messages composed of valid and hostile parts and random bytes.
 fn messages() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         8 => proptest::sample::select(vec![
@@ -44,7 +44,7 @@ proptest! {
     }
 
     #[test]
-    fn content_comes_out_of_its_chunks_whatever_the_reads(
+    fn chunks_are_decoded_with_any_read_sizes(
         chunks in vec(vec(any::<u8>(), 1..50), 0..8),
         reads in vec(1_usize..40, 1..200),
     ) {

@@ -1,4 +1,4 @@
-//! The clients people have, at the balancer's bind_address: curl, nghttp and h2load. They have to be installed.
+//! Tests with common clients: curl, nghttp and h2load, which have to be installed.
 
 use std::io::Write as _;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::backend::Backend;
 use crate::running::Running;
 
-/// A server that says what it got, with a body in chunks and a trailer when asked for `/chunked`.
+/// A server that echoes the request; for `/chunked` with a chunked body and a trailer.
 fn echo() -> Backend {
     Backend::start(|request, stream| {
         let mut body = format!("{}\n", request.line()).into_bytes();
@@ -27,7 +27,7 @@ fn echo() -> Backend {
     })
 }
 
-/// Runs a client and gives what it said; a test without its client is not passed.
+/// Runs a client and returns its output; fails if it is not installed.
 fn run(program: &str, arguments: &[&str]) -> String {
     let package = if program == "curl" { "curl" } else { "nghttp2-client" };
     let output = Command::new(program)
@@ -44,7 +44,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn curl_speaks_both_versions() {
+fn curl_works_with_all_versions() {
     let server = echo();
     let balancer = Running::start(&[&server], "");
     let url = |path: &str| format!("http://{}{path}", balancer.address);
@@ -52,8 +52,8 @@ fn curl_speaks_both_versions() {
         let curl =
             |arguments: &[&str]| run("curl", &[&["-sS", "--max-time", "20", version], arguments].concat());
         let answer = curl(&["-w", "%{http_version} %{http_code}", &url("/plain")]);
-        let spoken = if version == "--http2-prior-knowledge" { "2" } else { "1.1" };
-        assert_eq!(answer, format!("GET /plain HTTP/1.1\n{spoken} 200"), "{version}");
+        let used = if version == "--http2-prior-knowledge" { "2" } else { "1.1" };
+        assert_eq!(answer, format!("GET /plain HTTP/1.1\n{used} 200"), "{version}");
         let answer = curl(&["-d", "hello", &url("/posted")]);
         assert_eq!(answer, "POST /posted HTTP/1.1\nhello", "{version}");
         if version != "--http1.0" {
@@ -69,7 +69,7 @@ fn curl_speaks_both_versions() {
 }
 
 #[test]
-fn nghttp_gets_trailers() {
+fn nghttp_receives_trailers() {
     let server = echo();
     let balancer = Running::start(&[&server], "");
     let url = format!("http://{}/chunked", balancer.address);
@@ -78,7 +78,7 @@ fn nghttp_gets_trailers() {
 }
 
 #[test]
-fn h2load_loses_no_request() {
+fn h2load_succeeds_for_all_requests() {
     let server = echo();
     let balancer = Running::start(&[&server], "");
     let url = format!("http://{}/plain", balancer.address);

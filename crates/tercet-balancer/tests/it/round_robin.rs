@@ -1,4 +1,4 @@
-//! Round robin as servers see it.
+//! Strict round-robin, observed at the servers.
 
 use std::io::Write as _;
 use std::sync::{Arc, Condvar, Mutex};
@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::client::Client;
 use crate::running::Running;
 
-/// Requests that have arrived at each server, and how many of all may be answered.
+/// The requests that have arrived at each server, and how many in total may get a response.
 #[derive(Default)]
 struct Progress {
     arrived: [usize; 3],
@@ -15,7 +15,7 @@ struct Progress {
 }
 
 #[test]
-fn servers_are_never_more_than_one_request_apart_under_a_64_way_load() {
+fn request_counts_of_servers_differ_by_at_most_one_with_64_clients() {
     let shared = Arc::new((Mutex::new(Progress::default()), Condvar::new()));
     let servers = [0, 1, 2].map(|index| {
         let shared = Arc::clone(&shared);
@@ -33,7 +33,7 @@ fn servers_are_never_more_than_one_request_apart_under_a_64_way_load() {
     let mut clients: Vec<Client> = (0..64).map(|_| Client::connect(balancer.address)).collect();
     let (progress, changed) = &*shared;
     let mut sent = 0;
-    // From 1 to 64 at once, so that rounds end at every server.
+    // Rounds of 1 to 64 requests, so that they end at every server.
     for round in 0..100 {
         let at_once = if round % 2 == 0 { 64 } else { 1 + round * 7 % 64 };
         for client in &mut clients[..at_once] {

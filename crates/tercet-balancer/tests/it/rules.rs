@@ -1,6 +1,6 @@
-//! What HTTP/1.1 allows and forbids, as tables of bytes and verdicts that read like the RFCs.
+//! The rules of HTTP/1.1, as tables of messages and expected verdicts in the order of the RFCs.
 //!
-//! [`crate::grammar`] holds the parsers against them, `hostile` the running balancer.
+//! [`crate::grammar`] checks the parsers against them, [`crate::hostile`] a running balancer.
 
 mod request;
 mod request_body;
@@ -12,19 +12,19 @@ pub(crate) use self::request_body::BODIES;
 pub(crate) use self::response::RESPONSES;
 pub(crate) use self::response_body::RESPONSE_BODIES;
 
-/// One rule and messages that keep or break it.
+/// One rule, with messages that follow or violate it.
 pub(crate) struct Rule {
-    /// Where it stands and what it says.
-    pub(crate) says: &'static str,
-    /// Messages, and what is to happen to them.
+    /// The section of the RFC, and the rule.
+    pub(crate) title: &'static str,
+    /// Messages and their verdicts.
     pub(crate) cases: &'static [(&'static [u8], Verdict)],
 }
 
-/// What is to happen to a message.
+/// The expected verdict on a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is taken: one message, without anything left over.
-    Taken,
-    /// It is refused with this status, and the connection closed.
+    /// It is accepted as one message, without remaining bytes.
+    Accepted,
+    /// It is refused with this status, and the connection is closed.
     Refused(u16),
 }

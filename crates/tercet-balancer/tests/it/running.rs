@@ -1,4 +1,4 @@
-//! A balancer for a test: on port 0, stopped when dropped, its access log in a folder of its own.
+//! A running balancer for a test: on port 0, stopped on drop, with its logs in a temporary folder.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -40,7 +40,7 @@ impl Running {
         self.balancer.as_ref().unwrap()
     }
 
-    /// What the balancer has said so far.
+    /// The event log so far.
     pub(crate) fn events(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("events.log")).unwrap()
     }
@@ -50,7 +50,7 @@ impl Running {
         self.stop_for("access.log")
     }
 
-    /// Stops the balancer and returns all it has said.
+    /// Stops the balancer and returns its event log.
     pub(crate) fn stop_for_events(self) -> String {
         self.stop_for("events.log")
     }
@@ -70,11 +70,11 @@ impl Drop for Running {
     }
 }
 
-/// How many requests a server may take on one connection: what holds must hold for each.
+/// Pipelining limits with which tests run: off and on.
 pub(crate) const PIPELINES: [u16; 2] = [1, 16];
 
-/// As it is, but with one worker, and servers that take so many requests on a connection.
-pub(crate) fn sharing(config: Config, pipeline: u16) -> Config {
+/// The configuration with one worker and this pipelining limit for each server.
+pub(crate) fn with_pipeline(config: Config, pipeline: u16) -> Config {
     let mut config = Config { workers: 1, ..config };
     for server in &mut config.servers {
         server.pipeline = pipeline;

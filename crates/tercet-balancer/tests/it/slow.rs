@@ -1,4 +1,4 @@
-//! Clients that take their time on purpose, to hold what others need (slowloris): cut at the limits, noticed by nobody.
+//! Deliberately slow clients (slowloris): timeouts end their connections, and other clients are not affected.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -10,16 +10,16 @@ use crate::backend::Backend;
 use crate::client::Client;
 use crate::running::Running;
 
-/// What every kind of slowness is cut at here.
+/// All timeouts in this test.
 const LIMIT: Duration = Duration::from_millis(500);
-/// The shortest of these limits, if nobody sets it.
+/// The shortest default of these timeouts.
 const DEFAULT: Duration = Duration::from_secs(10);
 /// How often a slow client sends a byte.
 const PACE: Duration = Duration::from_millis(20);
-/// Slow clients of each kind.
+/// The number of slow clients of each kind.
 const SLOW: usize = 25;
 
-/// Sends `start`, then `more` byte by byte, until there is an answer: its start, and when it came.
+/// Sends `start`, then `more` byte by byte, until a response begins. Returns its first bytes, and the time it took.
 fn drip(address: SocketAddr, start: &[u8], more: &[u8]) -> (String, Duration) {
     let mut stream = TcpStream::connect(address).unwrap();
     let began = Instant::now();
@@ -34,16 +34,16 @@ fn drip(address: SocketAddr, start: &[u8], more: &[u8]) -> (String, Duration) {
             Err(error) => panic!("after {:?}: {error}", began.elapsed()),
         }
         if let Some(byte) = more.next() {
-            // It may be too late by now: then the answer is there.
+            // Fails if the connection was closed meanwhile; the next read then returns the response.
             let _ = stream.write_all(&[*byte]);
         }
     }
 }
 
 #[test]
-fn slow_heads_bodies_and_readers_are_cut_at_their_limits_and_harm_nobody() {
-    let (told, held) = mpsc::channel();
-    let servers = [told.clone(), told].map(|told| {
+fn slow_heads_bodies_and_readers_time_out_and_do_not_affect_other_clients() {
+    let (report, durations) = mpsc::channel();
+    let servers = [report.clone(), report].map(|report| {
         Backend::start(move |request, stream| {
             if !request.line().contains("/large") {
                 return stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok();
@@ -51,7 +51,7 @@ fn slow_heads_bodies_and_readers_are_cut_at_their_limits_and_harm_nobody() {
             let began = Instant::now();
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").unwrap();
             while stream.write_all(&[0; 4096]).is_ok() {}
-            told.send(began.elapsed()).unwrap();
+            report.send(began.elapsed()).unwrap();
             false
         })
     });
@@ -90,7 +90,7 @@ fn slow_heads_bodies_and_readers_are_cut_at_their_limits_and_harm_nobody() {
             assert_eq!(answer, "HTTP/1.1 408");
             cut.push(after);
         }
-        cut.extend(readers.iter().map(|_| held.recv().unwrap()));
+        cut.extend(readers.iter().map(|_| durations.recv().unwrap()));
         while served.lock().unwrap().len() < 100 {
             std::thread::yield_now();
         }
@@ -98,11 +98,11 @@ fn slow_heads_bodies_and_readers_are_cut_at_their_limits_and_harm_nobody() {
         cut
     });
     assert_eq!(cut.len(), 3 * SLOW);
-    // A busy machine may take its time; by default they would have been given far longer.
+    // A busy machine may be late; the default timeouts are far longer.
     assert!(cut.iter().all(|after| *after + PACE >= LIMIT && *after < DEFAULT), "{cut:?}");
-    // What clients do is not held against servers.
+    // Slow clients must not eject servers.
     assert!(!balancer.events().contains("eject"), "{}", balancer.events());
     let mut served = served.into_inner().unwrap();
     served.sort();
-    assert!(served[served.len() / 2] < LIMIT, "half waited for them: {:?}", served[served.len() / 2]);
+    assert!(served[served.len() / 2] < LIMIT, "the median is {:?}", served[served.len() / 2]);
 }

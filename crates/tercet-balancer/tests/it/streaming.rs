@@ -1,4 +1,4 @@
-//! What must not wait for its end: events, WebSockets, bodies both ways at once, interim responses, trailers.
+//! Streaming: server-sent events, WebSockets, bodies in both directions at once, interim responses, trailers.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use crate::backend::{Backend, read_head};
 use crate::client::Client;
 use crate::running::{Running, config_for};
 
-/// A server of which each connection is served by `serve`, after its request's head; checks are answered.
+/// A server that passes each connection to `serve` after the request's head; health checks get status 200.
 pub(crate) fn raw_server(
     serve: impl Fn(String, BufReader<TcpStream>) + Send + Sync + 'static,
 ) -> std::net::SocketAddr {
@@ -38,13 +38,13 @@ pub(crate) fn raw_server(
 }
 
 #[test]
-fn websockets_pass() {
+fn websockets_are_forwarded() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
             thread::spawn(move || {
-                // A health check is no WebSocket and ends here.
+                // Fails for health checks.
                 let Ok(mut socket) = tungstenite::accept(stream.unwrap()) else { return };
                 while let Ok(message) = socket.read() {
                     if (message.is_text() || message.is_binary()) && socket.send(message).is_err() {
@@ -90,7 +90,7 @@ fn events_arrive_one_by_one() {
     let head = client.head().unwrap();
     assert!(head.contains("Content-Type: text/event-stream"), "{head}");
     for number in 0..3 {
-        // The server says the next only after this has arrived.
+        // The server sends the next event only after this one has arrived.
         assert_eq!(client.chunk(), Some(Some(format!("data: {number}\n\n").into_bytes())));
         next.send(()).unwrap();
     }
@@ -98,7 +98,7 @@ fn events_arrive_one_by_one() {
 }
 
 #[test]
-fn a_body_is_sent_only_when_the_server_wants_it() {
+fn a_body_is_sent_only_after_100_continue() {
     let server = raw_server(|head, mut reader| {
         assert!(head.to_ascii_lowercase().contains("\r\nexpect: 100-continue\r\n"), "{head}");
         if head.starts_with("POST /unwanted") {
@@ -121,12 +121,12 @@ fn a_body_is_sent_only_when_the_server_wants_it() {
     let mut client = Client::connect(balancer.address);
     client.send(b"POST /unwanted HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
     assert_eq!(client.answer().status, 403);
-    // Whether the body still comes nobody knows, so the connection takes no other request.
+    // The client may still send the body, so the connection is not kept.
     assert!(client.is_closed());
 }
 
 #[test]
-fn early_hints_precede_the_answer() {
+fn early_hints_precede_the_response() {
     let server = Backend::start(|_, stream| {
         stream.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n").unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok()
@@ -136,13 +136,13 @@ fn early_hints_precede_the_answer() {
     let hints = client.get("/");
     assert_eq!((hints.status, hints.header("link")), (103, Some("</a.css>")));
     assert_eq!(client.answer().text(), "ok");
-    // HTTP/1.0 does not know them.
+    // HTTP/1.0 has no interim responses.
     let answer = Client::connect(balancer.address).send(b"GET / HTTP/1.0\r\n\r\n").answer();
     assert_eq!((answer.status, answer.text()), (200, "ok"));
 }
 
 #[test]
-fn bodies_go_both_ways_at_once_and_end_in_trailers() {
+fn bodies_are_streamed_in_both_directions_and_trailers_are_forwarded() {
     let server = raw_server(|_, mut reader| {
         let start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Back\r\n\r\n";
         reader.get_mut().write_all(start).unwrap();
@@ -174,8 +174,8 @@ fn bodies_go_both_ways_at_once_and_end_in_trailers() {
 }
 
 #[test]
-fn a_client_that_stops_reading_holds_the_server_back() {
-    let (told, written) = mpsc::channel();
+fn back_pressure_of_a_client_that_stops_reading_reaches_the_server() {
+    let (report, written) = mpsc::channel();
     let server = raw_server(move |_, mut reader| {
         let stream = reader.get_mut();
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").unwrap();
@@ -184,35 +184,35 @@ fn a_client_that_stops_reading_holds_the_server_back() {
         while let Ok(count) = stream.write(&[0; 16_384]) {
             total += count;
         }
-        told.send(total).unwrap();
+        report.send(total).unwrap();
     });
     let balancer = Running::with(config_for(&[server], ""));
     let mut client = Client::connect(balancer.address);
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     client.head().unwrap();
-    // What the kernel's buffers take on both sides, and no gigabyte.
+    // The kernel's socket buffers take some, but not a gigabyte.
     let total = written.recv().unwrap();
-    assert!(total < 100 << 20, "{total} bytes were taken from the server for a client that takes none");
+    assert!(total < 100 << 20, "{total} bytes were read from the server for a client that does not read");
 }
 
-/// A server of silent event streams: it tells when the balancer closes its connection.
-fn silent_events() -> (std::net::SocketAddr, mpsc::Receiver<()>) {
-    let (told, closed) = mpsc::channel();
+/// A server of idle event streams, and a receiver that is notified when the balancer closes its connection.
+fn idle_events() -> (std::net::SocketAddr, mpsc::Receiver<()>) {
+    let (report, closed) = mpsc::channel();
     let server = raw_server(move |_, mut reader| {
         let start = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: first\n\n";
         reader.get_mut().write_all(start).unwrap();
         assert!(matches!(reader.read(&mut [0]), Ok(0) | Err(_)));
-        let _ = told.send(());
+        let _ = report.send(());
     });
     (server, closed)
 }
 
-/// How soon is at once, on a busy machine: far less than any timeout.
+/// The limit for "at once" on a busy machine: far less than any timeout.
 const AT_ONCE: std::time::Duration = std::time::Duration::from_secs(3);
 
 #[test]
-fn a_client_that_leaves_a_silent_stream_of_events_frees_the_server_at_once() {
-    let (server, closed) = silent_events();
+fn the_disconnect_of_a_client_from_an_idle_event_stream_frees_the_server_at_once() {
+    let (server, closed) = idle_events();
     let balancer = Running::with(config_for(&[server], ""));
     let mut client = Client::connect(balancer.address);
     client.send(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -223,8 +223,8 @@ fn a_client_that_leaves_a_silent_stream_of_events_frees_the_server_at_once() {
 }
 
 #[test]
-fn a_client_of_http2_that_leaves_a_silent_stream_of_events_frees_the_server_at_once() {
-    let (server, closed) = silent_events();
+fn the_disconnect_of_an_http2_client_from_an_idle_event_stream_frees_the_server_at_once() {
+    let (server, closed) = idle_events();
     let balancer = Running::with(config_for(&[server], ""));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for resets in [true, false] {
@@ -241,7 +241,7 @@ fn a_client_of_http2_that_leaves_a_silent_stream_of_events_frees_the_server_at_o
                 connection.abort();
                 return None;
             }
-            // Dropped, it is reset, before another one is answered on the same connection.
+            // Dropping it resets the stream; the connection stays usable.
             drop(body);
             let request = http::Request::get("http://a/events").body(()).unwrap();
             let (answer, _) = client.send_request(request, true).unwrap();
@@ -253,13 +253,13 @@ fn a_client_of_http2_that_leaves_a_silent_stream_of_events_frees_the_server_at_o
 }
 
 #[test]
-fn a_websocket_to_a_server_that_was_removed_ends_after_the_drain_time() {
+fn a_websocket_to_a_removed_server_ends_after_the_drain_time() {
     let server = raw_server(|_, mut reader| {
         let head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
         reader.get_mut().write_all(head).unwrap();
         while reader.read(&mut [0]).is_ok_and(|count| count > 0) {}
     });
-    let other = Backend::saying("other");
+    let other = Backend::responding("other");
     let balancer = Running::with(config_for(&[server], ""));
     let upgrade = b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
     let mut client = Client::connect(balancer.address);
@@ -268,5 +268,5 @@ fn a_websocket_to_a_server_that_was_removed_ends_after_the_drain_time() {
     balancer.balancer().reload(config_for(&[other.address], ""), Vec::new()).unwrap();
     assert!(client.is_closed());
     let after = began.elapsed();
-    assert!(after >= std::time::Duration::from_secs(1), "it had the drain time: {after:?}");
+    assert!(after >= std::time::Duration::from_secs(1), "before the drain time: {after:?}");
 }

@@ -1,4 +1,4 @@
-//! TLS and the PROXY protocol at the bind_address, with curl in front.
+//! TLS and the PROXY protocol, with curl as the client.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -36,7 +36,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), folder }
     }
 
-    /// Writes a certificate and its key for this name, and returns what the configuration says of them.
+    /// Writes a certificate and its key for this name, and returns their configuration in TOML.
     fn issue(&self, name: &str) -> String {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -53,14 +53,14 @@ impl Authority {
     }
 }
 
-/// A balancer that listens like this, in front of a server.
+/// A balancer with this `listen` entry, in front of a server.
 fn listening(server: &Backend, listen: &str) -> Running {
     let text = format!("listen = [{listen}]\nservers = [\"{}\"]", server.address);
     let listen = Config::parse(&text, Path::new("test.toml")).unwrap().listen;
     Running::with(Config { listen, ..config(&[server], "") })
 }
 
-/// What curl says of a request to a name at the balancer's port, or why it failed.
+/// Requests a name at the balancer's port with curl. Returns its output, or its error message.
 fn curl(balancer: &Running, root: &Path, name: &str, arguments: &[&str]) -> Result<String, String> {
     let port = balancer.address.port();
     let output = Command::new("curl")
@@ -96,7 +96,7 @@ fn connect(
     StreamOwned::new(connection, TcpStream::connect(balancer.address).unwrap())
 }
 
-/// A server that says how it was asked.
+/// A server that echoes the host and the forwarding fields of the request.
 fn echo() -> Backend {
     Backend::start(|request, stream| {
         let body = format!(
@@ -111,18 +111,18 @@ fn echo() -> Backend {
 }
 
 #[test]
-fn curl_comes_in_by_either_name_and_version() {
+fn curl_connects_with_each_name_and_version() {
     let authority = Authority::new();
     let certificates = [authority.issue("shop.example"), authority.issue("club.example")].join(", ");
     let server = echo();
     let listen = format!("{{ address = \"127.0.0.1:0\", hsts = \"1d\", certificates = [{certificates}] }}");
     let balancer = listening(&server, &listen);
     for name in ["shop.example", "club.example"] {
-        for (version, spoken) in [("--http1.1", "1.1"), ("--http2", "2")] {
+        for (version, used) in [("--http1.1", "1.1"), ("--http2", "2")] {
             for tls in [&["--tlsv1.2", "--tls-max", "1.2"][..], &["--tlsv1.3"]] {
-                let asked = [&[version, "-w", " %{http_version}"], tls].concat();
-                let answer = curl(&balancer, &authority.root(), name, &asked).unwrap();
-                let expected = format!("{name} from 127.0.0.1 by https for for=127.0.0.1 {spoken}");
+                let arguments = [&[version, "-w", " %{http_version}"], tls].concat();
+                let answer = curl(&balancer, &authority.root(), name, &arguments).unwrap();
+                let expected = format!("{name} from 127.0.0.1 by https for for=127.0.0.1 {used}");
                 assert_eq!(answer, expected, "{version} {tls:?}");
             }
             let head = curl(&balancer, &authority.root(), name, &[version, "-I"]).unwrap();
@@ -136,7 +136,7 @@ fn curl_comes_in_by_either_name_and_version() {
 }
 
 #[test]
-fn what_was_agreed_on_is_spoken_whatever_a_client_starts_with() {
+fn alpn_decides_the_protocol_whatever_bytes_a_client_sends() {
     let authority = Authority::new();
     let server = echo();
     let certificate = authority.issue("shop.example");
@@ -144,7 +144,7 @@ fn what_was_agreed_on_is_spoken_whatever_a_client_starts_with() {
     let balancer = listening(&server, &listen);
     let preface = &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..];
     let request = b"GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n";
-    // SETTINGS is all that is said in HTTP/2 to who does not speak it (RFC 9113 section 3.4).
+    // After an invalid preface the server only sends SETTINGS (RFC 9113 section 3.4).
     let settings = &b"\0\0\x12\x04\0\0\0\0\0"[..];
     for (protocols, start, answer) in [
         (&["h2"][..], &request[..], settings),
@@ -156,7 +156,7 @@ fn what_was_agreed_on_is_spoken_whatever_a_client_starts_with() {
         let mut client = connect(&balancer, &authority, protocols);
         client.write_all(start).unwrap();
         let mut received = Vec::new();
-        // Ends with a close_notify, or else it is an error.
+        // Fails without a close_notify.
         client.read_to_end(&mut received).unwrap();
         assert!(received.starts_with(answer), "{protocols:?}: {}", received.escape_ascii());
         let is_http1 = received.windows(4).any(|part| part == b"HTTP");
@@ -166,7 +166,7 @@ fn what_was_agreed_on_is_spoken_whatever_a_client_starts_with() {
 }
 
 #[test]
-fn a_proxy_says_who_connects() {
+fn curl_sends_a_proxy_header_before_tls() {
     let authority = Authority::new();
     let certificate = authority.issue("shop.example");
     let server = echo();
@@ -174,8 +174,8 @@ fn a_proxy_says_who_connects() {
         format!("{{ address = \"127.0.0.1:0\", proxy-protocol = true, certificates = [{certificate}] }}");
     let balancer = listening(&server, &listen);
     for version in ["--http1.1", "--http2"] {
-        let asked = [version, "--haproxy-protocol"];
-        let answer = curl(&balancer, &authority.root(), "shop.example", &asked).unwrap();
+        let arguments = [version, "--haproxy-protocol"];
+        let answer = curl(&balancer, &authority.root(), "shop.example", &arguments).unwrap();
         assert_eq!(answer, "shop.example from 127.0.0.1 by https for for=127.0.0.1", "{version}");
         let without = curl(&balancer, &authority.root(), "shop.example", &[version]);
         assert!(without.is_err(), "{without:?}");
@@ -183,7 +183,7 @@ fn a_proxy_says_who_connects() {
 }
 
 #[test]
-fn the_address_in_a_proxy_header_is_the_clients() {
+fn a_proxy_header_sets_the_client_address() {
     let server = echo();
     let balancer = listening(&server, "{ address = \"127.0.0.1:0\", proxy-protocol = true }");
     let four = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x07\x7f\x00\x00\x01\x10\x00\x00\x50";
@@ -204,12 +204,12 @@ fn the_address_in_a_proxy_header_is_the_clients() {
 }
 
 #[test]
-fn websockets_pass_under_tls() {
+fn websockets_are_forwarded_under_tls() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            // A health check is no WebSocket and ends here.
+            // Fails for health checks.
             let Ok(mut socket) = tungstenite::accept(stream.unwrap()) else { continue };
             while let Ok(message) = socket.read() {
                 if message.is_binary() && socket.send(message).is_err() {
@@ -235,15 +235,15 @@ fn websockets_pass_under_tls() {
 }
 
 #[test]
-fn a_client_that_leaves_a_silent_stream_of_events_under_tls_frees_the_server_at_once() {
-    for says_so in [true, false] {
-        let (told, closed) = std::sync::mpsc::channel();
+fn the_disconnect_of_a_tls_client_from_an_idle_event_stream_frees_the_server_at_once() {
+    for sends_close_notify in [true, false] {
+        let (report, closed) = std::sync::mpsc::channel();
         let server = Backend::start(move |_, stream| {
             let start =
                 b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\ndata: 1\n\n";
             stream.write_all(start).unwrap();
             assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
-            told.send(()).unwrap();
+            report.send(()).unwrap();
             false
         });
         let authority = Authority::new();
@@ -258,7 +258,7 @@ fn a_client_that_leaves_a_silent_stream_of_events_under_tls_frees_the_server_at_
             client.read_exact(&mut byte).unwrap();
             received.push(byte[0]);
         }
-        if says_so {
+        if sends_close_notify {
             client.conn.send_close_notify();
             client.flush().unwrap();
         }

@@ -1,18 +1,18 @@
-//! The chunked coding and its trailers (RFC 9112 section 7.1).
+//! The chunked transfer coding and its trailers (RFC 9112 section 7.1).
 
 use super::{Piece, TOO_LONG};
 use crate::http1::{Field, Refusal, headers, is_token_byte};
 
-/// The longest line that gives a chunk's size, extensions and line end included.
+/// The longest chunk-size line, including extensions and line end.
 const LINE_BYTES: usize = 1024;
-/// All chunk extensions of one body together.
+/// The most bytes of chunk extensions in one body.
 const EXTENSION_BYTES: usize = 8 * 1024;
 /// The longest trailer section.
 pub(super) const TRAILER_BYTES: usize = 8 * 1024;
 /// The most trailer lines.
 const TRAILERS: usize = 32;
 
-/// Where in a chunked body its reader is.
+/// The decoder's state within a chunked body.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct State {
     next: Next,
@@ -21,9 +21,9 @@ pub(super) struct State {
 
 #[derive(Clone, Copy, Debug)]
 enum Next {
-    /// The line with a chunk's size.
+    /// A chunk-size line.
     Size,
-    /// So many bytes of a chunk.
+    /// The remaining bytes of a chunk.
     Content(u64),
     /// The line end after a chunk.
     End,
@@ -45,7 +45,7 @@ impl State {
         }
     }
 
-    /// Takes the next piece; `allowed` is how long the chunks that are still to come may be.
+    /// Decodes the next piece; `allowed` is the limit for the remaining content.
     pub(super) fn decode(&mut self, bytes: &[u8], allowed: u64) -> Result<Piece, Refusal> {
         let mut at = 0;
         loop {
@@ -74,7 +74,7 @@ impl State {
                         self.next = Next::Size;
                     }
                     [] | [b'\r'] => return Ok(framing(at)),
-                    _ => return Err(Refusal::bad("a chunk is longer than it said")),
+                    _ => return Err(Refusal::bad("a chunk is longer than its chunk size")),
                 },
                 Next::Trailers => {
                     let Some(length) = trailers(rest)? else { return Ok(framing(at)) };
@@ -98,7 +98,7 @@ impl State {
                 return Err(Refusal::bad("too many chunk extensions"));
             }
             if !are_extensions(extensions) {
-                return Err(Refusal::bad("a chunk size is followed by something that is no chunk extension"));
+                return Err(Refusal::bad("a chunk extension is malformed"));
             }
         }
         Ok(line[..digits].iter().fold(0, |size, digit| {
@@ -107,12 +107,12 @@ impl State {
     }
 }
 
-/// A piece of framing alone.
+/// A piece without content.
 fn framing(consumed: usize) -> Piece {
     Piece { consumed, content: consumed..consumed, trailers: 0..0, done: false }
 }
 
-/// The line at the front of `bytes` without its line end, when it is complete.
+/// The line at the front of `bytes` without its line end, if it is complete.
 fn line(bytes: &[u8], limit: usize) -> Result<Option<&[u8]>, Refusal> {
     let bytes = &bytes[..bytes.len().min(limit)];
     match memchr::memchr2(b'\r', b'\n', bytes) {
@@ -163,7 +163,7 @@ fn skip_quoted(text: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The length of the trailer section at the front of `bytes` with its empty line, when it is complete.
+/// The length of the trailer section at the front of `bytes` with its empty line, if it is complete.
 fn trailers(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
     if bytes.starts_with(b"\r\n") {
         return Ok(Some(2));
@@ -174,7 +174,7 @@ fn trailers(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
         Ok(httparse::Status::Complete((length, lines))) => {
             headers::check_line_ends(bytes, length, lines)?;
             if lines.iter().any(|line| Field::of(line.name.as_bytes()).is_refused_in_trailers()) {
-                return Err(Refusal::bad("a trailer that may only stand in a head"));
+                return Err(Refusal::bad("a header field that is not allowed in trailers"));
             }
             Ok(Some(length))
         }

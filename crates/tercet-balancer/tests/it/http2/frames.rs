@@ -1,4 +1,4 @@
-//! Frames by hand (RFC 9113 section 4.1), and header blocks by hand (RFC 7541).
+//! Raw frames (RFC 9113 section 4.1) and header blocks (RFC 7541).
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
@@ -35,7 +35,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// The frame at the start of `bytes` and its length, when it is whole.
+    /// The frame at the start of `bytes` and its length, if it is complete.
     pub(super) fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
         let (head, rest) = bytes.split_at_checked(9)?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
@@ -96,12 +96,12 @@ pub(super) fn post(more: &[Vec<u8>]) -> Vec<u8> {
     [POST, SCHEME, PATH, AUTHORITY, &more.concat()].concat()
 }
 
-/// A whole GET request on this stream.
+/// A complete GET request on this stream.
 pub(super) fn request(stream: u32) -> Vec<u8> {
     headers(stream, END_STREAM | END_HEADERS, &get(&[]))
 }
 
-/// A POST request on this stream whose body is to come.
+/// A POST request on this stream, without its body.
 pub(super) fn open(stream: u32) -> Vec<u8> {
     headers(stream, END_HEADERS, &post(&[]))
 }

@@ -1,4 +1,4 @@
-//! Requests that HTTP/2 does not allow: none is refused in silence.
+//! Malformed HTTP/2 requests: each gets a response and a line in the access log.
 
 use super::frames::{
     AUTHORITY, DATA, END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, PATH, POST, RST_STREAM, SCHEME, data,
@@ -6,7 +6,7 @@ use super::frames::{
 };
 use super::{Frame, Peer};
 use crate::backend::Backend;
-use crate::running::{PIPELINES, Running, config, sharing};
+use crate::running::{PIPELINES, Running, config, with_pipeline};
 
 /// `:status: 400` from the static table.
 const STATUS_400: u8 = 0x8c;
@@ -16,7 +16,7 @@ fn path(path: &str) -> Vec<u8> {
     [&[0x04, path.len() as u8][..], path.as_bytes()].concat()
 }
 
-/// Blocks of requests without a body, the status of the answer, and what it says is wrong.
+/// Header blocks of requests without a body, and the status and message of the response.
 fn malformed() -> Vec<(Vec<u8>, u16, &'static str)> {
     let to = |target: &str| [GET, SCHEME, &path(target), AUTHORITY].concat();
     let with = |name: &str, value: &str| get(&[field(name, value)]);
@@ -65,12 +65,13 @@ fn malformed() -> Vec<(Vec<u8>, u16, &'static str)> {
     ]
 }
 
-/// The body of the answer on a stream, which is then reset; it is ended before, where the request has ended as well.
+/// Reads the body of a refusal on a stream, and the reset after it. If the request has ended, the response ends the
+/// stream as well.
 fn refused(peer: &mut Peer, stream: u32, has_ended: bool) -> String {
     let mut body = Vec::new();
     loop {
         let frame =
-            peer.read_until(|frame| frame.stream == stream || frame.kind == GOAWAY).expect("an answer");
+            peer.read_until(|frame| frame.stream == stream || frame.kind == GOAWAY).expect("a response");
         match frame.kind {
             HEADERS => assert!(!frame.ends_stream(), "{frame:?}"),
             DATA => {
@@ -85,15 +86,15 @@ fn refused(peer: &mut Peer, stream: u32, has_ended: bool) -> String {
 }
 
 #[test]
-fn a_malformed_request_gets_an_answer_and_a_line_in_the_log() {
+fn a_malformed_request_gets_a_response_and_a_line_in_the_log() {
     for pipeline in PIPELINES {
-        let server = Backend::saying("ok");
-        let balancer = Running::with(sharing(config(&[&server], ""), pipeline));
+        let server = Backend::responding("ok");
+        let balancer = Running::with(with_pipeline(config(&[&server], ""), pipeline));
         let cases = malformed();
         let mut peer = Peer::connect(balancer.address, &[]);
         let mut stream = 1;
         for (block, status, reason) in &cases {
-            // in a connection of its own, and among others
+            // On its own connection, and among others.
             let mut own = Peer::connect(balancer.address, &[]);
             own.send(&headers(1, END_STREAM | END_HEADERS, block));
             peer.send(&headers(stream, END_STREAM | END_HEADERS, block));
@@ -124,18 +125,18 @@ fn a_malformed_request_gets_an_answer_and_a_line_in_the_log() {
     }
 }
 
-/// What a malformed request puts into the table is there for those behind it.
+/// Later requests can refer to entries that a malformed request has added to the dynamic table.
 #[test]
-fn a_malformed_request_does_no_harm_to_those_behind_it() {
-    let server = Backend::saying("ok");
+fn a_malformed_request_does_not_affect_later_ones() {
+    let server = Backend::responding("ok");
     let balancer = Running::with(config(&[&server], ""));
     let mut peer = Peer::connect(balancer.address, &[]);
-    // x-kept: 1 and a path into the table, then x-bad with a NUL
+    // Adds x-kept: 1, a path, and x-bad with a NUL to the table.
     let first =
         [GET, SCHEME, b"\x44\x05/?a>b", AUTHORITY, b"\x40\x06x-kept\x011", b"\x40\x05x-bad\x01\0"].concat();
     peer.send(&headers(1, END_STREAM | END_HEADERS, &first));
     assert!(refused(&mut peer, 1, true).contains("control character"));
-    // with the path and x-kept, but not x-bad; and then with x-bad
+    // First with the path and x-kept, then with x-bad.
     peer.send(&headers(3, END_STREAM | END_HEADERS, &[GET, SCHEME, &[0xc0], AUTHORITY, &[0xbf]].concat()));
     let answer = peer.read_until(|frame: &Frame| frame.kind == HEADERS).expect("an answer");
     assert_eq!((answer.stream, answer.payload[0]), (3, super::frames::STATUS_200));
@@ -146,8 +147,8 @@ fn a_malformed_request_does_no_harm_to_those_behind_it() {
 }
 
 #[test]
-fn a_malformed_request_with_a_body_is_refused_before_it() {
-    let server = Backend::saying("ok");
+fn a_malformed_request_is_refused_before_its_body_arrives() {
+    let server = Backend::responding("ok");
     let balancer = Running::with(config(&[&server], ""));
     let mut peer = Peer::connect(balancer.address, &[]);
     peer.send(&headers(1, END_HEADERS, &post(&[field("x", " a")])));
@@ -157,7 +158,7 @@ fn a_malformed_request_with_a_body_is_refused_before_it() {
     peer.send(&data(3, END_STREAM, b"body"));
     let answer = peer.read_until(|frame| frame.kind == HEADERS).expect("an answer");
     assert_eq!((answer.stream, answer.payload[0]), (3, super::frames::STATUS_200));
-    // HEAD has no body
+    // A response to HEAD has no body.
     peer.send(&headers(
         5,
         END_STREAM | END_HEADERS,
@@ -168,8 +169,8 @@ fn a_malformed_request_with_a_body_is_refused_before_it() {
 }
 
 #[test]
-fn a_connection_that_is_ended_for_what_its_client_did_is_logged() {
-    let server = Backend::saying("ok");
+fn a_connection_error_is_logged() {
+    let server = Backend::responding("ok");
     let balancer = Running::with(config(&[&server], ""));
     for frame in [
         data(1, 0, &vec![0; (1 << 14) + 1]),

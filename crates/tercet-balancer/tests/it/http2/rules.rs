@@ -1,5 +1,5 @@
-//! The rules, in the order of the RFCs: those that h2spec checks, held against its source, and those of RFC 9113 beyond.
-//! h2spec's sections are those of RFC 7540; where RFC 9113 says otherwise, it counts.
+//! The rules of HTTP/2 in the order of the RFCs: those that h2spec checks, and further ones of RFC 9113. h2spec's sections
+//! are those of RFC 7540; where RFC 9113 differs, it applies.
 //!
 //! Long because it is one table.
 
@@ -9,10 +9,10 @@ use super::frames::{
     get, headers, open, ping, post, request, setting, settings, window_update,
 };
 
-/// One rule, and a connection that keeps or breaks it.
+/// One rule, and a connection that follows or violates it.
 pub(super) struct Case {
-    pub(super) says: &'static str,
-    /// The payload of the SETTINGS frame the connection starts with.
+    pub(super) title: &'static str,
+    /// The payload of the client's first SETTINGS frame.
     pub(super) settings: Vec<u8>,
     pub(super) steps: Vec<Step>,
     pub(super) expected: Expected,
@@ -24,21 +24,21 @@ pub(super) enum Step {
     AwaitEnd,
 }
 
-/// What is to come of it.
+/// The expected outcome.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Expected {
-    /// The stream is answered with 200.
+    /// The stream gets a response with status 200.
     Answer(u32),
     /// The first DATA frame has this payload.
     Data(&'static [u8]),
     /// Settings are acknowledged.
     Acknowledgement,
-    /// A ping with the payload `pingpong` is answered: what came before did no harm.
+    /// A ping with the payload `pingpong` is acknowledged: the frames before it were accepted.
     Pong,
-    /// The stream is reset with one of these codes and the connection goes on, or the connection is ended with one of
-    /// them, which RFC 9113 section 5.4.1 leaves to the server.
+    /// The stream is reset with one of these codes and the connection stays open, or the connection is closed with one
+    /// of them, as RFC 9113 section 5.4.2 permits.
     Reset(&'static [u32]),
-    /// The connection is ended with one of these codes, and closed.
+    /// The connection is closed after a GOAWAY with one of these codes.
     Goaway(&'static [u32]),
 }
 
@@ -58,18 +58,18 @@ const CLOSED: &[u32] = &[STREAM_CLOSED, PROTOCOL_ERROR];
 
 use Expected::{Acknowledgement, Answer, Data, Goaway, Pong, Reset};
 
-fn case(says: &'static str, frames: &[Vec<u8>], expected: Expected) -> Case {
+fn case(title: &'static str, frames: &[Vec<u8>], expected: Expected) -> Case {
     let mut bytes = frames.concat();
     if matches!(expected, Pong) {
         bytes.extend(ping(*b"pingpong"));
     }
-    Case { says, settings: Vec::new(), steps: vec![Step::Send(bytes)], expected }
+    Case { title, settings: Vec::new(), steps: vec![Step::Send(bytes)], expected }
 }
 
-/// The frames of `then` are sent when `first` has been answered.
-fn case_after(says: &'static str, first: Vec<u8>, then: &[Vec<u8>], expected: Expected) -> Case {
+/// The frames of `then` are sent after the response to `first`.
+fn case_after(title: &'static str, first: Vec<u8>, then: &[Vec<u8>], expected: Expected) -> Case {
     let steps = vec![Step::Send(first), Step::AwaitEnd, Step::Send(then.concat())];
-    Case { says, settings: Vec::new(), steps, expected }
+    Case { title, settings: Vec::new(), steps, expected }
 }
 
 pub(super) fn all() -> Vec<Case> {
@@ -100,9 +100,9 @@ fn frame_format() -> Vec<Case> {
             &[headers(1, END_STREAM, &get(&[])), request(3)],
             Goaway(PROTOCOL),
         ),
-        // The second refers to what the first would have put into the table, had it been whole.
+        // The second block refers to an entry that the first one would add to the table if it were complete.
         case(
-            "4.3: HEADERS of another stream that go on from a header block that is not whole",
+            "4.3: HEADERS of another stream that refer to an incomplete header block",
             &[
                 headers(1, 0, &[POST, SCHEME, PATH, &[0x41, 1, b'a']].concat()),
                 headers(3, END_STREAM | END_HEADERS, &[GET, SCHEME, PATH, &[0xbe]].concat()),
@@ -207,7 +207,7 @@ fn streams() -> Vec<Case> {
             Reset(PROTOCOL),
         ),
         case(
-            "5.4.1: an error of the connection is told and closes it",
+            "5.4.1: a connection error sends GOAWAY and closes the connection",
             &[frame(PING, 0, 0, b"short")],
             Goaway(SIZE),
         ),
@@ -235,7 +235,7 @@ fn frame_types() -> Vec<Case> {
             Goaway(PROTOCOL),
         ),
         case(
-            "6.1: no room for the padding's length",
+            "6.1: no byte for the padding's length",
             &[open(1), data(1, END_STREAM | PADDED, &[])],
             Goaway(SIZE),
         ),
@@ -300,8 +300,8 @@ fn frame_types() -> Vec<Case> {
             &[frame(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2, 0x82])],
             Goaway(PROTOCOL),
         ),
-        case("6.7: PING is answered with its payload", &[], Pong),
-        case("6.7: an answer nobody asked for is ignored", &[frame(PING, ACK, 0, b"whatever")], Pong),
+        case("6.7: PING is acknowledged with its payload", &[], Pong),
+        case("6.7: an unsolicited PING ACK is ignored", &[frame(PING, ACK, 0, b"anything")], Pong),
         case("6.7: PING on a stream", &[frame(PING, 0, 1, b"pingpong")], Goaway(PROTOCOL)),
         case("6.7: PING of another length", &[frame(PING, 0, 0, b"pingpon")], Goaway(SIZE)),
         case("6.8: GOAWAY", &[frame(GOAWAY, 0, 0, &[0; 8])], Pong),
@@ -343,12 +343,12 @@ fn flow_control() -> Vec<Case> {
             Reset(FLOW),
         ),
         case(
-            "6.9.1: no more comes first than the window allows",
+            "6.9.1: the first DATA frame is limited by the window",
             &[settings(&setting(4, 1)), request(1)],
             Data(b"o"),
         ),
         case(
-            "6.9.1: a stream whose request is whole still takes WINDOW_UPDATE",
+            "6.9.1: WINDOW_UPDATE is accepted after a complete request",
             &[
                 settings(&setting(4, 0)),
                 request(1),
@@ -368,21 +368,20 @@ fn flow_control() -> Vec<Case> {
             Goaway(FLOW),
         ),
     ];
-    // A body comes byte by byte through windows of one byte, and not at all through one that shrank below zero until
-    // it is opened again.
-    for (says, start, more) in [
+    // A body is sent byte by byte with a window of one byte, and not at all with a window of 0 until it is opened.
+    for (title, start, more) in [
         ("6.9.1: no more is sent than the window allows", 1, vec![window_update(1, 1)]),
         ("6.9.2: a setting opens the windows of open streams", 0, vec![settings(&setting(4, 2))]),
     ] {
-        let mut case = case_after_headers(says, start, &more);
+        let mut case = case_after_headers(title, start, &more);
         case.settings = setting(4, start);
         cases.push(case);
     }
     cases
 }
 
-/// A request whose answer can only end when `more` has been sent.
-fn case_after_headers(says: &'static str, window: u32, more: &[Vec<u8>]) -> Case {
+/// A request whose response can only end after `more` was sent.
+fn case_after_headers(title: &'static str, window: u32, more: &[Vec<u8>]) -> Case {
     assert!(window < 2, "less than the body has");
     let steps = vec![
         Step::Send(request(1)),
@@ -390,7 +389,7 @@ fn case_after_headers(says: &'static str, window: u32, more: &[Vec<u8>]) -> Case
         Step::AwaitEnd,
         Step::Send(ping(*b"pingpong")),
     ];
-    Case { says, settings: Vec::new(), steps, expected: Pong }
+    Case { title, settings: Vec::new(), steps, expected: Pong }
 }
 
 /// RFC 9113 section 6.10: CONTINUATION.
@@ -428,7 +427,7 @@ fn continuations() -> Vec<Case> {
         ),
         case("6.10: CONTINUATION after DATA", &[open(1), data(1, 0, b"x"), ended()], Goaway(PROTOCOL)),
         case(
-            "10.5.1: CONTINUATION without end",
+            "10.5.1: endless CONTINUATION",
             &std::iter::once(headers(1, END_STREAM, one))
                 .chain((0..100).map(|_| frame(CONTINUATION, 0, 1, &field("a", &"b".repeat(120)).repeat(100))))
                 .collect::<Vec<_>>(),
@@ -450,7 +449,7 @@ fn messages() -> Vec<Case> {
         case("8.1: a POST request", &[open(1), data(1, END_STREAM, b"x")], Answer(1)),
         case("8.1: trailers", &trailers(END_STREAM | END_HEADERS, &field("x-sum", "1")), Answer(1)),
         case(
-            "8.1: HEADERS in the midst without END_STREAM",
+            "8.1: HEADERS after DATA without END_STREAM",
             &trailers(END_HEADERS, &field("x-sum", "1")),
             Reset(PROTOCOL),
         ),
@@ -537,7 +536,7 @@ fn messages() -> Vec<Case> {
             Reset(PROTOCOL),
         ),
         case(
-            "8.1.1: a content-length that is met",
+            "8.1.1: a content-length that matches the content",
             &[length("2"), data(1, 0, b"x"), data(1, END_STREAM, b"y")],
             Answer(1),
         ),
@@ -580,7 +579,7 @@ fn compression() -> Vec<Case> {
         ),
         case("4.2: a table size update at the end", &[block(&[0x20])], Goaway(COMPRESSION)),
         case(
-            "5.1: an integer without end",
+            "5.1: an endless integer",
             &[block(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])],
             Goaway(COMPRESSION),
         ),
@@ -597,7 +596,7 @@ fn compression() -> Vec<Case> {
         ),
         case("6.1: index 0", &[block(&[0x80])], Goaway(COMPRESSION)),
         case("6.1: an indexed field", &[block(&[0x90])], Answer(1)),
-        // `user-agent` by its index or `x` as it is; `a` as it is or Huffman-coded.
+        // `user-agent` by its index or `x` as a literal; `a` as a literal or Huffman-coded.
         case("6.2.1: a literal with indexing, its name indexed", &[block(&[0x7a, 1, b'a'])], Answer(1)),
         case("6.2.1: the same, Huffman-coded", &[block(&[0x7a, 0x81, 0x1f])], Answer(1)),
         case(

@@ -1,14 +1,14 @@
-//! Properties of the parsers, each for any bytes; shared with the fuzz targets.
+//! Properties of the parsers for arbitrary bytes; shared with the fuzz targets.
 
-use tercet_balancer::http1::response::Asked;
+use tercet_balancer::http1::response::RequestInfo;
 use tercet_balancer::http1::{Decoder, Framing, HeadLimits, Method, RequestHead, request, response, write};
 use tercet_balancer::proxy_protocol;
 
 const LIMITS: HeadLimits =
     HeadLimits { head_bytes: 4096, headers: 20, target_bytes: 256, body_bytes: 1 << 30 };
 
-/// The answer for all the bytes is the first answer any of their prefixes gives, and a request that is taken is
-/// still the same after it is written anew.
+/// The result for all bytes equals the first conclusive result for a prefix, and a parsed request is unchanged by
+/// serialising and parsing it again.
 pub(crate) fn request_head(bytes: &[u8]) {
     let whole = request::parse(bytes, &LIMITS);
     for end in 0..bytes.len() {
@@ -27,7 +27,7 @@ pub(crate) fn request_head(bytes: &[u8]) {
         write::request(&mut written, bytes, &head, b"fallback");
         written.extend_from_slice(b"\r\n");
         let limits = HeadLimits { headers: 30, head_bytes: 8192, ..LIMITS };
-        let again = request::parse(&written, &limits).expect("it is valid").expect("it is whole");
+        let again = request::parse(&written, &limits).expect("it is valid").expect("it is complete");
         assert_eq!(again.length, written.len(), "nothing is left over");
         assert_eq!(again.method_name.in_buffer(&written), head.method_name.in_buffer(bytes));
         assert_eq!(again.framing, head.framing);
@@ -36,22 +36,22 @@ pub(crate) fn request_head(bytes: &[u8]) {
         let mut twice = Vec::new();
         write::request(&mut twice, &written, &again, b"fallback");
         twice.extend_from_slice(b"\r\n");
-        assert!(is_same_but_for_counting(&again, &written, &twice), "written anew it stays as it is");
+        assert!(is_same_except_max_forwards(&again, &written, &twice), "serialising again changes it");
     }
 }
 
-/// `Max-Forwards` counts down each time.
-fn is_same_but_for_counting(head: &RequestHead, once: &[u8], twice: &[u8]) -> bool {
+/// Serialising decrements `Max-Forwards`.
+fn is_same_except_max_forwards(head: &RequestHead, once: &[u8], twice: &[u8]) -> bool {
     once == twice || head.max_forwards.is_some()
 }
 
-/// The answer for all the bytes is the first answer any of their prefixes gives, whatever was asked.
+/// The result for all bytes equals the first conclusive result for a prefix, for any request.
 pub(crate) fn response_head(bytes: &[u8]) {
     for (method, upgrade) in [(Method::Get, false), (Method::Head, false), (Method::Get, true)] {
-        let asked = Asked { method, upgrade };
-        let whole = response::parse(bytes, &LIMITS, asked);
+        let request_info = RequestInfo { method, upgrade };
+        let whole = response::parse(bytes, &LIMITS, request_info);
         for end in 0..bytes.len() {
-            match response::parse(&bytes[..end], &LIMITS, asked) {
+            match response::parse(&bytes[..end], &LIMITS, request_info) {
                 Ok(None) => {}
                 Ok(Some(head)) => {
                     let length = whole.as_ref().map(|whole| whole.as_ref().map(|whole| whole.length));
@@ -69,17 +69,20 @@ pub(crate) fn response_head(bytes: &[u8]) {
             let client = tercet_balancer::http1::Version::Http11;
             write::response(&mut written, bytes, &head, head.framing, client, true);
             written.extend_from_slice(b"\r\n");
-            let again =
-                response::parse(&written, &HeadLimits { headers: 30, head_bytes: 8192, ..LIMITS }, asked)
-                    .expect("it is valid")
-                    .expect("it is whole");
+            let again = response::parse(
+                &written,
+                &HeadLimits { headers: 30, head_bytes: 8192, ..LIMITS },
+                request_info,
+            )
+            .expect("it is valid")
+            .expect("it is complete");
             assert_eq!(again.length, written.len(), "nothing is left over");
             assert_eq!((again.status, again.framing), (head.status, head.framing));
         }
     }
 }
 
-/// Read at once or byte by byte, a body has the same content, end and verdict.
+/// A body has the same content, end and result, decoded at once or byte by byte.
 pub(crate) fn chunked_body(bytes: &[u8]) {
     let mut at_once = Decoder::new(Framing::Chunked, 1 << 20);
     let expected = at_once.advance(bytes);
@@ -91,7 +94,7 @@ pub(crate) fn chunked_body(bytes: &[u8]) {
                 start += progress.consumed;
                 content += progress.content;
                 if progress.done {
-                    let expected = expected.expect("the same verdict");
+                    let expected = expected.expect("the same result");
                     assert_eq!((start, content, true), (expected.consumed, expected.content, expected.done));
                     return;
                 }
@@ -102,11 +105,11 @@ pub(crate) fn chunked_body(bytes: &[u8]) {
             }
         }
     }
-    let expected = expected.expect("the same verdict");
+    let expected = expected.expect("the same result");
     assert_eq!((content, false), (expected.content, expected.done));
 }
 
-/// The answer for all the bytes is the first answer any of their prefixes gives.
+/// The result for all bytes equals the first conclusive result for a prefix.
 pub(crate) fn proxy_header(bytes: &[u8]) {
     let whole = proxy_protocol::parse(bytes);
     for end in 0..bytes.len() {
@@ -115,7 +118,7 @@ pub(crate) fn proxy_header(bytes: &[u8]) {
     }
 }
 
-/// Content sent in these chunks comes out as it went in when it is read in parts of these sizes.
+/// Content that is encoded in these chunks and read in parts of these sizes is decoded unchanged.
 pub(crate) fn chunks(chunks: &[Vec<u8>], reads: &[usize]) {
     let mut encoded = Vec::new();
     for chunk in chunks {

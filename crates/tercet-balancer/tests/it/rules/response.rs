@@ -1,19 +1,19 @@
-//! Responses to GET, unless a rule says otherwise. A response the client may not see is a 502.
+//! Responses to GET. An invalid response is a 502.
 
 use super::Rule;
-use super::Verdict::{Refused, Taken};
+use super::Verdict::{Accepted, Refused};
 
 pub(crate) const RESPONSES: &[Rule] = &[
     Rule {
-        says: "RFC 9112 section 4: version SP three digits SP reason",
+        title: "RFC 9112 section 4: version SP three digits SP reason",
         cases: &[
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Taken),
-            (b"HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nok", Taken),
-            (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", Taken),
-            (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", Taken),
-            (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", Taken),
-            (b"HTTP/1.1 599 Odd\r\nContent-Length: 0\r\n\r\n", Taken),
-            (b"HTTP/1.1 200 caf\xe9\r\nContent-Length: 0\r\n\r\n", Taken),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Accepted),
+            (b"HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nok", Accepted),
+            (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", Accepted),
+            (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", Accepted),
+            (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", Accepted),
+            (b"HTTP/1.1 599 Odd\r\nContent-Length: 0\r\n\r\n", Accepted),
+            (b"HTTP/1.1 200 caf\xe9\r\nContent-Length: 0\r\n\r\n", Accepted),
             (b"HTTP/1.1  200 OK\r\nContent-Length: 2\r\n\r\nok", Refused(502)),
             (b"HTTP/1.1 20 OK\r\nContent-Length: 2\r\n\r\nok", Refused(502)),
             (b"HTTP/1.1 2000 OK\r\nContent-Length: 2\r\n\r\nok", Refused(502)),
@@ -29,7 +29,7 @@ pub(crate) const RESPONSES: &[Rule] = &[
         ],
     },
     Rule {
-        says: "RFC 9112 section 2.3: HTTP/1.0 or HTTP/1.1, and nothing before it",
+        title: "RFC 9112 section 2.3: a response starts with HTTP/1.0 or HTTP/1.1",
         cases: &[
             (b"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok", Refused(502)),
             (b"HTTP/1.2 200 OK\r\nContent-Length: 2\r\n\r\nok", Refused(502)),
@@ -43,7 +43,7 @@ pub(crate) const RESPONSES: &[Rule] = &[
         ],
     },
     Rule {
-        says: "RFC 9112 sections 2.2, 5: the header section as in a request",
+        title: "RFC 9112 sections 2.2, 5: the header section as in a request",
         cases: &[
             (b"HTTP/1.1 200 OK\nContent-Length: 2\r\n\r\nok", Refused(502)),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\n\nok", Refused(502)),
@@ -60,9 +60,9 @@ pub(crate) const RESPONSES: &[Rule] = &[
         ],
     },
     Rule {
-        says: "RFC 9112 section 6.3: one way to tell where the body ends",
+        title: "RFC 9112 section 6.3: exactly one framing",
         cases: &[
-            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Taken),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Accepted),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", Refused(502)),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok", Refused(502)),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok", Refused(502)),
@@ -82,27 +82,27 @@ pub(crate) const RESPONSES: &[Rule] = &[
         ],
     },
     Rule {
-        says: "RFC 9110 sections 6.4.1, 15.3.5, 15.4.5: 204 and 304 have no body",
+        title: "RFC 9110 sections 6.4.1, 15.3.5, 15.4.5: 204 and 304 have no body",
         cases: &[
-            (b"HTTP/1.1 204 No Content\r\n\r\n", Taken),
-            (b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", Taken),
-            (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 500\r\n\r\n", Taken),
+            (b"HTTP/1.1 204 No Content\r\n\r\n", Accepted),
+            (b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", Accepted),
+            (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 500\r\n\r\n", Accepted),
             (b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nok", Refused(502)),
             (b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Refused(502)),
         ],
     },
     Rule {
-        says: "RFC 9110 section 15.2: interim responses precede the final one, and not in HTTP/1.0",
+        title: "RFC 9110 section 15.2: interim responses precede the final one, and not in HTTP/1.0",
         cases: &[
-            (b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Taken),
-            (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Taken),
+            (b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Accepted),
+            (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Accepted),
             (b"HTTP/1.1 103 Early Hints\r\nContent-Length: 2\r\n\r\nok", Refused(502)),
             (b"HTTP/1.1 100 Continue\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Refused(502)),
             (b"HTTP/1.0 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\n\r\n", Refused(502)),
         ],
     },
     Rule {
-        says: "RFC 9110 section 15.2.2: no switching of protocols that was not asked for",
+        title: "RFC 9110 section 15.2.2: no unsolicited protocol switch",
         cases: &[
             (b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", Refused(502)),
             (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", Refused(502)),

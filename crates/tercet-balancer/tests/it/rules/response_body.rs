@@ -1,13 +1,13 @@
-//! How response bodies may not be framed: the client must never take one of these for whole.
+//! Invalid framing of response bodies: none of them may be relayed as complete.
 
 use super::Rule;
-use super::Verdict::{Refused, Taken};
+use super::Verdict::{Accepted, Refused};
 
 pub(crate) const RESPONSE_BODIES: &[Rule] = &[
     Rule {
-        says: "RFC 9112 section 7.1: chunks as in a request",
+        title: "RFC 9112 section 7.1: chunks as in a request",
         cases: &[
-            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n", Taken),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n", Accepted),
             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\nok\r\n0\r\n\r\n", Refused(502)),
             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\nok\r\n0\r\n\r\n", Refused(502)),
             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\nok\r\n0\r\n\r\n", Refused(502)),
@@ -24,7 +24,7 @@ pub(crate) const RESPONSE_BODIES: &[Rule] = &[
         ],
     },
     Rule {
-        says: "RFC 9110 section 6.5.1: no trailer that frames or routes",
+        title: "RFC 9110 section 6.5.1: no trailers for framing or routing",
         cases: &[
             (
                 b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nContent-Length: 2\r\n\r\n",
