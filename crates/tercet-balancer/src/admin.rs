@@ -148,7 +148,7 @@ fn describe(server: &Server) -> Value {
         Standing::Ejected => "ejected",
         Standing::Down | Standing::Unreachable => "down",
     };
-    let answers: Vec<u64> = server.answers.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+    let answers: Vec<u64> = server.responses.iter().map(|count| count.load(Ordering::Relaxed)).collect();
     json!({
         "name": server.name,
         "address": server.address,

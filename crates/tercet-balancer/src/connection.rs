@@ -10,11 +10,11 @@ use std::time::Duration;
 use tercet_observe::event::BalancerEvent;
 use tercet_observe::panic::caught;
 
-use crate::answer;
 use crate::client::{After, Client};
 use crate::config::Config;
 use crate::exchange;
 use crate::http1::{HeadLimits, Refusal, RequestHead, request};
+use crate::local_reply;
 use crate::request_buffers::RequestBuffers;
 use crate::worker::Worker;
 
@@ -43,7 +43,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Box<Client>, buffers: Box<
         match after {
             After::Keep if client.has_ended() && left_over.is_none() => return,
             After::Keep => {}
-            After::Close => return Box::pin(answer::linger(&client)).await,
+            After::Close => return Box::pin(local_reply::linger(&client)).await,
             After::Abort => return,
         }
     }
@@ -97,7 +97,7 @@ async fn panicked(worker: &Worker, client: &Client, buffers: &mut RequestBuffers
         return After::Abort;
     }
     let refusal = Refusal { status: 500, reason: "an error in the balancer" };
-    answer::refuse(worker, client, buffers, refusal).await
+    local_reply::refuse(worker, client, buffers, refusal).await
 }
 
 async fn serve_request(worker: &Worker, client: &Client, buffers: &mut RequestBuffers) -> After {
@@ -109,7 +109,7 @@ async fn serve_request(worker: &Worker, client: &Client, buffers: &mut RequestBu
         None
     });
     if let Some(refusal) = refused {
-        return answer::refuse(worker, client, buffers, refusal).await;
+        return local_reply::refuse(worker, client, buffers, refusal).await;
     }
     let Some(head) = &head else { return After::Abort };
     exchange::run(worker, client, &config, head, buffers).await

@@ -25,11 +25,11 @@ use tercet_observe::AccessRecord;
 
 use self::failure::{CLIENT_GONE, Failure};
 use self::progress::Progress;
-use crate::answer::Answer;
 use crate::client::{After, Client};
 use crate::config::Config;
 use crate::forwarded::RequestId;
 use crate::http1::{Decoder, Field, Refusal, RequestHead};
+use crate::local_reply::LocalReply;
 use crate::request_buffers::RequestBuffers;
 use crate::rotation::{InFlight, Selection};
 use crate::server::{Server, Standing};
@@ -65,7 +65,7 @@ pub(crate) async fn run(
     let started = Instant::now();
     let composed = match request::compose(client, config, head, buffers) {
         Ok(composed) => composed,
-        Err(refusal) => return crate::answer::refuse(worker, client, buffers, refusal).await,
+        Err(refusal) => return crate::local_reply::refuse(worker, client, buffers, refusal).await,
     };
     let mut exchange = Exchange {
         worker,
@@ -221,7 +221,7 @@ impl Exchange<'_> {
 
     /// Sends the response for a failure, unless a response was already begun.
     async fn send_failure(&self, failure: &Failure, buffers: &mut RequestBuffers) -> After {
-        let (status, message) = failure.answer();
+        let (status, message) = failure.reply();
         if self.progress.responding.get() {
             return After::Abort;
         }
@@ -235,7 +235,7 @@ impl Exchange<'_> {
         buffers.response.clear();
         let mut text = [0; 36];
         let id = self.id.text(buffers.client.filled(), &mut text);
-        let answer = Answer {
+        let reply = LocalReply {
             status,
             message,
             request_id: str::from_utf8(id).ok(),
@@ -249,9 +249,9 @@ impl Exchange<'_> {
             },
             keep_alive,
         };
-        let bytes = answer.write(&mut buffers.response, self.head.version, self.head.method);
+        let bytes = reply.write(&mut buffers.response, self.head.version, self.head.method);
         self.progress.bytes.set(bytes);
-        match crate::answer::send(self.worker, self.client, buffers).await {
+        match crate::local_reply::send(self.worker, self.client, buffers).await {
             Ok(()) if keep_alive => After::Keep,
             Ok(()) => After::Close,
             Err(_) => After::Abort,

@@ -171,8 +171,8 @@ impl<'a> Given<'a> {
         out.len() > before
     }
 
-    /// Appends the `X-Forwarded-…` fields converted to elements of `Forwarded` (RFC 7239 section 7.4), each followed by
-    /// a comma. `X-Forwarded-Host` and `-Proto` belong to the first element: the proxy that the client connected to.
+    /// Appends the `X-Forwarded-…` fields as elements of `Forwarded` (RFC 7239 section 7.4), each followed by a comma.
+    /// `X-Forwarded-Host` and `-Proto` belong to the first element: the proxy that the client connected to.
     fn push_elements(&self, out: &mut Vec<u8>, proto: Option<&[u8]>) {
         if !self.is_trusted {
             return;

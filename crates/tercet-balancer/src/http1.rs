@@ -160,8 +160,8 @@ impl Method {
     }
 }
 
-/// Whether the bytes after the first `seen` ones may have completed a line, so that the head has to be parsed again. This
-/// avoids one parse per byte for a client that sends single bytes.
+/// Whether the bytes after the first `seen` ones may have completed a line, so that the head has to be parsed again.
+/// This avoids one parse per byte for a client that sends single bytes.
 pub fn worth_parsing(buffer: &[u8], seen: usize) -> bool {
     seen == 0 || memchr::memchr(b'\n', &buffer[seen.min(buffer.len())..]).is_some()
 }

@@ -27,9 +27,9 @@ use tercet_observe::event::BalancerEvent;
 use self::budget::ChargedBytes;
 use self::guard::{Note, Notes};
 use self::wire::{Fault, Wire};
-use crate::answer;
 use crate::client::Client;
 use crate::config::Config;
+use crate::local_reply;
 use crate::worker::Worker;
 
 /// The client's connection preface (RFC 9113 section 3.4).
@@ -93,7 +93,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
     let handshake = client.in_time(async { handshake.await.map_err(io::Error::other) });
     let Ok(mut connection) = handshake.await else {
         // RFC 9113 section 3.4: after an invalid preface, GOAWAY may be omitted.
-        return answer::linger(&client).await;
+        return local_reply::linger(&client).await;
     };
     let streams = Rc::new(Streams::default());
     client.deadline.set(config.timeouts.head);
@@ -127,7 +127,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
                 // The connection is closed even if the client does not receive GOAWAY.
                 let _ = client.in_time(async { closed.await.map_err(io::Error::other) }).await;
                 drop(connection);
-                return answer::linger(&client).await;
+                return local_reply::linger(&client).await;
             }
         }
     }

@@ -1,7 +1,6 @@
 //! Tier 1: the HTTP load balancer: listeners, server selection, health checks, forwarding, draining, access log.
 
 mod admin;
-mod answer;
 pub mod balancer;
 mod bind_address;
 mod buffer;
@@ -18,6 +17,7 @@ mod http2;
 mod limits;
 mod listener;
 mod listening;
+mod local_reply;
 mod metrics;
 mod pipeline;
 mod pool;

@@ -52,7 +52,7 @@ pub(crate) fn encode(own: &Metrics, open: usize, servers: &[Arc<Server>]) -> Str
         in_flight.get_or_create(&label).set(server.in_flight().try_into().unwrap_or(i64::MAX));
         up.get_or_create(&label).set(i64::from(server.is_available()));
         latency.get_or_create(&label).include(&server.latency);
-        for (class, count) in CLASSES.into_iter().zip(&server.answers) {
+        for (class, count) in CLASSES.into_iter().zip(&server.responses) {
             let label = vec![("server", server.name.to_string()), ("class", class.to_owned())];
             answers.get_or_create(&label).inc_by(count.load(Ordering::Relaxed));
         }

@@ -82,7 +82,7 @@ pub(crate) struct Server {
     /// Requests that failed on it.
     pub(crate) failed: AtomicU64,
     /// Responses by class: 1xx … 5xx.
-    pub(crate) answers: [AtomicU64; 5],
+    pub(crate) responses: [AtomicU64; 5],
     /// Time from sending a request to the first byte of the response.
     pub(crate) latency: Latency,
 }
@@ -113,7 +113,7 @@ impl Server {
             slow_start_began: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-            answers: Default::default(),
+            responses: Default::default(),
             latency: Latency::default(),
         }
     }
@@ -191,7 +191,7 @@ impl Server {
     /// Records a response: its status, and the time to its first byte.
     pub(crate) fn record_response(&self, status: u16, after: Duration) {
         let class = usize::from(status / 100).clamp(1, 5) - 1;
-        self.answers[class].fetch_add(1, Ordering::Relaxed);
+        self.responses[class].fetch_add(1, Ordering::Relaxed);
         self.latency.observe(after);
     }
 

@@ -135,7 +135,7 @@ fn read(pair: &Certificate) -> Result<CertifiedKey, TlsError> {
     }
     if is_version_1(&chain[0]) {
         let problem = "it is an X.509 certificate of version 1, and TLS needs version 3";
-        let hint = "issue it again with subject alternative names: with openssl, `-addext subjectAltName=DNS:shop.example`";
+        let hint = "issue it again with its names: openssl … -addext subjectAltName=DNS:shop.example";
         return Err(refused(&pair.certificate, &problem, hint));
     }
     let key = PrivateKeyDer::from_pem_slice(&read_file(&pair.key)?).map_err(|error| match error {

@@ -170,7 +170,7 @@ impl Download<'_> {
     /// Writes the header lines that the balancer adds, and the empty line.
     fn push_balancer_lines(&mut self, head: &ResponseHead) {
         if !head.has_date {
-            write::push_line(self.output, b"Date", crate::answer::date().as_bytes());
+            write::push_line(self.output, b"Date", crate::local_reply::date().as_bytes());
         }
         if let Some(age) = self.client.bind_address.listen.hsts.filter(|_| self.client.socket.is_tls()) {
             let value = format!("max-age={}", age.as_secs());

@@ -81,7 +81,7 @@ impl Failure {
     }
 
     /// The status and message of the response to the client.
-    pub(super) fn answer(&self) -> (u16, &'static str) {
+    pub(super) fn reply(&self) -> (u16, &'static str) {
         match self {
             Self::ClientGone => (CLIENT_GONE, ""),
             Self::ClientTimeout => (408, "the request body took too long"),
@@ -93,11 +93,11 @@ impl Failure {
             }
             Self::OutOfPorts | Self::OutOfDescriptors => (503, "the balancer has no sockets left"),
             Self::QueueFull | Self::QueueTimeout => (503, "all servers are busy"),
-            Self::Closed => (502, "the server closed the connection without an answer"),
+            Self::Closed => (502, "the server closed the connection without a response"),
             Self::Limited(_) => (429, "too many requests"),
             Self::Redirect(_) => (308, "this is served over https only"),
             Self::LastForward => (200, "this is the balancer"),
-            Self::ServerTimeout => (504, "the server took too long to answer"),
+            Self::ServerTimeout => (504, "the server took too long to respond"),
         }
     }
 }

@@ -23,8 +23,8 @@ pub(super) enum Body {
 #[derive(Debug)]
 pub(super) struct Malformed(pub(super) &'static str);
 
-/// Writes the head with its empty line. `replaced` are the original bytes that the guard has replaced by [`PLACEHOLDER`] in
-/// the path.
+/// Writes the head with its empty line. `replaced` are the original bytes of the path that the guard has replaced by
+/// [`PLACEHOLDER`].
 ///
 /// # Errors
 /// The request is malformed.

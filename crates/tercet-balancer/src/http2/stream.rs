@@ -17,11 +17,11 @@ use super::guard::{Note, Refused};
 use super::pipe::{self, Pipe};
 use super::request::{self, Body, Malformed};
 use super::response;
-use crate::answer::Answer;
 use crate::client::Client;
 use crate::connection;
 use crate::http1::response::{RequestInfo, parse};
 use crate::http1::{Decoder, Framing, HeadLimits, Method, Refusal, Version};
+use crate::local_reply::LocalReply;
 use crate::socket::Socket;
 use crate::worker::Worker;
 
@@ -122,10 +122,10 @@ async fn refuse(
     refused: &Refused,
 ) -> Outcome {
     let Refused { refusal, method, target, has_ended } = refused;
-    let answer = Answer::refusing(*refusal, true);
+    let reply = LocalReply::refusing(*refusal, true);
     let request_info = RequestInfo { method: Method::of(method), upgrade: false };
     let mut bytes = Vec::new();
-    let length = answer.write(&mut bytes, Version::Http11, request_info.method);
+    let length = reply.write(&mut bytes, Version::Http11, request_info.method);
     worker.refused_as(client, (method, target, "HTTP/2.0"), *refusal, length);
     let outstanding = Rc::default();
     let sent = async {

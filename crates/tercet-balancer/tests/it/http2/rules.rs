@@ -1,5 +1,5 @@
-//! The rules of HTTP/2 in the order of the RFCs: those that h2spec checks, and further ones of RFC 9113. h2spec's sections
-//! are those of RFC 7540; where RFC 9113 differs, it applies.
+//! The rules of HTTP/2 in the order of the RFCs: those that h2spec checks, and further ones of RFC 9113. h2spec's
+//! sections are those of RFC 7540; where RFC 9113 differs, it applies.
 //!
 //! Long because it is one table.
 

@@ -17,7 +17,7 @@ const LINGER_BYTES: usize = 1 << 20;
 
 /// A response of the balancer itself.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Answer<'a> {
+pub(crate) struct LocalReply<'a> {
     /// The status.
     pub(crate) status: u16,
     /// The error message for the client.
@@ -32,7 +32,7 @@ pub(crate) struct Answer<'a> {
     pub(crate) keep_alive: bool,
 }
 
-impl Answer<'_> {
+impl LocalReply<'_> {
     /// The response to a request that was refused.
     pub(crate) fn refusing(refusal: Refusal, keep_alive: bool) -> Self {
         Self {
@@ -94,8 +94,8 @@ pub(crate) async fn refuse(
     refusal: Refusal,
 ) -> After {
     buffers.response.clear();
-    let answer = Answer::refusing(refusal, false);
-    let bytes = answer.write(&mut buffers.response, Version::Http11, Method::Get);
+    let reply = LocalReply::refusing(refusal, false);
+    let bytes = reply.write(&mut buffers.response, Version::Http11, Method::Get);
     worker.refused(client, buffers.client.filled(), refusal, bytes);
     match send(worker, client, buffers).await {
         Ok(()) => After::Close,
