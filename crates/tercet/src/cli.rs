@@ -1,6 +1,6 @@
-//! What can be typed: one type per verb, its help is its documentation.
+//! The command line: one type per command; its help text is its documentation.
 //!
-//! Knows no meaning: the verbs in [`commands`](crate::commands) lower these arguments.
+//! Parses only: the modules of [`commands`](crate::commands) interpret the arguments.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -26,14 +26,15 @@ pub(crate) enum Command {
     Balancer(Balancer),
     Plan(Plan),
     Apply(Apply),
-    /// Go back to the previous release.
+    /// Return to the previous release.
     ///
-    /// The same walk as an apply, to what ran before.
+    /// Shows an execution plan and asks for confirmation, as apply does. Migrations are not undone.
     Rollback(Change),
-    /// Replace secrets, certificates or keys while everything serves.
+    /// Replace secrets, certificates or keys without downtime.
     ///
-    /// One application server after the other, old and new valid side by side, no request lost. A rotation has phases, and
-    /// the one reached is kept with the secrets: one that was cut off goes on when it is run again.
+    /// Replaces one application server after the other, while old and new secrets are both valid, so that no request is
+    /// lost. A rotation has phases, and the current one is recorded: run the command again to continue an interrupted
+    /// rotation.
     #[command(subcommand)]
     Rotate(Rotate),
     Destroy(Destroy),
@@ -51,44 +52,44 @@ pub(crate) enum Command {
     Child(Child),
 }
 
-/// Run everything on this machine, in the foreground.
+/// Run all tiers of a project on this machine, in the foreground.
 ///
-/// A private PostgreSQL, the migrations, the application servers and the balancer. What crashes is
-/// restarted. Ctrl-C stops all of it and leaves nothing running.
+/// Starts a private PostgreSQL, applies the migrations, starts the application servers and the balancer. A process
+/// that crashes is restarted. Ctrl-C stops all of them.
 #[derive(Args, Debug)]
 pub(crate) struct Up {
-    /// The folder that holds tercet.toml
+    /// The project's folder, with tercet.toml
     #[arg(default_value = ".", value_name = "DIR")]
     pub(crate) folder: PathBuf,
 
-    /// Say everything as JSON, one object a line; the default when standard output is no terminal
+    /// Log as JSON, one object a line; the default if standard output is not a terminal
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 /// Write a commented tercet.toml and a first migration.
 ///
-/// Files that are already there are never overwritten.
+/// Existing files are never overwritten.
 #[derive(Args, Debug)]
 pub(crate) struct Init {
-    /// The folder to write into; it is made when it is not there
+    /// The folder to write to; it is created if necessary
     #[arg(default_value = ".", value_name = "DIR")]
     pub(crate) folder: PathBuf,
 }
 
-/// Print a token that signs a person in to the data API of a project.
+/// Print a token for requests to a project's data API.
 #[derive(Args, Debug)]
 pub(crate) struct Token {
-    /// The folder that holds tercet.toml
+    /// The project's folder, with tercet.toml
     #[arg(default_value = ".", value_name = "DIR")]
     pub(crate) folder: PathBuf,
-    /// Who it is for: the "sub" claim
+    /// The user that the token is for: its "sub" claim
     #[arg(long, value_name = "NAME")]
     pub(crate) subject: Option<String>,
-    /// The database role its requests run as
+    /// The database role of its requests: its "role" claim
     #[arg(long, default_value = "authenticated", value_name = "ROLE")]
     pub(crate) role: String,
-    /// How many seconds it is good for
+    /// Seconds until the token expires
     #[arg(long, default_value_t = 3600, value_name = "N")]
     pub(crate) seconds: u64,
 }
@@ -96,26 +97,26 @@ pub(crate) struct Token {
 /// Run one data API server in the foreground.
 #[derive(Args, Debug)]
 pub(crate) struct Api {
-    /// A file of PostgREST's options; PGRST_ environment variables win over it
+    /// A file with PostgREST's options; PGRST_ environment variables take precedence
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) instead: Instead,
+    pub(crate) action: ApiAction,
     #[command(flatten)]
-    pub(crate) log: LogLines,
+    pub(crate) log: LogOptions,
 }
 
-/// What is done instead of serving.
+/// An action instead of serving; at most one.
 #[derive(Args, Debug)]
 #[group(multiple = false)]
-pub(crate) struct Instead {
-    /// Print the configuration, with what the database says of it and without its secrets, and exit
+pub(crate) struct ApiAction {
+    /// Print the configuration, including the in-database configuration, without secrets, and exit
     #[arg(long)]
     pub(crate) dump_config: bool,
     /// Print the schema cache as JSON, and exit
     #[arg(long)]
     pub(crate) dump_schema: bool,
-    /// Ask the server that runs with this configuration whether it is ready, by its admin endpoint; exit 0 if it is
+    /// Ask the admin endpoint of the server with this configuration whether it is ready; exit 0 if it is
     #[arg(long)]
     pub(crate) ready: bool,
     /// Print a configuration file that explains every option, and exit
@@ -129,17 +130,17 @@ pub(crate) struct Balancer {
     /// The balancer's own configuration file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
-    /// Serve what the supervising process at the other end of standard input says
+    /// Run as the worker process; the supervisor is at the other end of standard input
     #[arg(long, hide = true)]
     pub(crate) worker: bool,
     #[command(flatten)]
-    pub(crate) log: LogLines,
+    pub(crate) log: LogOptions,
 }
 
-/// How a tier's log lines look.
+/// How a tier logs.
 #[derive(Args, Debug)]
-pub(crate) struct LogLines {
-    /// What log lines call this process
+pub(crate) struct LogOptions {
+    /// The name of this process in log lines
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Log events as JSON, one object a line
@@ -147,8 +148,8 @@ pub(crate) struct LogLines {
     json: bool,
 }
 
-impl LogLines {
-    /// The name to log under, when the tier's own is not precise enough.
+impl LogOptions {
+    /// The name to log under: `--name`, or the tier's.
     pub(crate) fn name<'a>(&'a self, tier: &'a str) -> &'a str {
         self.name.as_deref().unwrap_or(tier)
     }
@@ -158,18 +159,18 @@ impl LogLines {
     }
 }
 
-/// What an operator's tercet runs on a machine, over ssh.
+/// The agent that an operator's tercet runs on a machine, over ssh.
 #[derive(Args, Debug)]
 pub(crate) struct Machine {
-    /// Warn about certificates whose end is near instead
+    /// Only print warnings about certificates that expire soon
     #[arg(long)]
     pub(crate) check: bool,
 }
 
-/// Which project's machines, and how to get to them.
+/// The project, and how to connect to its machines.
 #[derive(Args, Debug)]
 pub(crate) struct Machines {
-    /// The folder that holds tercet.toml
+    /// The project's folder, with tercet.toml
     #[arg(default_value = ".", value_name = "DIR")]
     pub(crate) folder: PathBuf,
     /// Use this configuration file instead of ~/.ssh/config
@@ -177,9 +178,9 @@ pub(crate) struct Machines {
     pub(crate) ssh_config: Option<PathBuf>,
 }
 
-/// Show what an apply would change on the machines, field by field; change nothing.
+/// Show what an apply would change on the machines, without changing it.
 ///
-/// tercet copies its own binary to each machine, to be able to look.
+/// Only tercet's own binary is copied to each machine, to read its state.
 #[derive(Args, Debug)]
 pub(crate) struct Plan {
     #[command(flatten)]
@@ -187,10 +188,10 @@ pub(crate) struct Plan {
     /// Plan to take over machines that belong to another project, or whose secrets are not in this folder
     #[arg(long)]
     pub(crate) take_over: bool,
-    /// Plan to start with an empty database although the project has had data elsewhere
+    /// Plan to start with an empty database although the project has data elsewhere
     #[arg(long)]
     pub(crate) new_database: bool,
-    /// Leave a machine that is no longer in tercet.toml as it is
+    /// Do not clean up this machine, which is no longer in tercet.toml
     #[arg(long, value_name = "NAME")]
     pub(crate) forget: Vec<String>,
     /// Print the plan as JSON
@@ -198,11 +199,11 @@ pub(crate) struct Plan {
     pub(crate) json: bool,
 }
 
-/// Make the machines what tercet.toml says.
+/// Bring the machines to the state that tercet.toml describes.
 ///
-/// Plans, asks, brings each machine there, migrates the database, rolls the application servers one by one
-/// behind the balancer, and proves that every connection is as drawn. Anything failing: what served before
-/// serves again.
+/// Shows the execution plan and asks for confirmation. Then it converges each machine, migrates the database, replaces
+/// the application servers one by one, and tests every allowed and forbidden connection. If an operation fails, the
+/// changes are undone and the previous servers keep serving.
 #[derive(Args, Debug)]
 pub(crate) struct Apply {
     #[command(flatten)]
@@ -210,30 +211,30 @@ pub(crate) struct Apply {
     /// Take over machines that belong to another project, or whose secrets are not in this folder
     #[arg(long)]
     pub(crate) take_over: bool,
-    /// Start with an empty database although the project has had data elsewhere
+    /// Start with an empty database although the project has data elsewhere
     #[arg(long)]
     pub(crate) new_database: bool,
-    /// Leave a machine that is no longer in tercet.toml as it is, and never ask for it again
+    /// Do not clean up this machine, which is no longer in tercet.toml, now or later
     #[arg(long, value_name = "NAME")]
     pub(crate) forget: Vec<String>,
 }
 
-/// Take the project down: remove all that tercet made on its machines.
+/// Take the project down: remove everything that tercet made on its machines.
 ///
-/// Balancer first, database last; every machine in tercet.toml, and every one it was applied to before. The data stays in
-/// PostgreSQL, and packages stay installed. The secrets are moved aside, not deleted. One that was interrupted is
-/// finished by the next.
+/// Covers every machine in tercet.toml and every machine that was applied to before; the balancer first, the database
+/// last. The data stays in PostgreSQL, and packages stay installed. The secrets are moved aside, not deleted. Run the
+/// command again to continue after an interruption.
 #[derive(Args, Debug)]
 pub(crate) struct Destroy {
     #[command(flatten)]
     pub(crate) machines: Machines,
-    /// Drop the project's database and its roles, too; other databases of the cluster stay
+    /// Also drop the project's database and its roles; other databases of the cluster stay
     #[arg(long)]
     pub(crate) with_data: bool,
-    /// Do not ask; the project's name, so that none is destroyed by mistake
+    /// Do not ask for confirmation; takes the project's name, as a safeguard
     #[arg(long, value_name = "PROJECT")]
     pub(crate) yes: Option<String>,
-    /// Leave a machine as it is, and never ask for it again
+    /// Do not clean up this machine, now or later
     #[arg(long, value_name = "NAME")]
     pub(crate) forget: Vec<String>,
 }
@@ -243,25 +244,25 @@ pub(crate) struct Destroy {
 pub(crate) struct Change {
     #[command(flatten)]
     pub(crate) machines: Machines,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     pub(crate) yes: bool,
 }
 
-/// What is replaced.
+/// The secrets, certificates or keys to replace.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Rotate {
-    /// The password application servers log in to PostgreSQL with.
+    /// The password that application servers log in to PostgreSQL with.
     Secrets(Change),
     /// The certificates of PostgreSQL and of the application servers; the authority stays.
     Certificates(Change),
     /// The authority that issues these certificates, and the certificates with it.
     ///
-    /// Afterwards no certificate of the old one is accepted: what to do when a key was stolen.
+    /// Afterwards no certificate of the old authority is accepted. Use it if a certificate's key was stolen.
     Authority(Change),
     /// The key that tokens of the data API are signed with.
     ///
-    /// Tokens of the old key are accepted until it is retired.
+    /// Tokens that were signed with the old key are accepted until it is retired.
     TokenKeys(TokenKeys),
 }
 
@@ -270,27 +271,27 @@ pub(crate) enum Rotate {
 pub(crate) struct TokenKeys {
     #[command(flatten)]
     pub(crate) change: Change,
-    /// Make no new key, but accept tokens of the old one no longer
+    /// Stop accepting tokens that were signed with the old key; makes no new key
     #[arg(long)]
     pub(crate) retire: bool,
 }
 
-/// Try every allowed and every forbidden connection, from everywhere.
+/// Test every allowed and every forbidden connection, from this computer and from each machine.
 #[derive(Args, Debug)]
 pub(crate) struct Prove {
     #[command(flatten)]
     pub(crate) machines: Machines,
-    /// Print all trials as JSON
+    /// Print all results as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// Show how the machines and the parts on them are doing.
+/// Show the state of the machines, their units and releases, and the balancer's servers.
 #[derive(Args, Debug)]
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) machines: Machines,
-    /// Look again every two seconds
+    /// Refresh every two seconds
     #[arg(long, short)]
     pub(crate) watch: bool,
     /// Print it as JSON
@@ -298,11 +299,11 @@ pub(crate) struct Status {
     pub(crate) json: bool,
 }
 
-/// Share what only the operator has, through the machines.
+/// Share the operator state with other operators, through the machines.
 ///
-/// The certificate authority, the passwords and the token secret in .tercet are kept on every machine, encrypted to the
-/// `[state]` recipients of tercet.toml or to a passphrase, and signed by the authority. Without a verb: which generation
-/// this folder has, and which each machine.
+/// The certificate authority, the passwords and the token secret in .tercet are stored on every machine, encrypted to the
+/// `[state]` recipients of tercet.toml or with a passphrase, and signed by the authority. Without a subcommand: show the
+/// generations of this folder and of each machine.
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct State {
@@ -312,7 +313,7 @@ pub(crate) struct State {
     pub(crate) show: StateShow,
 }
 
-/// What to do with the operator state.
+/// An action on the operator state.
 #[derive(Debug, Subcommand)]
 pub(crate) enum StateVerb {
     Show(StateShow),
@@ -321,7 +322,7 @@ pub(crate) enum StateVerb {
     Identity(StateIdentity),
 }
 
-/// Show which generation of the operator state this folder has, and which each machine.
+/// Show the generation of the operator state in this folder and on each machine.
 #[derive(Args, Debug)]
 pub(crate) struct StateShow {
     #[command(flatten)]
@@ -331,78 +332,78 @@ pub(crate) struct StateShow {
     pub(crate) json: bool,
 }
 
-/// Keep this folder's operator state on the machines.
+/// Store this folder's operator state on the machines.
 ///
-/// An apply does it by itself when tercet.toml names `[state]` recipients. Without recipients it asks for a passphrase.
+/// An apply does this if tercet.toml names `[state]` recipients. Without recipients, push asks for a passphrase.
 #[derive(Args, Debug)]
 pub(crate) struct StatePush {
     #[command(flatten)]
     pub(crate) machines: Machines,
-    /// Take the passphrase from the first line of this file; /dev/stdin and /dev/fd/N are files, too
+    /// Read the passphrase from the first line of this file; /dev/stdin and /dev/fd/N are files, too
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
-    /// Make this folder's state the newest, although the machines keep one that it was not made from
+    /// Overwrite the machines' state, although this folder's is not derived from it
     #[arg(long)]
     pub(crate) replace: bool,
 }
 
 /// Fetch the operator state from the machines into this folder.
 ///
-/// Takes the newest generation whose signature is the authority's, and puts it in place whole or not at all.
+/// Takes the newest generation with a valid signature of the authority, and replaces the folder's state atomically.
 #[derive(Args, Debug)]
 pub(crate) struct StatePull {
     #[command(flatten)]
     pub(crate) machines: Machines,
     #[command(flatten)]
     pub(crate) decryption: Decryption,
-    /// The fingerprint of the authority that must have signed it, instead of tercet.toml's
+    /// The fingerprint of the authority that must have signed the state, instead of the one in tercet.toml
     #[arg(long, value_name = "sha256:…")]
     pub(crate) authority: Option<String>,
-    /// Take it from this machine
+    /// Take the state from this machine
     #[arg(long, value_name = "MACHINE")]
     pub(crate) from: Option<String>,
-    /// Also replace a state that it was not made from, and keep that one in .tercet/replaced-…
+    /// Replace this folder's state even if it has changes of its own, and keep those in .tercet/replaced-…
     #[arg(long)]
     pub(crate) replace: bool,
 }
 
-/// What the operator state is decrypted with.
+/// The key that decrypts the operator state.
 #[derive(Args, Debug, Default)]
 pub(crate) struct Decryption {
-    /// A file of age identities, or an ssh key; ~/.config/tercet/identity, ~/.ssh/id_ed25519 and ~/.ssh/id_rsa unless given
+    /// A file of age identities, or an ssh key [default: ~/.config/tercet/identity, ~/.ssh/id_ed25519, ~/.ssh/id_rsa]
     #[arg(long, value_name = "FILE")]
     pub(crate) identity: Option<PathBuf>,
-    /// Take the passphrase from the first line of this file; /dev/stdin and /dev/fd/N are files, too
+    /// Read the passphrase from the first line of this file; /dev/stdin and /dev/fd/N are files, too
     #[arg(long, value_name = "FILE", conflicts_with = "identity")]
     pub(crate) passphrase_file: Option<PathBuf>,
 }
 
-/// Print your public key, to be named in `[state]` recipients; make one when there is none.
+/// Print your public key, for the `[state]` recipients; create a key pair if there is none.
 #[derive(Args, Debug)]
 pub(crate) struct StateIdentity {
-    /// The file of the private key; ~/.config/tercet/identity unless given
+    /// The file of the private key [default: ~/.config/tercet/identity]
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 }
 
-/// Show what all machines' parts said, as one stream.
+/// Show the logs of all machines as one stream.
 #[derive(Args, Debug)]
 pub(crate) struct Logs {
     #[command(flatten)]
     pub(crate) machines: Machines,
-    /// Go on with lines as they come
+    /// Keep printing new lines
     #[arg(long, short)]
     pub(crate) follow: bool,
-    /// Only of this tier: balancer, application or database
+    /// Only lines of this tier: balancer, application or database
     #[arg(long, value_name = "TIER")]
     pub(crate) tier: Option<String>,
-    /// Only lines that matter at least as much
+    /// Only lines of at least this level
     #[arg(long, value_parser = ["debug", "info", "warn", "error"])]
     pub(crate) level: Option<String>,
-    /// Only lines about this request
+    /// Only lines of the request with this id
     #[arg(long, value_name = "ID")]
     pub(crate) request: Option<String>,
-    /// How far back, as journalctl understands it; an hour, unless given
+    /// The time to start at, in journalctl's format [default: -1h]
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     pub(crate) since: Option<String>,
     /// Print one JSON object a line
@@ -410,15 +411,15 @@ pub(crate) struct Logs {
     pub(crate) json: bool,
 }
 
-/// Show one request's way: balancer, application server, SQL.
+/// Show the log lines of one request: balancer, application server, SQL.
 #[derive(Args, Debug)]
 pub(crate) struct Trace {
-    /// Its id, from the x-request-id header
+    /// The request id, from the x-request-id header
     #[arg(value_name = "ID")]
     pub(crate) request: String,
     #[command(flatten)]
     pub(crate) machines: Machines,
-    /// How far back to look, as journalctl understands it
+    /// The time to start at, in journalctl's format
     #[arg(long, value_name = "WHEN", default_value = "-1d", allow_hyphen_values = true)]
     pub(crate) since: String,
 }
@@ -426,7 +427,7 @@ pub(crate) struct Trace {
 /// Run a command on a machine, or on all machines of a tier.
 #[derive(Args, Debug)]
 pub(crate) struct Exec {
-    /// A machine's name, or balancer, application or database
+    /// A machine's name, or a tier: balancer, application or database
     #[arg(value_name = "WHERE")]
     pub(crate) on: String,
     #[command(flatten)]
@@ -436,39 +437,39 @@ pub(crate) struct Exec {
     pub(crate) command: Vec<String>,
 }
 
-/// Print the completions of a shell.
+/// Print a shell's completion script.
 #[derive(Args, Debug)]
 pub(crate) struct Completions {
     /// The shell
     pub(crate) shell: Shell,
 }
 
-/// Print the manual page, or write one page per verb into a folder.
+/// Print the manual page, or write a page for each command into a folder.
 #[derive(Args, Debug)]
 pub(crate) struct Man {
-    /// Where to write tercet.1, tercet-up.1, …; without it tercet.1 is printed
+    /// The folder to write tercet.1, tercet-up.1, … to; without it, print tercet.1
     #[arg(value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
 }
 
-/// Run a program that never outlives its parent.
+/// Run a program that is terminated with its parent process.
 #[derive(Args, Debug)]
 pub(crate) struct Child {
     /// The process that must still be the parent
     #[arg(long)]
     pub(crate) parent: i32,
-    /// Die with the parent by SIGQUIT instead of SIGKILL
+    /// Send the program SIGQUIT instead of SIGKILL when the parent dies
     #[arg(long)]
     pub(crate) quit: bool,
     /// Become this user and group first
     #[arg(long, value_name = "UID:GID", value_parser = account)]
     pub(crate) account: Option<(u32, u32)>,
-    /// Keep the right to listen on ports below 1024
+    /// Keep the capability to bind ports below 1024
     #[arg(long)]
     pub(crate) low_ports: bool,
-    /// Stay with the program and end whatever it leaves running
+    /// Stay as a child subreaper, and terminate all of the program's descendants with it
     #[arg(long)]
-    pub(crate) guard: bool,
+    pub(crate) subreaper: bool,
     /// The program and its arguments
     #[arg(last = true, required = true)]
     pub(crate) program: Vec<OsString>,

@@ -1,4 +1,4 @@
-//! One file per verb.
+//! One module per command.
 
 pub(crate) mod api;
 pub(crate) mod apply;

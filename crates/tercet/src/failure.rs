@@ -1,7 +1,7 @@
-//! Why a command did not do what it was asked, and how a person and the shell hear of it.
+//! Why a command failed: the report on standard error and the exit code.
 //!
-//! Exit codes: 0 done; 1 it failed, and what was running before still runs; 2 the input is wrong and nothing
-//! was touched.
+//! Exit codes: 0 success; 1 failure, and what was running before still runs; 2 the input is invalid and nothing
+//! was changed.
 
 use std::process::ExitCode;
 
@@ -10,27 +10,27 @@ use miette::Report;
 /// What a command returns.
 pub(crate) type Outcome = Result<(), Failure>;
 
-/// Why a command did not do what it was asked.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// What the person wrote is wrong, and nothing was touched: exit code 2.
+    /// The user's input is invalid, and nothing was changed: exit code 2.
     Input(Report),
-    /// Something went wrong on the way: exit code 1.
+    /// The command failed while it ran: exit code 1.
     Failed(anyhow::Error),
 }
 
 impl Failure {
-    /// The input is wrong; `diagnostic` may underline it.
+    /// Invalid input, with a diagnostic that can underline it.
     pub(crate) fn input(diagnostic: impl miette::Diagnostic + Send + Sync + 'static) -> Self {
         Self::Input(Report::new(diagnostic))
     }
 
-    /// The input is wrong, in words.
+    /// Invalid input, with a message.
     pub(crate) fn input_message(message: impl Into<String>) -> Self {
         Self::Input(Report::msg(message.into()))
     }
 
-    /// The same where only an error can be returned.
+    /// Converts it to an error, for callers that cannot return a `Failure`.
     pub(crate) fn into_error(self) -> anyhow::Error {
         match self {
             Self::Input(report) => anyhow::anyhow!("{report}"),
@@ -38,7 +38,7 @@ impl Failure {
         }
     }
 
-    /// Tells the person on standard error; the code is for the shell.
+    /// Prints it on standard error and returns the exit code.
     #[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
     pub(crate) fn report(self) -> ExitCode {
         let (code, report) = match self {
@@ -50,7 +50,7 @@ impl Failure {
     }
 }
 
-/// `?` on any error is a failure; wrong input is always said by name.
+/// `?` converts any error to [`Failure::Failed`]; invalid input is always constructed explicitly.
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Failed(error.into())

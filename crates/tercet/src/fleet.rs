@@ -1,7 +1,7 @@
-//! A project's machines, as the verbs that work on them see them: opened with the operator's own ssh, watched
-//! on the terminal.
+//! A project's machines, for the commands that work on them: opened over the operator's ssh, with progress on the
+//! terminal.
 
-mod show;
+mod spinner;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,12 +18,12 @@ use tercet_fleet::remembered::Remembered;
 use tercet_fleet::rotation::{self, Kind};
 use tercet_fleet::ssh::{Remote, Ssh};
 
-pub(crate) use self::show::{Show, table};
+pub(crate) use self::spinner::{Spinner, table};
 use crate::cli;
 use crate::failure::Failure;
 use crate::project::Project;
 
-/// What is needed to open a project's machines.
+/// A project whose machines can be opened.
 pub(crate) struct Machines {
     project: Project,
     ssh: Ssh,
@@ -34,12 +34,12 @@ pub(crate) struct Machines {
 }
 
 impl Machines {
-    /// What an apply leaves to the person: migrations of a database that tercet does not run. Only its own URL leads there,
-    /// perhaps only from the application machines, and its role need not own what the migrations change.
+    /// A note about migrations that an apply does not run, because tercet does not run the database: it may be reachable from
+    /// the application machines only, and the role of its URL need not own what the migrations change.
     ///
     /// # Errors
     /// The migrations cannot be read.
-    pub(crate) fn left_to_the_person(&self) -> Result<Option<String>, Failure> {
+    pub(crate) fn unapplied_migrations(&self) -> Result<Option<String>, Failure> {
         let database = self.project.topology.database();
         if database.url.is_none() {
             return Ok(None);
@@ -57,14 +57,14 @@ impl Machines {
         }))
     }
 
-    /// Reads the project and sees to Ctrl-C: the first lets the step at hand end, the second ends at once.
+    /// Reads the project and handles Ctrl-C: the first lets the current operation finish, the second exits at once.
     pub(crate) fn of(arguments: &cli::Machines) -> Result<Self, Failure> {
         let machines = Self::without_certificates(arguments)?;
         check_certificates(&machines.project)?;
         Ok(machines)
     }
 
-    /// The same for what needs none of the certificates that tercet.toml names: a new clone may not have them yet.
+    /// The same without loading the certificates that tercet.toml names: a new clone may not have them yet.
     pub(crate) fn without_certificates(arguments: &cli::Machines) -> Result<Self, Failure> {
         let project = Project::open(&arguments.folder)?;
         if project.topology.only_this_machine() {
@@ -83,46 +83,46 @@ impl Machines {
         Ok(Self { project, ssh, binary, interrupted, remembered, gone: OnceLock::new() })
     }
 
-    /// Reaches all machines.
+    /// Opens a connection to all machines.
     pub(crate) fn open<'a>(
         &'a self,
-        show: &'a Show,
+        spinner: &'a Spinner,
         take_over: bool,
         forget: &'a [String],
     ) -> anyhow::Result<Fleet<'a>> {
         let Project { topology, folder } = &self.project;
         let operator = Operator { take_over, forget, ..self.operator() };
-        Fleet::open(topology, folder, &self.ssh, &operator, &|it| show.tell(&it))
+        Fleet::open(topology, folder, &self.ssh, &operator, &|it| spinner.print(&it))
     }
 
-    /// Reaches the machines that can be, to take all of the project down.
+    /// Opens the machines that can be reached, to take the project down.
     pub(crate) fn open_to_destroy<'a>(
         &'a self,
-        show: &'a Show,
+        spinner: &'a Spinner,
         forget: &'a [String],
     ) -> anyhow::Result<Fleet<'a>> {
         let Project { topology, folder } = &self.project;
         let operator = Operator { forget, ..self.operator() };
-        Fleet::open_to_destroy(topology, folder, &self.ssh, &operator, &|it| show.tell(&it))
+        Fleet::open_to_destroy(topology, folder, &self.ssh, &operator, &|it| spinner.print(&it))
     }
 
-    /// What the project is called.
+    /// The project's name.
     pub(crate) fn name(&self) -> &str {
         self.project.topology.name()
     }
 
-    /// Reaches the machines that can be, to look at them; why the others cannot, by name.
-    pub(crate) fn open_what_is_there(&self) -> anyhow::Result<(Fleet<'_>, Vec<(String, anyhow::Error)>)> {
+    /// Opens the machines that can be reached, for reading; returns the errors of the others by name.
+    pub(crate) fn open_reachable(&self) -> anyhow::Result<(Fleet<'_>, Vec<(String, anyhow::Error)>)> {
         let Project { topology, folder } = &self.project;
         Fleet::open_what_is_there(topology, folder, &self.ssh, &self.operator(), &|_| {})
     }
 
-    /// Finishes a rotation that was cut off after its last phase; which.
+    /// Completes a rotation that was interrupted after its last phase, and returns its kind.
     pub(crate) fn finish_rotation(&self) -> anyhow::Result<Option<Kind>> {
         rotation::finish(&self.project.folder)
     }
 
-    /// What is to be said of a rotation that is not over.
+    /// A note about an unfinished rotation.
     pub(crate) fn unfinished_rotation(&self) -> anyhow::Result<Option<String>> {
         rotation::note(&self.project.folder)
     }
@@ -139,7 +139,7 @@ impl Machines {
         }
     }
 
-    /// The machines whose name or tier is among `wanted`, all when it is empty, by ssh alone.
+    /// The machines whose name or tier is in `wanted` (all if it is empty), over ssh without the agent.
     pub(crate) fn remotes(&self, wanted: &[String]) -> Result<Vec<(&Machine, Remote<'_>)>, Failure> {
         let machines = self.project.topology.machines();
         for name in wanted {
@@ -147,7 +147,7 @@ impl Machines {
             if !machines.iter().any(known) {
                 let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
                 return Err(Failure::input_message(format!(
-                    "no machine and no tier is called {name}\nhint: there are {}, and the tiers balancer, application, database",
+                    "there is no machine or tier {name}\nhint: the machines are {}; the tiers are balancer, application, database",
                     names.join(", ")
                 )));
             }
@@ -163,23 +163,23 @@ impl Machines {
             .collect())
     }
 
-    /// What tercet.toml means, and the folder it is in.
+    /// The project.
     pub(crate) fn project(&self) -> &Project {
         &self.project
     }
 
-    /// Set when the person wants to stop.
+    /// Set by Ctrl-C.
     pub(crate) fn stop(&self) -> &AtomicBool {
         &self.interrupted
     }
 
-    /// Whether the person wants to stop.
+    /// Whether Ctrl-C was pressed.
     pub(crate) fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
     }
 }
 
-/// A certificate without its key would leave nobody to open the door.
+/// Loads the certificates as the balancer would: one that cannot be used must not be deployed.
 fn check_certificates(project: &Project) -> Result<(), Failure> {
     let pairs = project.topology.balancer().tls.iter().flat_map(|tls| &tls.certificates);
     let files = pairs.map(|pair| Certificate {
@@ -196,10 +196,10 @@ fn carries(machine: &Machine, tier: &str) -> bool {
     machine.tiers.iter().any(|it| it.to_string() == tier)
 }
 
-/// User and host, for the messages other operators get.
+/// `user@host`, for messages to other operators.
 fn whoami() -> String {
     let user =
-        std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".to_owned());
+        std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "unknown".to_owned());
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{user}@{host}")
 }

@@ -1,18 +1,19 @@
-//! The right to listen on ports below 1024, which `tercet up` keeps for the balancer when it gives up root.
+//! The capability to bind ports below 1024 (CAP_NET_BIND_SERVICE), which `tercet up` keeps for the balancer when it drops
+//! root.
 
-/// Gives it up, for this process and what it starts. Root has it anyway and keeps it.
+/// Drops all capabilities of this process and its children. No effect for root.
 ///
 /// # Errors
-/// The kernel refuses.
+/// A system call fails.
 #[cfg(target_os = "linux")]
-pub(crate) fn give_up() -> rustix::io::Result<()> {
+pub(crate) fn drop_capability() -> rustix::io::Result<()> {
     use rustix::thread::{
         CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities,
     };
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    // On machines there is nothing to give up, and the unit's system call filter kills who calls capset(2).
+    // On machines there is nothing to drop, and the unit's system call filter kills a process that calls capset(2).
     let held = capabilities(None)?;
     if (held.permitted | held.effective | held.inheritable).is_empty() {
         return Ok(());
@@ -22,8 +23,8 @@ pub(crate) fn give_up() -> rustix::io::Result<()> {
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
 }
 
-/// There is nothing to give up.
+/// There is nothing to drop.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn give_up() -> rustix::io::Result<()> {
+pub(crate) fn drop_capability() -> rustix::io::Result<()> {
     Ok(())
 }

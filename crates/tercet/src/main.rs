@@ -16,7 +16,7 @@ use clap::Parser as _;
 
 use crate::cli::{Arguments, Command};
 
-/// A request of the data API is some hundred small allocations: they are a tenth of what it costs with the C library's.
+/// A data API request makes about a hundred small allocations; with the C library's allocator they are a tenth of its cost.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

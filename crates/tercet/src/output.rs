@@ -1,10 +1,10 @@
-//! What `tercet up` and its parts say: one merged log on standard output, one bounded file per part on disk.
+//! The log of `tercet up` and its parts: one merged log on standard output, one bounded log file per part.
 //!
-//! Text has each line prefixed with who says it; JSON is one object a line. A terminal that stands still never
-//! holds up a part: lines are written by threads of their own.
+//! Text lines are prefixed with the part's name; JSON is one object a line. A blocked terminal never blocks a part: lines
+//! are written by separate threads.
 
-mod journal;
 mod line;
+mod log_file;
 
 use std::cell::RefCell;
 use std::io::IsTerminal as _;
@@ -16,26 +16,26 @@ use tercet_observe::event::{Event, SupervisorEvent};
 use tercet_observe::log::Destination;
 use tercet_observe::{Format, Log, LogHandle};
 
-use self::journal::Journal;
 pub(crate) use self::line::{Colour, push_text};
+use self::log_file::LogFile;
 
-/// Who speaks for `tercet up` itself.
+/// The name of `tercet up` itself in the log.
 const OWN: &str = "up";
 
 /// How standard output is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
-    /// For people.
+    /// Lines of text, for a terminal.
     Text {
         /// Whether escape sequences may be used.
         colour: bool,
     },
-    /// For programs.
+    /// One JSON object a line.
     Json,
 }
 
 impl Style {
-    /// JSON when asked for or when nobody watches; colours only for who watches and has nothing against them
+    /// JSON if requested or if standard output is not a terminal; colours unless `NO_COLOR` is set
     /// (<https://no-color.org>).
     pub(crate) fn of_standard_output(json: bool) -> Self {
         let terminal = std::io::stdout().is_terminal();
@@ -46,37 +46,37 @@ impl Style {
     }
 }
 
-/// Standard output and the folder of the log files.
+/// Standard output and the log files' folder.
 #[derive(Clone)]
 pub(crate) struct Output(Rc<Shared>);
 
 struct Shared {
-    /// Dropped, it writes what is still waiting.
+    /// Flushes when dropped.
     _log: Log,
     terminal: LogHandle,
     style: Style,
     folder: PathBuf,
     width: usize,
-    own: Rc<RefCell<Journal>>,
+    own: Rc<RefCell<LogFile>>,
 }
 
-/// One part's way into the log.
+/// The log of one part.
 #[derive(Clone)]
-pub(crate) struct Voice {
+pub(crate) struct PartLog {
     name: Rc<str>,
     colour: Colour,
     output: Output,
-    journal: Rc<RefCell<Journal>>,
+    file: Rc<RefCell<LogFile>>,
 }
 
 impl Output {
-    /// Standard output in this style; files go into `folder`, which exists. `names` are those who will speak.
+    /// Opens standard output in this style; log files go to `folder`, which must exist. `names` are the parts' names.
     pub(crate) fn open(style: Style, folder: &Path, names: &[&str]) -> anyhow::Result<Self> {
         let format = if style == Style::Json { Format::Json } else { Format::Text };
         let log = Log::open(OWN, Destination::Stdout, format).context("cannot write to standard output")?;
         let terminal = log.handle();
         let width = names.iter().map(|name| name.len()).max().unwrap_or(0).max(OWN.len());
-        let own = journal(folder, OWN)?;
+        let own = log_file(folder, OWN)?;
         Ok(Self(Rc::new(Shared { _log: log, terminal, style, folder: folder.to_owned(), width, own })))
     }
 
@@ -84,19 +84,19 @@ impl Output {
         self.0.style
     }
 
-    /// The voice of a part; its file is `NAME.log`.
-    pub(crate) fn voice(&self, name: &str) -> anyhow::Result<Voice> {
-        let journal = journal(&self.0.folder, name)?;
-        Ok(Voice { name: name.into(), colour: Colour::of(name), output: self.clone(), journal })
+    /// The log of a part; its file is `NAME.log`.
+    pub(crate) fn part_log(&self, name: &str) -> anyhow::Result<PartLog> {
+        let file = log_file(&self.0.folder, name)?;
+        Ok(PartLog { name: name.into(), colour: Colour::of(name), output: self.clone(), file })
     }
 
-    /// The voice of `tercet up` itself.
-    pub(crate) fn own_voice(&self) -> Voice {
-        let journal = Rc::clone(&self.0.own);
-        Voice { name: OWN.into(), colour: Colour::of(OWN), output: self.clone(), journal }
+    /// The log of `tercet up` itself.
+    pub(crate) fn own_log(&self) -> PartLog {
+        let file = Rc::clone(&self.0.own);
+        PartLog { name: OWN.into(), colour: Colour::of(OWN), output: self.clone(), file }
     }
 
-    /// A few lines for people; nothing in JSON, where an event says the same.
+    /// Prints a block of text; nothing in JSON, where an event has the same content.
     pub(crate) fn block(&self, text: &str) {
         if self.0.style != Style::Json {
             self.0.terminal.line(|line| line.extend_from_slice(text.trim_end().as_bytes()));
@@ -104,34 +104,34 @@ impl Output {
     }
 }
 
-fn journal(folder: &Path, name: &str) -> anyhow::Result<Rc<RefCell<Journal>>> {
+fn log_file(folder: &Path, name: &str) -> anyhow::Result<Rc<RefCell<LogFile>>> {
     let path = folder.join(format!("{name}.log"));
-    let journal = Journal::open(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(Rc::new(RefCell::new(journal)))
+    let file = LogFile::open(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Rc::new(RefCell::new(file)))
 }
 
-impl Voice {
-    /// Something this part said; `json`: whether it speaks JSON when standard output does.
-    pub(crate) fn line(&mut self, said: &[u8], json: bool) {
-        let said = said.strip_suffix(b"\r").unwrap_or(said);
-        self.journal.borrow_mut().line(said);
+impl PartLog {
+    /// Logs a line of the part's output; `json`: whether the part logs JSON if standard output does.
+    pub(crate) fn line(&mut self, output: &[u8], json: bool) {
+        let output = output.strip_suffix(b"\r").unwrap_or(output);
+        self.file.borrow_mut().line(output);
         let shared = &self.output.0;
         shared.terminal.line(|line| match shared.style {
             Style::Text { colour } => {
                 line::push_prefix(line, &self.name, shared.width, colour.then_some(self.colour));
-                push_text(line, said, colour);
+                push_text(line, output, colour);
             }
-            Style::Json if json && said.starts_with(b"{") => line.extend_from_slice(said),
-            Style::Json => line::push_json(line, &self.name, said),
+            Style::Json if json && output.starts_with(b"{") => line.extend_from_slice(output),
+            Style::Json => line::push_json(line, &self.name, output),
         });
     }
 
-    /// Something that happened.
+    /// Logs an event.
     pub(crate) fn event(&self, event: SupervisorEvent<'_>) {
         let event = Event::from(event);
         let mut text = Vec::new();
         event.push(&mut text, &self.name, Format::Text);
-        self.journal.borrow_mut().line(&text);
+        self.file.borrow_mut().line(&text);
         let shared = &self.output.0;
         shared.terminal.line(|line| match shared.style {
             Style::Text { colour } => {
@@ -142,10 +142,10 @@ impl Voice {
         });
     }
 
-    /// The last thing this part said, for an error that has to explain itself.
-    pub(crate) fn last_words(&self) -> Option<String> {
-        let journal = self.journal.borrow();
-        let last = journal.last();
+    /// The part's last line, for the error if it does not start.
+    pub(crate) fn last_line(&self) -> Option<String> {
+        let file = self.file.borrow();
+        let last = file.last();
         (!last.is_empty()).then(|| last.chars().filter(|character| !character.is_control()).collect())
     }
 }

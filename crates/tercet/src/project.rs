@@ -1,4 +1,4 @@
-//! A folder with a `tercet.toml`, as verbs that work in one see it.
+//! A project: a folder with a `tercet.toml`.
 
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
@@ -12,7 +12,7 @@ use tercet_fleet::token_keys;
 
 use crate::failure::Failure;
 
-/// The folder in it that is tercet's own.
+/// The folder in it with tercet's own files.
 pub(crate) const STATE: &str = ".tercet";
 
 /// A folder with a `tercet.toml`.
@@ -20,18 +20,17 @@ pub(crate) const STATE: &str = ".tercet";
 pub(crate) struct Project {
     /// The folder, absolute.
     pub(crate) folder: PathBuf,
-    /// What the file means.
+    /// The topology that the file describes.
     pub(crate) topology: Topology,
 }
 
 impl Project {
-    /// A folder to bring up: everything has a default, so one without a `tercet.toml` is as good as one with an
-    /// empty file.
+    /// Opens a folder for `tercet up`: a missing `tercet.toml` is the same as an empty one.
     pub(crate) fn to_bring_up(folder: &Path) -> Result<Self, Failure> {
         Self::read(folder, folder.is_dir())
     }
 
-    /// A folder that is a project already: it has a `tercet.toml`, or has been brought up without.
+    /// Opens a folder that is a project already: it has a `tercet.toml`, or a `.tercet/` from an earlier `up`.
     pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
         Self::read(folder, folder.join(STATE).is_dir())
     }
@@ -56,13 +55,13 @@ impl Project {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let shown = file.display().to_string();
         let origin = Origin { file: shown.strip_prefix("./").unwrap_or(&shown), folder: &name };
-        // A pull that was killed in the middle is finished before anybody reads what it brought.
+        // Complete an interrupted pull before its files are read.
         tercet_fleet::state::recover(&folder)?;
         let topology = tercet_config::parse(&text, origin).map_err(Failure::input)?;
         Ok(Self { folder, topology })
     }
 
-    /// Where tercet keeps what it makes itself: data, passwords, logs. Made with mode 0700 when it is missing.
+    /// The folder `.tercet/`, for data, passwords and logs. Created with mode 0700 if it is missing.
     pub(crate) fn state(&self) -> anyhow::Result<PathBuf> {
         let state = self.folder.join(STATE);
         DirBuilder::new()
@@ -73,7 +72,7 @@ impl Project {
         Ok(state)
     }
 
-    /// What a secret is: read from its file, or as it was written.
+    /// The value of a secret: inline, or read from its file.
     pub(crate) fn reveal(&self, secret: &Secret) -> Result<String, Failure> {
         match secret {
             Secret::Inline(text) => Ok(text.clone()),
@@ -89,7 +88,7 @@ impl Project {
         }
     }
 
-    /// The `jwt-secret` option of the data API, in whose tokens the key before is accepted too until it is retired
+    /// The `jwt-secret` option of the data API, including the previous key until it is retired
     /// (`tercet rotate token-keys`).
     pub(crate) fn accepted_jwt_secret(&self, api: &Api) -> anyhow::Result<String> {
         let both = match &api.jwt_secret {
@@ -99,8 +98,8 @@ impl Project {
         both.map_or_else(|| self.jwt_secret(api), |keys| Ok(keys.reveal().to_owned()))
     }
 
-    /// The `jwt-secret` option of the data API that tokens are signed with: the file's, or else a secret made once and kept in
-    /// `.tercet/jwt-secret`, so that there are tokens from the first start on.
+    /// The `jwt-secret` option of the data API that tokens are signed with: the one in `tercet.toml`, or else a secret that is
+    /// generated once and kept in `.tercet/jwt-secret`.
     pub(crate) fn jwt_secret(&self, api: &Api) -> anyhow::Result<String> {
         match &api.jwt_secret {
             Some(Secret::Inline(secret)) => Ok(secret.clone()),

@@ -1,6 +1,6 @@
-//! Keeps parts running: starts each, waits until it can work, starts it again when it ends, stops them in order.
+//! Supervises parts: starts each, waits until it is ready, restarts it when it exits, stops them in order.
 //!
-//! It knows processes, signals and patience; what a part is made of is its [`Part`]'s business.
+//! It knows processes, signals and timeouts only; everything specific to a part is in its [`Part`].
 
 mod backoff;
 mod probe;
@@ -18,70 +18,70 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::backoff::Backoff;
-pub(crate) use self::probe::{Obstacle, accepts, answers};
+pub(crate) use self::probe::{LastFailure, accepts, answers};
 use self::process::Process;
 pub(crate) use self::process::this_executable;
-use crate::output::{Output, Voice};
+use crate::output::{Output, PartLog};
 
-/// Something that is to be running.
+/// A process to supervise.
 pub(crate) trait Part: 'static {
-    /// What logs call it.
+    /// Its name in the log.
     fn name(&self) -> &str;
 
-    /// Where it listens, for people.
+    /// The addresses it listens on, for display.
     fn address(&self) -> String;
 
-    /// Makes everything ready for a start and says what to run; asked before each start.
+    /// Prepares a start and returns the program to run; called before each start.
     async fn launch(&mut self) -> anyhow::Result<Launch>;
 
-    /// Returns as soon as the started process can do its work.
+    /// Returns once the started process is ready.
     async fn ready(&self, pid: u32);
 
-    /// What stood in the way of that lately, if it is known.
-    fn obstacle(&self) -> Option<String> {
+    /// Why the last readiness check failed, if that is known.
+    fn last_failure(&self) -> Option<String> {
         None
     }
 
-    /// How long its first start may take.
-    fn patience(&self) -> Duration;
+    /// The longest its first start may take.
+    fn start_timeout(&self) -> Duration;
 
-    /// How it is stopped: each signal, and how long to wait before the next. Forced, the first is left out.
+    /// The signals that stop it, and how long to wait after each. A forced stop skips the first.
     fn stop(&self) -> Vec<(Signal, Duration)>;
 }
 
-/// What to run. Its environment may hold secrets, so it cannot be printed.
+/// A program to run. It is not `Debug`, since its environment may have secrets.
 #[derive(Clone)]
 pub(crate) struct Launch {
     /// The program and its arguments.
     pub(crate) program: Vec<OsString>,
-    /// Variables it gets.
+    /// Its environment variables.
     pub(crate) environment: Vec<(OsString, OsString)>,
-    /// Whether it gets this process's environment as well.
+    /// Whether it also inherits this process's environment.
     pub(crate) inherits: bool,
     /// Its working directory.
     pub(crate) folder: PathBuf,
     /// The user and group it runs as, when that is not this process's.
     pub(crate) account: Option<(u32, u32)>,
-    /// Whether it keeps the right to listen on ports below 1024, if this process has it.
+    /// Whether it keeps the capability to bind ports below 1024, if this process has it.
     pub(crate) low_ports: bool,
-    /// What becomes of it when this process dies.
-    pub(crate) orphan: Orphan,
-    /// Whether its lines are JSON objects when this process's are to be.
-    pub(crate) speaks_json: bool,
+    /// What happens to it when this process dies.
+    pub(crate) on_parent_death: OnParentDeath,
+    /// Whether it logs JSON if this process does.
+    pub(crate) logs_json: bool,
 }
 
-/// What becomes of a process whose parent dies.
+/// What happens to a child process when its parent dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Orphan {
-    /// It is killed.
-    Killed,
-    /// It gets SIGQUIT, and ends what it started itself.
-    Quits,
-    /// It is killed with everything it started.
-    KilledWithDescendants,
+pub(crate) enum OnParentDeath {
+    /// It gets SIGKILL.
+    Kill,
+    /// It gets SIGQUIT, and terminates its own child processes.
+    Quit,
+    /// It is killed with all its descendants.
+    KillDescendants,
 }
 
-/// What a part is told.
+/// An order from the supervisor to a part's task; later ones override earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Order {
     Run,
@@ -89,7 +89,7 @@ enum Order {
     Force,
 }
 
-/// What became of a part.
+/// The state of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Starting,
@@ -115,19 +115,19 @@ impl Supervisor {
         Self { output, running: RefCell::default() }
     }
 
-    /// Starts a part and waits until it is ready. From then on it is started again whenever it ends, until
-    /// [`stop`](Self::stop): all parts of a tier at once, the highest tier first.
+    /// Starts a part and waits until it is ready. From then on it is restarted whenever it exits, until
+    /// [`stop`](Self::stop), which stops all parts of a tier at once, the highest tier first.
     ///
     /// # Errors
-    /// It cannot be started, ends before it is ready, or takes too long.
+    /// It cannot be started, exits before it is ready, or exceeds its start timeout.
     pub(crate) async fn start(&self, tier: u8, part: impl Part) -> anyhow::Result<()> {
         let (orders, orders_to_part) = watch::channel(Order::Run);
         let (state, mut state_of_part) = watch::channel(State::Starting);
         let name = part.name().to_owned();
-        let voice = self.output.voice(&name)?;
-        let own = self.output.own_voice();
+        let log = self.output.part_log(&name)?;
+        let own = self.output.own_log();
         let task = tokio::task::spawn_local(
-            Supervised { part, orders: orders_to_part, state, voice, own, backoff: Backoff::default() }.run(),
+            Supervised { part, orders: orders_to_part, state, log, own, backoff: Backoff::default() }.run(),
         );
         self.running.borrow_mut().push(Running { tier, orders, task });
         let state = state_of_part.wait_for(|state| *state != State::Starting).await?.clone();
@@ -137,11 +137,11 @@ impl Supervisor {
         }
     }
 
-    /// Stops every part; when `force` resolves, what is still running is ended at once. Whether it was not
-    /// needed.
+    /// Stops every part; when `force` resolves, the remaining ones are killed. Returns whether all parts stopped before
+    /// that.
     pub(crate) async fn stop(&self, force: impl Future<Output = ()>) -> bool {
         let mut running = std::mem::take(&mut *self.running.borrow_mut());
-        let everybody: Vec<_> = running.iter().map(|part| part.orders.clone()).collect();
+        let all_orders: Vec<_> = running.iter().map(|part| part.orders.clone()).collect();
         let in_order = async {
             while let Some(tier) = running.iter().map(|part| part.tier).max() {
                 let (now, later): (Vec<_>, Vec<_>) = running.into_iter().partition(|part| part.tier == tier);
@@ -155,7 +155,7 @@ impl Supervisor {
                     });
                 }
                 for part in now {
-                    // A task that panicked has said so, and its process was killed with it.
+                    // A panic of the task is logged already, and its process was killed with it.
                     let _ = part.task.await;
                 }
             }
@@ -165,7 +165,7 @@ impl Supervisor {
             () = &mut in_order => return true,
             () = force => {}
         }
-        for orders in everybody {
+        for orders in all_orders {
             orders.send_replace(Order::Force);
         }
         in_order.await;
@@ -173,21 +173,21 @@ impl Supervisor {
     }
 }
 
-/// One part and its present state.
+/// One part and its current state.
 struct Supervised<P> {
     part: P,
     orders: watch::Receiver<Order>,
     state: watch::Sender<State>,
-    voice: Voice,
-    own: Voice,
+    log: PartLog,
+    own: PartLog,
     backoff: Backoff,
 }
 
-/// Why a process is no longer there.
+/// How a process ended.
 enum Ended {
     /// It was stopped.
     Stopped,
-    /// It could not be started, or ended by itself.
+    /// It could not be started, or exited by itself.
     Exited(String),
 }
 
@@ -201,8 +201,8 @@ impl<P: Part> Supervised<P> {
                 Err(error) => format!("{error:#}"),
             };
             if *self.state.borrow() != State::Ready {
-                let said = self.voice.last_words().map(|words| format!("; the last it said: {words}"));
-                self.state.send_replace(State::Failed(reason + &said.unwrap_or_default()));
+                let output = self.log.last_line().map(|words| format!("; its last output: {words}"));
+                self.state.send_replace(State::Failed(reason + &output.unwrap_or_default()));
                 return;
             }
             let wait = self.backoff.after(started.elapsed());
@@ -213,40 +213,40 @@ impl<P: Part> Supervised<P> {
             });
             tokio::select! {
                 () = sleep(wait) => {}
-                () = told(&mut self.orders, Order::Stop) => break,
+                () = wait_for_order(&mut self.orders, Order::Stop) => break,
             }
         }
         self.state.send_replace(State::Stopped);
     }
 
-    /// One life of the part's process.
+    /// Starts the process, waits until it is ready, then until it exits or is stopped.
     async fn run_once(&mut self) -> anyhow::Result<Ended> {
         let launch = tokio::select! {
             launch = self.part.launch() => launch?,
-            () = told(&mut self.orders, Order::Stop) => return Ok(Ended::Stopped),
+            () = wait_for_order(&mut self.orders, Order::Stop) => return Ok(Ended::Stopped),
         };
         let started = Instant::now();
-        let mut process = Process::spawn(&launch, self.voice.clone())?;
+        let mut process = Process::spawn(&launch, self.log.clone())?;
         let pid = process.pid();
         self.own.event(SupervisorEvent::PartStarted { name: self.part.name(), pid });
         let first = *self.state.borrow() != State::Ready;
-        let patience = if first { self.part.patience() } else { Duration::MAX };
+        let start_timeout = if first { self.part.start_timeout() } else { Duration::MAX };
         let ready = tokio::select! {
-            // An end comes before readiness: whoever answers then is somebody else.
+            // Check for an exit first: a successful readiness check would then be another process's.
             biased;
             reason = process.ended() => return Ok(Ended::Exited(reason)),
-            () = told(&mut self.orders, Order::Stop) => None,
-            ready = timeout(patience, self.part.ready(pid)) => Some(ready.is_ok()),
+            () = wait_for_order(&mut self.orders, Order::Stop) => None,
+            ready = timeout(start_timeout, self.part.ready(pid)) => Some(ready.is_ok()),
         };
         match ready {
             None => return self.stop(process).await,
             Some(false) => {
                 self.stop(process).await?;
-                let obstacle = self.part.obstacle().map(|obstacle| format!(": {obstacle}"));
+                let last_failure = self.part.last_failure().map(|last_failure| format!(": {last_failure}"));
                 return Ok(Ended::Exited(format!(
-                    "it was not ready within {} s{}",
-                    patience.as_secs(),
-                    obstacle.unwrap_or_default()
+                    "not ready within {} s{}",
+                    start_timeout.as_secs(),
+                    last_failure.unwrap_or_default()
                 )));
             }
             Some(true) => {}
@@ -259,15 +259,15 @@ impl<P: Part> Supervised<P> {
         self.state.send_replace(State::Ready);
         tokio::select! {
             reason = process.ended() => return Ok(Ended::Exited(reason)),
-            () = told(&mut self.orders, Order::Stop) => {}
+            () = wait_for_order(&mut self.orders, Order::Stop) => {}
         }
         self.stop(process).await
     }
 
-    /// Signal after signal until it is gone.
+    /// Sends one signal after the other until the process has exited.
     async fn stop(&mut self, mut process: Process) -> anyhow::Result<Ended> {
         self.own.event(SupervisorEvent::PartStopping { name: self.part.name() });
-        for (index, (signal, patience)) in self.part.stop().into_iter().enumerate() {
+        for (index, (signal, start_timeout)) in self.part.stop().into_iter().enumerate() {
             if index == 0 && *self.orders.borrow() == Order::Force {
                 continue;
             }
@@ -277,16 +277,16 @@ impl<P: Part> Supervised<P> {
                     self.own.event(SupervisorEvent::PartStopped { name: self.part.name(), reason: &reason });
                     return Ok(Ended::Stopped);
                 }
-                () = sleep(patience) => {}
-                // Only the first signal leaves time; the others are as fast as it gets.
-                () = told(&mut self.orders, Order::Force), if index == 0 => {}
+                () = sleep(start_timeout) => {}
+                // Only the first signal allows a graceful stop that a forced one can cut short.
+                () = wait_for_order(&mut self.orders, Order::Force), if index == 0 => {}
             }
         }
         anyhow::bail!("process {} does not end", process.pid())
     }
 }
 
-/// Waits until the part is told this or more. Nobody left to tell it anything is as good.
-async fn told(orders: &mut watch::Receiver<Order>, order: Order) {
-    let _ = orders.wait_for(|told| *told >= order).await;
+/// Waits for this order or a later one; returns also if the supervisor is gone.
+async fn wait_for_order(orders: &mut watch::Receiver<Order>, order: Order) {
+    let _ = orders.wait_for(|current| *current >= order).await;
 }

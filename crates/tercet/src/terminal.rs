@@ -1,4 +1,4 @@
-//! Questions on the terminal; and those whose answers must not be seen, passphrases, which may come from a file.
+//! Prompts on the terminal, with and without echo, and passphrases from a file.
 
 use std::fs::File;
 use std::io::{IsTerminal as _, Read, Write as _};
@@ -9,17 +9,17 @@ use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tc
 
 use crate::failure::Failure;
 
-/// The most bytes of a passphrase.
+/// The longest passphrase in bytes.
 const LONGEST: usize = 1024;
 
-/// Asks on the terminal; the answer without what surrounds it. `otherwise` is what to do where there is none.
+/// Prompts on the terminal and returns the trimmed answer. `instead` is the option to pass if there is no terminal.
 ///
 /// # Errors
 /// There is no terminal, or it cannot be read.
-#[expect(clippy::print_stdout, reason = "whoever is asked has to see the question")]
-pub(crate) fn ask(question: &str, otherwise: &str) -> Result<String, Failure> {
+#[expect(clippy::print_stdout, reason = "a prompt is printed")]
+pub(crate) fn ask(question: &str, instead: &str) -> Result<String, Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::input_message(format!("not interactive\nhint: {otherwise}")));
+        return Err(Failure::input_message(format!("not interactive: pass {instead}")));
     }
     print!("{question}");
     std::io::stdout().flush()?;
@@ -28,19 +28,19 @@ pub(crate) fn ask(question: &str, otherwise: &str) -> Result<String, Failure> {
     Ok(answer.trim().to_owned())
 }
 
-/// Asks on the terminal, without echo; Ctrl-C ends the question and leaves the terminal as it was.
+/// Prompts on the terminal without echo; Ctrl-C aborts and restores the terminal.
 ///
 /// # Errors
 /// There is no terminal, or no answer.
 pub(crate) fn ask_hidden(question: &str) -> Result<String, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::input_message(format!(
-            "not interactive, and {question} is needed\nhint: pass --passphrase-file FILE; /dev/stdin is a file, too"
+            "not interactive: pass --passphrase-file FILE for {question}\nhint: /dev/stdin is a file, too"
         )));
     }
     let terminal = File::options().read(true).write(true).open("/dev/tty").context("/dev/tty")?;
     let answer = {
-        // First no echo, then the question: what comes before it is not lost, and what comes after it is not seen.
+        // Switch echo off before the prompt: earlier input is not lost, and later input is not shown.
         let _raw = Raw::of(&terminal)?;
         write!(&terminal, "{question}: ")?;
         read_line(&mut &terminal)
@@ -49,7 +49,7 @@ pub(crate) fn ask_hidden(question: &str) -> Result<String, Failure> {
     Ok(answer?)
 }
 
-/// A terminal without echo, lines and signals, until this is dropped: a signal in between would leave it without echo.
+/// A terminal without echo, line mode and signals until this is dropped. With signals, one could leave it without echo.
 struct Raw<'a> {
     terminal: &'a File,
     before: Termios,
@@ -69,12 +69,12 @@ impl<'a> Raw<'a> {
 
 impl Drop for Raw<'_> {
     fn drop(&mut self) {
-        // Who closed the terminal needs no echo.
+        // Fails only if the terminal is closed.
         let _ = tcsetattr(self.terminal, OptionalActions::Now, &self.before);
     }
 }
 
-/// One line, as keys come: erased with Backspace and Ctrl-U, given up with Ctrl-C.
+/// Reads one line of keys: Backspace and Ctrl-U erase, Ctrl-C aborts.
 fn read_line(input: &mut impl Read) -> anyhow::Result<String> {
     let mut line = Vec::new();
     let mut byte = [0];
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_read_as_keys_come() {
+    fn lines_are_edited_by_keys() {
         let read = |keys: &str| read_line(&mut keys.as_bytes()).map_err(|error| error.to_string());
         assert_eq!(read("five words\rmore"), Ok("five words".to_owned()));
         assert_eq!(read("aé\u{7f}\u{8}\u{7f}b\n"), Ok("b".to_owned()));

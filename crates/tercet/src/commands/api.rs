@@ -1,4 +1,4 @@
-//! `tercet api`: one application server in the foreground, or what it would run with.
+//! `tercet api`: one data API server in the foreground, or a dump of its configuration or schema cache.
 
 mod ready;
 
@@ -22,22 +22,22 @@ pub(crate) fn run(arguments: &cli::Api) -> Outcome {
 }
 
 async fn serve(arguments: &cli::Api) -> Outcome {
-    // A variable that is not UTF-8 is none of ours.
+    // Variables that are not UTF-8 are not tercet's.
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let source = ConfigSource { file: arguments.config.clone(), environment };
-    let instead = &arguments.instead;
-    if instead.example {
+    let action = &arguments.action;
+    if action.example {
         return print(tercet_api::config::EXAMPLE);
     }
-    if instead.dump_config {
+    if action.dump_config {
         return print(&server::configuration(&source).await.map_err(failure)?.dump());
     }
-    if instead.dump_schema {
+    if action.dump_schema {
         return print(&format!("{:#}\n", server::schema_cache(&source).await.map_err(failure)?));
     }
-    if instead.ready {
+    if action.ready {
         let config = source.read().map_err(|error| failure(error.into()))?;
         return print(&ready::ask(&config)?);
     }
@@ -72,7 +72,7 @@ fn failure(error: ServerError) -> Failure {
 
 fn print(text: &str) -> Outcome {
     match std::io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads it has read enough.
+        // The reader has closed the pipe.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }

@@ -1,4 +1,4 @@
-//! `tercet apply` and `tercet rollback`: plan, confirm, execute what was confirmed, prove.
+//! `tercet apply` and `tercet rollback`: plan, confirm, execute the confirmed plan, prove.
 
 use std::io::IsTerminal as _;
 
@@ -14,7 +14,7 @@ use tercet_fleet::state::encryption::Recipients;
 use super::{plan, prove, state};
 use crate::cli;
 use crate::failure::{Failure, Outcome};
-use crate::fleet::{Machines, Show};
+use crate::fleet::{Machines, Spinner};
 use crate::terminal::ask;
 
 pub(crate) fn run(arguments: &cli::Apply) -> Outcome {
@@ -41,18 +41,18 @@ fn change(
     if let Some(kind) = machines.finish_rotation()? {
         println!("{}", kind.outcome());
     }
-    let show = Show::new("looking at the machines");
-    let fleet = open(&machines, &show, take_over, forget, arguments.yes)?;
+    let spinner = Spinner::new("looking at the machines");
+    let fleet = open(&machines, &spinner, take_over, forget, arguments.yes)?;
     let wanted = wanted(&fleet)?;
     let planned = plan_of(&fleet, &wanted)?;
-    show.done();
+    spinner.finish();
     plan::check(&planned)?;
-    plan::print(&planned, machines.left_to_the_person()?.as_deref(), false);
+    plan::print(&planned, machines.unapplied_migrations()?.as_deref(), false);
     let mut ask = || if arguments.yes { Ok(true) } else { confirm(verb) };
     if !planned.is_empty() && !ask()? {
         return Err(anyhow::anyhow!("nothing was changed").into());
     }
-    carry_out(&machines, &fleet, &wanted, planned, recipients.as_ref(), &mut ask)?;
+    execute_confirmed(&machines, &fleet, &wanted, planned, recipients.as_ref(), &mut ask)?;
     if machines.interrupted() {
         return Ok(());
     }
@@ -67,9 +67,9 @@ fn change(
     Ok(())
 }
 
-/// Executes what was confirmed; asks again when there is something else to do meanwhile.
+/// Executes the confirmed plan; asks again if the plan has changed meanwhile.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
-pub(super) fn carry_out(
+pub(super) fn execute_confirmed(
     machines: &Machines,
     fleet: &Fleet<'_>,
     wanted: &Wanted,
@@ -81,15 +81,15 @@ pub(super) fn carry_out(
         fleet.settle()?;
     }
     while !planned.is_empty() {
-        let show = Show::new("changing the machines");
-        let result = execute(fleet, wanted, &planned, &|progress| show.tell(&progress));
-        show.done();
-        // The machines may have secrets by now that only this folder has.
+        let spinner = Spinner::new("changing the machines");
+        let result = execute(fleet, wanted, &planned, &|progress| spinner.print(&progress));
+        spinner.finish();
+        // The machines may have new secrets that are only in this folder.
         let executed = result.inspect_err(|_| state::push_after_failure(machines, recipients));
         match executed? {
             Executed::Done(failed) => {
                 for why in failed {
-                    println!("not cleaned up: {why}\nhint: the next apply goes on with it");
+                    println!("not cleaned up: {why}\nhint: the next apply tries again");
                 }
                 break;
             }
@@ -106,40 +106,40 @@ pub(super) fn carry_out(
     Ok(())
 }
 
-/// Says what a plan made anew does otherwise than the one that was confirmed.
+/// Prints the difference between the confirmed plan and the new one.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 pub(super) fn show_difference(confirmed: &ExecutionPlan, anew: &ExecutionPlan) {
-    println!("the machines have changed since this plan was made; it now differs so:");
+    println!("the machines have changed since this plan was made; the difference:");
     let (before, after) = (confirmed.to_string(), anew.to_string());
     print!("{}", TextDiff::from_lines(&before, &after).unified_diff().context_radius(1));
 }
 
-/// Tries every connection.
+/// Tests every connection.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 pub(super) fn prove(fleet: &Fleet<'_>) -> Outcome {
-    let show = Show::new("proving what the picture says");
+    let spinner = Spinner::new("testing every connection");
     let trials = tercet_fleet::prove::prove(fleet);
-    show.done();
+    spinner.finish();
     let trials = trials?;
     let failed = trials.iter().filter(|trial| !trial.passed).count();
     if failed > 0 {
         prove::print(&trials, false);
-        bail_unproven(failed)?;
+        fail_unproven(failed)?;
     }
-    println!("proven: {} connections tried, each as drawn", trials.len());
+    println!("proven: {} connections tested, all as expected", trials.len());
     Ok(())
 }
 
-/// Reaches all machines. Where only the operator state is missing and the machines keep it, offers to pull it.
+/// Opens all machines. If this folder has no operator state and the machines have it, offers to pull it.
 #[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
 pub(super) fn open<'a>(
     machines: &'a Machines,
-    show: &'a Show,
+    spinner: &'a Spinner,
     take_over: bool,
     forget: &'a [String],
     yes: bool,
 ) -> Result<Fleet<'a>, Failure> {
-    let error = match machines.open(show, take_over, forget) {
+    let error = match machines.open(spinner, take_over, forget) {
         Ok(fleet) => return Ok(fleet),
         Err(error) => error,
     };
@@ -147,23 +147,21 @@ pub(super) fn open<'a>(
     if !can_be_pulled || yes || !std::io::stdin().is_terminal() {
         return Err(error.into());
     }
-    show.done();
+    spinner.finish();
     eprintln!("{error:#}");
     if !confirm("pull the operator state now")? {
         return Err(anyhow::anyhow!("nothing was changed").into());
     }
     state::pull(machines, &state::Pull::default())?;
-    Ok(machines.open(show, take_over, forget)?)
+    Ok(machines.open(spinner, take_over, forget)?)
 }
 
-fn bail_unproven(failed: usize) -> anyhow::Result<()> {
-    bail!(
-        "{failed} connections are not as drawn\nhint: each line above names the rule that should have decided it"
-    )
+fn fail_unproven(failed: usize) -> anyhow::Result<()> {
+    bail!("{failed} connections are not as expected\nhint: each line above names the rule that decides it")
 }
 
-/// Asks on the terminal.
+/// Asks for confirmation on the terminal.
 pub(super) fn confirm(verb: &str) -> Result<bool, Failure> {
-    let answer = ask(&format!("{verb}? [y/N] "), "pass --yes to confirm beforehand")?;
+    let answer = ask(&format!("{verb}? [y/N] "), "--yes")?;
     Ok(matches!(&*answer, "y" | "Y" | "yes"))
 }

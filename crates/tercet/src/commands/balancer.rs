@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &cli::Balancer) -> Outcome {
     outcome.map_err(Failure::Failed)
 }
 
-/// The process that holds the sockets.
+/// Runs the supervisor, which holds the listening sockets.
 fn supervise(arguments: &cli::Balancer, log: &Log) -> Result<anyhow::Result<()>, Failure> {
     let config =
         Config::load(&arguments.config).map_err(|problems| Failure::input_message(problems.to_string()))?;
@@ -39,7 +39,7 @@ fn supervise(arguments: &cli::Balancer, log: &Log) -> Result<anyhow::Result<()>,
     let name = arguments.log.name("balancer").to_owned();
     let json = arguments.log.format() == Format::Json;
     let program = move || {
-        // The link leads to this very program, also after its file was replaced.
+        // The link leads to this executable even if its file was replaced.
         let mut command = std::process::Command::new("/proc/self/exe");
         command
             .arg("balancer")
@@ -56,14 +56,14 @@ fn supervise(arguments: &cli::Balancer, log: &Log) -> Result<anyhow::Result<()>,
     }))
 }
 
-/// The process that serves.
+/// Runs the worker process, which serves requests.
 fn serve(log: &Log, name: &str) -> anyhow::Result<()> {
     let input = std::io::stdin();
     if input.is_terminal() {
-        anyhow::bail!("--worker is for the balancer's own use");
+        anyhow::bail!("--worker is internal to the balancer");
     }
-    // The supervisor binds.
-    low_ports::give_up()?;
+    // Only the supervisor binds ports.
+    low_ports::drop_capability()?;
     worker::run(input.as_fd().try_clone_to_owned()?, log, name)?;
     Ok(())
 }

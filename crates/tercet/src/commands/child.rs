@@ -1,11 +1,11 @@
-//! `tercet child`, hidden: what stands between `tercet up` and each program it runs, so that a program never
-//! outlives the `up` that started it, however that one ends.
+//! `tercet child`, hidden: runs between `tercet up` and each program, so that the program is terminated with the `up` that
+//! started it, even if that is killed.
 //!
-//! A program that starts no processes of its own is told by the kernel: this process gives up root where
-//! asked, has itself killed with its parent, and becomes the program. Somebody else's program may start
-//! anything, so a [guardian] stays with it.
+//! For tercet's own parts and PostgreSQL, this process changes the user if necessary, asks the kernel for a signal when
+//! its parent dies, and executes the program. A user's own program may start further processes, so a
+//! [`subreaper`] stays as its parent.
 
-mod guardian;
+mod subreaper;
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -23,27 +23,27 @@ pub(crate) fn run(arguments: &cli::Child) -> Outcome {
         become_user(Uid::from_raw(uid), Gid::from_raw(gid))
             .with_context(|| format!("cannot become user id {uid}"))?;
     }
-    // After the change of user, which clears it.
+    // After the change of user, which clears the signal.
     die_with(arguments.parent, if arguments.quit { Signal::QUIT } else { Signal::KILL })?;
     leave_no_core()?;
     if !arguments.low_ports {
-        low_ports::give_up()?;
+        low_ports::drop_capability()?;
     }
     let [program, rest @ ..] = arguments.program.as_slice() else {
         return Err(anyhow::anyhow!("no program to run").into());
     };
-    if arguments.guard {
-        // Should the guardian itself be killed, at least the program goes with it.
+    if arguments.subreaper {
+        // If the subreaper itself is killed, the program is killed with it.
         let mut command = Command::new(this_executable()?);
         command.arg0("tercet").args(["child", "--parent", &std::process::id().to_string(), "--"]);
         command.args(&arguments.program);
-        return guardian::run(command);
+        return subreaper::run(command);
     }
     let error = Command::new(program).args(rest).exec();
     Err(anyhow::anyhow!("{} cannot be run: {error}", program.display()).into())
 }
 
-/// Only this thread changes, but no other exists yet, and the program takes over what it is.
+/// Changes this thread only, but there is no other yet, and exec keeps the ids.
 #[cfg(target_os = "linux")]
 fn become_user(uid: Uid, gid: Gid) -> rustix::io::Result<()> {
     rustix::thread::set_thread_groups(&[gid])?;
@@ -56,17 +56,17 @@ fn become_user(_: Uid, _: Gid) -> rustix::io::Result<()> {
     Err(rustix::io::Errno::NOSYS)
 }
 
-/// A core file would hold passwords and tokens (core(5)); a program that wants one may raise the limit again.
+/// Core files would contain passwords and tokens (core(5)); a program may raise the soft limit again.
 fn leave_no_core() -> rustix::io::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Core);
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum })
 }
 
-/// Has the kernel send `signal` when the parent dies. It may have died before that was arranged.
+/// Asks the kernel to send `signal` when the parent dies. Fails if it has died already.
 fn die_with(parent: i32, signal: Signal) -> anyhow::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(signal))
-        .context("cannot ask to be told of the parent's death")?;
+        .context("cannot set the parent death signal")?;
     #[cfg(not(target_os = "linux"))]
     let _ = signal;
     if rustix::process::getppid() != Pid::from_raw(parent) {

@@ -1,4 +1,4 @@
-//! `tercet destroy`: plan, have the project's name typed, take everything down.
+//! `tercet destroy`: plan, ask for the project's name, take everything down.
 
 use anyhow::{anyhow, bail};
 use tercet_fleet::Fleet;
@@ -8,7 +8,7 @@ use tercet_fleet::intent::Wanted;
 use super::apply;
 use crate::cli;
 use crate::failure::{Failure, Outcome};
-use crate::fleet::{Machines, Show};
+use crate::fleet::{Machines, Spinner};
 use crate::terminal::ask;
 
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
@@ -21,28 +21,28 @@ pub(crate) fn run(arguments: &cli::Destroy) -> Outcome {
             machines.name()
         )));
     }
-    let show = Show::new("looking at the machines");
-    let fleet = machines.open_to_destroy(&show, &arguments.forget)?;
+    let spinner = Spinner::new("looking at the machines");
+    let fleet = machines.open_to_destroy(&spinner, &arguments.forget)?;
     let wanted = Wanted::destroy(arguments.with_data);
     let mut planned = plan_of(&fleet, &wanted)?;
-    show.done();
+    spinner.finish();
     print!("{planned}");
     if planned.is_empty() {
-        println!("no machine that can be reached has anything of project {}", machines.name());
+        println!("no reachable machine has anything of project {}", machines.name());
         fleet.settle()?;
     }
     while !planned.is_empty() {
         if arguments.yes.is_none() && !confirm(machines.name())? {
             return Err(anyhow!("nothing was changed").into());
         }
-        let show = Show::new("taking the machines down");
-        let result = execute(&fleet, &wanted, &planned, &|progress| show.tell(&progress));
-        show.done();
+        let spinner = Spinner::new("taking the machines down");
+        let result = execute(&fleet, &wanted, &planned, &|progress| spinner.print(&progress));
+        spinner.finish();
         match result? {
             Executed::Done(failed) if failed.is_empty() => break,
             Executed::Done(failed) => {
                 return Err(anyhow!(
-                    "{}\nhint: the others are done; `tercet destroy` again goes on with what is left",
+                    "{}\nhint: the others are done; run `tercet destroy` again for the rest",
                     failed.join("\n")
                 )
                 .into());
@@ -56,26 +56,23 @@ pub(crate) fn run(arguments: &cli::Destroy) -> Outcome {
     finish(&fleet).map_err(Failure::from)
 }
 
-/// The state goes aside once no machine needs it.
+/// Moves the operator state aside, unless a machine still needs it.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 fn finish(fleet: &Fleet<'_>) -> anyhow::Result<()> {
     if fleet.has_lost() {
         bail!(
-            "some machines could not be reached, and the project's secrets stay where they are for them\n\
-             hint: `tercet destroy` again when they can be; `--forget NAME` leaves one as it is"
+            "some machines could not be reached; the project's secrets stay in this folder for them\n\
+             hint: run `tercet destroy` again when they can be reached, or give one up with `--forget NAME`"
         );
     }
     let there = fleet.move_state_aside()?;
     println!("the secrets and the certificate authority are kept in {}", there.display());
-    println!("hint: they open nothing any more; delete the folder when you are sure");
+    println!("hint: no machine accepts them any more; delete the folder if you do not need it");
     Ok(())
 }
 
-/// Has the project's name typed on the terminal.
+/// Asks for the project's name on the terminal.
 fn confirm(name: &str) -> Result<bool, Failure> {
-    let answer = ask(
-        "to destroy it, type the project's name: ",
-        &format!("pass `--yes {name}` to confirm beforehand"),
-    )?;
+    let answer = ask("to destroy it, type the project's name: ", &format!("--yes {name}"))?;
     Ok(answer == name)
 }

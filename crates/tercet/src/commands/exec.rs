@@ -1,4 +1,4 @@
-//! `tercet exec`: one command on machines, by the person's own ssh.
+//! `tercet exec`: runs a command on machines, over the operator's ssh.
 
 use anyhow::anyhow;
 use tercet_fleet::ssh::shell_words;
@@ -30,6 +30,6 @@ pub(crate) fn run(arguments: &cli::Exec) -> Outcome {
     });
     match failed {
         0 => Ok(()),
-        _ => Err(anyhow!("it failed on {failed} of {} machines", remotes.len()).into()),
+        _ => Err(anyhow!("the command failed on {failed} of {} machines", remotes.len()).into()),
     }
 }

@@ -1,4 +1,4 @@
-//! `tercet init`: a folder that `tercet up` can run, to be changed into one's own.
+//! `tercet init`: writes a project that `tercet up` can run, as a starting point.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use crate::cli;
 use crate::failure::{Failure, Outcome};
 
-/// What is written, by path in the folder.
+/// The files to write, by path in the folder.
 const FILES: [(&str, &str); 3] = [
     (tercet_config::FILE, tercet_config::EXAMPLE),
     ("migrations/0001_todo.sql", include_str!("init/0001_todo.sql")),
@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &cli::Init) -> Outcome {
         let path = folder.join(name);
         let failed = || format!("{} could not be written", path.display());
         fs::create_dir_all(path.parent().expect("every name lies in the folder")).with_context(failed)?;
-        // Never over a file that came in between, nor through a link.
+        // Never overwrites a file that was created meanwhile, nor follows a link.
         let mut file = OpenOptions::new().write(true).create_new(true).open(&path).with_context(failed)?;
         file.write_all(text.as_bytes()).with_context(failed)?;
         writeln!(out, "wrote {}", path.display())?;
@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &cli::Init) -> Outcome {
     Ok(())
 }
 
-/// Says what is in the way before anything is written.
+/// Fails if a file exists already, before anything is written.
 fn refuse_to_overwrite(folder: &Path) -> Outcome {
     let names = FILES.iter().map(|(name, _)| folder.join(name));
     let mut present: Vec<String> =

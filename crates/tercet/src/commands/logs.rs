@@ -1,4 +1,4 @@
-//! `tercet logs` and `tercet trace`: what the parts of all machines said, as one stream.
+//! `tercet logs` and `tercet trace`: the logs of all machines, as one stream.
 
 use std::io::Write as _;
 
@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &cli::Logs) -> Outcome {
     all_reached(&errors)
 }
 
-/// Says on standard error that a machine went away.
+/// Prints on standard error that the connection to a machine was lost.
 #[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
 fn lost(error: &anyhow::Error) {
     eprintln!("{error:#}");
@@ -55,18 +55,18 @@ fn all_reached(errors: &[anyhow::Error]) -> Outcome {
     Err(all_in_one(errors).into())
 }
 
-/// A line in words: what a record of a request comes to, or what a record says, or the line as it is.
+/// A line for display: a summary of a request, or the message of an event, or else the line itself.
 fn words(message: &str) -> String {
     let record: Value = serde_json::from_str(message).unwrap_or_default();
     let request = request(&record).map(|request| {
         let took = milliseconds(&record, "seconds").map_or(String::new(), |took| format!(" in {took}"));
         format!("{request}{took}  {}", field(&record, "request_id"))
     });
-    let said = || record.get("message")?.as_str().map(str::to_owned);
-    request.or_else(said).unwrap_or_else(|| message.to_owned())
+    let event = || record.get("message")?.as_str().map(str::to_owned);
+    request.or_else(event).unwrap_or_else(|| message.to_owned())
 }
 
-/// A request and its answer, when that is what the record is about.
+/// The summary of a request's record; `None` for other records.
 fn request(record: &Value) -> Option<String> {
     record.get("status")?;
     let upstream = field(record, "upstream");
@@ -87,12 +87,12 @@ fn milliseconds(record: &Value, name: &str) -> Option<String> {
     record.get(name).and_then(Value::as_f64).map(|seconds| format!("{:.1} ms", seconds * 1000.0))
 }
 
-/// One request's way, in the order of time.
+/// Prints the log lines of one request, in the order of time.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 pub(crate) fn trace(arguments: &cli::Trace) -> Outcome {
     if arguments.request.len() < 8 {
         return Err(Failure::input_message(
-            "that is too short for a request id\nhint: the x-request-id header has it",
+            "too short for a request id\nhint: the response's x-request-id header has it",
         ));
     }
     let machines = Machines::of(&arguments.machines)?;
@@ -105,7 +105,7 @@ pub(crate) fn trace(arguments: &cli::Trace) -> Outcome {
     let Some(first) = lines.first() else {
         all_reached(&errors)?;
         return Err(anyhow!(
-            "no machine has a line about {}\nhint: --since looks further back than {}",
+            "no machine has a log line of request {}\nhint: --since starts earlier than {}",
             arguments.request,
             arguments.since
         )
@@ -116,7 +116,7 @@ pub(crate) fn trace(arguments: &cli::Trace) -> Outcome {
         let record: Value = serde_json::from_str(&line.message).unwrap_or_default();
         let what = request(&record).map(|request| {
             let there = milliseconds(&record, "upstream_seconds");
-            format!("{request}{}", there.map_or(String::new(), |it| format!(", of it {it} there")))
+            format!("{request}{}", there.map_or(String::new(), |it| format!(", {it} of it at the server")))
         });
         rows.push(vec![
             format!("{:.1} ms", (line.time - first.time) as f64 / 1000.0),
@@ -135,11 +135,13 @@ fn tier(name: &str) -> Result<Tier, Failure> {
         .into_iter()
         .find(|tier| tier.to_string() == name)
         .ok_or_else(|| {
-            Failure::input_message(format!("{name} is no tier\nhint: balancer, application or database"))
+            Failure::input_message(format!(
+                "there is no tier {name}\nhint: balancer, application or database"
+            ))
         })
 }
 
-/// Hours, minutes, seconds in UTC, as the machines' logs have them.
+/// Hours, minutes, seconds in UTC.
 fn time(microseconds: u64) -> String {
     let seconds = microseconds / 1_000_000;
     let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);

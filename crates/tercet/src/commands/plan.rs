@@ -1,4 +1,4 @@
-//! `tercet plan`: what an apply would do, operation by operation.
+//! `tercet plan`: shows what an apply would do, operation by operation.
 
 use std::path::Path;
 
@@ -9,21 +9,21 @@ use tercet_fleet::plan::ExecutionPlan;
 
 use crate::cli;
 use crate::failure::{Failure, Outcome};
-use crate::fleet::{Machines, Show};
+use crate::fleet::{Machines, Spinner};
 
 pub(crate) fn run(arguments: &cli::Plan) -> Outcome {
     let consent = Consent { take_over: arguments.take_over, new_database: arguments.new_database };
     let machines = Machines::of(&arguments.machines)?;
-    let show = Show::new("looking at the machines");
-    let fleet = machines.open(&show, arguments.take_over, &arguments.forget)?;
+    let spinner = Spinner::new("looking at the machines");
+    let fleet = machines.open(&spinner, arguments.take_over, &arguments.forget)?;
     let plan = plan_of(&fleet, &Wanted::apply(&fleet, consent)?)?;
-    show.done();
+    spinner.finish();
     check(&plan)?;
-    print(&plan, machines.left_to_the_person()?.as_deref(), arguments.json);
+    print(&plan, machines.unapplied_migrations()?.as_deref(), arguments.json);
     Ok(())
 }
 
-/// Refuses what the balancer would refuse, before anything is changed.
+/// Validates the balancer's configuration before anything is changed.
 pub(crate) fn check(plan: &ExecutionPlan) -> Outcome {
     let Some(text) = &plan.balancer else { return Ok(()) };
     match tercet_balancer::Config::parse(text, Path::new("[balancer]")) {
@@ -34,22 +34,22 @@ pub(crate) fn check(plan: &ExecutionPlan) -> Outcome {
 
 /// Prints a plan on standard output.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
-pub(crate) fn print(plan: &ExecutionPlan, left: Option<&str>, as_json: bool) {
+pub(crate) fn print(plan: &ExecutionPlan, unapplied: Option<&str>, as_json: bool) {
     if as_json {
-        println!("{:#}", in_json(plan, left));
+        println!("{:#}", in_json(plan, unapplied));
         return;
     }
-    if let Some(left) = left {
-        println!("{left}");
+    if let Some(unapplied) = unapplied {
+        println!("{unapplied}");
     }
     if plan.is_empty() {
-        println!("every machine is as tercet.toml says; nothing to do");
+        println!("nothing to do: every machine is as tercet.toml describes it");
     }
     print!("{plan}");
 }
 
-/// Without the steps' contents: some are secret.
-fn in_json(plan: &ExecutionPlan, left: Option<&str>) -> serde_json::Value {
+/// The plan as JSON, without the steps' contents, which may be secret.
+fn in_json(plan: &ExecutionPlan, unapplied: Option<&str>) -> serde_json::Value {
     let operations: Vec<_> = plan
         .operations()
         .map(|operation| {
@@ -59,5 +59,5 @@ fn in_json(plan: &ExecutionPlan, left: Option<&str>) -> serde_json::Value {
             json!({ "machine": operation.machine, "operation": operation.to_string(), "steps": steps })
         })
         .collect();
-    json!({ "operations": operations, "notes": plan.notes, "left_to_you": left })
+    json!({ "operations": operations, "notes": plan.notes, "left_to_you": unapplied })
 }

@@ -1,26 +1,26 @@
-//! `tercet prove`: every connection tried, from everywhere.
+//! `tercet prove`: tests every allowed and forbidden connection, from this computer and from each machine.
 
 use anyhow::anyhow;
 use tercet_fleet::prove::Trial;
 
 use crate::cli;
 use crate::failure::Outcome;
-use crate::fleet::{Machines, Show, table};
+use crate::fleet::{Machines, Spinner, table};
 
 pub(crate) fn run(arguments: &cli::Prove) -> Outcome {
     let machines = Machines::of(&arguments.machines)?;
-    let show = Show::new("trying every connection");
-    let fleet = machines.open(&show, false, &[])?;
+    let spinner = Spinner::new("testing every connection");
+    let fleet = machines.open(&spinner, false, &[])?;
     let trials = tercet_fleet::prove::prove(&fleet)?;
-    show.done();
+    spinner.finish();
     print(&trials, arguments.json);
     match trials.iter().filter(|trial| !trial.passed).count() {
         0 => Ok(()),
-        failed => Err(anyhow!("{failed} of {} connections are not as drawn", trials.len()).into()),
+        failed => Err(anyhow!("{failed} of {} connections are not as expected", trials.len()).into()),
     }
 }
 
-/// Prints the matrix: the edges of the topology and all that is not as drawn, each on a line; the rest counted.
+/// Prints a line for each edge of the topology and each failed test; counts the rest.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 pub(crate) fn print(trials: &[Trial], as_json: bool) {
     if as_json {
@@ -28,7 +28,7 @@ pub(crate) fn print(trials: &[Trial], as_json: bool) {
         return;
     }
     let mut rows =
-        vec![["from", "to", "address", "tried", "drawn", "outcome", ""].map(str::to_owned).to_vec()];
+        vec![["from", "to", "address", "tested", "allowed", "outcome", ""].map(str::to_owned).to_vec()];
     let shown = |trial: &&Trial| trial.drawn || !trial.passed || trial.what != "tcp";
     for trial in trials.iter().filter(shown) {
         rows.push(vec![
@@ -43,7 +43,7 @@ pub(crate) fn print(trials: &[Trial], as_json: bool) {
     }
     print!("{}", table(&rows));
     let silent = trials.len() - trials.iter().filter(shown).count();
-    println!("and {silent} connections that are not drawn got no answer");
+    println!("and {silent} forbidden connections got no answer");
     for trial in trials.iter().filter(|trial| !trial.passed) {
         if let Some(rule) = &trial.rule {
             println!("FAIL {} → {} {}: {rule}", trial.from, trial.to, trial.address);

@@ -1,4 +1,4 @@
-//! `tercet rotate`: phase after phase, each planned, pushed and executed like an apply; then proven.
+//! `tercet rotate`: plans, pushes and executes each phase like an apply; then proves the connections.
 
 use tercet_fleet::Fleet;
 use tercet_fleet::execute::plan_of;
@@ -9,7 +9,7 @@ use tercet_fleet::state::encryption::Recipients;
 use super::{apply, plan, state};
 use crate::cli;
 use crate::failure::Outcome;
-use crate::fleet::{Machines, Show};
+use crate::fleet::{Machines, Spinner};
 
 pub(crate) fn run(what: &cli::Rotate) -> Outcome {
     match what {
@@ -27,17 +27,17 @@ pub(crate) fn run(what: &cli::Rotate) -> Outcome {
 fn rotate(arguments: &cli::Change, kind: Kind) -> Outcome {
     let machines = Machines::of(&arguments.machines)?;
     let recipients = state::keys(machines.project())?;
-    let was_cut_off_at_its_end = machines.finish_rotation()? == Some(kind);
-    let show = Show::new("looking at the machines");
-    let mut fleet = apply::open(&machines, &show, false, &[], arguments.yes)?;
-    if was_cut_off_at_its_end {
-        show.done();
+    let was_interrupted_at_its_end = machines.finish_rotation()? == Some(kind);
+    let spinner = Spinner::new("looking at the machines");
+    let mut fleet = apply::open(&machines, &spinner, false, &[], arguments.yes)?;
+    if was_interrupted_at_its_end {
+        spinner.finish();
         return end(&machines, &fleet, kind, recipients.as_ref());
     }
     let mut rotation = Rotation::begin(&mut fleet, kind)?;
     let wanted = Wanted::rotate();
     let mut planned = plan_of(&fleet, &wanted)?;
-    show.done();
+    spinner.finish();
     print!("{}", rotation.runbook());
     let mut ask = || if arguments.yes { Ok(true) } else { apply::confirm("rotate") };
     let mut confirmed = false;
@@ -51,10 +51,10 @@ fn rotate(arguments: &cli::Change, kind: Kind) -> Outcome {
         }
         confirmed = true;
         rotation.enter()?;
-        // Before the machines have anything that only this folder has.
+        // Push before the machines get secrets that are only in this folder.
         state::push_if_shared(&machines, recipients.as_ref())?;
         rotation.read_again(&mut fleet)?;
-        apply::carry_out(&machines, &fleet, &wanted, planned, recipients.as_ref(), &mut ask)?;
+        apply::execute_confirmed(&machines, &fleet, &wanted, planned, recipients.as_ref(), &mut ask)?;
         if machines.interrupted() {
             if let Some(note) = machines.unfinished_rotation()? {
                 println!("{note}");

@@ -1,4 +1,4 @@
-//! `tercet state`: what only the operator has, shared through the machines.
+//! `tercet state`: shares the operator state through the machines.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use tercet_fleet::{Fleet, Secret};
 use super::apply::confirm;
 use crate::cli::{self, StateVerb};
 use crate::failure::{Failure, Outcome};
-use crate::fleet::{Machines, Show, table};
+use crate::fleet::{Machines, Spinner, table};
 use crate::project::Project;
 use crate::terminal;
 
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: cli::State) -> Outcome {
     }
 }
 
-/// The public keys of tercet.toml; `None` when it names none.
+/// The recipients in tercet.toml; `None` if there are none.
 pub(super) fn keys(project: &Project) -> Result<Option<Recipients>, Failure> {
     Recipients::keys(&project.topology.state().recipients)
         .map_err(|error| Failure::input_message(format!("{error:#}")))
@@ -43,7 +43,7 @@ fn push(arguments: &cli::StatePush) -> Outcome {
     let recipients = match (keys(machines.project())?, &arguments.passphrase_file) {
         (Some(_), Some(_)) => {
             return Err(Failure::input_message(
-                "tercet.toml names [state] recipients, and age encrypts to them or to a passphrase\nhint: leave one of the two out",
+                "tercet.toml names [state] recipients, and age encrypts either to them or with a passphrase\nhint: use one of the two",
             ));
         }
         (Some(keys), None) => keys,
@@ -57,17 +57,17 @@ fn push(arguments: &cli::StatePush) -> Outcome {
     Ok(())
 }
 
-/// Pushes to the machines that can be reached now, and says what came of it. Not over the connections of an apply, some of
-/// whose machines may be the project's no more.
+/// Pushes to the machines that can be reached now, and prints the result. It opens its own connections, because some machines
+/// of an apply may have left the project.
 fn push_now(machines: &Machines, recipients: &Recipients, replace: bool) -> anyhow::Result<Pushed> {
-    let show = Show::new("pushing the operator state");
-    let (fleet, missing) = machines.open_what_is_there()?;
-    none_there(&fleet, &missing)?;
-    let pushed = push_to(&fleet, recipients, replace, &|progress| show.tell(&progress));
-    show.done();
+    let spinner = Spinner::new("pushing the operator state");
+    let (fleet, missing) = machines.open_reachable()?;
+    require_reachable(&fleet, &missing)?;
+    let pushed = push_to(&fleet, recipients, replace, &|progress| spinner.print(&progress));
+    spinner.finish();
     let pushed = pushed?;
     print_pushed(&pushed);
-    print_left_out(&pushed, &missing);
+    print_missing(&pushed, &missing);
     if !pushed.machines.is_empty() && machines.project().topology.state().authority.is_none() {
         print_authority(&pushed.authority);
     }
@@ -83,23 +83,23 @@ fn print_pushed(pushed: &Pushed) {
 }
 
 #[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
-fn print_left_out(pushed: &Pushed, missing: &[Unreachable]) {
+fn print_missing(pushed: &Pushed, missing: &[Unreachable]) {
     if !pushed.left_out.is_empty() {
-        eprintln!("not this project's, so not kept there: {}", pushed.left_out.join(", "));
+        eprintln!("not pushed to machines of another project: {}", pushed.left_out.join(", "));
     }
     for (name, error) in missing {
-        eprintln!("{name} could not be reached and does not have it: {error:#}");
+        eprintln!("not pushed to {name}, which could not be reached: {error:#}");
     }
 }
 
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 fn print_authority(authority: &str) {
     println!(
-        "put its authority in tercet.toml, so that no other state is ever pulled:\n\n[state]\nauthority = {authority:?}"
+        "put its authority into tercet.toml, so that pull accepts no other state:\n\n[state]\nauthority = {authority:?}"
     );
 }
 
-/// Says what the authority is after it was replaced, when tercet.toml names the one before; whether it does.
+/// Prints the new authority if tercet.toml names another one; returns whether it does.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 pub(super) fn names_another_authority(project: &Project) -> anyhow::Result<bool> {
     let local = Local::of(&project.folder)?.context("this folder has no operator state")?;
@@ -107,15 +107,15 @@ pub(super) fn names_another_authority(project: &Project) -> anyhow::Result<bool>
     let another = project.topology.state().authority.as_ref().is_some_and(|named| *named != authority);
     if another {
         println!(
-            "put the new authority in tercet.toml and push, so that others can pull (`tercet state push`):\n\n[state]\nauthority = \
+            "put the new authority into tercet.toml and run `tercet state push`, so that other operators can pull:\n\n[state]\nauthority = \
              {authority:?}\n"
         );
     }
     Ok(another)
 }
 
-/// Without any machine there is nothing to ask.
-fn none_there(fleet: &Fleet<'_>, missing: &[Unreachable]) -> anyhow::Result<()> {
+/// Fails if no machine could be reached.
+fn require_reachable(fleet: &Fleet<'_>, missing: &[Unreachable]) -> anyhow::Result<()> {
     match fleet.names().next() {
         Some(_) => Ok(()),
         None => Err(tercet_fleet::all_in_one(missing.iter().map(|(_, error)| error))),
@@ -134,26 +134,26 @@ fn ask_twice() -> Result<String, Failure> {
     Ok(passphrase)
 }
 
-/// The last step of an apply: the machines keep what only this folder has.
+/// The last step of an apply: pushes the operator state if it has recipients.
 pub(super) fn push_after_apply(
     machines: &Machines,
     recipients: Option<&Recipients>,
     take_over: bool,
 ) -> anyhow::Result<()> {
     let Some(recipients) = recipients else { return Ok(()) };
-    // Where machines were taken over, what they kept was of secrets that are no more.
+    // On machines that were taken over, the stored state has obsolete secrets.
     push_now(machines, recipients, take_over).map(drop).context(
-        "the machines are as tercet.toml says, but the operator state was not pushed: what only this folder has is not on them",
+        "the apply succeeded, but the operator state was not pushed: its latest changes are only in this folder",
     )
 }
 
-/// Keeps the operator state on the machines, where tercet.toml names who may read it.
+/// Pushes the operator state if tercet.toml names recipients.
 pub(super) fn push_if_shared(machines: &Machines, recipients: Option<&Recipients>) -> anyhow::Result<()> {
     let Some(recipients) = recipients else { return Ok(()) };
     push_now(machines, recipients, false).map(drop)
 }
 
-/// The same where the apply failed, whose error is what the person is to read.
+/// Pushes after a failed apply; a failure to push is printed, and the apply's error is returned by the caller.
 #[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
 pub(super) fn push_after_failure(machines: &Machines, recipients: Option<&Recipients>) {
     let Some(recipients) = recipients.filter(|_| !machines.interrupted()) else { return };
@@ -164,12 +164,12 @@ pub(super) fn push_after_failure(machines: &Machines, recipients: Option<&Recipi
     }
 }
 
-/// What is to be said where tercet.toml names no recipients: nothing when the machines have what is here.
+/// A note if the operator state is not on the machines, for projects without recipients.
 pub(super) fn unshared(project: &Project) -> anyhow::Result<Option<String>> {
     let Some(local) = Local::of(&project.folder)?.filter(Local::has_changed) else { return Ok(None) };
     Ok(Some(match &local.record {
         None => "the authority, passwords and keys of these machines are only in this folder's .tercet\n\
-                 hint: name [state] recipients in tercet.toml, and apply keeps them on the machines, encrypted; or `tercet state push`"
+                 hint: name [state] recipients in tercet.toml, and apply stores them on the machines, encrypted; or run `tercet state push`"
             .to_owned(),
         Some(record) => format!(
             "the operator state has changed since generation {} was pushed\nhint: `tercet state push`",
@@ -178,7 +178,7 @@ pub(super) fn unshared(project: &Project) -> anyhow::Result<Option<String>> {
     }))
 }
 
-/// How the operator state is pulled.
+/// The options of a pull.
 #[derive(Debug, Default)]
 pub(super) struct Pull {
     decryption: cli::Decryption,
@@ -195,13 +195,13 @@ pub(super) fn pull(machines: &Machines, options: &Pull) -> Outcome {
     {
         return Err(Failure::input_message(format!("tercet.toml names no machine {from}")));
     }
-    let show = Show::new("looking for the operator state");
-    let (fleet, missing) = machines.open_what_is_there()?;
-    none_there(&fleet, &missing)?;
-    let (held, silent) = holdings(&fleet);
-    show.done();
-    for (name, error) in missing.iter().chain(&silent) {
-        eprintln!("{name} could not be asked: {error:#}");
+    let spinner = Spinner::new("looking for the operator state");
+    let (fleet, missing) = machines.open_reachable()?;
+    require_reachable(&fleet, &missing)?;
+    let (held, unread) = holdings(&fleet);
+    spinner.finish();
+    for (name, error) in missing.iter().chain(&unread) {
+        eprintln!("{name} could not be read: {error:#}");
     }
     let local = Local::of(folder)?;
     let own = local.as_ref().map(Local::authority).transpose()?;
@@ -226,7 +226,7 @@ pub(super) fn pull(machines: &Machines, options: &Pull) -> Outcome {
         Pulled::Placed { kept } => {
             println!("this folder has generation {} of the operator state now", header.generation);
             if let Some(kept) = kept {
-                println!("what it had before is in .tercet/{kept}; remove it when nobody needs it");
+                println!("its previous state is in .tercet/{kept}; delete it if you do not need it");
             }
         }
     }
@@ -236,22 +236,22 @@ pub(super) fn pull(machines: &Machines, options: &Pull) -> Outcome {
     Ok(())
 }
 
-/// Whether the person knows the authority.
+/// Asks whether the authority is trusted.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 fn is_trusted(authority: &str) -> Result<bool, Failure> {
     println!(
-        "it is signed by authority {authority}\ncompare that with what `tercet state` shows the operator who pushed it: whoever controls \
-         a machine can put another state there"
+        "it is signed by authority {authority}\ncompare it with the authority that `tercet state` shows the operator who pushed it: an attacker who controls \
+         a machine can store another state there"
     );
     confirm("trust this authority").map_err(|_| {
         Failure::input_message(format!(
-            "nothing says which authority's state is to be trusted\nhint: put [state] authority in tercet.toml, or pass --authority {authority} \
-             if that is the one the other operator's `tercet state` shows"
+            "no trusted authority is named\nhint: put [state] authority into tercet.toml, or pass --authority {authority} \
+             if the other operator's `tercet state` shows it"
         ))
     })
 }
 
-/// What a state with this header is decrypted with.
+/// The key that decrypts a state with this header.
 fn key(decryption: &cli::Decryption, header: &Header) -> Result<Key, Failure> {
     if let Some(file) = &decryption.passphrase_file {
         return Ok(Key::Passphrase(Secret::new(terminal::passphrase_in(file)?)));
@@ -269,8 +269,8 @@ fn key(decryption: &cli::Decryption, header: &Header) -> Result<Key, Failure> {
     let present: Vec<PathBuf> = defaults.into_iter().filter(|path| path.exists()).collect();
     if present.is_empty() {
         return Err(Failure::input_message(format!(
-            "there is no key of yours to decrypt with: neither {} nor an ssh key\nhint: name its file with --identity; `tercet state \
-             identity` makes one, whose public key somebody who has the state adds to [state] recipients and pushes",
+            "there is no key to decrypt the state with: neither {} nor an ssh key\nhint: name its file with --identity; or create one with \
+             `tercet state identity`, and ask an operator who has the state to add it to [state] recipients and push",
             default_identity()?.display()
         )));
     }
@@ -278,7 +278,7 @@ fn key(decryption: &cli::Decryption, header: &Header) -> Result<Key, Failure> {
 }
 
 fn home() -> anyhow::Result<PathBuf> {
-    std::env::home_dir().context("nothing says where your home folder is\nhint: set HOME, or name the file")
+    std::env::home_dir().context("the home folder is unknown\nhint: set HOME, or name the file")
 }
 
 fn default_identity() -> anyhow::Result<PathBuf> {
@@ -294,7 +294,7 @@ fn identity(arguments: &cli::StateIdentity) -> Outcome {
     let is_new = !path.exists();
     let public = identity_kept_in(&path)?;
     if is_new {
-        eprintln!("made {}; keep it, and keep it private", path.display());
+        eprintln!("created {}: keep a backup, and keep it private", path.display());
     }
     println!("{public}");
     Ok(())
@@ -303,13 +303,13 @@ fn identity(arguments: &cli::StateIdentity) -> Outcome {
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 fn show(arguments: &cli::StateShow) -> Outcome {
     let machines = Machines::without_certificates(&arguments.machines)?;
-    let show = Show::new("looking at the machines");
-    let (fleet, missing) = machines.open_what_is_there()?;
-    let (held, silent) = holdings(&fleet);
-    show.done();
+    let spinner = Spinner::new("looking at the machines");
+    let (fleet, missing) = machines.open_reachable()?;
+    let (held, unread) = holdings(&fleet);
+    spinner.finish();
     let local = Local::of(&machines.project().folder)?;
     let authority = local.as_ref().map(Local::authority).transpose()?;
-    let errors: Vec<&Unreachable> = missing.iter().chain(&silent).collect();
+    let errors: Vec<&Unreachable> = missing.iter().chain(&unread).collect();
     if arguments.json {
         let kept = held.iter().map(|it| match &it.sealed {
             Ok(Some(sealed)) => {

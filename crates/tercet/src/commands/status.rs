@@ -1,4 +1,4 @@
-//! `tercet status`: how every machine and every part is doing.
+//! `tercet status`: the state of every machine, unit and server.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use tercet_fleet::report::Report;
 
 use crate::cli;
 use crate::failure::Outcome;
-use crate::fleet::{Machines, Show, table};
+use crate::fleet::{Machines, Spinner, table};
 
-/// How often `--watch` looks again.
-const AGAIN: Duration = Duration::from_secs(2);
+/// The interval of `--watch`.
+const REFRESH: Duration = Duration::from_secs(2);
 
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 pub(crate) fn run(arguments: &cli::Status) -> Outcome {
     let machines = Machines::of(&arguments.machines)?;
-    let show = Show::new("looking at the machines");
-    let (mut fleet, mut missing) = machines.open_what_is_there()?;
-    show.done();
+    let spinner = Spinner::new("looking at the machines");
+    let (mut fleet, mut missing) = machines.open_reachable()?;
+    spinner.finish();
     let mut before = None;
     loop {
         let (reports, errors) = fleet.reports_of_those_there();
@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &cli::Status) -> Outcome {
             println!("{:#}", json!({ "machines": named, "balancer": balancer }));
         } else {
             if arguments.watch {
-                // Home and clear (ECMA-48): the picture stays in place.
+                // Home and clear (ECMA-48).
                 print!("\x1b[H\x1b[2J");
             }
             print!("{}", describe(&reports, &errors, balancer.as_ref(), before.as_ref()));
@@ -44,10 +44,10 @@ pub(crate) fn run(arguments: &cli::Status) -> Outcome {
             let unreachable = errors.iter().map(|(_, error)| error);
             return if errors.is_empty() { Ok(()) } else { Err(all_in_one(unreachable).into()) };
         }
-        std::thread::sleep(AGAIN);
-        // A machine that was away may be back.
+        std::thread::sleep(REFRESH);
+        // A machine that could not be reached may be back.
         if !missing.is_empty() {
-            (fleet, missing) = machines.open_what_is_there()?;
+            (fleet, missing) = machines.open_reachable()?;
         }
     }
 }
@@ -72,8 +72,8 @@ fn describe(
             (format!("{} release {} port {}", instance.part, instance.release, instance.port), state)
         });
         let units = report.units.iter().map(|(unit, state)| (unit.clone(), state));
-        for (place, (part, state)) in units.chain(instances).enumerate() {
-            let mut row = if place == 0 { machine.to_vec() } else { vec![String::new(); 4] };
+        for (index, (part, state)) in units.chain(instances).enumerate() {
+            let mut row = if index == 0 { machine.to_vec() } else { vec![String::new(); 4] };
             row.extend([part, state.active.clone(), state.restarts.to_string()]);
             rows.push(row);
         }
@@ -93,7 +93,7 @@ fn describe(
             let earlier = before.and_then(|before| before.servers.iter().find(|it| it.name == server.name));
             let rate = earlier.map_or("-".to_owned(), |earlier| {
                 let new = server.requests.saturating_sub(earlier.requests);
-                format!("{:.0}", new as f64 / AGAIN.as_secs_f64())
+                format!("{:.0}", new as f64 / REFRESH.as_secs_f64())
             });
             rows.push(vec![
                 server.name.clone(),

@@ -1,6 +1,6 @@
-//! `tercet token`: a token of a project's data API, for trying it out and for scripts.
+//! `tercet token`: issues a token for a project's data API, for tests and scripts.
 //!
-//! Signs with the project's own secret (HS256, RFC 7519). Whoever may read that secret may already be anyone.
+//! Signs with the project's secret (HS256, RFC 7519). A process that can read that secret can act as any user anyway.
 
 use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,7 +18,7 @@ pub(crate) fn run(arguments: &cli::Token) -> Outcome {
     let project = Project::open(&arguments.folder)?;
     let Server::Api(api) = &project.topology.application().server else {
         return Err(Failure::input_message(
-            "this project runs your own program, and tokens are for the data API",
+            "tokens are for the data API, and this project runs your own program",
         ));
     };
     let option = project.jwt_secret(api)?;
@@ -26,13 +26,13 @@ pub(crate) fn run(arguments: &cli::Token) -> Outcome {
         Some(path) => std::fs::read_to_string(path).with_context(|| format!("{path} can't be read"))?,
         None => option,
     };
-    // As the data API reads it: the newline an editor leaves is no part of it.
+    // As the data API reads it: without a trailing newline.
     let secret = secret.strip_suffix('\n').unwrap_or(&secret);
     let base64 = tercet_fleet::token_keys::are_base64(api);
     let key = match secret {
         jwk if jwk.trim_start().starts_with('{') => {
             return Err(Failure::input_message(
-                "jwt-secret is a JWK or JWK set: tokens come from whoever holds its private key",
+                "jwt-secret is a JWK or JWK set: the service that has its private key issues the tokens",
             ));
         }
         secret if base64 => EncodingKey::from_base64_secret(secret).context("jwt-secret is no base64")?,

@@ -1,7 +1,7 @@
-//! `tercet up`: the whole system on this machine, in the foreground.
+//! `tercet up`: all tiers on this machine, in the foreground.
 //!
-//! It reads as what happens: whose folder this is, which ports, the database, its migrations, the application
-//! servers, the balancer; then it waits for a signal and stops everything in the opposite order.
+//! In this order: the user to run as, the private folder, ports, the database, migrations, the application servers, the
+//! balancer. Then it waits for a signal and stops everything in the reverse order.
 
 mod application;
 mod balancer;
@@ -29,14 +29,14 @@ use tokio::task::LocalSet;
 use self::database::Database;
 use self::plan::Plan;
 use self::ports::Ports;
-use self::private::Private;
+use self::private::PrivateFolder;
 use crate::cli;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, Style};
 use crate::project::Project;
-use crate::supervisor::{Launch, Orphan, Supervisor, this_executable};
+use crate::supervisor::{Launch, OnParentDeath, Supervisor, this_executable};
 
-/// What the parts are called that there is one of.
+/// The names of the parts of which there is one.
 const BALANCER: &str = "balancer";
 const DATABASE: &str = "database";
 
@@ -48,24 +48,24 @@ const BALANCER_TIER: u8 = 3;
 pub(crate) fn run(arguments: &cli::Up) -> Outcome {
     let project = Project::to_bring_up(&arguments.folder)?;
     #[cfg(target_os = "linux")]
-    privileges::give_up_root(&project)?;
+    privileges::drop_root(&project)?;
     let migrations = migrations(&project)?;
-    let private = Private::take(&project.folder)?;
+    let private = PrivateFolder::lock(&project.folder)?;
     let style = Style::of_standard_output(arguments.json);
     let names: Vec<&str> = project.topology.parts().iter().map(|part| part.name.as_str()).collect();
     let output = Output::open(style, &private.log(), &names)?;
-    // One thread, the one this process began with: the kernel ties the children's lives to it.
+    // On the main thread: the kernel kills the children when the thread that started them ends.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, supervise(&project, &migrations, &private, &output))
 }
 
-/// The migrations, read before anything is touched.
+/// Reads the migrations before anything is started.
 fn migrations(project: &Project) -> Result<Migrations, Failure> {
     let database = project.topology.database();
     let folder = project.folder.join(&database.migrations);
     if database.migrations_named && !folder.is_dir() {
         let message =
-            format!("{} is no folder\nhint: it is named by migrations in [database]", folder.display());
+            format!("{} is not a folder\nhint: migrations in [database] names it", folder.display());
         return Err(Failure::input_message(message));
     }
     Migrations::read(&folder).map_err(|error| match error {
@@ -77,21 +77,21 @@ fn migrations(project: &Project) -> Result<Migrations, Failure> {
 async fn supervise(
     project: &Project,
     migrations: &Migrations,
-    private: &Private,
+    private: &PrivateFolder,
     output: &Output,
 ) -> Outcome {
     let mut stop = Stop::listen()?;
     let supervisor = Supervisor::new(output.clone());
-    // Kept to the end: a part that is being started again must find its port as it left it.
+    // Kept to the end: a part that is restarted needs the same port.
     let mut ports = Ports::default();
     let started = tokio::select! {
         started = start(project, migrations, private, output, &supervisor, &mut ports) => started,
-        () = stop.asked() => Ok(()),
+        () = stop.signalled() => Ok(()),
     };
-    if started.is_ok() && !stop.was_asked() {
-        stop.asked().await;
+    if started.is_ok() && !stop.was_signalled() {
+        stop.signalled().await;
     }
-    let gracefully = supervisor.stop(stop.asked()).await;
+    let gracefully = supervisor.stop(stop.signalled()).await;
     started?;
     if gracefully {
         Ok(())
@@ -100,11 +100,11 @@ async fn supervise(
     }
 }
 
-/// Everything, from the database to the balancer.
+/// Starts everything, from the database to the balancer.
 async fn start(
     project: &Project,
     migrations: &Migrations,
-    private: &Private,
+    private: &PrivateFolder,
     output: &Output,
     supervisor: &Supervisor,
     ports: &mut Ports,
@@ -112,7 +112,7 @@ async fn start(
     let topology = &project.topology;
     let plan = Plan::of(topology, ports)?;
 
-    // The URL migrations run by, and the one application servers get.
+    // The URLs for the migrations and for the application servers.
     let (owner, server) = if let Some(url) = &topology.database().url {
         let url = project.reveal(url)?;
         (url.clone(), url)
@@ -121,7 +121,7 @@ async fn start(
         let cluster = database.cluster.clone();
         supervisor.start(DATABASE_TIER, database).await?;
         let passwords = database::passwords(private)?;
-        // A person's own program cannot know that it must become a request role first.
+        // A user's own program does not know that it must become a request role first.
         let own_program = matches!(topology.application().server, Server::Own { .. });
         let session_role = own_program.then_some(roles::AUTHENTICATED);
         roles::prepare(|name| cluster.superuser(name), topology.name(), &passwords, session_role)
@@ -137,7 +137,7 @@ async fn start(
     };
     let count = migrations.apply(&owner).await?;
     if migrations.count() > 0 {
-        output.own_voice().event(SupervisorEvent::MigrationsApplied { count });
+        output.own_log().event(SupervisorEvent::MigrationsApplied { count });
     }
 
     let json = output.style() == Style::Json;
@@ -150,7 +150,7 @@ async fn start(
     Ok(())
 }
 
-/// Waits for all of them at once; the first error ends it.
+/// Runs all futures concurrently; returns the first error.
 async fn all(futures: Vec<impl Future<Output = anyhow::Result<()>>>) -> anyhow::Result<()> {
     let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
     std::future::poll_fn(|context| {
@@ -167,12 +167,12 @@ async fn all(futures: Vec<impl Future<Output = anyhow::Result<()>>>) -> anyhow::
     .await
 }
 
-/// Says that everything is up, and where.
-fn announce(plan: &Plan, project: &Project, private: &Private, output: &Output) {
+/// Prints that everything is up, and the addresses.
+fn announce(plan: &Plan, project: &Project, private: &PrivateFolder, output: &Output) {
     let topology = &project.topology;
     let url = plan.url();
     let addresses = plan.addresses();
-    output.own_voice().event(SupervisorEvent::Up {
+    output.own_log().event(SupervisorEvent::Up {
         name: topology.name(),
         address: &url,
         parts: addresses.iter().map(|(name, address)| (name.as_str(), address.as_str())).collect(),
@@ -187,7 +187,7 @@ fn announce(plan: &Plan, project: &Project, private: &Private, output: &Output) 
     output.block(&block);
 }
 
-/// How one of the parts that are this very program is run.
+/// The command of a part that is tercet itself.
 fn own_command(verb: &str, name: &str, config: &Path, folder: &Path, json: bool) -> anyhow::Result<Launch> {
     let mut program =
         vec![this_executable()?.into_os_string(), verb.into(), "--config".into(), config.into()];
@@ -195,7 +195,7 @@ fn own_command(verb: &str, name: &str, config: &Path, folder: &Path, json: bool)
     if json {
         program.push("--json".into());
     }
-    // Variables of PostgREST's would win over the generated configuration.
+    // PGRST_ variables would take precedence over the generated configuration.
     let foreign = |name: &OsString| name.as_encoded_bytes().starts_with(b"PGRST_");
     Ok(Launch {
         program,
@@ -204,15 +204,15 @@ fn own_command(verb: &str, name: &str, config: &Path, folder: &Path, json: bool)
         folder: folder.to_owned(),
         account: None,
         low_ports: verb == BALANCER,
-        orphan: Orphan::Killed,
-        speaks_json: true,
+        on_parent_death: OnParentDeath::Kill,
+        logs_json: true,
     })
 }
 
-/// How soon a second signal still belongs to the first: wrappers pass on what the terminal has sent already.
-const SAME_REQUEST: Duration = Duration::from_millis(500);
+/// A second signal within this time is a duplicate: wrappers forward signals that the terminal has sent already.
+const DUPLICATE: Duration = Duration::from_millis(500);
 
-/// The signals that ask this process to stop: Ctrl-C, `kill`, and the terminal going away.
+/// The signals that stop this process: SIGINT, SIGTERM, SIGHUP.
 struct Stop {
     signals: [Signal; 3],
     last: Option<Instant>,
@@ -228,13 +228,13 @@ impl Stop {
         Ok(Self { signals, last: None })
     }
 
-    /// Whether it was asked already.
-    fn was_asked(&self) -> bool {
+    /// Whether a signal has arrived.
+    fn was_signalled(&self) -> bool {
         self.last.is_some()
     }
 
-    /// Resolves each time it is asked.
-    async fn asked(&mut self) {
+    /// Resolves at each signal.
+    async fn signalled(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.signals;
         loop {
             tokio::select! {
@@ -242,7 +242,7 @@ impl Stop {
                 _ = terminate.recv() => {}
                 _ = hangup.recv() => {}
             }
-            if self.last.is_none_or(|last| last.elapsed() > SAME_REQUEST) {
+            if self.last.is_none_or(|last| last.elapsed() > DUPLICATE) {
                 self.last = Some(Instant::now());
                 return;
             }

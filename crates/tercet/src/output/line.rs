@@ -2,12 +2,12 @@
 
 use tercet_observe::format::{push_display, push_json_string, push_now};
 
-/// A colour of the terminal that can be read on light and dark.
+/// A terminal colour that is legible on light and dark backgrounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Colour(u8);
 
 impl Colour {
-    /// Always the same for the same name: neighbours in the picture differ.
+    /// The same name always gets the same colour; neighbouring parts get different ones.
     pub(crate) fn of(name: &str) -> Self {
         Self(match name {
             "up" => 2,
@@ -23,7 +23,7 @@ impl Colour {
     }
 }
 
-/// Who says it: `app-1    │ `.
+/// Appends the part's name: `app-1    │ `.
 pub(super) fn push_prefix(line: &mut Vec<u8>, name: &str, width: usize, colour: Option<Colour>) {
     match colour {
         Some(Colour(colour)) => push_display(line, format_args!("\x1b[3{colour}m{name:width$} │\x1b[0m ")),
@@ -31,9 +31,9 @@ pub(super) fn push_prefix(line: &mut Vec<u8>, name: &str, width: usize, colour: 
     }
 }
 
-/// What it says, unable to do more to a terminal than to colour itself: other control characters are shown.
-pub(crate) fn push_text(line: &mut Vec<u8>, said: &[u8], colour: bool) {
-    let text = String::from_utf8_lossy(said);
+/// Appends a part's output. Colour sequences are kept, all other control characters are escaped.
+pub(crate) fn push_text(line: &mut Vec<u8>, output: &[u8], colour: bool) {
+    let text = String::from_utf8_lossy(output);
     let mut rest = &*text;
     let mut coloured = false;
     while let Some(character) = rest.chars().next() {
@@ -57,21 +57,21 @@ pub(crate) fn push_text(line: &mut Vec<u8>, said: &[u8], colour: bool) {
     }
 }
 
-/// The length of the "select graphic rendition" sequence (ECMA-48) the text begins with.
+/// The length of the "select graphic rendition" sequence (ECMA-48) that the text begins with.
 fn colour_sequence(text: &str) -> Option<usize> {
     let parameters = text.strip_prefix("\x1b[")?;
     let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';')?;
     parameters[end..].starts_with('m').then_some(2 + end + 1)
 }
 
-/// What a part says that does not speak JSON itself.
-pub(super) fn push_json(line: &mut Vec<u8>, name: &str, said: &[u8]) {
+/// Wraps a line of a part that does not log JSON.
+pub(super) fn push_json(line: &mut Vec<u8>, name: &str, output: &[u8]) {
     line.extend_from_slice(b"{\"time\":\"");
     push_now(line);
     line.extend_from_slice(b"\",\"level\":\"info\",\"part\":");
     push_json_string(line, name.as_bytes());
     line.extend_from_slice(b",\"message\":");
-    push_json_string(line, said);
+    push_json_string(line, output);
     line.push(b'}');
 }
 
@@ -82,15 +82,15 @@ mod tests {
     use super::*;
 
     #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
-    fn check(said: &[u8], colour: bool, expected: Expect) {
+    fn check(output: &[u8], colour: bool, expected: Expect) {
         let mut line = Vec::new();
         push_prefix(&mut line, "app-1", 8, colour.then_some(Colour::of("app-1")));
-        push_text(&mut line, said, colour);
+        push_text(&mut line, output, colour);
         expected.assert_eq(&String::from_utf8(line).unwrap().replace('\x1b', "ESC"));
     }
 
     #[test]
-    fn a_line_can_colour_itself_and_do_nothing_else_to_the_terminal() {
+    fn colour_sequences_are_kept_and_other_control_characters_escaped() {
         check(b"plain\ttext \xff", false, expect!["app-1    │ plain\ttext \u{fffd}"]);
         check(b"\x1b[1;32mok\x1b[0m \x1b[2Jgone", false, expect![r"app-1    │ ok \u{1b}[2Jgone"]);
         check(

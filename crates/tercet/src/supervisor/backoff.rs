@@ -1,13 +1,13 @@
-//! How long to wait before something that ended is started again.
+//! The delay before a process that exited is restarted.
 
 use std::time::Duration;
 
-/// The first wait: long enough not to spin, too short to be noticed.
+/// The first delay.
 const FIRST: Duration = Duration::from_millis(100);
-/// The longest wait.
+/// The longest delay.
 const LONGEST: Duration = Duration::from_secs(10);
-/// Whoever ran this long is taken to have been well.
-const WELL: Duration = Duration::from_secs(10);
+/// A process that ran this long is considered healthy, and the delay starts again from the first.
+const HEALTHY: Duration = Duration::from_secs(10);
 
 /// Doubles with each failure in a row.
 #[derive(Debug, Default)]
@@ -16,14 +16,14 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The wait after a life of this length.
-    pub(super) fn after(&mut self, life: Duration) -> Duration {
-        let wait = match self.last {
-            Some(last) if life < WELL => (last * 2).min(LONGEST),
+    /// The delay after an exit; `uptime` is how long the process ran.
+    pub(super) fn after(&mut self, uptime: Duration) -> Duration {
+        let delay = match self.last {
+            Some(last) if uptime < HEALTHY => (last * 2).min(LONGEST),
             _ => FIRST,
         };
-        self.last = Some(wait);
-        wait
+        self.last = Some(delay);
+        delay
     }
 }
 
@@ -32,12 +32,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_until_the_part_was_well_again() {
+    fn delays_double_until_a_process_was_healthy() {
         let mut backoff = Backoff::default();
-        let mut waits = |lives: &[u64]| {
-            lives.iter().map(|life| backoff.after(Duration::from_secs(*life)).as_millis()).collect::<Vec<_>>()
+        let mut delays = |uptimes: &[u64]| {
+            uptimes
+                .iter()
+                .map(|uptime| backoff.after(Duration::from_secs(*uptime)).as_millis())
+                .collect::<Vec<_>>()
         };
-        assert_eq!(waits(&[0, 0, 9, 60, 0]), [100, 200, 400, 100, 200]);
-        assert_eq!(waits(&[0; 9]).last(), Some(&10_000));
+        assert_eq!(delays(&[0, 0, 9, 60, 0]), [100, 200, 400, 100, 200]);
+        assert_eq!(delays(&[0; 9]).last(), Some(&10_000));
     }
 }

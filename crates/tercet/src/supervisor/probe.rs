@@ -1,4 +1,4 @@
-//! Whether a server is ready: one GET of one path, or one connection, over and over; and what stood in the way.
+//! Readiness checks: GET of a path, or a connection, repeated until it succeeds; and why the last check failed.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -8,54 +8,58 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// Between two questions.
+/// Between two checks.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long one question may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest one check may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes of an answer that are read.
+/// Bytes of a response that are read.
 const ANSWER_LIMIT: u64 = 1 << 20;
 
-/// What stood in the way the last time somebody was asked, for whoever has waited in vain.
+/// Why the last readiness check failed, for the error when the start timeout expires.
 #[derive(Debug, Default)]
-pub(crate) struct Obstacle(RefCell<Option<String>>);
+pub(crate) struct LastFailure(RefCell<Option<String>>);
 
-impl Obstacle {
-    /// It in words, if anything stood in the way.
-    pub(crate) fn told(&self) -> Option<String> {
+impl LastFailure {
+    /// The reason, if a check has failed.
+    pub(crate) fn reason(&self) -> Option<String> {
         self.0.borrow().clone()
     }
 }
 
-/// Returns as soon as `path` at `address` is answered with a status that passes.
-pub(crate) async fn answers(address: SocketAddr, path: &str, passes: fn(u16) -> bool, obstacle: &Obstacle) {
+/// Returns once `path` at `address` is answered with a status that passes.
+pub(crate) async fn answers(
+    address: SocketAddr,
+    path: &str,
+    passes: fn(u16) -> bool,
+    last_failure: &LastFailure,
+) {
     loop {
-        let asked = timeout(PATIENCE, status(address, path)).await;
-        let answered = match asked {
+        let answered = match timeout(TIMEOUT, status(address, path)).await {
             Ok(Ok(status)) if passes(status) => return,
             Ok(Ok(status)) => format!("answered {status}"),
             Ok(Err(error)) => format!("not answered: {error}"),
-            Err(_) => format!("not answered within {} s", PATIENCE.as_secs()),
+            Err(_) => format!("not answered within {} s", TIMEOUT.as_secs()),
         };
-        obstacle.0.replace(Some(format!("http://{address}{path} was {answered}")));
+        last_failure.0.replace(Some(format!("http://{address}{path} was {answered}")));
         sleep(PAUSE).await;
     }
 }
 
-/// Returns as soon as a connection to `address` is accepted.
-pub(crate) async fn accepts(address: SocketAddr, obstacle: &Obstacle) {
+/// Returns once a connection to `address` is accepted.
+pub(crate) async fn accepts(address: SocketAddr, last_failure: &LastFailure) {
     loop {
-        let why_not = match timeout(PATIENCE, TcpStream::connect(address)).await {
+        let why_not = match timeout(TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(_)) => return,
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no connection within {} s", PATIENCE.as_secs()),
+            Err(_) => format!("no connection within {} s", TIMEOUT.as_secs()),
         };
-        obstacle.0.replace(Some(format!("{address} does not accept connections: {why_not}")));
+        last_failure.0.replace(Some(format!("{address} does not accept connections: {why_not}")));
         sleep(PAUSE).await;
     }
 }
 
-/// The status of one answer (RFC 9112 section 4): `HTTP/1.1 200 OK`.
+/// The status of one response (RFC 9112 section 4): `HTTP/1.1 200 OK`.
 async fn status(address: SocketAddr, path: &str) -> std::io::Result<u16> {
     let mut stream = TcpStream::connect(address).await?;
     let request =
@@ -63,12 +67,12 @@ async fn status(address: SocketAddr, path: &str) -> std::io::Result<u16> {
     stream.write_all(request.as_bytes()).await?;
     let mut head = [0; 12];
     stream.read_exact(&mut head).await?;
-    // To its end, or a simple server would complain that nobody listened.
+    // Read to the end, so that a simple server does not log a broken connection.
     tokio::io::copy(&mut stream.take(ANSWER_LIMIT), &mut tokio::io::sink()).await?;
     std::str::from_utf8(&head)
         .ok()
         .and_then(|head| head.strip_prefix("HTTP/1.")?.split_once(' ')?.1.parse().ok())
-        .ok_or_else(|| std::io::Error::other("not an HTTP answer"))
+        .ok_or_else(|| std::io::Error::other("not an HTTP response"))
 }
 
 #[cfg(test)]
@@ -76,14 +80,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_asks_until_the_answer_passes() {
+    async fn checks_are_repeated_until_one_passes() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = async {
             for status in ["HTTP/1.1 503 Not yet\r\n\r\n", "garbage, not HTTP", "HTTP/1.0 404 Fine\r\n\r\n"] {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut request = Vec::new();
-                // To its end: closing with something unread would take the answer back.
+                // To its end: closing with unread bytes would reset the connection.
                 while !request.ends_with(b"\r\n\r\n") {
                     stream.read_buf(&mut request).await.unwrap();
                 }
@@ -91,17 +95,17 @@ mod tests {
                 stream.write_all(status.as_bytes()).await.unwrap();
             }
         };
-        let obstacle = Obstacle::default();
-        tokio::join!(server, answers(address, "/r", |status| status < 500, &obstacle));
-        let told = obstacle.told().unwrap();
-        assert_eq!(told, format!("http://{address}/r was not answered: not an HTTP answer"));
+        let last_failure = LastFailure::default();
+        tokio::join!(server, answers(address, "/r", |status| status < 500, &last_failure));
+        let reason = last_failure.reason().unwrap();
+        assert_eq!(reason, format!("http://{address}/r was not answered: not an HTTP response"));
     }
 
     #[tokio::test]
-    async fn it_says_what_stands_in_the_way() {
+    async fn the_reason_of_the_last_failure_is_kept() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let obstacle = Obstacle::default();
+        let last_failure = LastFailure::default();
         let server = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = Vec::new();
@@ -110,24 +114,24 @@ mod tests {
             }
             stream.write_all(b"HTTP/1.1 503 Not yet\r\n\r\n").await.unwrap();
             drop(stream);
-            // The next question tells that the answer to this one was heard.
+            // The next check shows that the response to this one was read.
             listener.accept().await.unwrap()
         };
         tokio::select! {
-            () = answers(address, "/health", |status| status < 500, &obstacle) => panic!("it is not ready"),
+            () = answers(address, "/health", |status| status < 500, &last_failure) => panic!("it is not ready"),
             _ = server => {}
         }
-        assert_eq!(obstacle.told().unwrap(), format!("http://{address}/health was answered 503"));
+        assert_eq!(last_failure.reason().unwrap(), format!("http://{address}/health was answered 503"));
 
-        accepts(address, &obstacle).await;
+        accepts(address, &last_failure).await;
         drop(listener);
         let refused = async {
-            while !obstacle.told().unwrap().contains("does not accept connections") {
+            while !last_failure.reason().unwrap().contains("does not accept connections") {
                 tokio::task::yield_now().await;
             }
         };
         tokio::select! {
-            () = accepts(address, &obstacle) => panic!("a port without a listener accepted a connection"),
+            () = accepts(address, &last_failure) => panic!("a port without a listener accepted a connection"),
             () = refused => {}
         }
     }

@@ -1,4 +1,4 @@
-//! One child process: started through `tercet child`, its lines heard, signalled, waited for.
+//! One child process: started through `tercet child`, with its output logged.
 
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
@@ -12,32 +12,32 @@ use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Launch, Orphan};
-use crate::output::Voice;
+use super::{Launch, OnParentDeath};
+use crate::output::PartLog;
 
-/// Bytes of a line that are kept together; a longer one is cut.
+/// The longest line in bytes; a longer one is split.
 const LINE_LIMIT: usize = 16 << 10;
-/// How long what a process said last may take to arrive.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long to wait for the last output of a process that has exited.
+const LAST_OUTPUT: Duration = Duration::from_millis(500);
 
-/// A running child process. Dropped, it is killed.
+/// A running child process. It is killed on drop.
 pub(super) struct Process {
     child: tokio::process::Child,
     pid: u32,
-    listener: JoinHandle<()>,
+    reader_task: JoinHandle<()>,
 }
 
 impl Process {
-    /// Starts it. Must be called on the thread that lives as long as this whole process: when that ends, the
-    /// kernel ends the child.
-    pub(super) fn spawn(launch: &Launch, voice: Voice) -> anyhow::Result<Self> {
+    /// Starts it. Must be called on a thread that lives as long as this process: when the thread ends, the kernel kills the
+    /// child.
+    pub(super) fn spawn(launch: &Launch, log: PartLog) -> anyhow::Result<Self> {
         let mut command = std::process::Command::new(this_executable()?);
-        // So that it is found in a list of processes by what it is for.
+        // The name in lists of processes.
         command.arg0("tercet").args(["child", "--parent", &std::process::id().to_string()]);
-        match launch.orphan {
-            Orphan::Killed => {}
-            Orphan::Quits => drop(command.arg("--quit")),
-            Orphan::KilledWithDescendants => drop(command.arg("--guard")),
+        match launch.on_parent_death {
+            OnParentDeath::Kill => {}
+            OnParentDeath::Quit => drop(command.arg("--quit")),
+            OnParentDeath::KillDescendants => drop(command.arg("--subreaper")),
         }
         if let Some((uid, gid)) = launch.account {
             command.args(["--account", &format!("{uid}:{gid}")]);
@@ -50,20 +50,20 @@ impl Process {
             command.env_clear();
         }
         command.envs(launch.environment.iter().cloned());
-        // One pipe, so that lines stay in the order they were written in.
+        // One pipe, so that lines stay in order.
         let (reader, writer) = std::io::pipe()?;
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         // Ctrl-C on the terminal is for this process alone: the children are stopped in order.
         command.process_group(0);
         let mut command = tokio::process::Command::from(command);
         let child = command.kill_on_drop(true).spawn().context("cannot start a process")?;
-        // The last writers here, so that the reader comes to an end.
+        // Close our writers, so that the reader ends with the child.
         drop(command);
-        let pid = child.id().context("a process ended before it began")?;
+        let pid = child.id().context("a process exited at its start")?;
         let reader = pipe::Receiver::from_owned_fd(reader.into())?;
-        let speaks_json = launch.speaks_json;
-        let listener = tokio::task::spawn_local(listen(reader, voice, speaks_json));
-        Ok(Self { child, pid, listener })
+        let logs_json = launch.logs_json;
+        let reader_task = tokio::task::spawn_local(read_lines(reader, log, logs_json));
+        Ok(Self { child, pid, reader_task })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -71,7 +71,7 @@ impl Process {
     }
 
     pub(super) fn signal(&self, signal: Signal) {
-        // Until it is waited for, its process id is nobody else's.
+        // Until the child is reaped, its process id is not reused.
         if self.child.id().is_some()
             && let Some(pid) = Pid::from_raw(self.pid.cast_signed())
         {
@@ -79,14 +79,14 @@ impl Process {
         }
     }
 
-    /// Waits for its end; how it ended.
+    /// Waits until it exits; returns its exit status as text.
     pub(super) async fn ended(&mut self) -> String {
         let status = match self.child.wait().await {
             Ok(status) => status,
             Err(error) => return error.to_string(),
         };
-        // What it started may hold the pipe open; then it is not waited for.
-        let _ = timeout(LAST_WORDS, &mut self.listener).await;
+        // Its own children may keep the pipe open; do not wait for them.
+        let _ = timeout(LAST_OUTPUT, &mut self.reader_task).await;
         match (status.code(), status.signal()) {
             (Some(code), _) => format!("exit status {code}"),
             (_, Some(signal)) => format!("killed by signal {signal}"),
@@ -95,15 +95,14 @@ impl Process {
     }
 }
 
-/// The program this process runs, even when its file was replaced meanwhile or is in a folder that this user cannot
-/// enter.
+/// This process's executable, also if its file was replaced or is in a folder that this user cannot access.
 pub(crate) fn this_executable() -> std::io::Result<PathBuf> {
     let path = std::env::current_exe()?;
     Ok(if path.exists() { path } else { PathBuf::from("/proc/self/exe") })
 }
 
-/// Passes every line on, until nobody can write any more.
-async fn listen(reader: impl AsyncRead + Unpin, mut voice: Voice, speaks_json: bool) {
+/// Logs every line until the pipe is closed.
+async fn read_lines(reader: impl AsyncRead + Unpin, mut log: PartLog, logs_json: bool) {
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
     while let Ok(available) = reader.fill_buf().await
@@ -115,11 +114,11 @@ async fn listen(reader: impl AsyncRead + Unpin, mut voice: Voice, speaks_json: b
         let complete = end == Some(taken);
         reader.consume(taken + usize::from(complete));
         if complete || line.len() == LINE_LIMIT {
-            voice.line(&line, speaks_json);
+            log.line(&line, logs_json);
             line.clear();
         }
     }
     if !line.is_empty() {
-        voice.line(&line, speaks_json);
+        log.line(&line, logs_json);
     }
 }

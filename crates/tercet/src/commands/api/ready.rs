@@ -1,4 +1,4 @@
-//! `tercet api --ready`: asks the admin endpoint of the server that runs with a configuration.
+//! `tercet api --ready`: queries the admin endpoint of the server with a configuration.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -10,60 +10,60 @@ use tercet_api::config::Config;
 
 use crate::failure::Failure;
 
-/// How long the server may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// More than any answer to `/ready`.
+/// The longest the server may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// More than any response to `/ready`.
 const LONGEST: u64 = 64 << 10;
 
-/// What the server says when it is ready.
+/// A message that the server is ready.
 ///
 /// # Errors
-/// It is not, does not answer, or has no admin endpoint.
+/// It is not ready, does not response, or has no admin endpoint.
 pub(super) fn ask(config: &Config) -> Result<String, Failure> {
-    let (place, answer) = if let Some(path) = &config.admin_server_unix_socket {
-        let place = path.display().to_string();
-        let stream = UnixStream::connect(path).with_context(|| place.clone())?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let answer = exchange(stream).with_context(|| place.clone())?;
-        (place, answer)
+    let (endpoint, response) = if let Some(path) = &config.admin_server_unix_socket {
+        let endpoint = path.display().to_string();
+        let stream = UnixStream::connect(path).with_context(|| endpoint.clone())?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        let response = exchange(stream).with_context(|| endpoint.clone())?;
+        (endpoint, response)
     } else if let Some(port) = config.admin_server_port {
         let host = match config.admin_server_host.as_str() {
-            // Any address is also this one.
+            // A server on all addresses listens on loopback, too.
             "*" | "*4" | "!4" | "0.0.0.0" => "127.0.0.1",
             "*6" | "!6" | "::" => "::1",
             host => host.trim_matches(['[', ']']),
         };
-        let place = format!(
+        let endpoint = format!(
             "http://{}/ready",
             if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
         );
         let address =
             (host, port).to_socket_addrs()?.next().with_context(|| format!("{host} has no address"))?;
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(|| place.clone())?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let answer = exchange(stream).with_context(|| place.clone())?;
-        (place, answer)
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT).with_context(|| endpoint.clone())?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        let response = exchange(stream).with_context(|| endpoint.clone())?;
+        (endpoint, response)
     } else {
         return Err(Failure::input_message(
             "the admin endpoint is switched off; hint: set admin-server-port or admin-server-unix-socket",
         ));
     };
-    check(&place, &answer)?;
-    Ok(format!("ready: {place}\n"))
+    check(&endpoint, &response)?;
+    Ok(format!("ready: {endpoint}\n"))
 }
 
 fn exchange(mut stream: impl Read + Write) -> anyhow::Result<String> {
     stream.write_all(b"GET /ready HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.take(LONGEST).read_to_end(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    let mut response = Vec::new();
+    stream.take(LONGEST).read_to_end(&mut response)?;
+    Ok(String::from_utf8_lossy(&response).into_owned())
 }
 
-fn check(place: &str, answer: &str) -> anyhow::Result<()> {
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+fn check(endpoint: &str, response: &str) -> anyhow::Result<()> {
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or((response, ""));
     match head.split(' ').nth(1) {
         Some("200") => Ok(()),
-        Some(status) => bail!("{place}: not ready, status {status}: {}", body.trim_end()),
-        None => bail!("{place}: the answer is not HTTP"),
+        Some(status) => bail!("{endpoint}: not ready, status {status}: {}", body.trim_end()),
+        None => bail!("{endpoint}: not an HTTP response"),
     }
 }

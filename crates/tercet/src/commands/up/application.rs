@@ -1,4 +1,4 @@
-//! Tier 2 on this machine: a data API server, or the person's own program.
+//! Tier 2 on this machine: a data API server, or the user's own program.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tercet_fleet::configuration::api::READY;
 
 use super::own_command;
-use crate::supervisor::{Launch, Obstacle, Orphan, Part, accepts, answers};
+use crate::supervisor::{LastFailure, Launch, OnParentDeath, Part, accepts, answers};
 
 /// One application server.
 pub(super) struct Application {
@@ -17,16 +17,15 @@ pub(super) struct Application {
     pub(super) address: SocketAddr,
     pub(super) folder: PathBuf,
     pub(super) server: Server,
-    /// Why it is not ready yet.
-    pub(super) obstacle: Obstacle,
+    /// Why the last readiness check failed.
+    pub(super) last_failure: LastFailure,
 }
 
-/// What it runs.
+/// The program of an application server.
 pub(super) enum Server {
-    /// `tercet api` with this configuration; its admin endpoint says when it is ready.
+    /// `tercet api` with this configuration; its admin endpoint reports readiness.
     Api { config: PathBuf, admin: SocketAddr, json: bool },
-    /// The person's own program; `health` is the path that answers when it is ready, without one it is once it accepts
-    /// connections.
+    /// The user's own program. It is ready when the path `health` is answered, or without one when it accepts connections.
     Own { words: Vec<String>, health: Option<String>, database_url: String },
 }
 
@@ -55,8 +54,8 @@ impl Part for Application {
                     folder: self.folder.clone(),
                     account: None,
                     low_ports: false,
-                    orphan: Orphan::KilledWithDescendants,
-                    speaks_json: false,
+                    on_parent_death: OnParentDeath::KillDescendants,
+                    logs_json: false,
                 }
             }
         })
@@ -65,21 +64,21 @@ impl Part for Application {
     async fn ready(&self, _: u32) {
         match &self.server {
             Server::Api { admin, .. } => {
-                answers(*admin, READY, |status| status == 200, &self.obstacle).await;
+                answers(*admin, READY, |status| status == 200, &self.last_failure).await;
             }
-            // What the balancer's health checks go by as well.
+            // The same rule as the balancer's health checks.
             Server::Own { health: Some(path), .. } => {
-                answers(self.address, path, |status| status < 500, &self.obstacle).await;
+                answers(self.address, path, |status| status < 500, &self.last_failure).await;
             }
-            Server::Own { health: None, .. } => accepts(self.address, &self.obstacle).await,
+            Server::Own { health: None, .. } => accepts(self.address, &self.last_failure).await,
         }
     }
 
-    fn obstacle(&self) -> Option<String> {
-        self.obstacle.told()
+    fn last_failure(&self) -> Option<String> {
+        self.last_failure.reason()
     }
 
-    fn patience(&self) -> Duration {
+    fn start_timeout(&self) -> Duration {
         Duration::from_secs(60)
     }
 
@@ -88,7 +87,7 @@ impl Part for Application {
             Server::Api { .. } => {
                 vec![(Signal::TERM, Duration::from_secs(10)), (Signal::KILL, Duration::from_secs(5))]
             }
-            // SIGQUIT has the guardian end everything the program started.
+            // On SIGQUIT the subreaper kills all of the program's descendants.
             Server::Own { .. } => vec![
                 (Signal::TERM, Duration::from_secs(10)),
                 (Signal::QUIT, Duration::from_secs(2)),

@@ -7,10 +7,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::own_command;
-use crate::supervisor::{Launch, Obstacle, Part, answers};
+use crate::supervisor::{LastFailure, Launch, Part, answers};
 
-/// How long requests in flight may take when the balancer stops. Shorter than on a server: somebody waits at
-/// the terminal.
+/// The drain time when the balancer stops: shorter than the default, because a user waits at the terminal.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
 /// The balancer.
@@ -20,8 +19,8 @@ pub(super) struct Balancer {
     pub(super) config: PathBuf,
     pub(super) folder: PathBuf,
     pub(super) json: bool,
-    /// Why it is not ready yet.
-    pub(super) obstacle: Obstacle,
+    /// Why the last readiness check failed.
+    pub(super) last_failure: LastFailure,
 }
 
 impl Part for Balancer {
@@ -38,14 +37,14 @@ impl Part for Balancer {
     }
 
     async fn ready(&self, _: u32) {
-        answers(self.admin, "/ready", |status| status == 200, &self.obstacle).await;
+        answers(self.admin, "/ready", |status| status == 200, &self.last_failure).await;
     }
 
-    fn obstacle(&self) -> Option<String> {
-        self.obstacle.told()
+    fn last_failure(&self) -> Option<String> {
+        self.last_failure.reason()
     }
 
-    fn patience(&self) -> Duration {
+    fn start_timeout(&self) -> Duration {
         Duration::from_secs(30)
     }
 

@@ -14,14 +14,14 @@ use tercet_database::installation::{self, Search};
 use tercet_database::roles::{self, Passwords};
 use tercet_database::{Account, Installation, Password};
 
-use super::Private;
+use super::PrivateFolder;
 use super::progress::Progress;
 use crate::output::Output;
-use crate::supervisor::{Launch, Orphan, Part};
+use crate::supervisor::{Launch, OnParentDeath, Part};
 
-/// Where root keeps clusters, which PostgreSQL's account must be able to reach.
+/// Root's folder of clusters, which PostgreSQL's account must be able to access.
 const SHARED_DATA: &str = "/var/lib/tercet";
-/// Where root keeps fetched programs, for the same reason.
+/// Root's folder of downloaded programs, for the same reason.
 const SHARED_CACHE: &str = "/var/cache/tercet";
 
 /// The private PostgreSQL.
@@ -32,10 +32,10 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Takes the project's cluster, and finds or fetches the programs it needs.
+    /// Opens or creates the project's cluster, and finds or downloads PostgreSQL's programs.
     pub(super) async fn prepare(
         name: &str,
-        private: &Private,
+        private: &PrivateFolder,
         port: u16,
         output: &Output,
     ) -> anyhow::Result<Self> {
@@ -51,7 +51,7 @@ impl Database {
         };
         if cluster.major().is_none() {
             let progress = Progress::new(output);
-            progress.say("making the database");
+            progress.step("creating the database cluster");
             cluster.initialise(&installation).await?;
         }
         Ok(Self { name: name.to_owned(), cluster: Rc::new(cluster), installation })
@@ -59,7 +59,7 @@ impl Database {
 }
 
 /// The generated passwords of the project.
-pub(super) fn passwords(private: &Private) -> anyhow::Result<Passwords> {
+pub(super) fn passwords(private: &PrivateFolder) -> anyhow::Result<Passwords> {
     let kept = |name: &str| {
         let path = private.secret(name);
         Password::kept_in(&path).with_context(|| path.display().to_string())
@@ -67,20 +67,20 @@ pub(super) fn passwords(private: &Private) -> anyhow::Result<Passwords> {
     Ok(Passwords { owner: kept("owner")?, authenticator: kept("authenticator")? })
 }
 
-/// The URL a role connects by, over TCP: what every driver understands.
+/// A role's connection URL over TCP, which every driver supports.
 pub(super) fn url(role: &str, password: &Password, port: u16, name: &str) -> String {
-    // Names and generated passwords are of characters that need no escaping in a URL.
+    // Names and generated passwords need no percent-encoding.
     format!("postgres://{role}:{}@127.0.0.1:{port}/{name}", password.reveal())
 }
 
-/// The URL the data API connects by: what TCP costs a request is spared on both sides.
+/// The data API's connection URL over the Unix socket, which is faster than TCP.
 pub(super) fn socket_url(password: &Password, cluster: &Cluster, name: &str) -> String {
     let folder = percent_encode(cluster.socket_folder().as_os_str().as_bytes(), NON_ALPHANUMERIC);
     let (role, password) = (roles::AUTHENTICATOR, password.reveal());
     format!("postgres://{role}:{password}@/{name}?host={folder}&port={}", cluster.port())
 }
 
-/// Where fetched programs are kept; see the XDG base directory specification.
+/// The folder of downloaded programs; see the XDG base directory specification.
 fn cache(account: &Account) -> anyhow::Result<PathBuf> {
     if account.is_another() {
         return Ok(SHARED_CACHE.into());
@@ -110,9 +110,9 @@ impl Part for Database {
             environment: program.environment,
             inherits: false,
             folder: program.folder,
-            // An immediate shutdown: it ends its own processes, and recovers at its next start.
-            orphan: Orphan::Quits,
-            speaks_json: false,
+            // SIGQUIT is an immediate shutdown: it ends PostgreSQL's processes, and the next start recovers.
+            on_parent_death: OnParentDeath::Quit,
+            logs_json: false,
         })
     }
 
@@ -121,7 +121,7 @@ impl Part for Database {
     }
 
     /// Recovery after a crash reads everything written since the last checkpoint.
-    fn patience(&self) -> Duration {
+    fn start_timeout(&self) -> Duration {
         Duration::from_secs(300)
     }
 

@@ -10,33 +10,33 @@ use tercet_fleet::configuration::balancer::{self as configuration, Admin, LogFor
 use super::application::{self, Application};
 use super::balancer::{Balancer, DRAIN};
 use super::ports::Ports;
-use super::private::Private;
+use super::private::PrivateFolder;
 use crate::project::Project;
-use crate::supervisor::Obstacle;
+use crate::supervisor::LastFailure;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Where the balancer listens here when the file's address is meant for a machine of its own.
+/// The balancer's port if the file's address is meant for machines.
 const LISTEN: u16 = 8080;
-/// The same with TLS.
+/// The balancer's TLS port.
 const TLS_LISTEN: u16 = 8443;
-/// The response header that names the server; only here, where it helps to see the turn.
+/// The response header that names the server; under `tercet up` only, to show the round-robin order.
 const SERVED_BY: &str = "x-served-by";
 
-/// Who listens where.
+/// The addresses of all parts.
 #[derive(Debug)]
 pub(super) struct Plan {
     listen: Vec<SocketAddr>,
-    /// Where it speaks TLS.
+    /// The balancer's TLS addresses.
     tls_listen: Vec<SocketAddr>,
     balancer_admin: SocketAddr,
-    servers: Vec<Place>,
+    servers: Vec<ServerAddresses>,
     pub(super) database: u16,
     runs_database: bool,
 }
 
-/// Where an application server listens.
+/// The addresses of an application server.
 #[derive(Clone, Debug)]
-struct Place {
+struct ServerAddresses {
     name: String,
     address: SocketAddr,
     /// The data API's admin endpoint.
@@ -44,12 +44,12 @@ struct Place {
 }
 
 impl Plan {
-    /// Takes the parts' ports from `ports`: those the file names, or the next free ones.
+    /// Reserves the parts' ports: those that the file names, or the next free ones.
     ///
     /// # Errors
-    /// A named port is taken.
+    /// A named port is in use.
     pub(super) fn of(topology: &Topology, ports: &mut Ports) -> anyhow::Result<Self> {
-        // With machines, the file's ports are theirs.
+        // If the file has machines, its ports are for them.
         let here = topology.only_this_machine();
         let mut port = |part: &Part, number: u16| {
             if part.port.fixed && here {
@@ -60,22 +60,22 @@ impl Plan {
         };
         let mut servers = Vec::new();
         let mut database = 0;
-        let mut listens_where_it_likes = None;
+        let mut default_listen = None;
         for part in topology.parts() {
             match part.tier {
                 Tier::Application => {
                     let address = SocketAddr::new(LOOPBACK, port(part, part.port.number)?);
-                    servers.push(Place { name: part.name.clone(), address, admin: None });
+                    servers.push(ServerAddresses { name: part.name.clone(), address, admin: None });
                 }
                 Tier::Database => database = port(part, part.port.number)?,
                 Tier::Balancer if !here || !part.port.fixed => {
                     let number = if here { part.port.number } else { LISTEN };
-                    listens_where_it_likes = Some(SocketAddr::new(LOOPBACK, port(part, number)?));
+                    default_listen = Some(SocketAddr::new(LOOPBACK, port(part, number)?));
                 }
                 Tier::Balancer => {}
             }
         }
-        let listen = match listens_where_it_likes {
+        let listen = match default_listen {
             Some(address) => vec![address],
             None => named(&topology.balancer().listen, ports)?,
         };
@@ -89,8 +89,8 @@ impl Plan {
         let mut admin =
             |what: &str| Ok::<_, anyhow::Error>(SocketAddr::new(LOOPBACK, ports.any(LOOPBACK, what)?));
         if matches!(topology.application().server, Server::Api(_)) {
-            for place in &mut servers {
-                place.admin = Some(admin(&place.name)?);
+            for server in &mut servers {
+                server.admin = Some(admin(&server.name)?);
             }
         }
         Ok(Self {
@@ -103,53 +103,53 @@ impl Plan {
         })
     }
 
-    /// The application servers, their configurations written; `database_url` is theirs.
+    /// The application servers; writes their configurations. They connect to `database_url`.
     pub(super) fn applications(
         &self,
         project: &Project,
-        private: &Private,
+        private: &PrivateFolder,
         database_url: &str,
         json: bool,
     ) -> anyhow::Result<Vec<Application>> {
         let application = project.topology.application();
-        let server = |place: &Place| match (&application.server, place.admin) {
+        let server = |at: &ServerAddresses| match (&application.server, at.admin) {
             (Server::Own { program, health, .. }, _) => Ok(application::Server::Own {
-                words: program.words(&place.address.ip().to_string(), place.address.port()),
+                words: program.words(&at.address.ip().to_string(), at.address.port()),
                 health: health.clone(),
                 database_url: database_url.to_owned(),
             }),
             (Server::Api(api), Some(admin)) => {
-                let options = api_options(api, project, place.address, admin, database_url)?;
+                let options = api_options(api, project, at.address, admin, database_url)?;
                 let text = toml::to_string(&options).context("the data API's options cannot be written")?;
-                let config = private.write(&format!("{}.toml", place.name), &text)?;
+                let config = private.write(&format!("{}.toml", at.name), &text)?;
                 Ok(application::Server::Api { config, admin, json })
             }
-            (Server::Api(_), None) => anyhow::bail!("{} has no admin address", place.name),
+            (Server::Api(_), None) => anyhow::bail!("{} has no admin address", at.name),
         };
         let servers = self.servers.iter();
-        let application = |place: &Place| {
+        let application = |at: &ServerAddresses| {
             Ok(Application {
-                name: place.name.clone(),
-                address: place.address,
+                name: at.name.clone(),
+                address: at.address,
                 folder: project.folder.clone(),
-                server: server(place)?,
-                obstacle: Obstacle::default(),
+                server: server(at)?,
+                last_failure: LastFailure::default(),
             })
         };
         servers.map(application).collect()
     }
 
-    /// The balancer, its configuration written.
+    /// The balancer; writes its configuration.
     pub(super) fn balancer(
         &self,
         project: &Project,
-        private: &Private,
+        private: &PrivateFolder,
         json: bool,
     ) -> anyhow::Result<Balancer> {
-        let server = |place: &Place| configuration::Server {
-            name: place.name.clone(),
-            address: place.address,
-            health_address: place.admin,
+        let server = |at: &ServerAddresses| configuration::Server {
+            name: at.name.clone(),
+            address: at.address,
+            health_address: at.admin,
         };
         let certificate = |pair: &tercet_config::Certificate| configuration::Certificate {
             certificate: project.folder.join(&pair.certificate),
@@ -179,11 +179,11 @@ impl Plan {
             config: path,
             folder: project.folder.clone(),
             json,
-            obstacle: Obstacle::default(),
+            last_failure: LastFailure::default(),
         })
     }
 
-    /// Where a browser on this machine finds the system.
+    /// The URL for a browser on this machine.
     pub(super) fn url(&self) -> String {
         let (scheme, mut address) = match self.tls_listen.first() {
             Some(address) => ("https", *address),
@@ -195,11 +195,11 @@ impl Plan {
         format!("{scheme}://{address}")
     }
 
-    /// Each part and where it listens, in the order of the picture.
+    /// The name and addresses of each part, from the balancer to the database.
     pub(super) fn addresses(&self) -> Vec<(String, String)> {
         let listen: Vec<_> = self.listen.iter().chain(&self.tls_listen).map(ToString::to_string).collect();
         let mut addresses = vec![(super::BALANCER.to_owned(), listen.join(", "))];
-        addresses.extend(self.servers.iter().map(|place| (place.name.clone(), place.address.to_string())));
+        addresses.extend(self.servers.iter().map(|server| (server.name.clone(), server.address.to_string())));
         if self.runs_database {
             addresses.push((super::DATABASE.to_owned(), format!("{LOOPBACK}:{}", self.database)));
         }
@@ -207,7 +207,7 @@ impl Plan {
     }
 }
 
-/// The balancer's addresses as the file names them; port 0 is any free one.
+/// Reserves the addresses that the file names for the balancer; port 0 is any free port.
 fn named(addresses: &[SocketAddr], ports: &mut Ports) -> anyhow::Result<Vec<SocketAddr>> {
     let take = |address: &SocketAddr| {
         let mut address = *address;
@@ -256,9 +256,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let topology = tercet_config::parse(text, Origin { file: "tercet.toml", folder: "shop" }).unwrap();
         let project = Project { folder: folder.path().to_owned(), topology };
-        let private = Private::take(folder.path()).unwrap();
+        let private = PrivateFolder::lock(folder.path()).unwrap();
         let loopback = |port| SocketAddr::new(LOOPBACK, port);
-        let place = |name: &str, port| Place {
+        let server = |name: &str, port| ServerAddresses {
             name: name.to_owned(),
             address: loopback(port),
             admin: Some(loopback(port + 1000)),
@@ -267,7 +267,7 @@ mod tests {
             listen: vec![loopback(8080)],
             tls_listen: vec![loopback(8443)],
             balancer_admin: loopback(9000),
-            servers: vec![place("app-1", 8081), place("app-2", 8082)],
+            servers: vec![server("app-1", 8081), server("app-2", 8082)],
             database: 5432,
             runs_database: true,
         };
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_balancer_gets_what_the_file_says_and_what_suits_a_terminal() {
+    fn the_balancers_configuration_has_the_files_options_and_those_of_up() {
         check(
             r#"
                 [balancer]

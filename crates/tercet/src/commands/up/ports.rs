@@ -1,37 +1,37 @@
-//! Which port each part gets: the one the file names, or else the next free one.
+//! Reserves a port for each part: the one that the file names, or else the next free one.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use anyhow::bail;
 
-/// The ports this `tercet up` has taken, for as long as this lives.
+/// The ports that this `tercet up` has reserved, until this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
     reserved: Vec<Reservation>,
 }
 
 impl Ports {
-    /// Exactly this address, for `what`.
+    /// Reserves this address for the part `what`.
     ///
     /// # Errors
-    /// Somebody listens there, or this machine or user cannot.
+    /// It is in use or reserved, or cannot be bound.
     pub(crate) fn take(&mut self, address: SocketAddr, what: &str) -> anyhow::Result<()> {
         match self.reserve(address) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => bail!(
-                "{what} cannot listen on {address}: the port is taken; \
-                 hint: stop who has it (`ss -ltnp 'sport = {}'`), or name another in tercet.toml",
+                "{what} cannot listen on {address}: the port is in use; \
+                 hint: stop the process that uses it (`ss -ltnp 'sport = {}'`), or name another port in tercet.toml",
                 address.port()
             ),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => bail!(
-                "{what} cannot listen on {address}: ports below 1024 are for root; hint: name another in tercet.toml"
+                "{what} cannot listen on {address}: permission denied, ports below 1024 are for root; hint: name another port in tercet.toml"
             ),
             Err(error) => bail!("{what} cannot listen on {address}: {error}"),
         }
     }
 
-    /// The first free port of `address` from this one on.
+    /// Reserves the first free port of `address`, starting at `from`.
     ///
     /// # Errors
     /// There is none.
@@ -47,13 +47,13 @@ impl Ports {
         bail!("{what} finds no free port from {from} on: {}", last.unwrap_or(io::ErrorKind::AddrInUse.into()))
     }
 
-    /// Any free port of `address`.
+    /// Reserves any free port of `address`.
     ///
     /// # Errors
     /// There is none.
     pub(crate) fn any(&mut self, address: IpAddr, what: &str) -> anyhow::Result<u16> {
         loop {
-            // The kernel picks one; another `tercet up` may have reserved it without listening yet.
+            // The kernel selects one; another `tercet up` may have reserved it without listening yet.
             let picked = TcpListener::bind((address, 0)).and_then(|listener| listener.local_addr());
             let port = match picked {
                 Ok(picked) => picked.port(),
@@ -69,16 +69,15 @@ impl Ports {
 
     fn reserve(&mut self, address: SocketAddr) -> io::Result<()> {
         let reservation = Reservation::new(address.port())?;
-        // Nobody may listen there; the listener is closed again at once.
+        // Fails if a process listens there; this listener is closed at once.
         drop(TcpListener::bind(address)?);
         self.reserved.push(reservation);
         Ok(())
     }
 }
 
-/// Keeps two `tercet up` that start at the same time from choosing the same port, before either listens on it:
-/// a name in the abstract namespace, which like the ports belongs to the network namespace, and which the
-/// kernel gives up with the process.
+/// Prevents two `tercet up` that start at the same time from selecting the same port before either listens on it: an
+/// abstract Unix socket name, which belongs to the network namespace, as ports do, and is released with the process.
 #[derive(Debug)]
 struct Reservation {
     #[cfg(target_os = "linux")]
@@ -110,13 +109,13 @@ mod tests {
     const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     #[test]
-    fn a_taken_port_is_an_error_where_it_was_named_and_skipped_where_not() {
+    fn a_port_in_use_is_an_error_if_it_is_named_and_skipped_otherwise() {
         let listener = TcpListener::bind((LOOPBACK, 0)).unwrap();
         let taken = listener.local_addr().unwrap();
         let mut ports = Ports::default();
         let error = ports.take(taken, "the balancer").unwrap_err().to_string();
         assert!(
-            error.starts_with(&format!("the balancer cannot listen on {taken}: the port is taken")),
+            error.starts_with(&format!("the balancer cannot listen on {taken}: the port is in use")),
             "{error}"
         );
         let next = ports.next_free(LOOPBACK, taken.port(), "app-1").unwrap();

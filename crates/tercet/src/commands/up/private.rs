@@ -1,8 +1,8 @@
-//! The private folder beside `tercet.toml`: `.tercet/`, mode 0700, and who has it.
+//! The private folder beside `tercet.toml`: `.tercet/`, mode 0700, locked by the `tercet up` that uses it.
 //!
 //! ```text
 //! .tercet/
-//!   lock           held by the one `tercet up` that runs here
+//!   lock           locked by the `tercet up` that runs here
 //!   secrets/       generated passwords
 //!   run/           generated configurations, written at each start
 //!   log/
@@ -17,34 +17,34 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-/// The folder, and the right to use it as long as this lives.
+/// The folder, locked until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Private {
+pub(crate) struct PrivateFolder {
     folder: PathBuf,
-    /// The kernel lets go of it when this process ends, however it ends.
+    /// The kernel releases the lock when this process ends.
     _lock: File,
 }
 
-/// What the lock file says about its holder, for the next one who comes.
+/// The content of the lock file, for the error that a second `tercet up` gets.
 #[derive(Deserialize, Serialize)]
 struct Holder {
     pid: u32,
     since: String,
 }
 
-impl Private {
-    /// Makes and takes the folder.
+impl PrivateFolder {
+    /// Creates and locks the folder.
     ///
     /// # Errors
-    /// Somebody else runs here, or the folder is another user's.
-    pub(crate) fn take(project: &Path) -> anyhow::Result<Self> {
+    /// Another `tercet up` has locked it, or it belongs to another user.
+    pub(crate) fn lock(project: &Path) -> anyhow::Result<Self> {
         let folder = project.join(".tercet");
         create(&folder)?;
         let lock = lock(&folder.join("lock"))?;
         for name in ["secrets", "run", "log"] {
             create(&folder.join(name))?;
         }
-        // Whatever the project's own rules are: nothing in here belongs into a repository.
+        // Independent of the project's own rules: nothing in here belongs into a repository.
         let ignore = folder.join(".gitignore");
         fs::write(&ignore, "*\n").with_context(|| ignore.display().to_string())?;
         Ok(Self { folder, _lock: lock })
@@ -60,12 +60,12 @@ impl Private {
         self.folder.join("log")
     }
 
-    /// Where a generated password is kept.
+    /// The file of a generated password.
     pub(crate) fn secret(&self, name: &str) -> PathBuf {
         self.folder.join("secrets").join(name)
     }
 
-    /// Writes a generated configuration, which may hold secrets, mode 0600.
+    /// Writes a generated configuration with mode 0600, since it may contain secrets.
     pub(crate) fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
         let path = self.folder.join("run").join(name);
         let write = || {
@@ -81,7 +81,7 @@ impl Private {
     }
 }
 
-/// Makes a folder of mode 0700; one that is there must be a real folder of this user's.
+/// Creates a folder of mode 0700; an existing one must be a real folder that belongs to this user.
 fn create(folder: &Path) -> anyhow::Result<()> {
     let name = || folder.display().to_string();
     match DirBuilder::new().mode(0o700).create(folder) {
@@ -95,8 +95,8 @@ fn create(folder: &Path) -> anyhow::Result<()> {
     }
     if metadata.uid() != rustix::process::geteuid().as_raw() {
         bail!(
-            "{} belongs to user id {}; hint: run tercet as that user, or once by sudo, \
-             which gives what root made to the owner of the project",
+            "{} belongs to user id {}; hint: run tercet as that user, or once with sudo, \
+             which changes the owner of files made by root to the owner of the project",
             folder.display(),
             metadata.uid()
         );
@@ -107,6 +107,7 @@ fn create(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Locks the file and writes this process's id into it; fails with the id of the process that has locked it.
 pub(super) fn lock(path: &Path) -> anyhow::Result<File> {
     let name = || path.display().to_string();
     let mut file = File::options()
@@ -129,8 +130,8 @@ pub(super) fn lock(path: &Path) -> anyhow::Result<File> {
                     "{folder} is up already: process {pid} runs it since {since}; \
                      hint: stop that one by Ctrl-C or `kill {pid}`"
                 ),
-                // It has the lock and has not written yet.
-                Err(_) => bail!("{folder} is up already: another process has just begun to run it"),
+                // The holder has not written its id yet.
+                Err(_) => bail!("{folder} is up already: another process has just started to run it"),
             }
         }
     }
@@ -149,29 +150,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_has_one_master_and_a_dead_one_s_lock_is_nobody_s() {
+    fn a_folder_is_locked_by_one_process_and_a_stale_lock_is_ignored() {
         let project = tempfile::tempdir().unwrap();
-        let private = Private::take(project.path()).unwrap();
+        let private = PrivateFolder::lock(project.path()).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(private.folder()), 0o700);
         assert_eq!(mode(&private.write("a.toml", "secret").unwrap()), 0o600);
-        let error = Private::take(project.path()).unwrap_err().to_string();
+        let error = PrivateFolder::lock(project.path()).unwrap_err().to_string();
         let pid = std::process::id();
         assert!(error.contains(&format!("is up already: process {pid} runs it since 20")), "{error}");
 
         drop(private);
         fs::write(project.path().join(".tercet/lock"), r#"{"pid":1,"since":"long ago, and longer"}"#)
             .unwrap();
-        drop(Private::take(project.path()).unwrap());
+        drop(PrivateFolder::lock(project.path()).unwrap());
         let text = fs::read_to_string(project.path().join(".tercet/lock")).unwrap();
         assert_eq!(serde_json::from_str::<Holder>(&text).unwrap().pid, pid);
     }
 
     #[test]
-    fn a_link_in_its_place_is_not_followed() {
+    fn a_symbolic_link_is_not_followed() {
         let project = tempfile::tempdir().unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(elsewhere.path(), project.path().join(".tercet")).unwrap();
-        assert!(Private::take(project.path()).unwrap_err().to_string().contains("is not a folder"));
+        assert!(PrivateFolder::lock(project.path()).unwrap_err().to_string().contains("is not a folder"));
     }
 }

@@ -1,8 +1,8 @@
-//! Root runs nothing of a project: `tercet up` by root becomes another account before it starts anything.
+//! Drops root: `tercet up` started by root becomes another user before it starts anything.
 //!
-//! The account that owns the project's folder; if that is root, a system user. It is one exec of the same program
-//! in the same process, so from there on everything is as if that account had typed the command. What earlier runs by
-//! root left in `.tercet/` is handed over. Ports below 1024 stay possible by the one capability that is for them.
+//! The user is the owner of the project's folder or, if that is root, a system user. The process executes the same program
+//! again, so from there on everything is as if that user had started it. Files that earlier runs by root left in
+//! `.tercet/` are given to the user. For ports below 1024 the process keeps CAP_NET_BIND_SERVICE.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -25,11 +25,11 @@ use crate::failure::{Failure, Outcome};
 use crate::project::{Project, STATE};
 use crate::supervisor::this_executable;
 
-/// The system users that stand in for a root who owns the folder; the first that exists.
+/// The system users to become if root owns the folder; the first that exists.
 const SYSTEM_USERS: [&str; 2] = ["tercet", "nobody"];
 
-/// Returns at once to anybody but root. Root never comes back: this process goes on as another account.
-pub(super) fn give_up_root(project: &Project) -> Outcome {
+/// Returns at once unless the user is root. As root it does not return: the process continues as another user.
+pub(super) fn drop_root(project: &Project) -> Outcome {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
@@ -56,7 +56,7 @@ pub(super) fn give_up_root(project: &Project) -> Outcome {
     Err(anyhow::Error::from(error).context("tercet cannot run itself as another user").into())
 }
 
-/// The account to run as.
+/// The user to run as.
 fn login(owner: u32) -> anyhow::Result<Login> {
     if owner != 0 {
         let named = Login::find(&owner.to_string())?;
@@ -73,17 +73,17 @@ fn login(owner: u32) -> anyhow::Result<Login> {
         if let Some(login) = Login::find(name)?
             && login.uid != 0
         {
-            // It has no home worth the name: its home is the project's private folder.
+            // A system user has no usable home: it gets the project's private folder.
             return Ok(Login { home: None, ..login });
         }
     }
     bail!(
-        "run by root in a folder of root's, tercet needs a system user to run everything as\n\
+        "run by root in a folder that belongs to root, tercet needs a system user to run everything as\n\
          hint: useradd --system tercet, or chown the folder to a user"
     )
 }
 
-/// Does something with the rights of the account. This is the only thread yet.
+/// Calls `work` with the privileges of the user. There is no other thread yet.
 fn as_account<R>(login: &Login, work: impl FnOnce() -> R) -> anyhow::Result<R> {
     let (uid, gid) = (Uid::from_raw(login.uid), Gid::from_raw(login.gid));
     let groups = rustix::process::getgroups()?;
@@ -105,18 +105,18 @@ fn as_account<R>(login: &Login, work: impl FnOnce() -> R) -> anyhow::Result<R> {
     })
 }
 
-/// Whether the account can read what the parts need.
+/// Checks that the user can read the files that the parts need.
 fn reachable(project: &Project, login: &Login, owner: u32) -> Outcome {
     let refused = |path: &Path, what: &str, error: &io::Error| {
         let name = &login.name;
         let everything = if owner == 0 {
-            format!("run by root in a folder of root's, tercet runs everything as {name}")
+            format!("run by root in a folder that belongs to root, tercet runs everything as {name}")
         } else {
             format!("run by root, tercet runs everything as {name}, who owns the folder")
         };
         Failure::input_message(format!(
             "{}: {name} cannot {what} it ({}); {everything}\n\
-             hint: give {name} the right to, move the project, or chown it to the user who shall run it",
+             hint: give {name} the permission, move the project, or chown it to the user that should run it",
             path.display(),
             error.kind(),
         ))
@@ -135,7 +135,7 @@ fn reachable(project: &Project, login: &Login, owner: u32) -> Outcome {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(refused(&path, "read", &error));
             }
-            // The part that needs it says what is wrong with it.
+            // The part that needs the file reports other errors.
             _ => {}
         }
     }
@@ -166,7 +166,7 @@ fn files(topology: &Topology, folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// What runs a script by its first line (execve(2), "Interpreter scripts"): often a Python somewhere else.
+/// The interpreter in a script's first line (execve(2), "Interpreter scripts").
 fn interpreter(program: &Path) -> Option<PathBuf> {
     let mut start = Vec::new();
     fs::File::open(program).ok()?.take(256).read_to_end(&mut start).ok()?;
@@ -175,8 +175,8 @@ fn interpreter(program: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(word)))
 }
 
-/// Gives the account what root made in the private folder, and makes that where it is missing. A running
-/// `tercet up` keeps it.
+/// Creates the private folder if it is missing, and gives root's files in it to the user. Fails while a `tercet up`
+/// has locked it.
 fn hand_over(folder: &Path, login: &Login) -> anyhow::Result<()> {
     let state = folder.join(STATE);
     match fs::DirBuilder::new().mode(0o700).create(&state) {
@@ -187,7 +187,7 @@ fn hand_over(folder: &Path, login: &Login) -> anyhow::Result<()> {
     }
     let metadata = fs::symlink_metadata(&state).with_context(|| state.display().to_string())?;
     if !metadata.is_dir() || ![0, login.uid].contains(&metadata.uid()) {
-        // Taking the folder says what is wrong with it.
+        // Locking the folder reports the error.
         return Ok(());
     }
     let lock = state.join("lock");
@@ -196,11 +196,11 @@ fn hand_over(folder: &Path, login: &Login) -> anyhow::Result<()> {
     account::take_over(&state, &[0], login).with_context(|| state.display().to_string())
 }
 
-/// Changes this process for good. Only this thread changes, but no other exists yet, and exec makes it the process.
+/// Changes the user of this thread irrevocably. There is no other thread yet, and exec keeps it for the process.
 fn become_account(login: &Login, low_ports: bool) -> rustix::io::Result<()> {
     let (uid, gid) = (Uid::from_raw(login.uid), Gid::from_raw(login.gid));
     let port_capability = kernel::CapabilitySet::NET_BIND_SERVICE;
-    // In a container root may not have it; then binding says so.
+    // In a container root may not have the capability; then binding the port fails.
     let keep = low_ports && kernel::capabilities(None)?.permitted.contains(port_capability);
     kernel::set_thread_groups(&groups_of(login))?;
     kernel::set_thread_res_gid(gid, gid, gid)?;

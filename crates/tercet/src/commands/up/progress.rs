@@ -1,4 +1,4 @@
-//! What takes longer than a moment before anything runs: a bar for who watches, plain lines for the others.
+//! Progress of long preparations: a progress bar on a terminal, log events elsewhere.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tercet_observe::event::SupervisorEvent;
 
 use crate::output::{Output, Style};
 
-/// A line that is gone once the work is done.
+/// A progress bar that is removed when the work is done.
 pub(super) struct Progress<'a> {
     output: &'a Output,
     bar: Option<ProgressBar>,
@@ -27,20 +27,20 @@ impl<'a> Progress<'a> {
         Self { output, bar, doing: "" }
     }
 
-    /// Something that nobody can measure.
-    pub(super) fn say(&self, doing: &'static str) {
+    /// Shows a step without a measurable length.
+    pub(super) fn step(&self, doing: &'static str) {
         match &self.bar {
             Some(bar) => bar.set_message(doing),
-            None => self.output.own_voice().event(SupervisorEvent::Preparing { doing }),
+            None => self.output.own_log().event(SupervisorEvent::Preparing { doing }),
         }
     }
 
-    /// How far fetching PostgreSQL is.
+    /// Shows the progress of downloading PostgreSQL.
     pub(super) fn show(&mut self, step: installation::Progress) {
         let new = self.doing != step.doing;
         self.doing = step.doing;
         if new {
-            self.say(step.doing);
+            self.step(step.doing);
         }
         let Some(bar) = &self.bar else { return };
         if let Some(total) = step.total {

@@ -1,8 +1,7 @@
-//! Stays with a program that may start processes of its own, and leaves none of them behind.
+//! Runs as a child subreaper so that a supervised program's descendants are terminated with it.
 //!
-//! It is the one every orphan below it is given to ("child subreaper"), so it sees them all, whatever process
-//! group or session they went into. SIGTERM is passed on to the program and its group; SIGQUIT, which the kernel
-//! also sends when `tercet up` dies, ends all of them at once.
+//! The kernel makes it the parent of all orphaned descendants, in any process group or session. SIGTERM is passed on to the
+//! program and its group; SIGQUIT, which the kernel also sends when `tercet up` dies, kills all descendants at once.
 
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, ExitStatus};
@@ -13,20 +12,20 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Outcome;
 
-/// Runs the program until it and everything it started is gone, then ends the way it ended.
+/// Runs the program until it and all its descendants have exited, then exits with its status.
 pub(super) fn run(program: Command) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(watch(program))?;
-    // The shell's convention for a program that a signal ended.
+    // The shell's convention for a program that was terminated by a signal.
     std::process::exit(status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1))
 }
 
 async fn watch(mut program: Command) -> anyhow::Result<ExitStatus> {
-    // Before the program starts: none of its signals may be missed.
+    // Before the program starts, so that no signal is missed.
     let mut child = signal(SignalKind::child())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut quit = signal(SignalKind::quit())?;
-    // SIGKILL, which it was until now, would leave no time to end anything.
+    // The parent death signal was SIGKILL until now, which would leave no time to kill the descendants.
     #[cfg(target_os = "linux")]
     {
         let up = rustix::process::getppid();
@@ -34,7 +33,7 @@ async fn watch(mut program: Command) -> anyhow::Result<ExitStatus> {
         anyhow::ensure!(rustix::process::getppid() == up, "the parent process is gone");
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     }
-    // Its own group, so that a signal reaches what it starts as well.
+    // A process group, so that a signal reaches the program's children as well.
     program.process_group(0);
     let name = program.get_program().display().to_string();
     let started = program.spawn().with_context(|| format!("cannot run {name}"))?;
@@ -46,28 +45,28 @@ async fn watch(mut program: Command) -> anyhow::Result<ExitStatus> {
         let (ended, left) = reap(group);
         status = ended.or(status);
         if let Some(status) = status
-            // Asked to stop, what the program started may take its time as well.
+            // During a graceful stop, the program's descendants may finish as well.
             && !(stopping && left)
         {
-            end_everything(group);
+            kill_descendants(group);
             return Ok(status);
         }
         tokio::select! {
             _ = child.recv() => {}
             _ = terminate.recv() => {
                 stopping = true;
-                // It may just have gone by itself.
+                // Fails if the group has just exited.
                 let _ = kill_process_group(group, Signal::TERM);
             }
             _ = quit.recv() => {
-                end_everything(group);
+                kill_descendants(group);
                 return Ok(status.unwrap_or(ExitStatus::from_raw(Signal::KILL.as_raw())));
             }
         }
     }
 }
 
-/// Collects what has ended: the program's status when it is among it, and whether anything is left.
+/// Reaps exited children; returns the program's status if it is among them, and whether any child is left.
 fn reap(program: Pid) -> (Option<ExitStatus>, bool) {
     let mut found = None;
     loop {
@@ -80,9 +79,9 @@ fn reap(program: Pid) -> (Option<ExitStatus>, bool) {
     }
 }
 
-/// Kills everything below this process. Killing a process gives its children to this one, so the tree is
-/// gone when no child is left.
-fn end_everything(group: Pid) {
+/// Kills all descendants. The children of a killed process become this process's, so the tree is gone when no child is
+/// left.
+fn kill_descendants(group: Pid) {
     loop {
         let _ = kill_process_group(group, Signal::KILL);
         for pid in children() {
@@ -104,7 +103,7 @@ fn children() -> Vec<Pid> {
         .filter_map(|entry| {
             let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
             let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-            // The name before it may hold anything, but ends at the last parenthesis.
+            // The command name may contain anything, but ends at the last parenthesis.
             let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?;
             (parent.parse() == Ok(own.as_raw_nonzero().get())).then_some(pid)
         })

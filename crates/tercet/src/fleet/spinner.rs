@@ -1,4 +1,4 @@
-//! What happens on the machines, on the terminal: plain lines, or a spinner with the latest above it.
+//! Progress of work on machines: a spinner with lines above it on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tercet_fleet::Progress;
 
-/// Where progress is shown: standard error, so that standard output is the result's.
-pub(crate) struct Show {
-    spinner: Option<ProgressBar>,
+/// Shows progress on standard error; standard output is for results.
+pub(crate) struct Spinner {
+    bar: Option<ProgressBar>,
 }
 
-impl Show {
+impl Spinner {
     /// A spinner on a terminal, plain lines elsewhere.
     pub(crate) fn new(doing: &'static str) -> Self {
         let spinner = std::io::stderr().is_terminal().then(|| {
@@ -22,27 +22,27 @@ impl Show {
             spinner.enable_steady_tick(Duration::from_millis(100));
             spinner
         });
-        Self { spinner }
+        Self { bar: spinner }
     }
 
-    /// Shows one line.
+    /// Prints one line.
     #[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
-    pub(crate) fn tell(&self, progress: &Progress) {
-        match &self.spinner {
+    pub(crate) fn print(&self, progress: &Progress) {
+        match &self.bar {
             Some(spinner) => spinner.println(progress.to_string()),
             None => eprintln!("{progress}"),
         }
     }
 
-    /// Ends the spinner: what comes next is the result, or a question.
-    pub(crate) fn done(&self) {
-        if let Some(spinner) = &self.spinner {
+    /// Removes the spinner, before a result or a prompt is printed.
+    pub(crate) fn finish(&self) {
+        if let Some(spinner) = &self.bar {
             spinner.finish_and_clear();
         }
     }
 }
 
-/// Rows as columns as wide as their widest cell; the last column is not padded.
+/// Formats rows as a table: each column as wide as its widest cell, the last one not padded.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width =

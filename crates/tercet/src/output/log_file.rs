@@ -1,4 +1,4 @@
-//! The log file of one part: at most two files of a bounded size, the older one ending in `.1`.
+//! The log file of one part, rotated by size: at most two files, the older one ending in `.1`.
 
 use std::fs;
 use std::io;
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use tercet_observe::log::Destination;
 use tercet_observe::{Format, Log, LogHandle};
 
-/// The size at which a file becomes the older one: 10 MiB.
+/// The size at which the file is rotated: 10 MiB.
 const LIMIT: u64 = 10 << 20;
 
-/// Characters of the last line that are remembered.
+/// The most characters of [`LogFile::last`].
 const LAST_LIMIT: usize = 300;
 
 /// A log file that is appended to.
-pub(super) struct Journal {
+pub(super) struct LogFile {
     log: Log,
     handle: LogHandle,
     path: PathBuf,
@@ -23,7 +23,7 @@ pub(super) struct Journal {
     last: String,
 }
 
-impl Journal {
+impl LogFile {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         Self::limited(path, LIMIT)
     }
@@ -35,15 +35,15 @@ impl Journal {
         Ok(Self { log, handle, path: path.to_owned(), written, limit, last: String::new() })
     }
 
-    pub(super) fn line(&mut self, said: &[u8]) {
+    pub(super) fn line(&mut self, output: &[u8]) {
         if self.written >= self.limit {
-            self.turn_over();
+            self.rotate();
         }
-        self.handle.line(|line| line.extend_from_slice(said));
-        if !said.trim_ascii().is_empty() {
-            self.last = String::from_utf8_lossy(said).chars().take(LAST_LIMIT).collect();
+        self.handle.line(|line| line.extend_from_slice(output));
+        if !output.trim_ascii().is_empty() {
+            self.last = String::from_utf8_lossy(output).chars().take(LAST_LIMIT).collect();
         }
-        self.written += said.len() as u64 + 1;
+        self.written += output.len() as u64 + 1;
     }
 
     /// The last line that was not empty, cut to a readable length.
@@ -51,8 +51,8 @@ impl Journal {
         self.last.trim()
     }
 
-    /// The present file becomes the older one. What is still on its way to it goes to either.
-    fn turn_over(&mut self) {
+    /// Renames the file to `.1` and opens a new one. Lines that are being written go to either.
+    fn rotate(&mut self) {
         let older = self.path.with_added_extension("1");
         if fs::rename(&self.path, older).is_ok() {
             self.log.reopen();
@@ -66,15 +66,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_that_talks_forever_fills_no_disk() {
+    fn log_files_are_bounded() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("app-1.log");
         let size = |name: &str| fs::metadata(folder.path().join(name)).unwrap().len();
         for round in 0..5 {
             // Opened anew, so that each round is on disk before the next.
-            let mut journal = Journal::limited(&path, 1000).unwrap();
+            let mut file = LogFile::limited(&path, 1000).unwrap();
             for number in 0..100 {
-                journal.line(format!("round {round} line {number:3}").as_bytes());
+                file.line(format!("round {round} line {number:3}").as_bytes());
             }
         }
         assert!(size("app-1.log") <= 4000, "{}", size("app-1.log"));
@@ -85,12 +85,12 @@ mod tests {
     }
 
     #[test]
-    fn the_last_words_are_remembered() {
+    fn the_last_line_that_is_not_empty_is_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(&folder.path().join("app-1.log")).unwrap();
-        for said in ["the beginning", " the end", "  "] {
-            journal.line(said.as_bytes());
+        let mut file = LogFile::open(&folder.path().join("app-1.log")).unwrap();
+        for output in ["the beginning", " the end", "  "] {
+            file.line(output.as_bytes());
         }
-        assert_eq!(journal.last(), "the end");
+        assert_eq!(file.last(), "the end");
     }
 }
