@@ -15,7 +15,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response, status
 from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel, Field, HttpUrl
 
-# The balancer gives every request an id; it stands on each log line, so that one grep follows a request.
+# The balancer gives every request an id; it is in each log line, so that one grep follows a request.
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 
@@ -85,7 +85,7 @@ class Link(BaseModel):
 
 @app.get("/health")
 async def health(database: Database) -> dict[str, str]:
-    """What the balancer asks before it sends requests here."""
+    """The health check: the balancer sends requests only while it succeeds."""
     await database.execute("select 1")
     return {"status": "ok"}
 

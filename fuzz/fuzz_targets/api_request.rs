@@ -1,4 +1,4 @@
-//! Any method, target, headers and body are a request, or a mistake of the client's that can be said as JSON.
+//! Any method, target, headers and body are a request, or a client error that can be written as JSON.
 #![no_main]
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};

@@ -1,4 +1,4 @@
-//! Whatever stands for a chunked body, it ends at the same byte with the same verdict however it is read.
+//! A chunked body ends at the same byte with the same result, in any division into reads.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

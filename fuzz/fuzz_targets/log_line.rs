@@ -1,4 +1,4 @@
-//! Whatever a client sends, a log line stays one line: nothing closes its quotes or ends it.
+//! A log line stays one line for any request: no input closes its quotes or ends it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

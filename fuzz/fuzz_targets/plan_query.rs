@@ -1,4 +1,4 @@
-//! Any request about what a real schema holds is planned, or refused with a reason; and a plan is SQL whose parameters are all there.
+//! Any request for a real schema is planned, or refused with a reason; and a plan is SQL with all its parameters.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ static CACHE: LazyLock<SchemaCache> = LazyLock::new(|| {
     cache
 });
 
-/// What can be asked for: relations and routines, by their path.
+/// The resources: relations and routines, by path.
 static RESOURCES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let relations = CACHE.relations("shop").map(|relation| format!("/{}", relation.name));
     relations.chain(CACHE.all_routines("shop").map(|routine| format!("/rpc/{}", routine.name))).collect()

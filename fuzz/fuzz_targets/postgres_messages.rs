@@ -1,4 +1,4 @@
-//! Whatever a PostgreSQL server says, at its start or in answer to statements, is rows or an error.
+//! Any messages of a PostgreSQL server, at startup or in response to statements, are rows or an error.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ const KINDS: &[u8] = b"RKSZTDCEN12n3AIstcGHWVv";
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
-    /// Whether it lets us in before it says anything else.
+    /// Whether it accepts the login before it sends anything else.
     welcomes: bool,
     messages: Vec<Message<'a>>,
 }

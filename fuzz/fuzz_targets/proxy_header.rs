@@ -1,4 +1,4 @@
-//! Whatever stands for a PROXY protocol header, its parts decide as its whole.
+//! A PROXY protocol header has the same result whole and in parts.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Whatever a client sends as a head, its parts decide as its whole, and what is taken is the same written anew.
+//! A request head has the same result whole and in parts, and an accepted head is the same after it is serialised.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Any text is a topology or a list of mistakes, each of which can be shown where it stands.
+//! Any text is a topology or a list of errors, each with a position.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,4 @@
-//! Measurements against the peers, one file each. What they need is on the machine already or is left out: nothing
-//! is installed.
+//! Benchmarks against the peers, one file each. Peers that are not installed are left out.
 
 mod api;
 mod balancer;

@@ -1,4 +1,4 @@
-//! The gate beside the tests: every step runs, each prints one line, what failed is told at the end.
+//! The checks beside the tests: every step runs and prints one line; the failures are printed at the end.
 
 mod directions;
 mod sources;
@@ -14,7 +14,7 @@ use crate::fuzz::Effort;
 use crate::workspace::Workspace;
 use crate::{fuzz, generate, prerequisites, tools};
 
-/// A step's name and what it does.
+/// A step's name and function.
 type Step = (&'static str, fn(&Workspace) -> Result<()>);
 
 const STEPS: &[Step] = &[
@@ -42,7 +42,7 @@ const STEPS: &[Step] = &[
     ("words", words::check),
 ];
 
-/// Runs the steps whose names begin with one of `only`, or all; an error with everything that failing steps said.
+/// Runs the steps whose names begin with one of `only`, or all; returns an error with the output of the failed steps.
 pub(crate) fn run(workspace: &Workspace, only: &[String]) -> Result<()> {
     prerequisites::check(prerequisites::OF_TOOLS)?;
     let mut failures = Vec::new();

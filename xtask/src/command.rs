@@ -1,4 +1,4 @@
-//! Running other programs: their output on success, all they said on failure.
+//! Runs other programs; returns their output on success, and an error with all output on failure.
 
 use std::process::{Command, Stdio};
 

@@ -21,7 +21,7 @@ pub(crate) enum Effort {
     Seconds(u32),
 }
 
-/// Compiles all targets, runs the one named `only`, or each; an error with what the first to crash said.
+/// Compiles all targets, runs the one named `only`, or each; returns an error with the output of the first that crashed.
 pub(crate) fn run(workspace: &Workspace, only: Option<&str>, limit: Effort) -> Result<()> {
     prerequisites::check(prerequisites::OF_TOOLS)?;
     // The targets are built with the versions the product is built with; cargo adds what they alone need.

@@ -1,4 +1,4 @@
-//! Files made from other files, one maker each; the gate fails when one is not as its maker would write it.
+//! Generated files, one generator each; `cargo xtask ci` fails if one is out of date.
 
 mod decisions;
 mod guide;
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::workspace::Workspace;
 
-/// A file and what makes its whole text.
+/// A file and the function that generates its text.
 struct Generated {
     /// Relative to the root.
     path: &'static str,
@@ -22,7 +22,7 @@ const FILES: &[Generated] = &[
     Generated { path: "docs/guide/tercet.schema.json", text: guide::schema },
 ];
 
-/// Writes every file that is not as it should be.
+/// Writes every file that is out of date.
 pub(crate) fn write(workspace: &Workspace) -> Result<()> {
     for (path, text) in stale(workspace)? {
         fs::write(workspace.root.join(path), text).with_context(|| format!("{path}: cannot be written"))?;
@@ -31,7 +31,7 @@ pub(crate) fn write(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// An error that names every file that is not as it should be.
+/// Returns an error that names every file that is out of date.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let stale: Vec<_> = stale(workspace)?.into_iter().map(|(path, _)| path).collect();
     if !stale.is_empty() {
@@ -43,7 +43,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
 fn stale(workspace: &Workspace) -> Result<Vec<(&'static str, String)>> {
     let mut stale = Vec::new();
     for file in FILES {
-        let text = (file.text)(workspace).with_context(|| format!("{} cannot be made", file.path))?;
+        let text = (file.text)(workspace).with_context(|| format!("{} cannot be generated", file.path))?;
         if !fs::read(workspace.root.join(file.path)).is_ok_and(|present| present == text.as_bytes()) {
             stale.push((file.path, text));
         }

@@ -50,7 +50,7 @@ pub(crate) enum Lab {
         /// lb, app1, app2 or db.
         machine: String,
     },
-    /// Cut a machine's power: it is gone at once and stays off.
+    /// Cut a machine's power: it stops at once and stays off.
     Cut {
         /// lb, app1, app2 or db.
         machine: String,
@@ -146,7 +146,7 @@ impl Folders {
     fn running(&self) -> Result<Running<'_>> {
         let pid = std::fs::read_to_string(self.run.join("pid")).unwrap_or_default();
         let pid: u32 = pid.trim().parse().ok().context("the lab is not up\nhint: cargo xtask lab up")?;
-        // Somebody else may have its number by now.
+        // The process id may have been reused.
         let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         if !command.contains("\0lab\0inside\0") {
             bail!("the lab is not up any more\nhint: cargo xtask lab up");
@@ -254,7 +254,7 @@ impl Running<'_> {
 
     /// A command on a machine, over ssh from the operator.
     pub(crate) fn ssh(&self, machine: Machine) -> Command {
-        let mut command = self.at("operator").expect("the operator is a place");
+        let mut command = self.at("operator").expect("the operator has a namespace");
         command.args(["ssh", "-F"]).arg(self.folders.ssh_config()).arg(machine.name);
         command
     }
@@ -330,12 +330,12 @@ pub(crate) fn signal(nsenter: &Child, name: &str) -> Result<()> {
     output(&mut kill).map(drop)
 }
 
-/// Asks every 50 ms until it is so, or fails after `limit`.
+/// Polls every 50 ms until the condition holds, or fails after `limit`.
 pub(crate) fn until(what: &str, limit: Duration, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
     let begin = Instant::now();
     while !is_so()? {
         if begin.elapsed() > limit {
-            bail!("waited {limit:?} for {what} in vain");
+            bail!("timed out after {limit:?}: {what}");
         }
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -1,5 +1,5 @@
-//! The project's own chores, one file each; `cargo xtask` is an alias in `.cargo/config.toml`.
-#![expect(clippy::print_stdout, reason = "a command talks to the person who started it")]
+//! Development commands, one file each; `cargo xtask` is an alias in `.cargo/config.toml`.
+#![expect(clippy::print_stdout, reason = "a command prints")]
 
 mod bench;
 mod ci;
@@ -19,24 +19,24 @@ use clap::Parser;
 
 use crate::workspace::Workspace;
 
-/// The project's own chores.
+/// Development commands of the project.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Chore {
-    /// Run all tests, after checking and making what they need.
+    /// Run all tests, after checking and preparing their prerequisites.
     Test {
         /// Passed on to `cargo test --workspace`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Run the rest of the gate: formatting, lints, documentation, licences, directions, …
+    /// Run the other checks: formatting, lints, documentation, licences, dependency directions, …
     Ci {
-        /// Only the steps whose names begin so.
+        /// Only the steps whose names begin with one of these.
         only: Vec<String>,
     },
-    /// Write the files that are made from other files.
+    /// Write the generated files.
     Generate {
-        /// Change nothing; fail if a file is not as it would be written.
+        /// Change nothing; fail if a file is out of date.
         #[arg(long)]
         check: bool,
     },
@@ -48,10 +48,10 @@ enum Chore {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
-    /// Measure against the peers; nothing is installed.
+    /// Run benchmarks of tercet and of the peers that are installed.
     #[command(subcommand)]
     Bench(bench::Bench),
-    /// Machines to try `tercet apply` on, without owning any.
+    /// Start machines as containers, to try `tercet apply` on.
     #[command(subcommand)]
     Lab(lab::Lab),
 }

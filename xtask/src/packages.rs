@@ -27,7 +27,7 @@ pub(crate) fn node(workspace: &Workspace, source: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The system's Python where it is complete: one in a home folder of root's is out of reach of the users that tests
+/// The system's Python where it is complete: one in root's home folder is not accessible to the users that tests
 /// run programs as.
 fn python_command() -> &'static str {
     let system = "/usr/bin/python3";

@@ -1,11 +1,11 @@
-//! What has to be on this machine before a chore can begin, and the one line that brings what is missing.
+//! Programs that a command needs on this machine, and the line that installs the missing ones.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-/// Something a chore needs and does not install by itself.
+/// A program that a command needs and does not install itself.
 pub(crate) struct Prerequisite {
     what: &'static str,
     /// The Debian and Ubuntu package it is in.

@@ -1,6 +1,6 @@
-//! All tests, by one command: checks what they need, makes what can be made, runs them.
+//! Runs all tests: checks their prerequisites, prepares Node's and Python's packages, runs cargo.
 //!
-//! The tests find what was made for them by three variables: `TERCET_TEST_NODE`, a copy of `crates/tercet/tests/node`
+//! The tests find the packages by three variables: `TERCET_TEST_NODE`, a copy of `crates/tercet/tests/node`
 //! with its `node_modules`; `TERCET_TEST_PYTHON`, a virtual environment with the requirements of `examples/fastapi`; and
 //! `TERCET_TEST_SCHEMATHESIS`, one with those of `crates/tercet/tests/python`.
 

@@ -1,4 +1,4 @@
-//! Programs the gate needs and Rust does not bring: exact versions from `xtask/tools.txt`, as Python wheels.
+//! Programs that `cargo xtask ci` needs and Rust does not include: exact versions from `xtask/tools.txt`, as Python wheels.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Where the project lies, which files are its own, and what cargo knows about it.
+//! The project's folders, its files, and cargo's metadata.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::command::output;
 pub(crate) struct Workspace {
     /// The folder of the virtual manifest.
     pub(crate) root: PathBuf,
-    /// Where cargo builds, and where chores put what they make for themselves.
+    /// Cargo's target folder, also for the files that these commands create.
     pub(crate) target: PathBuf,
     /// The workspace's crates.
     pub(crate) packages: Vec<Package>,
@@ -54,8 +54,8 @@ impl Workspace {
         })
     }
 
-    /// A command that runs in the project's folder, without what `cargo xtask` put in its environment: build scripts
-    /// of dependencies would take it for a change and build anew.
+    /// A command that runs in the project's folder, without the variables that `cargo xtask` has set: build
+    /// scripts of dependencies would see a change and run again.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root);

@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     only: Option<String>,
 }
 
-/// A question, and at least how many times a peer's requests a second are to be served.
+/// A workload, and the goal: at least this multiple of a peer's requests a second.
 struct Scenario {
     workload: &'static Workload,
     goal: Option<f64>,
@@ -49,7 +49,7 @@ const SCENARIOS: &[Scenario] = &[
 
 const CONNECTIONS: [u32; 3] = [16, 64, 256];
 
-/// Where the slowest of the servers is measured: it says nothing new elsewhere.
+/// The number of connections at which the slowest server is measured; other numbers add no information.
 const PLAIN_CONNECTIONS: u32 = 64;
 
 /// Connections to PostgreSQL are opened, statements prepared: what a server does once is not what a request costs.

@@ -1,8 +1,8 @@
 //! tercet, nginx and HAProxy as the same balancer in turn: same core, same servers behind, same load, rounds
 //! interleaved so that a busy moment of the machine meets all of them.
 //!
-//! What counts is the processor time of a request: it is the balancer's own, while requests a second also depend on
-//! how fast the load is made.
+//! The result that counts is the processor time of a request: it is the balancer's own, while requests a second also depend on
+//! the load generator.
 
 mod idle;
 pub(super) mod peer;
@@ -91,8 +91,8 @@ impl Scenario {
         format!("{}{tls}, {workers}, {} connections", self.answer.name(), self.connections)
     }
 
-    /// Whether this peer is measured here: servers that take their time answer what is pipelined one after the other,
-    /// so nobody would turn it on for them.
+    /// Whether this peer is measured here: slow servers answer pipelined requests one after the other, so
+    /// it makes no sense for them.
     fn includes(&self, peer: Peer) -> bool {
         peer != Peer::TercetPipelining
             || self.workers == 1 && !matches!(self.answer, Answer::Quick | Answer::Slow)
@@ -160,7 +160,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     output(workspace.command("cargo").args(["build", "--release", "--quiet", "--package", "tercet"]))?;
 
     let folder = workspace.target.join("bench-balancer");
-    // Left over from a bench that was broken off.
+    // Left over from an interrupted benchmark.
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder)?;
     let _servers = start(&peer::servers(&folder)?, &folder, "servers", &cores.others)?;
@@ -211,7 +211,7 @@ const HINT: &str =
 /// Numbers of workers that balancers are run with.
 const WORKERS: [u16; 2] = [2, 1];
 
-/// Who runs where, as taskset(1) lists cores.
+/// The cores of each process, as taskset(1) lists them.
 struct Cores {
     all: String,
     /// All but the one of a balancer with one worker.

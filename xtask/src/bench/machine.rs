@@ -1,4 +1,4 @@
-//! The machine a table was measured on, said so that a reader can place the numbers.
+//! A description of the machine that a table was measured on.
 
 use std::fs;
 

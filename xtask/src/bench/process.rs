@@ -14,7 +14,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// How long a program may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A program of a bench; told to end (SIGTERM) and waited for when dropped.
+/// A program of a benchmark; on drop it is terminated (SIGTERM) and waited for.
 pub(crate) struct Running(Child);
 
 impl Running {
@@ -65,7 +65,7 @@ impl Usage {
         let mut usage = Self { processor: processor(process)?, memory: memory(process)? };
         let mut waiting = children(process)?;
         while let Some(child) = waiting.pop() {
-            // A child may end while we look.
+            // A child may exit meanwhile.
             if let (Ok(processor), Ok(memory)) = (processor(child), memory(child)) {
                 usage.processor += processor;
                 usage.memory += memory;

@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     only: Option<String>,
 }
 
-/// A balancer and what it stands in front of, in the order of the table.
+/// A balancer and its servers, in the order of the table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Chain {
     NginxToFast,

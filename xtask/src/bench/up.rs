@@ -33,7 +33,7 @@ struct Part {
     address: String,
 }
 
-/// What `tercet up` says that matters here.
+/// The fields of the log of `tercet up` that are read here.
 #[derive(Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event {
@@ -50,7 +50,7 @@ impl System {
         fs::write(folder.join("migrations/0001_shop.sql"), migration)?;
         let errors = File::create(folder.join("errors"))?;
         // In a session of its own: Linux shares processor time between sessions first (sched(7), "autogroup"), and the
-        // load is to be a stranger to what it asks.
+        // load belongs to another session.
         let mut up = Command::new("setsid")
             .arg(tercet)
             .arg("up")
@@ -78,7 +78,7 @@ impl System {
                 Err(_) => {}
             }
         }
-        // Nobody must wait for a full pipe.
+        // Drain the pipe, so that no part blocks.
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
         Ok(system)
     }

@@ -1,6 +1,6 @@
-//! What servers are asked in the benchmarks: the same questions for the data API and for FastAPI.
+//! The workloads of the benchmarks: the same requests for the data API and for FastAPI.
 
-/// A question, as the data API and FastAPI are asked it; `KEY` becomes a random number up to `keys`.
+/// A workload, as a request to the data API and to FastAPI; `KEY` becomes a random number up to `keys`.
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
     pub(crate) keys: u32,
@@ -54,7 +54,7 @@ pub(crate) const INSERT: Workload = Workload {
     fastapi: post("/visit", VISIT),
 };
 
-/// Tables with data, and who may use them.
+/// Tables with data and grants.
 pub(crate) const SCHEMA: &str = include_str!("shop.sql");
 /// A FastAPI program that answers the same.
 pub(crate) const FASTAPI: &str = include_str!("peer.py");

@@ -1,4 +1,4 @@
-//! Which crate may import which: the edges of ARCHITECTURE.md, held against what cargo says.
+//! Dependency directions: the table in ARCHITECTURE.md, compared with cargo's metadata.
 
 use anyhow::{Result, bail};
 
@@ -32,7 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let wrong = violations(&workspace.packages);
     if !wrong.is_empty() {
-        bail!("{}\nhint: ARCHITECTURE.md tells the directions", wrong.join("\n"));
+        bail!("{}\nhint: ARCHITECTURE.md has the allowed dependencies", wrong.join("\n"));
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What no compiler checks: only the command reads the environment or exits; a file is named after what is in it, and a
-//! long one says why; nothing names the machine it was written on.
+//! Rules that the compiler does not check: only the command reads the environment or exits; file names are specific; long
+//! files have a reason; no file has a path of a developer's machine.
 
 use std::fs;
 use std::path::Path;
@@ -11,14 +11,14 @@ use crate::workspace::Workspace;
 /// A Rust file with more lines carries a line `//! Long because …`.
 const LONG: usize = 600;
 
-/// What only `crates/tercet` may do: in a library these belong to whoever calls it.
+/// Functions that only `crates/tercet` may call: a library leaves them to its caller.
 const OF_THE_COMMAND: &[&str] =
     &["env::args", "env::current_dir", "env::set_var", "env::var", "process::exit"];
 
-/// Names that say nothing about what is inside.
+/// File names that do not describe the content.
 const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "manager", "misc", "mod", "util", "utils"];
 
-/// Folders that exist on one person's machine only.
+/// Folders that exist on a developer's machine only.
 const HOMES: &[&str] = &["/home/", "/root/", "/Users/"];
 
 /// An error that names every file and line against a rule.
@@ -42,7 +42,7 @@ fn violations(path: &str, text: &str, here: &str) -> Vec<String> {
     let is_rust = Path::new(path).extension().is_some_and(|it| it == "rs");
     let name = Path::new(path).file_stem().and_then(|it| it.to_str()).unwrap_or_default();
     if is_rust && EMPTY_NAMES.contains(&name) {
-        wrong.push(format!("{path}: `{name}` does not say what is inside"));
+        wrong.push(format!("{path}: `{name}` does not describe the content"));
     }
     let product = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
     if is_rust && product.lines().count() > LONG && !text.contains("//! Long because ") {
@@ -107,12 +107,12 @@ mod tests {
         check(
             "crates/tercet/src/utils.rs",
             "",
-            &["crates/tercet/src/utils.rs: `utils` does not say what is inside"],
+            &["crates/tercet/src/utils.rs: `utils` does not describe the content"],
         );
         check(
             "crates/tercet/src/pool/mod.rs",
             "",
-            &["crates/tercet/src/pool/mod.rs: `mod` does not say what is inside"],
+            &["crates/tercet/src/pool/mod.rs: `mod` does not describe the content"],
         );
         check("crates/tercet/src/pool.rs", "", &[]);
     }

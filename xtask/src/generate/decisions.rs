@@ -18,7 +18,7 @@ pub(crate) fn text(workspace: &Workspace) -> Result<String> {
     pages.sort();
 
     let mut index = String::from(
-        "# Decisions\n\nWhy the project is as it is, one page each. A decision that no longer holds is replaced by a\nnew page that says so. Written by `cargo xtask generate`.\n\n",
+        "# Decisions\n\nDesign decisions and their reasons, one page each. A decision that no longer holds is replaced by a\nnew page, which links to it. Written by `cargo xtask generate`.\n\n",
     );
     for page in pages {
         let text = fs::read_to_string(folder.join(&page))?;

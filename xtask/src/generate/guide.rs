@@ -1,5 +1,4 @@
-//! What can be written in `tercet.toml`, from the documentation of its fields: a page for readers, a JSON Schema
-//! for editors.
+//! The reference of `tercet.toml`, from the documentation of its fields: a page, and a JSON Schema for editors.
 
 use anyhow::Result;
 

@@ -57,7 +57,7 @@ const RECIPE: &str =
 /// The port of the lab's own package repository.
 pub(super) const MIRROR_PORT: u16 = 3142;
 
-/// An error that says what the host lacks.
+/// Returns an error that names what the host lacks.
 fn check_host() -> Result<()> {
     if output(Command::new("id").arg("-u"))?.trim() != "0" {
         bail!(

@@ -41,7 +41,7 @@ exec "$@"
 "#;
 
 /// The machine's first process: where the host still has version-1 control groups, nspawn mounts them read-only
-/// and limits would be ignored in silence.
+/// and limits would be ignored silently.
 const FIRST_PROCESS: &str = "#!/bin/sh
 for c in memory pids cpu cpuacct blkio; do
   [ -d /sys/fs/cgroup/$c ] && mount -o remount,bind,rw /sys/fs/cgroup/$c

@@ -39,8 +39,8 @@ pub(super) fn run(folders: &Folders, tied: bool) -> Result<()> {
     for setting in ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"] {
         output(Command::new("sysctl").args(["-qw", setting]))?;
     }
-    person("operator", "inner", &inside(OPERATOR), &inside(SWITCH))?;
-    person("internet", "outer", &outside(INTERNET), &outside(SWITCH))?;
+    computer("operator", "inner", &inside(OPERATOR), &inside(SWITCH))?;
+    computer("internet", "outer", &outside(INTERNET), &outside(SWITCH))?;
     let switch = inside(SWITCH);
     let mut repository = Command::new("python3")
         .args(["-m", "http.server", "--bind", plain(&switch[0]), &MIRROR_PORT.to_string(), "--directory"])
@@ -62,8 +62,8 @@ pub(super) fn run(folders: &Folders, tied: bool) -> Result<()> {
     Ok(())
 }
 
-/// A bare network namespace: somebody's own computer.
-fn person(name: &str, bridge: &str, addresses: &[String; 2], gateways: &[String; 2]) -> Result<()> {
+/// A bare network namespace: the computer of the operator or of an internet client.
+fn computer(name: &str, bridge: &str, addresses: &[String; 2], gateways: &[String; 2]) -> Result<()> {
     ip(&format!("netns add {name}"))?;
     ip(&format!("link add v-{name} type veth peer name eth0 netns {name}"))?;
     ip(&format!("link set v-{name} master {bridge} up"))?;

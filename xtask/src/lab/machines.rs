@@ -1,4 +1,4 @@
-//! Who is in the lab, and their addresses: 10.77.0.0/24 and fd77::/64 inside, documentation addresses
+//! The machines of the lab and their addresses: 10.77.0.0/24 and fd77::/64 inside, documentation addresses
 //! (RFC 5737, RFC 3849) outside.
 
 use anyhow::{Context as _, Result};
@@ -12,11 +12,11 @@ pub(crate) struct Machine {
     pub(crate) host: u8,
     /// Whether it also has an address on the internet.
     pub(crate) public: bool,
-    /// As whom `apply` logs in: root, as on rented machines, or [`SUDOER`], as on cloud images.
+    /// The user that `apply` logs in as: root, as on rented machines, or [`SUDOER`], as on cloud images.
     pub(crate) login: &'static str,
 }
 
-/// A user of every machine who may do everything by sudo.
+/// A user with passwordless sudo on every machine.
 pub(crate) const SUDOER: &str = "debian";
 
 /// The machines, the public one first.

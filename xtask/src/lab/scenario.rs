@@ -31,7 +31,7 @@ use super::{Folders, Life, Running, until};
 use crate::command::attached;
 use crate::workspace::Workspace;
 
-/// One migration: a table anybody may read and add to.
+/// One migration: a table that every client can read and add to.
 const MIGRATION: &str =
     "create table event (number bigint primary key, at timestamptz not null default now());
 grant select, insert on event to anon;
@@ -49,7 +49,7 @@ pub(super) struct Scenario<'a> {
 /// Runs the stages whose names contain `only`, or one of the texts between its bars, each project on a lab of its own; `short` leaves out those in [`LONG`].
 pub(super) fn run(workspace: &Workspace, folders: &Folders, only: &str, short: bool) -> Result<()> {
     attached(workspace.command("cargo").args(["build", "--workspace", "--bin", "tercet"]))?;
-    // A copy: whoever builds meanwhile changes nothing that is tested.
+    // A copy: a build in the meantime does not change the tested binary.
     let copy = tempfile::tempdir()?;
     let tercet = copy.path().join("tercet");
     std::fs::copy(workspace.target.join("debug/tercet"), &tercet)?;
@@ -96,7 +96,7 @@ type Stage = fn(&Scenario<'_>) -> Result<()>;
 /// A stage and what it shows.
 type Named = (&'static str, Stage);
 
-/// Who carries what, and what is done there; the first stage of each is its first apply.
+/// The projects with their machines' tiers and stages; the first stage of each is its first apply.
 const PROJECTS: &[(&str, &[Named])] = &[
     (FOUR_MACHINES, STAGES),
     (colocation::SHARED, colocation::STAGES),
@@ -105,11 +105,11 @@ const PROJECTS: &[(&str, &[Named])] = &[
     (FOUR_MACHINES, removal::STAGES),
 ];
 
-/// Stages that take minutes each, or tell again at length what a short one tells.
+/// Stages that take minutes each, or repeat a short stage at greater length.
 const LONG: &[&str] = &[
     "an apply killed at every operation of a release, under load",
     "power cut during a build: it is built again",
-    "an operator who sleeps in the middle of a build loses the lease and the build",
+    "an operator suspended during a build loses the lease and the build",
     "a build in its sandbox, and secrets for the program alone",
     "examples/fastapi as it stands",
     "everything on one machine, the first apply killed at any step",
@@ -128,7 +128,7 @@ const STAGES: &[Named] = &[
     ("another project, no state, other data: refused, nothing touched", identity::refusals),
     ("requests go round strictly, and can be traced", round_and_traced),
     ("units are locked down", hardened),
-    ("holes are proven, shown as drift, and mended", holes::found_and_mended),
+    ("forbidden connections are found, shown as drift, and closed", holes::found_and_mended),
     ("two operators: one waits; a lease that expired is taken over", releases::leases),
     ("a release and a rollback under load lose nothing", releases::under_load),
     ("a migration alone is applied, once", releases::migration),
@@ -191,7 +191,7 @@ impl<'a> Scenario<'a> {
         Ok(command)
     }
 
-    /// Runs a verb on the project; its output, whatever came of it.
+    /// Runs a verb on the project; returns its output, also if it fails.
     fn outcome(&self, verb: &str, arguments: &[&str]) -> Result<Output> {
         let mut command = self.tercet(verb, arguments)?;
         if verb != "trace" {
@@ -213,23 +213,23 @@ impl<'a> Scenario<'a> {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Runs a verb that must fail on the way, exit code 1; all it said.
+    /// Runs a verb that must fail on the way, exit code 1; all it printed.
     fn fail(&self, verb: &str, arguments: &[&str]) -> Result<String> {
         self.end_with(1, verb, arguments)
     }
 
-    /// Runs a verb that must end with that exit code; all it said.
+    /// Runs a verb that must end with that exit code; all it printed.
     fn end_with(&self, code: i32, verb: &str, arguments: &[&str]) -> Result<String> {
         let output = self.outcome(verb, arguments)?;
-        let said =
+        let printed =
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(
             output.status.code() == Some(code),
-            "tercet {verb} should have ended with {code}: {}\n{said}",
+            "tercet {verb} should have ended with {code}: {}\n{printed}",
             output.status
         );
-        // miette wraps long lines; what is looked for may stand on two.
-        Ok(said.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" "))
+        // miette wraps long lines, so join them.
+        Ok(printed.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" "))
     }
 
     /// A shell command on a machine, as its root.
@@ -266,7 +266,7 @@ fn public_address() -> String {
     plain(&outside(MACHINES[0].host)[0]).to_owned()
 }
 
-/// Nothing failed, and something was asked.
+/// Checks that no request failed, and that there were some.
 fn lossless(outcome: &Outcome) -> Result<()> {
     ensure!(outcome.answered > 0, "no request was answered");
     if outcome.failed > 0 {
@@ -280,7 +280,7 @@ fn lossless(outcome: &Outcome) -> Result<()> {
     Ok(())
 }
 
-/// Holds apt's lock until it is told to let go.
+/// Holds apt's lock until it is released.
 const LOCK: &str = "import fcntl, os, time
 lock = open('/var/lib/dpkg/lock-frontend', 'w')
 fcntl.lockf(lock, fcntl.LOCK_EX)
@@ -298,20 +298,20 @@ fn first_apply(scenario: &Scenario<'_>) -> Result<()> {
     apply.stdout(std::process::Stdio::piped());
     let mut child = apply.spawn()?;
     let mut waited = false;
-    let mut said = String::new();
+    let mut printed = String::new();
     for line in std::io::BufReader::new(child.stderr.take().context("standard error is piped")?).lines() {
         let line = line?;
         if !waited && line.starts_with("db: waiting for apt's lock, held by python3") {
             scenario.on("db", "rm /run/locked")?;
             waited = true;
         }
-        said += &format!("{line}\n");
+        printed += &format!("{line}\n");
     }
     let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "{said}");
-    ensure!(waited, "apt's lock was not waited for:\n{said}");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(said.contains("proven:"), "apply does not end with proof:\n{said}");
+    ensure!(output.status.success(), "{printed}");
+    ensure!(waited, "apt's lock was not waited for:\n{printed}");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(printed.contains("proven:"), "apply does not end with proof:\n{printed}");
     for address in outside(MACHINES[0].host) {
         let host = plain(&address);
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
@@ -325,8 +325,8 @@ fn first_apply(scenario: &Scenario<'_>) -> Result<()> {
 }
 
 fn nothing_to_do(scenario: &Scenario<'_>) -> Result<()> {
-    let said = scenario.succeed("plan", &[])?;
-    ensure!(said.contains("nothing to do"), "the second plan has steps:\n{said}");
+    let printed = scenario.succeed("plan", &[])?;
+    ensure!(printed.contains("nothing to do"), "the second plan has steps:\n{printed}");
     Ok(())
 }
 
@@ -353,8 +353,8 @@ fn round_and_traced(scenario: &Scenario<'_>) -> Result<()> {
     .with_context(|| format!("tercet trace {id}:\n{trace}"))?;
     let logs = scenario.succeed("logs", &["--tier", "balancer", "--json"])?;
     ensure!(logs.contains(id.trim()), "the balancer's log has no line about {id}");
-    let said = scenario.succeed_on("application", &["hostname"])?;
-    ensure!(said.contains("app1: app1") && said.contains("app2: app2"), "tercet exec: {said}");
+    let printed = scenario.succeed_on("application", &["hostname"])?;
+    ensure!(printed.contains("app1: app1") && printed.contains("app2: app2"), "tercet exec: {printed}");
     Ok(())
 }
 
@@ -375,7 +375,7 @@ fn hardened(scenario: &Scenario<'_>) -> Result<()> {
         let verdict =
             scenario.on(machine, &format!("systemd-analyze security --no-pager '{unit}' | tail -1"))?;
         let exposure = verdict.split_whitespace().find_map(|word| word.parse::<f64>().ok());
-        let exposure = exposure.with_context(|| format!("systemd-analyze said {verdict}"))?;
+        let exposure = exposure.with_context(|| format!("systemd-analyze printed {verdict}"))?;
         ensure!(exposure <= 2.0, "{unit}: exposure {exposure}");
         let secrets = scenario.on(machine, "find /etc/tercet/credentials -type f ! -perm 600; cat /proc/*/cmdline | tr '\\0' ' ' | grep -c '[p]ostgres[^ ]*://[^ ]*:[^ ]*@' || true")?;
         ensure!(secrets.trim() == "0", "{machine}: a secret can be seen: {secrets}");

@@ -1,5 +1,5 @@
-//! Clients of the lab: readers whose every request must be answered, and a writer that remembers what it was told
-//! is safe. They run where the internet client is, until their standard input ends, and then say what happened.
+//! Clients of the lab: readers whose every request must be answered, and a writer that records which writes
+//! were acknowledged. They run in the internet client's namespace until their standard input ends, and then print the results.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// Readers at once.
 pub(super) const READERS: usize = 8;
-/// Between two requests of a reader: who asks, who answers and what changes the machines share one computer.
+/// Between two requests of a reader: clients, servers and the apply share one computer.
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -70,7 +70,7 @@ impl Traffic {
         let mut text = String::new();
         self.child.stdout.take().context("standard output is piped")?.read_to_string(&mut text)?;
         self.child.wait()?;
-        serde_json::from_str(&text).with_context(|| format!("clients said: {text}"))
+        serde_json::from_str(&text).with_context(|| format!("clients printed: {text}"))
     }
 }
 

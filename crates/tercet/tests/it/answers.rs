@@ -1,5 +1,5 @@
-//! The contract between the tiers: whatever SQL makes the data API say, the balancer passes on; and what clients send as it stands in
-//! documentation works, with and without the balancer, over HTTP/1.1 and HTTP/2.
+//! The contract between the tiers: the balancer forwards every response that SQL can set; and documented requests work, with and
+//! without the balancer, over HTTP/1.1 and HTTP/2.
 
 use std::process::Command;
 
@@ -26,10 +26,10 @@ const SCHEMA: (&str, &str) = (
     grant execute on function say, say_nothing, fail to anon;"#,
 );
 
-/// What came of a request: the status, and the body.
+/// The outcome of a request: the status and the body.
 type Outcome = (u16, String);
 
-/// The three ways of a request: by the balancer over HTTP/1.1 and HTTP/2, and to the data API alone.
+/// The three paths of a request: through the balancer over HTTP/1.1 and HTTP/2, and directly to the data API.
 struct Ways<'a> {
     system: &'a System,
     server: std::net::SocketAddr,
@@ -74,7 +74,7 @@ impl Ways<'_> {
         (status, body)
     }
 
-    /// Asks in all ways, which must agree.
+    /// Sends a request on all paths; the outcomes must agree.
     fn ask(&self, method: &str, target: &str) -> Outcome {
         let alone = self.alone(method, target);
         assert_eq!(self.http1(method, target), alone, "{method} {target}");
@@ -92,12 +92,14 @@ fn encoded(parameters: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn whatever_sql_says_of_an_answer_reaches_the_client() {
+fn statuses_headers_and_errors_of_sql_reach_the_client() {
     let folder = Folder::with(&[SCHEMA]);
     let mut system = System::start(folder.path());
     let server = {
-        let ready =
-            system.said().find(|event| event["event"] == "part_ready" && event["name"] == "app-1").unwrap();
+        let ready = system
+            .log_lines()
+            .find(|event| event["event"] == "part_ready" && event["name"] == "app-1")
+            .unwrap();
         ready["address"].as_str().unwrap().rsplit("//").next().unwrap().parse().unwrap()
     };
     let ways = Ways { system: &system, server };
@@ -106,7 +108,7 @@ fn whatever_sql_says_of_an_answer_reaches_the_client() {
     headers_are_sent_or_refused(&ways);
     errors_are_sent_or_refused(&ways);
 
-    // and every server still has its place
+    // and every server is still in rotation
     let served: std::collections::BTreeSet<_> = (0..8)
         .map(|_| system.ask(request("GET", "/people?id=eq.1")).header("x-served-by").unwrap().to_owned())
         .collect();
@@ -133,13 +135,13 @@ fn documented_targets_work(ways: &Ways<'_>) {
         ("/people?select=id&name=match.^Z|`", json!([{"id": 1}])),
         ("/rpc/say?body=<é>", json!("<é>")),
     ] {
-        // often enough for every name to be taken from a table of HTTP/2
+        // often enough for every name to be in HTTP/2's dynamic table
         let (status, body) = ways.ask("GET", target);
         assert_eq!(status, 200, "{target}: {body}");
         assert_eq!(body.parse::<serde_json::Value>().unwrap(), expected, "{target}");
         assert_eq!(ways.ask("HEAD", target).0, 200, "{target}");
     }
-    // what PostgreSQL refuses is PostgreSQL's to explain, and what is no target the first tier's
+    // PostgreSQL's errors come from PostgreSQL, and invalid targets are refused by the first tier
     let (status, body) = ways.ask("GET", r#"/people?range=adj."[18,21)""#);
     assert_eq!((status, body.contains("malformed range literal")), (400, true), "{body}");
     // (curl sends no fragment)
@@ -189,7 +191,7 @@ fn statuses_are_sent_or_refused(ways: &Ways<'_>) {
 fn headers_are_sent_or_refused(ways: &Ways<'_>) {
     let long = "x".repeat(70_000);
     let many = vec![json!({"set-cookie": "a"}); 120];
-    // more names than a map of headers has room for
+    // more names than the capacity of a header map
     let names: Vec<_> = (0..30_000).map(|number| json!({format!("x-{number}"): "a"})).collect();
     for (headers, expected) in [
         (json!([{"Content-Length": "7"}]), 200),
@@ -216,7 +218,7 @@ fn headers_are_sent_or_refused(ways: &Ways<'_>) {
         (json!(many), 500),
         (json!(names), 500),
     ] {
-        // what is long is sent by another way than the target
+        // long values are not sent in the target
         let body = json!({"headers": headers.to_string(), "status": ""}).to_string();
         let request = request("POST", "/rpc/say").json(&body).send(ways.system.address);
         assert_eq!(request.status, expected, "{headers:.100}: {request:.300?}");

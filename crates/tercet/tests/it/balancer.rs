@@ -1,11 +1,11 @@
-//! `tercet balancer` as the processes it is: what dies is replaced, what changes is noticed by nobody.
+//! `tercet balancer` as processes: a process that dies is replaced, and changes cost no request.
 
 mod changes;
+mod connections;
 mod crashes;
-mod crowds;
 mod load;
 mod memory;
 mod outages;
 mod process;
 mod server;
-mod stand_in;
+mod thread_server;

@@ -1,4 +1,4 @@
-//! What the command says about itself.
+//! The command line: help, errors, completions, manual pages, `destroy` without machines.
 
 use expect_test::{Expect, expect};
 
@@ -34,7 +34,7 @@ fn help() {
               prove        Try every allowed and every forbidden connection, from everywhere
               status       Show how the machines and the parts on them are doing
               state        Share what only the operator has, through the machines
-              logs         Show what all machines' parts said, as one stream
+              logs         Show what all machines' parts printed, as one stream
               trace        Show one request's way: balancer, application server, SQL
               exec         Run a command on a machine, or on all machines of a tier
               completions  Print the completions of a shell
@@ -149,11 +149,14 @@ fn a_project_is_destroyed_by_its_name_and_keeps_its_state_for_machines_that_are_
         let arguments = ["destroy", "--ssh-config", "ssh_config", "--yes", name];
         tercet::run(folder.path(), arguments.iter().chain(more))
     };
-    let said = destroy("store", &[]);
-    assert!(said.contains("--yes names another project than this one, shop"), "{said}");
-    assert!(said.contains("exit code 2"), "{said}");
-    let said = destroy("shop", &[]);
-    assert!(said.contains("this folder has no state of a fleet") && said.contains("exit code 1"), "{said}");
+    let printed = destroy("store", &[]);
+    assert!(printed.contains("--yes names another project than this one, shop"), "{printed}");
+    assert!(printed.contains("exit code 2"), "{printed}");
+    let printed = destroy("shop", &[]);
+    assert!(
+        printed.contains("this folder has no state of a fleet") && printed.contains("exit code 1"),
+        "{printed}"
+    );
     assert!(!folder.path().join(".tercet").exists(), "state was made");
 
     let state = folder.path().join(".tercet/fleet");
@@ -161,11 +164,14 @@ fn a_project_is_destroyed_by_its_name_and_keeps_its_state_for_machines_that_are_
     std::fs::set_permissions(&state, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
     std::fs::write(state.join("authority.key"), key).unwrap();
-    let said = destroy("shop", &[]);
-    assert!(said.contains("one (10.0.0.1, balancer, application, database)"), "{said}");
-    assert!(said.contains("some machines could not be reached") && said.contains("exit code 1"), "{said}");
+    let printed = destroy("shop", &[]);
+    assert!(printed.contains("one (10.0.0.1, balancer, application, database)"), "{printed}");
+    assert!(
+        printed.contains("some machines could not be reached") && printed.contains("exit code 1"),
+        "{printed}"
+    );
     assert!(state.exists(), "the state is gone");
-    let said = destroy("shop", &["--forget", "one"]);
-    assert!(said.contains("the secrets and the certificate authority are kept in"), "{said}");
+    let printed = destroy("shop", &["--forget", "one"]);
+    assert!(printed.contains("the secrets and the certificate authority are kept in"), "{printed}");
     assert!(!state.exists(), "the state is where it was");
 }

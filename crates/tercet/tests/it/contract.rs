@@ -1,5 +1,5 @@
-//! What a data API says of itself, held against what it does: by schemathesis with all its checks, on the atlas and on a
-//! schema with every feature; and what it tells an operator who does not start it.
+//! The data API's OpenAPI document compared with its behaviour, by schemathesis with all checks, on the atlas and on a schema
+//! with every feature; and the options of `tercet api` that do not start a server.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,14 +50,14 @@ fn check(config: &Path) {
 }
 
 #[test]
-fn the_atlas_does_what_it_says() {
+fn the_atlas_conforms_to_its_description() {
     let folder = copy_of("atlas");
     let _system = System::start(folder.path());
     check(&api(folder.path()));
 }
 
 #[test]
-fn a_schema_with_every_feature_does_what_it_says() {
+fn a_schema_with_every_feature_conforms_to_its_description() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(
         folder.path().join("tercet.toml"),
@@ -84,7 +84,7 @@ fn a_schema_with_every_feature_does_what_it_says() {
 }
 
 #[test]
-fn an_operator_is_told_without_a_server() {
+fn configuration_and_schema_are_dumped_without_a_server() {
     let folder = tempfile::tempdir().unwrap();
     let example = tercet::run(folder.path(), ["api", "--example"]);
     assert!(example.contains("\n# db-uri = ") && example.contains("\n# openapi-title = "), "{example}");

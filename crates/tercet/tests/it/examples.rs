@@ -1,4 +1,4 @@
-//! The examples, as their own pages say to use them.
+//! The examples, used as their README files describe.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -37,7 +37,7 @@ fn copy_folder(source: &Path, target: &Path) {
     }
 }
 
-/// What `cargo xtask test` made for the tests.
+/// A folder that `cargo xtask test` prepared for the tests.
 pub(crate) fn made(variable: &str) -> PathBuf {
     let path = std::env::var_os(variable);
     path.unwrap_or_else(|| panic!("{variable} is not set; hint: run the tests by cargo xtask test")).into()
@@ -48,7 +48,7 @@ fn token(folder: &Path, subject: &str) -> String {
 }
 
 #[test]
-fn the_atlas_serves_the_client_people_have() {
+fn the_atlas_serves_the_postgrest_client() {
     let node = made("TERCET_TEST_NODE");
     let folder = copy_of("atlas");
     let system = System::start(folder.path());
@@ -63,7 +63,7 @@ fn the_atlas_serves_the_client_people_have() {
 }
 
 #[test]
-fn the_atlas_answers_what_its_page_suggests() {
+fn the_atlas_answers_the_requests_of_its_readme() {
     let folder = copy_of("atlas");
     let page = std::fs::read_to_string(folder.path().join("README.md")).unwrap();
     let system = System::start(folder.path());
@@ -81,8 +81,8 @@ fn the_atlas_answers_what_its_page_suggests() {
     assert!(asked >= 10, "only {asked} requests are on the page");
 }
 
-/// Copies the virtual environment into the project: run by root, `tercet up` runs programs as a user who may have no way
-/// into the folder of this clone.
+/// Copies the virtual environment into the project: run by root, `tercet up` runs programs as a user who may not be able to
+/// access the folder of this clone.
 fn bring_environment(folder: &Path) {
     let (made, own) = (made("TERCET_TEST_PYTHON"), folder.join(".venv"));
     let copied = Command::new("cp").arg("-R").arg("-P").arg(&made).arg(&own).status().unwrap();
@@ -93,7 +93,7 @@ fn bring_environment(folder: &Path) {
 }
 
 #[test]
-fn links_are_made_followed_counted_and_forgotten() {
+fn links_are_created_followed_counted_and_deleted() {
     let folder = copy_of("fastapi");
     bring_environment(folder.path());
     let mut system = System::start(folder.path());
@@ -113,8 +113,8 @@ fn links_are_made_followed_counted_and_forgotten() {
         let server = followed.header("x-served-by").unwrap();
         let at_balancer = system.wait_for(|line| line["target"] == "/ex" && line["upstream"] == server);
         let id = at_balancer["request_id"].as_str().unwrap();
-        let said = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains(id));
-        let at_server = system.wait_for(said);
+        let printed = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains(id));
+        let at_server = system.wait_for(printed);
         assert_eq!(at_server["part"], server);
         assert!(at_server["message"].as_str().unwrap().contains("GET /ex 307"), "{at_server}");
     }
@@ -126,7 +126,7 @@ fn links_are_made_followed_counted_and_forgotten() {
 }
 
 #[test]
-fn a_first_api_goes_as_the_guide_says() {
+fn the_guides_first_api_works() {
     let folder = temporary();
     let shop = folder.path().join("shop");
     tercet::run(folder.path(), ["init", "shop"]);
@@ -147,7 +147,7 @@ fn a_first_api_goes_as_the_guide_says() {
         request("PATCH", "/todo?owner=eq.ann").json(r#"{"done": true}"#).header("authorization", &bearer);
     let done = system.ask(done.header("prefer", "return=representation"));
     assert_eq!(done.value()[0]["owner"], "ann", "{}", done.body);
-    // The others are nobody's, so they are not Ann's to remove.
+    // The other rows have no owner, so Ann cannot delete them.
     let gone = request("DELETE", "/todo?id=gt.0").header("authorization", &bearer);
     assert_eq!(system.ask(gone.header("prefer", "count=exact")).header("content-range"), Some("*/1"));
     assert_eq!(system.ask(get("/todo")).value().as_array().unwrap().len(), 2);

@@ -1,4 +1,4 @@
-//! An HTTP client of a few lines: one request, one connection, the whole answer.
+//! A minimal HTTP client: one request, one connection, the whole response.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -13,7 +13,7 @@ pub(crate) struct Request<'a> {
     body: &'a str,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 use tercet_api::config::ConfigSource;
 
-/// What a person may not set in `[api]`: tercet decides it.
+/// Options that cannot be set in `[api]`, because tercet sets them.
 const API_DECIDED: [&str; 14] = [
     "admin-server-host",
     "admin-server-port",
@@ -60,7 +60,7 @@ fn read(text: &str) -> Result<tercet_api::config::Config, tercet_api::config::Co
 }
 
 #[test]
-fn the_data_api_understands_what_is_offered() {
+fn the_data_api_accepts_all_offered_options() {
     for (name, rule) in api_offers() {
         for value in values(&name, &rule) {
             let line = format!("{name} = {value}\n");
@@ -74,7 +74,7 @@ fn the_data_api_understands_what_is_offered() {
 }
 
 #[test]
-fn all_the_data_api_has_is_offered() {
+fn all_options_of_the_data_api_are_offered() {
     let offered = api_offers();
     let options: toml::Table = read("").unwrap().dump().parse().unwrap();
     for name in options.keys().filter(|name| *name != "app") {

@@ -1,4 +1,4 @@
-//! `tercet up` with a person's own program.
+//! `tercet up` with a user's own program.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +9,7 @@ use crate::http::get;
 use crate::processes::descendants;
 use crate::system::System;
 
-/// A server that starts a process in a session of its own, and answers with what it was given.
+/// A server that starts a process in a new session, and answers with its address and database URL.
 pub(crate) const SERVER: &str = r#"
 import http.server, json, os, subprocess, sys
 subprocess.Popen(["sleep", "1000"], start_new_session=True)
@@ -29,8 +29,7 @@ print("\x1b[2Jready\x07", flush=True)
 http.server.ThreadingHTTPServer((os.environ["HOST"], int(sys.argv[1])), Handler).serve_forever()
 "#;
 
-/// A server of the commonest kind, with the commonest mistake: one event loop, which `/block/SECONDS` blocks. It writes
-/// down what it was asked.
+/// A server with one event loop, which `/block/SECONDS` blocks. It records the requests it receives.
 const EVENT_LOOP: &str = r#"
 import asyncio, os, sys, time
 
@@ -81,11 +80,11 @@ fn it_gets_its_address_and_leaves_nothing_behind() {
     let mut system = System::start(folder.path());
     let body = system.ask(get("/")).body;
     assert_eq!(body, r#"["127.0.0.1", "postgres://shop@127.0.0.1:1/shop", true]"#);
-    let said = system.wait_for(|line| line["part"] == "app-1" && line["event"].is_null());
-    assert_eq!(said["message"], "\u{1b}[2Jready\u{7}");
+    let printed = system.wait_for(|line| line["part"] == "app-1" && line["event"].is_null());
+    assert_eq!(printed["message"], "\u{1b}[2Jready\u{7}");
 
-    // The program's guardian is killed: the program goes with it, and both come back. What the program started in
-    // a session of its own was the guardian's to end, and is left to this test.
+    // The program's subreaper is killed: the program is killed with it, and both are restarted. The process in the other
+    // session outlives the subreaper, and this test has to kill it.
     let orphans = sleepers(system.pid("app-1"));
     system.kill("app-1");
     for orphan in orphans {
@@ -94,7 +93,7 @@ fn it_gets_its_address_and_leaves_nothing_behind() {
     system.wait_until_ready("app-1");
 
     assert_eq!(sleepers(system.own_pid()).len(), 2, "{:?}", descendants(system.own_pid()));
-    system.vanish();
+    system.kill_and_wait();
 }
 
 #[test]
@@ -103,20 +102,20 @@ fn it_is_stopped_with_everything_it_started() {
     let system = System::start(folder.path());
     let sleepers = sleepers(system.own_pid());
     assert_eq!(sleepers.len(), 2, "{:?}", descendants(system.own_pid()));
-    let (code, heard) = system.stop(Signal::INT);
-    assert_eq!(code, Some(0), "{heard:#?}");
+    let (code, log) = system.stop(Signal::INT);
+    assert_eq!(code, Some(0), "{log:#?}");
     for pid in sleepers {
         assert!(test_kill_process(pid).is_err(), "{pid} is still there");
     }
 }
 
 #[test]
-fn a_request_that_blocks_it_gets_its_answer_and_no_other_one_fails() {
+fn a_blocking_request_is_answered_and_no_other_request_fails() {
     let config = CONFIG.replace("health = '/health'\n", "").replace(" {port}", "");
     let folder = Folder::with(&[("tercet.toml", &config), ("server.py", EVENT_LOOP), ("executed", "")]);
-    // Started by root it runs as somebody else.
-    let anybody = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    std::fs::set_permissions(folder.path().join("executed"), anybody).unwrap();
+    // Started by root, it runs as another user.
+    let world_writable = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    std::fs::set_permissions(folder.path().join("executed"), world_writable).unwrap();
     let system = System::start(folder.path());
     let mut asked = Vec::new();
     for seconds in [1, 3, 10] {

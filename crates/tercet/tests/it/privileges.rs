@@ -1,4 +1,4 @@
-//! Whom the parts of `tercet up` run as: never root, also when root starts it.
+//! The user that the parts of `tercet up` run as: never root, even if root starts it.
 
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
@@ -31,15 +31,15 @@ fn user_id(name: &str) -> Option<u32> {
     String::from_utf8_lossy(&output.stdout).trim().parse().ok()
 }
 
-/// The user that stands in for root in a folder of root's; for anybody else it is that user.
-fn stand_in() -> u32 {
+/// The user that `up` becomes if root starts it in root's folder; for other users, that user.
+fn system_user() -> u32 {
     if !geteuid().is_root() {
         return geteuid().as_raw();
     }
     user_id("tercet").or_else(|| user_id("nobody")).unwrap()
 }
 
-/// Gives the folder to another user, if that can be done; who the parts are to run as then.
+/// Gives the folder to another user, if that is possible; returns the user that the parts should run as.
 fn give(folder: &Path) -> u32 {
     if !geteuid().is_root() {
         return geteuid().as_raw();
@@ -85,7 +85,7 @@ fn processes(system: &System) -> Vec<(Pid, String)> {
     processes
 }
 
-/// Every process of it is this user's and may do nothing another user's may not; so are the files.
+/// Checks that every process and file belongs to this user, and that no process has capabilities.
 fn runs_as(system: &System, folder: &Path, user: u32) {
     let processes = processes(system);
     assert!(processes.len() > 5, "{processes:?}");
@@ -103,11 +103,11 @@ fn runs_as(system: &System, folder: &Path, user: u32) {
 }
 
 #[test]
-fn are_the_owners_of_the_folder() {
+fn the_owner_of_the_folder_runs_everything() {
     let folder = Folder::with(&[BOOKS]);
     let user = give(folder.path());
     if geteuid().is_root() {
-        // What an earlier version, or another verb, left behind as root.
+        // Files that an earlier version or another command left as root.
         folder.write(".tercet/jwt-secret", "a secret of more than thirty-two characters");
         folder.write(".tercet/log/up.log", "");
         for path in everything_in(&folder.path().join(".tercet")) {
@@ -119,24 +119,24 @@ fn are_the_owners_of_the_folder() {
         let system = System::start(folder.path());
         assert_eq!(system.ask(get(BOOK)).body, r#"[{"title":"Hyperion"}]"#);
         runs_as(&system, folder.path(), user);
-        let (code, heard) = system.stop(Signal::INT);
-        assert_eq!(code, Some(0), "{heard:#?}");
+        let (code, log) = system.stop(Signal::INT);
+        assert_eq!(code, Some(0), "{log:#?}");
     }
 }
 
 #[test]
-fn are_a_system_users_where_root_owns_the_folder() {
+fn a_system_user_runs_everything_in_a_folder_of_root() {
     let config = "[application]\nrun = 'python3 server.py {port}'\nhealth = '/health'\n";
     let folder = Folder::with(&[BOOKS, ("tercet.toml", config), ("server.py", SERVER)]);
     let system = System::start(folder.path());
     assert_eq!(system.ask(get("/")).status, 200);
-    runs_as(&system, folder.path(), stand_in());
-    // Nothing of it outlives a kill, as another user either.
-    system.vanish();
+    runs_as(&system, folder.path(), system_user());
+    // No process survives a kill, as another user either.
+    system.kill_and_wait();
 }
 
 #[test]
-fn keep_the_data_that_root_made_elsewhere() {
+fn data_of_earlier_versions_by_root_is_kept() {
     let Some(postgres) = user_id("postgres").filter(|_| geteuid().is_root()) else { return };
     let folder = Folder::with(&[BOOKS]);
     let user = give(folder.path());
@@ -163,7 +163,7 @@ fn keep_the_data_that_root_made_elsewhere() {
 }
 
 #[test]
-fn do_not_get_what_belongs_to_root_elsewhere() {
+fn files_of_root_outside_the_project_keep_their_owner() {
     if !geteuid().is_root() {
         return;
     }
@@ -181,7 +181,7 @@ fn do_not_get_what_belongs_to_root_elsewhere() {
 }
 
 #[test]
-fn are_refused_where_they_could_read_nothing() {
+fn files_that_the_user_cannot_read_are_refused() {
     if !geteuid().is_root() {
         return;
     }
@@ -197,11 +197,11 @@ fn are_refused_where_they_could_read_nothing() {
     let shop = folder.path().join("shop");
     let refused = |owner: u32, path: &str, what: &str| {
         chown(&shop, Some(owner), None).unwrap();
-        let said = crate::tercet::run(folder.path(), ["up", "shop"]).replace("\n  │ ", " ");
-        assert!(said.contains(&format!("DIR{path}: ")), "{said}");
-        assert!(said.contains(&format!("cannot {what} it (permission denied)")), "{said}");
-        assert!(said.contains("hint: ") && said.ends_with("exit code 2\n"), "{said}");
-        assert!(!shop.join(".tercet").exists(), "something was begun");
+        let printed = crate::tercet::run(folder.path(), ["up", "shop"]).replace("\n  │ ", " ");
+        assert!(printed.contains(&format!("DIR{path}: ")), "{printed}");
+        assert!(printed.contains(&format!("cannot {what} it (permission denied)")), "{printed}");
+        assert!(printed.contains("hint: ") && printed.ends_with("exit code 2\n"), "{printed}");
+        assert!(!shop.join(".tercet").exists(), "something was started");
     };
     let owner = user_id(OWNER).unwrap();
     mode(folder.path().to_owned(), 0o700);
@@ -219,7 +219,7 @@ fn are_refused_where_they_could_read_nothing() {
         refused(owner, &format!("/shop/{name}"), "read");
         mode(shop.join(name), 0o755);
     }
-    // A virtual environment whose Python is in a home folder of root's.
+    // A virtual environment whose Python is in a home folder that belongs to root.
     let python = shop.join("python");
     std::fs::write(&python, "").unwrap();
     std::fs::write(shop.join("server"), format!("#!{} -u\n", python.display())).unwrap();
@@ -231,7 +231,7 @@ fn are_refused_where_they_could_read_nothing() {
 }
 
 #[test]
-fn may_still_listen_on_a_low_port_when_they_balance() {
+fn the_balancer_can_bind_a_port_below_1024() {
     if !geteuid().is_root() {
         return;
     }

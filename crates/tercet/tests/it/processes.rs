@@ -1,4 +1,4 @@
-//! The parts of a running system as processes: found, killed, waited for.
+//! The processes of a running system: find, kill, wait.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -11,12 +11,13 @@ use serde_json::Value;
 use crate::system::System;
 
 /// How long processes may take to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl System {
     /// The process of a part as it was last started.
     pub(crate) fn pid(&self, part: &str) -> Pid {
-        let started = self.said().rfind(|event| event["event"] == "part_started" && event["name"] == part);
+        let started =
+            self.log_lines().rfind(|event| event["event"] == "part_started" && event["name"] == part);
         Pid::from_raw(i32::try_from(started.unwrap()["pid"].as_i64().unwrap()).unwrap()).unwrap()
     }
 
@@ -33,17 +34,17 @@ impl System {
         self.wait_for_next(|event| event["event"] == "part_ready" && event["name"] == part);
     }
 
-    /// Sends `tercet up` a signal and waits for its end: its exit code, and all it said. Its data stays.
+    /// Sends `tercet up` a signal and waits for its end: returns its exit code and log. Its data stays.
     pub(crate) fn stop(mut self, signal: Signal) -> (Option<i32>, Vec<Value>) {
         kill_process(self.own_pid(), signal).unwrap();
         self.ended = true;
         let status = self.process.wait().unwrap();
-        self.hear_out();
-        (status.code(), self.said().collect())
+        self.read_to_end();
+        (status.code(), self.log_lines().collect())
     }
 
     /// Kills `tercet up` itself and waits until every process below it is gone. Its data stays.
-    pub(crate) fn vanish(mut self) {
+    pub(crate) fn kill_and_wait(mut self) {
         let everything = descendants(self.own_pid());
         assert!(everything.len() > 1, "{everything:?}");
         let watched: Vec<OwnedFd> =
@@ -54,7 +55,7 @@ impl System {
         for process in watched {
             // Readable once the process has ended; see pidfd_open(2).
             let mut ended = [PollFd::new(&process, PollFlags::IN)];
-            let ready = poll(&mut ended, Some(&Timespec::try_from(PATIENCE).unwrap())).unwrap();
+            let ready = poll(&mut ended, Some(&Timespec::try_from(TIMEOUT).unwrap())).unwrap();
             assert_eq!(ready, 1, "still there: {:?} of {everything:?}", remaining(&everything));
         }
     }
@@ -89,7 +90,7 @@ fn processes() -> impl Iterator<Item = (Pid, i32, String)> {
     std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
         let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
         let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-        // The name before it may hold anything, but ends at the last parenthesis.
+        // The command name may contain anything, but ends at the last parenthesis.
         let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
         let command = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
         Some((pid, parent, command.replace('\0', " ").trim().to_owned()))

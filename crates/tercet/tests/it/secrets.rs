@@ -52,7 +52,7 @@ fn the_data_api_uses_its_secrets_and_shows_none() {
         secrets.push(password.trim().to_owned());
     }
     let address = system
-        .said()
+        .log_lines()
         .find(|event| event["event"] == "part_ready" && event["name"] == "balancer")
         .and_then(|event| event["address"].as_str()?.split(',').next()?.parse().ok())
         .unwrap();
@@ -72,15 +72,15 @@ fn the_data_api_uses_its_secrets_and_shows_none() {
     assert!(configuration.contains("app.settings.nasty"), "{configuration}");
     shows_nothing(&configuration, &secrets);
     system.wait_for(|line| line["part"] == "balancer");
-    let (code, heard) = system.stop(Signal::TERM);
-    assert_eq!(code, Some(0), "{heard:#?}");
-    shows_nothing(&format!("{heard:?}"), &secrets);
+    let (code, log) = system.stop(Signal::TERM);
+    assert_eq!(code, Some(0), "{log:#?}");
+    shows_nothing(&format!("{log:?}"), &secrets);
     files_show_nothing(&folder.path().join(".tercet"), &secrets);
 }
 
 #[test]
-fn a_program_gets_its_url_and_nobody_else_does() {
-    // What ends a password in a URL cannot stand in one as it is.
+fn only_the_program_gets_its_url() {
+    // Delimiters in a password have to be percent-encoded.
     let password = NASTY.replace(['@', '/', '?', '#'], "");
     let url = format!("postgres://shop:{password}@127.0.0.1:1/shop");
     let folder = Folder::with(&[
@@ -98,9 +98,9 @@ fn a_program_gets_its_url_and_nobody_else_does() {
     let secrets = [MARK.to_owned()];
     processes_show_nothing(&system, &secrets);
     files_show_nothing(&folder.path().join(".tercet"), &secrets);
-    let (code, heard) = system.stop(Signal::TERM);
-    assert_eq!(code, Some(0), "{heard:#?}");
-    shows_nothing(&format!("{heard:?}"), &secrets);
+    let (code, log) = system.stop(Signal::TERM);
+    assert_eq!(code, Some(0), "{log:#?}");
+    shows_nothing(&format!("{log:?}"), &secrets);
 }
 
 #[test]
@@ -133,9 +133,9 @@ fn is_not_shown(url: &str, with_migration: bool) {
     if with_migration {
         folder.write("migrations/0001_one.sql", "select 1");
     }
-    let said = folder.up_to_the_end();
-    assert!(said.contains("exit code"), "{url}: {said}");
-    shows_nothing(&said, &[MARK.to_owned()]);
+    let printed = folder.up_to_the_end();
+    assert!(printed.contains("exit code"), "{url}: {printed}");
+    shows_nothing(&printed, &[MARK.to_owned()]);
     files_show_nothing(&folder.path().join(".tercet"), &[MARK.to_owned()]);
 }
 
@@ -178,7 +178,7 @@ fn files_show_nothing(folder: &Path, secrets: &[String]) {
     }
 }
 
-/// What a data API server's admin endpoint answers.
+/// The response of a data API server's admin endpoint.
 fn admin(folder: &Folder, target: &str) -> String {
     let file = std::fs::read_to_string(folder.path().join(".tercet/run/app-1.toml")).unwrap();
     let port = file.lines().find_map(|line| line.strip_prefix("admin-server-port = ")).unwrap();

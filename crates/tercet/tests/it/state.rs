@@ -1,4 +1,4 @@
-//! `tercet state`: keys, passphrases, what a killed pull left; and two operators with machines.
+//! `tercet state`: keys, passphrases, interrupted pulls; and two operators with machines.
 
 mod machines;
 
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use self::machines::Machines;
 use crate::tercet;
 
-/// A project on a machine that nobody can reach.
+/// A project on a machine that cannot be reached.
 fn project(more: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let machine = "[[machine]]\nname = 'one'\nssh = 'nobody@one.invalid'\naddress = '10.0.0.1'\ntiers = ['balancer', 'application', 'database']\n";
@@ -19,7 +19,7 @@ fn project(more: &str) -> tempfile::TempDir {
     folder
 }
 
-/// What a command shows that has no terminal to ask on.
+/// The output of a command without a terminal.
 fn run_without_terminal(folder: &Path, arguments: &[&str]) -> String {
     let mut command = tercet::command();
     let output = command.args(arguments).current_dir(folder).env("COLUMNS", "300").output().unwrap();
@@ -28,16 +28,16 @@ fn run_without_terminal(folder: &Path, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn an_identity_is_made_once_and_is_its_owners_alone() {
+fn an_identity_is_created_once_with_mode_0600() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys/identity");
     let first = tercet::run(folder.path(), ["state", "identity", "keys/identity"]);
     let public = first.lines().find(|line| line.starts_with("age1")).unwrap();
-    assert!(first.contains("made keys/identity; keep it, and keep it private"), "{first}");
+    assert!(first.contains("created keys/identity: keep a backup, and keep it private"), "{first}");
     assert_eq!(tercet::run(folder.path(), ["state", "identity", "keys/identity"]), format!("{public}\n"));
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
-    // Where it is looked for without a name.
+    // The default path.
     let mut command = tercet::command();
     command.args(["state", "identity"]).env("XDG_CONFIG_HOME", folder.path().join("configuration"));
     assert!(command.output().unwrap().status.success());
@@ -49,7 +49,7 @@ fn an_identity_is_made_once_and_is_its_owners_alone() {
 }
 
 #[test]
-fn a_recipient_that_is_none_is_refused_before_any_machine_is_asked() {
+fn an_invalid_recipient_is_refused_before_any_connection() {
     let folder = project("state.recipients = ['age1notone']");
     for arguments in [&["state", "push"][..], &["apply", "--yes"]] {
         let refused = run_without_terminal(folder.path(), arguments);
@@ -59,7 +59,7 @@ fn a_recipient_that_is_none_is_refused_before_any_machine_is_asked() {
 }
 
 #[test]
-fn a_passphrase_is_asked_for_only_where_somebody_can_answer() {
+fn a_passphrase_is_prompted_for_on_a_terminal_only() {
     let folder = project("");
     let refused = run_without_terminal(folder.path(), &["state", "push"]);
     assert!(refused.contains("not interactive") && refused.contains("--passphrase-file"), "{refused}");
@@ -73,12 +73,12 @@ fn a_passphrase_is_asked_for_only_where_somebody_can_answer() {
     let folder =
         project("state.recipients = ['age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p']");
     let refused = run_without_terminal(folder.path(), &["state", "push", "--passphrase-file", "passphrase"]);
-    assert!(refused.contains("leave one of the two out"), "{refused}");
+    assert!(refused.contains("use one of the two"), "{refused}");
 }
 
-/// A terminal by script(1): what is typed when a question comes, and all that is seen.
+/// Runs a command on a terminal by script(1), and types the answers at its prompts.
 #[test]
-fn a_passphrase_is_asked_for_twice_and_never_seen() {
+fn a_passphrase_is_prompted_for_twice_without_echo() {
     let folder = project("");
     let mut script = Command::new("script")
         .args(["-qec", &format!("{} state push", env!("CARGO_BIN_EXE_tercet")), "/dev/null"])
@@ -102,9 +102,9 @@ fn a_passphrase_is_asked_for_twice_and_never_seen() {
     assert!(seen.contains("the two passphrases differ") && !seen.contains("hush"), "{seen}");
 }
 
-/// The state was complete on the disk: whoever comes next finishes what was killed.
+/// The pulled state was complete on disk: the next command completes the pull.
 #[test]
-fn a_killed_pull_is_finished_by_the_next_command() {
+fn an_interrupted_pull_is_completed_by_the_next_command() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("tercet.toml"), "").unwrap();
     let state = folder.path().join(".tercet");
@@ -159,10 +159,10 @@ fn make_state(folder: &Path) {
 }
 
 #[track_caller]
-fn says(said: &str, texts: &[&str]) {
-    let said = said.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+fn says(printed: &str, texts: &[&str]) {
+    let printed = printed.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
     for text in texts {
-        assert!(said.contains(text), "{text:?} is not said: {said}");
+        assert!(printed.contains(text), "{text:?} is not printed: {printed}");
     }
 }
 
@@ -179,12 +179,16 @@ fn two_operators_share_the_state_through_machines() {
     let run = |folder: &tempfile::TempDir, arguments: &[&str]| machines.run(folder.path(), arguments);
 
     machines.reachable("db", false);
-    let said = run(&ann, &["state", "push"]);
+    let printed = run(&ann, &["state", "push"]);
     says(
-        &said,
-        &["generation 1 of the operator state is now on lb, app", "db could not be reached", "timed out"],
+        &printed,
+        &[
+            "generation 1 of the operator state is now on lb, app",
+            "not pushed to db, which could not be reached",
+            "timed out",
+        ],
     );
-    let authority = said.split('"').find(|it| it.starts_with("sha256:")).unwrap().to_owned();
+    let authority = printed.split('"').find(|it| it.starts_with("sha256:")).unwrap().to_owned();
     assert!(!machines.file("db").exists());
     machines.reachable("db", true);
     says(&run(&ann, &["state", "push"]), &["generation 1 of the operator state is now on db"]);
@@ -198,13 +202,16 @@ fn two_operators_share_the_state_through_machines() {
     let bob = clone(&recipients);
     says(&run(&bob, &["plan"]), &["this folder has no state", "`tercet state pull` fetches", "exit code 1"]);
     let pull = ["state", "pull", "--identity", &key];
-    says(&run(&bob, &pull), &["to be trusted", &format!("--authority {authority}"), "exit code 2"]);
+    says(&run(&bob, &pull), &["no trusted authority", &format!("--authority {authority}"), "exit code 2"]);
     let other = format!("sha256:{:064}", 0);
     says(
         &run(&bob, &[&pull[..], &["--authority", &other]].concat()),
         &["lb: the operator state there is signed by", "exit code 1"],
     );
-    says(&run(&bob, &["state", "pull", "--authority", &authority]), &["no key of yours", "exit code 2"]);
+    says(
+        &run(&bob, &["state", "pull", "--authority", &authority]),
+        &["no key to decrypt the state with", "exit code 2"],
+    );
     assert!(!bob.path().join(".tercet").exists());
     let trusted = format!("{recipients}\nauthority = '{authority}'");
     for folder in [&ann, &bob] {
@@ -216,7 +223,7 @@ fn two_operators_share_the_state_through_machines() {
     };
     assert_eq!(password(&bob), "the password");
 
-    // Bob changes something: Ann is behind, whatever she wants to do.
+    // Bob changes something: Ann's state is behind, and all her changes are refused.
     fs::write(bob.path().join(".tercet/fleet/authenticator"), "another password").unwrap();
     says(&run(&bob, &["state"]), &["changed since: `tercet state push`"]);
     says(&run(&bob, &["state", "push"]), &["generation 2 of the operator state is now on lb, app, db"]);
@@ -229,7 +236,7 @@ fn two_operators_share_the_state_through_machines() {
     says(&run(&ann, &["state", "push"]), &["which was not made from that", "exit code 1"]);
     assert_eq!(password(&ann), "the password");
 
-    // One machine's is damaged: another's counts, and a push mends it.
+    // One machine's copy is damaged: another one is used, and a push replaces it.
     let good = fs::read_to_string(machines.file("lb")).unwrap();
     fs::write(machines.file("lb"), good.replace("\"generation\":2", "\"generation\":7")).unwrap();
     says(
@@ -239,7 +246,7 @@ fn two_operators_share_the_state_through_machines() {
     assert_eq!(password(&ann), "another password");
     says(&run(&ann, &["state", "push"]), &["generation 2 of the operator state is now on lb"]);
     assert_eq!(fs::read_to_string(machines.file("lb")).unwrap(), good);
-    // Machines that were put back to an older state are not believed.
+    // Copies that were truncated are rejected.
     fs::write(machines.file("db"), "tercet state 1\n").unwrap();
     says(&run(&ann, &["state", "--json"]), &["\"generation\": 2", "it is cut", "\"changed\": false"]);
 }
@@ -261,13 +268,13 @@ fn an_apply_without_state_offers_to_pull_it() {
     let seen = machines.run_on_terminal(bob.path(), "apply", question, "n\r");
     says(&seen, &["this folder has no state", "nothing was changed"]);
     assert!(!bob.path().join(".tercet").exists());
-    // What follows is an apply, which no namespace can do: it has its state.
+    // The apply that follows fails in a namespace, but the state was pulled.
     let seen = machines.run_on_terminal(bob.path(), "apply", question, "y\r");
     says(&seen, &["this folder has generation 1 of the operator state now"]);
     let password = fs::read_to_string(bob.path().join(".tercet/fleet/authenticator")).unwrap();
     assert_eq!(password, "the password");
     assert_eq!(seen.matches(question).count(), 1, "{seen}");
-    // Nobody is asked who confirmed beforehand.
+    // With --yes there is no prompt.
     fs::remove_dir_all(bob.path().join(".tercet")).unwrap();
     let seen = machines.run_on_terminal(bob.path(), "apply --yes", question, "y\r");
     assert!(!seen.contains(question) && !bob.path().join(".tercet").exists(), "{seen}");

@@ -14,7 +14,7 @@ use crate::http::{Answer, Connection, Request};
 use crate::tercet;
 
 /// The most a start may take, PostgreSQL's first one included.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A project that is up. Dropped, it is asked to stop and waited for.
 pub(crate) struct System {
@@ -23,9 +23,9 @@ pub(crate) struct System {
     lines: Receiver<String>,
     /// Where clients connect.
     pub(crate) address: SocketAddr,
-    /// What it has said.
-    said: Vec<String>,
-    /// Whether it has ended, by a test's doing.
+    /// The log lines read so far.
+    read: Vec<String>,
+    /// Whether the test has stopped it.
     pub(crate) ended: bool,
 }
 
@@ -45,56 +45,56 @@ impl System {
         let (sender, lines) = channel();
         std::thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
-                // Nobody listens any more once the test is over, and the pipe must still be emptied.
+                // After the test the receiver is gone, but the pipe must still be drained.
                 drop(sender.send(line));
             }
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut system =
-            Self { folder: folder.to_owned(), process, lines, address, said: Vec::new(), ended: false };
+            Self { folder: folder.to_owned(), process, lines, address, read: Vec::new(), ended: false };
         let up = system.wait_for(|line| line["event"] == "up");
         system.address = up["address"].as_str().unwrap().split_once("://").unwrap().1.parse().unwrap();
         system
     }
 
-    /// The first line of the log that is wanted, said already or yet to be said.
+    /// The first log line that matches, of those already read and those to come.
     pub(crate) fn wait_for(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let said = self.said().find(&wanted);
-        said.unwrap_or_else(|| self.wait_for_next(wanted))
+        let printed = self.log_lines().find(&wanted);
+        printed.unwrap_or_else(|| self.wait_for_next(wanted))
     }
 
-    /// What it has said so far, as far as it was waited for.
-    pub(crate) fn said(&self) -> impl DoubleEndedIterator<Item = Value> {
-        self.said.iter().map(|line| parse(line))
+    /// The log lines read so far.
+    pub(crate) fn log_lines(&self) -> impl DoubleEndedIterator<Item = Value> {
+        self.read.iter().map(|line| parse(line))
     }
 
-    /// The first line that is wanted of those yet to be said.
+    /// The next log line that matches.
     pub(crate) fn wait_for_next(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(line) = self.lines.recv_timeout(left) else {
-                panic!("it never said so:\n{}", self.said.join("\n"));
+                panic!("no such log line:\n{}", self.read.join("\n"));
             };
             let value = parse(&line);
-            self.said.push(line);
+            self.read.push(line);
             if wanted(&value) {
                 return value;
             }
         }
     }
 
-    /// What it has said so far except for requests, for whoever has to explain a failure.
+    /// The log so far without requests, for failure messages.
     pub(crate) fn log(&mut self) -> String {
-        self.said.extend(self.lines.try_iter());
-        let events = self.said.iter().filter(|line| !line.contains(r#""event":"request""#));
+        self.read.extend(self.lines.try_iter());
+        let events = self.read.iter().filter(|line| !line.contains(r#""event":"request""#));
         events.map(|line| format!("{line}\n")).collect()
     }
 
-    /// Everything it says until its end.
-    pub(crate) fn hear_out(&mut self) {
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
-            self.said.push(line);
+    /// Reads the log until the process exits.
+    pub(crate) fn read_to_end(&mut self) {
+        while let Ok(line) = self.lines.recv_timeout(TIMEOUT) {
+            self.read.push(line);
         }
     }
 

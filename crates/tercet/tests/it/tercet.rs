@@ -1,4 +1,4 @@
-//! Runs the binary to its end.
+//! Runs the binary until it exits.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ pub(crate) fn command() -> Command {
     command
 }
 
-/// What running it shows: standard output, standard error, and the exit code when it is not 0. `folder` is
+/// Its output: standard output, standard error, and the exit code when it is not 0. `folder` is
 /// where it runs, and is shown as DIR.
 pub(crate) fn run(folder: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
     let output = command().current_dir(folder).args(arguments).output().unwrap();

@@ -43,7 +43,7 @@ fn a_project_has_a_secret_of_its_own() {
 }
 
 #[test]
-fn the_files_secret_signs() {
+fn the_secret_of_the_file_is_used() {
     let folder = tempfile::tempdir().unwrap();
     let text = "[api]\njwt-secret = \"@secret\"\njwt-aud = \"shop\"\n";
     fs::write(folder.path().join("tercet.toml"), text).unwrap();
@@ -104,7 +104,7 @@ fn there_is_no_token_without_a_secret_to_sign_with() {
 
 /// Between `tercet rotate token-keys` and `--retire`, `tercet up` in the same folder accepts both as well.
 #[test]
-fn tokens_of_the_key_before_are_accepted_until_it_is_retired() {
+fn tokens_of_the_previous_key_are_accepted_until_it_is_retired() {
     let function = "create function whoami() returns text language sql as 'select current_user::text';
                     grant execute on function whoami to authenticated;";
     let folder = Folder::with(&[("migrations/0001_whoami.sql", function)]);
@@ -114,7 +114,7 @@ fn tokens_of_the_key_before_are_accepted_until_it_is_retired() {
     };
     let tokens = [
         "the first key of the project, long enough",
-        "another one, which is nobody's, long enough",
+        "another key, of no project, long enough",
         "the second key of the project, long enough",
     ]
     .map(|text| {

@@ -1,4 +1,4 @@
-//! `tercet up` with the data API: the whole system, and what it survives.
+//! `tercet up` with the data API: round-robin, crashes, outages, restarts, errors at the start.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -26,22 +26,22 @@ fn server(answer: &Answer) -> String {
 }
 
 #[test]
-fn requests_take_turns_and_whatever_is_killed_comes_back() {
+fn requests_alternate_and_killed_parts_are_restarted() {
     let folder = Folder::with(&[BOOKS]);
     let mut system = System::start(folder.path());
     let first = system.ask(get(BOOK));
     assert_eq!((first.status, first.body.as_str()), (200, r#"[{"title":"Hyperion"}]"#));
-    every_port_is_kept_for_who_has_it(&system);
-    requests_take_strict_turns(&system);
+    ports_stay_reserved(&system);
+    requests_follow_strict_round_robin(&system);
     no_request_is_lost_when_a_server_is_killed(&mut system);
-    without_its_database_everybody_is_told_and_nobody_restarts(&mut system);
+    without_its_database_requests_get_503_and_no_part_restarts(&mut system);
 }
 
 /// Even while no process listens on it: another `tercet up` that took it would get this one's requests.
-fn every_port_is_kept_for_who_has_it(system: &System) {
+fn ports_stay_reserved(system: &System) {
     for part in ["database", "app-1", "app-2", "balancer"] {
         let ready =
-            system.said().find(|event| event["event"] == "part_ready" && event["name"] == part).unwrap();
+            system.log_lines().find(|event| event["event"] == "part_ready" && event["name"] == part).unwrap();
         let port = ready["address"].as_str().unwrap().rsplit_once(':').unwrap().1;
         let name = SocketAddr::from_abstract_name(format!("tercet-port-{port}")).unwrap();
         let error = UnixDatagram::bind_addr(&name).expect_err(part);
@@ -49,11 +49,11 @@ fn every_port_is_kept_for_who_has_it(system: &System) {
     }
 }
 
-fn requests_take_strict_turns(system: &System) {
+fn requests_follow_strict_round_robin(system: &System) {
     let turns: Vec<_> = (0..10).map(|_| server(&system.ask(get(BOOK)))).collect();
     assert!(turns.chunks(2).all(|pair| pair == &turns[..2]) && turns[0] != turns[1], "{turns:?}");
 
-    // 200 connections at once: whichever carried it, every second request went to app-1.
+    // 200 connections at once: on any of them, every second request went to app-1.
     let served: Vec<String> = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..200)
             .map(|_| {
@@ -97,7 +97,7 @@ fn no_request_is_lost_when_a_server_is_killed(system: &mut System) {
     assert_ne!(system.pid("app-1"), killed);
 }
 
-fn without_its_database_everybody_is_told_and_nobody_restarts(system: &mut System) {
+fn without_its_database_requests_get_503_and_no_part_restarts(system: &mut System) {
     let servers = [system.pid("app-1"), system.pid("app-2"), system.pid("balancer")];
     system.kill("database");
     let mut connection = system.connect();
@@ -106,7 +106,7 @@ fn without_its_database_everybody_is_told_and_nobody_restarts(system: &mut Syste
         let answer = connection.get(BOOK);
         match answer.status {
             200 if refusals > 0 => break,
-            // Answered before anybody could know.
+            // Answered before the outage was noticed.
             200 => {}
             503 => {
                 refusals += 1;
@@ -120,25 +120,25 @@ fn without_its_database_everybody_is_told_and_nobody_restarts(system: &mut Syste
 }
 
 #[test]
-fn a_folder_has_one_master_and_outlives_any_end_of_it() {
+fn a_folder_is_run_by_one_up_and_survives_kills() {
     let folder = Folder::with(&[BOOKS]);
     let system = System::start(folder.path());
     let pid = system.own_pid();
     let second = folder.up_to_the_end();
     assert!(second.contains(&format!("is up already: process {pid} runs it since 20")), "{second}");
     assert!(second.ends_with("exit code 1\n"), "{second}");
-    system.vanish();
+    system.kill_and_wait();
 
-    // A power cut: the process ids in the locks that are left are somebody else's by now.
+    // A power cut: the process ids in stale lock files belong to other processes.
     let lock = folder.cluster().join("data/postmaster.pid");
     std::fs::write(&lock, format!("{}\n{}\n", std::process::id(), folder.cluster().display())).unwrap();
     let system = System::start(folder.path());
     assert_eq!(system.ask(get(BOOK)).status, 200);
 
-    let (code, heard) = system.stop(Signal::TERM);
+    let (code, log) = system.stop(Signal::TERM);
     assert_eq!(code, Some(0));
     let events = |name: &str| {
-        let of = heard.iter().filter(|event| event["event"] == name);
+        let of = log.iter().filter(|event| event["event"] == name);
         of.map(|event| event["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let mut stopped = events("part_stopped");
@@ -154,14 +154,14 @@ fn a_folder_has_one_master_and_outlives_any_end_of_it() {
 #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
 fn check_refused(files: &[(&str, &str)], expected: Expect) {
     let folder = Folder::with(files);
-    let said = folder.up_to_the_end();
-    // What is said on the way is JSON; the end is for people.
-    let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with('{')).collect();
+    let printed = folder.up_to_the_end();
+    // Log lines are JSON; the final error is text.
+    let lines: Vec<&str> = printed.lines().filter(|line| !line.starts_with('{')).collect();
     expected.assert_eq(&(lines.join("\n") + "\n"));
 }
 
 #[test]
-fn what_cannot_work_is_said_with_the_right_exit_code() {
+fn errors_at_the_start_have_the_right_exit_code() {
     check_refused(
         &[("tercet.toml", "nam = 'shop'\n")],
         expect![[r#"
@@ -208,7 +208,7 @@ fn what_cannot_work_is_said_with_the_right_exit_code() {
     check_refused(
         &[("tercet.toml", &format!("{own}run = './missing'\n"))],
         expect![[r#"
-              × app-1 did not start: exit status 1; the last it said: × ./missing cannot
+              × app-1 did not start: exit status 1; its last output: × ./missing cannot
               │ be run: No such file or directory (os error 2)
 
             exit code 1
@@ -217,17 +217,20 @@ fn what_cannot_work_is_said_with_the_right_exit_code() {
 }
 
 #[test]
-fn a_named_port_that_is_taken_is_an_error() {
+fn a_named_port_in_use_is_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let folder = Folder::with(&[("tercet.toml", &format!("balancer.listen = ['{address}']\n"))]);
-    let said = folder.up_to_the_end();
-    assert!(said.contains(&format!("balancer cannot listen on {address}: the port is taken")), "{said}");
-    assert!(said.ends_with("exit code 1\n"), "{said}");
+    let printed = folder.up_to_the_end();
+    assert!(
+        printed.contains(&format!("balancer cannot listen on {address}: the port is in use")),
+        "{printed}"
+    );
+    assert!(printed.ends_with("exit code 1\n"), "{printed}");
 }
 
 #[test]
-fn a_certificate_opens_a_door_with_tls() {
+fn a_certificate_opens_a_tls_listener() {
     let pair = rcgen::generate_simple_self_signed(["shop.test".to_owned()]).unwrap();
     let (certificate, key) = (pair.cert.pem(), pair.signing_key.serialize_pem());
     let file = "[balancer]\nlisten = ['127.0.0.1:0']\ntls-listen = ['127.0.0.1:0']\nhsts = '1d'\n\

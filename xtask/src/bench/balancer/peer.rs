@@ -1,4 +1,4 @@
-//! The balancers that are compared, and the servers behind them: how each is told the same.
+//! The balancers that are compared and the servers behind them, with equivalent configurations.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -66,7 +66,7 @@ impl Peer {
         let said = match self {
             Self::Tercet => return "tercet of this tree".to_owned(),
             Self::TercetPipelining => return "the same with `pipeline = 16`".to_owned(),
-            // It says so on standard error.
+            // It prints the version on standard error.
             Self::Nginx => output(Command::new("sh").args(["-c", "nginx -v 2>&1"])),
             Self::HaProxy => output(Command::new("haproxy").arg("-v")),
         };

@@ -30,7 +30,7 @@ impl FastApi {
                 .args(["peer:app", "--loop", "uvloop", "--http", "httptools", "--no-access-log"])
                 .args(["--host", &address.ip().to_string(), "--port", &address.port().to_string()])
                 .current_dir(folder)
-                // As a person's own program under tercet: a request role, chosen by whoever connects.
+                // As for a user's own program under tercet: sessions begin as a request role.
                 .env("DATABASE_URL", format!("{url}?role=authenticated"))
                 .stdin(Stdio::null())
                 .stdout(said.try_clone()?)

@@ -1,4 +1,4 @@
-//! Tiers that share machines, and a person's own program.
+//! Tiers that share machines, and a user's own program.
 
 use anyhow::{Result, ensure};
 
@@ -10,12 +10,12 @@ pub(super) const SHARED: &str = "lb=balancer+database app1=application app2=appl
 pub(super) const ONE_MACHINE: &str = "lb=balancer+application+database";
 
 pub(super) const STAGES: &[Named] = &[
-    ("the database on the balancer's machine, the person's own program", own_program),
-    ("a release of the person's own program, and back", own_release),
+    ("the database on the balancer's machine, a user's own program", own_program),
+    ("a release of a user's own program, and back", own_release),
     ("a total outage: a rollback and a fix go through", outage::undone_and_fixed),
     ("a program systemd cannot start is refused before the switch, and gone after the fix", outage::refused),
     ("power cut during a build: it is built again", outage::half_built),
-    ("an operator who sleeps in the middle of a build loses the lease and the build", outage::asleep),
+    ("an operator suspended during a build loses the lease and the build", outage::asleep),
     ("a build in its sandbox, and secrets for the program alone", sandbox::build_and_secrets),
 ];
 
@@ -40,7 +40,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer((os.environ['HOST'], int(os.environ['PORT'])), Handler).serve_forever()
 ";
 
-/// The person's program: run and build commands.
+/// The user's program: run and build commands.
 pub(super) fn own(run: &str, build: &str) -> String {
     format!("[application]\nrun = {run:?}\nbuild = {build:?}\nhealth = \"/health\"\n")
 }

@@ -1,4 +1,4 @@
-//! Machines that go away, by order and without.
+//! Reboots, power cuts and network failures of machines.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ pub(super) fn unreachable(scenario: &Scenario<'_>) -> Result<()> {
     let applied = std::fs::read(&file)?;
     scenario.lab.cut(machine("app2")?)?;
     scenario.write(super::FOUR_MACHINES, "api.db-max-rows = 300")?;
-    let said = scenario.fail("apply", &["--yes"])?;
-    ensure!(said.contains("app2: cannot be reached by ssh"), "the machine is not named:\n{said}");
+    let printed = scenario.fail("apply", &["--yes"])?;
+    ensure!(printed.contains("app2: cannot be reached by ssh"), "the machine is not named:\n{printed}");
     let kept = scenario.on("app1", "cat /usr/local/lib/tercet/releases/*/api.conf")?;
     ensure!(!kept.contains("300"), "app1 was changed although app2 could not be:\n{kept}");
     scenario.lab.start(machine("app2")?)?;
@@ -51,7 +51,7 @@ pub(super) fn reboots(scenario: &Scenario<'_>) -> Result<()> {
         healthy(scenario)?;
         lossless(&traffic.stop()?)?;
     }
-    // Without the only database, or the only door, requests cannot be answered; but all is back by itself.
+    // Without the only database or balancer, requests cannot be answered; but everything recovers by itself.
     for name in ["db", "lb"] {
         scenario.lab.reboot(machine(name)?)?;
         scenario.answered(BOOT)?;
@@ -60,7 +60,7 @@ pub(super) fn reboots(scenario: &Scenario<'_>) -> Result<()> {
     scenario.succeed("prove", &[]).map(drop)
 }
 
-/// One application machine loses its way to the database while both run: requests go to the other one, and none waits
+/// One application machine loses its connection to the database while both run: requests go to the other one, and none waits
 /// for long.
 pub(super) fn database_unreachable(scenario: &Scenario<'_>) -> Result<()> {
     let traffic = scenario.traffic(Kind::Read)?;
@@ -100,7 +100,7 @@ pub(super) fn application_cut(scenario: &Scenario<'_>) -> Result<()> {
     let traffic = scenario.traffic(Kind::Read)?;
     std::thread::sleep(Duration::from_secs(1));
     scenario.lab.cut(machine("app1")?)?;
-    // Long enough for whoever waits for the dead machine to be told.
+    // Long enough for requests to the dead machine to time out.
     std::thread::sleep(Duration::from_secs(8));
     let outcome = traffic.stop()?;
     ensure!(outcome.answered > 0, "nothing was answered");

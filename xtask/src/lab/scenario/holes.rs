@@ -1,4 +1,4 @@
-//! What somebody changed by hand: prove finds each hole, plan shows it, apply mends it.
+//! Changes by hand that open connections: prove finds each, plan shows it, apply closes it.
 
 use anyhow::{Result, ensure};
 
@@ -17,14 +17,14 @@ pub(super) fn found_and_mended(scenario: &Scenario<'_>) -> Result<()> {
         "set -e; echo 'host all all 0.0.0.0/0 trust' >> /etc/postgresql/15/main/pg_hba.conf; \
          systemctl reload postgresql@15-main",
     )?;
-    let said = scenario.fail("prove", &[])?;
+    let printed = scenario.fail("prove", &[])?;
     for hole in [
         "FAIL operator → app1 10.77.0.11:6379",
         "FAIL operator → app1 [fd77::11]:6379",
         "FAIL lb → app2 10.77.0.12:8081",
         "FAIL app1 → db 10.77.0.20:5432: db: pg_hba.conf must not let this in",
     ] {
-        ensure!(said.contains(hole), "prove did not find: {hole}\n{said}");
+        ensure!(printed.contains(hole), "prove did not find: {hole}\n{printed}");
     }
     let plan = scenario.succeed("plan", &[])?;
     for drift in ["dport 6379", "dport 8081", "host all all 0.0.0.0/0 trust"] {
@@ -32,6 +32,6 @@ pub(super) fn found_and_mended(scenario: &Scenario<'_>) -> Result<()> {
     }
     scenario.succeed("apply", &["--yes"])?;
     let plan = scenario.succeed("plan", &[])?;
-    ensure!(plan.contains("nothing to do"), "after mending, there is still:\n{plan}");
+    ensure!(plan.contains("nothing to do"), "after the apply, there is still:\n{plan}");
     Ok(())
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{FOUR_MACHINES, Scenario};
 use crate::lab::machines::MACHINES;
 
-/// Refusals of an apply in `folder`, by what must be said; nothing is touched on any machine.
+/// Checks that an apply in `folder` is refused with these texts and changes nothing.
 fn refused(scenario: &Scenario<'_>, folder: &Path, says: &[&str]) -> Result<()> {
     refused_to(scenario, "apply", &["--yes"], folder, says)
 }
@@ -22,12 +22,12 @@ pub(super) fn refused_to(
 ) -> Result<()> {
     let before = touched(scenario)?;
     let output = scenario.tercet(verb, arguments)?.arg(folder).stdin(std::process::Stdio::null()).output()?;
-    let said =
+    let printed =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let said = said.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
-    ensure!(!output.status.success(), "it was not refused: {said}");
+    let printed = printed.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    ensure!(!output.status.success(), "it was not refused: {printed}");
     for text in says {
-        ensure!(said.contains(text), "{text:?} is not said: {said}");
+        ensure!(printed.contains(text), "{text:?} is not printed: {printed}");
     }
     let after = touched(scenario)?;
     ensure!(before == after, "something was touched: {before}\n{after}");
@@ -101,7 +101,7 @@ pub(super) fn refusals(scenario: &Scenario<'_>) -> Result<()> {
         &["app2: PostgreSQL is not installed", "on db", "--new-database"],
     )?;
     scenario.write(FOUR_MACHINES, "api.db-max-rows = 500")?;
-    // Somebody dropped and made the cluster anew: another system identifier.
+    // The cluster was dropped and created again: another system identifier.
     std::fs::write(scenario.project.path().join("tercet.toml"), &rest)?;
     let data = scenario.project.path().join(".tercet/fleet/data.json");
     let known = std::fs::read_to_string(&data).context("where the data is was not written down")?;

@@ -67,11 +67,11 @@ fn each_operation(scenario: &Scenario<'_>, side: Side, at: &str, at_least: usize
     let mut hits = 0;
     get_through(|| {
         let mut child = begun(scenario)?.spawn()?;
-        let mut said = String::new();
+        let mut printed = String::new();
         let mut hit = false;
         for line in BufReader::new(child.stderr.take().context("standard error is piped")?).lines() {
             let line = line?;
-            said += &format!("{line}\n");
+            printed += &format!("{line}\n");
             let Some((_, operation)) = line.strip_prefix('[').and_then(|line| line.split_once("] ")) else {
                 continue;
             };
@@ -97,7 +97,7 @@ fn each_operation(scenario: &Scenario<'_>, side: Side, at: &str, at_least: usize
             }
         }
         let success = child.wait()?.success();
-        ensure!(success || hit, "{said}");
+        ensure!(success || hit, "{printed}");
         Ok(success && !hit)
     })?;
     ensure!(hits >= at_least, "only {hits} of {killed:#?}");
@@ -116,20 +116,20 @@ fn get_through(mut attempt: impl FnMut() -> Result<bool>) -> Result<()> {
     bail!("no apply got through in {ATTEMPTS} attempts")
 }
 
-/// Ended by Ctrl-C in the middle of a release: it says so and gives its leases back, so that the next one need not wait.
+/// Ended by Ctrl-C in the middle of a release: it prints that and releases its leases, so that the next one need not wait.
 pub(super) fn by_ctrl_c(scenario: &Scenario<'_>) -> Result<()> {
     scenario.write(FOUR_MACHINES, "api.db-max-rows = 402")?;
     let mut apply = begun(scenario)?.spawn()?;
-    let (mut said, mut told) = (String::new(), false);
+    let (mut printed, mut told) = (String::new(), false);
     for line in BufReader::new(apply.stderr.take().context("standard error is piped")?).lines() {
         let line = line?;
         if !told && line.contains("] app1: start app-1") {
             signal(&apply, "INT")?;
             told = true;
         }
-        said += &format!("{line}\n");
+        printed += &format!("{line}\n");
     }
-    ensure!(told && !apply.wait()?.success() && said.contains("interrupted"), "{said}");
+    ensure!(told && !apply.wait()?.success() && printed.contains("interrupted"), "{printed}");
     for machine in MACHINES {
         let lease = scenario.on(machine.name, "cat /var/lib/tercet/lease.json")?;
         ensure!(lease.contains("\"owner\":\"\""), "{}'s lease was kept: {lease}", machine.name);
@@ -178,20 +178,20 @@ pub(super) fn begun(scenario: &Scenario<'_>) -> Result<Command> {
 /// Starts an apply and kills it when it comes to one of `moments`.
 fn outcome(scenario: &Scenario<'_>, moments: &[&str]) -> Result<Outcome> {
     let mut child = begun(scenario)?.spawn()?;
-    let mut said = String::new();
+    let mut printed = String::new();
     for line in BufReader::new(child.stderr.take().context("standard error is piped")?).lines() {
         let line = line?;
         if let Some(place) = moments.iter().position(|moment| line.starts_with(moment)) {
             kill(&mut child)?;
             return Ok(Outcome::Killed(place));
         }
-        said += &format!("{line}\n");
+        printed += &format!("{line}\n");
     }
-    ensure!(child.wait()?.success(), "{said}");
+    ensure!(child.wait()?.success(), "{printed}");
     Ok(Outcome::Through)
 }
 
-/// Nobody else may go on where the dead operator might still be at work, until a minute has passed: that minute is
+/// No other operator may continue until the lease of the killed one has expired after a minute: that minute is
 /// spared here.
 pub(super) fn let_leases_run_out(scenario: &Scenario<'_>) -> Result<()> {
     for machine in MACHINES {

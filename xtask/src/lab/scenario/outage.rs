@@ -1,5 +1,5 @@
 //! What a release must survive: servers that are all broken, programs that cannot start, builds that are cut off,
-//! operators who fall asleep.
+//! operators whose computer is suspended.
 
 use std::io::Read as _;
 use std::process::Child;
@@ -58,9 +58,9 @@ pub(super) fn refused(scenario: &Scenario<'_>) -> Result<()> {
     scenario.succeed("apply", &["--yes"])?;
     ensure_served(scenario, "fixed")?;
     scenario.write(SHARED, &own("./missing.sh", BUILD))?;
-    let said = scenario.fail("apply", &["--yes"])?;
-    ensure!(said.contains("what served before serves again"), "{said}");
-    ensure!(said.contains("missing.sh is not executable"), "systemd's words are not passed on:\n{said}");
+    let printed = scenario.fail("apply", &["--yes"])?;
+    ensure!(printed.contains("what served before serves again"), "{printed}");
+    ensure!(printed.contains("missing.sh is not executable"), "systemd's message is not printed:\n{printed}");
     ensure_served(scenario, "fixed")?;
     scenario.write(SHARED, &own("./server.sh", BUILD))?;
     scenario.succeed("apply", &["--yes"])?;
@@ -100,13 +100,13 @@ pub(super) fn half_built(scenario: &Scenario<'_>) -> Result<()> {
 fn apply_after_the_lease(scenario: &Scenario<'_>) -> Result<()> {
     until("the end of the lease", Duration::from_secs(90), || {
         let output = scenario.outcome("apply", &["--yes"])?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success() || said.contains("is changing this machine"), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success() || printed.contains("is changing this machine"), "{printed}");
         Ok(output.status.success())
     })
 }
 
-/// The operator's computer sleeps in the middle of a build. When its lease has expired another operator goes on: the
+/// The operator's computer is suspended during a build. When its lease has expired another operator goes on: the
 /// build ends, and the first changes nothing when it wakes up.
 pub(super) fn asleep(scenario: &Scenario<'_>) -> Result<()> {
     let mut sleeper = stuck(scenario, "sleeper")?;
@@ -118,9 +118,9 @@ pub(super) fn asleep(scenario: &Scenario<'_>) -> Result<()> {
     let running = scenario.on("app1", "pgrep -fc '[s]leep 86399' || true")?;
     ensure!(running.trim() == "0", "the build of the one who sleeps goes on");
     signal(&sleeper, "CONT")?;
-    let mut said = String::new();
-    sleeper.stderr.take().context("standard error is piped")?.read_to_string(&mut said)?;
-    ensure!(!sleeper.wait()?.success(), "the one who slept finished: {said}");
+    let mut printed = String::new();
+    sleeper.stderr.take().context("standard error is piped")?.read_to_string(&mut printed)?;
+    ensure!(!sleeper.wait()?.success(), "the suspended operator finished: {printed}");
     ensure_served(scenario, "other")?;
     let plan = scenario.succeed("plan", &[])?;
     ensure!(plan.contains("nothing to do"), "{plan}");

@@ -21,31 +21,34 @@ pub(super) fn leases(scenario: &Scenario<'_>) -> Result<()> {
     let now: u64 = now.trim().parse()?;
     scenario.write(FOUR_MACHINES, "api.db-max-rows = 900")?;
     scenario.on("db", &lease(now + 3600))?;
-    let said = scenario.fail("apply", &["--yes"])?;
-    ensure!(said.contains("db: ann@desk is changing this machine"), "who has the lease is not said:\n{said}");
-    // Nobody else was touched: the leases taken before were given back.
+    let printed = scenario.fail("apply", &["--yes"])?;
+    ensure!(
+        printed.contains("db: ann@desk is changing this machine"),
+        "the holder of the lease is not named:\n{printed}"
+    );
+    // The other machines were not changed, and their leases were released.
     let lb = scenario.on("lb", "cat /var/lib/tercet/lease.json")?;
     ensure!(lb.contains("\"owner\":\"\""), "lb's lease was kept: {lb}");
     scenario.on("db", &lease(now - 1))?;
     let output = scenario.outcome("apply", &["--yes"])?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success() && said.contains("lease of ann@desk had expired"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && printed.contains("lease of ann@desk had expired"), "{printed}");
     Ok(())
 }
 
 pub(super) fn under_load(scenario: &Scenario<'_>) -> Result<()> {
     let traffic = scenario.traffic(Kind::Read)?;
     scenario.write(FOUR_MACHINES, "api.db-max-rows = 500")?;
-    let said = scenario.succeed("apply", &["--yes"])?;
+    let printed = scenario.succeed("apply", &["--yes"])?;
     ensure!(
-        said.contains("start app-1 of release") && said.contains("start app-2 of release"),
-        "no release was rolled:\n{said}"
+        printed.contains("start app-1 of release") && printed.contains("start app-2 of release"),
+        "no release was rolled:\n{printed}"
     );
     scenario.succeed("rollback", &["--yes"])?;
     lossless(&traffic.stop()?)?;
     let units = scenario.on("app1", "systemctl list-units --all --plain --no-legend 'tercet-app-*'")?;
     ensure!(units.lines().count() == 1, "more than one server is left on app1:\n{units}");
-    // What the file says is the newer release again.
+    // The file describes the newer release again.
     scenario.succeed("apply", &["--yes"]).map(drop)
 }
 
@@ -53,9 +56,9 @@ pub(super) fn taken_back(scenario: &Scenario<'_>) -> Result<()> {
     let before = scenario.on("app1", "systemctl list-units --plain --no-legend 'tercet-app-*'")?;
     let traffic = scenario.traffic(Kind::Read)?;
     scenario.write(FOUR_MACHINES, "api.jwt-role-claim-key = \"role[\"")?;
-    let said = scenario.fail("apply", &["--yes"])?;
-    ensure!(said.contains("what served before serves again"), "{said}");
-    ensure!(said.contains("failed to parse"), "the server's own words are not passed on:\n{said}");
+    let printed = scenario.fail("apply", &["--yes"])?;
+    ensure!(printed.contains("what served before serves again"), "{printed}");
+    ensure!(printed.contains("failed to parse"), "the server's own message is not printed:\n{printed}");
     lossless(&traffic.stop()?)?;
     let after = scenario.on("app1", "systemctl list-units --plain --no-legend 'tercet-app-*'")?;
     ensure!(before == after, "app1 ran\n{before}and now\n{after}");
@@ -91,9 +94,9 @@ pub(super) fn secrets_changed(scenario: &Scenario<'_>) -> Result<()> {
     std::fs::remove_file(scenario.project.path().join(".tercet/fleet/database-10.77.0.20.crt"))?;
     std::fs::remove_file(scenario.project.path().join(".tercet/fleet/application.crt"))?;
     std::fs::remove_file(scenario.project.path().join(".tercet/jwt-secret"))?;
-    let said = scenario.succeed("apply", &["--yes"])?;
+    let printed = scenario.succeed("apply", &["--yes"])?;
     lossless(&traffic.stop()?)?;
-    ensure!(!said.contains("ship release"), "the release is another:\n{said}");
+    ensure!(!printed.contains("ship release"), "the release is another:\n{printed}");
     let after = scenario.on("db", "sha256sum /etc/tercet/postgresql/server.crt")?;
     ensure!(certificate != after, "PostgreSQL has the same certificate");
     ensure!(before == scenario.on("db", started)?, "PostgreSQL was restarted");
@@ -102,7 +105,7 @@ pub(super) fn secrets_changed(scenario: &Scenario<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What an operator confirms is what runs: when another one was faster, the difference is shown and asked about.
+/// What an operator confirms is what runs: if another operator was faster, the difference is shown and has to be confirmed.
 pub(super) fn confirmed(scenario: &Scenario<'_>) -> Result<()> {
     scenario.write(FOUR_MACHINES, "api.db-max-rows = 601")?;
     let mut slow = Prompt::begin(scenario)?;
@@ -110,8 +113,8 @@ pub(super) fn confirmed(scenario: &Scenario<'_>) -> Result<()> {
     scenario.write(FOUR_MACHINES, "api.db-max-rows = 602")?;
     scenario.succeed("apply", &["--yes"])?;
     slow.answer("y")?;
-    let said = slow.until("apply? [y/N] ")?;
-    ensure!(said.contains("the machines have changed since this plan was made"), "{said}");
+    let printed = slow.until("apply? [y/N] ")?;
+    ensure!(printed.contains("the machines have changed since this plan was made"), "{printed}");
     slow.answer("n")?;
     slow.until("nothing was changed")?;
     let plan = scenario.succeed("plan", &[])?;
@@ -136,16 +139,16 @@ impl Prompt {
         Ok(Self { child })
     }
 
-    /// Reads until `text` was said; all that was said.
+    /// Reads until `text` was printed; all that was printed.
     fn until(&mut self, text: &str) -> Result<String> {
         let output = self.child.stdout.as_mut().context("standard output is piped")?;
-        let mut said = Vec::new();
-        while !String::from_utf8_lossy(&said).contains(text) {
+        let mut printed = Vec::new();
+        while !String::from_utf8_lossy(&printed).contains(text) {
             let mut byte = [0];
-            ensure!(output.read(&mut byte)? == 1, "it ended: {}", String::from_utf8_lossy(&said));
-            said.push(byte[0]);
+            ensure!(output.read(&mut byte)? == 1, "it ended: {}", String::from_utf8_lossy(&printed));
+            printed.push(byte[0]);
         }
-        Ok(String::from_utf8_lossy(&said).into_owned())
+        Ok(String::from_utf8_lossy(&printed).into_owned())
     }
 
     fn answer(&mut self, text: &str) -> Result<()> {

@@ -43,7 +43,7 @@ fn is_bare(scenario: &Scenario<'_>, machine: &str) -> Result<()> {
     Ok(())
 }
 
-/// The packages are there before, so that what an apply makes can be told from what they bring.
+/// The packages are there before, so that files of an apply can be distinguished from theirs.
 fn first_apply(scenario: &Scenario<'_>) -> Result<()> {
     for machine in MACHINES {
         let packages = if machine.name == "db" { "nftables postgresql-15" } else { "nftables" };
@@ -85,8 +85,8 @@ fn access(scenario: &Scenario<'_>, machine: &str) -> Result<String> {
 fn removed(scenario: &Scenario<'_>) -> Result<()> {
     let traffic = scenario.traffic(Kind::Read)?;
     scenario.write("lb=balancer app2=application db=database", "")?;
-    let said = scenario.succeed("apply", &["--yes"])?;
-    ensure!(said.contains("proven:"), "{said}");
+    let printed = scenario.succeed("apply", &["--yes"])?;
+    ensure!(printed.contains("proven:"), "{printed}");
     lossless(&traffic.stop()?)?;
     is_bare(scenario, "app1")?;
     ensure!(access(scenario, "app1")? == "0\n0\n", "the database still lets app1 in");
@@ -107,7 +107,7 @@ fn removed(scenario: &Scenario<'_>) -> Result<()> {
 fn removed_while_off(scenario: &Scenario<'_>) -> Result<()> {
     scenario.lab.cut(Machine::named("app2")?)?;
     scenario.write("lb=balancer app1=application db=database", "")?;
-    let said = scenario.succeed("apply", &["--yes"])?;
+    let printed = scenario.succeed("apply", &["--yes"])?;
     for text in [
         "lb: take app-2 out of rotation",
         "db: end the database sessions of app2 (10.77.0.12)",
@@ -115,7 +115,7 @@ fn removed_while_off(scenario: &Scenario<'_>) -> Result<()> {
         "the database's password",
         "--forget app2",
     ] {
-        ensure!(said.contains(text), "{text:?} is not said:\n{said}");
+        ensure!(printed.contains(text), "{text:?} is not printed:\n{printed}");
     }
     let plan = scenario.succeed("plan", &[])?;
     ensure!(plan.contains("nothing to do") && plan.contains("could not be cleaned up"), "{plan}");
@@ -139,11 +139,11 @@ fn removed_while_off(scenario: &Scenario<'_>) -> Result<()> {
     until("both servers in rotation", Duration::from_secs(60), || Ok(faults::servers_up(scenario) == 2))
 }
 
-/// The operator's process is killed at each operation in turn; each next one goes on.
+/// The operator's process is killed at each operation; the next one continues.
 fn destroyed(scenario: &Scenario<'_>) -> Result<()> {
     scenario.on("db", "runuser -u postgres -- psql -qc 'insert into event (number) values (41)' shop")?;
-    let said = scenario.end_with(2, "destroy", &["--yes", "store"])?;
-    ensure!(said.contains("another project"), "{said}");
+    let printed = scenario.end_with(2, "destroy", &["--yes", "store"])?;
+    ensure!(printed.contains("another project"), "{printed}");
     // Another operator's apply is not cut.
     let held = |owner: &str, expires: u64| {
         format!(
@@ -152,8 +152,8 @@ fn destroyed(scenario: &Scenario<'_>) -> Result<()> {
         )
     };
     scenario.on("db", &held("ann@desk", 99_999_999_999))?;
-    let said = scenario.fail("destroy", &["--yes", "shop"])?;
-    ensure!(said.contains("db: ann@desk is changing this machine"), "{said}");
+    let printed = scenario.fail("destroy", &["--yes", "shop"])?;
+    ensure!(printed.contains("db: ann@desk is changing this machine"), "{printed}");
     scenario.on("db", &held("ann@desk", 1))?;
     scenario.answered(Duration::from_secs(10))?;
     let mut killed: BTreeMap<String, usize> = BTreeMap::new();
@@ -165,10 +165,10 @@ fn destroyed(scenario: &Scenario<'_>) -> Result<()> {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut child = destroy.spawn()?;
-        let (mut said, mut hit) = (String::new(), false);
+        let (mut printed, mut hit) = (String::new(), false);
         for line in BufReader::new(child.stderr.take().context("standard error is piped")?).lines() {
             let line = line?;
-            said += &format!("{line}\n");
+            printed += &format!("{line}\n");
             let operation = line.strip_prefix('[').and_then(|line| line.split_once("] "));
             let Some((_, operation)) = operation else { continue };
             let times = killed.entry(operation.to_owned()).or_default();
@@ -183,7 +183,7 @@ fn destroyed(scenario: &Scenario<'_>) -> Result<()> {
             interrupted::let_leases_run_out(scenario)?;
             continue;
         }
-        ensure!(child.wait()?.success(), "{said}");
+        ensure!(child.wait()?.success(), "{printed}");
         break;
     }
     ensure!(killed.len() >= 8, "killed only at {killed:#?}");
@@ -194,11 +194,11 @@ fn destroyed(scenario: &Scenario<'_>) -> Result<()> {
     let aside = std::fs::read_dir(&state)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let aside: Vec<String> = aside.filter(|name| name.starts_with("fleet")).collect();
     ensure!(aside.len() == 1 && aside[0].starts_with("fleet-destroyed-"), "{aside:?}");
-    let said = scenario.fail("destroy", &["--yes", "shop"])?;
-    ensure!(said.contains("no state of a fleet"), "{said}");
-    // The data is nobody's, and is taken up only when the person says so.
-    let said = scenario.fail("apply", &["--yes"])?;
-    ensure!(said.contains("there is a database shop in its PostgreSQL already"), "{said}");
+    let printed = scenario.fail("destroy", &["--yes", "shop"])?;
+    ensure!(printed.contains("no state of a fleet"), "{printed}");
+    // The data belongs to no project, and is used only with --take-over.
+    let printed = scenario.fail("apply", &["--yes"])?;
+    ensure!(printed.contains("there is a database shop in its PostgreSQL already"), "{printed}");
     scenario.succeed("apply", &["--yes", "--take-over"])?;
     let answer = scenario.get("/event?number=eq.41")?;
     ensure!(answer.contains("\"number\":41"), "{answer}");
@@ -206,8 +206,8 @@ fn destroyed(scenario: &Scenario<'_>) -> Result<()> {
 }
 
 fn destroyed_with_data(scenario: &Scenario<'_>) -> Result<()> {
-    let said = scenario.succeed("destroy", &["--yes", "shop", "--with-data"])?;
-    ensure!(said.contains("DROP DATABASE shop AND ALL DATA IN IT"), "{said}");
+    let printed = scenario.succeed("destroy", &["--yes", "shop", "--with-data"])?;
+    ensure!(printed.contains("DROP DATABASE shop AND ALL DATA IN IT"), "{printed}");
     for machine in MACHINES {
         is_bare(scenario, machine.name)?;
     }

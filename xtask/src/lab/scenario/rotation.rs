@@ -35,9 +35,9 @@ pub(super) fn all_kinds(scenario: &Scenario<'_>) -> Result<()> {
     let old = token(scenario)?;
     let traffic = scenario.traffic(Kind::Read)?;
     for kind in ["secrets", "certificates"] {
-        let said = scenario.succeed("rotate", &[kind, "--yes"])?;
-        ensure!(said.contains("rotated: ") && said.contains("proven: "), "{said}");
-        ensure!(!said.contains("ship release"), "the release is another:\n{said}");
+        let printed = scenario.succeed("rotate", &[kind, "--yes"])?;
+        ensure!(printed.contains("rotated: ") && printed.contains("proven: "), "{printed}");
+        ensure!(!printed.contains("ship release"), "the release is another:\n{printed}");
         nothing_to_do(scenario)?;
     }
     authority_in_two_parts(scenario)?;
@@ -47,8 +47,8 @@ pub(super) fn all_kinds(scenario: &Scenario<'_>) -> Result<()> {
         let status = status(scenario, token)?;
         ensure!(status == "200", "a token of the {which} key before the old one is retired: {status}");
     }
-    let said = scenario.fail("rotate", &["token-keys", "--yes"])?;
-    ensure!(said.contains("still accepted"), "{said}");
+    let printed = scenario.fail("rotate", &["token-keys", "--yes"])?;
+    ensure!(printed.contains("still accepted"), "{printed}");
     scenario.succeed("rotate", &["token-keys", "--retire", "--yes"])?;
     lossless(&traffic.stop()?)?;
 
@@ -76,7 +76,7 @@ fn authority_in_two_parts(scenario: &Scenario<'_>) -> Result<()> {
     let mut rotate = scenario.tercet("rotate", &["authority", "--yes"])?;
     rotate.arg(scenario.project.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = rotate.spawn()?;
-    let (mut said, mut started) = (String::new(), 0);
+    let (mut printed, mut started) = (String::new(), 0);
     for line in BufReader::new(child.stderr.take().context("standard error is piped")?).lines() {
         let line = line?;
         if line.contains("] app1: start app-1") {
@@ -85,15 +85,15 @@ fn authority_in_two_parts(scenario: &Scenario<'_>) -> Result<()> {
                 signal(&child, "INT")?;
             }
         }
-        said += &format!("{line}\n");
+        printed += &format!("{line}\n");
     }
-    ensure!(started == 2 && !child.wait()?.success() && said.contains("interrupted"), "{said}");
-    let said = scenario.succeed("apply", &["--yes"])?;
-    ensure!(said.contains("phase 2 of 3"), "apply does not say that a rotation is not over:\n{said}");
-    let said = scenario.fail("rotate", &["secrets", "--yes"])?;
-    ensure!(said.contains("tercet rotate authority goes on with it"), "{said}");
-    let said = scenario.succeed("rotate", &["authority", "--yes"])?;
-    ensure!(said.contains("goes on with phase 2") && said.contains("rotated: "), "{said}");
+    ensure!(started == 2 && !child.wait()?.success() && printed.contains("interrupted"), "{printed}");
+    let printed = scenario.succeed("apply", &["--yes"])?;
+    ensure!(printed.contains("phase 2 of 3"), "apply does not say that a rotation is not over:\n{printed}");
+    let printed = scenario.fail("rotate", &["secrets", "--yes"])?;
+    ensure!(printed.contains("tercet rotate authority goes on with it"), "{printed}");
+    let printed = scenario.succeed("rotate", &["authority", "--yes"])?;
+    ensure!(printed.contains("goes on with phase 2") && printed.contains("rotated: "), "{printed}");
     nothing_to_do(scenario)
 }
 

@@ -1,4 +1,4 @@
-//! What a person's own build and program may do on a machine, and where their secrets are.
+//! The sandbox of a user's own build and program on a machine, and where their secrets are.
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -61,7 +61,7 @@ pub(super) fn build_and_secrets(scenario: &Scenario<'_>) -> Result<()> {
          health = \"/health\"\n[database]\nurl = '''{URL}'''\n"
     );
     scenario.write(TIERS, &config)?;
-    let said = [
+    let printed = [
         scenario.succeed("plan", &[])?,
         scenario.succeed("plan", &["--json"])?,
         scenario.succeed("apply", &["--yes"])?,
@@ -69,13 +69,13 @@ pub(super) fn build_and_secrets(scenario: &Scenario<'_>) -> Result<()> {
         scenario.succeed("status", &["--json"])?,
         scenario.succeed("logs", &["--json"])?,
     ];
-    ensure!(said[3].contains("nothing to do"), "{}", said[3]);
-    for said in &said {
-        ensure!(!said.contains(MARK), "a secret is shown:\n{said}");
+    ensure!(printed[3].contains("nothing to do"), "{}", printed[3]);
+    for printed in &printed {
+        ensure!(!printed.contains(MARK), "a secret is shown:\n{printed}");
     }
     got_what_it_needs(scenario)?;
     for machine in ["lb", "app1"] {
-        nobody_else_has_it(scenario, machine).context(machine)?;
+        only_the_program_has_it(scenario, machine).context(machine)?;
     }
     Ok(())
 }
@@ -97,7 +97,7 @@ fn got_what_it_needs(scenario: &Scenario<'_>) -> Result<()> {
 }
 
 /// Of the machine, as root and as another user sees it.
-fn nobody_else_has_it(scenario: &Scenario<'_>, machine: &str) -> Result<()> {
+fn only_the_program_has_it(scenario: &Scenario<'_>, machine: &str) -> Result<()> {
     let nothing = |what: &str, command: &str| -> Result<()> {
         let found = scenario.on(machine, &format!("{command} || true"))?;
         ensure!(found.trim().is_empty(), "{what}:\n{found}");
@@ -111,7 +111,7 @@ fn nobody_else_has_it(scenario: &Scenario<'_>, machine: &str) -> Result<()> {
     nothing("a secret in the journal", "journalctl --no-pager | grep hushhush")?;
     nothing("a secret in an argument list", "ps -eo args | grep [h]ushhush")?;
     nothing(
-        "a secret that systemd shows to anybody",
+        "a secret that systemd shows to other users",
         "for unit in $(systemctl list-units --plain --no-legend 'tercet-*' | cut -d' ' -f1); do \
          runuser -u nobody -- systemctl show $unit; runuser -u nobody -- systemctl cat $unit; done | grep hushhush",
     )?;

@@ -17,10 +17,10 @@ const FILE: &str = "/var/lib/tercet/operator-state";
 pub(super) fn shared(scenario: &Scenario<'_>) -> Result<()> {
     let ann = scenario.project.path();
     let file = fs::read_to_string(ann.join("tercet.toml"))?;
-    let said = scenario.succeed("apply", &["--yes"])?;
+    let printed = scenario.succeed("apply", &["--yes"])?;
     ensure!(
-        said.contains("are only in this folder's .tercet"),
-        "it is not said that the state is only here: {said}"
+        printed.contains("are only in this folder's .tercet"),
+        "it is not printed that the state is only here: {printed}"
     );
 
     // Without recipients: a passphrase, from a file.
@@ -29,12 +29,12 @@ pub(super) fn shared(scenario: &Scenario<'_>) -> Result<()> {
     fs::write(&passphrase, "a passphrase of the lab\n")?;
     let passphrase = passphrase.to_str().context("a path that is text")?;
     scenario.end_with(2, "state", &["push"])?;
-    let said = scenario.succeed("state", &["push", "--passphrase-file", passphrase])?;
-    ensure!(said.contains("generation 1 of the operator state is now on lb, app1, app2, db"), "{said}");
-    let authority = fingerprint(&said)?;
+    let printed = scenario.succeed("state", &["push", "--passphrase-file", passphrase])?;
+    ensure!(printed.contains("generation 1 of the operator state is now on lb, app1, app2, db"), "{printed}");
+    let authority = fingerprint(&printed)?;
     unreadable(scenario, ann)?;
 
-    // A clone is shown the way, and trusts nobody by itself.
+    // A clone is referred to `tercet state pull`, and trusts no authority by itself.
     let clone = without_state(scenario)?;
     let bob = clone.path();
     refused_to(
@@ -45,13 +45,7 @@ pub(super) fn shared(scenario: &Scenario<'_>) -> Result<()> {
         &["this folder has no state", "`tercet state pull` fetches"],
     )?;
     let pull = ["pull", "--passphrase-file", passphrase];
-    refused_to(
-        scenario,
-        "state",
-        &pull,
-        bob,
-        &["nothing says which authority's state is to be trusted", &authority],
-    )?;
+    refused_to(scenario, "state", &pull, bob, &["no trusted authority is named", &authority])?;
     let wrong = secrets.path().join("wrong");
     fs::write(&wrong, "another passphrase\n")?;
     let wrong = ["pull", "--authority", &authority, "--passphrase-file", wrong.to_str().context("text")?];
@@ -60,10 +54,10 @@ pub(super) fn shared(scenario: &Scenario<'_>) -> Result<()> {
     let other = ["pull", "--authority", &other, "--passphrase-file", passphrase];
     refused_to(scenario, "state", &other, bob, &["lb: the operator state there is signed by authority"])?;
     ensure!(!bob.join(".tercet").exists(), "a refused pull left something");
-    let said = run_in(scenario, "state", &[&pull[..], &["--authority", &authority]].concat(), bob)?;
-    ensure!(said.contains("this folder has generation 1"), "{said}");
-    let said = run_in(scenario, "plan", &[], bob)?;
-    ensure!(said.contains("nothing to do"), "what was pulled differs from what is there: {said}");
+    let printed = run_in(scenario, "state", &[&pull[..], &["--authority", &authority]].concat(), bob)?;
+    ensure!(printed.contains("this folder has generation 1"), "{printed}");
+    let printed = run_in(scenario, "plan", &[], bob)?;
+    ensure!(printed.contains("nothing to do"), "what was pulled differs from what is there: {printed}");
 
     // With recipients, apply pushes: Bob replaces the application servers' certificate.
     let key = secrets.path().join("identity");
@@ -77,12 +71,12 @@ pub(super) fn shared(scenario: &Scenario<'_>) -> Result<()> {
     }
     fs::remove_file(bob.join(".tercet/fleet/application.crt"))?;
     let traffic = scenario.traffic(Kind::Read)?;
-    let said = run_in(scenario, "apply", &["--yes"], bob)?;
+    let printed = run_in(scenario, "apply", &["--yes"], bob)?;
     lossless(&traffic.stop()?)?;
-    ensure!(said.contains("generation 2 of the operator state is now on lb, app1, app2, db"), "{said}");
+    ensure!(printed.contains("generation 2 of the operator state is now on lb, app1, app2, db"), "{printed}");
     unreadable(scenario, bob)?;
-    let said = run_in(scenario, "apply", &["--yes"], bob)?;
-    ensure!(!said.contains("is now on"), "a state that has not changed was pushed again: {said}");
+    let printed = run_in(scenario, "apply", &["--yes"], bob)?;
+    ensure!(!printed.contains("is now on"), "a state that has not changed was pushed again: {printed}");
 
     // Ann is behind, and would put the old certificate back.
     let behind =
@@ -92,34 +86,37 @@ pub(super) fn shared(scenario: &Scenario<'_>) -> Result<()> {
     }
     refused_to(scenario, "state", &["push"], ann, &["generation 2", "which was not made from that"])?;
 
-    // One machine's is damaged: another's is taken, and the next push mends it.
+    // One machine's copy is damaged: another one is used, and the next push replaces it.
     scenario.on("lb", &format!("sed -i 's/\"generation\":2/\"generation\":7/' {FILE}"))?;
     let pull = ["pull", "--identity", key];
-    let said = run_in(scenario, "state", &pull, ann)?;
-    ensure!(said.contains("found on app1, app2, db: generation 2"), "{said}");
-    let said = run_in(scenario, "plan", &[], ann)?;
-    ensure!(said.contains("nothing to do"), "what was pulled differs from what is there: {said}");
-    let said = run_in(scenario, "state", &["push"], ann)?;
-    ensure!(said.contains("generation 2 of the operator state is now on lb"), "{said}");
-    let said = run_in(scenario, "state", &[], ann)?;
-    ensure!(said.matches("encrypted to").count() == 1 && said.matches("1 recipient").count() == 5, "{said}");
+    let printed = run_in(scenario, "state", &pull, ann)?;
+    ensure!(printed.contains("found on app1, app2, db: generation 2"), "{printed}");
+    let printed = run_in(scenario, "plan", &[], ann)?;
+    ensure!(printed.contains("nothing to do"), "what was pulled differs from what is there: {printed}");
+    let printed = run_in(scenario, "state", &["push"], ann)?;
+    ensure!(printed.contains("generation 2 of the operator state is now on lb"), "{printed}");
+    let printed = run_in(scenario, "state", &[], ann)?;
+    ensure!(
+        printed.matches("encrypted to").count() == 1 && printed.matches("1 recipient").count() == 5,
+        "{printed}"
+    );
     Ok(fs::write(ann.join("tercet.toml"), file)?)
 }
 
 /// Runs a verb in a folder, where it must succeed; what it printed.
 fn run_in(scenario: &Scenario<'_>, verb: &str, arguments: &[&str], folder: &Path) -> Result<String> {
     let output = scenario.tercet(verb, arguments)?.arg(folder).stdin(Stdio::null()).output()?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "tercet {verb} {}: {said}{errors}", arguments.join(" "));
-    Ok(said)
+    ensure!(output.status.success(), "tercet {verb} {}: {printed}{errors}", arguments.join(" "));
+    Ok(printed)
 }
 
 /// The fingerprint that a push prints.
-fn fingerprint(said: &str) -> Result<String> {
-    let words = said.split(|c: char| c.is_whitespace() || c == '"');
+fn fingerprint(printed: &str) -> Result<String> {
+    let words = printed.split(|c: char| c.is_whitespace() || c == '"');
     let fingerprint = words.into_iter().find(|word| word.starts_with("sha256:"));
-    Ok(fingerprint.with_context(|| format!("no fingerprint is printed: {said}"))?.to_owned())
+    Ok(fingerprint.with_context(|| format!("no fingerprint is printed: {printed}"))?.to_owned())
 }
 
 /// Each machine has the state, for root alone, and none of its secrets can be read there.

@@ -1,4 +1,4 @@
-//! https by a certificate of the person's own.
+//! HTTPS with a certificate of the user.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ const NAME: &str = "shop.test";
 const CERTIFICATES: &str = "application.servers = 2\n[balancer]\ncertificates = [{ certificate = \"shop.crt\", key = \"shop.key\" }]\n";
 
 /// Served by its name; plain requests are sent there; a certificate that is renewed is served after the next apply,
-/// and nobody is turned away meanwhile.
+/// and no connection is refused meanwhile.
 pub(super) fn served(scenario: &Scenario<'_>) -> Result<()> {
     let folder = scenario.project.path();
     let authority = ["-subj", "/CN=the lab's authority", "-keyout", "ca.key", "-out", "ca.crt"];
@@ -44,14 +44,14 @@ pub(super) fn served(scenario: &Scenario<'_>) -> Result<()> {
         let result = scenario.succeed("apply", &["--yes"]);
         applied.store(true, Ordering::Relaxed);
         let answered = asking.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
-        ensure!(answered > 0, "nobody was answered while the certificate was renewed");
+        ensure!(answered > 0, "no request was answered while the certificate was renewed");
         result
     })?;
     ensure!(serial(scenario)?.contains("1002"), "the renewed certificate is not served");
     // A key that is another's is refused before anything is touched.
     openssl(folder, &["-subj", "/CN=other", "-keyout", "shop.key", "-out", "other.crt"])?;
-    let said = scenario.end_with(2, "apply", &["--yes"])?;
-    ensure!(said.contains("it is not the key of"), "{said}");
+    let printed = scenario.end_with(2, "apply", &["--yes"])?;
+    ensure!(printed.contains("it is not the key of"), "{printed}");
     https(scenario).map(drop)
 }
 

@@ -1,4 +1,4 @@
-//! Those who watch: what they see goes on when a machine comes back.
+//! `logs -f` and `status --watch` continue when a machine comes back.
 
 use std::fs::File;
 use std::path::Path;
@@ -18,22 +18,24 @@ const SEEN: Duration = Duration::from_secs(60);
 /// `logs -f` and `status --watch` over the power cut of an application machine.
 pub(super) fn over_a_power_cut(scenario: &Scenario<'_>) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let [said, seen] = ["logs", "status"].map(|name| folder.path().join(name));
-    let mut logs = watch(scenario, "logs", &["--follow", "--json"], &said)?;
+    let [printed, seen] = ["logs", "status"].map(|name| folder.path().join(name));
+    let mut logs = watch(scenario, "logs", &["--follow", "--json"], &printed)?;
     let mut status = watch(scenario, "status", &["--watch", "--json"], &seen)?;
     let machine = Machine::named("app2")?;
     until("lines of both machines, and a look at app2", SEEN, || {
         scenario.get("/event?number=eq.0")?;
-        Ok(lines_of(&said, "app2")? > 0 && lines_of(&said, "app1")? > 0 && looks(&seen)?.ends_with(&[true]))
+        Ok(lines_of(&printed, "app2")? > 0
+            && lines_of(&printed, "app1")? > 0
+            && looks(&seen)?.ends_with(&[true]))
     })?;
     scenario.lab.cut(machine)?;
     until("app2 is shown as gone", SEEN, || Ok(looks(&seen)?.ends_with(&[false])))?;
     scenario.lab.start(machine)?;
     super::faults::healthy(scenario)?;
-    let before = lines_of(&said, "app2")?;
+    let before = lines_of(&printed, "app2")?;
     until("app2 is shown again, and its new lines", SEEN, || {
         scenario.get("/event?number=eq.0")?;
-        Ok(lines_of(&said, "app2")? > before && looks(&seen)?.ends_with(&[true]))
+        Ok(lines_of(&printed, "app2")? > before && looks(&seen)?.ends_with(&[true]))
     })?;
     for child in [&mut logs, &mut status] {
         signal(child, "INT")?;
@@ -50,8 +52,8 @@ fn watch(scenario: &Scenario<'_>, verb: &str, arguments: &[&str], to: &Path) -> 
 }
 
 /// How many lines of a machine have been shown.
-fn lines_of(said: &Path, machine: &str) -> Result<usize> {
-    let text = std::fs::read_to_string(said)?;
+fn lines_of(printed: &Path, machine: &str) -> Result<usize> {
+    let text = std::fs::read_to_string(printed)?;
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     Ok(lines.filter(|line| line["machine"] == machine).count())
 }

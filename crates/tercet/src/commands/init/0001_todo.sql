@@ -4,7 +4,7 @@
 create function person() returns text
 language sql stable
 return nullif(current_setting('request.jwt.claims', true), '')::json ->> 'sub';
-comment on function person is 'Who asks: the "sub" of the token, null without one.';
+comment on function person is 'The user of the request: the "sub" of the token, null without a token.';
 
 create table todo (
     id bigint generated always as identity primary key,
@@ -13,16 +13,15 @@ create table todo (
     owner text default person(),
     created_at timestamptz not null default now()
 );
-comment on table todo is 'What is to be done: GET, POST, PATCH and DELETE /todo.';
+comment on table todo is 'Tasks: GET, POST, PATCH and DELETE /todo.';
 
--- Who may do what: nobody anything, until it is granted. A request without a token runs as anon; one with a token
--- as the role its "role" claim names.
+-- Privileges: no role has any until it is granted. A request without a token runs as anon; one with a token as the
+-- role in its "role" claim.
 grant select on todo to anon;
 grant select, insert, update, delete on todo to authenticated;
 grant execute on function person to authenticated;
 
--- And to which rows: everyone reads, who is signed in writes what is theirs. Without row-level security a grant is
--- for all rows.
+-- Row-level security: every request can read all rows; users can change their own. Without it, a grant is for all rows.
 alter table todo enable row level security;
 create policy "everyone reads" on todo for select using (true);
 create policy "the owner writes" on todo to authenticated

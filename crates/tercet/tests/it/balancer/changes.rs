@@ -1,4 +1,4 @@
-//! What changes while requests come: the configuration, the process, the end.
+//! Reloads, upgrades and stops under load.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -10,8 +10,8 @@ use rustix::process::Signal;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::load::{Load, Outcome, get};
-use super::process::{Balancer, PATIENCE, configuration, eventually, is_alive, own_address};
-use super::stand_in::StandIn;
+use super::process::{Balancer, TIMEOUT, configuration, eventually, is_alive, own_address};
+use super::thread_server::ThreadServer;
 use crate::tercet::command;
 
 fn load(balancer: &Balancer) -> Load<'static> {
@@ -31,9 +31,9 @@ fn assert_all_were_answered(outcomes: &[Outcome]) {
 
 #[test]
 fn a_hang_up_reloads_and_a_bad_file_changes_nothing() {
-    let balancer = Balancer::start(&[StandIn::saying("before").address], "");
+    let balancer = Balancer::start(&[ThreadServer::answering("before").address], "");
     assert_eq!(get(balancer.address).unwrap(), "before");
-    let after = configuration(balancer.address, &[StandIn::saying("after").address], "");
+    let after = configuration(balancer.address, &[ThreadServer::answering("after").address], "");
     std::fs::write(balancer.file(), after).unwrap();
     balancer.signal(Signal::HUP);
     eventually("the new server answers", || get(balancer.address).unwrap() == "after");
@@ -48,7 +48,7 @@ fn a_hang_up_reloads_and_a_bad_file_changes_nothing() {
     assert_eq!(balancer.worker(), worker, "a reload starts nothing anew");
 
     let another = own_address();
-    let both = configuration(balancer.address, &[StandIn::saying("both").address], "")
+    let both = configuration(balancer.address, &[ThreadServer::answering("both").address], "")
         .replace("listen = [", &format!("listen = [\"{another}\", "));
     std::fs::write(balancer.file(), both).unwrap();
     balancer.signal(Signal::HUP);
@@ -56,25 +56,25 @@ fn a_hang_up_reloads_and_a_bad_file_changes_nothing() {
 }
 
 #[test]
-fn reloads_keep_connections_websockets_and_what_is_known_of_servers() {
+fn reloads_keep_connections_websockets_and_server_states() {
     const RELOADS: usize = 30;
-    let servers = [StandIn::saying("one"), StandIn::saying("two")];
-    let unwell = StandIn::unwell();
-    let addresses = [servers[0].address, servers[1].address, unwell.address];
+    let servers = [ThreadServer::answering("one"), ThreadServer::answering("two")];
+    let unhealthy = ThreadServer::unhealthy();
+    let addresses = [servers[0].address, servers[1].address, unhealthy.address];
     let rules = "health.path = \"/\"\nhealth.interval = \"50ms\"\nhealth.timeout = \"10s\"\n";
     let balancer = Balancer::start(&addresses, rules);
     eventually("the checks' verdict", || balancer.state("app-3") == "down");
-    let reached_before = unwell.requests.load(Ordering::SeqCst);
-    let (stop, said) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let reached_before = unhealthy.requests.load(Ordering::SeqCst);
+    let (stop, printed) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 let stream = TcpStream::connect(balancer.address).unwrap();
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                stream.set_read_timeout(Some(TIMEOUT)).unwrap();
                 let url = format!("ws://{}/chat", balancer.address);
                 let (mut socket, _) = tungstenite::client(url, stream).unwrap();
                 while !stop.load(Ordering::SeqCst) {
-                    let message = Message::text(said.fetch_add(1, Ordering::SeqCst).to_string());
+                    let message = Message::text(printed.fetch_add(1, Ordering::SeqCst).to_string());
                     socket.send(message.clone()).unwrap();
                     assert_eq!(socket.read().unwrap(), message);
                 }
@@ -83,16 +83,16 @@ fn reloads_keep_connections_websockets_and_what_is_known_of_servers() {
         let ((), outcomes) = load(&balancer).during(|answered| {
             for round in 0..RELOADS {
                 let policy = ["round-robin", "least-connections"][round % 2];
-                let before = answered.load(Ordering::SeqCst) + said.load(Ordering::SeqCst);
+                let before = answered.load(Ordering::SeqCst) + printed.load(Ordering::SeqCst);
                 balancer.reload(&configuration(
                     balancer.address,
                     &addresses,
                     &format!("policy = \"{policy}\"\n{rules}"),
                 ));
                 assert_eq!(balancer.state("app-3"), "down");
-                // Something has to get through in between, or nothing is proved.
+                // Some requests have to succeed in between.
                 eventually("it goes on", || {
-                    answered.load(Ordering::SeqCst) + said.load(Ordering::SeqCst) > before + 20
+                    answered.load(Ordering::SeqCst) + printed.load(Ordering::SeqCst) > before + 20
                 });
             }
             stop.store(true, Ordering::SeqCst);
@@ -100,30 +100,30 @@ fn reloads_keep_connections_websockets_and_what_is_known_of_servers() {
         assert_all_were_answered(&outcomes);
         assert!(outcomes.iter().all(|outcome| outcome.connections == 1), "each client kept its connection");
     });
-    assert_eq!(unwell.requests.load(Ordering::SeqCst), reached_before, "it stays out");
+    assert_eq!(unhealthy.requests.load(Ordering::SeqCst), reached_before, "it stays out");
     assert_eq!(balancer.log().matches("server app-3 is down").count(), 1, "{}", balancer.log());
 }
 
 #[test]
-fn reloads_that_are_asked_for_at_the_same_time_are_all_answered() {
-    let balancer = Balancer::start(&[StandIn::saying("ok").address], "");
+fn concurrent_reloads_are_all_answered() {
+    let balancer = Balancer::start(&[ThreadServer::answering("ok").address], "");
     for _ in 0..5 {
         std::thread::scope(|scope| {
-            let asked = [(); 6].map(|()| scope.spawn(|| balancer.steer("POST /reload")));
+            let asked = [(); 6].map(|()| scope.spawn(|| balancer.admin("POST /reload")));
             balancer.signal(Signal::HUP);
-            for said in asked {
-                assert_eq!(said.join().unwrap(), "reloaded\n");
+            for printed in asked {
+                assert_eq!(printed.join().unwrap(), "reloaded\n");
             }
         });
     }
-    // Each has the outcome of what it asked for.
+    // Each gets the outcome of its own request.
     std::fs::write(balancer.file(), "policy = \"whatever\"\n").unwrap();
-    assert!(balancer.steer("POST /reload").contains("whatever"));
+    assert!(balancer.admin("POST /reload").contains("whatever"));
     assert_eq!(get(balancer.address).unwrap(), "ok");
 }
 
 #[test]
-fn termination_finishes_what_was_begun_and_ends_well() {
+fn termination_finishes_requests_in_flight_and_exits_with_0() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let slow = listener.local_addr().unwrap();
     let (begun, wait_begun) = std::sync::mpsc::channel();
@@ -144,7 +144,7 @@ fn termination_finishes_what_was_begun_and_ends_well() {
     });
     let mut balancer = Balancer::start(&[slow], "");
     let mut stream = TcpStream::connect(balancer.address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     wait_begun.recv().unwrap();
     let worker = balancer.worker().unwrap();
@@ -160,8 +160,8 @@ fn termination_finishes_what_was_begun_and_ends_well() {
 }
 
 #[test]
-fn termination_under_load_answers_whatever_is_sent() {
-    let server = StandIn::saying("ok");
+fn termination_under_load_answers_every_request() {
+    let server = ThreadServer::answering("ok");
     let mut balancer = Balancer::start(&[server.address], "");
     let ((told, status), outcomes) = load(&balancer).during(|answered| {
         eventually("it is busy", || answered.load(Ordering::SeqCst) > 500);
@@ -170,7 +170,7 @@ fn termination_under_load_answers_whatever_is_sent() {
         (told, balancer.child.wait().unwrap())
     });
     assert!(status.success());
-    // Whoever connects to a socket that is just closing may still be let in by the kernel, and is then reset.
+    // The kernel may accept a connection to a socket that is closing, and then resets it.
     let came_too_late = |outcome: &Outcome| outcome.is_first && outcome.ended > told;
     let failed: Vec<_> =
         outcomes.iter().filter(|outcome| outcome.status != Ok(200) && !came_too_late(outcome)).collect();
@@ -178,7 +178,7 @@ fn termination_under_load_answers_whatever_is_sent() {
 }
 
 #[test]
-fn a_taken_address_is_named() {
+fn an_address_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("balancer.toml");
@@ -186,8 +186,8 @@ fn a_taken_address_is_named() {
     std::fs::write(&file, configuration(address, &[address], "")).unwrap();
     let output = command().args(["balancer", "--config"]).arg(&file).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains(&format!("{address}: Address already in use")), "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(printed.contains(&format!("{address}: Address already in use")), "{printed}");
 }
 
 #[test]
@@ -213,7 +213,7 @@ for _ in sys.stdin:
 os.kill(old, 15)
 os.waitpid(old, 0)
 ";
-    let server = StandIn::saying("ok");
+    let server = ThreadServer::answering("ok");
     let address = own_address();
     let mut python = Command::new("python3");
     python.args(["-c", HOLDER, &address.ip().to_string(), &address.port().to_string()]);

@@ -1,7 +1,7 @@
-//! The process that serves dies: what it had is lost, nothing else, and the door stays open.
+//! The worker process dies: only its requests in flight are lost, and the listening sockets stay open.
 //!
-//! By signals: an abort is what a panic that nobody catches would come to. One in a request is caught and ends that
-//! request alone, and cannot be brought about from outside.
+//! It is killed by signals, such as the SIGABRT of an uncaught panic. A panic in a request is caught, ends that request only,
+//! and cannot be caused from outside.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -12,23 +12,23 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 use super::load::Load;
 use super::load::get;
 use super::process::{Balancer, configuration, end, eventually, is_alive, own_address};
-use super::stand_in::StandIn;
+use super::thread_server::ThreadServer;
 use crate::tercet::command;
 
 #[test]
-fn a_worker_that_dies_loses_what_it_had_and_the_next_one_serves_at_once() {
+fn a_worker_that_dies_loses_its_requests_and_the_next_one_serves_at_once() {
     const DEATHS: [Signal; 6] =
         [Signal::KILL, Signal::ABORT, Signal::KILL, Signal::ABORT, Signal::KILL, Signal::ABORT];
     const CLIENTS: usize = 4;
     // No memory of a worker is to be left behind.
     let most = getrlimit(Resource::Core).maximum;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: most }).unwrap();
-    let server = StandIn::saying("ok");
+    let server = ThreadServer::answering("ok");
     let started = Instant::now();
     let balancer = Balancer::start(&[server.address], "");
     // What a start takes on a machine that runs other tests too.
     let usual = started.elapsed().max(Duration::from_millis(200));
-    // After it the supervisor has heard that its worker serves; one that dies before that is a failed start.
+    // After it the supervisor has log that its worker serves; one that dies before that is a failed start.
     balancer.reload(&configuration(balancer.address, &[server.address], ""));
     let load = Load {
         address: balancer.address,
@@ -72,7 +72,7 @@ fn a_worker_that_dies_loses_what_it_had_and_the_next_one_serves_at_once() {
 
 #[test]
 fn a_worker_dies_with_its_supervisor() {
-    let mut balancer = Balancer::start(&[StandIn::saying("ok").address], "");
+    let mut balancer = Balancer::start(&[ThreadServer::answering("ok").address], "");
     let worker = balancer.worker().unwrap();
     balancer.child.kill().unwrap();
     balancer.child.wait().unwrap();
@@ -80,8 +80,8 @@ fn a_worker_dies_with_its_supervisor() {
 }
 
 #[test]
-fn whatever_is_signalled_while_workers_die_before_they_serve_the_supervisor_goes_on() {
-    let server = StandIn::saying("ok");
+fn the_supervisor_survives_signals_while_workers_die_at_their_start() {
+    let server = ThreadServer::answering("ok");
     let address = own_address();
     let text = configuration(address, &[server.address], "");
     // The very first one is killed as well: that is no mistake in the configuration.
@@ -90,7 +90,7 @@ fn whatever_is_signalled_while_workers_die_before_they_serve_the_supervisor_goes
     for _ in 0..4 {
         eventually("a worker starts", || {
             let worker = balancer.worker().filter(|worker| killed != Some(*worker));
-            // It may be gone by itself, never by its own fault.
+            // It may have exited already.
             worker.is_some_and(|worker| {
                 kill_process(worker, Signal::KILL).is_ok() && killed.replace(worker) != Some(worker)
             })
@@ -100,13 +100,13 @@ fn whatever_is_signalled_while_workers_die_before_they_serve_the_supervisor_goes
         }
     }
     eventually("the next one serves", || get(address).is_ok_and(|body| body == "ok"));
-    assert_eq!(balancer.steer("POST /reload"), "reloaded\n");
+    assert_eq!(balancer.admin("POST /reload"), "reloaded\n");
     assert!(balancer.log().contains("worker process exited (signal: 9 (SIGKILL)"), "{}", balancer.log());
 }
 
 #[test]
 fn a_worker_that_cannot_be_started_is_tried_again() {
-    let server = StandIn::saying("ok");
+    let server = ThreadServer::answering("ok");
     let balancer = Balancer::start(&[server.address], "");
     let supervisor = Pid::from_child(&balancer.child);
     let before = prlimit(

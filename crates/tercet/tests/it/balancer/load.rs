@@ -1,4 +1,4 @@
-//! Clients that ask one request after another, and remember what became of each.
+//! Clients that send one request after another and record the outcome of each.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::process::PATIENCE;
+use super::process::TIMEOUT;
 
 /// A connection that is kept as long as the other side keeps it.
 pub(super) struct Client {
@@ -16,7 +16,7 @@ pub(super) struct Client {
     pub(super) connections: usize,
 }
 
-/// What became of one request.
+/// The outcome of one request.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) client: usize,
@@ -72,19 +72,19 @@ impl Client {
 
     fn connect(&mut self) -> io::Result<BufReader<TcpStream>> {
         let stream = TcpStream::connect(self.address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
         self.connections += 1;
         Ok(BufReader::new(stream))
     }
 }
 
-/// Asks once, on a connection of its own; the body of the answer.
+/// Sends one request on a new connection; returns the body of the response.
 pub(super) fn get(address: SocketAddr) -> io::Result<String> {
     Ok(Client::new(address).ask("GET", "/", "Connection: close\r\n")?.1)
 }
 
-/// How clients ask.
+/// The load.
 pub(super) struct Load<'a> {
     pub(super) address: SocketAddr,
     pub(super) clients: usize,
@@ -97,7 +97,7 @@ pub(super) struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// Keeps the requests coming while `during` runs, which sees how many have been answered.
+    /// Sends requests while `during` runs, which can read the number of answered ones.
     pub(super) fn during<T>(&self, during: impl FnOnce(&AtomicUsize) -> T) -> (T, Vec<Outcome>) {
         let stop = AtomicBool::new(false);
         let (answered, outcomes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));

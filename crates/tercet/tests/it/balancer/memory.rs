@@ -1,5 +1,4 @@
-//! Clients and servers that take their time, many at once: what waits between them is bounded, in all and however much
-//! each of them would send.
+//! Memory with many slow clients and servers: the sum of all buffers is bounded.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,26 +16,26 @@ use super::process::Balancer;
 
 /// Bytes of each answer.
 const LENGTH: usize = 20 << 20;
-/// After so long without progress a connection stands still.
+/// A connection without progress for this long is stalled.
 const STILL: Duration = Duration::from_secs(1);
 /// Kilobytes that the process that serves may have, at the most.
 const MOST: u64 = 64 << 10;
-/// Nobody is to be given up while the others come to a standstill.
+/// Long enough that no connection times out while the others stall.
 const PATIENT: &str = "[timeouts]\nsend = \"1h\"\nresponse-body = \"1h\"\nresponse = \"1h\"\nbody = \"1h\"\n";
 /// What is asked for much.
 const MUCH: &str = "/much";
 /// What is sent at once.
 static PIECE: [u8; 64 << 10] = [b'x'; 64 << 10];
 
-/// A server with much to say, and no ear.
-struct Talker {
+/// A server that sends large responses and reads no request bodies.
+struct FloodServer {
     address: SocketAddr,
-    /// Connections on which nothing goes on any more.
+    /// Connections that are stalled.
     still: Arc<AtomicUsize>,
     _running: oneshot::Sender<()>,
 }
 
-impl Talker {
+impl FloodServer {
     /// It answers every request for much with many bytes, takes no body, and is short otherwise.
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -49,7 +48,7 @@ impl Talker {
         let running = in_one_thread(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(talk(stream, Arc::clone(&counting)));
+                tokio::spawn(flood(stream, Arc::clone(&counting)));
             }
         });
         Self { address, still, _running: running }
@@ -71,7 +70,7 @@ fn in_one_thread(doing: impl Future<Output = ()> + Send + 'static) -> oneshot::S
     running
 }
 
-async fn talk(mut stream: tokio::net::TcpStream, still: Arc<AtomicUsize>) {
+async fn flood(mut stream: tokio::net::TcpStream, still: Arc<AtomicUsize>) {
     let mut head = vec![0; 1024];
     let Ok(count @ 1..) = stream.read(&mut head).await else { return };
     let head = String::from_utf8_lossy(&head[..count]);
@@ -109,7 +108,7 @@ struct Measured {
 }
 
 impl Measured {
-    fn start(server: &Talker) -> Self {
+    fn start(server: &FloodServer) -> Self {
         allow_descriptors();
         let balancer = Balancer::start(&[server.address], PATIENT);
         let idle = most_memory(&balancer);
@@ -183,7 +182,7 @@ const OF_CONNECTIONS: u64 = 30 << 10;
 
 #[test]
 fn streams_without_a_window_hold_little_in_all() {
-    let server = Talker::start();
+    let server = FloodServer::start();
     let measured = Measured::start(&server);
     let _clients = ask_over_http2(measured.balancer.address, 20, 0);
     wait_for_standstill(&server.still, 20 * 128);
@@ -192,7 +191,7 @@ fn streams_without_a_window_hold_little_in_all() {
 
 #[test]
 fn streams_with_large_windows_whose_client_does_not_read_hold_little_in_all() {
-    let server = Talker::start();
+    let server = FloodServer::start();
     let measured = Measured::start(&server);
     let _clients = ask_over_http2(measured.balancer.address, 20, (1 << 31) - 1);
     wait_for_standstill(&server.still, 20 * 128);
@@ -201,7 +200,7 @@ fn streams_with_large_windows_whose_client_does_not_read_hold_little_in_all() {
 
 #[test]
 fn clients_that_do_not_read_hold_little_in_all() {
-    let server = Talker::start();
+    let server = FloodServer::start();
     let measured = Measured::start(&server);
     let ask = |_| {
         let mut stream = TcpStream::connect(measured.balancer.address).unwrap();
@@ -215,7 +214,7 @@ fn clients_that_do_not_read_hold_little_in_all() {
 
 #[test]
 fn bodies_that_no_server_takes_hold_little_in_all() {
-    let server = Talker::start();
+    let server = FloodServer::start();
     let measured = Measured::start(&server);
     let (address, still) = (measured.balancer.address, Arc::<AtomicUsize>::default());
     let counting = Arc::clone(&still);

@@ -1,4 +1,4 @@
-//! Servers that hang, are killed or end, with as many requests under way as the machine carries.
+//! Servers that hang, are killed or exit under full load.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn assert_none_was_sent_twice(reports: &Reports) {
 }
 
 #[test]
-fn a_server_that_is_stopped_is_out_within_a_second_and_back_when_it_goes_on() {
+fn a_stopped_server_is_out_of_rotation_within_a_second_and_back_when_it_continues() {
     let reports = Arc::default();
     let servers = three(&reports);
     // Out after one check and the one that is not answered: 300 ms, and as much again for a busy machine.

@@ -1,4 +1,4 @@
-//! `tercet balancer` as a process of its own, and what is seen of it from outside.
+//! `tercet balancer` as a process, observed from outside.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -19,7 +19,7 @@ use super::load;
 use crate::tercet::command;
 
 /// How long something that comes at once may take on a busy machine.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A balancer, ended with the test.
 pub(super) struct Balancer {
@@ -56,25 +56,25 @@ impl Balancer {
         self.folder.path().join("balancer.toml")
     }
 
-    /// What it has said so far.
+    /// Its log so far.
     pub(super) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("events.log")).unwrap()
     }
 
-    /// The process that serves right now, if there is one.
+    /// The current worker process, if there is one.
     pub(super) fn worker(&self) -> Option<Pid> {
         let pid = self.child.id();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         Pid::from_raw(children.split_whitespace().next()?.parse().unwrap())
     }
 
-    /// How many descriptors the process that serves has open.
+    /// The number of open descriptors of the worker process.
     pub(super) fn descriptors(&self) -> usize {
         let worker = self.worker().unwrap().as_raw_nonzero();
         std::fs::read_dir(format!("/proc/{worker}/fd")).unwrap().count()
     }
 
-    /// Sends the process that stays a signal.
+    /// Sends the supervisor a signal.
     pub(super) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
@@ -82,19 +82,19 @@ impl Balancer {
     /// Puts another configuration in force, and returns once it is.
     pub(super) fn reload(&self, configuration: &str) {
         std::fs::write(self.file(), configuration).unwrap();
-        assert_eq!(self.steer("POST /reload"), "reloaded\n");
+        assert_eq!(self.admin("POST /reload"), "reloaded\n");
     }
 
-    /// What the admin socket says of a server: `up`, `silent`, `down`, `ejected` or `draining`.
+    /// A server's state on the admin socket: `up`, `silent`, `down`, `ejected` or `draining`.
     pub(super) fn state(&self, server: &str) -> String {
-        let said: Value = serde_json::from_str(&self.steer("GET /servers")).unwrap();
-        let servers = said["servers"].as_array().unwrap();
+        let printed: Value = serde_json::from_str(&self.admin("GET /servers")).unwrap();
+        let servers = printed["servers"].as_array().unwrap();
         let named = servers.iter().find(|described| described["name"] == server).unwrap();
         named["state"].as_str().unwrap().to_owned()
     }
 
-    /// What the admin socket answers.
-    pub(super) fn steer(&self, request: &str) -> String {
+    /// Sends a request to the admin socket and returns the response's body.
+    pub(super) fn admin(&self, request: &str) -> String {
         let socket = self.folder.path().join("admin.sock");
         let mut connected = None;
         // Requests are served a moment before it is there.
@@ -103,7 +103,7 @@ impl Balancer {
             connected.is_some()
         });
         let mut stream = connected.unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         write!(stream, "{request} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             .unwrap();
         let mut answer = String::new();
@@ -134,7 +134,7 @@ pub(super) fn configuration(address: SocketAddr, servers: &[SocketAddr], more: &
     )
 }
 
-/// An address nobody else has: of the 127.0.0.0/8 that is this machine, one by this process's number.
+/// An address for this test process only: one of 127.0.0.0/8, from its process id.
 pub(super) fn own_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(1);
     let process = std::process::id();
@@ -143,11 +143,11 @@ pub(super) fn own_address() -> SocketAddr {
     SocketAddr::from(([127, 1 + (high & 0x7f), middle, low], 8000 + number))
 }
 
-/// Looks again and again until it holds.
+/// Polls until the condition holds.
 pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
-        assert!(started.elapsed() < PATIENCE, "{what}");
+        assert!(started.elapsed() < TIMEOUT, "{what}");
         std::thread::yield_now();
     }
 }
@@ -168,5 +168,5 @@ pub(super) fn is_alive(process: Pid) -> bool {
 /// Readable once the process has ended; see `pidfd_open(2)`.
 fn wait_for_end(process: &OwnedFd) {
     let mut ended = [PollFd::new(process, PollFlags::IN)];
-    assert_eq!(poll(&mut ended, Some(&Timespec::try_from(PATIENCE).unwrap())).unwrap(), 1, "it ends");
+    assert_eq!(poll(&mut ended, Some(&Timespec::try_from(TIMEOUT).unwrap())).unwrap(), 1, "it ends");
 }

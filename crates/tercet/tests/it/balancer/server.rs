@@ -1,7 +1,7 @@
-//! Servers behind the balancer as processes of their own, which can be stopped and killed, and count what reaches them.
+//! Servers behind the balancer as separate processes, which can be stopped and killed, and count the requests they receive.
 //!
-//! A server is this test program started anew. It tells of every request on its standard error before it answers, so
-//! that what a killed one has seen is known too.
+//! A server is another process of this test program. It prints every request on standard error before it answers, so that
+//! the requests of a killed one are known too.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::process::{PATIENCE, end, own_address};
+use super::process::{TIMEOUT, end, own_address};
 
 /// The variable that makes [`serves_until_it_is_told_to_end`] a server, and says where.
 const ADDRESS: &str = "TERCET_TEST_SERVER";
@@ -28,7 +28,7 @@ pub(super) struct Server {
     reports: Arc<Reports>,
 }
 
-/// What all servers of a test have told.
+/// The requests that all servers of a test have received.
 #[derive(Default)]
 pub(super) struct Reports {
     seen: Mutex<Seen>,
@@ -57,10 +57,10 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
-        assert_eq!(said.next().as_deref(), Some("listening"));
+        let mut printed = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
+        assert_eq!(printed.next().as_deref(), Some("listening"));
         let (id, own) = (process.id(), Arc::clone(reports));
-        let listening = std::thread::spawn(move || said.for_each(|request| own.add(id, request)));
+        let listening = std::thread::spawn(move || printed.for_each(|request| own.add(id, request)));
         Self { address, process, listening: Some(listening), reports: Arc::clone(reports) }
     }
 
@@ -73,7 +73,7 @@ impl Server {
     pub(super) fn wait_for_requests(&self, count: usize) {
         let wanted = self.requests() + count;
         let lacks = |seen: &mut Seen| seen.processes.get(&self.process.id()).is_none_or(|got| *got < wanted);
-        let waited = self.reports.more.wait_timeout_while(self.reports.lock(), PATIENCE, lacks).unwrap();
+        let waited = self.reports.more.wait_timeout_while(self.reports.lock(), TIMEOUT, lacks).unwrap();
         assert!(!waited.1.timed_out(), "{} got no request", self.address);
     }
 
@@ -201,7 +201,7 @@ fn serve(mut stream: TcpStream, connections: &Connections) {
             break;
         }
     }
-    // Closed by whoever still holds it, too.
+    // The clones are closed, too.
     let _ = stream.shutdown(Shutdown::Both);
 }
 

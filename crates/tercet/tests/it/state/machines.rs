@@ -1,5 +1,5 @@
-//! Machines for real processes without a lab: an `ssh` that runs what it is told in a mount namespace, where
-//! `/var/lib/tercet` is a folder of the machine's own.
+//! Machines without a lab: an `ssh` that runs commands in a mount namespace, where `/var/lib/tercet` is a folder of that
+//! machine.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -28,7 +28,7 @@ exec unshare --mount --map-root-user sh -c '
     exec sh -c "$command"'
 "#;
 
-/// Machines by name, and who works on them.
+/// Machines by name.
 pub(super) struct Machines {
     folder: TempDir,
 }
@@ -101,11 +101,11 @@ impl Machines {
         command.args(arguments);
         self.prepare(&mut command, folder);
         let output = command.stdin(Stdio::null()).output().unwrap();
-        let said =
+        let printed =
             String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         match output.status.code() {
-            Some(0) => said,
-            code => format!("{said}exit code {}", code.unwrap_or(-1)),
+            Some(0) => printed,
+            code => format!("{printed}exit code {}", code.unwrap_or(-1)),
         }
     }
     fn prepare(&self, command: &mut Command, folder: &Path) {

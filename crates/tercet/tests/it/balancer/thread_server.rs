@@ -1,4 +1,4 @@
-//! Servers of a few lines, as threads of the test: for where the balancer is what dies or changes.
+//! Minimal servers as threads of the test, for tests in which only the balancer dies or changes.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio_tungstenite::tungstenite::{self, WebSocket, protocol::Role};
 
 /// A server that answers everything at once, as long as the test runs.
-pub(super) struct StandIn {
+pub(super) struct ThreadServer {
     pub(super) address: SocketAddr,
     /// Connections it has had so far, checks of the balancer's among them.
     pub(super) accepted: Arc<AtomicUsize>,
@@ -18,9 +18,9 @@ pub(super) struct StandIn {
     pub(super) requests: Arc<AtomicUsize>,
 }
 
-/// What a stand-in answers.
+/// How a server answers.
 #[derive(Clone, Copy)]
-struct Manner {
+struct Behaviour {
     body: &'static str,
     /// The status of its answers to checks.
     health: &'static str,
@@ -33,26 +33,26 @@ struct Manner {
 struct Request {
     /// Whether it is a check of the balancer's.
     is_check: bool,
-    /// The key of whoever wants a WebSocket.
+    /// The key of a WebSocket handshake.
     key: Option<String>,
 }
 
-impl StandIn {
-    pub(super) fn saying(body: &'static str) -> Self {
-        Self::start(Manner { body, health: "200 OK", closes: false })
+impl ThreadServer {
+    pub(super) fn answering(body: &'static str) -> Self {
+        Self::start(Behaviour { body, health: "200 OK", closes: false })
     }
 
     /// A server that closes each connection after one answer.
     pub(super) fn closing(body: &'static str) -> Self {
-        Self::start(Manner { body, health: "200 OK", closes: true })
+        Self::start(Behaviour { body, health: "200 OK", closes: true })
     }
 
     /// A server that answers checks with 503, and requests, if it gets any, like a healthy one.
-    pub(super) fn unwell() -> Self {
-        Self::start(Manner { body: "unwell", health: "503 Service Unavailable", closes: false })
+    pub(super) fn unhealthy() -> Self {
+        Self::start(Behaviour { body: "unhealthy", health: "503 Service Unavailable", closes: false })
     }
 
-    fn start(manner: Manner) -> Self {
+    fn start(behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let started = Self {
             address: listener.local_addr().unwrap(),
@@ -69,7 +69,7 @@ impl StandIn {
                 open.fetch_add(1, Ordering::SeqCst);
                 let (open, requests) = (Arc::clone(&open), Arc::clone(&requests));
                 std::thread::spawn(move || {
-                    serve(stream, manner, &requests);
+                    serve(stream, behaviour, &requests);
                     open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
@@ -78,7 +78,7 @@ impl StandIn {
     }
 }
 
-fn serve(mut stream: TcpStream, manner: Manner, requests: &AtomicUsize) {
+fn serve(mut stream: TcpStream, behaviour: Behaviour, requests: &AtomicUsize) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     while let Some(request) = read(&mut reader) {
         if let Some(key) = request.key {
@@ -87,12 +87,12 @@ fn serve(mut stream: TcpStream, manner: Manner, requests: &AtomicUsize) {
         if !request.is_check {
             requests.fetch_add(1, Ordering::SeqCst);
         }
-        let status = if request.is_check { manner.health } else { "200 OK" };
-        let length = manner.body.len();
-        let connection = if manner.closes { "Connection: close\r\n" } else { "" };
+        let status = if request.is_check { behaviour.health } else { "200 OK" };
+        let length = behaviour.body.len();
+        let connection = if behaviour.closes { "Connection: close\r\n" } else { "" };
         let answer =
-            format!("HTTP/1.1 {status}\r\n{connection}Content-Length: {length}\r\n\r\n{}", manner.body);
-        if stream.write_all(answer.as_bytes()).is_err() || manner.closes {
+            format!("HTTP/1.1 {status}\r\n{connection}Content-Length: {length}\r\n\r\n{}", behaviour.body);
+        if stream.write_all(answer.as_bytes()).is_err() || behaviour.closes {
             return;
         }
     }

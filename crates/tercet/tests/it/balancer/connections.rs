@@ -1,4 +1,4 @@
-//! Very many connections, most of which want nothing, or never finish what they began.
+//! Thousands of connections, most of them idle or with unfinished requests.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
@@ -10,9 +10,9 @@ use socket2::SockRef;
 
 use super::load::{Client, get};
 use super::process::{Balancer, eventually};
-use super::stand_in::StandIn;
+use super::thread_server::ThreadServer;
 
-/// A connection, used in one of the ways clients have.
+/// A connection that is used in one of several ways.
 fn come_and_go(address: SocketAddr, way: usize) {
     let send = |bytes: &[u8]| {
         let mut stream = TcpStream::connect(address).unwrap();
@@ -39,7 +39,7 @@ fn come_and_go(address: SocketAddr, way: usize) {
 
 #[test]
 fn connections_that_come_and_go_leave_no_descriptor_behind() {
-    let server = StandIn::saying("ok");
+    let server = ThreadServer::answering("ok");
     // One check, at the start, and idle connections to the server do not stay for long.
     let rules = "health.interval = \"1h\"\nhealth.timeout = \"10s\"\ntimeouts.server-idle = \"200ms\"\n";
     let balancer = Balancer::start(&[server.address], rules);
@@ -55,16 +55,16 @@ fn connections_that_come_and_go_leave_no_descriptor_behind() {
 }
 
 #[test]
-fn descriptors_that_run_out_are_held_against_no_server() {
+fn running_out_of_descriptors_is_not_a_servers_failure() {
     // Each request needs a connection of its own.
-    let server = StandIn::closing("ok");
+    let server = ThreadServer::closing("ok");
     let rules =
         "timeouts.connect = \"300ms\"\n[health]\ninterval = \"50ms\"\nfall = 1\nejection-failures = 1\n";
     let balancer = Balancer::start(&[server.address], rules);
     let mut client = Client::new(balancer.address);
     assert_eq!(client.ask("GET", "/", "").unwrap(), (200, "ok".to_owned()));
     let worker = balancer.worker();
-    // Nothing can be opened any more, whatever is closed meanwhile.
+    // No descriptor can be opened any more.
     let before =
         prlimit(worker, Resource::Nofile, Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) })
             .unwrap();
@@ -89,7 +89,7 @@ fn ten_thousand_idle_connections_are_kept_and_others_served() {
     let allowed = limit.maximum.unwrap_or(u64::MAX).saturating_sub(RESERVE);
     let count = usize::try_from(allowed.min(10_000)).unwrap();
     assert!(count > 500, "the limit of open files is too low: {limit:?}");
-    let server = StandIn::saying("ok");
+    let server = ThreadServer::answering("ok");
     let balancer = Balancer::start(&[server.address], "");
     let ask = |client: &mut Client| assert_eq!(client.ask("GET", "/", "").unwrap(), (200, "ok".to_owned()));
     let mut idle: Vec<Client> = (0..count).map(|_| Client::new(balancer.address)).collect();
