@@ -336,7 +336,7 @@ fn write_loads(text: &mut String, rows: &[Row]) {
     }
 }
 
-/// What is to be reached, and whether it is: processor time beside each peer's, and nginx's p99.
+/// The goals, and whether they are met: processor time beside each peer's, and nginx's p99.
 fn write_goals(text: &mut String, rows: &[Row]) {
     text.push_str("\n| load | goal | measured | |\n|---|---|---|---|\n");
     for row in rows {

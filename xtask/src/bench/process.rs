@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::command::output;
 
-/// How long one of the ticks is in which the kernel tells times: USER_HZ is 100 on every Linux.
+/// The kernel's unit of processor times: USER_HZ is 100 on every Linux.
 const TICK: Duration = Duration::from_millis(10);
 
 /// How long a program may take until it answers.

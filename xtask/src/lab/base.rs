@@ -83,7 +83,7 @@ fn check_host() -> Result<()> {
     Ok(())
 }
 
-/// Builds what is not there yet, or was built otherwise; half a build is thrown away.
+/// Builds the base if it is missing or out of date; an incomplete build is removed.
 pub(super) fn build(folders: &Folders, workspace: &Workspace) -> Result<()> {
     check_host()?;
     let base = &folders.base;

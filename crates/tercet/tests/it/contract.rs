@@ -99,9 +99,9 @@ fn configuration_and_schema_are_dumped_without_a_server() {
     assert!(dumped.contains("\ndb-pool = 7\n") && !dumped.contains("exit code"), "{dumped}");
     let off = run(database, "--ready");
     assert!(off.contains("admin endpoint is switched off") && off.ends_with("exit code 2\n"), "{off}");
-    let nobody =
+    let stopped =
         run(&format!("{database}admin-server-host = \"127.0.0.1\"\nadmin-server-port = {port}\n"), "--ready");
-    assert!(nobody.contains(&format!("127.0.0.1:{port}")) && nobody.ends_with("exit code 1\n"), "{nobody}");
+    assert!(stopped.contains(&format!("127.0.0.1:{port}")) && stopped.ends_with("exit code 1\n"), "{stopped}");
     let unreachable = run(database, "--dump-schema");
     assert!(unreachable.ends_with("exit code 1\n"), "{unreachable}");
     let both = tercet::run(folder.path(), ["api", "--dump-config", "--dump-schema"]);

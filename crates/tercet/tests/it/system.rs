@@ -30,7 +30,7 @@ pub(crate) struct System {
 }
 
 impl System {
-    /// Starts what is in a folder and waits until it is up.
+    /// Starts the project in a folder and waits until it is up.
     pub(crate) fn start(folder: &Path) -> Self {
         let mut command = tercet::command();
         // The variable would win over the generated configuration if it were passed on.

@@ -1,4 +1,4 @@
-//! What is measured: the data API, and FastAPI over the same data in its two usual forms.
+//! The servers that are measured: the data API, and FastAPI over the same data in its two usual forms.
 
 use std::fs;
 use std::path::Path;

@@ -51,7 +51,7 @@ fn write_loads(text: &mut String, rows: &[Row<'_>]) {
     }
 }
 
-/// What is to be reached beside each peer, and whether it is.
+/// The goals compared with each peer, and whether they are met.
 fn write_goals(text: &mut String, rows: &[Row<'_>]) {
     text.push_str("\n| request | connections | goal | measured | |\n|---|---|---|---|---|\n");
     for row in rows {

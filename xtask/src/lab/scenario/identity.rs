@@ -1,4 +1,4 @@
-//! Whose machines and which data: what is another's, or would be left behind in silence, is refused and not touched.
+//! The identity of machines and data: an apply to another project's machines, or one that would leave data behind, is refused.
 
 use std::path::Path;
 

@@ -120,16 +120,16 @@ fn get_through(mut attempt: impl FnMut() -> Result<bool>) -> Result<()> {
 pub(super) fn by_ctrl_c(scenario: &Scenario<'_>) -> Result<()> {
     scenario.write(FOUR_MACHINES, "api.db-max-rows = 402")?;
     let mut apply = begun(scenario)?.spawn()?;
-    let (mut printed, mut told) = (String::new(), false);
+    let (mut printed, mut signalled) = (String::new(), false);
     for line in BufReader::new(apply.stderr.take().context("standard error is piped")?).lines() {
         let line = line?;
-        if !told && line.contains("] app1: start app-1") {
+        if !signalled && line.contains("] app1: start app-1") {
             signal(&apply, "INT")?;
-            told = true;
+            signalled = true;
         }
         printed += &format!("{line}\n");
     }
-    ensure!(told && !apply.wait()?.success() && printed.contains("interrupted"), "{printed}");
+    ensure!(signalled && !apply.wait()?.success() && printed.contains("interrupted"), "{printed}");
     for machine in MACHINES {
         let lease = scenario.on(machine.name, "cat /var/lib/tercet/lease.json")?;
         ensure!(lease.contains("\"owner\":\"\""), "{}'s lease was kept: {lease}", machine.name);

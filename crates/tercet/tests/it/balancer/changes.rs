@@ -149,7 +149,7 @@ fn termination_finishes_requests_in_flight_and_exits_with_0() {
     wait_begun.recv().unwrap();
     let worker = balancer.worker().unwrap();
     balancer.signal(Signal::TERM);
-    eventually("nobody new is let in", || TcpStream::connect(balancer.address).is_err());
+    eventually("no new connection is accepted", || TcpStream::connect(balancer.address).is_err());
     finish.send(()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -163,15 +163,15 @@ fn termination_finishes_requests_in_flight_and_exits_with_0() {
 fn termination_under_load_answers_every_request() {
     let server = ThreadServer::answering("ok");
     let mut balancer = Balancer::start(&[server.address], "");
-    let ((told, status), outcomes) = load(&balancer).during(|answered| {
+    let ((signalled, status), outcomes) = load(&balancer).during(|answered| {
         eventually("it is busy", || answered.load(Ordering::SeqCst) > 500);
-        let told = Instant::now();
+        let signalled = Instant::now();
         balancer.signal(Signal::TERM);
-        (told, balancer.child.wait().unwrap())
+        (signalled, balancer.child.wait().unwrap())
     });
     assert!(status.success());
     // The kernel may accept a connection to a socket that is closing, and then resets it.
-    let came_too_late = |outcome: &Outcome| outcome.is_first && outcome.ended > told;
+    let came_too_late = |outcome: &Outcome| outcome.is_first && outcome.ended > signalled;
     let failed: Vec<_> =
         outcomes.iter().filter(|outcome| outcome.status != Ok(200) && !came_too_late(outcome)).collect();
     assert!(failed.is_empty(), "{} of {}: {failed:?}", failed.len(), outcomes.len());

@@ -64,7 +64,7 @@ fn a_worker_that_dies_loses_its_requests_and_the_next_one_serves_at_once() {
     // The middle one: any of them may have to wait for a core.
     assert!(gaps[DEATHS.len() / 2] < 2 * usual, "{gaps:?}, usually {usual:?}");
     for how in ["signal: 9 (SIGKILL)", "signal: 6 (SIGABRT)"] {
-        eventually("each death is told", || {
+        eventually("each death is logged", || {
             balancer.log().matches(&format!("worker process exited ({how}")).count() == 3
         });
     }

@@ -22,9 +22,9 @@ const STILL: Duration = Duration::from_secs(1);
 const MOST: u64 = 64 << 10;
 /// Long enough that no connection times out while the others stall.
 const PATIENT: &str = "[timeouts]\nsend = \"1h\"\nresponse-body = \"1h\"\nresponse = \"1h\"\nbody = \"1h\"\n";
-/// What is asked for much.
+/// The request for a large response.
 const MUCH: &str = "/much";
-/// What is sent at once.
+/// The bytes of one write.
 static PIECE: [u8; 64 << 10] = [b'x'; 64 << 10];
 
 /// A server that sends large responses and reads no request bodies.
@@ -55,7 +55,7 @@ impl FloodServer {
     }
 }
 
-/// Does something beside the test, until what is returned is dropped.
+/// Runs the future in a thread until the returned sender is dropped.
 fn in_one_thread(doing: impl Future<Output = ()> + Send + 'static) -> oneshot::Sender<()> {
     let (running, dropped) = oneshot::channel();
     std::thread::spawn(|| {

@@ -98,7 +98,7 @@ impl Balancer {
         let socket = self.folder.path().join("admin.sock");
         let mut connected = None;
         // Requests are served a moment before it is there.
-        eventually("somebody listens there", || {
+        eventually("a process listens there", || {
             connected = UnixStream::connect(&socket).ok();
             connected.is_some()
         });

@@ -131,10 +131,10 @@ fn serves_until_it_is_told_to_end() {
     let listener = TcpListener::bind(&address).unwrap();
     let connections = Arc::new(Connections::default());
     let mut terminate = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM]).unwrap();
-    let told = Arc::clone(&connections);
+    let closing = Arc::clone(&connections);
     std::thread::spawn(move || {
         terminate.forever().next();
-        told.close();
+        closing.close();
         // Wakes the thread that accepts.
         drop(TcpStream::connect(address));
     });
