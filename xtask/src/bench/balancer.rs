@@ -360,7 +360,7 @@ fn write_goals(text: &mut String, rows: &[Row]) {
 fn write_idle(text: &mut String, balancer: impl Fn(Peer) -> Result<Balancer>) -> Result<()> {
     text.push_str(
         "\nAll processes of a balancer that was just started; `bytes more` since it held one connection (nginx and \
-         HAProxy set much of theirs aside at the start).\n\n\
+         HAProxy allocate much of theirs at the start).\n\n\
          | idle connections | balancer | memory, KB | bytes/connection | bytes more/connection |\n\
          |---|---|---|---|---|\n",
     );

@@ -12,7 +12,7 @@ const PATH: &str = "docs/benchmarks.md";
 pub(crate) fn write(workspace: &Workspace, name: &str, text: &str) -> Result<()> {
     let path = workspace.root.join(PATH);
     let page = fs::read_to_string(&path).unwrap_or_else(|_| {
-        "# Benchmarks\n\nMeasured by `cargo xtask bench`; absolute numbers are of the machine named, ratios travel better.\n".to_owned()
+        "# Benchmarks\n\nMeasured by `cargo xtask bench`; absolute numbers depend on the machine named, ratios much less.\n".to_owned()
     });
     fs::write(&path, with(&page, name, text)).with_context(|| format!("{PATH}: cannot be written"))?;
     println!("wrote {PATH}");

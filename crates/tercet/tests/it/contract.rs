@@ -101,7 +101,10 @@ fn configuration_and_schema_are_dumped_without_a_server() {
     assert!(off.contains("admin endpoint is switched off") && off.ends_with("exit code 2\n"), "{off}");
     let stopped =
         run(&format!("{database}admin-server-host = \"127.0.0.1\"\nadmin-server-port = {port}\n"), "--ready");
-    assert!(stopped.contains(&format!("127.0.0.1:{port}")) && stopped.ends_with("exit code 1\n"), "{stopped}");
+    assert!(
+        stopped.contains(&format!("127.0.0.1:{port}")) && stopped.ends_with("exit code 1\n"),
+        "{stopped}"
+    );
     let unreachable = run(database, "--dump-schema");
     assert!(unreachable.ends_with("exit code 1\n"), "{unreachable}");
     let both = tercet::run(folder.path(), ["api", "--dump-config", "--dump-schema"]);

@@ -14,7 +14,7 @@ use crate::tercet;
 /// A project on a machine that cannot be reached.
 fn project(more: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let machine = "[[machine]]\nname = 'one'\nssh = 'nobody@one.invalid'\naddress = '10.0.0.1'\ntiers = ['balancer', 'application', 'database']\n";
+    let machine = "[[machine]]\nname = 'one'\nssh = 'root@one.invalid'\naddress = '10.0.0.1'\ntiers = ['balancer', 'application', 'database']\n";
     fs::write(folder.path().join("tercet.toml"), format!("name = 'shop'\n{more}\n{machine}")).unwrap();
     folder
 }
