@@ -22,7 +22,7 @@ use crate::workspace::Workspace;
 /// Development commands of the project.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
-enum Chore {
+enum Task {
     /// Run all tests, after checking and preparing their prerequisites.
     Test {
         /// Passed on to `cargo test --workspace`.
@@ -57,16 +57,16 @@ enum Chore {
 }
 
 fn main() -> ExitCode {
-    let result = Workspace::find().and_then(|workspace| match Chore::parse() {
-        Chore::Test { arguments } => test::run(&workspace, &arguments),
-        Chore::Ci { only } => ci::run(&workspace, &only),
-        Chore::Generate { check: false } => generate::write(&workspace),
-        Chore::Generate { check: true } => generate::check(&workspace),
-        Chore::Fuzz { target, seconds } => {
+    let result = Workspace::find().and_then(|workspace| match Task::parse() {
+        Task::Test { arguments } => test::run(&workspace, &arguments),
+        Task::Ci { only } => ci::run(&workspace, &only),
+        Task::Generate { check: false } => generate::write(&workspace),
+        Task::Generate { check: true } => generate::check(&workspace),
+        Task::Fuzz { target, seconds } => {
             fuzz::run(&workspace, target.as_deref(), fuzz::Effort::Seconds(seconds))
         }
-        Chore::Bench(bench) => bench.run(&workspace),
-        Chore::Lab(lab) => lab.run(&workspace),
+        Task::Bench(bench) => bench.run(&workspace),
+        Task::Lab(lab) => lab.run(&workspace),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
