@@ -276,7 +276,7 @@ pub(crate) struct TokenKeys {
     pub(crate) retire: bool,
 }
 
-/// Test every allowed and every forbidden connection, from this computer and from each machine.
+/// Test all allowed and forbidden connections, from here and from each machine.
 #[derive(Args, Debug)]
 pub(crate) struct Prove {
     #[command(flatten)]

@@ -21,24 +21,24 @@ fn help() {
             Usage: tercet <COMMAND>
 
             Commands:
-              up           Run everything on this machine, in the foreground
+              up           Run all tiers of a project on this machine, in the foreground
               init         Write a commented tercet.toml and a first migration
-              token        Print a token that signs a person in to the data API of a project
+              token        Print a token for requests to a project's data API
               api          Run one data API server in the foreground
               balancer     Run one balancer in the foreground
-              plan         Show what an apply would change on the machines, field by field; change nothing
-              apply        Make the machines what tercet.toml says
-              rollback     Go back to the previous release
-              rotate       Replace secrets, certificates or keys while everything serves
-              destroy      Take the project down: remove all that tercet made on its machines
-              prove        Try every allowed and every forbidden connection, from everywhere
-              status       Show how the machines and the parts on them are doing
-              state        Share what only the operator has, through the machines
-              logs         Show what all machines' parts printed, as one stream
-              trace        Show one request's way: balancer, application server, SQL
+              plan         Show what an apply would change on the machines, without changing it
+              apply        Bring the machines to the state that tercet.toml describes
+              rollback     Return to the previous release
+              rotate       Replace secrets, certificates or keys without downtime
+              destroy      Take the project down: remove everything that tercet made on its machines
+              prove        Test all allowed and forbidden connections, from here and from each machine
+              status       Show the state of the machines, their units and releases, and the balancer's servers
+              state        Share the operator state with other operators, through the machines
+              logs         Show the logs of all machines as one stream
+              trace        Show the log lines of one request: balancer, application server, SQL
               exec         Run a command on a machine, or on all machines of a tier
-              completions  Print the completions of a shell
-              man          Print the manual page, or write one page per verb into a folder
+              completions  Print a shell's completion script
+              man          Print the manual page, or write a page for each command into a folder
               help         Print this message or the help of the given subcommand(s)
 
             Options:
@@ -49,22 +49,22 @@ fn help() {
     check(
         &["up", "--help"],
         expect![[r#"
-            Run everything on this machine, in the foreground.
+            Run all tiers of a project on this machine, in the foreground.
 
-            A private PostgreSQL, the migrations, the application servers and the balancer. What crashes is
-            restarted. Ctrl-C stops all of it and leaves nothing running.
+            Starts a private PostgreSQL, applies the migrations, starts the application servers and the
+            balancer. A process that crashes is restarted. Ctrl-C stops all of them.
 
             Usage: tercet up [OPTIONS] [DIR]
 
             Arguments:
               [DIR]
-                      The folder that holds tercet.toml
+                      The project's folder, with tercet.toml
 
                       [default: .]
 
             Options:
                   --json
-                      Say everything as JSON, one object a line; the default when standard output is no terminal
+                      Log as JSON, one object a line; the default if standard output is not a terminal
 
               -h, --help
                       Print help (see a summary with '-h')
@@ -73,22 +73,22 @@ fn help() {
     check(
         &["init", "--help"],
         expect![[r#"
-        Write a commented tercet.toml and a first migration.
+            Write a commented tercet.toml and a first migration.
 
-        Files that are already there are never overwritten.
+            Existing files are never overwritten.
 
-        Usage: tercet init [DIR]
+            Usage: tercet init [DIR]
 
-        Arguments:
-          [DIR]
-                  The folder to write into; it is made when it is not there
+            Arguments:
+              [DIR]
+                      The folder to write to; it is created if necessary
 
-                  [default: .]
+                      [default: .]
 
-        Options:
-          -h, --help
-                  Print help (see a summary with '-h')
-    "#]],
+            Options:
+              -h, --help
+                      Print help (see a summary with '-h')
+        "#]],
     );
 }
 

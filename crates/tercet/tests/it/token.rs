@@ -61,19 +61,19 @@ fn there_is_no_token_without_a_secret_to_sign_with() {
     check_refused(
         "[application]\nrun = \"./server\"\n",
         expect![[r#"
-          × this project runs your own program, and tokens are for the data API
+              × tokens are for the data API, and this project runs your own program
 
-        exit code 2
-    "#]],
+            exit code 2
+        "#]],
     );
     check_refused(
         "[api]\njwt-secret = '{\"kty\": \"EC\"}'\n",
         expect![[r#"
-          × jwt-secret is a JWK or JWK set: tokens come from whoever holds its private
-          │ key
+              × jwt-secret is a JWK or JWK set: the service that has its private key
+              │ issues the tokens
 
-        exit code 2
-    "#]],
+            exit code 2
+        "#]],
     );
     check_refused(
         "nmae = \"shop\"\n",
