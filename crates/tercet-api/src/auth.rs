@@ -1,6 +1,6 @@
-//! Who is asking: from the `Authorization` header to the role and the claims a request runs with.
+//! Authentication: from the `Authorization` header to the request role and its claims.
 //!
-//! Knows tokens and nothing of what a role may do: that is PostgreSQL's to decide.
+//! Verifies tokens only. Which rights a role has is PostgreSQL's decision.
 
 mod cache;
 pub(crate) mod keys;
@@ -21,18 +21,18 @@ use self::token::Verified;
 use crate::config::Config;
 use crate::error::TokenError;
 
-/// Whom a request runs as.
+/// The role and claims a request runs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The role.
+    /// The request role.
     pub role: Arc<str>,
-    /// `request.jwt.claims`: the token's claims with the role among them, as JSON text.
+    /// `request.jwt.claims`: the token's claims, including the role, as JSON text.
     pub claims: Bytes,
-    /// Whether the role is another than the anonymous one: what it may not do is then 403 and not 401.
+    /// Whether the role differs from the anonymous role: then a missing privilege is answered 403 instead of 401.
     pub authenticated: bool,
 }
 
-/// What one thread remembers of tokens and of the configuration they were checked against.
+/// A thread's token verifier: keys and token cache, valid for one configuration.
 #[derive(Debug, Default)]
 pub struct Authenticator {
     config: Option<Arc<Config>>,
@@ -41,12 +41,12 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Finds out who asks.
+    /// Verifies the request's token; without one, the identity is the anonymous role.
     ///
     /// # Errors
-    /// The token is missing, malformed, forged, expired or for somebody else.
+    /// The token is missing, malformed, forged, expired or for another audience.
     pub fn identify(&mut self, config: &Arc<Config>, headers: &HeaderMap) -> Result<Identity, TokenError> {
-        self.follow(config);
+        self.reset_for(config);
         let Some(token) = headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()))
         else {
             return self.anonymous.clone().ok_or(TokenError::Required);
@@ -63,13 +63,13 @@ impl Authenticator {
         identity
     }
 
-    /// How the cache does.
+    /// The token cache's counts.
     pub fn counts(&self) -> CacheCounts {
         self.cache.counts()
     }
 
-    /// What is remembered holds for one configuration.
-    fn follow(&mut self, config: &Arc<Config>) {
+    /// Resets keys and cache when the configuration was replaced.
+    fn reset_for(&mut self, config: &Arc<Config>) {
         if self.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, config)) {
             return;
         }
@@ -102,14 +102,14 @@ fn identity(config: &Config, role: &Arc<str>, mut claims: Map<String, Value>) ->
     }
 }
 
-/// The token of `Bearer TOKEN` (RFC 6750 section 2.1); another scheme is no token at all.
+/// The token of `Bearer TOKEN` (RFC 6750 section 2.1); `None` for another scheme.
 fn bearer(authorization: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = authorization.split_at_checked("bearer".len())?;
     let separated = token.first().is_none_or(u8::is_ascii_whitespace);
     (scheme.eq_ignore_ascii_case(b"bearer") && separated).then(|| token.trim_ascii())
 }
 
-/// Seconds since 1970.
+/// Unix time in seconds.
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
 }

@@ -1,6 +1,6 @@
-//! Everything that can go wrong for a client, in PostgREST's words: code, status, message, details, hint, headers.
+//! The errors clients receive, in PostgREST's wording: code, status, message, details, hint, headers.
 //!
-//! Refuses to know how a response is sent, and what of PostgreSQL's own messages may be shown beyond what it sent for clients.
+//! Does not send responses, and passes on no more of a PostgreSQL error than its client-facing fields.
 
 pub mod database;
 pub mod request;
@@ -20,7 +20,7 @@ pub use schema::{RelationshipCandidate, SchemaError};
 pub use statement::StatementError;
 pub use token::TokenError;
 
-/// How much an error says to clients (`client-error-verbosity`).
+/// The amount of detail in errors (`client-error-verbosity`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Verbosity {
     /// Code, message, details and hint.
@@ -30,37 +30,37 @@ pub enum Verbosity {
     Minimal,
 }
 
-/// A request that failed.
+/// A failed request.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ApiError {
-    /// The request itself is wrong (PGRST1xx).
+    /// The request is invalid (PGRST1xx).
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// What it names is not in the schema cache (PGRST2xx).
+    /// A name is not in the schema cache (PGRST2xx).
     #[error(transparent)]
     Schema(Box<SchemaError>),
-    /// Its token is missing or wrong (PGRST3xx).
+    /// The token is missing or invalid (PGRST3xx).
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// PostgreSQL refused (its SQLSTATE, or what RAISE asked for).
+    /// PostgreSQL reported an error (its SQLSTATE, or the response of a RAISE).
     #[error(transparent)]
     Database(#[from] DatabaseFailure),
-    /// No connection to PostgreSQL can be made; the text says why and never holds a password.
+    /// No connection to PostgreSQL; the text is the reason and never contains a password.
     #[error("Database connection error. Retrying the connection.")]
     Connection(Option<String>),
-    /// The connection broke while the request was under way.
+    /// The connection was lost during the request.
     #[error("Database client error. Retrying the connection.")]
     ConnectionLost(Option<String>),
-    /// The schema cache was never loaded.
+    /// The schema cache has not been loaded yet.
     #[error("Could not query the database for the schema cache. Retrying.")]
     NoSchemaCache,
-    /// We have failed: the log says how.
+    /// A bug in tercet; the log has the details.
     #[error("The request could not be answered because of an error in tercet")]
     Internal,
-    /// Every connection is busy and stayed so for the whole wait.
+    /// No connection of the pool became free within the acquisition timeout.
     #[error("Timed out acquiring connection from connection pool.")]
     PoolTimeout,
-    /// Committed, but the wait for the synchronous standbys was broken off.
+    /// Committed, but the wait for the synchronous standbys was cancelled.
     #[error("Committed, but the wait for a synchronous standby was broken off")]
     Unreplicated,
 }
@@ -71,23 +71,23 @@ impl From<SchemaError> for ApiError {
     }
 }
 
-/// The JSON object a client gets.
+/// The JSON body of an error response.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ErrorBody {
-    /// PostgREST's code, or a SQLSTATE.
+    /// PostgREST's error code, or a SQLSTATE.
     pub code: String,
-    /// What went wrong.
+    /// The message.
     pub message: String,
-    /// More about it; `null` when there is no more. Left out under [`Verbosity::Minimal`].
+    /// Details, or `null`. Omitted under [`Verbosity::Minimal`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<Value>,
-    /// What to do about it; `null` when nothing comes to mind. Left out under [`Verbosity::Minimal`].
+    /// A hint, or `null`. Omitted under [`Verbosity::Minimal`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<Value>,
 }
 
 impl ApiError {
-    /// PostgREST's code, or PostgreSQL's SQLSTATE.
+    /// PostgREST's error code, or a SQLSTATE.
     pub fn code(&self) -> String {
         match self {
             Self::Request(error) => error.code().into(),
@@ -103,7 +103,7 @@ impl ApiError {
         }
     }
 
-    /// Status of the response.
+    /// The response status.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Request(error) => error.status(),
@@ -118,7 +118,7 @@ impl ApiError {
         }
     }
 
-    /// Reason phrase the database chose instead of the status' own.
+    /// The reason phrase set by SQL, if any.
     pub fn reason(&self) -> Option<String> {
         match self {
             Self::Database(error) => error.reason(),
@@ -126,21 +126,21 @@ impl ApiError {
         }
     }
 
-    /// The same error, or PGRST112 where SQL asked for a response that HTTP has no way to write.
+    /// The same error; PGRST112 if SQL asked for a response that is not valid HTTP.
     #[must_use]
-    pub fn or_unsendable(self) -> Self {
+    pub fn or_invalid_response(self) -> Self {
         match &self {
             Self::Database(error) => {
-                error.unsendable().map_or(self, |reason| RequestError::Unsendable(reason).into())
+                error.invalid_response().map_or(self, |reason| RequestError::InvalidResponse(reason).into())
             }
             _ => self,
         }
     }
 
-    /// What of a response SQL got wrong: somebody who can change that has to know.
-    pub fn fault_of_sql(&self) -> Option<String> {
+    /// Why the response set by SQL is invalid, for the log.
+    pub fn invalid_response_reason(&self) -> Option<String> {
         match self {
-            Self::Request(RequestError::Unsendable(reason)) => Some(reason.to_string()),
+            Self::Request(RequestError::InvalidResponse(reason)) => Some(reason.to_string()),
             Self::Request(
                 error @ (RequestError::ResponseHeadersSetting | RequestError::ResponseStatusSetting),
             ) => Some(error.to_string()),
@@ -148,7 +148,7 @@ impl ApiError {
         }
     }
 
-    /// Headers of the response beyond its content type: `Proxy-Status`, `WWW-Authenticate`, what RAISE asked for.
+    /// The response headers besides the content type: `Proxy-Status`, `WWW-Authenticate`, those set by RAISE.
     pub fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         if let Ok(value) = HeaderValue::from_str(&format!("PostgREST; error={}", self.code())) {
@@ -167,7 +167,7 @@ impl ApiError {
         headers
     }
 
-    /// What a client gets to read.
+    /// The body of the error response.
     pub fn body(&self, verbosity: Verbosity) -> ErrorBody {
         let (details, hint) = match self {
             Self::Request(error) => (error.details().map(Value::from), error.hint().map(Value::from)),
@@ -178,8 +178,8 @@ impl ApiError {
                 (details.clone().map(Value::from), None)
             }
             Self::Unreplicated => (
-                Some("The database has committed the transaction, but it may not be on any standby yet: it is lost if the primary is lost before it is copied.".into()),
-                Some("Do not repeat the request unread: look first whether its effect is there.".into()),
+                Some("The database has committed the transaction, but it may not be on any standby yet: it is lost if the primary fails before it is replicated.".into()),
+                Some("Before repeating the request, check whether it took effect.".into()),
             ),
             Self::NoSchemaCache | Self::PoolTimeout | Self::Internal => (None, None),
         };
@@ -194,7 +194,7 @@ impl ApiError {
         ErrorBody { code: self.code(), message, details, hint }
     }
 
-    /// [`ApiError::body`] as JSON text.
+    /// The body of the error response, as JSON text.
     pub fn json(&self, verbosity: Verbosity) -> Vec<u8> {
         serde_json::to_vec(&self.body(verbosity)).expect("strings and JSON values always serialise")
     }

@@ -1,7 +1,8 @@
-//! Descriptions of an exposed schema: OpenAPI 3.1 at `/openapi.json`, Swagger 2.0 at `/` for PostgREST's clients, pages to read them.
+//! Descriptions of an exposed schema: OpenAPI 3.1 at `/openapi.json`, Swagger 2.0 at `/` for PostgREST clients,
+//! documentation pages.
 //!
-//! Made of the schema cache and of what the role of the request may see. Refuses to know connections: whoever answers runs
-//! [`Privileges::statements`] in the transaction of the request.
+//! Built from the schema cache and the request role's privileges. Opens no connection: the caller runs
+//! [`Privileges::statements`] in the request's transaction.
 
 mod component;
 mod operation;
@@ -21,20 +22,20 @@ use crate::schema::{Cardinality, Column, Link, Relation, Relationship, SchemaCac
 
 pub use privileges::Privileges;
 
-/// Everything in a path that is not a letter, a digit or `-_.~`.
+/// Everything in a path that must be percent-encoded: all but letters, digits and `-_.~`.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// What a description says about the API as a whole. Its own address and port are none of it: clients may find it
-/// elsewhere, and a description that names no server is about the one it came from.
+/// The API as a whole. The server's own address is left out: clients may reach it under another, and a description
+/// without a server refers to the one it came from.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Server<'a> {
-    /// Where clients find it, when that is elsewhere than the description (`openapi-server-proxy-uri`).
+    /// The address of the reverse proxy, if clients use one (`openapi-server-proxy-uri`).
     pub proxy_uri: Option<&'a str>,
-    /// Whether every operation is said to need a token (`openapi-security-active`).
+    /// Whether every operation requires a token (`openapi-security-active`).
     pub security_active: bool,
-    /// What it is called where the schema has no comment (`openapi-title`).
+    /// The title if the schema has no comment (`openapi-title`).
     pub title: Option<&'a str>,
-    /// Its version (`openapi-version`).
+    /// The API's version (`openapi-version`).
     pub version: Option<&'a str>,
 }
 
@@ -44,26 +45,26 @@ impl<'a> Server<'a> {
     }
 }
 
-/// What is described, and to whom.
+/// The input of a description.
 #[derive(Debug, Clone, Copy)]
 pub struct Description<'a> {
     /// The schema cache.
     pub cache: &'a SchemaCache,
-    /// The one schema that is described.
+    /// The described schema.
     pub schema: &'a str,
-    /// What the reader may see of it.
+    /// The privileges of the request role.
     pub privileges: &'a Privileges,
-    /// The server.
+    /// The API as a whole.
     pub server: Server<'a>,
 }
 
 impl<'a> Description<'a> {
-    /// Swagger 2.0, as PostgREST writes it.
+    /// The description in Swagger 2.0, in PostgREST's form.
     pub fn swagger(&self) -> Vec<u8> {
         bytes(&swagger::document(self))
     }
 
-    /// OpenAPI 3.1 ([specification](https://spec.openapis.org/oas/v3.1.1.html)).
+    /// The description in OpenAPI 3.1 ([specification](https://spec.openapis.org/oas/v3.1.1.html)).
     pub fn openapi(&self) -> Vec<u8> {
         bytes(&self.document())
     }
@@ -116,12 +117,12 @@ impl<'a> Description<'a> {
         })
     }
 
-    /// Relations the reader may see, by name: on some it may have privileges that no request needs.
+    /// The relations the request role can access, by name; relations with other privileges only are left out.
     fn relations(&self) -> impl Iterator<Item = &'a Arc<Relation>> {
         self.cache.relations(self.schema).filter(|relation| self.privileges.sees(relation))
     }
 
-    /// Routines the reader may see, by name, overloads together.
+    /// The routines the request role can access, by name, overloads grouped.
     fn routines(&self) -> Vec<Vec<routine::Overload<'a>>> {
         let mut routines: Vec<Vec<routine::Overload<'a>>> = Vec::new();
         for routine in self.cache.all_routines(self.schema) {
@@ -134,13 +135,13 @@ impl<'a> Description<'a> {
         routines
     }
 
-    /// The relation of a name, if it is one of those described.
+    /// The described relation with this name.
     fn visible(&self, schema: &str, name: &str) -> Option<&'a Arc<Relation>> {
         let relation = self.cache.relation(schema, name)?;
         (schema == self.schema && self.privileges.sees(relation)).then_some(relation)
     }
 
-    /// Relationships of a relation to others that are described.
+    /// The relationships from a relation to other described relations.
     fn embeddable(&self, relation: &Relation) -> impl Iterator<Item = &'a Relationship> {
         let relationships = self.cache.relationships(&relation.schema, &relation.name);
         relationships.iter().map(|relationship| &**relationship).filter(|relationship| {
@@ -148,7 +149,7 @@ impl<'a> Description<'a> {
         })
     }
 
-    /// Relation and column that the foreign key of a single column leads to, a table before a view.
+    /// The relation and column referenced by a single-column foreign key, tables before views.
     fn foreign_key(&self, relation: &Relation, column: &Column) -> Option<(&'a str, &'a str)> {
         let relationships = self.cache.relationships(&relation.schema, &relation.name);
         let leads = |relationship: &&'a Arc<Relationship>| match &relationship.link {
@@ -169,7 +170,7 @@ impl<'a> Description<'a> {
     }
 }
 
-/// `/name`, with everything encoded that a path cannot hold.
+/// `/name`, percent-encoded.
 fn path(name: &str) -> String {
     format!("/{}", utf8_percent_encode(name, RESERVED))
 }

@@ -1,5 +1,5 @@
-//! Planning: what a request means against the schema cache. Names become relations, relationships and
-//! typed columns; what can't be done is refused here. It knows no SQL text and touches no connection.
+//! Planning: resolves a request against the schema cache. Names become relations, relationships and typed columns;
+//! requests that cannot be executed are rejected. No SQL text, no connection.
 
 mod call;
 mod filter;
@@ -27,31 +27,30 @@ pub use resolve::{TextSearch, TypedField};
 pub use tree::{Embed, OrderKey, ReadNode, SelectedField, Shape, SpreadField};
 pub use write::{Conflict, WriteKind, WritePlan};
 
-/// Rows of a schema bigger than this are not searched for a name that looks like a wrong one.
+/// A schema with more relations than this is not searched for a similar name.
 const SUGGESTION_LIMIT: usize = 500;
 
-/// What of the configuration decides how requests are planned.
+/// The configuration that affects planning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Most rows a read answers with, at the top and in every embedding (`db-max-rows`).
+    /// The maximum number of rows returned, at the top level and in each embedding (`db-max-rows`).
     pub max_rows: Option<i64>,
-    /// Whether clients may aggregate (`db-aggregates-enabled`).
+    /// Whether clients may use aggregates (`db-aggregates-enabled`).
     pub aggregates: bool,
-    /// Whether clients may ask for execution plans (`db-plan-enabled`).
+    /// Whether clients may request execution plans (`db-plan-enabled`).
     pub execution_plans: bool,
-    /// Whether a filter may name an embedding by its relation although it has an alias
-    /// (`url-use-legacy-target-names`).
+    /// Whether a filter may refer to an aliased embedding by its relation name (`url-use-legacy-target-names`).
     pub legacy_target_names: bool,
 }
 
-/// What a request means.
+/// A planned request.
 #[derive(Debug)]
 pub enum Plan {
     /// A statement to run.
     Statement(Box<StatementPlan>),
     /// A description of the schema, for a client that accepts one.
     Description {
-        /// How it is written.
+        /// The format.
         format: DescriptionFormat,
         /// `HEAD`: no body.
         head: bool,
@@ -64,35 +63,35 @@ pub enum Plan {
     SchemaInfo,
 }
 
-/// A statement that reads, writes or calls, and what is read of its result.
+/// A statement that reads, writes or calls, and the form of its result.
 #[derive(Debug)]
 pub struct StatementPlan {
-    /// What is done before the result is read.
+    /// The command.
     pub command: Command,
-    /// What is read of the relation, or of the rows written or returned.
+    /// The read tree over the relation, or over the rows written or returned.
     pub tree: ReadNode,
-    /// How the body is made of the rows.
+    /// The handler that builds the body from the rows.
     pub handler: Handler,
-    /// What the body is called.
+    /// The media type of the body.
     pub media_type: MediaType,
-    /// The relation, or what the routine returns rows of, or the routine.
+    /// The relation; for a call, the relation whose rows the routine returns, or the routine.
     pub target: QualifiedName,
-    /// How the total number of rows is found.
+    /// How the total number of rows is determined.
     pub count: Option<Count>,
-    /// The cap on rows, which `count=estimated` counts up to.
+    /// The limit on rows, up to which `count=estimated` counts.
     pub max_rows: Option<i64>,
     /// `HEAD`: no body.
     pub head: bool,
-    /// Whether the transaction must not write.
+    /// Whether the transaction is read-only.
     pub read_only: bool,
-    /// Whether it is proved that it leaves the session as it was.
+    /// Whether the statement provably leaves the session unchanged.
     pub side_effect_free: bool,
-    /// Embeddings that a filter, order or range named by relation although they have an alias: the
-    /// relation's name and the alias.
+    /// Embeddings that a filter, order or range refers to by relation name although they have an alias: relation name
+    /// and alias.
     pub deprecated_targets: Vec<(String, String)>,
 }
 
-/// What a statement does.
+/// The command of a statement.
 #[derive(Debug)]
 pub enum Command {
     /// Reads a relation.
@@ -104,7 +103,7 @@ pub enum Command {
 }
 
 impl StatementPlan {
-    /// The routine that is called, if one is.
+    /// The called routine, if any.
     pub fn routine(&self) -> Option<&Arc<Routine>> {
         match &self.command {
             Command::Call(call) => Some(&call.routine),
@@ -112,17 +111,17 @@ impl StatementPlan {
         }
     }
 
-    /// Whether the body is an execution plan instead of rows.
+    /// Whether the response is an execution plan.
     pub fn explains(&self) -> bool {
         matches!(self.media_type, MediaType::Plan { .. })
     }
 }
 
-/// Finds out what a request means.
+/// Plans a request.
 ///
 /// # Errors
 ///
-/// Names that are not in the schema cache (PGRST2xx) and requests that make no sense (PGRST1xx).
+/// A name is not in the schema cache (PGRST2xx), or the request is invalid (PGRST1xx).
 pub fn plan(request: &ApiRequest, cache: &SchemaCache, policy: &Policy) -> Result<Plan, ApiError> {
     let planner = Planner { request, cache, policy };
     let planned = match &request.action {
@@ -136,14 +135,14 @@ pub fn plan(request: &ApiRequest, cache: &SchemaCache, policy: &Policy) -> Resul
         }
         Action::SchemaInfo => Ok(Plan::SchemaInfo),
     }?;
-    // what is wrong with a name is said before what is wrong with a preference
+    // errors in names take precedence over errors in preferences
     if matches!(planned, Plan::Statement(_)) {
         request.preferences.check()?;
     }
     Ok(planned)
 }
 
-/// A request beside what it is planned against.
+/// A request and its planning context.
 #[derive(Clone, Copy)]
 struct Planner<'a> {
     request: &'a ApiRequest,
@@ -197,7 +196,7 @@ impl<'a> Planner<'a> {
 
     fn call(self, routine: &str, invocation: Invocation) -> Result<Plan, ApiError> {
         let routine = self.routine(routine, invocation)?;
-        // A routine that returns rows of a relation can be embedded like that relation.
+        // A routine that returns rows of a relation supports the relation's embeddings.
         let returned = routine.returned_relation().and_then(|of| {
             self.cache
                 .relation(&of.schema, &of.name)
@@ -220,7 +219,7 @@ impl<'a> Planner<'a> {
         Ok(Plan::Statement(Box::new(StatementPlan {
             command: Command::Call(call),
             tree,
-            // Also for HEAD: PostgreSQL runs no function whose result nothing is made of.
+            // Also for HEAD: PostgreSQL does not execute a function whose result is unused.
             handler,
             media_type,
             target: name,
@@ -233,7 +232,7 @@ impl<'a> Planner<'a> {
         })))
     }
 
-    /// `/openapi.json` is asked for by its name, whatever is accepted.
+    /// `/openapi.json` is requested by path, regardless of `Accept`.
     fn describe(self, format: DescriptionFormat, head: bool) -> Result<Plan, ApiError> {
         let described =
             |accepted: &MediaType| matches!(accepted, MediaType::OpenApi | MediaType::Json | MediaType::Any);
@@ -249,10 +248,10 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Finds what is wrong with a request whatever its body is: what it writes to is not there, or is not written to in this way.
+/// Checks before the body is received: the target exists and supports the method.
 ///
 /// # Errors
-/// That.
+/// It does not.
 pub fn check(request: &ApiRequest, cache: &SchemaCache) -> Result<(), ApiError> {
     match &request.action {
         Action::Mutate { relation, mutation } => writable(cache, request, relation, *mutation).map(|_| ()),
@@ -273,14 +272,14 @@ fn writable<'a>(
         Mutation::Update => relation.updatable,
         Mutation::Delete => relation.deletable,
     };
-    // PostgreSQL would call it an error of the server's.
+    // PostgreSQL would report it as a server error.
     if possible { Ok(relation) } else { Err(RequestError::Method(request.method.to_string()).into()) }
 }
 
-/// The relation of that name.
+/// The relation with this name.
 ///
 /// # Errors
-/// There is none (PGRST205); the error names the one that was most likely meant.
+/// It does not exist (PGRST205); the error suggests a similar name.
 fn relation<'a>(cache: &'a SchemaCache, schema: &str, name: &str) -> Result<&'a Arc<Relation>, ApiError> {
     cache.relation(schema, name).ok_or_else(|| {
         let names: Vec<&str> = cache.relations(schema).map(|relation| &*relation.name).collect();

@@ -33,7 +33,7 @@ use crate::error::RequestError;
 use crate::schema::SchemaCache;
 use media_type::MediaType;
 use parameters::Parameters;
-use payload::{Boundless, Payload, Purpose, Reading};
+use payload::{Payload, Purpose, Reading, Unlimited};
 use preferences::Preferences;
 use range::RowRange;
 use reader::Reader;
@@ -268,7 +268,7 @@ impl ApiRequest {
     pub fn parse(parts: &request::Parts, body: Bytes, rules: Rules<'_>) -> Result<Self, RequestError> {
         let request = Self::head(parts, rules)?;
         match request.reading() {
-            Some(reading) => Ok(request.with_payload(reading.read(body, &mut Boundless)?)),
+            Some(reading) => Ok(request.with_payload(reading.read(body, &mut Unlimited)?)),
             None => Ok(request),
         }
     }

@@ -2,11 +2,11 @@
 //!
 //! Refuses to know SQL and sockets. Headers that belong to a connection are the server's.
 
-pub mod chosen;
 pub mod cors;
-pub mod sendable;
+pub mod headers;
 pub(crate) mod settings;
 pub mod timing;
+pub mod validation;
 
 use std::fmt::Write as _;
 

@@ -1,12 +1,13 @@
-//! The server: binds, starts a thread per core, deals connections out to them in turn, keeps in step with
-//! the database, and stops without losing a request.
+//! The HTTP server: binds the listener, starts one worker thread per core, distributes connections round-robin, runs
+//! the database monitor, and stops gracefully.
 //!
-//! It never prints, reads the environment or handles signals: the command does, and gives instructions.
+//! It never prints, reads the environment or handles signals; the command does that and sends an [`Instruction`].
 
 mod admin;
 mod body;
 mod database;
 mod head;
+mod head_filter;
 mod inspect;
 mod linger;
 mod listener;
@@ -17,7 +18,6 @@ mod respond;
 mod roles;
 mod state;
 mod thread;
-mod vetted;
 mod worker;
 
 use std::cell::{Cell, RefCell};
@@ -34,7 +34,7 @@ use tercet_observe::{Log, LogHandle, admin as observe};
 use tercet_postgres::DatabaseError;
 use tokio::sync::{Notify, mpsc};
 
-use self::database::{Calm, Inbox, SchemaTask};
+use self::database::{DatabaseMonitor, Inbox, ReloadBackoff};
 pub use self::inspect::{configuration, schema_cache};
 use self::listener::Listener;
 use self::metrics::Metrics;
@@ -45,46 +45,46 @@ use crate::config::{Config, ConfigError, ConfigSource};
 use crate::pool::Options;
 use crate::schema::LoadError;
 
-/// What a running server is told from outside.
+/// An instruction to a running server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Instruction {
-    /// Load the schema anew.
+    /// Reload the schema cache.
     ReloadSchema,
-    /// Read the configuration, and load the schema, anew.
+    /// Reload the configuration and the schema cache.
     ReloadConfig,
-    /// Finish what is in flight and end; why is for the log.
+    /// Finish the requests in flight and stop; the reason is logged.
     Stop(&'static str),
 }
 
-/// Why a server does not run.
+/// Why a server cannot start, or ends.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The configuration cannot be used.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// An address cannot be listened on.
+    /// A listener cannot be bound.
     #[error("cannot listen on {address}: {source}")]
     Bind {
-        /// Which.
+        /// The address.
         address: String,
-        /// Why not.
+        /// The operating system's error.
         source: io::Error,
     },
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
-    /// The database does not let us in.
-    #[error("the database refuses us: {0}\nhint: check db-uri")]
+    /// PostgreSQL rejected the connection.
+    #[error("PostgreSQL rejected the connection: {0}\nhint: check db-uri")]
     Refused(DatabaseError),
-    /// The catalogue cannot be understood.
-    #[error("the schema cannot be loaded: {0}")]
+    /// The system catalogue has an unexpected form.
+    #[error("the schema cache cannot be loaded: {0}")]
     Schema(LoadError),
-    /// The database is gone and `db-pool-automatic-recovery` is off.
-    #[error("the database is lost and db-pool-automatic-recovery is off: {0}")]
-    Lost(String),
+    /// The connection to the database is lost and `db-pool-automatic-recovery` is off.
+    #[error("the connection to the database is lost and db-pool-automatic-recovery is off: {0}")]
+    ConnectionLost(String),
 }
 
-/// A server that is bound and does not serve yet.
+/// A server that is bound but not serving yet.
 #[derive(Debug)]
 pub struct Server {
     source: ConfigSource,
@@ -101,22 +101,22 @@ struct Admin {
     socket: Option<SocketFile>,
 }
 
-/// A Unix socket's place in the file system, removed at the end.
+/// The path of a bound Unix socket; the file is removed on drop.
 #[derive(Debug)]
 struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody else may have taken it away already.
+        // The file may be gone already.
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
 impl Server {
-    /// Reads the configuration whole, then binds what it says.
+    /// Reads and validates the configuration, then binds the listeners.
     ///
     /// # Errors
-    /// The configuration cannot be used, or an address is taken.
+    /// The configuration is invalid, or an address cannot be bound.
     pub async fn bind(source: ConfigSource) -> Result<Self, ServerError> {
         let config = Arc::new(source.read()?);
         let listener = Listener::bind(&config)?;
@@ -124,53 +124,53 @@ impl Server {
         Ok(Self { source, config, listener, admin })
     }
 
-    /// The configuration it was bound by.
+    /// The configuration read by [`Server::bind`].
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The TCP address it listens on, unless it is a Unix socket.
+    /// The listener's TCP address; `None` for a Unix socket.
     pub fn address(&self) -> Option<SocketAddr> {
         self.listener.tcp_address()
     }
 
-    /// The TCP address of the admin endpoint, when there is one.
+    /// The admin endpoint's TCP address; `None` if there is none or it is a Unix socket.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().and_then(|admin| admin.server.local_addr())
     }
 
-    /// Serves until it is told to stop, and then until what is in flight is finished. Must be called on a
+    /// Serves until an instruction to stop, then until the requests in flight are finished. Must run on a
     /// [`tokio::task::LocalSet`].
     ///
     /// # Errors
-    /// The database refuses us for good.
+    /// PostgreSQL rejects the connection, or it is lost and recovery is off.
     pub async fn run(
         self,
         log: &Log,
         instructions: mpsc::UnboundedReceiver<Instruction>,
     ) -> Result<(), ServerError> {
         let Self { source, config, listener, admin } = self;
-        let say = log.handle();
+        let log_handle = log.handle();
         let threads = threads(&config);
-        let (findings, found) = mpsc::unbounded_channel();
+        let (reports, received) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             settings: ArcSwap::from_pointee(Settings::new(Arc::clone(&config), None)),
             outage: ArcSwapOption::empty(),
             replaced: Notify::new(),
             metrics: Metrics::new(config.db_pool),
             pools: Arc::default(),
-            findings,
+            reports,
             bodies: Arc::default(),
         });
         let workers: Vec<Handle> = (0..threads)
             .map(|number| {
-                let options = pool_options(&config, share(config.db_pool, threads, number));
+                let options = pool_options(&config, pool_size(config.db_pool, threads, number));
                 Handle::start(number, Arc::clone(&shared), options, log).map_err(ServerError::Thread)
             })
             .collect::<Result<_, _>>()?;
-        announce(&say, &listener, admin.as_ref());
+        log_addresses(&log_handle, &listener, admin.as_ref());
         for warning in &config.warnings {
-            say.event(ProcessEvent::ConfigurationWarning { warning });
+            log_handle.event(ProcessEvent::ConfigurationWarning { warning });
         }
         let probe = Probe::default();
         let _socket = admin.and_then(|Admin { server, socket, .. }| {
@@ -178,52 +178,53 @@ impl Server {
             tokio::task::spawn_local(server.serve(Rc::new(admin::Api { shared, probe: probe.clone() })));
             socket
         });
-        let tell_all = |work: fn() -> Work| workers.iter().for_each(|worker| worker.tell(work()));
-        let keeper = SchemaTask {
+        let broadcast = |work: fn() -> Work| workers.iter().for_each(|worker| worker.send(work()));
+        let monitor = DatabaseMonitor {
             shared: &shared,
             source: &source,
-            log: &say,
-            tell_all: &tell_all,
+            log: &log_handle,
+            broadcast: &broadcast,
             probe,
-            was_deaf: Cell::default(),
-            refused_role: RefCell::default(),
+            logged_not_listening: Cell::default(),
+            logged_role: RefCell::default(),
         };
-        let inbox = Inbox { instructions, found, calm: Calm::default(), waiting: Vec::new() };
-        let kept = tokio::select! {
-            kept = keeper.keep(inbox) => kept,
-            () = deal(&listener, &workers) => Ok("nothing to listen on"),
+        let inbox =
+            Inbox { instructions, reports: received, backoff: ReloadBackoff::default(), waiting: Vec::new() };
+        let outcome = tokio::select! {
+            outcome = monitor.run(inbox) => outcome,
+            () = distribute(&listener, &workers) => Ok("the listener is closed"),
         };
-        // Nobody new gets in; whoever is in is served.
+        // No new connections; those that are open are served to their end.
         drop(listener);
-        if let Ok(reason) = &kept {
-            say.event(ProcessEvent::Stopping { reason });
+        if let Ok(reason) = &outcome {
+            log_handle.event(ProcessEvent::Stopping { reason });
         }
         for worker in &workers {
-            worker.tell(Work::Stop(config.server_stop_timeout));
+            worker.send(Work::Stop(config.server_stop_timeout));
         }
         for worker in workers {
-            worker.ended().await;
+            worker.join().await;
         }
-        say.event(ProcessEvent::Stopped);
-        kept.map(drop)
+        log_handle.event(ProcessEvent::Stopped);
+        outcome.map(drop)
     }
 }
 
-/// Accepts connections and deals them out in turn, so that every thread has as many as the others.
-async fn deal(listener: &Listener, workers: &[Handle]) {
+/// Accepts connections and distributes them round-robin over the worker threads.
+async fn distribute(listener: &Listener, workers: &[Handle]) {
     for worker in workers.iter().cycle() {
         let incoming = loop {
             match listener.accept().await {
                 Ok(incoming) => break incoming,
-                // Out of descriptors, most likely: let some be closed before accepting again.
+                // Most likely out of file descriptors: wait until some are closed.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         };
-        worker.tell(Work::Serve(incoming));
+        worker.send(Work::Serve(incoming));
     }
 }
 
-fn announce(log: &LogHandle, listener: &Listener, admin: Option<&Admin>) {
+fn log_addresses(log: &LogHandle, listener: &Listener, admin: Option<&Admin>) {
     log.event(ProcessEvent::Listening { address: &listener.to_string(), purpose: "HTTP" });
     if let Some(Admin { address, .. }) = admin {
         log.event(ProcessEvent::Listening { address, purpose: "admin" });
@@ -244,27 +245,27 @@ async fn bind_admin(config: &Config) -> Result<Option<Admin>, ServerError> {
     } else {
         return Ok(None);
     };
-    let shown = match &address {
+    let displayed = match &address {
         observe::Address::Tcp(address) => address.to_string(),
         observe::Address::Unix(path, _) => path.display().to_string(),
     };
     match observe::Server::bind(&address).await {
         Ok(server) => {
-            let address = server.local_addr().map_or(shown, |address| address.to_string());
+            let address = server.local_addr().map_or(displayed, |address| address.to_string());
             Ok(Some(Admin { server, address, socket: socket.map(|path| SocketFile(path.clone())) }))
         }
-        Err(source) => Err(ServerError::Bind { address: shown, source }),
+        Err(source) => Err(ServerError::Bind { address: displayed, source }),
     }
 }
 
-/// One thread per core, and no thread without a connection to PostgreSQL.
+/// One thread per core, but no more threads than connections to PostgreSQL.
 fn threads(config: &Config) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     config.server_threads.unwrap_or_else(cores).clamp(1, config.db_pool)
 }
 
-/// How many of `all` the thread of that number gets.
-fn share(all: usize, threads: usize, number: usize) -> usize {
+/// The size of the connection pool of thread `number`, so that all pools together have `all` connections.
+fn pool_size(all: usize, threads: usize, number: usize) -> usize {
     all / threads + usize::from(number < all % threads)
 }
 
@@ -280,7 +281,7 @@ fn pool_options(config: &Config, size: usize) -> Options {
     }
 }
 
-/// Gives a session a `statement_timeout` where nobody has set one: not the server, not the login role.
+/// SQL that sets `statement_timeout` for a session unless the server or the login role has set one.
 fn statement_timeout(timeout: Duration) -> String {
     if timeout.is_zero() {
         return String::new();

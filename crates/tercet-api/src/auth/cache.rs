@@ -1,7 +1,6 @@
-//! Tokens whose signature has been checked, so that it is checked once.
+//! The token cache: each token's signature is verified once.
 //!
-//! Bounded: two generations approximate "least recently used". Only tokens that proved right get in, so a
-//! stranger cannot push others out.
+//! Bounded: two generations approximate LRU. Only valid tokens are inserted, so invalid ones cannot evict them.
 
 use std::rc::Rc;
 
@@ -9,14 +8,14 @@ use rustc_hash::FxHashMap;
 
 use super::token::Verified;
 
-/// How often the cache helped.
+/// Counts of the token cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheCounts {
-    /// Tokens looked up.
+    /// Lookups.
     pub requests: u64,
-    /// Of them found.
+    /// Hits.
     pub hits: u64,
-    /// Tokens dropped for newer ones.
+    /// Evictions.
     pub evictions: u64,
 }
 
@@ -24,13 +23,13 @@ pub struct CacheCounts {
 pub(super) struct Cache {
     young: FxHashMap<Box<[u8]>, Rc<Verified>>,
     old: FxHashMap<Box<[u8]>, Rc<Verified>>,
-    /// Entries a generation may have; none is no cache.
+    /// Maximum number of entries of a generation; 0 disables the cache.
     generation: usize,
     counts: CacheCounts,
 }
 
 impl Cache {
-    /// Empties the cache and bounds it to about `entries`.
+    /// Empties the cache and sets its capacity to about `entries`.
     pub(super) fn reset(&mut self, entries: usize) {
         self.young.clear();
         self.old.clear();

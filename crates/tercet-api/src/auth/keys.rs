@@ -1,4 +1,4 @@
-//! `jwt-secret`: a plain secret, a JSON Web Key or a set of them (RFC 7517), ready to verify signatures.
+//! `jwt-secret`: a secret, a JSON Web Key or a key set (RFC 7517), as keys that verify signatures.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The keys that may have signed a token.
+/// The keys that tokens are verified with.
 pub struct Keys(Vec<Key>);
 
 struct Key {
@@ -25,21 +25,21 @@ struct Key {
     verifier: Verifier,
 }
 
-/// What verifies a signature.
+/// The verifier of a key.
 pub(super) enum Verifier {
-    /// Any of these algorithms.
+    /// A key of the JWT library, for any of these algorithms.
     Library { algorithms: Vec<Algorithm>, decoding: Box<DecodingKey> },
-    /// ES512 (RFC 7518 section 3.4), which the library lacks.
+    /// ES512 (RFC 7518 section 3.4), which the JWT library does not support.
     Es512(Box<p521::ecdsa::VerifyingKey>),
 }
 
 impl Verifier {
-    fn library(algorithms: Vec<Algorithm>, decoding: DecodingKey) -> Self {
+    fn from_library(algorithms: Vec<Algorithm>, decoding: DecodingKey) -> Self {
         Self::Library { algorithms, decoding: Box::new(decoding) }
     }
 
-    /// Whether it verifies signatures of this algorithm.
-    fn knows(&self, algorithm: &str) -> bool {
+    /// Whether the key verifies signatures of this algorithm.
+    fn supports(&self, algorithm: &str) -> bool {
         match self {
             Self::Library { algorithms, .. } => {
                 algorithm.parse().is_ok_and(|algorithm| algorithms.contains(&algorithm))
@@ -48,7 +48,7 @@ impl Verifier {
         }
     }
 
-    /// Whether a signature, in base64url, is of this algorithm and of this text.
+    /// Whether `signature`, in base64url, is the signature of `signed` by this algorithm and key.
     pub(super) fn verifies(&self, algorithm: &str, signature: &str, signed: &[u8]) -> bool {
         match self {
             Self::Library { decoding, .. } => algorithm.parse().is_ok_and(|algorithm| {
@@ -67,16 +67,16 @@ impl Verifier {
 /// The algorithm over P-521.
 const ES512: &str = "ES512";
 
-/// A secret that verifies nothing.
+/// A `jwt-secret` that cannot verify signatures.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeysError {
-    /// RFC 7518 section 3.2: a key as long as the hash.
+    /// Shorter than the hash (RFC 7518 section 3.2).
     #[error("the JWT secret must be at least 32 characters long")]
     TooShort,
-    /// `jwt-secret-is-base64`, but it is not.
+    /// `jwt-secret-is-base64` is set and the secret is not base64.
     #[error("the JWT secret is not base64")]
     NotBase64,
-    /// A JSON Web Key that cannot be read.
+    /// A malformed JSON Web Key.
     #[error("the JSON Web Key cannot be read: {0}")]
     Malformed(String),
     /// None of the keys can verify a signature.
@@ -103,7 +103,7 @@ struct Set {
 }
 
 impl Keys {
-    /// Reads a set, a key, or else takes the bytes as the secret of HS256.
+    /// Parses a key set or a key; other bytes are a secret for HS256.
     ///
     /// # Errors
     /// The secret is too short, or none of the keys can verify a signature.
@@ -112,17 +112,17 @@ impl Keys {
             return Self::symmetric(secret);
         };
         let keys = match Set::deserialize(&json) {
-            // What a set holds for other purposes is no reason to refuse it (RFC 7517 section 5).
+            // Keys for other purposes are ignored (RFC 7517 section 5).
             Ok(set) => set.keys.into_iter().filter_map(|key| Key::read(key).ok().flatten()).collect(),
             Err(_) => Key::read(json)?.into_iter().collect::<Vec<_>>(),
         };
         if keys.is_empty() { Err(KeysError::NoneUsable) } else { Ok(Self(keys)) }
     }
 
-    /// As [`Keys::parse`], for a secret in base64 or base64url.
+    /// Like [`Keys::parse`], for a secret in base64 or base64url.
     ///
     /// # Errors
-    /// It is not base64, or as for [`Keys::parse`].
+    /// The secret is not base64; otherwise as for [`Keys::parse`].
     pub fn from_base64(secret: &[u8]) -> Result<Self, KeysError> {
         let text = secret.trim_ascii();
         let standard: Vec<u8> = text
@@ -142,10 +142,10 @@ impl Keys {
             return Err(KeysError::TooShort);
         }
         let decoding = DecodingKey::from_secret(secret);
-        Ok(Self(vec![Key { id: None, verifier: Verifier::library(vec![Algorithm::HS256], decoding) }]))
+        Ok(Self(vec![Key { id: None, verifier: Verifier::from_library(vec![Algorithm::HS256], decoding) }]))
     }
 
-    /// What may verify a signature of this algorithm, and of this id where both have one.
+    /// The keys that may verify a signature of this algorithm, and with this key id where both have one.
     pub(super) fn candidates<'a>(
         &'a self,
         algorithm: &'a str,
@@ -153,7 +153,7 @@ impl Keys {
     ) -> impl Iterator<Item = &'a Verifier> {
         self.0
             .iter()
-            .filter(move |key| key.verifier.knows(algorithm))
+            .filter(move |key| key.verifier.supports(algorithm))
             .filter(move |key| match (id, &key.id) {
                 (Some(wanted), Some(id)) => wanted == id,
                 _ => true,
@@ -162,13 +162,13 @@ impl Keys {
     }
 }
 
-/// Whether a signature can be of this algorithm at all.
+/// Whether the algorithm is supported.
 pub(super) fn is_known(algorithm: &str) -> bool {
     algorithm == ES512 || algorithm.parse::<Algorithm>().is_ok()
 }
 
 impl Key {
-    /// Reads one key; `None` when it is for something else than signatures.
+    /// Parses a key; `None` if it is not for signatures.
     fn read(json: Value) -> Result<Option<Self>, KeysError> {
         let malformed = |reason: String| KeysError::Malformed(reason);
         if json["crv"] == "P-521" {
@@ -207,10 +207,10 @@ impl Key {
             return Ok(None);
         }
         let decoding = DecodingKey::from_jwk(&jwk).map_err(|error| malformed(error.to_string()))?;
-        Ok(Some(Self { id: jwk.common.key_id, verifier: Verifier::library(algorithms, decoding) }))
+        Ok(Some(Self { id: jwk.common.key_id, verifier: Verifier::from_library(algorithms, decoding) }))
     }
 
-    /// Reads a key of the curve P-521 (RFC 7518 section 6.2.1).
+    /// Parses a key of the curve P-521 (RFC 7518 section 6.2.1).
     fn p521(json: Value) -> Result<Option<Self>, KeysError> {
         let key: P521 =
             serde_json::from_value(json).map_err(|error| KeysError::Malformed(error.to_string()))?;

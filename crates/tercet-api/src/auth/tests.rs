@@ -27,14 +27,14 @@ fn sign(claims: &Value) -> String {
     format!("Bearer {}", jsonwebtoken::encode(&Header::default(), claims, &key).unwrap())
 }
 
-fn ask(config: &Arc<Config>, authorization: Option<&str>) -> String {
+fn identify(config: &Arc<Config>, authorization: Option<&str>) -> String {
     let mut headers = HeaderMap::new();
     if let Some(authorization) = authorization {
         headers.insert(header::AUTHORIZATION, authorization.parse().unwrap());
     }
     let mut authenticator = Authenticator::default();
     let first = authenticator.identify(config, &headers);
-    assert_eq!(first, authenticator.identify(config, &headers), "remembered or not, the answer is the same");
+    assert_eq!(first, authenticator.identify(config, &headers), "the result is the same from the cache");
     match first {
         Ok(identity) => format!(
             "{} {} {}",
@@ -48,16 +48,16 @@ fn ask(config: &Arc<Config>, authorization: Option<&str>) -> String {
 
 #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
 fn check(authorization: Option<&str>, expected: Expect) {
-    expected.assert_eq(ask(&config(&[]), authorization).trim_end());
+    expected.assert_eq(identify(&config(&[]), authorization).trim_end());
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
 fn check_claims(options: &[(&str, &str)], claims: Value, expected: Expect) {
-    expected.assert_eq(ask(&config(options), Some(&sign(&claims))).trim_end());
+    expected.assert_eq(identify(&config(options), Some(&sign(&claims))).trim_end());
 }
 
 #[test]
-fn the_role_is_the_tokens_or_the_anonymous_one() {
+fn takes_the_role_from_the_token_or_the_anonymous_role() {
     check(None, expect![[r#"anon {"role":"anon"} anonymous"#]]);
     check(Some("Basic abc"), expect![[r#"anon {"role":"anon"} anonymous"#]]);
     check_claims(&[], json!({"role": "me", "id": 1}), expect![[r#"me {"role":"me","id":1} authenticated"#]]);
@@ -73,13 +73,16 @@ fn the_role_is_the_tokens_or_the_anonymous_one() {
         expect![[r#"me {"app":{"roles":["me","other"]},"role":"me"} authenticated"#]],
     );
     let closed = config(&[("db-anon-role", "")]);
-    assert_eq!(ask(&closed, None), "PGRST302 Anonymous access is disabled ");
-    assert_eq!(ask(&closed, Some(&sign(&json!({})))), "PGRST302 Anonymous access is disabled ");
-    assert_eq!(ask(&config(&[("jwt-secret", "")]), Some("Bearer x")), "PGRST300 Server lacks JWT secret ");
+    assert_eq!(identify(&closed, None), "PGRST302 Anonymous access is disabled ");
+    assert_eq!(identify(&closed, Some(&sign(&json!({})))), "PGRST302 Anonymous access is disabled ");
+    assert_eq!(
+        identify(&config(&[("jwt-secret", "")]), Some("Bearer x")),
+        "PGRST300 Server lacks JWT secret "
+    );
 }
 
 #[test]
-fn malformed_and_forged_tokens_are_refused() {
+fn rejects_malformed_and_forged_tokens() {
     check(Some("Bearer "), expect!["PGRST301 Empty JWT is sent in Authorization header"]);
     check(Some("Bearer a.b"), expect!["PGRST301 Expected 3 parts in JWT; got 2"]);
     check(Some("Bearer a.b.c.d"), expect!["PGRST301 Expected 3 parts in JWT; got 4"]);
@@ -107,9 +110,9 @@ fn malformed_and_forged_tokens_are_refused() {
 }
 
 #[test]
-fn claims_bound_when_and_for_whom_a_token_holds() {
+fn checks_validity_and_audience_claims() {
     let now = now();
-    let within_skew = ask(&config(&[]), Some(&sign(&json!({"exp": now - 20, "nbf": now + 20}))));
+    let within_skew = identify(&config(&[]), Some(&sign(&json!({"exp": now - 20, "nbf": now + 20}))));
     assert!(within_skew.starts_with("anon "), "{within_skew}");
     check_claims(&[], json!({"exp": now - 40}), expect!["PGRST303 JWT expired"]);
     check_claims(&[], json!({"nbf": now + 40}), expect!["PGRST303 JWT not yet valid"]);
@@ -132,7 +135,7 @@ fn claims_bound_when_and_for_whom_a_token_holds() {
 }
 
 #[test]
-fn secrets_come_in_several_forms() {
+fn accepts_secrets_keys_and_key_sets() {
     let claims = json!({"role": "me"});
     let base64 = base64::engine::general_purpose::STANDARD.encode(SECRET);
     let jwk = json!({"kty": "oct", "k": base64.trim_end_matches('='), "alg": "HS256", "kid": "1"});
@@ -143,17 +146,17 @@ fn secrets_come_in_several_forms() {
         (json!({"keys": [{"kty": "what"}, jwk]}).to_string(), "false"),
     ] {
         let config = config(&[("jwt-secret", &secret), ("jwt-secret-is-base64", is_base64)]);
-        assert_eq!(ask(&config, Some(&sign(&claims))), r#"me {"role":"me"} authenticated"#, "{secret}");
+        assert_eq!(identify(&config, Some(&sign(&claims))), r#"me {"role":"me"} authenticated"#, "{secret}");
     }
     let refused = |secret: &[u8]| Keys::parse(secret).unwrap_err().to_string();
     assert_eq!(refused(b"short"), "the JWT secret must be at least 32 characters long");
     assert!(refused(br#"{"keys":[]}"#).starts_with("none of the JSON Web Keys"));
 }
 
-/// The signature by ES512 (RFC 7518 section 3.4) of `{"alg":"ES512","kid":"5"}` and `{"role":"me"}`, as OpenSSL made it.
+/// An ES512 signature (RFC 7518 section 3.4) of `{"alg":"ES512","kid":"5"}` and `{"role":"me"}`, made by OpenSSL.
 const ES512: &str = "AGqwBcKDeU3kxKhlo3qaRJuOmBUTt__FkCHu2VF9yGcPNzvoLKkl-mVAPdEJ5y15BoZGUeLTION-MfnvSh5Aoy1WAQp0WO9dWGxHFtgjiGUllqhW5-UDb4qL-x3OBnZ5sw36NySIsvGnQoALDpeQ4xHWRELNY-YEp2Oc7dRWheC_yhNi";
 
-/// The key that verifies it.
+/// The public key of the signature.
 fn p521() -> Value {
     json!({
         "kty": "EC", "crv": "P-521", "alg": "ES512", "kid": "5", "use": "sig",
@@ -162,33 +165,33 @@ fn p521() -> Value {
     })
 }
 
-/// A token with that signature, whatever its header is.
+/// A token with that signature and the given header.
 fn es512(header: &str) -> String {
     let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
     format!("Bearer {}.{}.{ES512}", encode(header), encode(r#"{"role":"me"}"#))
 }
 
 #[test]
-fn es512_is_verified() {
+fn verifies_es512() {
     let config = config(&[("jwt-secret", &json!({ "keys": [p521()] }).to_string())]);
     let token = es512(r#"{"alg":"ES512","kid":"5"}"#);
-    assert_eq!(ask(&config, Some(&token)), r#"me {"role":"me"} authenticated"#);
+    assert_eq!(identify(&config, Some(&token)), r#"me {"role":"me"} authenticated"#);
     let mut forged = token;
     forged.replace_range(forged.len() - 8.., "AAAAAAAA");
-    assert!(ask(&config, Some(&forged)).starts_with("PGRST301 "));
-    // one key verifies one algorithm, and what was signed
+    assert!(identify(&config, Some(&forged)).starts_with("PGRST301 "));
+    // one key verifies one algorithm, and only the signed text
     for header in [
         r#"{"alg":"ES256","kid":"5"}"#,
         r#"{"alg":"HS256","kid":"5"}"#,
         r#"{"alg":"ES512","kid":"6"}"#,
         r#"{"alg":"ES512"}"#,
     ] {
-        assert!(ask(&config, Some(&es512(header))).starts_with("PGRST301 "), "{header}");
+        assert!(identify(&config, Some(&es512(header))).starts_with("PGRST301 "), "{header}");
     }
 }
 
 #[test]
-fn keys_of_p521_are_points_of_it() {
+fn rejects_p521_keys_that_are_no_point_of_the_curve() {
     let mut jwk = p521();
     jwk["y"] = jwk["x"].clone();
     assert!(Keys::parse(jwk.to_string().as_bytes()).is_err());

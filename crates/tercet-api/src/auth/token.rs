@@ -1,5 +1,4 @@
-//! One JSON Web Token (RFC 7519): its three parts, its signature, and the claims that say when and for whom
-//! it holds.
+//! A JSON Web Token (RFC 7519): its three parts, its signature, and its validity and audience claims.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,10 +9,10 @@ use super::Identity;
 use super::keys::{self, Keys};
 use crate::error::TokenError;
 
-/// Seconds two clocks may differ.
+/// The accepted clock skew, in seconds.
 const SKEW: i64 = 30;
 
-/// A token that is genuine.
+/// A token with a valid signature.
 #[derive(Debug)]
 pub(super) struct Verified {
     pub(super) times: Times,
@@ -28,7 +27,7 @@ struct Header {
     crit: Option<Value>,
 }
 
-/// The claims of a token whose signature is right.
+/// Verifies the signature and returns the claims.
 pub(super) fn decode(keys: &Keys, token: &[u8]) -> Result<Map<String, Value>, TokenError> {
     if token.is_empty() {
         return Err(TokenError::Empty);
@@ -44,7 +43,7 @@ pub(super) fn decode(keys: &Keys, token: &[u8]) -> Result<Map<String, Value>, To
         let reason = "JWT is unsecured but expected 'alg' was not 'none'";
         return Err(TokenError::Algorithm(reason.to_owned()));
     }
-    // What is critical is not known here (RFC 7515 section 4.1.11).
+    // No critical extension is supported (RFC 7515 section 4.1.11).
     if header.crit.is_some() {
         return Err(TokenError::Undecodable);
     }
@@ -64,7 +63,7 @@ pub(super) fn decode(keys: &Keys, token: &[u8]) -> Result<Map<String, Value>, To
     serde_json::from_slice(&payload).map_err(|_| TokenError::Claims)
 }
 
-/// When a token holds, in seconds since 1970.
+/// The validity claims, in Unix time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Times {
     expires: Option<i64>,
@@ -99,7 +98,7 @@ impl Times {
     }
 }
 
-/// Checks that the token is for `wanted`; one that names nobody is for everybody.
+/// Checks that the token's audience contains `wanted`; a token without an audience is accepted.
 pub(super) fn check_audience(claims: &Map<String, Value>, wanted: Option<&str>) -> Result<(), TokenError> {
     let audiences = match claims.get("aud") {
         None | Some(Value::Null) => return Ok(()),

@@ -1,18 +1,19 @@
-//! What PostgreSQL refused: SQLSTATE → status, and errors whose whole response SQL decides (`RAISE SQLSTATE 'PGRST'`, `'PT402'`).
+//! Errors of PostgreSQL: SQLSTATE → status, and errors whose response SQL defines (`RAISE SQLSTATE 'PGRST'`,
+//! `'PT402'`).
 
 use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
-use crate::response::chosen::Headers;
-use crate::response::sendable::Unsendable;
+use crate::response::headers::Headers;
+use crate::response::validation::InvalidResponse;
 
-/// An error PostgreSQL sent
-/// ([fields](https://www.postgresql.org/docs/current/protocol-error-fields.html), [codes](https://www.postgresql.org/docs/current/errcodes-appendix.html)).
+/// An error reported by PostgreSQL ([fields](https://www.postgresql.org/docs/current/protocol-error-fields.html),
+/// [codes](https://www.postgresql.org/docs/current/errcodes-appendix.html)).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct DatabaseFailure {
-    /// Five characters.
+    /// The SQLSTATE.
     pub sqlstate: String,
     /// The primary message.
     pub message: String,
@@ -20,7 +21,7 @@ pub struct DatabaseFailure {
     pub detail: Option<String>,
     /// HINT
     pub hint: Option<String>,
-    /// Whether the request came with a token: what anonymous clients may not do is a 401 for them.
+    /// Whether the request had a token: a missing privilege is answered 403 with one and 401 without.
     pub authenticated: bool,
 }
 
@@ -41,16 +42,16 @@ struct RaisedDetail {
     headers: Headers,
 }
 
-/// What became of `RAISE SQLSTATE 'PGRST'`.
+/// The parsed parts of `RAISE SQLSTATE 'PGRST'`.
 enum Raised {
-    /// Both parts are as they must be.
+    /// Both parts are valid.
     Response(RaisedMessage, RaisedDetail),
-    /// One is not: details and hint of the error that says so.
+    /// One part is malformed: details and hint of the error.
     Malformed(String, &'static str),
 }
 
 impl DatabaseFailure {
-    /// The SQLSTATE, or the code SQL chose.
+    /// The SQLSTATE, or the code set by SQL.
     pub(super) fn code(&self) -> String {
         match self.raised() {
             Some(Raised::Response(message, _)) => message.code,
@@ -85,12 +86,12 @@ impl DatabaseFailure {
         }
     }
 
-    /// What PostgreSQL leaves unsaid.
+    /// A hint where PostgreSQL has none.
     fn own_hint(&self) -> Option<&'static str> {
         match self.sqlstate.as_str() {
             "42P10" if self.message.contains("ON CONFLICT") => Some(
                 "on_conflict must name the columns of a primary key, a unique constraint or a unique index; \
-                 an index that is partial (… WHERE …) or over expressions cannot be meant.",
+                 a partial index (… WHERE …) or an index on expressions cannot be used.",
             ),
             _ => None,
         }
@@ -109,16 +110,16 @@ impl DatabaseFailure {
         match self.sqlstate.as_str() {
             "23503" | "23505" => StatusCode::CONFLICT,
             "25006" => StatusCode::METHOD_NOT_ALLOWED,
-            // pg-safeupdate: the client forgot its filter
+            // pg-safeupdate: the request has no filter
             "21000" if message.ends_with("requires a WHERE clause") => StatusCode::BAD_REQUEST,
-            // the role in the token does not exist
+            // the token's role does not exist
             "22023" if message.starts_with("role") && message.ends_with("does not exist") => {
                 StatusCode::UNAUTHORIZED
             }
-            // the client asked for XML of rows that cannot be aggregated into it
+            // the request asks for XML, but the rows cannot be aggregated as XML
             "42883" if message.starts_with("function xmlagg(") => StatusCode::NOT_ACCEPTABLE,
             "42883" | "42P01" => StatusCode::NOT_FOUND,
-            // the client sent a row twice
+            // the body contains a row twice
             "21000" if message.contains("ON CONFLICT DO UPDATE") => StatusCode::BAD_REQUEST,
             "21000" | "42P17" | "53400" => internal,
             "42501" if self.authenticated => StatusCode::FORBIDDEN,
@@ -141,7 +142,7 @@ impl DatabaseFailure {
         }
     }
 
-    /// Reason phrase of the status, where SQL chose one.
+    /// The reason phrase set by SQL, if any.
     pub(super) fn reason(&self) -> Option<String> {
         match self.raised() {
             Some(Raised::Response(_, detail)) => detail.status_text,
@@ -150,12 +151,12 @@ impl DatabaseFailure {
         }
     }
 
-    /// Why what RAISE asked for cannot be sent, if it cannot.
-    pub(super) fn unsendable(&self) -> Option<Unsendable> {
+    /// Why the response set by RAISE is invalid, if it is.
+    pub(super) fn invalid_response(&self) -> Option<InvalidResponse> {
         let Some(Raised::Response(_, detail)) = self.raised() else { return None };
         detail.headers.fault().or_else(|| {
             let is_status = StatusCode::from_u16(detail.status).is_ok();
-            (!is_status).then_some(Unsendable::Status(detail.status))
+            (!is_status).then_some(InvalidResponse::Status(detail.status))
         })
     }
 
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_follow_classes_and_their_exceptions() {
+    fn maps_sqlstates_to_statuses() {
         check_status(
             &["08006", "53100", "57P01", "53400", "57014"],
             &expect!["08006 503, 53100 503, 57P01 503, 53400 500, 57014 500"],
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn anonymous_clients_are_asked_who_they_are() {
+    fn challenges_anonymous_clients() {
         check(
             "42501",
             "permission denied for table t",
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn sql_can_decide_the_whole_response() {
+    fn raise_defines_the_whole_response() {
         let message = r#"{"code":"123","message":"ABC","details":"DEF","hint":"XYZ"}"#;
         let detail = r#"{"status":332,"status_text":"My Text","headers":{"X-Header":"str"}}"#;
         check(
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_sql_got_wrong_is_said() {
+    fn reports_malformed_raise_statements() {
         check(
             "PGRST",
             "{}",

@@ -1,104 +1,104 @@
-//! PGRST1xx: the request itself is wrong, or its result is not what it asked for.
+//! PGRST1xx: the request is invalid, or its result violates one of its constraints.
 
 use http::StatusCode;
 
-use crate::response::sendable::Unsendable;
+use crate::response::validation::InvalidResponse;
 
-/// A request that cannot be carried out as asked.
+/// An invalid request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// A parameter of the query string cannot be parsed; `details` says what was found and what was expected.
+    /// A query parameter cannot be parsed.
     #[error("{message}")]
     Parameter {
-        /// Which parameter, and where in it.
+        /// The parameter and the position of the error.
         message: String,
-        /// What is wrong there.
+        /// What was found and what was expected.
         details: String,
     },
-    /// Text that PostgreSQL has none of: bytes that are not UTF-8, or NUL.
+    /// Text PostgreSQL cannot store: bytes that are not UTF-8, or NUL.
     #[error("invalid byte sequence for encoding \"UTF8\": {bytes}")]
     Encoding {
-        /// The bytes, as PostgreSQL prints them.
+        /// The bytes, in PostgreSQL's notation.
         bytes: String,
-        /// Where they stand.
+        /// Their position.
         place: String,
     },
-    /// A percent sign that no two hexadecimal digits follow, and where it stands.
+    /// A percent sign that is not followed by two hexadecimal digits, with its position.
     #[error("invalid percent-encoding")]
     PercentEncoding(String),
-    /// The body is encoded in a way that is not understood: this header says how.
+    /// An unsupported charset or content encoding: the header.
     #[error("The body is encoded in a way that is not supported: {0}")]
     BodyEncoding(String),
-    /// Another number of rows than the request can use.
+    /// The body has an unsupported number of rows.
     #[error("{purpose}, and the body has {rows}")]
     Rows {
-        /// What they are for.
+        /// What the request does with rows, and how many it can take.
         purpose: &'static str,
-        /// How many there are.
+        /// The number of rows in the body.
         rows: usize,
     },
     /// A column or an argument is given twice.
     #[error("{0:?} is given twice, and only one can count")]
     Repeated(String),
-    /// The bodies of other requests take all the memory there is for bodies.
+    /// The memory budget for request bodies is used up.
     #[error("Too many bodies of requests are being read")]
     BodiesFull,
-    /// What came is no request of HTTP/1.1.
+    /// Not an HTTP/1.1 request.
     #[error("The request cannot be read")]
     Http {
-        /// Status of the response.
+        /// The response status.
         status: StatusCode,
-        /// What is wrong.
+        /// The reason.
         reason: &'static str,
     },
-    /// A routine was asked for with another method than GET, HEAD, POST or OPTIONS.
+    /// A routine was called with a method other than GET, HEAD, POST or OPTIONS.
     #[error("Cannot use the {0} method on RPC")]
     RoutineMethod(String),
-    /// The body does not fit its media type.
+    /// The body does not match its media type.
     #[error("{0}")]
     Body(String),
-    /// A record of a CSV body has another number of fields than its header.
+    /// A CSV record has a different number of fields than the header.
     #[error("All lines must have same number of fields")]
     Fields {
-        /// Where it starts.
+        /// The record's line.
         line: usize,
-        /// How many fields it has.
+        /// The number of its fields.
         fields: usize,
-        /// How many the header has.
+        /// The number of fields in the header.
         header: usize,
     },
-    /// The body has more bytes than this.
+    /// The body is longer than this number of bytes.
     #[error("The request's body takes more than {0} bytes")]
     BodyTooLong(usize),
-    /// The body did not come in time.
+    /// The body was not received in time.
     #[error("The request's body did not arrive in time")]
     BodyTimeout,
-    /// The rows asked for cannot be had.
+    /// The requested range of rows is not satisfiable.
     #[error("Requested range not satisfiable")]
     Range(RangeError),
-    /// PUT without exactly the primary key as its filters.
+    /// PUT whose filters are not exactly `eq` on the primary key.
     #[error("Filters must include all and only primary key columns with 'eq' operators")]
     PutFilters,
-    /// The schema asked for is not exposed.
+    /// The requested schema is not exposed.
     #[error("Invalid schema: {schema}")]
     Schema {
-        /// What was asked for.
+        /// The requested schema.
         schema: String,
-        /// What there is.
+        /// The exposed schemas.
         exposed: Vec<String>,
     },
-    /// No media type the client accepts can be made.
+    /// None of the accepted media types can be produced.
     #[error("None of these media types are available: {}", .0.join(", "))]
     MediaType(Vec<String>),
     /// A filter, order or range names an embedded relation that `select` does not.
     #[error("'{0}' is not an embedded resource in this request")]
     NotEmbedded(String),
-    /// The same, and the relation is embedded under an alias.
+    /// The same, where the relation is embedded under an alias.
     #[error("'{name}' is not an embedded resource in this request")]
     EmbeddedUnderAlias {
         /// The relation.
         name: String,
-        /// What it is called in the request.
+        /// Its alias in the request.
         alias: String,
     },
     /// The `response.headers` setting is not an array of one-key objects.
@@ -109,75 +109,75 @@ pub enum RequestError {
     /// The `response.status` setting is not a status.
     #[error("response.status guc must be a valid status code")]
     ResponseStatusSetting,
-    /// The response that SQL asked for cannot be sent.
+    /// The response set by SQL is not valid HTTP.
     #[error("The response that was asked for cannot be sent")]
-    Unsendable(Unsendable),
+    InvalidResponse(InvalidResponse),
     /// PUT with `limit` or `offset`.
     #[error("limit/offset querystring parameters are not allowed for PUT")]
     PutRange,
-    /// The row of a PUT is not the one its filters name.
+    /// The row of a PUT does not match its filters.
     #[error("Payload values do not match URL in primary key column(s)")]
     PutPayload,
-    /// One row was asked for and there are this many.
+    /// A single row was requested and this number of rows was found.
     #[error("Cannot coerce the result to a single JSON object")]
     NotSingular(i64),
-    /// A method that means nothing here.
+    /// A method that is not supported for the resource.
     #[error("Unsupported HTTP method: {0}")]
     Method(String),
-    /// An order by a relation that may have several rows.
+    /// An order by an embedded relation with several rows.
     #[error("A related order on '{target}' is not possible")]
     RelatedOrder {
-        /// The relation that is ordered.
+        /// The ordered relation.
         origin: String,
-        /// The embedded one.
+        /// The embedded relation.
         target: String,
     },
-    /// Another operator than `is.null` on an embedded relation.
+    /// A filter on an embedded relation other than `is.null`.
     #[error("Bad operator on the '{0}' embedded resource")]
     EmbeddedFilter(String),
-    /// Preferences that are not understood, under `handling=strict`.
+    /// Unknown preferences under `handling=strict`.
     #[error("Invalid preferences given with handling=strict")]
     Preferences(Vec<String>),
-    /// Aggregates where the configuration forbids them.
+    /// Aggregates, while `db-aggregates-enabled` is off.
     #[error("Use of aggregate functions is not allowed")]
     Aggregates,
-    /// More rows were affected than the client allowed: this many.
+    /// More rows were affected than `max-affected`: this many.
     #[error("Query result exceeds max-affected preference constraint")]
     MaxAffected(i64),
-    /// A path of more segments than there are kinds of resources.
+    /// A path that is no resource.
     #[error("Invalid path specified in request URL")]
     Path,
-    /// The description of the schema was asked for and is switched off.
+    /// The description of the schema was requested and is disabled.
     #[error("Root endpoint metadata is disabled")]
     DescriptionDisabled,
-    /// Something that is allowed by the grammar and not done yet.
+    /// A feature that is not implemented.
     #[error("Feature not implemented")]
     NotImplemented(String),
-    /// `max-affected` on a routine that returns no set.
+    /// `max-affected` on a routine that does not return a set.
     #[error("Function must return SETOF or TABLE when max-affected preference is used with handling=strict")]
     MaxAffectedRoutine,
 }
 
-/// Why rows cannot be had.
+/// Why a range is not satisfiable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RangeError {
-    /// A limit below zero.
+    /// The limit is negative.
     NegativeLimit,
-    /// An offset below zero, with a limit.
+    /// The offset is negative.
     NegativeOffset,
-    /// A `Range` header whose ends are the wrong way round.
+    /// The `Range` header's first position is after its last.
     Inverted,
-    /// An offset behind the last row.
+    /// The offset is beyond the last row.
     OutOfBounds {
-        /// What was asked for.
+        /// The requested offset.
         offset: i64,
-        /// Rows there are.
+        /// The number of rows.
         total: i64,
     },
 }
 
 impl RequestError {
-    /// PostgREST's code.
+    /// PostgREST's error code.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Parameter { .. } | Self::PercentEncoding(_) => "PGRST100",
@@ -198,7 +198,7 @@ impl RequestError {
             Self::MediaType(_) => "PGRST107",
             Self::NotEmbedded(_) | Self::EmbeddedUnderAlias { .. } => "PGRST108",
             Self::ResponseHeadersSetting => "PGRST111",
-            Self::ResponseStatusSetting | Self::Unsendable(_) => "PGRST112",
+            Self::ResponseStatusSetting | Self::InvalidResponse(_) => "PGRST112",
             Self::PutRange => "PGRST114",
             Self::PutPayload => "PGRST115",
             Self::NotSingular(_) => "PGRST116",
@@ -215,7 +215,7 @@ impl RequestError {
         }
     }
 
-    /// Status of the response.
+    /// The response status.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Http { status, .. } => *status,
@@ -226,7 +226,7 @@ impl RequestError {
             Self::BodiesFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::ResponseHeadersSetting | Self::ResponseStatusSetting | Self::Unsendable(_) => {
+            Self::ResponseHeadersSetting | Self::ResponseStatusSetting | Self::InvalidResponse(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::Path | Self::DescriptionDisabled => StatusCode::NOT_FOUND,
@@ -234,14 +234,14 @@ impl RequestError {
         }
     }
 
-    /// More about it.
+    /// The `details` of the error.
     pub fn details(&self) -> Option<String> {
         Some(match self {
             Self::Parameter { details, .. } | Self::NotImplemented(details) => details.clone(),
             Self::Encoding { place, .. } | Self::PercentEncoding(place) => place.clone(),
             Self::Http { reason, .. } => (*reason).to_owned(),
-            Self::Unsendable(reason) => reason.to_string(),
-            // PostgREST says no more of the others
+            Self::InvalidResponse(reason) => reason.to_string(),
+            // PostgREST has no details for the others
             Self::Fields { line, fields, header } if fields > header => {
                 format!("Line {line} has {fields} fields and the header has {header}")
             }
@@ -272,7 +272,7 @@ impl RequestError {
         })
     }
 
-    /// What to do about it.
+    /// The `hint` of the error.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NotEmbedded(resource) => {
@@ -281,9 +281,9 @@ impl RequestError {
             Self::EmbeddedUnderAlias { name, alias } => {
                 Some(format!("Change '{name}' to '{alias}' in filters, orders or limits."))
             }
-            Self::PercentEncoding(_) => Some("Write a percent sign that encodes nothing as %25.".into()),
-            Self::BodyEncoding(_) => Some("Send the body as it is, in UTF-8.".into()),
-            Self::BodiesFull => Some("Send the request again later.".into()),
+            Self::PercentEncoding(_) => Some("Encode a literal percent sign as %25.".into()),
+            Self::BodyEncoding(_) => Some("Send the body unencoded, in UTF-8.".into()),
+            Self::BodiesFull => Some("Retry the request later.".into()),
             Self::Schema { exposed, .. } => {
                 Some(format!("Only the following schemas are exposed: {}", exposed.join(", ")))
             }

@@ -1,84 +1,84 @@
-//! PGRST2xx: what a request names is not in the schema cache, or is there more than once.
+//! PGRST2xx: a name is not in the schema cache, or is ambiguous.
 //!
-//! Refuses to know the cache: whoever looks something up brings the suggestion along (see [`super::suggestion`]).
+//! Does not access the cache: the caller passes the suggestion in (see [`super::suggestion`]).
 
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::request::media_type::MediaType;
 
-/// A name that leads nowhere, or to several places.
+/// A name that was not found, or is ambiguous.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
-    /// Nothing relates two relations.
+    /// No relationship between two relations.
     #[error("Could not find a relationship between '{parent}' and '{child}' in the schema cache")]
     NoRelationship {
-        /// The relation that was to hold the embedding.
+        /// The relation to embed into.
         parent: String,
         /// The embedded one.
         child: String,
-        /// What came after `!`.
+        /// The hint after `!`.
         hint: Option<String>,
-        /// Where it was looked for.
+        /// The searched schema.
         schema: String,
-        /// A name that is close and exists: instead of which one, and which.
+        /// A similar name that exists.
         suggestion: Option<Suggestion>,
     },
-    /// Several relationships would do.
+    /// Several relationships match.
     #[error("Could not embed because more than one relationship was found for '{parent}' and '{child}'")]
     AmbiguousRelationship {
-        /// The relation that was to hold the embedding.
+        /// The relation to embed into.
         parent: String,
         /// The embedded one.
         child: String,
-        /// All that would do.
+        /// The matching relationships.
         candidates: Vec<RelationshipCandidate>,
     },
-    /// No routine of this name takes these arguments.
+    /// No routine with this name takes these arguments.
     #[error("Could not find the function {schema}.{routine}{} in the schema cache", routine_arguments(arguments, *unnamed))]
     NoRoutine {
-        /// Where it was looked for.
+        /// The searched schema.
         schema: String,
         /// Its name.
         routine: String,
-        /// Names of the arguments that were given.
+        /// The names of the given arguments.
         arguments: Vec<String>,
-        /// The kind of single unnamed parameter the body would also have fit.
+        /// The kind of single unnamed parameter that the body would also match.
         unnamed: Option<UnnamedParameter>,
-        /// `routine` or `routine(a, b)` that is close and exists.
+        /// A similar existing `routine` or `routine(a, b)`.
         suggestion: Option<String>,
-        /// Whether a procedure has the name: only functions can be called.
+        /// Whether a procedure has this name; only functions can be called.
         procedure: bool,
     },
     /// Several routines take these arguments, each as `schema.name(argument => type)`.
     #[error("Could not choose the best candidate function between: {}", .0.join(", "))]
     AmbiguousRoutine(Vec<String>),
-    /// A relation has no such column.
+    /// The relation has no such column.
     #[error("Could not find the '{column}' column of '{relation}' in the schema cache")]
     NoColumn {
         /// Table or view.
         relation: String,
-        /// What it lacks.
+        /// The missing column.
         column: String,
     },
-    /// No such relation.
+    /// The relation does not exist.
     #[error("Could not find the table '{schema}.{relation}' in the schema cache")]
     NoRelation {
-        /// Where it was looked for.
+        /// The searched schema.
         schema: String,
         /// Its name.
         relation: String,
-        /// A relation of the schema whose name is close.
+        /// A relation of the schema with a similar name.
         suggestion: Option<String>,
     },
 }
 
-/// A name that exists, for one that does not.
+/// An existing name to suggest in place of a missing one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suggestion {
-    /// What was asked for.
+    /// The missing name.
     pub instead_of: String,
-    /// What there is.
+    /// The existing name.
     pub name: String,
 }
 
@@ -91,11 +91,11 @@ pub struct RelationshipCandidate {
     pub embedding: String,
     /// `constraint using films(director_id) and directors(id)`
     pub relationship: String,
-    /// What tells it apart, `directors!constraint`.
+    /// The hint that selects it, `directors!constraint`.
     pub hint: String,
 }
 
-/// The single unnamed parameter a body could be passed to whole.
+/// A single unnamed parameter that takes the whole body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnnamedParameter {
     /// `json` or `jsonb`; the keys of the body may also be arguments.
@@ -109,7 +109,7 @@ pub enum UnnamedParameter {
 }
 
 impl UnnamedParameter {
-    /// What a POST with a body of this type could be passed to.
+    /// The kind of parameter that takes a body of this media type.
     pub fn of(content_type: &MediaType) -> Option<Self> {
         match content_type {
             MediaType::Json => Some(Self::Json),
@@ -122,7 +122,7 @@ impl UnnamedParameter {
 }
 
 impl SchemaError {
-    /// PostgREST's code.
+    /// PostgREST's error code.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoRelationship { .. } => "PGRST200",
@@ -134,7 +134,7 @@ impl SchemaError {
         }
     }
 
-    /// Status of the response.
+    /// The response status.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::AmbiguousRelationship { .. } | Self::AmbiguousRoutine(_) => StatusCode::MULTIPLE_CHOICES,
@@ -143,7 +143,7 @@ impl SchemaError {
         }
     }
 
-    /// More about it: text, or the candidates.
+    /// The `details` of the error: text, or the candidates.
     pub fn details(&self) -> Option<Value> {
         match self {
             Self::NoRelationship { parent, child, hint, schema, .. } => {
@@ -188,7 +188,7 @@ impl SchemaError {
         }
     }
 
-    /// What to do about it.
+    /// The `hint` of the error.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoRelationship { suggestion, .. } => suggestion.as_ref().map(|suggestion| {
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_routine_says_what_was_looked_for() {
+    fn a_missing_routine_names_the_searched_signature() {
         check(
             no_routine(&[], None),
             &expect![[r#"
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn relationships_that_are_missing_or_too_many_say_which() {
+    fn reports_missing_and_ambiguous_relationships() {
         let suggestion = Some(Suggestion { instead_of: "film".into(), name: "films".into() });
         check(
             SchemaError::NoRelationship {

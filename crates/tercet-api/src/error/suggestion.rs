@@ -1,20 +1,21 @@
-//! "Perhaps you meant …": the existing name that looks most like one that does not exist.
+//! "Perhaps you meant …": the existing name most similar to a missing one.
 //!
-//! Two steps, so that a schema of thousands of names is searched quickly: names that share most letter groups, then the fewest edits
-//! among the best fifty of them.
+//! Two steps, so that a schema with thousands of names is searched quickly: trigram and bigram similarity selects
+//! fifty names, the edit distance decides among them.
 
 use std::collections::{HashMap, HashSet};
 
-/// Score below which a table or a routine is not worth suggesting.
+/// The minimum similarity for suggesting a table or routine.
 pub const SIMILAR: f64 = 0.75;
 
-/// Score below which nothing is worth suggesting.
+/// The minimum similarity for any suggestion.
 pub const RELATED: f64 = 0.33;
 
-/// How many names the second step looks at.
+/// The number of names compared by edit distance.
 const CANDIDATES: usize = 50;
 
-/// The name most like `wanted`, with a score between `minimum` and 1; of equals the first one given.
+/// The name most similar to `wanted`, if its similarity is between `minimum` and 1; the first of equally similar
+/// ones.
 pub fn closest<'n>(
     wanted: &str,
     names: &(impl Iterator<Item = &'n str> + Clone),
@@ -39,13 +40,13 @@ pub fn closest<'n>(
         candidates.sort_by(|left, right| right.0.total_cmp(&left.0));
         candidates.truncate(CANDIDATES);
         let mut scored: Vec<_> =
-            candidates.iter().map(|(_, candidate, name)| (likeness(&folded, candidate), *name)).collect();
+            candidates.iter().map(|(_, candidate, name)| (similarity(&folded, candidate), *name)).collect();
         scored.sort_by(|left, right| right.0.total_cmp(&left.0));
         scored.first().copied().filter(|(score, _)| *score >= minimum)
     })
 }
 
-/// How often each group of `size` characters occurs in a name between dashes.
+/// The number of occurrences of each group of `size` characters in the name, padded with dashes.
 fn grams(name: &str, size: usize) -> HashMap<String, u32> {
     let letters: Vec<char> = std::iter::once('-')
         .chain(name.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | ',')))
@@ -67,8 +68,8 @@ fn cosine(left: &HashMap<String, u32>, right: &HashMap<String, u32>) -> f64 {
     product / (length(left) * length(right)).max(f64::MIN_POSITIVE)
 }
 
-/// 1 for the same text, 0 for texts without anything in common (Levenshtein distance over the longer length).
-fn likeness(left: &str, right: &str) -> f64 {
+/// 1 for equal texts, 0 for texts without anything in common (Levenshtein distance over the longer length).
+fn similarity(left: &str, right: &str) -> f64 {
     let left: Vec<char> = left.chars().collect();
     let right: Vec<char> = right.chars().collect();
     let longest = left.len().max(right.len()).max(1);

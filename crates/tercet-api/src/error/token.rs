@@ -1,28 +1,28 @@
-//! PGRST3xx: the bearer token is missing or wrong.
+//! PGRST3xx: the bearer token is missing or invalid.
 //!
-//! Refuses to know the token: no part of it ever becomes part of an error.
+//! Never contains any part of the token.
 
 use http::StatusCode;
 
-/// A request that cannot be let in.
+/// A failed authentication.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// A token came and there is no secret to check it with.
+    /// The request has a token, but `jwt-secret` is not set.
     #[error("Server lacks JWT secret")]
     NoSecret,
-    /// `Authorization: Bearer` and nothing behind it.
+    /// `Authorization: Bearer` without a token.
     #[error("Empty JWT is sent in Authorization header")]
     Empty,
-    /// Not the three parts of a signed token but this many.
+    /// This number of parts instead of the three of a signed token.
     #[error("Expected 3 parts in JWT; got {0}")]
     Parts(usize),
-    /// No key fits; the text says why.
+    /// No key matches; the text is the reason.
     #[error("No suitable key or wrong key type")]
     Key(String),
-    /// The algorithm is not allowed for the key; the text says why.
+    /// The algorithm is not allowed for the key; the text is the reason.
     #[error("Wrong or unsupported encoding algorithm")]
     Algorithm(String),
-    /// The signature is wrong.
+    /// The signature is invalid.
     #[error("JWT cryptographic operation failed")]
     Signature,
     /// Not a signed token.
@@ -31,19 +31,19 @@ pub enum TokenError {
     /// Not a token.
     #[error("JWT couldn't be decoded")]
     Undecodable,
-    /// No token came and there is no anonymous role.
+    /// No token, and there is no anonymous role.
     #[error("Anonymous access is disabled")]
     Required,
     /// `exp` has passed.
     #[error("JWT expired")]
     Expired,
-    /// `nbf` has not come yet.
+    /// `nbf` is in the future.
     #[error("JWT not yet valid")]
     NotYetValid,
-    /// `iat` has not come yet.
+    /// `iat` is in the future.
     #[error("JWT issued at future")]
     IssuedInFuture,
-    /// `aud` is somebody else.
+    /// `aud` does not contain the configured audience.
     #[error("JWT not in audience")]
     Audience,
     /// The claims are not a JSON object.
@@ -58,7 +58,7 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// PostgREST's code.
+    /// PostgREST's error code.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoSecret => "PGRST300",
@@ -74,7 +74,7 @@ impl TokenError {
         }
     }
 
-    /// Status of the response.
+    /// The response status.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NoSecret => StatusCode::INTERNAL_SERVER_ERROR,
@@ -82,7 +82,7 @@ impl TokenError {
         }
     }
 
-    /// More about it.
+    /// The `details` of the error.
     pub fn details(&self) -> Option<String> {
         match self {
             Self::Key(details) | Self::Algorithm(details) => Some(details.clone()),
@@ -90,7 +90,7 @@ impl TokenError {
         }
     }
 
-    /// Value of `WWW-Authenticate` ([RFC 6750 §3](https://www.rfc-editor.org/rfc/rfc6750#section-3)).
+    /// The value of `WWW-Authenticate` ([RFC 6750 §3](https://www.rfc-editor.org/rfc/rfc6750#section-3)).
     pub fn challenge(&self) -> Option<String> {
         match self {
             Self::NoSecret => None,
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_told_what_to_send() {
+    fn challenges_with_the_reason() {
         check(&TokenError::NoSecret, &expect!["500 PGRST300 Server lacks JWT secret | "]);
         check(&TokenError::Required, &expect!["401 PGRST302 Anonymous access is disabled | Bearer"]);
         check(

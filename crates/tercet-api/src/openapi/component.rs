@@ -1,4 +1,4 @@
-//! Schemas of relations: a whole row, what a request may select of it, and a row as it is written.
+//! Schema components of relations: a whole row, a selected row, a row to write.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,8 +9,8 @@ use super::types::Schema;
 use super::{Description, types};
 use crate::schema::{Column, Link, Relation, RelationKind, Relationship};
 
-/// The name of a component: letters, digits, `-` and `_`, any other character by its number. A dot is what comes after
-/// the name of a relation, so that no two components have one name.
+/// The name of a component: letters, digits, `-` and `_`; any other character as its code point. A dot separates the
+/// relation's name from a suffix, so that component names are unique.
 pub(super) fn key(name: &str) -> String {
     name.chars().fold(String::new(), |mut key, c| {
         if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') {
@@ -27,13 +27,13 @@ pub(super) fn reference(kind: &str, key: &str) -> Value {
     json!({ "$ref": format!("#/components/{kind}/{key}") })
 }
 
-/// A reference to rows of a relation as requests get them.
+/// A reference to selected rows of a relation.
 pub(super) fn selected(relation: &Relation) -> Value {
     reference("schemas", &format!("{}.selected", key(&relation.name)))
 }
 
-/// Components of a relation: a whole row; a row as requests get it, which is what they select; a row to insert, and
-/// columns to update, where either can be.
+/// The components of a relation: a whole row, a selected row, and where possible a row to insert and columns to
+/// update.
 pub(super) fn of_relation(description: &Description<'_>, relation: &Relation) -> Vec<(String, Value)> {
     let key = key(&relation.name);
     let words = relation.comment.as_deref();
@@ -69,7 +69,7 @@ pub(super) fn of_relation(description: &Description<'_>, relation: &Relation) ->
     components
 }
 
-/// Properties of a row a function returns: any column may be null, as all are where it returns none.
+/// The properties of a row returned by a function: any column may be null.
 pub(super) fn returned(description: &Description<'_>, relation: &Relation) -> Value {
     let columns =
         properties(relation.columns.iter(), |column| types::nullable(read(description, relation, column)));
@@ -83,7 +83,7 @@ fn properties<'c>(
     columns.map(|column| (column.name.to_string(), schema(column).into())).collect()
 }
 
-/// An object with properties.
+/// An object schema with properties.
 pub(super) fn object(description: Option<&str>, properties: &Map<String, Value>, required: &[&str]) -> Value {
     let mut object = json!({ "type": "object", "properties": properties });
     if let Some(description) = description {
@@ -95,17 +95,18 @@ pub(super) fn object(description: Option<&str>, properties: &Map<String, Value>,
     object
 }
 
-/// Whether reading a column may give null: a view's outer join or a foreign server may bring one where none is declared.
+/// Whether a column may be null when read: an outer join in a view or a foreign server may return null for a column
+/// declared not null.
 fn may_be_null(relation: &Relation, column: &Column) -> bool {
     column.nullable || relation.kind.is_view() || relation.kind == RelationKind::Foreign
 }
 
-/// Whether a person wrote how the column's domain looks in JSON, so that nothing is known about it.
+/// Whether the column's domain has a user-defined JSON representation, whose form is unknown.
 fn is_represented(description: &Description<'_>, column: &Column) -> bool {
     description.cache.representation(&column.nominal_type, "json").is_some()
 }
 
-/// A column as it is read.
+/// The schema of a column when read.
 fn read(description: &Description<'_>, relation: &Relation, column: &Column) -> Schema {
     let represented = is_represented(description, column);
     let mut schema =
@@ -120,7 +121,7 @@ fn read(description: &Description<'_>, relation: &Relation, column: &Column) -> 
     schema
 }
 
-/// A column as it is written.
+/// The schema of a column when written.
 fn written(description: &Description<'_>, relation: &Relation, column: &Column) -> Schema {
     let represented = description.cache.representation(&column.nominal_type, "json");
     let mut schema = match description.cache.representation("json", &column.nominal_type) {
@@ -149,7 +150,7 @@ fn describe(description: &Description<'_>, relation: &Relation, column: &Column,
     }
 }
 
-/// What can be embedded into rows of a relation, as properties that are there only when selected.
+/// The embeddable relations of a relation, as properties that are present only when selected.
 fn embeddings<'d>(
     description: &'d Description<'_>,
     relation: &'d Relation,
@@ -164,7 +165,7 @@ fn embeddings<'d>(
         .map(|(name, relationships)| (name.to_owned(), embedding(name, &relationships)))
 }
 
-/// The name a relationship is selected by.
+/// The name that selects a relationship.
 pub(super) fn embedded_name(relationship: &Relationship) -> &str {
     match &relationship.link {
         Link::Computed { function, .. } => &function.name,

@@ -1,4 +1,4 @@
-//! What can be done with a relation.
+//! The operations of a relation.
 
 use serde_json::{Map, Value, json};
 
@@ -6,7 +6,7 @@ use super::component::{key, reference, selected};
 use super::{Description, parameter};
 use crate::schema::{MediaTarget, QualifiedName, Relation};
 
-/// Everything a relation answers to, as far as the reader may; nothing where that is nothing.
+/// The path item of a relation with the operations the request role may use; `None` if there are none.
 pub(super) fn of_relation(description: &Description<'_>, relation: &Relation) -> Option<Value> {
     let methods = description.privileges.methods(relation);
     let mut item = Map::new();
@@ -28,7 +28,7 @@ pub(super) fn of_relation(description: &Description<'_>, relation: &Relation) ->
     (!item.is_empty()).then(|| item.into())
 }
 
-/// The first line of a comment, and the rest of it.
+/// Splits a comment into its first line and the rest.
 pub(super) fn words(comment: Option<&str>) -> (Option<&str>, Option<&str>) {
     let Some(comment) = comment else { return (None, None) };
     match comment.split_once('\n') {
@@ -39,26 +39,26 @@ pub(super) fn words(comment: Option<&str>) -> (Option<&str>, Option<&str>) {
     }
 }
 
-/// Responses that are the same for every operation.
+/// Responses shared by all operations.
 pub(super) fn shared_responses() -> Value {
     json!({
         "error": {
-            "description": "Refused, with the reason.",
+            "description": "The request failed; the body has the reason.",
             "content": { "application/json": { "schema": reference("schemas", ERROR) } },
         },
     })
 }
 
-/// Name of the component that describes an error; no relation can have it.
+/// The name of the error component; no relation's component can have it.
 pub(super) const ERROR: &str = "-error";
 
-/// What an error looks like.
+/// The schema of an error.
 pub(super) fn error_schema() -> Value {
     json!({
         "type": "object",
-        "description": "Why a request was refused.",
+        "description": "The reason of a failed request.",
         "properties": {
-            "code": { "type": "string", "description": "A code of PostgREST's (PGRST…) or a SQLSTATE of PostgreSQL's." },
+            "code": { "type": "string", "description": "PostgREST's error code (PGRST…) or a SQLSTATE." },
             "message": { "type": "string" },
             "details": {},
             "hint": { "type": ["string", "null"] },
@@ -82,15 +82,15 @@ fn operation(relation: &Relation, verb: &str, does: &str, parameters: impl Itera
     operation
 }
 
-/// Rows as every media type that can be asked for.
+/// Rows in all available media types.
 fn rows(description: &Description<'_>, relation: &Relation) -> Value {
     let row = selected(relation);
     let name = QualifiedName { schema: relation.schema.clone(), name: relation.name.clone() };
     content(description, name, &json!({ "type": "array", "items": row }), &row)
 }
 
-/// A body as JSON, as one JSON object, as CSV, and as what handlers that people wrote make of it. One of those may take
-/// the place of JSON, and `*/*` of everything.
+/// A body as JSON, as a single JSON object, as CSV, and in the media types of custom handlers. A handler may replace
+/// JSON, or all media types (`*/*`).
 pub(super) fn content(
     description: &Description<'_>,
     target: QualifiedName,
@@ -110,7 +110,7 @@ pub(super) fn content(
         content[media_type] = json!({ "schema": {} });
     }
     if cache.media_handler(&own, "*/*").is_some() {
-        // it makes what is asked for as JSON too
+        // the handler also replaces JSON
         content["application/json"] = json!({ "schema": {} });
     }
     content
@@ -132,17 +132,17 @@ fn read(description: &Description<'_>, relation: &Relation) -> Value {
         .chain(shared);
     let mut operation = operation(relation, "read", "Rows of", parameters);
     let range = json!({
-        "Content-Range": { "description": "Positions of the rows, and how many there are.", "schema": { "type": "string" } },
+        "Content-Range": { "description": "Positions of the rows, and the total number.", "schema": { "type": "string" } },
     });
     operation["responses"] = json!({
         "200": { "description": "The rows.", "headers": range, "content": rows(description, relation) },
-        "206": { "description": "Some of the rows, and how many there are.", "headers": range, "content": rows(description, relation) },
+        "206": { "description": "Some of the rows, and the total number.", "headers": range, "content": rows(description, relation) },
         "default": reference("responses", "error"),
     });
     operation
 }
 
-/// A response has one description, whatever was preferred: what has no body without a preference is said to have none.
+/// A response has one description for all preferences: the body is described as empty where it is by default.
 const BODY: &str =
     "The body is empty; with `Prefer: return=representation` it holds the rows, as a GET's does.";
 
@@ -161,7 +161,7 @@ fn insert(relation: &Relation) -> Value {
         "200": { "description": format!("Every row existed and was updated. {BODY}") },
         "201": {
             "description": format!("Inserted. {BODY}"),
-            "headers": { "Location": { "description": "With `return=headers-only`: where the row is.", "schema": { "type": "string" } } },
+            "headers": { "Location": { "description": "With `return=headers-only`: the path of the new row.", "schema": { "type": "string" } } },
         },
         "default": reference("responses", "error"),
     });
@@ -196,7 +196,7 @@ fn delete(description: &Description<'_>, relation: &Relation) -> Value {
     operation
 }
 
-/// Parameters that say which rows are changed.
+/// Parameters that select the rows to change.
 fn changed(relation: &Relation, also: &'static [&'static str]) -> impl Iterator<Item = Value> {
     parameter::filter_references(relation)
         .chain(parameter::references(&["and", "or"]))

@@ -1,7 +1,7 @@
-//! The files of the pages that show the description in a browser, inside the binary so that they work offline.
+//! The documentation pages' files, embedded in the binary so that they work offline.
 //!
-//! Swagger UI 5.35.0 (Apache-2.0) as npm has it, and Redoc 3.0.1 (MIT) without what it would load or send elsewhere
-//! (docs/decisions/0086), compressed; their licences lie beside them.
+//! Swagger UI 5.35.0 (Apache-2.0) from npm, and Redoc 3.0.1 (MIT) without its requests to other hosts
+//! (docs/decisions/0086), compressed; the licences are beside them.
 
 use bytes::Bytes;
 use http::header::{
@@ -14,7 +14,7 @@ use http::{Method, StatusCode};
 use crate::request::Rules;
 use crate::response::Response;
 
-/// What a page may load: its own files and the API, styles that scripts write, images and workers they make.
+/// The content security policy of a page: its own files and the API, inline styles, generated images and workers.
 macro_rules! policy {
     ($connect:literal) => {
         concat!(
@@ -26,7 +26,7 @@ macro_rules! policy {
     };
 }
 
-/// One file of a page.
+/// A file of a documentation page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum File {
     /// `/docs`
@@ -44,7 +44,7 @@ pub enum File {
 }
 
 impl File {
-    /// The file a request asks for, if it does; a relation of the same name goes first.
+    /// The file at the request's path; a relation of the same name takes precedence.
     pub fn requested(parts: &Parts, rules: Rules<'_>) -> Option<Self> {
         let file = match parts.uri.path() {
             "/docs" => Self::Docs,
@@ -64,7 +64,7 @@ impl File {
         (rules.describes && is_read && !is_relation).then_some(file)
     }
 
-    /// Its content, and whether that is compressed with gzip.
+    /// The content, and whether it is gzip-compressed.
     fn content(self) -> (&'static [u8], bool) {
         match self {
             Self::Docs => (include_bytes!("page/docs.html"), false),
@@ -84,7 +84,7 @@ impl File {
         }
     }
 
-    /// Requests are tried out on `/docs`, wherever the API is; `/redoc` needs nothing but the description.
+    /// `/docs` sends requests to the API, wherever it is; `/redoc` only loads the description.
     fn policy(self) -> &'static str {
         match self {
             Self::Redoc | Self::RedocScript => policy!("'self'"),
@@ -92,7 +92,7 @@ impl File {
         }
     }
 
-    /// The response that holds it. Every browser understands gzip.
+    /// The response with the file. Every browser supports gzip.
     pub fn response(self, head: bool) -> Response {
         let (content, compressed) = self.content();
         let mut response = Response::empty(StatusCode::OK);

@@ -1,4 +1,4 @@
-//! Parameters of operations: filters, what is selected, in which order, how much of it, and preferences.
+//! Parameters of operations: filters, `select`, `order`, `limit`, `offset` and preferences.
 
 use serde_json::{Map, Value, json};
 
@@ -6,10 +6,10 @@ use super::component::{embedded_name, key, reference};
 use super::{Description, path};
 use crate::schema::{Column, Relation, Relationship};
 
-/// Names in a query string that are no filters.
+/// Query parameters that are not filters.
 const RESERVED: [&str; 8] = ["select", "order", "limit", "offset", "and", "or", "columns", "on_conflict"];
 
-/// Parameters that are the same for every relation.
+/// Parameters shared by all relations.
 pub(super) fn shared() -> Map<String, Value> {
     let query = |name: &str, description: &str| json!({ "name": name, "in": "query", "description": description, "schema": { "type": "string" } });
     let rows = |name: &str, description: &str| json!({ "name": name, "in": "query", "description": description, "schema": { "type": "integer", "minimum": 0, "maximum": (1_u64 << 53) - 1 } });
@@ -19,20 +19,20 @@ pub(super) fn shared() -> Map<String, Value> {
         "offset": rows("offset", "Rows skipped."),
         "and": query("and", "Conditions that must all hold: `(age.gte.18,or(name.eq.A,name.is.null))`."),
         "or": query("or", "Conditions of which one must hold: `(age.lt.18,age.gt.65)`."),
-        "columns": query("columns", "Keys of the body that count, where not all do or rows differ in theirs."),
-        "on_conflict": query("on_conflict", "Unique columns that decide which rows exist already; the primary key when absent."),
+        "columns": query("columns", "Keys of the body to use: others are ignored, and rows may differ in their keys."),
+        "on_conflict": query("on_conflict", "Unique columns that identify existing rows; the primary key if absent."),
         "range": {
             "name": "Range",
             "in": "header",
-            "description": "Rows by position, `0-9`, in place of limit and offset.",
+            "description": "Rows by position, `0-9`, instead of limit and offset.",
             "schema": { "type": "string", "pattern": "^[0-9]+-[0-9]*$" },
         },
         "prefer_read": prefer("`count=exact`, `count=planned` or `count=estimated` asks for the total number of rows; \
              `handling=strict` refuses preferences that are not understood; `timezone=…` shows times there."),
-        "prefer_insert": prefer("`return=representation`, `return=headers-only` or `return=minimal` says what comes back; \
+        "prefer_insert": prefer("`return=representation`, `return=headers-only` or `return=minimal` selects the response body; \
              `resolution=merge-duplicates` or `resolution=ignore-duplicates` what happens to rows that exist; \
              `missing=default` or `missing=null` what a missing key means."),
-        "prefer_write": prefer("`return=representation` or `return=minimal` says what comes back; `count=exact` asks for the number of rows; \
+        "prefer_write": prefer("`return=representation` or `return=minimal` selects the response body; `count=exact` asks for the number of rows; \
              `handling=strict, max-affected=10` refuses to change more rows than that."),
         "prefer_call": prefer("`count=exact` asks for the total number of rows; `handling=strict, max-affected=10` \
              refuses to change more rows than that; `timezone=…` shows times there."),
@@ -47,7 +47,7 @@ fn prefer(description: &str) -> Value {
     json!({
         "name": "Prefer",
         "in": "header",
-        "description": format!("Preferences, with commas between them: {description}"),
+        "description": format!("Comma-separated preferences: {description}"),
         "schema": { "type": "string" },
     })
 }
@@ -57,7 +57,7 @@ pub(super) fn references(names: &[&str]) -> impl Iterator<Item = Value> {
     names.iter().map(|name| reference("parameters", name))
 }
 
-/// Parameters of a relation's own: what may be selected, and a filter for each column.
+/// The parameters of one relation: `select`, and a filter for each column.
 pub(super) fn of_relation<'r>(
     description: &Description<'_>,
     relation: &'r Relation,
@@ -67,7 +67,7 @@ pub(super) fn of_relation<'r>(
         .chain(filtered(relation).map(|column| (filter_key(relation, column), filter(column))))
 }
 
-/// A reference to what may be selected of a relation.
+/// A reference to the `select` parameter of a relation.
 pub(super) fn select_reference(relation: &Relation) -> Value {
     reference("parameters", &select_key(relation))
 }
@@ -85,13 +85,13 @@ fn filter_key(relation: &Relation, column: &Column) -> String {
     format!("filter.{}.{}", key(&relation.name), key(&column.name))
 }
 
-/// Columns that can be filtered by name: not those that have the name of another parameter.
+/// Columns with a filter parameter: all but those named like another parameter.
 fn filtered(relation: &Relation) -> impl Iterator<Item = &Column> {
     relation.columns.iter().filter(|column| !RESERVED.contains(&&*column.name))
 }
 
 fn select(description: &Description<'_>, relation: &Relation) -> Value {
-    let mut words = "Columns, with commas between them: `id,label:name,price::text`.".to_owned();
+    let mut words = "Comma-separated columns: `id,label:name,price::text`.".to_owned();
     let related: Vec<String> = description.embeddable(relation).map(related).collect();
     if !related.is_empty() {
         words.push_str("\n\nRelated rows can be embedded:\n");
@@ -100,7 +100,7 @@ fn select(description: &Description<'_>, relation: &Relation) -> Value {
             words.push_str(&line);
         }
     }
-    words.push_str("\n\nAn answer has what is selected; a column under another's name is not described.");
+    words.push_str("\n\nA response contains what is selected; renamed columns are not described.");
     json!({ "name": "select", "in": "query", "description": words, "schema": { "type": "string", "default": "*" } })
 }
 
@@ -126,7 +126,7 @@ fn filter(column: &Column) -> Value {
     })
 }
 
-/// The primary key, as filters that must be there.
+/// Required filters on the primary key.
 pub(super) fn key_filters(relation: &Relation) -> impl Iterator<Item = Value> {
     relation.primary_key.iter().map(|column| {
         json!({

@@ -1,11 +1,11 @@
-//! What the role of a request may see of a schema.
+//! The request role's privileges on a schema.
 
 use rustc_hash::FxHashMap;
 use tercet_postgres::{Row, Statement};
 
 use crate::schema::{Relation, Routine};
 
-/// What a role may do with a relation: by its privileges, and as far as the relation can be written at all.
+/// The operations a role may use on a relation: by its privileges, as far as the relation is writable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Methods {
     pub(super) select: bool,
@@ -14,23 +14,23 @@ pub(super) struct Methods {
     pub(super) delete: bool,
 }
 
-/// The relations and routines a role has any privilege on, or all of them.
+/// The accessible relations and routines; or all, without a check.
 #[derive(Debug, Default)]
 pub struct Privileges {
     /// By name; `None` for all.
     relations: Option<FxHashMap<Box<str>, Methods>>,
-    /// By `pg_proc.oid`: the types of the parameters, as the search path of the request shortens them; `None` for all.
+    /// By `pg_proc.oid`: the parameter types as the request's search path abbreviates them; `None` for all.
     routines: Option<FxHashMap<u32, Vec<Box<str>>>>,
 }
 
 impl Privileges {
-    /// What to ask in the transaction of the request, under its role: for relations, and for routines.
+    /// The queries for the accessible relations and routines, to run in the request's transaction under its role.
     pub fn statements(schema: &str) -> [Statement; 2] {
         [include_str!("privileges/relations.sql"), include_str!("privileges/routines.sql")]
             .map(|sql| Statement::new(sql, vec![Some(schema.to_owned().into())]))
     }
 
-    /// Reads the answers.
+    /// Parses the results of the queries.
     pub fn from_rows(relations: &[Row], routines: &[Row]) -> Self {
         let routine = |row: &Row| {
             let types: Vec<Box<str>> = serde_json::from_str(row.text(1)?).ok()?;
@@ -48,7 +48,7 @@ impl Privileges {
         }
     }
 
-    /// No privilege is looked at: everything is seen.
+    /// Everything, without a check of privileges.
     pub fn ignored() -> Self {
         Self::default()
     }
@@ -57,7 +57,7 @@ impl Privileges {
         self.relations.as_ref().is_none_or(|names| names.contains_key(&*relation.name))
     }
 
-    /// What can be done with a relation.
+    /// The operations the role may use on a relation.
     pub(super) fn methods(&self, relation: &Relation) -> Methods {
         let all = Methods { select: true, insert: true, update: true, delete: true };
         let granted = match &self.relations {
@@ -72,7 +72,7 @@ impl Privileges {
         }
     }
 
-    /// The types of a routine's parameters, `None` when it is not seen.
+    /// The types of a routine's parameters; `None` if the routine is not accessible.
     pub(super) fn parameter_types<'a>(&'a self, routine: &'a Routine) -> Option<Vec<&'a str>> {
         match &self.routines {
             None => Some(routine.parameters.iter().map(|parameter| &*parameter.data_type).collect()),

@@ -1,4 +1,4 @@
-//! What can be done with a routine; overloads share a path.
+//! The operations of a routine; overloads share a path.
 
 use serde_json::{Map, Value, json};
 
@@ -6,13 +6,13 @@ use super::component::{key, object, reference};
 use super::{Description, component, operation, parameter, types};
 use crate::schema::{Parameter, QualifiedName, Routine, RoutineResult, Volatility};
 
-/// An overload and the types of its parameters.
+/// An overload and its parameter types.
 pub(super) type Overload<'a> = (&'a Routine, Vec<&'a str>);
 
-/// Everything a routine answers to.
+/// The path item of a routine.
 pub(super) fn path_item(description: &Description<'_>, overloads: &[Overload<'_>]) -> Value {
     let mut item = Map::new();
-    // one unnamed parameter takes a whole body, which a GET has not
+    // one unnamed parameter takes the whole body, and a GET has none
     let named = |routine: &Routine| routine.parameters.iter().all(|parameter| !parameter.name.is_empty());
     let readable: Vec<&Overload<'_>> = overloads
         .iter()
@@ -60,7 +60,7 @@ fn query(description: &Description<'_>, overloads: &[&Overload<'_>]) -> Value {
     operation
 }
 
-/// An argument as text; a variadic one may be repeated.
+/// An argument in the query string; a variadic one may be repeated.
 fn query_parameter(parameter: &Parameter, data_type: &str, required: bool) -> Value {
     let mut schema = if parameter.variadic { types::schema(data_type) } else { text_of(data_type) };
     if parameter.variadic && !schema.contains_key("items") {
@@ -80,7 +80,7 @@ fn query_parameter(parameter: &Parameter, data_type: &str, required: bool) -> Va
     query
 }
 
-/// A value in a query string: arrays and JSON are written out as text there.
+/// The schema of a value in the query string: arrays and JSON are text.
 fn text_of(data_type: &str) -> Map<String, Value> {
     let schema = types::schema(data_type);
     match schema.get("type").and_then(Value::as_str) {
@@ -89,7 +89,7 @@ fn text_of(data_type: &str) -> Map<String, Value> {
     }
 }
 
-/// What may be asked of a result that is a set.
+/// Parameters for a result that is a set of rows.
 fn result_parameters(overloads: &[&Overload<'_>]) -> Vec<Value> {
     let is_set = overloads.iter().any(|(routine, _)| routine.returns_set);
     let taken = |name: &str| {
@@ -130,7 +130,7 @@ fn call(description: &Description<'_>, overloads: &[Overload<'_>]) -> Value {
     operation
 }
 
-/// The body a routine takes: an object of arguments, or all of it as its one unnamed parameter.
+/// The request body: an object with the arguments, or the one unnamed parameter.
 fn arguments(routine: &Routine, types: &[&str]) -> (&'static str, Value) {
     if let ([parameter], [data_type]) = (routine.parameters.as_slice(), types)
         && parameter.name.is_empty()
@@ -174,26 +174,26 @@ fn responses(description: &Description<'_>, overloads: &[&Overload<'_>]) -> Valu
         responses.insert("200".into(), json!({ "description": "The result.", "content": content }));
         if answering.iter().any(|routine| routine.returns_set) {
             let some =
-                json!({ "description": "Some of the rows, and how many there are.", "content": content });
+                json!({ "description": "Some of the rows, and the total number.", "content": content });
             responses.insert("206".into(), some);
         }
     }
     if answering.len() < overloads.len() {
         responses.insert("204".into(), json!({ "description": "Done." }));
     }
-    // a function may choose the status of what it answers
+    // a function may set the response status
     results.insert(0, reference("schemas", operation::ERROR));
     responses.insert(
         "default".into(),
         json!({
-            "description": "Refused, with the reason; or the result with a status that the function chose.",
+            "description": "The request failed, with the reason; or the result with a status set by the function.",
             "content": { "application/json": { "schema": any(results) } },
         }),
     );
     responses.into()
 }
 
-/// What is returned: any function may return null.
+/// The result; any function may return null.
 fn result(description: &Description<'_>, routine: &Routine) -> Value {
     let one = match &routine.result {
         RoutineResult::Scalar(name) => types::nullable(types::of_type(name)).into(),

@@ -1,4 +1,4 @@
-//! Swagger 2.0, word for word what PostgREST's clients know.
+//! Swagger 2.0, identical to PostgREST's output.
 
 use serde_json::{Map, Value, json};
 
@@ -45,7 +45,7 @@ pub(super) fn document(description: &Description<'_>) -> Value {
             "url": "https://postgrest.org/en/stable/references/api.html",
         },
     });
-    // Without a host it is the one that the description came from.
+    // Without a host, clients use the one the description came from.
     if let Some((scheme, host, base_path)) = location(&description.server) {
         document["host"] = host.into();
         document["schemes"] = json!([scheme]);
@@ -65,7 +65,7 @@ pub(super) fn document(description: &Description<'_>) -> Value {
     document
 }
 
-/// Scheme, host with port, and path clients find the API at, where they do not find it where the description is.
+/// Scheme, host with port, and path of the reverse proxy, if there is one.
 fn location(server: &Server<'_>) -> Option<(String, String, String)> {
     let proxy: http::Uri = server.proxy_uri?.parse().ok()?;
     let (scheme, host) = (proxy.scheme_str()?, proxy.host()?);
@@ -73,7 +73,7 @@ fn location(server: &Server<'_>) -> Option<(String, String, String)> {
     Some((scheme.to_owned(), format!("{host}:{port}"), proxy.path().to_owned()))
 }
 
-/// How a type is written here, `None` for JSON.
+/// The Swagger type; `None` for JSON.
 fn type_name(data_type: &str) -> Option<&'static str> {
     match data_type {
         "boolean" => Some("boolean"),
@@ -85,7 +85,7 @@ fn type_name(data_type: &str) -> Option<&'static str> {
     }
 }
 
-/// A type as PostgreSQL names it, but for the integers that Swagger has names for.
+/// The Swagger format: PostgreSQL's type name, except for integers.
 fn format(data_type: &str) -> &str {
     match data_type {
         "smallint" | "integer" => "int32",
@@ -155,7 +155,7 @@ fn property(description: &Description<'_>, relation: &Relation, column: &Column)
     schema.into()
 }
 
-/// A default: for texts its expression without the cast, for others what of it is JSON.
+/// The default value: for text its expression without the cast, for other types the value if it is JSON.
 fn default(data_type: &str, default: &str) -> Option<Value> {
     if type_name(data_type) != Some("string") {
         return serde_json::from_str(default).ok();
@@ -221,7 +221,7 @@ fn references<'n>(names: impl IntoIterator<Item = &'n str>) -> Value {
     names.into_iter().map(|name| json!({ "$ref": format!("#/parameters/{name}") })).collect()
 }
 
-/// An operation of something that may have a comment.
+/// An operation with an optional comment.
 fn operation(tag: &str, comment: Option<&str>, parameters: Value, responses: Value) -> Value {
     let mut operation = json!({ "tags": [tag] });
     let (summary, rest) = words(comment);
@@ -313,7 +313,7 @@ fn routine_path_item(routine: &Routine, types: &[&str]) -> Value {
     item
 }
 
-/// An argument in a query string, where arrays and JSON are text.
+/// An argument in the query string; arrays and JSON are text.
 fn argument(parameter: &Parameter, data_type: &str) -> Value {
     let mut argument = json!({ "name": parameter.name, "required": parameter.required, "in": "query" });
     if parameter.variadic {

@@ -1,6 +1,6 @@
-//! PostgreSQL's types as JSON Schema: what a value of a type looks like in JSON.
+//! PostgreSQL's types as JSON Schema.
 //!
-//! A type of which that is not known, a composite one or an extension's, may look like anything: `{}`.
+//! Types with an unknown JSON form (composite types, those of extensions) become `{}`.
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +9,7 @@ use crate::schema::{Column, QualifiedName};
 /// A JSON Schema.
 pub(super) type Schema = Map<String, Value>;
 
-/// The kinds of JSON a value can be.
+/// The JSON types of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Boolean,
@@ -22,7 +22,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// As JSON Schema names it.
+    /// The name in JSON Schema.
     fn name(self) -> Option<&'static str> {
         match self {
             Self::Boolean => Some("boolean"),
@@ -35,7 +35,7 @@ impl Kind {
     }
 }
 
-/// Kind and format of a type, by the name `format_type` or `pg_type.typname` gives it.
+/// JSON type and format of a type, by the name from `format_type` or `pg_type.typname`.
 fn kind(data_type: &str) -> (Kind, Option<&'static str>) {
     match data_type {
         "boolean" | "bool" => (Kind::Boolean, None),
@@ -45,7 +45,7 @@ fn kind(data_type: &str) -> (Kind, Option<&'static str>) {
         "real" | "float4" => (Kind::Number, Some("float")),
         "double precision" | "float8" => (Kind::Number, Some("double")),
         "numeric" => (Kind::Number, None),
-        // a number to people, a text to PostgreSQL's JSON
+        // formatted like a number, but a string in PostgreSQL's JSON
         "oid" => (Kind::Text, Some("oid")),
         "date" => (Kind::Text, Some("date")),
         "timestamp with time zone" | "timestamptz" => (Kind::Text, Some("date-time")),
@@ -75,9 +75,9 @@ fn kind(data_type: &str) -> (Kind, Option<&'static str>) {
     }
 }
 
-/// The type of an array's elements.
+/// The element type of an array type.
 fn element(data_type: &str) -> Option<&str> {
-    // `_int4` is how the catalogue names PostgreSQL's own arrays; a person may name anything so.
+    // The catalogue names PostgreSQL's own array types `_int4`; a user's type may have such a name too.
     let catalogued = |name: &&str| !name.starts_with('_') && kind(name).0 != Kind::Any;
     data_type.strip_suffix("[]").or_else(|| data_type.strip_prefix('_').filter(catalogued))
 }
@@ -103,7 +103,7 @@ pub(super) fn schema(data_type: &str) -> Schema {
         schema.insert("maximum".into(), greatest.into());
     }
     if let (Kind::Array, Some(element)) = (kind, element(data_type)) {
-        // An array has as many dimensions as its value has, whatever its type says.
+        // PostgreSQL does not enforce the declared number of dimensions.
         let mut items = nullable(self::schema(element));
         if let Some(Value::Array(kinds)) = items.get_mut("type") {
             kinds.insert(1, "array".into());
@@ -113,7 +113,7 @@ pub(super) fn schema(data_type: &str) -> Schema {
     schema
 }
 
-/// The same, or null.
+/// The schema, or null.
 pub(super) fn nullable(mut schema: Schema) -> Schema {
     match schema.get_mut("type") {
         Some(Value::Array(kinds)) if !kinds.contains(&"null".into()) => kinds.push("null".into()),
@@ -131,12 +131,12 @@ pub(super) fn nullable(mut schema: Schema) -> Schema {
     schema
 }
 
-/// The schema of the values of a type that is known by schema and name: of PostgreSQL's own types only.
+/// The schema of a type by its qualified name; only PostgreSQL's own types are known.
 pub(super) fn of_type(name: &QualifiedName) -> Schema {
     if &*name.schema == "pg_catalog" { schema(&name.name) } else { Map::new() }
 }
 
-/// The schema of a column's values, without words about it.
+/// The schema of a column's values, without a description.
 pub(super) fn of_column(column: &Column, may_be_null: bool) -> Schema {
     let mut schema = if column.enum_labels.is_empty() {
         schema(&column.data_type)
@@ -153,11 +153,11 @@ pub(super) fn of_column(column: &Column, may_be_null: bool) -> Schema {
     schema
 }
 
-/// The default of a column, if it is a constant: `42`, `true`, `'text'::text`.
+/// The column's default if it is a constant: `42`, `true`, `'text'::text`.
 pub(super) fn constant(column: &Column) -> Option<Value> {
     let default = column.default.as_deref()?;
     let (kind, format) = kind(&column.data_type);
-    // PostgreSQL reads more ways of writing these than the formats allow
+    // PostgreSQL accepts more notations than the JSON Schema formats allow
     if matches!(format, Some("date" | "date-time" | "uuid")) {
         return None;
     }
@@ -186,16 +186,16 @@ mod tests {
     }
 
     #[test]
-    fn types_are_what_their_json_is() {
+    fn maps_types_to_their_json() {
         check("oid", &json!({ "type": "string", "format": "oid" }));
         check("int4range", &json!({ "type": "string", "format": "range" }));
-        // anybody's own types
+        // user-defined types
         check("shop.orange", &json!({}));
         check("_mine", &json!({}));
     }
 
     #[test]
-    fn arrays_have_any_number_of_dimensions_and_nulls() {
+    fn arrays_allow_dimensions_and_nulls() {
         let items = json!({
             "type": ["integer", "array", "null"], "format": "int32", "minimum": i32::MIN, "maximum": i32::MAX,
         });

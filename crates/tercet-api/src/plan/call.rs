@@ -1,4 +1,4 @@
-//! Planning calls: which overload the arguments mean, and how they reach it.
+//! Planning calls: overload resolution and argument passing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,48 +18,48 @@ use crate::schema::{Parameter, Routine};
 /// A call of a routine.
 #[derive(Debug)]
 pub struct CallPlan {
-    /// Which overload.
+    /// The overload.
     pub routine: Arc<Routine>,
-    /// With what.
+    /// Its arguments.
     pub arguments: Arguments,
-    /// The columns needed of the returned rows; all of them when empty.
+    /// The columns needed from the returned rows; empty means all.
     pub returning: Vec<String>,
 }
 
 /// The arguments of a call.
 #[derive(Debug)]
 pub enum Arguments {
-    /// None are given.
+    /// No arguments.
     None,
-    /// The whole body is the one positional argument.
+    /// The whole body is the one unnamed argument.
     Whole {
-        /// As it came.
+        /// The body as received.
         body: Bytes,
         /// The parameter's type, quoted.
         data_type: Arc<str>,
     },
-    /// Members of the body's JSON object.
+    /// Members of a JSON object.
     Members {
-        /// JSON.
+        /// The JSON text.
         body: Bytes,
-        /// Those given.
+        /// The parameters with an argument.
         parameters: Vec<Parameter>,
     },
-    /// Texts.
+    /// Arguments as text.
     Values(Vec<(Parameter, Argument)>),
 }
 
-/// An argument that is text.
+/// An argument as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Argument {
-    /// One value.
+    /// A single value.
     One(String),
     /// The values of a variadic parameter.
     Many(Vec<String>),
 }
 
 impl<'a> Planner<'a> {
-    /// The overload that takes the arguments given.
+    /// Resolves the overload that takes the given arguments.
     pub(super) fn routine(self, name: &str, invocation: Invocation) -> Result<&'a Arc<Routine>, ApiError> {
         let schema = self.request.schema.as_str();
         let overloads = self.cache.routines(schema, name);
@@ -67,7 +67,7 @@ impl<'a> Planner<'a> {
         let posted = invocation == Invocation::Post;
         let content = &self.request.content_type;
         let raw = matches!(content, MediaType::OctetStream | MediaType::PlainText | MediaType::Xml);
-        // a value without names is one argument, and that without a name
+        // a body without argument names is the single unnamed argument
         let is_value = matches!(self.request.payload, Some(Payload::JsonValue(_)));
         let named = |routine: &&Arc<Routine>| {
             takes(routine, &names) && !(routine.parameters.is_empty() && posted && raw) && !is_value
@@ -104,8 +104,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The name of a routine that looks like the wrong one; or, where the name is right, its name with
-    /// the parameters of the overload that looks most like what was given.
+    /// A similar routine name; if the name exists, the name with the parameters of the most similar overload.
     fn suggest_routine(
         self,
         name: &str,
@@ -163,7 +162,7 @@ impl<'a> Planner<'a> {
         };
         let mut returning = needed_columns(tree, &[]);
         if returning != ["*"] && !returning.is_empty() {
-            // Filters come after the call, so what they look at must be returned.
+            // Filters apply to the result of the call, so their columns must be returned.
             filtered_columns(&tree.conditions, &mut returning);
             returning.sort_unstable();
             returning.dedup();
@@ -171,7 +170,8 @@ impl<'a> Planner<'a> {
         Ok(CallPlan { routine: routine.clone(), arguments, returning })
     }
 
-    /// Refuses members of which not all can be arguments. Of a JSON array the first object counts, as in PostgREST.
+    /// Checks that a body of several rows has no ambiguous arguments. Of a JSON array the first object is used, as in
+    /// PostgREST.
     fn check_members(self) -> Result<(), RequestError> {
         let Some(rows) = self.request.payload.as_ref().and_then(Payload::rows) else { return Ok(()) };
         if let Some(key) = &rows.repeated {
@@ -195,7 +195,7 @@ fn filtered_columns(conditions: &[Condition], columns: &mut Vec<String>) {
     }
 }
 
-/// Whether all required parameters are given, and nothing the routine does not know.
+/// Whether all required arguments are given, and no unknown ones.
 fn takes(routine: &Routine, given: &BTreeSet<&str>) -> bool {
     let known = |name: &&str| routine.parameters.iter().any(|parameter| *parameter.name == **name);
     given.iter().all(known)
@@ -206,7 +206,7 @@ fn takes(routine: &Routine, given: &BTreeSet<&str>) -> bool {
             .all(|parameter| given.contains(&*parameter.name))
 }
 
-/// Whether a body of this type can be the routine's one unnamed argument.
+/// Whether a body of this type can be the single unnamed argument.
 fn takes_whole(routine: &Routine, content: &MediaType) -> bool {
     let [only] = routine.parameters.as_slice() else { return false };
     only.name.is_empty()
@@ -225,7 +225,7 @@ fn signature(routine: &Routine) -> String {
     format!("{}.{}({})", routine.schema, routine.name, parameters.join(", "))
 }
 
-/// The value given for each parameter; all of them for a variadic one.
+/// The values of each parameter; several for a variadic one.
 fn values(
     parameters: &[Parameter],
     given: &[(String, String)],

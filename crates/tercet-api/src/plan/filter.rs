@@ -1,4 +1,4 @@
-//! Conditions: filters and logic trees over typed fields.
+//! Filters and logic trees as conditions on typed fields.
 
 use super::resolve::TextSearch;
 use super::{Planner, ReadNode, TypedField};
@@ -9,29 +9,29 @@ use crate::schema::Relation;
 /// A condition on rows.
 #[derive(Clone, Debug)]
 pub enum Condition {
-    /// Conditions tied together.
+    /// Conditions combined with AND or OR.
     Branch {
-        /// Whether the whole is negated.
+        /// Whether the result is negated.
         negated: bool,
-        /// How they are tied together.
+        /// The logical operator.
         operator: LogicOperator,
         /// At least one.
         branches: Vec<Condition>,
     },
     /// A comparison.
     Comparison {
-        /// What is looked at.
+        /// The left operand.
         field: TypedField,
-        /// Whether it is negated.
+        /// Whether the comparison is negated.
         negated: bool,
-        /// How it is compared, and with what.
+        /// The operator and the right operand.
         operation: Operation,
     },
-    /// Whether an embedding has rows.
+    /// A test whether an embedding has rows.
     Embedded {
-        /// The embedding, by its name in the statement.
+        /// The embedding's alias in the statement.
         join_alias: String,
-        /// True when it must have some, false when it must have none.
+        /// True if it must have rows, false if it must have none.
         present: bool,
     },
 }
@@ -61,7 +61,7 @@ impl Planner<'_> {
     }
 }
 
-/// `embedding=is.null` and `embedding=not.is.null` are about the embedding's rows, not about a column.
+/// `embedding=is.null` and `embedding=not.is.null` test the embedding's rows, not a column.
 pub(super) fn recognise_embeddings(conditions: &mut [Condition], children: &[ReadNode]) {
     for condition in conditions {
         match condition {

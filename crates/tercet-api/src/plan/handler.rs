@@ -1,29 +1,29 @@
-//! Content negotiation: which of the accepted media types can be made, and how.
+//! Content negotiation: the handler for the first accepted media type that is available.
 
 use super::{Planner, ReadNode};
 use crate::error::{ApiError, RequestError};
 use crate::request::media_type::MediaType;
 use crate::schema::{MediaHandler, MediaTarget, QualifiedName};
 
-/// How a body is made of rows.
+/// The handler that builds the body from rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Handler {
-    /// It is not made.
+    /// No body.
     None,
     /// A JSON array; one object or value for a routine that returns one.
     Json,
-    /// The same without keys whose value is null.
+    /// JSON without null-valued keys.
     JsonStripped,
     /// One JSON object.
     Singular {
-        /// Without keys whose value is null.
+        /// Whether null-valued keys are omitted.
         nulls_stripped: bool,
     },
-    /// CSV with a header.
+    /// CSV with a header line.
     Csv,
-    /// A GeoJSON feature collection, by PostGIS.
+    /// A GeoJSON feature collection, built by PostGIS.
     GeoJson,
-    /// By a function a person wrote.
+    /// A custom media type handler.
     Custom(MediaHandler),
 }
 
@@ -52,7 +52,7 @@ impl Planner<'_> {
         whole: bool,
     ) -> Option<(Handler, MediaType)> {
         match accepted {
-            // What has parameters of its own can't be overridden.
+            // Media types with their own parameters cannot be overridden.
             MediaType::Singular { nulls_stripped } => {
                 Some((Handler::Singular { nulls_stripped: *nulls_stripped }, accepted.clone()))
             }

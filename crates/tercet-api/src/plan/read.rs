@@ -1,5 +1,5 @@
-//! Planning what is read: the selection becomes a tree of relations, then filters, orders and ranges find
-//! their places in it.
+//! Planning reads: the selection becomes a tree of relations; then filters, orders and ranges are attached to its
+//! nodes.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::request::range::RowRange;
 use crate::request::select::{AggregateFunction, SelectItem, SelectRelation};
 use crate::schema::{LONGEST_NAME, QualifiedName, Relation};
 
-/// A tree and the embeddings that were named by relation although they have an alias.
+/// A tree, and its aliased embeddings that were referred to by relation name.
 type Planned = (ReadNode, Vec<(String, String)>);
 
-/// The node of the target, before anything is selected.
+/// The node of the target, with an empty selection.
 pub(super) fn root(name: QualifiedName, relation: Option<Arc<Relation>>, from_source: bool) -> ReadNode {
     ReadNode {
         alias: from_source.then(|| name.name.to_string()),
@@ -39,7 +39,7 @@ impl Planner<'_> {
         self.select(&mut root, &parameters.select, 0)?;
 
         let mut deprecated = Vec::new();
-        // The filters of a write say which rows are written; all of those are read.
+        // Filters of a write apply to the write; all written rows are read.
         if !writes {
             for filter in &parameters.filters {
                 root.conditions.push(self.condition(root.relation.as_deref(), filter));
@@ -134,7 +134,7 @@ impl Planner<'_> {
         Ok(node)
     }
 
-    /// The node a path of embeddings leads to.
+    /// The node at a path of embeddings.
     fn at<'n>(
         self,
         root: &'n mut ReadNode,
@@ -177,8 +177,7 @@ impl Planner<'_> {
         node.children.iter().try_for_each(|child| self.check_aggregates(child))
     }
 
-    /// `*` becomes the columns' names where each must be named: to be shown through a cast, to group by
-    /// it, to be gathered into an array.
+    /// Expands `*` where each column must be named: for a JSON representation, in GROUP BY, in an array aggregate.
     fn expand_stars(self, node: &mut ReadNode, above: bool) {
         let shape = node.embed.as_ref().map(|embed| &embed.shape);
         let spread = matches!(shape, Some(Shape::Spread(_) | Shape::SpreadArrays(_)));
@@ -234,7 +233,7 @@ fn order_key(node: &ReadNode, term: &OrderTerm) -> Result<OrderKey, ApiError> {
     Ok(OrderKey { joined, field, direction: term.direction, nulls: term.nulls })
 }
 
-/// Whether rows of a node are grouped: it aggregates, or a to-one spread in it does.
+/// Whether the node's rows are grouped: the node, or a to-one spread in it, has an aggregate.
 fn folds(node: &ReadNode) -> bool {
     let spread = |child: &&ReadNode| matches!(&child.embed, Some(Embed { shape: Shape::Spread(_), .. }));
     node.select.iter().any(|selected| selected.aggregate.is_some())
@@ -246,7 +245,7 @@ fn finish_conditions(node: &mut ReadNode) {
     node.children.iter_mut().for_each(finish_conditions);
 }
 
-/// A step into JSON and a domain shown through a cast lose the column's name in SQL: give it back.
+/// JSON path steps and JSON representations lose the column's name in SQL: add it as an alias.
 fn add_aliases(node: &mut ReadNode) {
     for selected in node.select.iter_mut().filter(|selected| selected.alias.is_none()) {
         if selected.aggregate.is_none() {
@@ -262,7 +261,7 @@ fn add_aliases(node: &mut ReadNode) {
     node.children.iter_mut().for_each(add_aliases);
 }
 
-/// `data->a->1` is shown as `a`, `data->1` as `data`.
+/// The default name of a JSON path: `data->a->1` is named `a`, `data->1` is named `data`.
 fn last_key(field: &TypedField) -> String {
     let key = field.path.iter().rev().find_map(|step| match &step.operand {
         JsonOperand::Key(key) => Some(key),
@@ -284,7 +283,7 @@ fn not_embedded(node: &ReadNode, name: &str) -> ApiError {
     }
 }
 
-/// A name for the statement that PostgreSQL takes whole.
+/// An alias within PostgreSQL's identifier length.
 fn alias(name: &str, suffix: &str) -> String {
     let whole = format!("{name}_{suffix}");
     if whole.len() <= LONGEST_NAME {
@@ -299,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_names_stay_apart() {
+    fn aliases_of_the_longest_names_are_distinct() {
         let long = "annotations_that_readers_have_written_into_margins_of_books_";
         let (one, two) = (alias(&format!("{long}one"), "1"), alias(&format!("{long}two"), "1"));
         assert_ne!(one, two);

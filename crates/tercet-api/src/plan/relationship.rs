@@ -1,5 +1,5 @@
-//! Which relationship an embedding means: by the target's name, by a foreign key or its column, by a
-//! hint; and what to tell someone who named none, or several.
+//! Resolves an embedding to a relationship: by the target's name, a foreign key or its column, or a hint; and reports
+//! none or several.
 
 use std::sync::Arc;
 
@@ -43,8 +43,8 @@ impl Planner<'_> {
         }
     }
 
-    /// A relation with a similar name: for the source if nothing starts there, else for the target. None
-    /// if both exist, for then the hint is what is wrong.
+    /// A relation with a similar name: for the source if it has no relationships, otherwise for the target. `None` if
+    /// both exist, since then the hint is wrong.
     fn suggest(self, source: &QualifiedName, target: &str) -> Option<Suggestion> {
         let from_source = self.cache.relationships(&source.schema, &source.name);
         let related: Vec<&str> = self.cache.related(&source.schema).map(AsRef::as_ref).collect();
@@ -69,7 +69,8 @@ fn is_meant(relationship: &Relationship, target: &str, hint: Option<&str>) -> bo
     let key = relationship.key();
     let by_relation = target == &*relationship.target.name;
     if relationship.is_self {
-        // One foreign key is two relationships here: the relation's name means the many, the column the one.
+        // A self-referencing foreign key has two relationships: the relation's name selects to-many, the column
+        // to-one.
         let to_many = matches!(cardinality, Cardinality::OneToMany(_));
         let to_one = matches!(cardinality, Cardinality::ManyToOne(_));
         return match hint {
@@ -113,7 +114,7 @@ fn target_column(key: &ForeignKey) -> Option<&str> {
     }
 }
 
-/// One of several candidates, for the error that lists them.
+/// Describes a candidate for the error that lists them.
 fn describe(relationship: &Relationship) -> Option<RelationshipCandidate> {
     let (source, target) = (&relationship.source.name, &relationship.target.name);
     let Link::Key { cardinality, .. } = &relationship.link else { return None };

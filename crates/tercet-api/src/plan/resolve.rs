@@ -1,4 +1,4 @@
-//! Fields with their types: what the schema cache knows about a column that a request names.
+//! Resolves fields to columns of the schema cache, with their types.
 
 use std::sync::Arc;
 
@@ -6,38 +6,38 @@ use super::Planner;
 use crate::request::field::{Field, JsonStep};
 use crate::schema::{Column, Relation};
 
-/// A column, or a place inside its value, as it will be read, compared or written.
+/// A column, or a path into its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TypedField {
-    /// The column; `*` for all of them. A computed one looks the same.
+    /// The column; `*` for all. May also be a computed column.
     pub name: String,
-    /// Steps into its value.
+    /// The JSON path.
     pub path: Vec<JsonStep>,
-    /// Whether its value must become JSON before the steps can be taken.
+    /// Whether the value must be converted to JSON before the path applies.
     pub to_json: bool,
-    /// How it becomes a text search vector, if it does.
+    /// The conversion to a text search vector, if any.
     pub text_search: Option<TextSearch>,
-    /// Its type, quoted; empty where the schema cache does not know it.
+    /// The column's type, quoted; empty if unknown.
     pub data_type: Arc<str>,
-    /// The function, quoted, that the value goes through: from a domain to JSON, or from text to a domain.
+    /// The conversion function, quoted: from a domain to JSON, or from text to a domain.
     pub transform: Option<Arc<str>>,
-    /// Whether its values are arrays, as far as the schema cache knows.
+    /// Whether the column is known to be an array.
     pub is_array: bool,
     /// SQL expression of the column's default.
     pub default: Option<Box<str>>,
-    /// Whether the whole row stands in its place, to be counted.
+    /// Whether the field is the whole row, for counting.
     pub whole_row: bool,
 }
 
 /// `to_tsvector`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextSearch {
-    /// In which configuration; the database's when absent.
+    /// The text search configuration; the database's default if absent.
     pub language: Option<String>,
 }
 
 impl TypedField {
-    /// A field of which nothing is known but its name.
+    /// A field about which only the name is known.
     pub fn unknown(field: &Field) -> Self {
         Self {
             name: field.name.clone(),
@@ -52,14 +52,14 @@ impl TypedField {
         }
     }
 
-    /// A field of a relation, or one of which nothing is known: a computed column, a column of a record.
+    /// A field of a relation; unknown for computed columns and columns of a record.
     pub(super) fn of(relation: Option<&Relation>, field: &Field) -> Self {
         let Some(column) = relation.and_then(|relation| relation.column(&field.name)) else {
             return Self::unknown(field);
         };
         Self {
             path: field.json_path.clone(),
-            // json itself needs no conversion: an index on the expression stays usable
+            // json needs no conversion: an index on the expression stays usable
             to_json: !matches!(&*column.nominal_type, "json" | "jsonb"),
             ..Self::column(column)
         }
@@ -81,23 +81,23 @@ impl TypedField {
 }
 
 impl Planner<'_> {
-    /// A field as it goes into the answer.
+    /// A field for output.
     pub(super) fn output_field(self, relation: Option<&Relation>, field: &Field) -> TypedField {
         self.shown(TypedField::of(relation, field))
     }
 
-    /// The same field, shown as JSON the way a person said its domain is shown.
+    /// The field in its domain's custom JSON representation, if there is one.
     pub(super) fn shown(self, field: TypedField) -> TypedField {
         let transform = self.cache.representation(&field.data_type, "json").cloned();
         TypedField { transform, ..field }
     }
 
-    /// Whether a person said how a column's domain is shown as JSON.
+    /// Whether the column's domain has a custom JSON representation.
     pub(super) fn is_represented(self, column: &Column) -> bool {
         self.cache.representation(&column.nominal_type, "json").is_some()
     }
 
-    /// A field as a query string's value is compared with it.
+    /// A field for comparison with a value of the query string.
     pub(super) fn compared_field(
         self,
         relation: Option<&Relation>,
@@ -111,8 +111,8 @@ impl Planner<'_> {
         TypedField { text_search: text_search.filter(|_| column.is_some() && !is_vector), transform, ..found }
     }
 
-    /// A column as a body's JSON is written to it: a domain with a cast from json takes json, and its
-    /// default is given the way it would be shown.
+    /// A column for writing a JSON body: a domain with a custom representation is converted from json, and its
+    /// default is represented the same way.
     pub(super) fn written_field(self, column: &Column) -> TypedField {
         let field = TypedField::column(column);
         let Some(transform) = self.cache.representation("json", &field.data_type).cloned() else {

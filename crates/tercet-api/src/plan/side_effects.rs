@@ -1,10 +1,10 @@
-//! Side effects of reading: which plans run no code but PostgreSQL's own, and of that nothing volatile. Such a
-//! statement leaves the session it runs in as it was. What cannot be proved here is not claimed.
+//! Side effects: which plans execute only PostgreSQL's own code, and no volatile functions. Such statements leave the
+//! session unchanged. A plan counts as free of side effects only if that is proved.
 
 use super::{Condition, Handler, Planner, ReadNode, TypedField};
 use crate::schema::{Cardinality, Link, Relation};
 
-/// Types a client may cast to without running a person's code: PostgreSQL's own, by the names people use.
+/// Types a cast may use without executing user-defined code: PostgreSQL's own, by their usual names.
 const BUILT_IN: [&str; 22] = [
     "bigint",
     "bool",
@@ -31,7 +31,7 @@ const BUILT_IN: [&str; 22] = [
 ];
 
 impl Planner<'_> {
-    /// Whether reading a tree and making a body of it is proved to have no side effects.
+    /// Whether reading the tree and building the body is provably free of side effects.
     pub(super) fn is_side_effect_free(self, tree: &ReadNode, handler: &Handler) -> bool {
         let own = match handler {
             Handler::None
@@ -79,7 +79,7 @@ impl Planner<'_> {
     }
 }
 
-/// Whether a field is a column and nothing of a person's is called for it: what is no column is a function of the row.
+/// Whether a field is a column without user-defined code; a name that is no column is a function of the row.
 fn is_field_free(relation: &Relation, field: &TypedField) -> bool {
     let known = field.whole_row || field.name == "*" || relation.column(&field.name).is_some();
     known && field.transform.is_none()

@@ -1,14 +1,13 @@
-//! Spread embeddings: which of their columns show in the parent, and at which level their aggregates
-//! fold rows.
+//! Spread embeddings: resolves which of their columns appear in the parent, and at which level their aggregates
+//! group.
 
 use super::{ReadNode, Shape, SpreadField};
 use crate::error::{ApiError, RequestError};
 
 const TO_MANY_AGGREGATE: &str = "Aggregates are not implemented for one-to-many or many-to-many spreads.";
 
-/// Fills in the columns of every spread embedding, innermost first. An aggregate in a to-one spread would
-/// fold a single row: it moves up to the first node that is not such a spread. `names` counts the names
-/// made up on the way.
+/// Fills in the columns of every spread embedding, innermost first. An aggregate in a to-one spread would aggregate a
+/// single row: it moves up to the first node that is not such a spread. `names` numbers the generated names.
 pub(super) fn arrange(node: &mut ReadNode, names: &mut usize) -> Result<(), ApiError> {
     for child in &mut node.children {
         arrange(child, names)?;
@@ -35,9 +34,8 @@ pub(super) fn arrange(node: &mut ReadNode, names: &mut usize) -> Result<(), ApiE
     Ok(())
 }
 
-/// The columns of a spread node as its parent sees them. With `hoist`, aggregates leave the node: it
-/// selects the bare value. What the parent could not tell apart by its name gets one that is made up; it
-/// keeps its own in the result.
+/// The columns of a spread node as seen by its parent. With `hoist`, aggregates move to the parent and the node
+/// selects the plain value. Columns whose names conflict get a generated name in SQL; the result keeps the original.
 fn shown_fields(node: &mut ReadNode, hoist: bool, names: &mut usize) -> Vec<SpreadField> {
     let mut fields: Vec<SpreadField> = Vec::new();
     for selected in &mut node.select {
@@ -76,7 +74,7 @@ fn shown_fields(node: &mut ReadNode, hoist: bool, names: &mut usize) -> Vec<Spre
     fields
 }
 
-/// A column of a spread embedding within a spread node, as the node's own parent sees it.
+/// A column of a nested spread embedding, as seen by the parent of the enclosing spread node.
 fn passed_on(field: &mut SpreadField, above: &[SpreadField], hoist: bool, names: &mut usize) -> SpreadField {
     if field.aggregate.is_some() {
         let passed = field.clone();

@@ -1,4 +1,4 @@
-//! The tree of what is read: a node for the target and one for every embedding.
+//! The read tree: a node for the target and one for each embedding.
 
 use std::sync::Arc;
 
@@ -8,109 +8,109 @@ use crate::request::range::RowRange;
 use crate::request::select::{Aggregate, JoinType};
 use crate::schema::{QualifiedName, Relation, Relationship};
 
-/// A relation that is read, and everything embedded in it.
+/// A relation to read, with its embeddings.
 #[derive(Debug)]
 pub struct ReadNode {
-    /// The relation as far as the schema cache knows it.
+    /// The relation, if it is in the schema cache.
     pub relation: Option<Arc<Relation>>,
     /// Its name.
     pub name: QualifiedName,
-    /// Whether its rows are those just written or returned, not the relation's own.
+    /// Whether the rows are those written or returned by the command, not the relation's.
     pub from_source: bool,
-    /// What it is called in the statement; by its own name when absent.
+    /// Its alias in the statement; the relation's name if absent.
     pub alias: Option<String>,
     /// Columns and aggregates.
     pub select: Vec<SelectedField>,
-    /// Conditions that must all hold.
+    /// Conditions combined with AND.
     pub conditions: Vec<Condition>,
     /// Keys of the order, most significant first.
     pub order: Vec<OrderKey>,
-    /// Which rows.
+    /// Limit and offset.
     pub range: RowRange,
-    /// How it hangs on its parent; none for the target.
+    /// The join with the parent; `None` for the target.
     pub embed: Option<Embed>,
-    /// What is embedded in it.
+    /// Its embeddings.
     pub children: Vec<ReadNode>,
 }
 
-/// How an embedded relation hangs on the one it is embedded in.
+/// The join of an embedding with its parent.
 #[derive(Debug)]
 pub struct Embed {
-    /// By what it is found.
+    /// The relationship.
     pub relationship: Arc<Relationship>,
-    /// What the parent is called in the statement.
+    /// The parent's name in the statement.
     pub parent: QualifiedName,
-    /// The name it was selected by.
+    /// The name in the selection.
     pub name: String,
-    /// The name the client gave it.
+    /// The client's alias.
     pub alias: Option<String>,
-    /// What happens to the parent's rows that have none.
+    /// Whether parent rows without related rows are kept.
     pub join: Option<JoinType>,
-    /// What the joined rows are called in the statement.
+    /// The alias of the joined rows in the statement.
     pub join_alias: String,
-    /// How it shows in the parent's rows.
+    /// Its form in the parent's rows.
     pub shape: Shape,
 }
 
 impl Embed {
-    /// Its name in the result, and in filters.
+    /// The name in the result and in filters.
     pub fn shown_name(&self) -> &str {
         self.alias.as_deref().unwrap_or(&self.name)
     }
 }
 
-/// How an embedded relation shows in its parent's rows.
+/// The form of an embedding in its parent's rows.
 #[derive(Debug)]
 pub enum Shape {
     /// One JSON object, or null.
     Object,
     /// A JSON array.
     Array,
-    /// Its columns among the parent's.
+    /// Its columns as columns of the parent.
     Spread(Vec<SpreadField>),
-    /// Its columns among the parent's, each as an array of all rows' values.
+    /// Its columns as columns of the parent, each an array of all rows' values.
     SpreadArrays(Vec<SpreadField>),
 }
 
-/// A column of a spread embedding, in the parent's selection.
+/// A column of a spread embedding in the parent's selection.
 #[derive(Clone, Debug)]
 pub struct SpreadField {
-    /// What it is called in the joined rows.
+    /// The column's name in the joined rows.
     pub name: String,
-    /// What the parent's rows are folded with: an aggregate moves up to where rows are grouped.
+    /// The parent's aggregate over the column, moved up from the spread.
     pub aggregate: Option<Aggregate>,
-    /// Its name in the result, where that is another.
+    /// The name in the result, if different.
     pub alias: Option<String>,
 }
 
-/// A column, or an aggregate over one, in a selection.
+/// A selected column, or an aggregate over one.
 #[derive(Clone, Debug)]
 pub struct SelectedField {
-    /// What is read.
+    /// The column.
     pub field: TypedField,
-    /// Type it is cast to before it is aggregated.
+    /// The cast before aggregation.
     pub cast: Option<String>,
-    /// What the rows of a group are folded with.
+    /// The aggregate.
     pub aggregate: Option<Aggregate>,
-    /// Its name in the result, where that is another.
+    /// The name in the result, if different.
     pub alias: Option<String>,
 }
 
-/// A key of an order.
+/// An ORDER BY key.
 #[derive(Clone, Debug)]
 pub struct OrderKey {
-    /// The to-one embedding the field is of, by its name in the statement.
+    /// The alias of the to-one embedding the field belongs to.
     pub joined: Option<String>,
-    /// What is compared.
+    /// The field.
     pub field: TypedField,
-    /// Ascending when absent.
+    /// The direction; ascending if absent.
     pub direction: Option<Direction>,
-    /// PostgreSQL's default when absent.
+    /// The position of nulls; PostgreSQL's default if absent.
     pub nulls: Option<Nulls>,
 }
 
 impl ReadNode {
-    /// The name its columns are qualified with in the statement.
+    /// The qualifier of its columns in the statement.
     pub fn qualifier(&self) -> QualifiedName {
         match &self.alias {
             Some(alias) => QualifiedName::local(alias.as_str()),
@@ -118,12 +118,12 @@ impl ReadNode {
         }
     }
 
-    /// Whether nothing at all is selected of it, not even by its embeddings: it only filters.
+    /// Whether nothing is selected, including in embeddings: the node only filters.
     pub fn selects_nothing(&self) -> bool {
         self.select.is_empty() && self.children.iter().all(Self::selects_nothing)
     }
 
-    /// Whether exactly all columns are selected, and nothing else.
+    /// Whether exactly all columns are selected.
     pub fn selects_everything(&self) -> bool {
         self.children.is_empty() && matches!(self.select.as_slice(), [only] if only.field.name == "*")
     }

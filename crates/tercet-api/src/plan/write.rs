@@ -1,5 +1,4 @@
-//! Planning writes: which columns of the body go where, what happens to rows that exist, which columns
-//! come back.
+//! Planning writes: the columns to write, conflict resolution, and the columns to return.
 
 use bytes::Bytes;
 
@@ -14,62 +13,62 @@ use crate::schema::{QualifiedName, Relation};
 /// A write to a relation.
 #[derive(Debug)]
 pub struct WritePlan {
-    /// Where to.
+    /// The relation.
     pub relation: QualifiedName,
-    /// What.
+    /// The command.
     pub kind: WriteKind,
-    /// The columns that come back from every written row; none where nobody looks at them.
+    /// The columns to return from each written row; empty if none are needed.
     pub returning: Vec<String>,
-    /// The relation's primary key, for the location of a new row.
+    /// The primary key, for the `Location` of a new row.
     pub primary_key: Vec<String>,
-    /// Whether the client gets the rows.
+    /// Whether the response contains the rows.
     pub returns_rows: bool,
-    /// Whether the client gets the new row's location.
+    /// Whether the response has the new row's `Location`.
     pub returns_location: bool,
-    /// The verb it came by.
+    /// The mutation of the request.
     pub mutation: Mutation,
 }
 
-/// What a write does.
+/// The command of a write.
 #[derive(Debug)]
 pub enum WriteKind {
     /// Inserts the body's rows.
     Insert {
-        /// The columns, in the body's JSON.
+        /// The columns to write.
         columns: Vec<TypedField>,
-        /// JSON.
+        /// The JSON text.
         body: Bytes,
-        /// What to do with rows that exist.
+        /// Conflict resolution for existing rows.
         conflict: Option<Conflict>,
-        /// Conditions the body's row must satisfy (PUT).
+        /// Conditions that the body's row must satisfy (PUT).
         conditions: Vec<Condition>,
-        /// Whether a missing key means the column's default, not null.
+        /// Whether a missing key means the column's default instead of null.
         defaults: bool,
     },
     /// Updates rows with the body's values.
     Update {
-        /// The columns, in the body's JSON.
+        /// The columns to write.
         columns: Vec<TypedField>,
-        /// JSON.
+        /// The JSON text.
         body: Bytes,
-        /// Which rows.
+        /// The rows to update.
         conditions: Vec<Condition>,
-        /// Whether a missing key means the column's default, not null.
+        /// Whether a missing key means the column's default instead of null.
         defaults: bool,
     },
     /// Deletes rows.
     Delete {
-        /// Which rows.
+        /// The rows to delete.
         conditions: Vec<Condition>,
     },
 }
 
-/// What to do with rows that exist.
+/// Conflict resolution for existing rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// Update or leave them.
+    /// Update or ignore.
     pub resolution: Resolution,
-    /// The columns whose values make rows the same.
+    /// The conflict target: unique columns.
     pub columns: Vec<String>,
 }
 
@@ -99,7 +98,7 @@ impl Planner<'_> {
                 defaults,
             },
             Mutation::Update => {
-                one_row_at_most("PATCH takes the new values from one row")?;
+                one_row_at_most("PATCH takes the new values from a single row")?;
                 WriteKind::Update {
                     columns: self.written_columns(relation)?,
                     body: self.body(),
@@ -111,7 +110,7 @@ impl Planner<'_> {
                 if !self.names_one_row(&primary_key) {
                     return Err(RequestError::PutFilters.into());
                 }
-                one_row_at_most("PUT puts one row in its place")?;
+                one_row_at_most("PUT takes a single row")?;
                 WriteKind::Insert {
                     columns: self.written_columns(relation)?,
                     body: self.body(),
@@ -158,7 +157,7 @@ impl Planner<'_> {
         filters.chain(trees.map(|(_, tree)| self.logic(Some(relation), tree))).collect()
     }
 
-    /// Whether the filters say `eq` for every column of the primary key, and nothing else.
+    /// Whether the filters are exactly `eq` on each column of the primary key.
     fn names_one_row(self, primary_key: &[String]) -> bool {
         let parameters = &self.request.parameters;
         !primary_key.is_empty()
@@ -171,7 +170,7 @@ impl Planner<'_> {
             })
     }
 
-    /// The body's JSON.
+    /// The JSON text of the body.
     pub(super) fn body(self) -> Bytes {
         match &self.request.payload {
             Some(
@@ -185,8 +184,8 @@ impl Planner<'_> {
     }
 }
 
-/// The columns of written or returned rows that the selection and its embeddings need, without
-/// duplicates. `*` alone where they can't be known, or are all wanted.
+/// The columns of written or returned rows needed by the selection and its embeddings, without duplicates. `*` if all
+/// are needed, or the columns are unknown.
 pub(super) fn needed_columns(tree: &ReadNode, primary_key: &[String]) -> Vec<String> {
     let everything = || vec!["*".to_owned()];
     let mut columns: Vec<String> = tree.select.iter().map(|selected| selected.field.name.clone()).collect();

@@ -54,20 +54,20 @@ pub(super) enum Purpose {
 }
 
 /// The memory that a body becomes something else in.
-pub trait Room {
+pub trait Reserve {
     /// Takes so many bytes more.
     ///
     /// # Errors
     /// There are no more.
-    fn take(&mut self, bytes: usize) -> Result<(), RequestError>;
+    fn reserve(&mut self, bytes: usize) -> Result<(), RequestError>;
 }
 
 /// As much memory as there is, for bodies that are short.
 #[derive(Debug, Clone, Copy)]
-pub struct Boundless;
+pub struct Unlimited;
 
-impl Room for Boundless {
-    fn take(&mut self, _: usize) -> Result<(), RequestError> {
+impl Reserve for Unlimited {
+    fn reserve(&mut self, _: usize) -> Result<(), RequestError> {
         Ok(())
     }
 }
@@ -85,17 +85,17 @@ impl Reading {
     /// Reads a body, which may take long.
     ///
     /// # Errors
-    /// It does not fit its media type or what it is for, or takes too much room.
-    pub fn read(&self, body: Bytes, room: &mut dyn Room) -> Result<Payload, RequestError> {
+    /// It does not fit its media type or what it is for, or takes too much memory.
+    pub fn read(&self, body: Bytes, memory: &mut dyn Reserve) -> Result<Payload, RequestError> {
         match (&self.content_type, self.purpose) {
             (MediaType::Json, Purpose::Arguments) if body.is_empty() && self.columns.is_none() => {
                 let rows = Rows { body: Bytes::from_static(b"{}"), count: 1, repeated: None };
                 Ok(Payload::Json { rows, keys: BTreeSet::new() })
             }
             (MediaType::Json, _) => self.json(body),
-            (MediaType::Csv, _) => csv_rows(&body, room),
-            (MediaType::Form, Purpose::Arguments) => form_fields(&body, room).map(Payload::Form),
-            (MediaType::Form, Purpose::Rows) => form_row(&body, room),
+            (MediaType::Csv, _) => csv_rows(&body, memory),
+            (MediaType::Form, Purpose::Arguments) => form_fields(&body, memory).map(Payload::Form),
+            (MediaType::Form, Purpose::Rows) => form_row(&body, memory),
             (MediaType::PlainText | MediaType::Xml | MediaType::OctetStream, Purpose::Arguments) => {
                 Ok(Payload::Raw(body))
             }
@@ -174,12 +174,12 @@ fn field_size((name, value): &(String, String)) -> usize {
 }
 
 /// The fields of a form in their order.
-fn form_fields(body: &[u8], room: &mut dyn Room) -> Result<Vec<(String, String)>, RequestError> {
+fn form_fields(body: &[u8], memory: &mut dyn Reserve) -> Result<Vec<(String, String)>, RequestError> {
     let mut fields = Vec::new();
     for field in form::decode(body, StrayPercent::Refused) {
         let (name, value) = field?;
         let field = (name, value.unwrap_or_default());
-        room.take(field_size(&field))?;
+        memory.reserve(field_size(&field))?;
         if fields.len() == FIELDS {
             return Err(RequestError::Body(format!("The form has more than {FIELDS} fields")));
         }
@@ -189,11 +189,11 @@ fn form_fields(body: &[u8], room: &mut dyn Room) -> Result<Vec<(String, String)>
 }
 
 /// A form as one row.
-fn form_row(body: &[u8], room: &mut dyn Room) -> Result<Payload, RequestError> {
+fn form_row(body: &[u8], memory: &mut dyn Reserve) -> Result<Payload, RequestError> {
     let mut keys = BTreeSet::new();
-    let mut json = Json::new(room);
+    let mut json = Json::new(memory);
     json.push(b"{")?;
-    for (name, value) in form_fields(body, json.room)? {
+    for (name, value) in form_fields(body, json.memory)? {
         if keys.contains(&name) {
             return Err(RequestError::Body(format!("The field {name:?} is given twice")));
         }
@@ -211,7 +211,7 @@ fn form_row(body: &[u8], room: &mut dyn Room) -> Result<Payload, RequestError> {
 
 /// Rows under a header line, as an array of objects whose values are texts, or null where a field is empty or `NULL` without quotes:
 /// what [`COPY`](https://www.postgresql.org/docs/current/sql-copy.html) and PostgREST take for a null.
-fn csv_rows(body: &[u8], room: &mut dyn Room) -> Result<Payload, RequestError> {
+fn csv_rows(body: &[u8], memory: &mut dyn Reserve) -> Result<Payload, RequestError> {
     let text = form::text(body).map_err(|(before, bytes)| RequestError::Encoding {
         bytes,
         place: format!("failed to read the body (line {})", before.matches('\n').count() + 1),
@@ -225,8 +225,8 @@ fn csv_rows(body: &[u8], room: &mut dyn Room) -> Result<Payload, RequestError> {
     let mut keys = BTreeSet::new();
     let mut names = Vec::new();
     for field in header {
-        room.take(2 * field.text.len() + size_of::<(String, Vec<u8>)>())?;
-        let mut name = Json::new(room);
+        memory.reserve(2 * field.text.len() + size_of::<(String, Vec<u8>)>())?;
+        let mut name = Json::new(memory);
         name.text(&field.text)?;
         name.push(b":")?;
         names.push(name.bytes);
@@ -234,7 +234,7 @@ fn csv_rows(body: &[u8], room: &mut dyn Room) -> Result<Payload, RequestError> {
             return Err(RequestError::Body(format!("The header names the column {twice:?} twice")));
         }
     }
-    let mut json = Json::new(room);
+    let mut json = Json::new(memory);
     let mut count = 0;
     for record in records {
         let record = record.map_err(RequestError::Body)?;
@@ -269,15 +269,15 @@ struct Json<'r> {
     bytes: Vec<u8>,
     /// What is counted of it.
     counted: usize,
-    room: &'r mut dyn Room,
+    memory: &'r mut dyn Reserve,
 }
 
 impl<'r> Json<'r> {
     /// So much is taken at once.
     const PIECE: usize = 16 << 10;
 
-    fn new(room: &'r mut dyn Room) -> Self {
-        Self { bytes: Vec::new(), counted: 0, room }
+    fn new(memory: &'r mut dyn Reserve) -> Self {
+        Self { bytes: Vec::new(), counted: 0, memory }
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), RequestError> {
@@ -296,7 +296,7 @@ impl<'r> Json<'r> {
             return Ok(());
         }
         self.counted = self.bytes.len();
-        self.room.take(more)
+        self.memory.reserve(more)
     }
 }
 
@@ -309,7 +309,7 @@ mod tests {
     fn check(content_type: &str, purpose: Purpose, body: &str, expect: &Expect) {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let reading = Reading { content_type: MediaType::parse(content_type), purpose, columns: None };
-        let actual = match reading.read(body, &mut Boundless) {
+        let actual = match reading.read(body, &mut Unlimited) {
             Ok(Payload::Json { rows, keys }) => format!("{} {keys:?}", String::from_utf8_lossy(&rows.body)),
             Ok(other) => format!("{other:?}"),
             Err(error) => match error.details() {
@@ -408,7 +408,7 @@ mod tests {
         let wanted = ["a".to_owned()].into_iter().collect();
         let reading =
             Reading { content_type: MediaType::Json, purpose: Purpose::Rows, columns: Some(wanted) };
-        let read = |body: &'static str| reading.read(Bytes::from_static(body.as_bytes()), &mut Boundless);
+        let read = |body: &'static str| reading.read(Bytes::from_static(body.as_bytes()), &mut Unlimited);
         for (body, count) in
             [("{}", 1), ("[]", 0), (r#"[{"a":1,"b":1,"b":2},{"c":1}]"#, 2), ("5", 1), ("{", 1)]
         {
@@ -424,7 +424,7 @@ mod tests {
             let body = Bytes::copy_from_slice(whole.as_bytes());
             let reading =
                 Reading { content_type: MediaType::Json, purpose: Purpose::Arguments, columns: None };
-            let payload = reading.read(body.clone(), &mut Boundless);
+            let payload = reading.read(body.clone(), &mut Unlimited);
             assert_eq!(payload, Ok(Payload::JsonValue(body)), "{whole}");
         }
         check(json, Purpose::Arguments, "[ ]", &expect!["[ ] {}"]);

@@ -3,8 +3,8 @@
 use http::StatusCode;
 
 use super::Response;
-use super::chosen::{Headers, Listed};
-use super::sendable::Unsendable;
+use super::headers::{Headers, Listed};
+use super::validation::InvalidResponse;
 use crate::error::RequestError;
 use crate::query::Answer;
 
@@ -52,8 +52,8 @@ fn parse_headers(text: &str) -> Result<Headers, RequestError> {
     let Listed(headers) = serde_json::from_str(text).map_err(|_| RequestError::ResponseHeadersSetting)?;
     match headers.fault() {
         None => Ok(headers),
-        Some(Unsendable::Header(_)) => Err(RequestError::ResponseHeadersSetting),
-        Some(fault) => Err(RequestError::Unsendable(fault)),
+        Some(InvalidResponse::Header(_)) => Err(RequestError::ResponseHeadersSetting),
+        Some(fault) => Err(RequestError::InvalidResponse(fault)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the admin endpoint tells of a data API.
+//! The data API's part of the admin endpoint: readiness, metrics, `/config` and `/schema_cache`.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ impl Admin for Api {
         let (shared, probe) = (Arc::clone(&self.shared), self.probe.clone());
         Box::pin(async move {
             if let Some(outage) = &*shared.outage.load() {
-                return Err(format!("the database cannot be reached: {}", outage.reason));
+                return Err(format!("no connection to the database: {}", outage.reason));
             }
             if shared.settings.load().cache.is_none() {
                 return Err("the schema cache is not loaded yet".to_owned());
@@ -39,7 +39,7 @@ impl Admin for Api {
             ("GET", "/config") => Some(Answer::text(StatusCode::OK, settings.config.dump())),
             ("GET", "/schema_cache") => Some(match &settings.cache {
                 Some(cache) => Answer::json(StatusCode::OK, &cache.dump()),
-                None => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "not loaded yet\n"),
+                None => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "the schema cache is not loaded yet\n"),
             }),
             _ => None,
         };

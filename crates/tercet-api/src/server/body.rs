@@ -1,5 +1,5 @@
-//! The bodies of requests: read only when it is known that one is needed, for a time, and within a bound over all that are
-//! held at once, as they came and as what they become. What is not read is thrown away, or the connection ends.
+//! Request bodies: received only if the request needs one, within a time limit and within a memory budget for all
+//! bodies, received and parsed. The rest of an unread body is discarded, or the connection is closed.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -16,61 +16,60 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::error::{ApiError, RequestError};
 use crate::plan;
-use crate::request::payload::{Payload, Reading, Room};
+use crate::request::payload::{Payload, Reading, Reserve};
 use crate::request::{ApiRequest, BodyUse};
 use crate::schema::SchemaCache;
 
-/// How long a client may send nothing of a body that is being read.
-const STALL: Duration = Duration::from_secs(15);
-/// The names of arguments are looked for in so much of a body when there is no function of that name, to say which names
-/// they were.
-const NAMES: usize = 64 << 10;
-/// A body longer than this is read beside the event loop, so that no other request waits for it.
-const LONG: usize = 64 << 10;
-/// How much of a body that nobody wants is thrown away, and for how long, before the connection ends instead.
-const DISCARD: (usize, Duration) = (1 << 20, Duration::from_secs(5));
+/// The idle timeout while receiving a body.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// The body limit where no function matches the path: enough to name the arguments in the error.
+const NAMES_LIMIT: usize = 64 << 10;
+/// A longer body is parsed on a blocking thread, so that it does not delay the event loop.
+const BLOCKING_SIZE: usize = 64 << 10;
+/// How many bytes of an unread body are discarded, and for how long, before the connection is closed instead.
+const DISCARD_LIMIT: (usize, Duration) = (1 << 20, Duration::from_secs(5));
 
-/// What the bodies of all requests may take.
+/// The memory budget for the bodies of all requests.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// Bytes that the process holds.
-    held: AtomicUsize,
-    /// Long bodies are read by so many threads at once.
+    /// Bytes in use.
+    used: AtomicUsize,
+    /// Limits the number of long bodies that are parsed at the same time.
     readers: Arc<Semaphore>,
 }
 
 impl Default for Budget {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, Into::into);
-        Self { held: AtomicUsize::new(0), readers: Arc::new(Semaphore::new(threads)) }
+        Self { used: AtomicUsize::new(0), readers: Arc::new(Semaphore::new(threads)) }
     }
 }
 
 impl Budget {
-    /// How many bytes there are.
-    pub(super) fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+    /// Bytes in use.
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
     }
 }
 
-/// A part of the budget, given back when it is dropped.
+/// Memory reserved from the budget; released on drop.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(super) struct Reservation {
     budget: Arc<Budget>,
     size: usize,
-    /// What all together may take.
+    /// The size of the whole budget.
     limit: usize,
 }
 
-impl Share {
-    /// Gives back what is not needed any more.
+impl Reservation {
+    /// Releases all but `size` bytes.
     fn shrink(&mut self, size: usize) {
-        let less = self.size.saturating_sub(size);
-        self.budget.held.fetch_sub(less, Ordering::Relaxed);
-        self.size -= less;
+        let released = self.size.saturating_sub(size);
+        self.budget.used.fetch_sub(released, Ordering::Relaxed);
+        self.size -= released;
     }
 
-    /// Reads a body within the share.
+    /// Parses a body within the reservation.
     fn read(mut self, reading: &Reading, body: Bytes) -> Result<(Payload, Self), RequestError> {
         let payload = reading.read(body, &mut self)?;
         self.shrink(payload.size());
@@ -78,13 +77,13 @@ impl Share {
     }
 }
 
-impl Room for Share {
-    fn take(&mut self, bytes: usize) -> Result<(), RequestError> {
-        let taken = self.budget.held.fetch_add(bytes, Ordering::Relaxed);
+impl Reserve for Reservation {
+    fn reserve(&mut self, bytes: usize) -> Result<(), RequestError> {
+        let before = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
         self.size += bytes;
         if self.size > self.limit {
             Err(RequestError::BodyTooLong(self.limit))
-        } else if taken + bytes > self.limit {
+        } else if before + bytes > self.limit {
             Err(RequestError::BodiesFull)
         } else {
             Ok(())
@@ -92,92 +91,99 @@ impl Room for Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.held.fetch_sub(self.size, Ordering::Relaxed);
+        self.budget.used.fetch_sub(self.size, Ordering::Relaxed);
     }
 }
 
-/// A body that is there and not yet read.
+/// A received body that is not parsed yet.
 #[derive(Debug)]
-pub(super) struct Received {
+pub(super) struct ReceivedBody {
     reading: Option<Reading>,
     bytes: Bytes,
-    share: Share,
+    reservation: Reservation,
 }
 
-impl Received {
-    /// Completes the request with what the body says. The share is for as long as the request is.
+impl ReceivedBody {
+    /// Parses the body and returns the request with its payload. Keep the reservation as long as the request.
     ///
     /// # Errors
-    /// The body is not what it should be, or becomes too long.
-    pub(super) async fn complete(self, request: ApiRequest) -> Result<(ApiRequest, Share), ApiError> {
-        let Self { reading, bytes, share } = self;
-        let Some(reading) = reading else { return Ok((request, share)) };
-        let (payload, share) = if bytes.len() <= LONG {
-            share.read(&reading, bytes)?
+    /// The body is malformed, or too long once parsed.
+    pub(super) async fn complete(self, request: ApiRequest) -> Result<(ApiRequest, Reservation), ApiError> {
+        let Self { reading, bytes, reservation } = self;
+        let Some(reading) = reading else { return Ok((request, reservation)) };
+        let (payload, reservation) = if bytes.len() <= BLOCKING_SIZE {
+            reservation.read(&reading, bytes)?
         } else {
-            read_beside(share, reading, bytes).await?
+            read_blocking(reservation, reading, bytes).await?
         };
-        Ok((request.with_payload(payload), share))
+        Ok((request.with_payload(payload), reservation))
     }
 }
 
-/// A body that nobody has received yet. Dropping it throws the body away.
+/// A body that has not been received. Dropping it discards the body.
 #[derive(Debug)]
-pub(super) struct Unread {
+pub(super) struct UnreadBody {
     body: Option<Incoming>,
-    /// Whether the client waits to be told to send it.
+    /// Whether the request has an `Expect` header: the client sends the body only when it is read.
     expected: bool,
 }
 
-impl Unread {
+impl UnreadBody {
     pub(super) fn new(parts: &Parts, body: Incoming) -> Self {
         let expected = parts.headers.contains_key(http::header::EXPECT);
         Self { body: Some(body).filter(|body| !body.is_end_stream()), expected }
     }
 
-    /// Receives as much as the request needs. What can be found wrong without the body is, first.
+    /// Receives the body if the request needs one. Checks that do not need the body come first.
     ///
     /// # Errors
-    /// The target is not there or not written to, or the body is too long, too slow, or one too many.
+    /// The target does not exist or cannot be written to; the body is too long or too slow; the budget is used up.
     pub(super) async fn receive(
         mut self,
         request: &ApiRequest,
         cache: &SchemaCache,
         config: &Config,
         budget: &Arc<Budget>,
-    ) -> Result<Received, ApiError> {
+    ) -> Result<ReceivedBody, ApiError> {
         let limit = config.server_max_body_memory;
-        let mut share = Share { budget: Arc::clone(budget), size: 0, limit };
+        let mut reservation = Reservation { budget: Arc::clone(budget), size: 0, limit };
         plan::check(request, cache)?;
         let Some(reading) = request.reading() else {
-            return Ok(Received { reading: None, bytes: Bytes::new(), share });
+            return Ok(ReceivedBody { reading: None, bytes: Bytes::new(), reservation });
         };
         let limit = match request.body_use(cache) {
-            BodyUse::Names => NAMES,
+            BodyUse::Names => NAMES_LIMIT,
             BodyUse::None | BodyUse::Rows | BodyUse::Arguments => config.server_max_body,
         };
-        let bytes = match self.collect(limit, config, &mut share).await {
-            Err(ApiError::Request(RequestError::BodyTooLong(NAMES))) if limit == NAMES => Bytes::new(),
+        let bytes = match self.collect(limit, config, &mut reservation).await {
+            Err(ApiError::Request(RequestError::BodyTooLong(NAMES_LIMIT))) if limit == NAMES_LIMIT => {
+                Bytes::new()
+            }
             collected => collected?,
         };
-        Ok(Received { reading: Some(reading), bytes, share })
+        Ok(ReceivedBody { reading: Some(reading), bytes, reservation })
     }
 
-    async fn collect(&mut self, limit: usize, config: &Config, share: &mut Share) -> Result<Bytes, ApiError> {
+    async fn collect(
+        &mut self,
+        limit: usize,
+        config: &Config,
+        reservation: &mut Reservation,
+    ) -> Result<Bytes, ApiError> {
         let Some(body) = &mut self.body else { return Ok(Bytes::new()) };
         let too_long = || ApiError::from(RequestError::BodyTooLong(limit));
-        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-        if announced > limit {
+        let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        if declared > limit {
             return Err(too_long());
         }
         let deadline = Instant::now() + config.server_body_timeout;
-        // What comes in one piece is not copied.
+        // A body of one frame is not copied.
         let mut first = Bytes::new();
         let mut whole = BytesMut::new();
         loop {
-            let until = deadline.min(Instant::now() + STALL);
+            let until = deadline.min(Instant::now() + IDLE_TIMEOUT);
             let Ok(frame) = tokio::time::timeout_at(until, body.frame()).await else {
                 self.body = None;
                 return Err(RequestError::BodyTimeout.into());
@@ -187,15 +193,15 @@ impl Unread {
                 Some(Err(error)) => return Err(RequestError::Body(error.to_string()).into()),
                 None => break,
             };
-            if share.size + data.len() > limit {
+            if reservation.size + data.len() > limit {
                 return Err(too_long());
             }
-            share.take(data.len())?;
+            reservation.reserve(data.len())?;
             if first.is_empty() {
                 first = data;
             } else {
                 if whole.is_empty() {
-                    whole.reserve(announced);
+                    whole.reserve(declared);
                     whole.extend_from_slice(&first);
                 }
                 whole.extend_from_slice(&data);
@@ -206,35 +212,39 @@ impl Unread {
     }
 }
 
-/// Reads a body on a thread of its own. It is read to its end although the client may be gone, and its share is taken as long.
-async fn read_beside(share: Share, reading: Reading, body: Bytes) -> Result<(Payload, Share), RequestError> {
-    let readers = Arc::clone(&share.budget.readers);
+/// Parses a body on a blocking thread. It runs to its end, with its reservation, even if the client disconnects.
+async fn read_blocking(
+    reservation: Reservation,
+    reading: Reading,
+    body: Bytes,
+) -> Result<(Payload, Reservation), RequestError> {
+    let readers = Arc::clone(&reservation.budget.readers);
     let permit = readers.acquire_owned().await.map_err(|_| RequestError::BodiesFull)?;
     let read = tokio::task::spawn_blocking(move || {
-        let read = share.read(&reading, body);
+        let read = reservation.read(&reading, body);
         drop(permit);
         read
     });
     match read.await.map_err(tokio::task::JoinError::try_into_panic) {
         Ok(read) => read,
         Err(Ok(panic)) => resume_unwind(panic),
-        // The process ends.
+        // The runtime is shutting down.
         Err(Err(_)) => Err(RequestError::BodiesFull),
     }
 }
 
-impl Drop for Unread {
+impl Drop for UnreadBody {
     fn drop(&mut self) {
-        // To read what the client has not sent yet is to ask for it.
+        // Reading would send `100 Continue`.
         if let Some(body) = self.body.take().filter(|_| !self.expected) {
             tokio::task::spawn_local(discard(body));
         }
     }
 }
 
-/// Throws away what is short and comes soon, so that the connection can go on.
+/// Discards a short body, so that the connection can be kept alive.
 async fn discard(mut body: Incoming) {
-    let (mut left, time) = DISCARD;
+    let (mut left, time) = DISCARD_LIMIT;
     let all = async {
         while let Some(Ok(frame)) = body.frame().await {
             left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));

@@ -1,5 +1,5 @@
-//! Keeps a server in step with its database: connects, loads configuration and schema, listens for changes,
-//! notices an outage and its end. On no request's way: the old schema serves until the new one is there.
+//! The database monitor: connects, loads the configuration and the schema cache, listens for notifications, detects
+//! an outage and its end. Requests never wait for a reload: they use the old schema cache until the new one is ready.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -13,152 +13,152 @@ use tercet_postgres::{Connection, DatabaseError, Notification, SessionAttributes
 use tokio::sync::{mpsc, oneshot};
 
 use super::probe::Probe;
-use super::state::{Finding, Outage, Settings, Shared};
+use super::state::{Outage, Report, Settings, Shared};
 use super::thread::Work;
 use super::{Instruction, ServerError, roles};
 use crate::config::database::{options, role_settings};
 use crate::config::{Config, ConfigSource};
 use crate::schema::{LoadError, SchemaCache};
 
-/// The first wait after a failed connection; each one after it is twice as long.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// The longest wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(32);
-/// Changes that come this close after each other are one.
+/// The wait after the first failed connection; it doubles with each further failure.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(250);
+/// The timeout such wait.
+const MAX_BACKOFF: Duration = Duration::from_secs(32);
+/// Reload requests within this time are handled by one reload.
 const DEBOUNCE: Duration = Duration::from_millis(100);
-/// How often the connection that hears of changes is looked after.
-const TICK: Duration = Duration::from_secs(1);
-/// How long that connection may say nothing before it is asked something, and then before it is taken for dead.
-const SILENCE: Duration = Duration::from_secs(5);
-/// How long a catalogue query may take.
-const LONGEST_QUERY: Duration = Duration::from_secs(60);
-/// The first wait before LISTEN is tried again where the server is a standby; each one after it is twice as long, up to
-/// [`LONGEST_LISTEN`].
-const FIRST_LISTEN: Duration = Duration::from_secs(1);
-/// The longest such wait.
-const LONGEST_LISTEN: Duration = Duration::from_secs(5);
+/// The interval at which the monitoring connection is checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// After this time without an answer the database is probed; after as long again the connection counts as dead.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// The timeout of a catalogue query.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The wait before LISTEN is tried again on a standby; it doubles up to [`MAX_LISTEN_BACKOFF`].
+const INITIAL_LISTEN_BACKOFF: Duration = Duration::from_secs(1);
+/// The timeout such wait.
+const MAX_LISTEN_BACKOFF: Duration = Duration::from_secs(5);
 
-/// The least time between reloads because the schema has turned out to have changed: each that comes right after another
-/// doubles it, up to [`LONGEST_CALM`].
-const CALM: Duration = Duration::from_secs(2);
-/// The most time between such reloads.
-const LONGEST_CALM: Duration = Duration::from_secs(300);
+/// The minimum time between reloads caused by an outdated schema cache; it doubles with each such reload that follows
+/// at once, up to [`MAX_RELOAD_BACKOFF`].
+const RELOAD_BACKOFF: Duration = Duration::from_secs(2);
+/// The timeout such time.
+const MAX_RELOAD_BACKOFF: Duration = Duration::from_secs(300);
 
-/// Whoever keeps the server in step.
-pub(super) struct SchemaTask<'a> {
+/// Keeps the schema cache and the configuration up to date with the database.
+pub(super) struct DatabaseMonitor<'a> {
     pub(super) shared: &'a Shared,
     pub(super) source: &'a ConfigSource,
     pub(super) log: &'a LogHandle,
-    /// Tells every thread something.
-    pub(super) tell_all: &'a dyn Fn(fn() -> Work),
-    /// Asks the database on the connection that hears of changes.
+    /// Sends a message to every worker thread.
+    pub(super) broadcast: &'a dyn Fn(fn() -> Work),
+    /// Probes the database on the monitoring connection.
     pub(super) probe: Probe,
-    /// Whether it was said that changes are not heard of.
-    pub(super) was_deaf: Cell<bool>,
-    /// Which role requests cannot run as, as far as that was said.
-    pub(super) refused_role: RefCell<Option<String>>,
+    /// Whether [`ApiEvent::NotListening`] was logged.
+    pub(super) logged_not_listening: Cell<bool>,
+    /// The last logged reason why requests cannot assume the anonymous role.
+    pub(super) logged_role: RefCell<Option<String>>,
 }
 
-/// What whoever keeps the server in step is told.
+/// The messages to the monitor.
 pub(super) struct Inbox {
     pub(super) instructions: mpsc::UnboundedReceiver<Instruction>,
-    /// What threads find out about the database.
-    pub(super) found: mpsc::UnboundedReceiver<Finding>,
-    /// When the schema may be loaded again because it has turned out to have changed.
-    pub(super) calm: Calm,
-    /// Requests that wait for the schema to be loaded.
+    /// Reports from the worker threads.
+    pub(super) reports: mpsc::UnboundedReceiver<Report>,
+    /// Limits how often an outdated schema cache causes a reload.
+    pub(super) backoff: ReloadBackoff,
+    /// Requests that wait for a reload.
     pub(super) waiting: Vec<oneshot::Sender<()>>,
 }
 
-/// Keeps requests that do not fit the schema from having it loaded over and over.
+/// Rate limit: requests that do not match the schema cache must not cause reload after reload.
 #[derive(Default)]
-pub(super) struct Calm {
-    /// Until when nothing is loaded, and how long that was made.
+pub(super) struct ReloadBackoff {
+    /// The end of the current backoff and its length.
     until: Option<(Instant, Duration)>,
 }
 
-impl Calm {
-    /// Whether the schema may be loaded now; then it may not for a while.
+impl ReloadBackoff {
+    /// Whether a reload is allowed now; if so, starts the next backoff.
     fn allows(&mut self, now: Instant) -> bool {
         let pause = match self.until {
             Some((until, _)) if now < until => return false,
-            // Again as soon as it was allowed, or nearly.
-            Some((until, pause)) if now < until + pause => (pause * 2).min(LONGEST_CALM),
-            _ => CALM,
+            // Shortly after the last backoff: double it.
+            Some((until, pause)) if now < until + pause => (pause * 2).min(MAX_RELOAD_BACKOFF),
+            _ => RELOAD_BACKOFF,
         };
         self.until = Some((now + pause, pause));
         true
     }
 }
 
-/// What happened while nothing was to be done.
+/// What the monitor has to do next.
 enum Event {
     Reload { config: bool },
-    Lost(String),
+    Unreachable(String),
     Stop(&'static str),
     Nothing,
 }
 
-/// A connection to hear of changes on, and to ask whether the database is there.
-struct Watch {
+/// The monitoring connection: receives notifications and serves the probe.
+struct MonitorConnection {
     connection: Rc<Connection>,
     listening: Listening,
-    /// What it hears, where it listens.
+    /// Where the connection listens: its notifications.
     notifications: Option<mpsc::UnboundedReceiver<Notification>>,
 }
 
-/// Whether changes are heard of.
+/// The state of LISTEN.
 enum Listening {
-    /// They are, or nobody wants to.
+    /// Listening, or `db-channel-enabled` is off.
     Settled,
-    /// A standby cannot listen. It is asked again, because it may be promoted: when, and the wait after that.
-    Again { at: Instant, wait: Duration },
+    /// A standby cannot listen; LISTEN is tried again at `at`, since the standby may be promoted. `wait` is the next
+    /// backoff.
+    Retry { at: Instant, wait: Duration },
 }
 
-impl SchemaTask<'_> {
-    /// Keeps the server in step until it is told to stop; says why it was.
+impl DatabaseMonitor<'_> {
+    /// Runs until an instruction to stop; returns its reason.
     ///
     /// # Errors
-    /// The database refuses us for good, or recovery is switched off.
-    pub(super) async fn keep(self, mut inbox: Inbox) -> Result<&'static str, ServerError> {
-        let mut wait = FIRST_WAIT;
+    /// PostgreSQL rejects the connection, or it is lost and recovery is off.
+    pub(super) async fn run(self, mut inbox: Inbox) -> Result<&'static str, ServerError> {
+        let mut wait = INITIAL_BACKOFF;
         let mut reload_config = true;
-        // Serves the probe, and hears what happens, until there is a new one.
+        // Kept until the next one is ready: it serves the probe and receives notifications.
         let mut watch = None;
-        let mut tried_again = false;
+        let mut reconnected = false;
         loop {
             let missed = Cell::new(None);
-            inbox.gather();
-            // Who comes later may have seen a change that this does not.
+            inbox.drain_reports();
+            // Requests that start waiting during this reload wait for the next one.
             let waiting = std::mem::take(&mut inbox.waiting);
-            let synchronised = tokio::select! {
-                synchronised = self.synchronise(reload_config) => synchronised,
+            let loaded = tokio::select! {
+                loaded = self.connect_and_load(reload_config) => loaded,
                 reason = stopped(&mut inbox.instructions, &missed) => return Ok(reason),
             };
             reload_config |= missed.get() == Some(true);
-            let outcome = match synchronised {
-                Ok(fresh) => {
-                    (wait, tried_again) = (FIRST_WAIT, false);
+            let outcome = match loaded {
+                Ok(new) => {
+                    (wait, reconnected) = (INITIAL_BACKOFF, false);
                     self.shared.outage.store(None);
                     for request in waiting {
                         _ = request.send(());
                     }
-                    // What was lost before is found again, and what was out of date is not any more.
-                    inbox.gather();
-                    let watch = watch.insert(fresh);
+                    // Reports from before the reload are settled by it.
+                    inbox.drain_reports();
+                    let watch = watch.insert(new);
                     match missed.take() {
                         Some(config) => Event::Reload { config },
                         None if !inbox.waiting.is_empty() => Event::Reload { config: false },
                         None => self.idle(&mut inbox, watch).await,
                     }
                 }
-                // It was closed from the other side, by an administrator or a timeout: that is no outage yet.
-                Err(error) if error.is_lost() && self.serves() && !tried_again && self.recovers() => {
-                    tried_again = true;
+                // Closed by the server (an administrator, a timeout): reconnect once before it counts as an outage.
+                Err(error) if error.is_lost() && self.is_serving() && !reconnected && self.recovers() => {
+                    reconnected = true;
                     continue;
                 }
-                // Whoever has a connection goes on.
-                Err(DatabaseError::Connect(error)) if error.is_full() && self.serves() => {
+                // All connection slots are taken: worker threads go on with theirs.
+                Err(DatabaseError::Connect(error)) if error.is_full() && self.is_serving() => {
                     let reason = error.to_string();
                     let retry_seconds = wait.as_secs_f64();
                     self.log.event(ApiEvent::DatabaseLost { reason: &reason, retry_seconds });
@@ -166,12 +166,12 @@ impl SchemaTask<'_> {
                 }
                 Err(error) if !self.recovers() => {
                     return Err(match self.shared.settings.load().cache {
-                        Some(_) => ServerError::Lost(error.to_string()),
+                        Some(_) => ServerError::ConnectionLost(error.to_string()),
                         None => ServerError::Refused(error),
                     });
                 }
                 Err(error) => {
-                    self.give_up_if_hopeless(&error)?;
+                    self.fail_if_permanent(&error)?;
                     watch = None;
                     self.outage(&error, wait);
                     pause(&mut inbox, &mut wait).await
@@ -180,9 +180,9 @@ impl SchemaTask<'_> {
             match outcome {
                 Event::Stop(reason) => return Ok(reason),
                 Event::Reload { config } => reload_config = config,
-                Event::Lost(reason) => {
+                Event::Unreachable(reason) => {
                     if !self.recovers() {
-                        return Err(ServerError::Lost(reason));
+                        return Err(ServerError::ConnectionLost(reason));
                     }
                     reload_config = true;
                 }
@@ -191,30 +191,30 @@ impl SchemaTask<'_> {
         }
     }
 
-    /// Whether there is a schema to serve by, and no outage.
-    fn serves(&self) -> bool {
+    /// Whether a schema cache is loaded and there is no outage.
+    fn is_serving(&self) -> bool {
         self.shared.settings.load().cache.is_some() && self.shared.outage.load().is_none()
     }
 
-    /// Whether a database that is lost is waited for; else the server ends, for somebody else to start it again.
+    /// Whether the server waits for a lost database; otherwise it ends, and its supervisor restarts it.
     fn recovers(&self) -> bool {
         self.shared.settings.load().config.db_pool_automatic_recovery
     }
 
-    /// Loads what the database says, and listens for it saying something else.
-    async fn synchronise(&self, reload_config: bool) -> Result<Watch, DatabaseError> {
+    /// Connects, loads the configuration and the schema cache, and listens for changes.
+    async fn connect_and_load(&self, reload_config: bool) -> Result<MonitorConnection, DatabaseError> {
         let before = self.shared.settings.load_full();
         let (connection, writable) = connect(&before.config.db_uri).await?;
         let connection = Rc::new(connection);
         let loaded = self.load(&before, &connection, writable, reload_config);
         let watch = tokio::select! {
             loaded = loaded => loaded?,
-            () = stalled(&connection, LONGEST_QUERY) => {
+            () = stalled(&connection, QUERY_TIMEOUT) => {
                 self.shared.metrics.loaded(None);
-                return Err(DatabaseError::Stalled(LONGEST_QUERY));
+                return Err(DatabaseError::Stalled(QUERY_TIMEOUT));
             }
         };
-        self.probe.ask_on(&connection);
+        self.probe.use_connection(&connection);
         Ok(watch)
     }
 
@@ -224,23 +224,23 @@ impl SchemaTask<'_> {
         connection: &Rc<Connection>,
         writable: bool,
         reload_config: bool,
-    ) -> Result<Watch, DatabaseError> {
+    ) -> Result<MonitorConnection, DatabaseError> {
         let (address, version) = (connection.address(), connection.version().to_owned());
         if before.cache.is_none() || self.shared.outage.load().is_some() {
             self.log.event(ApiEvent::DatabaseConnected { address: &address, version: &version });
         }
         let config = if reload_config { self.config(connection, &before.config).await? } else { None };
         let config = config.unwrap_or_else(|| Arc::clone(&before.config));
-        // Before the schema is read, so that no change after that goes unheard.
+        // LISTEN comes before the schema is read, so that no later change is missed.
         let (notifications, listening) = if !config.db_channel_enabled {
             (None, Listening::Settled)
         } else if writable {
             listen(connection, &config).await?
         } else {
-            (None, again(FIRST_LISTEN))
+            (None, retry_listen(INITIAL_LISTEN_BACKOFF))
         };
-        if let Listening::Again { .. } = listening
-            && !self.was_deaf.replace(true)
+        if let Listening::Retry { .. } = listening
+            && !self.logged_not_listening.replace(true)
         {
             self.log.event(ApiEvent::NotListening { address: &address });
         }
@@ -263,17 +263,17 @@ impl SchemaTask<'_> {
                         form @ LoadError::Form { .. } => DatabaseError::Protocol(form.to_string()),
                     });
                 }
-                // What was loaded before is better than nothing.
+                // Go on with the previous schema cache.
                 before.cache.clone()
             }
         };
         self.shared.settings.store(Arc::new(Settings::new(config, cache)));
         self.shared.replaced.notify_waiters();
-        (self.tell_all)(|| Work::SchemaChanged);
-        Ok(Watch { connection: Rc::clone(connection), listening, notifications })
+        (self.broadcast)(|| Work::SchemaChanged);
+        Ok(MonitorConnection { connection: Rc::clone(connection), listening, notifications })
     }
 
-    /// The configuration as files, environment and database have it now; `None` when it is not usable.
+    /// Reads the configuration from file, environment and database; `None` if it is invalid.
     async fn config(
         &self,
         connection: &Connection,
@@ -302,7 +302,7 @@ impl SchemaTask<'_> {
         config.session_statement_timeout =
             session_statement_timeout(connection).await?.unwrap_or(config.db_statement_timeout);
         self.check_roles(connection, &config).await?;
-        // Sockets, pools and threads are as they were at the start.
+        // Listeners, pools and threads keep the settings of the start.
         config.db_uri = Arc::clone(&before.db_uri);
         Ok(Some(Arc::new(config)))
     }
@@ -311,33 +311,34 @@ impl SchemaTask<'_> {
         self.log.event(ProcessEvent::ConfigurationRefused { source, reason });
     }
 
-    /// Says, once, which role requests cannot run as.
+    /// Logs, once per reason, that requests cannot assume the anonymous role.
     async fn check_roles(&self, connection: &Connection, config: &Config) -> Result<(), DatabaseError> {
         let Some(role) = &config.db_anon_role else { return Ok(()) };
         let refused = roles::refused(connection, role).await?;
         if let Some(reason) = &refused
-            && self.refused_role.borrow().as_ref() != Some(reason)
+            && self.logged_role.borrow().as_ref() != Some(reason)
         {
             self.log.event(ApiEvent::RoleRefused { reason });
         }
-        *self.refused_role.borrow_mut() = refused;
+        *self.logged_role.borrow_mut() = refused;
         Ok(())
     }
 
-    /// Waits for something to do.
-    async fn idle(&self, inbox: &mut Inbox, watch: &mut Watch) -> Event {
-        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + TICK, TICK);
+    /// Waits for the next event.
+    async fn idle(&self, inbox: &mut Inbox, watch: &mut MonitorConnection) -> Event {
+        let mut ticks =
+            tokio::time::interval_at(tokio::time::Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);
         loop {
-            let happening = tokio::select! {
+            let event = tokio::select! {
                 instruction = inbox.instructions.recv() => of_instruction(instruction),
-                Some(finding) = inbox.found.recv() => inbox.of_finding(finding),
+                Some(report) = inbox.reports.recv() => inbox.event_of(report),
                 notification = next(watch) => match notification {
                     Some(notification) => of_notification(&notification),
                     None => self.closed(),
                 },
-                _ = ticks.tick() => self.look_after(watch).await,
+                _ = ticks.tick() => self.check_connection(watch).await,
             };
-            match happening {
+            match event {
                 Event::Nothing => {}
                 Event::Reload { config } => return debounce(inbox, watch, config).await,
                 other => return other,
@@ -345,47 +346,46 @@ impl SchemaTask<'_> {
         }
     }
 
-    /// The connection that hears of changes is closed. The database may be well; then it is made anew without an outage.
+    /// The monitoring connection was closed. The database may still be up, so reconnect without declaring an outage.
     fn closed(&self) -> Event {
         if self.recovers() {
             Event::Reload { config: true }
         } else {
-            Event::Lost("the connection that listens for changes is closed".to_owned())
+            Event::Unreachable("the connection that listens for changes is closed".to_owned())
         }
     }
 
-    /// Sees to it that a connection that is dead does not go unnoticed, and that a standby that was promoted is listened
-    /// to.
-    async fn look_after(&self, watch: &mut Watch) -> Event {
+    /// Probes an idle connection, detects a dead one, and tries LISTEN again on a standby.
+    async fn check_connection(&self, watch: &mut MonitorConnection) -> Event {
         if watch.connection.is_closed() {
             return self.closed();
         }
-        if self.probe.waiting() >= SILENCE {
+        if self.probe.waiting() >= KEEPALIVE {
             let silence = self.probe.silence().as_secs_f64();
-            return Event::Lost(format!("the database has not answered for {silence:.0} s"));
+            return Event::Unreachable(format!("the database has not answered for {silence:.0} s"));
         }
-        if self.probe.silence() >= SILENCE {
-            self.probe.ask();
+        if self.probe.silence() >= KEEPALIVE {
+            self.probe.send();
         }
-        if let Listening::Again { at, wait } = watch.listening
+        if let Listening::Retry { at, wait } = watch.listening
             && at <= Instant::now()
             && self.probe.waiting().is_zero()
         {
-            watch.listening = again((wait * 2).min(LONGEST_LISTEN));
-            if self.may_listen(watch).await {
-                self.was_deaf.set(false);
+            watch.listening = retry_listen((wait * 2).min(MAX_LISTEN_BACKOFF));
+            if self.can_listen(watch).await {
+                self.logged_not_listening.set(false);
                 return Event::Reload { config: true };
             }
         }
         Event::Nothing
     }
 
-    /// Whether there is a server now that can be listened to. What is missed before it is, a reload makes up for.
-    async fn may_listen(&self, watch: &Watch) -> bool {
+    /// Whether a server that accepts LISTEN is available now. A reload makes up for missed notifications.
+    async fn can_listen(&self, watch: &MonitorConnection) -> bool {
         let target = Arc::clone(&self.shared.settings.load().config.db_uri);
         if target.hosts.len() < 2 {
             let recovers = "select pg_is_in_recovery()".into();
-            let answered = tokio::time::timeout(SILENCE, watch.connection.query(&recovers)).await;
+            let answered = tokio::time::timeout(KEEPALIVE, watch.connection.query(&recovers)).await;
             return answered.is_ok_and(|rows| {
                 rows.is_ok_and(|rows| rows.first().and_then(|row| row.text(0)) == Some("f"))
             });
@@ -399,42 +399,42 @@ impl SchemaTask<'_> {
         let outage = Outage { reason, retry: Instant::now() + wait };
         self.shared.outage.store(Some(Arc::new(outage)));
         self.shared.replaced.notify_waiters();
-        (self.tell_all)(|| Work::Outage);
+        (self.broadcast)(|| Work::Outage);
     }
 
-    /// A database that has never let us in and says why never will by itself.
-    fn give_up_if_hopeless(&self, error: &DatabaseError) -> Result<(), ServerError> {
+    /// Ends the server if PostgreSQL rejects the very first connection: waiting would not help.
+    fn fail_if_permanent(&self, error: &DatabaseError) -> Result<(), ServerError> {
         let never_loaded = self.shared.settings.load().cache.is_none();
-        let hopeless = matches!(error, DatabaseError::Connect(error) if error.is_refusal());
-        if never_loaded && hopeless { Err(ServerError::Refused(error.copy())) } else { Ok(()) }
+        let permanent = matches!(error, DatabaseError::Connect(error) if error.is_refusal());
+        if never_loaded && permanent { Err(ServerError::Refused(error.copy())) } else { Ok(()) }
     }
 }
 
 impl Inbox {
-    fn of_finding(&mut self, finding: Finding) -> Event {
-        match finding {
-            Finding::Lost(reason) => Event::Lost(reason),
-            Finding::Outdated if self.calm.allows(Instant::now()) => Event::Reload { config: false },
-            Finding::Outdated => Event::Nothing,
-            Finding::Retyped(request) => {
+    fn event_of(&mut self, report: Report) -> Event {
+        match report {
+            Report::Unreachable(reason) => Event::Unreachable(reason),
+            Report::SchemaOutdated if self.backoff.allows(Instant::now()) => Event::Reload { config: false },
+            Report::SchemaOutdated => Event::Nothing,
+            Report::TypesChanged(request) => {
                 self.waiting.push(request);
                 Event::Reload { config: false }
             }
         }
     }
 
-    /// Forgets what a load of the schema settles, and keeps who waits for one.
-    fn gather(&mut self) {
-        while let Ok(finding) = self.found.try_recv() {
-            if let Finding::Retyped(request) = finding {
+    /// Drains reports that a reload settles; keeps the requests that wait for one.
+    fn drain_reports(&mut self) {
+        while let Ok(report) = self.reports.try_recv() {
+            if let Report::TypesChanged(request) = report {
                 self.waiting.push(request);
             }
         }
     }
 }
 
-/// Takes what comes right after a change for the same change.
-async fn debounce(inbox: &mut Inbox, watch: &mut Watch, mut config: bool) -> Event {
+/// Merges reload requests that follow closely into one.
+async fn debounce(inbox: &mut Inbox, watch: &mut MonitorConnection, mut config: bool) -> Event {
     let until = tokio::time::Instant::now() + DEBOUNCE;
     loop {
         tokio::select! {
@@ -456,9 +456,9 @@ async fn debounce(inbox: &mut Inbox, watch: &mut Watch, mut config: bool) -> Eve
     }
 }
 
-/// Waits before the next try, and makes the wait after that longer.
+/// Waits before the next attempt and doubles the wait.
 async fn pause(inbox: &mut Inbox, wait: &mut Duration) -> Event {
-    let pause = std::mem::replace(wait, (*wait * 2).min(LONGEST_WAIT));
+    let pause = std::mem::replace(wait, (*wait * 2).min(MAX_BACKOFF));
     let missed = Cell::new(None);
     tokio::select! {
         () = tokio::time::sleep(pause) => {
@@ -468,8 +468,8 @@ async fn pause(inbox: &mut Inbox, wait: &mut Duration) -> Event {
     }
 }
 
-/// Why the server is to stop, once it is told. A reload it is told of in the meantime may come too late for the one that
-/// is under way: it is `missed`, with or without the configuration.
+/// Waits for an instruction to stop; returns its reason. A reload instruction in the meantime may be too late for the
+/// load in progress: it is recorded in `missed`, with whether it includes the configuration.
 async fn stopped(
     instructions: &mut mpsc::UnboundedReceiver<Instruction>,
     missed: &Cell<Option<bool>>,
@@ -478,43 +478,45 @@ async fn stopped(
         match of_instruction(instructions.recv().await) {
             Event::Stop(reason) => return reason,
             Event::Reload { config } => missed.set(Some(config || missed.get() == Some(true))),
-            Event::Lost(_) | Event::Nothing => {}
+            Event::Unreachable(_) | Event::Nothing => {}
         }
     }
 }
 
-/// Connects, to a server that can be listened to if there is one; whether it is one.
+/// Connects, preferably to a server that accepts LISTEN; the second value is whether it is one.
 async fn connect(target: &Arc<Target>) -> Result<(Connection, bool), DatabaseError> {
     let wanted = writable(target);
     match Connection::connect(&wanted, true).await {
         Ok(connection) => Ok((connection, true)),
         Err(error) if wanted == *target => Err(error.into()),
-        // One that requests may go to will do meanwhile.
+        // Until then a server that requests may use is enough.
         Err(_) => Ok((Connection::connect(target, true).await?, false)),
     }
 }
 
-/// Listens, if the server can.
+/// Sends LISTEN; a server that rejects it is tried again later.
 async fn listen(
     connection: &Connection,
     config: &Config,
 ) -> Result<(Option<mpsc::UnboundedReceiver<Notification>>, Listening), DatabaseError> {
     match connection.listen(&config.db_channel).await {
         Ok(notifications) => Ok((Some(notifications), Listening::Settled)),
-        Err(error @ DatabaseError::Server(_)) if !error.is_fatal() => Ok((None, again(FIRST_LISTEN))),
+        Err(error @ DatabaseError::Server(_)) if !error.is_fatal() => {
+            Ok((None, retry_listen(INITIAL_LISTEN_BACKOFF)))
+        }
         Err(error) => Err(error),
     }
 }
 
-fn again(wait: Duration) -> Listening {
-    Listening::Again { at: Instant::now() + wait, wait }
+fn retry_listen(wait: Duration) -> Listening {
+    Listening::Retry { at: Instant::now() + wait, wait }
 }
 
-/// Ends when something is under way on a connection and nothing has been heard on it for so long.
+/// Completes when a query has been in flight for `limit` without an answer.
 async fn stalled(connection: &Connection, limit: Duration) {
     let mut heard = (connection.heard(), Instant::now());
     loop {
-        tokio::time::sleep(TICK).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
         if connection.in_flight() == 0 || connection.heard() != heard.0 {
             heard = (connection.heard(), Instant::now());
         } else if heard.1.elapsed() >= limit {
@@ -523,7 +525,7 @@ async fn stalled(connection: &Connection, limit: Duration) {
     }
 }
 
-/// The `statement_timeout` of the login role's sessions; `None` where nobody has set one.
+/// The `statement_timeout` of the login role's sessions; `None` if there is none.
 async fn session_statement_timeout(connection: &Connection) -> Result<Option<Duration>, DatabaseError> {
     let sql = "select setting from pg_catalog.pg_settings where name = 'statement_timeout'";
     let rows = connection.query(&sql.into()).await?;
@@ -531,8 +533,8 @@ async fn session_statement_timeout(connection: &Connection) -> Result<Option<Dur
     Ok(milliseconds.filter(|milliseconds| *milliseconds > 0).map(Duration::from_millis))
 }
 
-/// The next notification; pends for ever without a connection that listens.
-async fn next(watch: &mut Watch) -> Option<Notification> {
+/// The next notification; pending for ever if the connection does not listen.
+async fn next(watch: &mut MonitorConnection) -> Option<Notification> {
     match &mut watch.notifications {
         Some(notifications) => notifications.recv().await,
         None => std::future::pending().await,
@@ -544,7 +546,7 @@ fn of_instruction(instruction: Option<Instruction>) -> Event {
         Some(Instruction::ReloadSchema) => Event::Reload { config: false },
         Some(Instruction::ReloadConfig) => Event::Reload { config: true },
         Some(Instruction::Stop(reason)) => Event::Stop(reason),
-        None => Event::Stop("nobody is there to give instructions"),
+        None => Event::Stop("the instruction channel is closed"),
     }
 }
 
@@ -556,7 +558,7 @@ fn of_notification(notification: &Notification) -> Event {
     }
 }
 
-/// Of several servers the one that can be listened to.
+/// The target restricted to servers that accept LISTEN, if there are several.
 fn writable(target: &Arc<Target>) -> Arc<Target> {
     if target.hosts.len() < 2 {
         return Arc::clone(target);
@@ -569,12 +571,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reloads_for_requests_that_do_not_fit_get_rarer() {
-        let mut calm = Calm::default();
+    fn reloads_for_an_outdated_schema_cache_back_off() {
+        let mut backoff = ReloadBackoff::default();
         let start = Instant::now();
-        let times = (0..3600).filter(|second| calm.allows(start + Duration::from_secs(*second)));
+        let times = (0..3600).filter(|second| backoff.allows(start + Duration::from_secs(*second)));
         assert_eq!(times.take(9).collect::<Vec<_>>(), [0, 2, 6, 14, 30, 62, 126, 254, 510]);
-        assert!(calm.allows(start + Duration::from_secs(100_000)));
-        assert!(calm.allows(start + Duration::from_secs(100_002)), "after a long time it is as at the start");
+        assert!(backoff.allows(start + Duration::from_secs(100_000)));
+        assert!(
+            backoff.allows(start + Duration::from_secs(100_002)),
+            "the backoff is reset after a long time"
+        );
     }
 }

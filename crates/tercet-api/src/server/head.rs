@@ -1,52 +1,54 @@
-//! The head of a request, before hyper sees it ([RFC 9112](https://www.rfc-editor.org/rfc/rfc9112) sections 2 to 6): what of the target has
-//! to be percent-encoded, where the body ends, and what is refused, with a reason that a client can read.
+//! Validates request heads before hyper parses them ([RFC 9112](https://www.rfc-editor.org/rfc/rfc9112) sections 2 to
+//! 6): percent-encodes the target where clients did not, finds the end of the body, and rejects what is malformed
+//! with a reason the client can read.
 //!
-//! hyper answers what it refuses with an empty body and says nothing; so whatever it would refuse is refused here. No input or output.
+//! hyper answers a malformed request with an empty body and does not log it, so everything hyper would reject is
+//! rejected here. No input or output.
 
 use std::mem::MaybeUninit;
 
 use http::{StatusCode, Uri};
 use memchr::{memchr, memmem};
 
-/// Bytes of a head.
+/// The longest head, in bytes.
 const HEAD_BYTES: usize = 256 << 10;
-/// Header lines.
+/// The most header lines.
 const LINES: usize = 100;
-/// Bytes of a target, percent-encoded; hyper takes no more.
+/// The longest target, in bytes once percent-encoded; hyper's limit.
 const TARGET_BYTES: usize = 65_534;
-/// Bytes of a header's name.
+/// The longest header name, in bytes.
 const NAME_BYTES: usize = 1024;
-/// Bytes of the first line that are told of what is refused.
-const SHOWN_BYTES: usize = 200;
+/// How many bytes of a rejected request's first line are logged.
+const LOGGED_BYTES: usize = 200;
 
-/// A request's head.
+/// A validated request head.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
-    /// Bytes it takes.
+    /// Its length in bytes.
     pub(super) length: usize,
-    /// The head with its target percent-encoded, where that makes a difference.
+    /// The head with its target percent-encoded; `None` if it already was.
     pub(super) encoded: Option<Vec<u8>>,
-    /// How the body ends.
+    /// How the end of the body is found.
     pub(super) body: Body,
 }
 
-/// How a body ends (RFC 9112 section 6.3).
+/// How the end of a body is found (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// After so many bytes.
+    /// After this many bytes.
     Length(u64),
-    /// With its last chunk.
+    /// With the last chunk.
     Chunked,
 }
 
-/// Why something is no request.
+/// A rejected request head.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    /// Status of the answer.
+pub(super) struct Rejection {
+    /// The response status.
     pub(super) status: StatusCode,
-    /// What is wrong.
+    /// The reason.
     pub(super) reason: &'static str,
-    /// How its first line starts.
+    /// The start of the first line, for the log.
     pub(super) line: String,
 }
 
@@ -56,34 +58,34 @@ const fn bad(reason: &'static str) -> Fault {
     (StatusCode::BAD_REQUEST, reason)
 }
 
-impl Refusal {
-    /// The refusal of what starts with these bytes.
+impl Rejection {
+    /// Rejects the request that starts with `bytes`.
     pub(super) fn new((status, reason): Fault, bytes: &[u8]) -> Self {
-        let end = memchr(b'\n', bytes).unwrap_or(bytes.len()).min(SHOWN_BYTES);
+        let end = memchr(b'\n', bytes).unwrap_or(bytes.len()).min(LOGGED_BYTES);
         let line = String::from_utf8_lossy(&bytes[..end]).trim_end().escape_debug().to_string();
         Self { status, reason, line }
     }
 
-    /// The head did not arrive in time.
-    pub(super) fn late(bytes: &[u8]) -> Self {
+    /// The head did not arrive before the timeout.
+    pub(super) fn timed_out(bytes: &[u8]) -> Self {
         Self::new((StatusCode::REQUEST_TIMEOUT, "the head of the request did not arrive in time"), bytes)
     }
 
-    /// The head ends in its middle.
-    pub(super) fn cut(bytes: &[u8]) -> Self {
-        Self::new(bad("the head of the request has no end"), bytes)
+    /// The client closed the connection in the middle of the head.
+    pub(super) fn truncated(bytes: &[u8]) -> Self {
+        Self::new(bad("the request ends in the middle of its head"), bytes)
     }
 }
 
-/// Whether the end of a head is in bytes of which those before `from` have been searched.
+/// Whether `bytes` contain the end of a head; those before `from` have been searched.
 pub(super) fn may_have_end(bytes: &[u8], from: usize) -> bool {
-    let fresh = &bytes[from.saturating_sub(3)..];
-    memmem::find(fresh, b"\n\r\n").is_some() || memmem::find(fresh, b"\n\n").is_some()
+    let unsearched = &bytes[from.saturating_sub(3)..];
+    memmem::find(unsearched, b"\n\r\n").is_some() || memmem::find(unsearched, b"\n\n").is_some()
 }
 
-/// Reads the head that the bytes start with; `None` when more are needed.
-pub(super) fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
-    parse(bytes).map_err(|fault| Refusal::new(fault, bytes))
+/// Parses the head at the start of `bytes`; `None` if it is incomplete.
+pub(super) fn read(bytes: &[u8]) -> Result<Option<Head>, Rejection> {
+    parse(bytes).map_err(|fault| Rejection::new(fault, bytes))
 }
 
 fn parse(bytes: &[u8]) -> Result<Option<Head>, Fault> {
@@ -95,7 +97,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, Fault> {
         Ok(httparse::Status::Complete(length)) if length <= HEAD_BYTES => length,
         Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES => {
             let line = memchr(b'\n', bytes).unwrap_or(bytes.len());
-            // the method and its space come before it
+            // the method and a space precede the target
             return if line > TARGET_BYTES + 64 { Err(too_long()) } else { Ok(None) };
         }
         Ok(_) => {
@@ -118,7 +120,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, Fault> {
         return Err(too_long());
     }
     if !sent.starts_with('/') && Uri::try_from(sent).is_err() {
-        return Err(bad("the request target has none of the forms that it may have"));
+        return Err(bad("the request target is malformed"));
     }
     let encoded = encoded.map(|encoded| {
         let start = bytes.len() - bytes.trim_ascii_start().len();
@@ -132,10 +134,11 @@ const fn too_long() -> Fault {
     (StatusCode::URI_TOO_LONG, "the request target is longer than allowed")
 }
 
-/// The target with everything percent-encoded that RFC 3986 wants so and clients send as it is: `data->>name`, `"quoted"`, `é`.
+/// Percent-encodes what RFC 3986 requires and clients send as it is (`data->>name`, `"quoted"`, `é`); `None` if
+/// nothing had to be.
 fn encode(target: &str) -> Result<Option<String>, Fault> {
     if target.contains('#') {
-        return Err(bad("the request target holds a # that is not percent-encoded"));
+        return Err(bad("the request target contains a # that is not percent-encoded"));
     }
     let is_plain =
         |byte: u8| !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | 0x7f..);
@@ -165,19 +168,19 @@ fn body(lines: &[httparse::Header<'_>], minor: u8) -> Result<Body, Fault> {
                 std::str::from_utf8(digits).ok().filter(|_| is_number).and_then(|digits| digits.parse().ok());
             let own: u64 = own.ok_or(bad("Content-Length is not a number"))?;
             if length.is_some_and(|length| length != own) {
-                return Err(bad("there are several values of Content-Length"));
+                return Err(bad("there are different values of Content-Length"));
             }
             length = Some(own);
         } else if line.name.eq_ignore_ascii_case("transfer-encoding") {
             if chunked || !line.value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-                return Err((StatusCode::NOT_IMPLEMENTED, "the only transfer coding served is chunked"));
+                return Err((StatusCode::NOT_IMPLEMENTED, "the only transfer coding supported is chunked"));
             }
             chunked = true;
         }
     }
     match (chunked, length) {
-        (true, Some(_)) => Err(bad("there are both Content-Length and Transfer-Encoding")),
-        (true, None) if minor == 0 => Err(bad("there is Transfer-Encoding in HTTP/1.0")),
+        (true, Some(_)) => Err(bad("the request has both Content-Length and Transfer-Encoding")),
+        (true, None) if minor == 0 => Err(bad("Transfer-Encoding is not part of HTTP/1.0")),
         (true, None) => Ok(Body::Chunked),
         (false, length) => Ok(Body::Length(length.unwrap_or(0))),
     }
@@ -185,22 +188,20 @@ fn body(lines: &[httparse::Header<'_>], minor: u8) -> Result<Body, Fault> {
 
 fn fault(error: httparse::Error, bytes: &[u8]) -> Fault {
     match error {
-        _ if bytes.first() == Some(&0x16) => {
-            bad("this is TLS, and the data API speaks HTTP/1.1 in the clear")
-        }
+        _ if bytes.first() == Some(&0x16) => bad("this is TLS; the data API serves HTTP/1.1 without TLS"),
         httparse::Error::Version if bytes.starts_with(b"PRI * HTTP/2.0\r\n") => (
             StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            "the data API speaks HTTP/1.1; the balancer in front speaks HTTP/2",
+            "the data API serves HTTP/1.1; the balancer in front of it serves HTTP/2",
         ),
         httparse::Error::Version => {
             (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "the request line does not end in HTTP/1.0 or HTTP/1.1")
         }
         httparse::Error::TooManyHeaders => {
-            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "there are more header lines than allowed")
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request has more header lines than allowed")
         }
-        httparse::Error::HeaderName => bad("the name of a header holds a byte that no name has"),
-        httparse::Error::HeaderValue => bad("the value of a header holds a byte that no value has"),
-        httparse::Error::NewLine => bad("a carriage return has no line feed"),
+        httparse::Error::HeaderName => bad("a header name contains an invalid byte"),
+        httparse::Error::HeaderValue => bad("a header value contains an invalid byte"),
+        httparse::Error::NewLine => bad("a carriage return is not followed by a line feed"),
         httparse::Error::Token | httparse::Error::Status => bad("the request line is malformed"),
     }
 }
@@ -218,13 +219,13 @@ mod tests {
                 let line = String::from_utf8(encoded).unwrap();
                 format!("{} {body:?}", line.lines().find(|line| !line.is_empty()).unwrap())
             }
-            Err(Refusal { status, reason, .. }) => format!("{} {reason}", status.as_u16()),
+            Err(Rejection { status, reason, .. }) => format!("{} {reason}", status.as_u16()),
         };
         assert_eq!(printed, expected, "{}", String::from_utf8_lossy(head));
     }
 
     #[test]
-    fn targets_are_percent_encoded_where_clients_do_not() {
+    fn percent_encodes_targets() {
         for (sent, encoded) in [
             ("/t?select=id,data->>blood_type", "/t?select=id,data-%3E%3Eblood_type"),
             (r#"/t?range=adj."[18,21)""#, "/t?range=adj.%22[18,21)%22"),
@@ -242,46 +243,49 @@ mod tests {
     }
 
     #[test]
-    fn bodies_end_as_the_head_says() {
+    fn finds_the_end_of_the_body() {
         let with = |lines: &str| format!("POST / HTTP/1.1\r\n{lines}\r\n").into_bytes();
         check(&with("content-length: 7\r\nContent-Length: 7\r\n"), "POST / HTTP/1.1 Length(7)");
         check(&with("transfer-encoding: Chunked\r\n"), "POST / HTTP/1.1 Chunked");
         check(
             &with("content-length: 7\r\ncontent-length: 8\r\n"),
-            "400 there are several values of Content-Length",
+            "400 there are different values of Content-Length",
         );
         check(&with("content-length: +7\r\n"), "400 Content-Length is not a number");
         check(&with("content-length: 99999999999999999999\r\n"), "400 Content-Length is not a number");
         check(
             &with("transfer-encoding: gzip, chunked\r\n"),
-            "501 the only transfer coding served is chunked",
+            "501 the only transfer coding supported is chunked",
         );
         let both = "content-length: 7\r\ntransfer-encoding: chunked\r\n";
-        check(&with(both), "400 there are both Content-Length and Transfer-Encoding");
+        check(&with(both), "400 the request has both Content-Length and Transfer-Encoding");
         check(
             b"POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n",
-            "400 there is Transfer-Encoding in HTTP/1.0",
+            "400 Transfer-Encoding is not part of HTTP/1.0",
         );
     }
 
     #[test]
-    fn what_is_no_request_is_refused_with_a_reason() {
+    fn rejects_malformed_requests_with_a_reason() {
         check(b"GET / HTTP/1.1\r\nhost: a\r\n", "more");
         check(b"GET /\r\n\r\n", "400 the request line is malformed");
         check(b"GET /a b HTTP/1.1\r\n\r\n", "505 the request line does not end in HTTP/1.0 or HTTP/1.1");
         check(b"GET /\xff HTTP/1.1\r\n\r\n", "400 the request line is malformed");
-        check(b"GET /a#b HTTP/1.1\r\n\r\n", "400 the request target holds a # that is not percent-encoded");
-        check(b"GET a HTTP/1.1 \r\n\r\n", "400 a carriage return has no line feed");
-        check(b"GET [ HTTP/1.1\r\n\r\n", "400 the request target has none of the forms that it may have");
-        check(b"GET / HTTP/1.1\r\na b: c\r\n\r\n", "400 the name of a header holds a byte that no name has");
-        check(b"GET / HTTP/1.1\r\na: \0\r\n\r\n", "400 the value of a header holds a byte that no value has");
+        check(
+            b"GET /a#b HTTP/1.1\r\n\r\n",
+            "400 the request target contains a # that is not percent-encoded",
+        );
+        check(b"GET a HTTP/1.1 \r\n\r\n", "400 a carriage return is not followed by a line feed");
+        check(b"GET [ HTTP/1.1\r\n\r\n", "400 the request target is malformed");
+        check(b"GET / HTTP/1.1\r\na b: c\r\n\r\n", "400 a header name contains an invalid byte");
+        check(b"GET / HTTP/1.1\r\na: \0\r\n\r\n", "400 a header value contains an invalid byte");
         check(
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-            "400 this is TLS, and the data API speaks HTTP/1.1 in the clear",
+            "400 this is TLS; the data API serves HTTP/1.1 without TLS",
         );
         check(
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-            "505 the data API speaks HTTP/1.1; the balancer in front speaks HTTP/2",
+            "505 the data API serves HTTP/1.1; the balancer in front of it serves HTTP/2",
         );
         let long = "x".repeat(TARGET_BYTES);
         check(
@@ -300,7 +304,7 @@ mod tests {
         let many = "a: b\r\n".repeat(LINES + 1);
         check(
             format!("GET / HTTP/1.1\r\n{many}\r\n").as_bytes(),
-            "431 there are more header lines than allowed",
+            "431 the request has more header lines than allowed",
         );
         let large = format!("GET / HTTP/1.1\r\na: {}", "x".repeat(HEAD_BYTES));
         check(large.as_bytes(), "431 the head of the request is longer than allowed");
@@ -310,7 +314,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn hyper_refuses_nothing_that_passed(
+        fn hyper_accepts_every_validated_head(
             method in "[A-Z]{1,8}",
             target in "(/|/t\\?|http://h/)[!-~é]{0,40}",
             lines in proptest::collection::vec(("[a-z-]{1,12}", "[ -~]{0,20}"), 0..5),

@@ -1,5 +1,4 @@
-//! What a server would run with, for whoever asks without starting one: the configuration with what the database
-//! says of it, and the schema cache.
+//! The effective configuration and the schema cache, read without starting a server.
 
 use serde_json::Value;
 use tercet_postgres::{Connection, DatabaseError};
@@ -9,27 +8,27 @@ use crate::config::database::{options, role_settings};
 use crate::config::{Config, ConfigSource};
 use crate::schema::{LoadError, SchemaCache};
 
-/// The configuration as a server would have it, read from the database too unless `db-config` is off.
+/// The configuration a server would run with, including the in-database configuration unless `db-config` is off.
 ///
 /// # Errors
-/// The configuration cannot be used, or the database cannot be asked.
+/// The configuration is invalid, or a query failed.
 pub async fn configuration(source: &ConfigSource) -> Result<Config, ServerError> {
     let config = source.read()?;
     if !config.db_config {
         return Ok(config);
     }
     let connection = Connection::connect(&config.db_uri, false).await.map_err(refused)?;
-    follow(source, &config, &connection).await
+    effective(source, &config, &connection).await
 }
 
-/// The schema cache as a server would have it, as `/schema_cache` of the admin endpoint shows it.
+/// The schema cache a server would load, in the form of the admin endpoint's `/schema_cache`.
 ///
 /// # Errors
-/// The configuration cannot be used, or the database cannot be asked.
+/// The configuration is invalid, or a query failed.
 pub async fn schema_cache(source: &ConfigSource) -> Result<Value, ServerError> {
     let config = source.read()?;
     let connection = Connection::connect(&config.db_uri, false).await.map_err(refused)?;
-    let config = follow(source, &config, &connection).await?;
+    let config = effective(source, &config, &connection).await?;
     match SchemaCache::load(&connection, &config.db_schemas).await {
         Ok(cache) => Ok(cache.dump()),
         Err(LoadError::Database(error)) => Err(ServerError::Refused(error)),
@@ -41,7 +40,7 @@ fn refused(error: impl Into<DatabaseError>) -> ServerError {
     ServerError::Refused(error.into())
 }
 
-async fn follow(
+async fn effective(
     source: &ConfigSource,
     config: &Config,
     connection: &Connection,

@@ -1,5 +1,5 @@
-//! A client's stream that is closed without losing the answer: a socket that is closed before everything was read from it is
-//! reset, and what was written last may never be read (RFC 9112 section 9.6).
+//! Lingering close: a socket closed with unread input is reset, and the client may lose the last response (RFC 9112
+//! section 9.6). So input is read and discarded for a while after the write side is shut down.
 
 use std::io;
 use std::pin::Pin;
@@ -9,16 +9,16 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// How long a client may go on sending after its connection was closed towards it.
+/// How long input is discarded after the write side is shut down.
 const LINGER: Duration = Duration::from_secs(2);
-/// Bytes that are read at once and thrown away.
+/// The size of a read whose bytes are discarded.
 const READ_BYTES: usize = 8 << 10;
 
-/// A stream whose shutdown ends when the client has closed its side too, or after 2 s.
+/// A stream whose shutdown completes when the client has closed its side too, or after 2 s.
 #[derive(Debug)]
 pub(super) struct Lingering<S> {
     stream: S,
-    /// Runs once nothing more is written.
+    /// Started by the shutdown of the write side.
     linger: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,4 +1,4 @@
-//! Where a server listens: a TCP address or a Unix socket, and the connections that come in there.
+//! The listener: a TCP address or a Unix socket, and the connections it accepts.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UnixListener};
 use super::ServerError;
 use crate::config::Config;
 
-/// Connections the kernel keeps until they are accepted.
+/// The listen backlog.
 const BACKLOG: i32 = 1024;
 
 /// A bound socket.
@@ -22,7 +22,7 @@ pub(super) enum Listener {
     Unix(UnixListener, PathBuf),
 }
 
-/// A connection on its way to the thread that serves it.
+/// An accepted connection.
 #[derive(Debug)]
 pub(super) enum Incoming {
     Tcp(std::net::TcpStream, IpAddr),
@@ -30,7 +30,7 @@ pub(super) enum Incoming {
 }
 
 impl Listener {
-    /// Binds what the configuration says.
+    /// Binds the configured address.
     pub(super) fn bind(config: &Config) -> Result<Self, ServerError> {
         if let Some(path) = &config.server_unix_socket {
             return unix_socket::bind(path, config.server_unix_socket_mode)
@@ -81,13 +81,13 @@ impl std::fmt::Display for Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Self::Unix(_, path) = self {
-            // Somebody else may have taken it away already.
+            // The file may be gone already.
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-/// What a host option means: `*`, `*4` and `!4` are any address, `*6` and `!6` any of IPv6 too.
+/// Resolves a host option: `*`, `*4` and `!4` are any IPv4 address, `*6` and `!6` any IPv6 or IPv4 address.
 pub(super) fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     use std::net::ToSocketAddrs as _;
     match host {

@@ -1,5 +1,5 @@
-//! `Allow`: which methods a resource has, said wherever one it has not is refused
-//! ([RFC 9110 section 15.5.6](https://www.rfc-editor.org/rfc/rfc9110#name-405-method-not-allowed)).
+//! The `Allow` header of a 405 response ([RFC 9110 section
+//! 15.5.6](https://www.rfc-editor.org/rfc/rfc9110#name-405-method-not-allowed)).
 
 use http::header::ALLOW;
 use http::request::Parts;
@@ -9,21 +9,20 @@ use super::state::Settings;
 use crate::response::{Response, relation_methods, routine_methods};
 use crate::schema::SchemaCache;
 
-/// Says which methods the resource of a request has, unless SQL has said it already.
+/// Adds `Allow` with the methods of the requested resource, unless SQL has set the header.
 pub(super) fn allow(settings: &Settings, parts: &Parts, response: &mut Response) {
     if response.headers.contains_key(ALLOW) {
         return;
     }
     let schemas = settings.config.db_schemas.iter().map(String::as_str);
-    // The schema that was asked for goes first; what it has not may still be another's.
+    // The requested schema first, then the others.
     let named = ["content-profile", "accept-profile"]
         .into_iter()
         .filter_map(|name| parts.headers.get(name)?.to_str().ok());
-    let asked = named.filter(|name| settings.config.db_schemas.iter().any(|schema| schema == name));
-    let methods = settings
-        .cache
-        .as_deref()
-        .and_then(|cache| asked.chain(schemas).find_map(|schema| methods(cache, schema, parts.uri.path())));
+    let requested = named.filter(|name| settings.config.db_schemas.iter().any(|schema| schema == name));
+    let methods = settings.cache.as_deref().and_then(|cache| {
+        requested.chain(schemas).find_map(|schema| methods(cache, schema, parts.uri.path()))
+    });
     response.allow(methods.as_deref().unwrap_or("OPTIONS,GET,HEAD,POST,PUT,PATCH,DELETE"));
 }
 

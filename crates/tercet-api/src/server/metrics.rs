@@ -1,4 +1,4 @@
-//! What a server counts, for Prometheus. Where PostgREST counts the same, the name is PostgREST's.
+//! The data API's Prometheus metrics. Where PostgREST has the same metric, the name is PostgREST's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// One label and its value.
 type Label = [(&'static str, &'static str); 1];
 
-/// Everything that is counted.
+/// The metrics of all threads.
 #[derive(Debug)]
 pub(super) struct Metrics {
     registry: Registry,
@@ -48,31 +48,39 @@ impl Metrics {
     pub(super) fn new(connections: usize) -> Self {
         let mut registry = Registry::default();
         let latency = Latency::default();
-        registry.register("tercet_api_request_seconds", "Requests by how long they took", latency.clone());
+        registry.register("tercet_api_request_seconds", "Request duration in seconds", latency.clone());
         let by_class = Family::<Label, Counter>::default();
         registry.register("tercet_api_requests", "Requests answered", by_class.clone());
         let requests = CLASSES.map(|class| by_class.get_or_create(&[("status", class)]).clone());
         let schema_cache_loads = Family::default();
         registry.register("pgrst_schema_cache_loads", "Schema cache loads", schema_cache_loads.clone());
         let schema_cache_seconds = Gauge::default();
-        let help = "How long the last load took";
+        let help = "Duration of the last schema cache load in seconds";
         registry.register("pgrst_schema_cache_query_time_seconds", help, schema_cache_seconds.clone());
         let tokens = Tokens::default();
-        registry.register("pgrst_jwt_cache_requests", "Tokens looked up", tokens.requests.clone());
-        registry.register("pgrst_jwt_cache_hits", "Tokens found in the cache", tokens.hits.clone());
-        registry.register("pgrst_jwt_cache_evictions", "Tokens dropped for others", tokens.evictions.clone());
+        registry.register("pgrst_jwt_cache_requests", "JWT cache lookups", tokens.requests.clone());
+        registry.register("pgrst_jwt_cache_hits", "JWT cache hits", tokens.hits.clone());
+        registry.register("pgrst_jwt_cache_evictions", "JWT cache evictions", tokens.evictions.clone());
         let pools = PoolGauges::default();
-        registry.register("tercet_api_pool_open", "Connections to PostgreSQL", pools.open.clone());
-        registry.register("pgrst_db_pool_available", "Connections nobody uses", pools.available.clone());
-        registry.register("pgrst_db_pool_waiting", "Requests waiting for one", pools.waiting.clone());
-        registry.register("pgrst_db_pool_max", "The most connections", pools.maximum.clone());
+        registry.register("tercet_api_pool_open", "Open connections to PostgreSQL", pools.open.clone());
+        registry.register("pgrst_db_pool_available", "Idle connections in the pool", pools.available.clone());
+        registry.register(
+            "pgrst_db_pool_waiting",
+            "Requests waiting for a connection",
+            pools.waiting.clone(),
+        );
+        registry.register(
+            "pgrst_db_pool_max",
+            "Maximum number of connections in the pool",
+            pools.maximum.clone(),
+        );
         registry.register(
             "pgrst_db_pool_timeouts_total",
-            "Requests that waited in vain",
+            "Requests that timed out waiting for a connection",
             pools.timeouts.clone(),
         );
         let body_bytes = Gauge::default();
-        registry.register("tercet_api_body_bytes", "Bytes of requests' bodies held", body_bytes.clone());
+        registry.register("tercet_api_body_bytes", "Bytes of request bodies in memory", body_bytes.clone());
         pools.maximum.set(connections.cast_signed() as i64);
         Self {
             registry,
@@ -86,7 +94,7 @@ impl Metrics {
         }
     }
 
-    /// Counts an answer.
+    /// Counts a response by its status class.
     pub(super) fn answered(&self, status: u16) {
         if let Some(counter) =
             usize::from(status / 100).checked_sub(1).and_then(|class| self.requests.get(class))
@@ -95,7 +103,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a schema cache that was loaded in so many seconds, or could not be.
+    /// Counts a schema cache load that took `seconds`, or failed (`None`).
     pub(super) fn loaded(&self, seconds: Option<f64>) {
         let status = if seconds.is_some() { "SUCCESS" } else { "FAIL" };
         self.schema_cache_loads.get_or_create(&[("status", status)]).inc();
@@ -104,16 +112,16 @@ impl Metrics {
         }
     }
 
-    /// Adds what a thread's token cache has counted since the last time.
+    /// Adds the difference between two readings of a thread's token cache counts.
     pub(super) fn add_tokens(&self, before: CacheCounts, now: CacheCounts) {
         self.tokens.requests.inc_by(now.requests - before.requests);
         self.tokens.hits.inc_by(now.hits - before.hits);
         self.tokens.evictions.inc_by(now.evictions - before.evictions);
     }
 
-    /// The text exposition.
+    /// The metrics in Prometheus' text format.
     pub(super) fn encode(&self, counts: &Arc<Counts>, bodies: &Budget) -> String {
-        self.body_bytes.set(bodies.held().cast_signed() as i64);
+        self.body_bytes.set(bodies.used().cast_signed() as i64);
         self.pools.open.set(counts.open.load(Ordering::Relaxed));
         self.pools.available.set(counts.available.load(Ordering::Relaxed));
         self.pools.waiting.set(counts.waiting.load(Ordering::Relaxed));

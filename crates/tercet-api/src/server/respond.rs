@@ -1,4 +1,5 @@
-//! One request's way through the stages, and what is said about it afterwards.
+//! Runs a request through the stages (parse, plan, query, transaction, response), then records metrics and the access
+//! log.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -16,10 +17,10 @@ use tercet_observe::event::ApiEvent;
 use tercet_observe::panic::caught;
 use tercet_observe::{AccessRecord, request_id};
 
-use super::body::Unread;
-use super::head::Refusal;
+use super::body::UnreadBody;
+use super::head::Rejection;
 use super::methods;
-use super::state::{Finding, Settings, logs};
+use super::state::{Report, Settings, logs};
 use super::worker::Worker;
 use crate::auth::Identity;
 use crate::config::{Config, LogLevel, OpenApiMode};
@@ -29,13 +30,13 @@ use crate::plan::{Plan, StatementPlan, plan};
 use crate::query::Query;
 use crate::request::media_type::MediaType;
 use crate::request::{ApiRequest, DescriptionFormat, Rules};
-use crate::response::sendable::sendable;
 use crate::response::timing::Timing;
+use crate::response::validation::validated;
 use crate::response::{Response, cors};
 use crate::schema::SchemaCache;
 use crate::transaction::{self, Context};
 
-/// What is found out about a request on its way.
+/// What the stages record for the access log and `Server-Timing`.
 #[derive(Default)]
 struct RequestTrace {
     timing: Timing,
@@ -43,14 +44,14 @@ struct RequestTrace {
 }
 
 impl RequestTrace {
-    /// A response that was made since the last lap of the clock.
+    /// Records the time of the response stage.
     fn timed(&mut self, mut clock: Stopwatch, response: Response) -> Response {
         self.timing.response = clock.lap();
         response
     }
 }
 
-/// Answers a request, whatever it is.
+/// Answers a request; a panic becomes a 500 response.
 pub(super) async fn respond(
     worker: &Rc<Worker>,
     peer: Option<IpAddr>,
@@ -60,7 +61,7 @@ pub(super) async fn respond(
     let settings = worker.shared.settings().await;
     let config = &*settings.config;
     let (parts, body) = request.into_parts();
-    let body = Unread::new(&parts, body);
+    let body = UnreadBody::new(&parts, body);
     let mut trace = RequestTrace::default();
     let prepared = caught(prepare(worker, &settings, &parts, body, &mut trace)).await;
     let response = prepared.unwrap_or_else(|reason| {
@@ -69,16 +70,16 @@ pub(super) async fn respond(
         worker.log.event(ApiEvent::RequestPanicked { method, target, reason: &reason });
         Response::of_error(&ApiError::Internal, config.client_error_verbosity)
     });
-    tell(worker, config, peer, &parts, &trace, &response, started);
+    record(worker, config, peer, &parts, &trace, &response, started);
     finish(response)
 }
 
-/// The response to a request, ready to be sent.
+/// Builds the complete response to a request, with all headers.
 async fn prepare(
     worker: &Rc<Worker>,
     settings: &Settings,
     parts: &Parts,
-    body: Unread,
+    body: UnreadBody,
     trace: &mut RequestTrace,
 ) -> Response {
     let config = &*settings.config;
@@ -88,7 +89,7 @@ async fn prepare(
         response
     } else {
         let answered = answer(worker, settings, parts, body, trace).await;
-        let mut response = answered.unwrap_or_else(|error| refusal(worker, config, error));
+        let mut response = answered.unwrap_or_else(|error| error_response(worker, config, error));
         if response.status == StatusCode::METHOD_NOT_ALLOWED {
             methods::allow(settings, parts, &mut response);
         }
@@ -100,34 +101,34 @@ async fn prepare(
     }
     echo_trace(config, &parts.headers, &mut response);
     let is_head = parts.method == Method::HEAD;
-    sendable(response, is_head).unwrap_or_else(|reason| {
-        let response = refusal(worker, config, RequestError::Unsendable(reason).into());
-        sendable(response, is_head).unwrap_or_else(|_| Response::empty(StatusCode::INTERNAL_SERVER_ERROR))
+    validated(response, is_head).unwrap_or_else(|reason| {
+        let response = error_response(worker, config, RequestError::InvalidResponse(reason).into());
+        validated(response, is_head).unwrap_or_else(|_| Response::empty(StatusCode::INTERNAL_SERVER_ERROR))
     })
 }
 
-/// Answers what is no request with the reason.
-pub(super) fn refuse(
+/// Answers a malformed request with the reason.
+pub(super) fn reject(
     worker: &Worker,
     peer: Option<IpAddr>,
-    refusal: &Refusal,
+    rejection: &Rejection,
 ) -> hyper::Response<Full<Bytes>> {
-    let Refusal { status, reason, line } = refusal;
+    let Rejection { status, reason, line } = rejection;
     let settings = worker.shared.settings.load();
     let error = RequestError::Http { status: *status, reason };
-    let response = self::refusal(worker, &settings.config, error.into());
+    let response = error_response(worker, &settings.config, error.into());
     worker.shared.metrics.answered(status.as_u16());
     let client = peer.map_or_else(|| "a Unix socket".to_owned(), |peer| peer.to_string());
     let reason = format!("{reason}: \"{line}\"");
     worker.log.event(ApiEvent::RequestRefused { client: &client, status: status.as_u16(), reason: &reason });
-    finish(sendable(response, false).unwrap_or_else(|_| Response::empty(*status)))
+    finish(validated(response, false).unwrap_or_else(|_| Response::empty(*status)))
 }
 
 async fn answer(
     worker: &Rc<Worker>,
     settings: &Settings,
     parts: &Parts,
-    body: Unread,
+    body: UnreadBody,
     trace: &mut RequestTrace,
 ) -> Result<Response, ApiError> {
     let config = &settings.config;
@@ -137,7 +138,7 @@ async fn answer(
     let cache = settings.cache.as_deref().ok_or(ApiError::NoSchemaCache)?;
 
     let rules = rules(config, cache);
-    // a page holds nothing that a token would be needed for, and is where people type theirs
+    // documentation pages need no token: users enter theirs there
     if let Some(file) = page::File::requested(parts, rules) {
         return Ok(file.response(parts.method == Method::HEAD));
     }
@@ -153,8 +154,8 @@ async fn answer(
     let head = clock.lap();
     let received = body.receive(&request, cache, config, &worker.shared.bodies).await?;
     clock.lap();
-    // The share is held until the answer is there.
-    let (request, _share) = received.complete(request).await?;
+    // The body's memory stays reserved until the response is built.
+    let (request, _reservation) = received.complete(request).await?;
     trace.timing.parse = clock.lap().zip(head).map(|(body, head)| body + head);
     let planned = plan(&request, cache, &settings.policy)?;
     trace.timing.plan = clock.lap();
@@ -164,9 +165,9 @@ async fn answer(
         Plan::RoutineInfo(routine) => Ok(trace.timed(clock, Response::of_routine_info(&routine))),
         Plan::SchemaInfo => Ok(trace.timed(clock, Response::of_schema_info())),
         Plan::Description { format, head } => {
-            let asked = Instant::now();
+            let started = Instant::now();
             let privileges = privileges(worker, config, &identity, &request).await?;
-            trace.timing.transaction = Some(asked.elapsed());
+            trace.timing.transaction = Some(started.elapsed());
             clock.lap();
             let description = description(config, cache, &request, &privileges);
             let (media_type, body) = match format {
@@ -180,7 +181,7 @@ async fn answer(
     }
 }
 
-/// What the role of a request may see of the schema it asks about.
+/// The request role's privileges on the requested schema, read from the database.
 async fn privileges(
     worker: &Worker,
     config: &Config,
@@ -223,29 +224,29 @@ async fn statement(
     trace: &mut RequestTrace,
 ) -> Result<Response, ApiError> {
     let config = &*settings.config;
-    let asked = Instant::now();
+    let started = Instant::now();
     let mut query = Query::new(&plan);
     let run = async |plan: &StatementPlan, query: &Query| {
         let context = Context { config, identity, request, routine: plan.routine().map(Arc::as_ref) };
         transaction::run(&worker.pool, context, plan, query).await
     };
     let mut outcome = run(&plan, &query).await;
-    // The types that count are those PostgreSQL has now, for as often as they change meanwhile.
+    // Types may change again between reloads: the ones PostgreSQL has at execution count.
     let mut known = settings.cache.clone();
     while outcome.retyped {
         let fresh = worker.shared.reloaded(known.as_ref()).await.ok_or(ApiError::NoSchemaCache)?;
         let Plan::Statement(planned) = self::plan(request, &fresh, &settings.policy)? else { break };
         known = Some(fresh);
         let again = Query::new(&planned);
-        // PostgreSQL refuses what it has just said: a type that cannot be asserted in this way.
+        // A reload did not change the query: this type cannot be asserted.
         query = if again.main.sql == query.main.sql { again.without_assertions() } else { again };
         plan = *planned;
         outcome = run(&plan, &query).await;
     }
     if outcome.outdated {
-        worker.shared.tell(Finding::Outdated);
+        worker.shared.report(Report::SchemaOutdated);
     }
-    trace.timing.transaction = Some(asked.elapsed());
+    trace.timing.transaction = Some(started.elapsed());
     let mut clock = Stopwatch::new(config);
     if config.log_query && config.log_level > LogLevel::Critical {
         worker.log.event(ApiEvent::Query { sql: &query.main.sql });
@@ -266,13 +267,13 @@ fn rules<'a>(config: &'a Config, cache: &'a SchemaCache) -> Rules<'a> {
     }
 }
 
-fn refusal(worker: &Worker, config: &Config, error: ApiError) -> Response {
-    let error = error.or_unsendable();
-    if let Some(reason) = error.fault_of_sql() {
+fn error_response(worker: &Worker, config: &Config, error: ApiError) -> Response {
+    let error = error.or_invalid_response();
+    if let Some(reason) = error.invalid_response_reason() {
         worker.log.event(ApiEvent::ResponseUnsendable { reason: &reason });
     }
     let mut response = Response::of_error(&error, config.client_error_verbosity);
-    let of_database = matches!(
+    let no_database = matches!(
         error,
         ApiError::Connection(_)
             | ApiError::ConnectionLost(_)
@@ -281,8 +282,8 @@ fn refusal(worker: &Worker, config: &Config, error: ApiError) -> Response {
     );
     if let Some(outage) = &*worker.shared.outage.load() {
         response.headers.insert(RETRY_AFTER, HeaderValue::from(outage.retry_after()));
-    } else if of_database || response.status == StatusCode::SERVICE_UNAVAILABLE {
-        // SQL may have said it better.
+    } else if no_database || response.status == StatusCode::SERVICE_UNAVAILABLE {
+        // SQL may have set the header.
         response.headers.entry(RETRY_AFTER).or_insert(HeaderValue::from(1));
     }
     response
@@ -296,8 +297,8 @@ fn echo_trace(config: &Config, headers: &HeaderMap, response: &mut Response) {
     }
 }
 
-/// Counts the request and writes its line in the access log.
-fn tell(
+/// Records the request in the metrics and the access log.
+fn record(
     worker: &Worker,
     config: &Config,
     client: Option<IpAddr>,
@@ -350,7 +351,8 @@ fn finish(response: Response) -> hyper::Response<Full<Bytes>> {
     finished
 }
 
-/// Times the stages of a request, if somebody is told: to look at the clock costs as much as some stages do.
+/// Times the stages of a request, but only if `server-timing-enabled` is on: reading the clock costs as much as some
+/// stages.
 struct Stopwatch(Option<Instant>);
 
 impl Stopwatch {

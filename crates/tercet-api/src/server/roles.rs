@@ -1,16 +1,15 @@
-//! Whether the login role can become the role that requests without a token run as: said when the server starts, not
-//! by the first request.
+//! Checks at start, rather than with the first request, that the login role can assume the anonymous role.
 
 use bytes::Bytes;
 use tercet_postgres::{Connection, DatabaseError, Statement};
 
-/// Since PostgreSQL 16 a member of a role need not be allowed to `SET ROLE` to it.
+/// Since PostgreSQL 16 membership does not imply the right to `SET ROLE`.
 const SET_SINCE: u32 = 16;
 
-/// Why the login role cannot become `role`, with what helps; `None` where it can.
+/// Why the login role cannot assume `role`, with a hint; `None` if it can.
 ///
 /// # Errors
-/// PostgreSQL refused, or the connection broke.
+/// The query failed.
 pub(super) async fn refused(connection: &Connection, role: &str) -> Result<Option<String>, DatabaseError> {
     let major: u32 = connection.version().split('.').next().and_then(|text| text.parse().ok()).unwrap_or(0);
     let privilege = if major >= SET_SINCE { "SET" } else { "MEMBER" };
@@ -26,7 +25,7 @@ pub(super) async fn refused(connection: &Connection, role: &str) -> Result<Optio
     Ok(match row.text(3) {
         Some("t") => None,
         Some(_) => Some(format!(
-            "role \"{}\" cannot become \"{role}\" (db-anon-role): every request without a token fails; \
+            "role \"{}\" cannot assume role \"{role}\" (db-anon-role): every request without a token fails; \
              hint: grant {} to {};",
             text(0),
             text(2),

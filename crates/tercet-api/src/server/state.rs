@@ -1,5 +1,4 @@
-//! What all threads of a server share: the configuration and schema in force, whether the database is there,
-//! and what is counted.
+//! State shared by all threads: configuration, schema cache, outage, metrics.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,45 +13,45 @@ use crate::plan::Policy;
 use crate::pool::Counts;
 use crate::schema::SchemaCache;
 
-/// Shared by all threads; a request takes one look at each part.
+/// Shared by all threads; a request loads each part once.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) settings: ArcSwap<Settings>,
-    /// Set while the database cannot be reached.
+    /// Set during an outage of the database.
     pub(super) outage: ArcSwapOption<Outage>,
-    /// Notified whenever the settings or the outage are replaced.
+    /// Notified when the settings or the outage are replaced.
     pub(super) replaced: Notify,
     pub(super) metrics: Metrics,
     pub(super) pools: Arc<Counts>,
-    /// How much of requests' bodies is held.
+    /// The memory budget for request bodies.
     pub(super) bodies: Arc<Budget>,
-    /// What threads find out about the database, for whoever keeps the server in step with it.
-    pub(super) findings: mpsc::UnboundedSender<Finding>,
+    /// Reports to the database monitor.
+    pub(super) reports: mpsc::UnboundedSender<Report>,
 }
 
-/// What a thread, or a probe, finds out about the database.
+/// A report to the database monitor.
 #[derive(Debug)]
-pub(super) enum Finding {
-    /// It cannot be reached; how.
-    Lost(String),
-    /// The schema has changed since it was loaded.
-    Outdated,
-    /// Types have changed that a request would write. It is told when the schema has been loaded since.
-    Retyped(oneshot::Sender<()>),
+pub(super) enum Report {
+    /// The database is unreachable, with the error.
+    Unreachable(String),
+    /// The schema has changed since the schema cache was loaded.
+    SchemaOutdated,
+    /// Types that a request writes have changed. The sender is notified after the next reload.
+    TypesChanged(oneshot::Sender<()>),
 }
 
 impl Shared {
-    /// Tells a finding. Nobody hears it when everything stops.
-    pub(super) fn tell(&self, finding: Finding) {
-        let _ = self.findings.send(finding);
+    /// Sends a report; without effect during shutdown.
+    pub(super) fn report(&self, report: Report) {
+        let _ = self.reports.send(report);
     }
 
-    /// The schema, loaded anew since it was `known`; `None` where that fails or takes too long.
+    /// Waits for a schema cache newer than `known`; `None` if the load fails or takes too long.
     pub(super) async fn reloaded(&self, known: Option<&Arc<SchemaCache>>) -> Option<Arc<SchemaCache>> {
         let (sender, loaded) = oneshot::channel();
-        self.tell(Finding::Retyped(sender));
-        let longest = self.settings.load().config.db_pool_acquisition_timeout;
-        tokio::time::timeout(longest, loaded).await.ok()?.ok()?;
+        self.report(Report::TypesChanged(sender));
+        let timeout = self.settings.load().config.db_pool_acquisition_timeout;
+        tokio::time::timeout(timeout, loaded).await.ok()?.ok()?;
         let fresh = self.settings.load().cache.clone()?;
         let is_new = known.is_none_or(|known| !Arc::ptr_eq(known, &fresh));
         is_new.then_some(fresh)
@@ -60,8 +59,8 @@ impl Shared {
 }
 
 impl Shared {
-    /// The settings in force. Before the schema is loaded for the first time a request waits for that as long as
-    /// it would for a connection, unless the database cannot be reached.
+    /// The current settings. Until the schema cache is loaded for the first time, waits for that as long as for a
+    /// connection, unless there is an outage.
     pub(super) async fn settings(&self) -> Arc<Settings> {
         let settings = self.settings.load_full();
         if settings.cache.is_some() {
@@ -78,30 +77,30 @@ impl Shared {
                 replaced.await;
             }
         };
-        let longest = settings.config.db_pool_acquisition_timeout;
-        tokio::time::timeout(longest, first_load).await.unwrap_or_else(|_| self.settings.load_full())
+        let timeout = settings.config.db_pool_acquisition_timeout;
+        tokio::time::timeout(timeout, first_load).await.unwrap_or_else(|_| self.settings.load_full())
     }
 }
 
-/// What a request is answered by. Never changed, only replaced as a whole.
+/// Configuration, plan policy and schema cache: immutable, replaced as a whole.
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) config: Arc<Config>,
     pub(super) policy: Policy,
-    /// Nothing before it is loaded for the first time.
+    /// `None` until the first load.
     pub(super) cache: Option<Arc<SchemaCache>>,
 }
 
-/// The database cannot be reached.
+/// An outage of the database.
 #[derive(Debug)]
 pub(super) struct Outage {
     pub(super) reason: String,
-    /// When it is tried again.
+    /// When the next connection attempt is made.
     pub(super) retry: Instant,
 }
 
 impl Outage {
-    /// `Retry-After` in whole seconds, at least one.
+    /// The value of `Retry-After`, in whole seconds, at least 1.
     pub(super) fn retry_after(&self) -> u64 {
         self.retry.saturating_duration_since(Instant::now()).as_secs() + 1
     }

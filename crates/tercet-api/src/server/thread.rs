@@ -1,5 +1,4 @@
-//! One thread that serves connections: its own event loop, its own connections to PostgreSQL, nothing
-//! shared on a request's way but what is only read.
+//! A worker thread: its own event loop and connection pool. Requests share only read-only state with other threads.
 
 use std::convert::Infallible;
 use std::io;
@@ -18,28 +17,28 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
+use super::head_filter::{ConnectionState, HeadFilter, REJECTED};
 use super::linger::Lingering;
 use super::listener;
 use super::respond;
 use super::state::Shared;
-use super::vetted::{Notes, REFUSED, Vetted};
 use super::worker::Worker;
 use crate::pool::Options;
 
-/// What a worker is told.
+/// A message to a worker thread.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// Serve a connection.
+    /// Serve this connection.
     Serve(listener::Incoming),
-    /// The schema has changed.
+    /// The schema cache or the configuration was replaced.
     SchemaChanged,
-    /// The database cannot be reached.
+    /// The database is unreachable.
     Outage,
-    /// Finish what is in flight, for so long at most, and end.
+    /// Finish the requests in flight within this time, and end.
     Stop(Duration),
 }
 
-/// A worker, seen from outside.
+/// A handle to a worker thread.
 #[derive(Debug)]
 pub(super) struct Handle {
     work: mpsc::UnboundedSender<Work>,
@@ -47,38 +46,38 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    /// Starts a thread.
+    /// Starts the thread.
     pub(super) fn start(number: usize, shared: Arc<Shared>, options: Options, log: &Log) -> io::Result<Self> {
-        let (work, received) = mpsc::unbounded_channel();
+        let (work, messages) = mpsc::unbounded_channel();
         let (ending, ended) = oneshot::channel();
         let log = log.handle();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name(format!("api-{number}")).spawn(move || {
             LocalSet::new()
-                .block_on(&runtime, async { run(Worker::new(shared, options, log), received).await });
+                .block_on(&runtime, async { run(Worker::new(shared, options, log), messages).await });
             let _ = ending.send(());
         })?;
         Ok(Self { work, ended })
     }
 
-    /// Tells the worker something; one that has ended hears nothing.
-    pub(super) fn tell(&self, work: Work) {
+    /// Sends a message; without effect once the thread has ended.
+    pub(super) fn send(&self, work: Work) {
         let _ = self.work.send(work);
     }
 
-    /// Waits for the thread's end.
-    pub(super) async fn ended(self) {
+    /// Waits for the thread to end.
+    pub(super) async fn join(self) {
         let _ = self.ended.await;
     }
 }
 
-async fn run(worker: Worker, mut received: mpsc::UnboundedReceiver<Work>) {
+async fn run(worker: Worker, mut messages: mpsc::UnboundedReceiver<Work>) {
     let worker = Rc::new(worker);
-    let (stopping, stop) = watch::channel(false);
-    // Every connection holds an end; when the last is gone, the thread is done.
-    let (alive, mut all_gone) = mpsc::channel::<Infallible>(1);
+    let (shutdown, stop) = watch::channel(false);
+    // Each connection holds a sender; the channel closes when the last connection is done.
+    let (alive, mut all_closed) = mpsc::channel::<Infallible>(1);
     let deadline = loop {
-        match received.recv().await {
+        match messages.recv().await {
             Some(Work::Serve(incoming)) => {
                 let connection = serve(Rc::clone(&worker), incoming, stop.clone());
                 let alive = alive.clone();
@@ -87,16 +86,16 @@ async fn run(worker: Worker, mut received: mpsc::UnboundedReceiver<Work>) {
                     drop(alive);
                 });
             }
-            Some(Work::SchemaChanged) => worker.follow(),
+            Some(Work::SchemaChanged) => worker.apply_settings(),
             Some(Work::Outage) => worker.pool.close_silent(),
             Some(Work::Stop(deadline)) => break deadline,
             None => break Duration::ZERO,
         }
     };
     drop(alive);
-    let _ = stopping.send(true);
-    // What takes longer is cut off.
-    let _ = tokio::time::timeout(deadline, all_gone.recv()).await;
+    let _ = shutdown.send(true);
+    // Connections that take longer are cut off.
+    let _ = tokio::time::timeout(deadline, all_closed.recv()).await;
 }
 
 async fn serve(worker: Rc<Worker>, incoming: listener::Incoming, stop: watch::Receiver<bool>) {
@@ -120,28 +119,28 @@ async fn serve_stream(
     peer: Option<IpAddr>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let notes = Rc::new(Notes::default());
-    let stream = Vetted::new(Lingering::new(stream), Rc::clone(&notes));
+    let state = Rc::new(ConnectionState::default());
+    let stream = HeadFilter::new(Lingering::new(stream), Rc::clone(&state));
     let service = service_fn(move |request: Request<Incoming>| {
-        let (worker, notes) = (Rc::clone(&worker), Rc::clone(&notes));
+        let (worker, state) = (Rc::clone(&worker), Rc::clone(&state));
         async move {
-            let _answering = notes.answering();
-            let refusal = notes.refusal.borrow_mut().take_if(|_| request.method() == REFUSED);
-            Ok::<_, Infallible>(match refusal {
-                Some(refusal) => respond::refuse(&worker, peer, &refusal),
+            let _in_flight = state.in_flight();
+            let rejection = state.rejection.borrow_mut().take_if(|_| request.method() == REJECTED);
+            Ok::<_, Infallible>(match rejection {
+                Some(rejection) => respond::reject(&worker, peer, &rejection),
                 None => respond::respond(&worker, peer, request).await,
             })
         }
     });
-    // the stream keeps time itself: it knows whether a head has begun
+    // the stream enforces the timeout itself: it knows when a head has started
     let connection =
         http1::Builder::new().header_read_timeout(None).serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    // A client that breaks off has nobody left to tell.
+    // An error here means that the client disconnected: there is nothing to answer.
     tokio::select! {
         biased;
         _ = connection.as_mut() => {}
-        _ = stop.wait_for(|stopping| *stopping) => {
+        _ = stop.wait_for(|shutdown| *shutdown) => {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }

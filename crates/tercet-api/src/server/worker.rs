@@ -1,33 +1,33 @@
-//! What the requests of one thread share, besides what all threads do.
+//! The state that the requests of one thread share.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use tercet_observe::LogHandle;
 
-use super::state::{Finding, Shared};
+use super::state::{Report, Shared};
 use crate::auth::{Authenticator, CacheCounts};
 use crate::config::database::RoleSettings;
 use crate::pool::{Options, Pool};
 
-/// A thread's own connections to PostgreSQL, its token cache and its end of the log.
+/// A thread's connection pool, token cache and log handle, and the state shared by all threads.
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) pool: Pool,
     pub(super) authenticator: RefCell<Authenticator>,
     pub(super) log: LogHandle,
-    /// What of the token cache's counts is in the metrics.
+    /// The token cache counts that are already in the metrics.
     counted: Cell<CacheCounts>,
-    /// What the login role had set for itself when its connections were made.
+    /// The login role's settings when the pool's connections were made.
     login: RefCell<Option<RoleSettings>>,
 }
 
 impl Worker {
-    /// A worker that has no connection yet.
+    /// A worker whose pool has no connections yet.
     pub(super) fn new(shared: Arc<Shared>, options: Options, log: LogHandle) -> Self {
-        let told = Arc::clone(&shared);
+        let monitor = Arc::clone(&shared);
         let pool = Pool::new(options, Arc::clone(&shared.pools), move |error| {
-            told.tell(Finding::Lost(error.to_string()));
+            monitor.report(Report::Unreachable(error.to_string()));
         });
         Self {
             shared,
@@ -39,9 +39,9 @@ impl Worker {
         }
     }
 
-    /// Follows a new schema or configuration: statements are prepared anew, and where the login role has set
-    /// something else for itself, connections are made anew.
-    pub(super) fn follow(&self) {
+    /// Applies new settings: statements are prepared again; if the login role's settings changed, connections are
+    /// replaced.
+    pub(super) fn apply_settings(&self) {
         let settings = self.shared.settings.load();
         let config = &settings.config;
         let login = config.role_settings.get(config.db_uri.user.as_str()).cloned().unwrap_or_default();
@@ -52,7 +52,7 @@ impl Worker {
         }
     }
 
-    /// Brings the token cache's counts into the metrics.
+    /// Adds the token cache's counts to the metrics.
     pub(super) fn count_tokens(&self) {
         let now = self.authenticator.borrow().counts();
         let before = self.counted.replace(now);

@@ -73,7 +73,7 @@ fn without_recovery_a_lost_database_ends_the_server() {
                      where datname = current_database() and usename = 'authenticator'";
     assert_ne!(database.psql(terminate), "0");
     let ended = service.join();
-    assert!(matches!(ended, Err(ServerError::Lost(_))), "{ended:?}");
+    assert!(matches!(ended, Err(ServerError::ConnectionLost(_))), "{ended:?}");
 }
 
 #[test]

@@ -197,7 +197,7 @@ fn a_login_role_that_cannot_become_anon_is_said_at_start() {
         (
             "anon",
             format!(
-                "role \"{role}\" cannot become \"anon\" (db-anon-role): every request without a token fails; hint: grant anon to {role};"
+                "role \"{role}\" cannot assume role \"anon\" (db-anon-role): every request without a token fails; hint: grant anon to {role};"
             ),
         ),
         (

@@ -58,7 +58,7 @@ pub(super) const OPTIONAL: [HeaderName; 3] =
 
 /// Why a response cannot be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unsendable {
+pub enum InvalidResponse {
     /// Its status is none that ends an exchange.
     #[error("status {0} is not one of 200 to 599")]
     Status(u16),
@@ -79,10 +79,10 @@ pub enum Unsendable {
 ///
 /// # Errors
 /// It cannot be sent.
-pub fn sendable(mut response: Response, head: bool) -> Result<Response, Unsendable> {
+pub fn validated(mut response: Response, head: bool) -> Result<Response, InvalidResponse> {
     let status = response.status;
     if !(200..600).contains(&status.as_u16()) {
-        return Err(Unsendable::Status(status.as_u16()));
+        return Err(InvalidResponse::Status(status.as_u16()));
     }
     let is_phrase = |reason: &String| {
         !reason.is_empty()
@@ -108,7 +108,7 @@ pub fn sendable(mut response: Response, head: bool) -> Result<Response, Unsendab
     let lines = response.headers.len();
     let bytes = response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if bytes > HEAD_BYTES || lines > LINES {
-        return Err(Unsendable::Head { bytes, lines });
+        return Err(InvalidResponse::Head { bytes, lines });
     }
     Ok(response)
 }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn check(status: u16, headers: &[(&str, &str)], body: &str, expected: &str) {
-        let printed = match sendable(response(status, headers, body), false) {
+        let printed = match validated(response(status, headers, body), false) {
             Ok(sent) => {
                 let headers: Vec<_> = sent
                     .headers
@@ -210,10 +210,10 @@ mod tests {
         let long = "x".repeat(40 << 10);
         check(200, &[("content-location", &long)], "b", "200 [content-length: 1] b\"b\"");
         let half = "x".repeat(HEAD_BYTES / 2);
-        let sent = sendable(response(200, &[("x-a", &half), ("x-b", &half)], ""), false);
-        assert!(matches!(sent, Err(Unsendable::Head { lines: 3, .. })), "{sent:?}");
+        let sent = validated(response(200, &[("x-a", &half), ("x-b", &half)], ""), false);
+        assert!(matches!(sent, Err(InvalidResponse::Head { lines: 3, .. })), "{sent:?}");
         let many = vec![("set-cookie", "a"); LINES];
-        assert!(matches!(sendable(response(200, &many, ""), false), Err(Unsendable::Head { .. })));
+        assert!(matches!(validated(response(200, &many, ""), false), Err(InvalidResponse::Head { .. })));
     }
 
     proptest! {
@@ -233,14 +233,14 @@ mod tests {
             for name in own {
                 response.headers.try_append(name, HeaderValue::from_static("x")).unwrap();
             }
-            let Ok(sent) = sendable(response, head) else {
+            let Ok(sent) = validated(response, head) else {
                 prop_assert!(!(200..600).contains(&status));
                 return Ok(());
             };
             prop_assert!(OWN.iter().all(|name| !sent.headers.contains_key(name)));
             let length = sent.headers.get(CONTENT_LENGTH).map(|value| value.to_str().unwrap().to_owned());
             prop_assert!(length.is_none_or(|length| length == sent.body.len().to_string()));
-            let again = sendable(sent.clone(), head).unwrap();
+            let again = validated(sent.clone(), head).unwrap();
             prop_assert_eq!((again.status, again.headers, again.body), (sent.status, sent.headers, sent.body));
         }
     }

@@ -1,7 +1,7 @@
-//! A connection as hyper gets it: heads are read before hyper sees them, and what is none reaches hyper as a request that is answered
-//! with the reason.
+//! A filter between socket and hyper: validates request heads, and replaces a malformed one by a placeholder request
+//! that is answered with the reason.
 //!
-//! So an answer to it comes after those to requests before it, and is written, counted and logged like all others.
+//! So the error response comes after the responses to earlier requests, and is counted and logged like them.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future as _;
@@ -15,110 +15,110 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::head::{self, Body, Refusal};
+use super::head::{self, Body, Rejection};
 
-/// The method of the request that stands for what was refused; the last one of its connection.
-pub(super) const REFUSED: &str = "REFUSED";
-const STAND_IN: &[u8] = b"REFUSED / HTTP/1.1\r\nconnection: close\r\n\r\n";
+/// The method of the placeholder for a rejected request, the last one on its connection.
+pub(super) const REJECTED: &str = "REJECTED";
+const PLACEHOLDER: &[u8] = b"REJECTED / HTTP/1.1\r\nconnection: close\r\n\r\n";
 
-/// How long a connection may be idle, and how long a head may take once it has begun.
-const PATIENCE: Duration = Duration::from_secs(75);
-/// Bytes that are read at once.
+/// The idle timeout of a connection, and the timeout for a complete head.
+const TIMEOUT: Duration = Duration::from_secs(75);
+/// The size of a read.
 const READ_BYTES: usize = 8 << 10;
 
-/// What a connection and those who answer its requests know of each other.
+/// State shared between the stream and the request handlers of a connection.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
-    /// Requests that are being answered.
-    busy: Cell<usize>,
-    /// Why the last request is none.
-    pub(super) refusal: RefCell<Option<Refusal>>,
+pub(super) struct ConnectionState {
+    /// Requests in flight.
+    in_flight: Cell<usize>,
+    /// Why the last request was rejected.
+    pub(super) rejection: RefCell<Option<Rejection>>,
 }
 
-/// One request that is being answered, for as long as this is held.
+/// In-flight guard: counts one request of the connection; decremented on drop.
 #[derive(Debug)]
-pub(super) struct Answering<'a>(&'a Cell<usize>);
+pub(super) struct InFlight<'a>(&'a Cell<usize>);
 
-impl Notes {
-    /// Counts a request as being answered.
-    pub(super) fn answering(&self) -> Answering<'_> {
-        self.busy.set(self.busy.get() + 1);
-        Answering(&self.busy)
+impl ConnectionState {
+    /// Counts a request as in flight.
+    pub(super) fn in_flight(&self) -> InFlight<'_> {
+        self.in_flight.set(self.in_flight.get() + 1);
+        InFlight(&self.in_flight)
     }
 }
 
-impl Drop for Answering<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
 }
 
-/// What comes next from the client.
+/// What the client sends next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// A head, of which so many bytes have been searched for its end and so many were there when it was parsed last.
+    /// A request head: bytes searched for its end, and bytes available at the last parse.
     Head { searched: usize, parsed: usize },
-    /// So many bytes of a body.
+    /// The remaining bytes of a body.
     Body(u64),
-    /// A chunk's size, digits of which have been read, or trailers.
+    /// A part of a chunked body.
     Chunk(Chunk),
-    /// What is hyper's to refuse: it is part of a body, so somebody reads that.
+    /// A malformed chunk: passed on for hyper to reject when the body is read.
     Unknown,
-    /// Nothing that anybody reads.
-    Refused,
+    /// Discarded: the connection has its last request.
+    Rejected,
 }
 
-/// A place between the chunks of a body (RFC 9112 section 7.1).
+/// The position in a chunked body (RFC 9112 section 7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chunk {
     Size(u64),
-    /// The rest of the line with the size.
+    /// The rest of the line after the size.
     Extension(u64),
-    /// The data, and the line's end behind it.
+    /// The remaining data with its line end.
     Data(u64),
-    /// A trailer line of so many bytes so far.
+    /// A trailer line, with its length so far.
     Trailer(usize),
 }
 
 const HEAD: Next = Next::Head { searched: 0, parsed: 0 };
 
-/// A stream with its heads read.
+/// A stream that passes only validated heads on.
 #[derive(Debug)]
-pub(super) struct Vetted<S> {
+pub(super) struct HeadFilter<S> {
     stream: S,
-    notes: Rc<Notes>,
+    state: Rc<ConnectionState>,
     next: Next,
-    /// What was read and not looked at.
+    /// Input that is not validated yet.
     input: BytesMut,
-    /// What hyper may have.
+    /// Validated input that hyper can read.
     output: BytesMut,
     timer: Option<Pin<Box<Sleep>>>,
-    /// When a byte came or went last.
+    /// The time of the last read or write.
     active: Instant,
-    /// When the head began that is coming in.
-    begun: Option<Instant>,
+    /// When the head being received started.
+    head_started: Option<Instant>,
 }
 
-impl<S> Vetted<S> {
-    pub(super) fn new(stream: S, notes: Rc<Notes>) -> Self {
+impl<S> HeadFilter<S> {
+    pub(super) fn new(stream: S, state: Rc<ConnectionState>) -> Self {
         Self {
             stream,
-            notes,
+            state,
             next: HEAD,
             input: BytesMut::new(),
             output: BytesMut::new(),
             timer: None,
             active: Instant::now(),
-            begun: None,
+            head_started: None,
         }
     }
 
-    /// Looks at what was read, as far as it goes.
-    fn vet(&mut self) {
+    /// Validates the input as far as it is complete.
+    fn validate(&mut self) {
         while !self.input.is_empty() {
-            let passed = match self.next {
+            let count = match self.next {
                 Next::Head { searched, parsed } => {
-                    if self.vet_head(searched, parsed) {
+                    if self.validate_head(searched, parsed) {
                         continue;
                     }
                     return;
@@ -135,24 +135,24 @@ impl<S> Vetted<S> {
                     count
                 }
                 Next::Unknown => self.input.len(),
-                Next::Refused => return self.input.clear(),
+                Next::Rejected => return self.input.clear(),
             };
-            let passed = self.input.split_to(passed);
-            if self.output.is_empty() { self.output = passed } else { self.output.extend_from_slice(&passed) }
+            let bytes = self.input.split_to(count);
+            if self.output.is_empty() { self.output = bytes } else { self.output.extend_from_slice(&bytes) }
         }
     }
 
-    /// Looks at a head; whether it is done with.
-    fn vet_head(&mut self, searched: usize, parsed: usize) -> bool {
-        // what a client sends is not parsed again with every byte, but what is no HTTP is found out at once
-        let worth =
+    /// Validates a head; whether it is complete or rejected.
+    fn validate_head(&mut self, searched: usize, parsed: usize) -> bool {
+        // not parsed again with every byte; but input that is not HTTP is detected with the first
+        let should_parse =
             parsed == 0 || self.input.len() >= 2 * parsed || head::may_have_end(&self.input, searched);
-        let read = if worth { head::read(&self.input) } else { Ok(None) };
+        let read = if should_parse { head::read(&self.input) } else { Ok(None) };
         match read {
             Ok(Some(read)) => {
                 let head = self.input.split_to(read.length);
                 self.output.extend_from_slice(read.encoded.as_deref().unwrap_or(&head));
-                self.begun = None;
+                self.head_started = None;
                 self.next = match read.body {
                     Body::Length(0) => HEAD,
                     Body::Length(length) => Next::Body(length),
@@ -161,34 +161,34 @@ impl<S> Vetted<S> {
                 true
             }
             Ok(None) => {
-                let parsed = if worth { self.input.len() } else { parsed };
+                let parsed = if should_parse { self.input.len() } else { parsed };
                 self.next = Next::Head { searched: self.input.len(), parsed };
-                self.begun.get_or_insert(self.active);
+                self.head_started.get_or_insert(self.active);
                 false
             }
-            Err(refusal) => {
-                self.refuse(refusal);
+            Err(rejection) => {
+                self.reject(rejection);
                 true
             }
         }
     }
 
-    fn refuse(&mut self, refusal: Refusal) {
-        self.notes.refusal.replace(Some(refusal));
-        self.output.extend_from_slice(STAND_IN);
-        self.next = Next::Refused;
+    fn reject(&mut self, rejection: Rejection) {
+        self.state.rejection.replace(Some(rejection));
+        self.output.extend_from_slice(PLACEHOLDER);
+        self.next = Next::Rejected;
     }
 
-    /// Ready when a client has let pass more time than it may.
-    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Completes when the client exceeds a timeout.
+    fn poll_timeout(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             let now = Instant::now();
-            let since = match self.begun {
-                Some(begun) => begun,
-                None if self.notes.busy.get() > 0 => now,
+            let since = match self.head_started {
+                Some(head_started) => head_started,
+                None if self.state.in_flight.get() > 0 => now,
                 None => self.active,
             };
-            let deadline = since + PATIENCE;
+            let deadline = since + TIMEOUT;
             let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
             ready!(timer.as_mut().poll(context));
             if Instant::now() >= deadline {
@@ -200,7 +200,7 @@ impl<S> Vetted<S> {
 }
 
 impl Chunk {
-    /// How many bytes belong to this, and what comes next.
+    /// How many bytes belong to this position, and what follows.
     fn follow(self, bytes: &[u8]) -> (usize, Next) {
         let Some(&byte) = bytes.first() else { return (0, Next::Chunk(self)) };
         let to = |chunk| (1, Next::Chunk(chunk));
@@ -213,7 +213,7 @@ impl Chunk {
             Self::Extension(size) => match memchr::memchr(b'\n', bytes) {
                 None => (bytes.len(), Next::Chunk(self)),
                 Some(end) if size == 0 => (end + 1, Next::Chunk(Self::Trailer(0))),
-                // the line's end behind the data counts as data
+                // the line end after the data counts as data
                 Some(end) => (end + 1, Next::Chunk(Self::Data(size + 2))),
             },
             Self::Data(left) => {
@@ -223,7 +223,7 @@ impl Chunk {
             }
             Self::Trailer(length) => match memchr::memchr(b'\n', bytes) {
                 None => (bytes.len(), Next::Chunk(Self::Trailer(length + bytes.len()))),
-                // a line of CR LF alone is the last
+                // an empty line ends the trailers
                 Some(end) if length + end <= 1 => (end + 1, HEAD),
                 Some(end) => (end + 1, Next::Chunk(Self::Trailer(0))),
             },
@@ -231,22 +231,22 @@ impl Chunk {
     }
 }
 
-impl<S: AsyncRead + Unpin> Vetted<S> {
-    /// Reads what there is; an idle connection holds no buffer for it.
+impl<S: AsyncRead + Unpin> HeadFilter<S> {
+    /// Reads from the socket; an idle connection has no buffer allocated.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut room = [0; READ_BYTES];
-        let mut room = ReadBuf::new(&mut room);
-        ready!(Pin::new(&mut self.stream).poll_read(context, &mut room))?;
+        let mut buffer = [0; READ_BYTES];
+        let mut buffer = ReadBuf::new(&mut buffer);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
         if self.input.is_empty() {
-            self.input = BytesMut::from(room.filled());
+            self.input = BytesMut::from(buffer.filled());
         } else {
-            self.input.extend_from_slice(room.filled());
+            self.input.extend_from_slice(buffer.filled());
         }
-        Poll::Ready(Ok(room.filled().len()))
+        Poll::Ready(Ok(buffer.filled().len()))
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Vetted<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for HeadFilter<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -263,38 +263,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Vetted<S> {
                 }
                 return Poll::Ready(Ok(()));
             }
-            if this.next == Next::Refused {
-                // hyper has its last request; what it has been told closes the connection
+            if this.next == Next::Rejected {
+                // the response to the rejected request closes the connection
                 return Poll::Pending;
             }
             match this.poll_fill(context) {
                 Poll::Ready(Ok(0)) if !this.input.is_empty() => {
-                    let refusal = Refusal::cut(&this.input);
-                    this.refuse(refusal);
+                    let rejection = Rejection::truncated(&this.input);
+                    this.reject(rejection);
                 }
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) => {
                     this.active = Instant::now();
-                    this.vet();
+                    this.validate();
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     if !matches!(this.next, Next::Head { .. }) {
                         return Poll::Pending;
                     }
-                    ready!(this.poll_late(context));
-                    if this.begun.is_none() {
+                    ready!(this.poll_timeout(context));
+                    if this.head_started.is_none() {
                         return Poll::Ready(Ok(()));
                     }
-                    let refusal = Refusal::late(&this.input);
-                    this.refuse(refusal);
+                    let rejection = Rejection::timed_out(&this.input);
+                    this.reject(rejection);
                 }
             }
         }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Vetted<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HeadFilter<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = ready!(Pin::new(&mut this.stream).poll_write(context, bytes));

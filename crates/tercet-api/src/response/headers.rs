@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::sendable::{HEAD_BYTES, LINES, OPTIONAL, OPTIONAL_BYTES, Unsendable};
+use super::validation::{HEAD_BYTES, InvalidResponse, LINES, OPTIONAL, OPTIONAL_BYTES};
 
 /// What SQL chose: an object of names and values, or an array of objects with one each.
 #[derive(Debug, Default)]
@@ -42,10 +42,10 @@ impl Headers {
     }
 
     /// Why they cannot be sent, if they cannot.
-    pub fn fault(&self) -> Option<Unsendable> {
-        let wrong = self.wrong.clone().map(Unsendable::Header);
+    pub fn fault(&self) -> Option<InvalidResponse> {
+        let wrong = self.wrong.clone().map(InvalidResponse::Header);
         wrong.or_else(|| {
-            (!self.is_sendable()).then_some(Unsendable::Head { bytes: self.bytes, lines: self.lines })
+            (!self.is_sendable()).then_some(InvalidResponse::Head { bytes: self.bytes, lines: self.lines })
         })
     }
 
@@ -183,6 +183,9 @@ mod tests {
 
     #[test]
     fn a_header_that_is_none_is_named() {
-        assert_eq!(read(r#"{"a":"1","b c":"2","d":"\n"}"#).fault(), Some(Unsendable::Header("b c".into())));
+        assert_eq!(
+            read(r#"{"a":"1","b c":"2","d":"\n"}"#).fault(),
+            Some(InvalidResponse::Header("b c".into()))
+        );
     }
 }
