@@ -1,12 +1,11 @@
-//! One thread's connections: few, shared by many requests, and handed out alone where a request needs that.
+//! A thread's connection pool: a few connections, pipelined for many requests, or leased exclusively.
 //!
-//! Requests share a connection by following each other on it, each a transaction of its own; PostgreSQL
-//! answers them in order, so only statements that have proved quick stand behind each other. The pool knows
-//! nothing of what is sent.
+//! Pipelined requests share a connection, each as its own transaction. PostgreSQL answers in order, so only
+//! statements with a low latency estimate are queued behind others. The pool does not know the content of statements.
 
 mod latency;
 mod lease;
-mod wipe;
+mod reset;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -22,67 +21,68 @@ use self::latency::LatencyEstimates;
 pub use self::lease::Lease;
 use crate::error::StatementError;
 
-/// Requests that may stand on one connection.
-const DEPTH: usize = 16;
-/// A connection that has not answered for this long is not given more.
-const STALL: Duration = Duration::from_millis(20);
-/// How often connections are looked through for those that are too old, too idle or dead.
-const SWEEP: Duration = Duration::from_secs(1);
-/// How much longer than a statement may run an answer is waited for, before the connection is given up.
-const MARGIN: Duration = Duration::from_secs(5);
-/// A server that has answered on another connection within this long can be reached.
-const SILENCE: Duration = Duration::from_secs(1);
-/// What a connection may say nothing for while the database cannot be reached.
-const OUTAGE: Duration = Duration::from_secs(2);
+/// The maximum number of pipelined requests on a connection.
+const PIPELINE_DEPTH: usize = 16;
+/// A connection without an answer for this long gets no further requests.
+const PIPELINE_TIMEOUT: Duration = Duration::from_millis(20);
+/// The interval at which expired, idle and dead connections are closed.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Added to the statement timeout before an unresponsive connection is closed.
+const TIMEOUT_MARGIN: Duration = Duration::from_secs(5);
+/// If another connection has been answered within this time, PostgreSQL counts as reachable.
+const REACHABLE_WITHIN: Duration = Duration::from_secs(1);
+/// During an outage of the database, connections without an answer for this long are closed.
+const OUTAGE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a pool is to be like.
+/// The configuration of a pool.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where to.
+    /// The connection parameters.
     pub target: Arc<Target>,
-    /// The most connections.
+    /// The maximum number of connections.
     pub size: usize,
-    /// How long a request waits for one.
+    /// The timeout for a lease.
     pub acquisition_timeout: Duration,
-    /// How long one may be unused, unless it is the only one.
+    /// The idle timeout of a connection, except the last one.
     pub max_idletime: Duration,
-    /// How old one may get.
+    /// The maximum age of a connection.
     pub max_lifetime: Duration,
     /// Whether statements are prepared.
     pub prepare: bool,
-    /// Commands that every connection is set up with, and again whenever it has been wiped.
+    /// Commands that set up a session, repeated after each reset.
     pub session: String,
 }
 
-/// What all pools of a process count together.
+/// Counts of all pools of the process.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Connections that are open.
+    /// Open connections.
     pub open: AtomicI64,
-    /// Connections nobody uses.
+    /// Idle connections.
     pub available: AtomicI64,
     /// Requests waiting for a connection.
     pub waiting: AtomicI64,
-    /// Requests that waited in vain.
+    /// Requests whose lease timed out.
     pub timeouts: AtomicU64,
 }
 
-/// How a connection is wanted.
+/// How a connection is leased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// Together with others, for one exchange of a statement of this [key](Pool::key). Unless it leaves the session
-    /// untouched, it is followed by a wipe in the same write, before anybody else's.
+pub enum LeaseMode {
+    /// Pipelined with other requests, for one exchange of a statement with this [key](Pool::key). Unless the
+    /// statement leaves the session untouched, a reset follows in the same write, before the next request's
+    /// statements.
     Shared(u64, SessionState),
-    /// Alone, for a transaction of several exchanges. Nobody gets the connection before it is wiped.
-    Alone,
+    /// Exclusive, for a transaction with several exchanges. The connection is reset before its next lease.
+    Exclusive,
 }
 
-/// What statements do to the session they run in beyond their transaction.
+/// The effect of statements on the session beyond their transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionState {
-    /// Nothing, as is proved: they run no code but PostgreSQL's own, and of that nothing volatile.
+    /// None, as is proved: they execute only PostgreSQL's own code, and no volatile functions.
     Untouched,
-    /// Settings, locks, cursors, temporary tables, … may stay.
+    /// Settings, locks, cursors or temporary tables may remain.
     MayChange,
 }
 
@@ -93,14 +93,14 @@ pub struct Pool(Rc<Inner>);
 struct Inner {
     options: Options,
     counts: Arc<Counts>,
-    /// Told when no connection is left and none can be made.
-    lost: Box<dyn Fn(&DatabaseError)>,
+    /// Called when no connection is left and none can be opened.
+    on_unreachable: Box<dyn Fn(&DatabaseError)>,
     slots: RefCell<Vec<Rc<Slot>>>,
     waiters: RefCell<VecDeque<Waiter>>,
     opening: Cell<usize>,
     latencies: RefCell<LatencyEstimates>,
-    /// The commands of a [`wipe`].
-    wipe: String,
+    /// The commands of a [`reset`].
+    reset: String,
     /// When PostgreSQL last answered on any connection.
     answered: Cell<Instant>,
 }
@@ -114,38 +114,42 @@ impl std::fmt::Debug for Inner {
 struct Slot {
     connection: Connection,
     opened: Instant,
-    /// When the connection last answered, or was last asked something while it had nothing to do.
-    moved: Cell<Instant>,
+    /// When the connection last answered, or received a request while idle.
+    last_activity: Cell<Instant>,
     users: Cell<usize>,
-    /// Of the users those that may take long.
+    /// Users whose statements are not known to be fast.
     slow_users: Cell<usize>,
-    alone: Cell<bool>,
-    /// To be wiped whatever is done on it next.
-    suspect: Cell<bool>,
-    /// Whether a commit is under way, alone.
+    exclusive: Cell<bool>,
+    /// The session must be reset before or with the next lease.
+    needs_reset: Cell<bool>,
+    /// Whether an exclusive commit is in flight.
     committing: Cell<bool>,
-    /// Not in the pool any more: nobody gets it again.
-    retired: Cell<bool>,
-    /// What had been heard on the connection when it was last looked at, and for how long there has been nothing more
-    /// while there was something to wait for.
+    /// Removed from the pool: not leased again.
+    removed: Cell<bool>,
+    /// The connection's receive counter at the last sweep, and how long it has not changed while statements were in
+    /// flight.
     silence: Cell<(u64, Duration)>,
-    /// How long what runs on it may take; `None` for ever.
+    /// The timeout of the statements in flight; `None` if there is none.
     limit: Cell<Option<Duration>>,
 }
 
 struct Waiter {
-    need: Need,
+    mode: LeaseMode,
     grant: oneshot::Sender<Result<Lease, DatabaseError>>,
 }
 
 impl Pool {
-    /// An empty pool. `lost` is told when no connection is left and none can be made.
-    pub fn new(options: Options, counts: Arc<Counts>, lost: impl Fn(&DatabaseError) + 'static) -> Self {
+    /// An empty pool. `on_unreachable` is called when no connection is left and none can be opened.
+    pub fn new(
+        options: Options,
+        counts: Arc<Counts>,
+        on_unreachable: impl Fn(&DatabaseError) + 'static,
+    ) -> Self {
         let pool = Self(Rc::new(Inner {
-            wipe: wipe::commands(&options.session),
+            reset: reset::commands(&options.session),
             options,
             counts,
-            lost: Box::new(lost),
+            on_unreachable: Box::new(on_unreachable),
             slots: RefCell::default(),
             waiters: RefCell::default(),
             opening: Cell::new(0),
@@ -155,7 +159,7 @@ impl Pool {
         let inner = Rc::downgrade(&pool.0);
         tokio::task::spawn_local(async move {
             loop {
-                tokio::time::sleep(SWEEP).await;
+                tokio::time::sleep(SWEEP_INTERVAL).await;
                 let Some(inner) = inner.upgrade() else { return };
                 inner.sweep();
             }
@@ -163,23 +167,23 @@ impl Pool {
         pool
     }
 
-    /// What identifies a statement for [`Need::Shared`].
+    /// Identifies a statement for [`LeaseMode::Shared`].
     pub fn key(sql: &str) -> u64 {
         latency::key(sql)
     }
 
-    /// A connection, as soon as one is free.
+    /// Leases a connection, waiting until one is available.
     ///
     /// # Errors
-    /// None became free in time, or none can be made.
-    pub async fn lease(&self, need: Need) -> Result<Lease, StatementError> {
+    /// None became available in time, or none can be opened.
+    pub async fn lease(&self, mode: LeaseMode) -> Result<Lease, StatementError> {
         if self.0.waiters.borrow().is_empty()
-            && let Some(lease) = self.0.grant(need)
+            && let Some(lease) = self.0.grant(mode)
         {
             return Ok(lease);
         }
         let (grant, granted) = oneshot::channel();
-        self.0.waiters.borrow_mut().push_back(Waiter { need, grant });
+        self.0.waiters.borrow_mut().push_back(Waiter { mode, grant });
         self.0.dispatch();
         self.0.counts.waiting.fetch_add(1, Ordering::Relaxed);
         let granted = tokio::time::timeout(self.0.options.acquisition_timeout, granted).await;
@@ -191,79 +195,78 @@ impl Pool {
         Ok(granted.unwrap_or(Err(DatabaseError::Closed))?)
     }
 
-    /// Gives nobody a connection that is open now: their sessions remember what is not there any more. Who has one
-    /// keeps it.
-    pub fn renew(&self) {
+    /// Replaces all open connections, because their sessions hold outdated state. Existing leases stay valid.
+    pub fn replace_connections(&self) {
         self.0.remove(|_| true);
     }
 
-    /// Gives up connections that say nothing while somebody waits: the database cannot be reached.
-    pub fn close_silent(&self) {
-        self.0.close_silent(|_| Some(OUTAGE));
+    /// Closes unresponsive connections with statements in flight, during an outage.
+    pub fn close_unresponsive(&self) {
+        self.0.close_unresponsive(|_| Some(OUTAGE_TIMEOUT));
     }
 
-    /// Prepares everything anew, and wipes every connection: the schema has changed, and what was proved of it may
-    /// have been wrong for a while.
+    /// After a schema change: prepares all statements again, and resets all sessions, since a proof of no side
+    /// effects may have been outdated.
     pub fn schema_changed(&self) {
         for slot in self.0.slots.borrow().iter() {
             slot.connection.forget_statements();
             if slot.users.get() == 0 {
-                slot.connection.ensure(&self.0.wipe);
+                slot.connection.ensure(&self.0.reset);
             } else {
-                slot.suspect.set(true);
+                slot.needs_reset.set(true);
             }
         }
     }
 }
 
 impl Inner {
-    /// A connection that is free for this need right now.
-    fn grant(self: &Rc<Self>, mut need: Need) -> Option<Lease> {
+    /// Leases a connection that is available immediately.
+    fn grant(self: &Rc<Self>, mut mode: LeaseMode) -> Option<Lease> {
         self.remove(|slot| slot.connection.is_closed());
         let slots = self.slots.borrow();
         let now = Instant::now();
-        let (slot, slow) = match need {
-            Need::Alone => (slots.iter().rev().find(|slot| slot.users.get() == 0)?, true),
-            Need::Shared(key, state) => {
-                let quick = self.latencies.borrow().is_quick(key);
+        let (slot, slow) = match mode {
+            LeaseMode::Exclusive => (slots.iter().rev().find(|slot| slot.users.get() == 0)?, true),
+            LeaseMode::Shared(key, state) => {
+                let fast = self.latencies.borrow().is_fast(key);
                 let slot = match state {
-                    SessionState::Untouched if quick => slots.iter().find(|slot| slot.takes_another(now)),
-                    // A wipe looks through what is prepared: the less that is, the better.
-                    SessionState::MayChange if quick => {
-                        slots.iter().rev().find(|slot| slot.takes_another(now))
+                    SessionState::Untouched if fast => slots.iter().find(|slot| slot.accepts_shared(now)),
+                    // A reset takes longer the more statements are prepared: prefer the same connection.
+                    SessionState::MayChange if fast => {
+                        slots.iter().rev().find(|slot| slot.accepts_shared(now))
                     }
                     _ => slots.iter().rev().find(|slot| slot.users.get() == 0),
                 };
-                (slot?, !quick)
+                (slot?, !fast)
             }
         };
-        if slot.suspect.take()
-            && let Need::Shared(_, state) = &mut need
+        if slot.needs_reset.take()
+            && let LeaseMode::Shared(_, state) = &mut mode
         {
             *state = SessionState::MayChange;
         }
         if slot.users.get() == 0 {
-            slot.moved.set(now);
+            slot.last_activity.set(now);
             self.counts.available.fetch_sub(1, Ordering::Relaxed);
         }
         slot.users.set(slot.users.get() + 1);
         slot.slow_users.set(slot.slow_users.get() + usize::from(slow));
-        slot.alone.set(need == Need::Alone);
-        Some(Lease::new(Rc::clone(self), Rc::clone(slot), need, slow, now))
+        slot.exclusive.set(mode == LeaseMode::Exclusive);
+        Some(Lease::new(Rc::clone(self), Rc::clone(slot), mode, slow, now))
     }
 
-    /// Gives what is free to those who wait, in their order, and opens connections for the rest.
+    /// Serves waiting requests in order, and opens connections for the rest.
     fn dispatch(self: &Rc<Self>) {
         loop {
-            let Some(need) = self.waiters.borrow().front().map(|waiter| waiter.need) else { return };
+            let Some(mode) = self.waiters.borrow().front().map(|waiter| waiter.mode) else { return };
             let gone = self.waiters.borrow().front().is_some_and(|waiter| waiter.grant.is_closed());
-            let lease = if gone { None } else { self.grant(need) };
+            let lease = if gone { None } else { self.grant(mode) };
             if lease.is_none() && !gone {
                 break;
             }
             let waiter = self.waiters.borrow_mut().pop_front();
             if let (Some(waiter), Some(lease)) = (waiter, lease) {
-                // Whoever has gone in this moment gives it back by dropping it.
+                // If the waiting request was cancelled meanwhile, dropping the lease returns it.
                 let _ = waiter.grant.send(Ok(lease));
             }
         }
@@ -285,24 +288,24 @@ impl Inner {
                 self.slots.borrow_mut().push(Rc::new(Slot {
                     connection,
                     opened: now,
-                    moved: Cell::new(now),
+                    last_activity: Cell::new(now),
                     users: Cell::new(0),
                     slow_users: Cell::new(0),
-                    alone: Cell::new(false),
-                    suspect: Cell::new(false),
+                    exclusive: Cell::new(false),
+                    needs_reset: Cell::new(false),
                     committing: Cell::new(false),
-                    retired: Cell::new(false),
+                    removed: Cell::new(false),
                     silence: Cell::default(),
                     limit: Cell::new(None),
                 }));
                 self.dispatch();
             }
-            // While there are connections, whoever waits goes on waiting for one of them.
+            // While there are connections, requests wait for one of them.
             Err(error) if self.slots.borrow().is_empty() && self.opening.get() == 0 => {
                 for waiter in self.waiters.take() {
                     let _ = waiter.grant.send(Err(error.copy()));
                 }
-                (self.lost)(&error);
+                (self.on_unreachable)(&error);
             }
             Err(_) => {}
         }
@@ -319,25 +322,25 @@ impl Inner {
     fn release(self: &Rc<Self>, slot: &Rc<Slot>, slow: bool) {
         slot.users.set(slot.users.get() - 1);
         slot.slow_users.set(slot.slow_users.get() - usize::from(slow));
-        slot.alone.set(false);
-        if slot.users.get() == 0 && !slot.retired.get() {
+        slot.exclusive.set(false);
+        if slot.users.get() == 0 && !slot.removed.get() {
             self.counts.available.fetch_add(1, Ordering::Relaxed);
             let connection = &slot.connection;
             let fit = connection.is_idle() && !connection.is_closed();
-            if !fit || slot.opened + self.options.max_lifetime < slot.moved.get() {
+            if !fit || slot.opened + self.options.max_lifetime < slot.last_activity.get() {
                 self.remove(|other| Rc::ptr_eq(other, slot));
             }
-            // Nobody has been answered lately, on no connection: a new one would fail as well.
+            // No connection has been answered lately: a new one would fail as well.
             if let Some(error) = connection.unreachable()
-                && self.answered.get().elapsed() >= SILENCE
+                && self.answered.get().elapsed() >= REACHABLE_WITHIN
             {
                 for waiter in self.waiters.take() {
                     let _ = waiter.grant.send(Err(error.copy()));
                 }
             }
         }
-        if slot.users.get() == 0 && slot.suspect.take() {
-            slot.connection.ensure(&self.wipe);
+        if slot.users.get() == 0 && slot.needs_reset.take() {
+            slot.connection.ensure(&self.reset);
         }
         if !self.waiters.borrow().is_empty() {
             self.dispatch();
@@ -346,25 +349,25 @@ impl Inner {
 
     fn sweep(self: &Rc<Self>) {
         let now = Instant::now();
-        self.slots.borrow().iter().for_each(|slot| slot.listen());
-        self.close_silent(|slot| slot.limit.get().map(|limit| limit + MARGIN));
+        self.slots.borrow().iter().for_each(|slot| slot.track_silence());
+        self.close_unresponsive(|slot| slot.limit.get().map(|limit| limit + TIMEOUT_MARGIN));
         let Options { max_lifetime, max_idletime, .. } = self.options;
-        // One stays however idle it is: whoever comes first after a pause need not wait for a new one.
+        // One connection stays, however idle, for the first request after a pause.
         let first = self.slots.borrow().first().map(Rc::clone);
         self.remove(|slot| {
-            let idle = slot.moved.get() + max_idletime < now
+            let idle = slot.last_activity.get() + max_idletime < now
                 && !first.as_ref().is_some_and(|first| Rc::ptr_eq(first, slot));
             slot.connection.is_closed() || slot.users.get() == 0 && (slot.opened + max_lifetime < now || idle)
         });
         self.dispatch();
     }
 
-    /// Gives up connections that have been silent for as long as `limit` says.
-    fn close_silent(&self, limit: impl Fn(&Slot) -> Option<Duration>) {
+    /// Closes connections unresponsive for longer than `limit`.
+    fn close_unresponsive(&self, limit: impl Fn(&Slot) -> Option<Duration>) {
         for slot in self.slots.borrow().iter() {
             let (_, silence) = slot.silence.get();
             if limit(slot).is_some_and(|limit| silence >= limit) {
-                // It may be alive and only slow: then the statement ends with the connection.
+                // The server may be alive but slow: cancel the statement with the connection.
                 if !slot.is_committing() {
                     let cancel = slot.connection.cancel();
                     tokio::task::spawn_local(async move { drop(cancel.await) });
@@ -374,12 +377,12 @@ impl Inner {
         }
     }
 
-    fn remove(&self, unfit: impl Fn(&Rc<Slot>) -> bool) {
+    fn remove(&self, expired: impl Fn(&Rc<Slot>) -> bool) {
         self.slots.borrow_mut().retain(|slot| {
-            let stays = !unfit(slot);
+            let stays = !expired(slot);
             if !stays {
                 self.counts.open.fetch_sub(1, Ordering::Relaxed);
-                slot.retired.set(true);
+                slot.removed.set(true);
                 if slot.users.get() == 0 {
                     self.counts.available.fetch_sub(1, Ordering::Relaxed);
                 }
@@ -390,34 +393,34 @@ impl Inner {
 }
 
 impl Slot {
-    /// Notes for how long nothing has been heard. No clock is looked at on a request's way: [`SWEEP`] is.
-    fn listen(&self) {
+    /// Tracks how long the connection is unresponsive. Counts sweeps, so that requests read no clock.
+    fn track_silence(&self) {
         let heard = self.connection.heard();
         let (before, silence) = self.silence.get();
-        let waits = self.connection.in_flight() > 0 && heard == before;
-        self.silence.set((heard, if waits { silence + SWEEP } else { Duration::ZERO }));
+        let waiting = self.connection.in_flight() > 0 && heard == before;
+        self.silence.set((heard, if waiting { silence + SWEEP_INTERVAL } else { Duration::ZERO }));
     }
 
-    /// Notes how long what runs on the connection may take; with others on it, whoever may take longest decides.
-    fn wait_at_most(&self, limit: Option<Duration>, alone: bool) {
-        let limit = if alone { limit } else { self.limit.get().zip(limit).map(|(a, b)| a.max(b)) };
+    /// Sets the timeout of the statements in flight; on a shared connection the longest applies.
+    fn set_timeout(&self, limit: Option<Duration>, exclusive: bool) {
+        let limit = if exclusive { limit } else { self.limit.get().zip(limit).map(|(a, b)| a.max(b)) };
         self.limit.set(limit);
     }
 
-    /// Whether what runs is being committed: a cancel would not undo it, but break off the wait for a synchronous standby.
+    /// Whether a commit is in flight: a cancel would not undo it, but would end the wait for a synchronous standby.
     fn is_committing(&self) -> bool {
         self.committing.get() || self.connection.is_committing()
     }
 
-    /// Whether a quick statement may stand behind those that are here.
-    fn takes_another(&self, now: Instant) -> bool {
+    /// Whether a fast statement may be pipelined behind those in flight.
+    fn accepts_shared(&self, now: Instant) -> bool {
         match self.users.get() {
             0 => true,
             users => {
-                users < DEPTH
+                users < PIPELINE_DEPTH
                     && self.slow_users.get() == 0
-                    && !self.alone.get()
-                    && now.saturating_duration_since(self.moved.get()) < STALL
+                    && !self.exclusive.get()
+                    && now.saturating_duration_since(self.last_activity.get()) < PIPELINE_TIMEOUT
             }
         }
     }

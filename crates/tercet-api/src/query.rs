@@ -1,7 +1,7 @@
-//! SQL for a plan: one statement that does what was asked, its values always parameters, its names always quoted,
-//! its text the same for requests of the same shape.
+//! SQL for a plan: one statement with parameters for values and quoted names. Requests of the same form have the same
+//! text.
 //!
-//! It knows nothing of HTTP, and looks nothing up.
+//! Knows nothing of HTTP and does not access the schema cache.
 
 mod assertion;
 mod body;
@@ -29,26 +29,26 @@ use crate::request::preferences::Count;
 use fragment::Sql;
 use rows::Columns;
 
-/// What the rows a command works on are called in every statement.
+/// The alias of the rows a command returns.
 const SOURCE: &str = "pgrst_source";
 
-/// What the rows a body is made of are called.
+/// The alias of the rows a body is built from.
 const BODY_ROWS: &str = "_postgrest_t";
 
-/// What to send to PostgreSQL for a plan, and how to read what comes back.
+/// The statements for a plan, and how to parse their results.
 #[derive(Debug)]
 pub struct Query {
-    /// The statement that does what is asked.
+    /// The main statement.
     pub main: Statement,
-    /// How its rows are read.
+    /// The form of its rows.
     form: Form,
-    /// What SQL says of the response, where the rows have no room for it.
+    /// Reads the `response.*` settings where the main statement's rows do not include them.
     settings: Option<Statement>,
-    /// An EXPLAIN in the same transaction, whose number of rows is the total.
+    /// An EXPLAIN in the same transaction whose row estimate is the total.
     estimate: Option<Estimate>,
-    /// Whether the body is hexadecimal digits for bytes.
+    /// Whether the body is hex-encoded bytes.
     hexadecimal: bool,
-    /// Where in the main statement it is asserted what the schema cache says, in bytes.
+    /// The byte range of the type assertions in the main statement.
     assertions: Range<usize>,
 }
 
@@ -56,31 +56,31 @@ pub struct Query {
 struct Estimate {
     /// `EXPLAIN (FORMAT JSON)`: one row, one column.
     statement: Statement,
-    /// Only needed if the total of [`Answer`] is greater than this.
+    /// Needed only if the total of [`Answer`] exceeds this.
     above: Option<i64>,
 }
 
-/// What the main statement's rows are.
+/// The form of the main statement's rows.
 #[derive(Debug)]
 enum Form {
-    /// One row of total, page, body, headers, status.
+    /// One row with total, page, body, headers, status.
     Read,
-    /// The rows that were asked for; the body is made of them here.
+    /// The requested rows; the body is built here.
     Rows(Columns),
-    /// One row of total, page, location, body, headers, status, inserted.
+    /// One row with total, page, location, body, headers, status, inserted.
     Write,
     /// The lines of an execution plan.
     Explain,
 }
 
-/// What PostgreSQL answered.
+/// PostgreSQL's answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// Rows there are in all, where they were counted.
+    /// The total number of rows, if counted.
     pub total: Option<i64>,
-    /// Rows in the body, or affected.
+    /// The number of rows in the body, or affected.
     pub rows: i64,
-    /// The columns of the new row's primary key and their values, for `Location`; `None` is null.
+    /// The columns and values of the new row's primary key, for `Location`; `None` is null.
     pub location: Vec<(String, Option<String>)>,
     /// The body.
     pub body: Bytes,
@@ -88,7 +88,7 @@ pub struct Answer {
     pub headers: Option<String>,
     /// The setting `response.status`.
     pub status: Option<String>,
-    /// Rows that an upsert inserted, not updated, where it says.
+    /// The number of rows an upsert inserted instead of updated, if known.
     pub inserted: Option<i64>,
 }
 
@@ -102,8 +102,8 @@ impl Query {
         }
     }
 
-    /// The query for a plan whose body PostgreSQL makes: the general form, which relies on nothing that the
-    /// schema cache says of columns.
+    /// The query for a plan whose body PostgreSQL builds: the general form, independent of the schema cache's
+    /// columns.
     pub fn in_one_row(plan: &StatementPlan) -> Self {
         let mut sql = Sql::new();
         let form = if let MediaType::Plan { format, options, .. } = &plan.media_type {
@@ -135,24 +135,23 @@ impl Query {
         }
     }
 
-    /// Whether it relies on what the schema cache says of columns: where that is out of date,
-    /// [`Query::in_one_row`] does not.
+    /// Whether the query depends on the schema cache's columns; [`Query::in_one_row`] does not.
     pub fn relies_on_columns(&self) -> bool {
         matches!(self.form, Form::Rows(_))
     }
 
-    /// Whether an error says that types the statement writes or passes are not those of the schema cache any more. It has
-    /// done nothing then.
+    /// Whether an error means that types to write or pass differ from the schema cache. The statement had no effect
+    /// then.
     pub fn refutes_types(&self, error: &StatementError) -> bool {
         let Some(error) = error.server().filter(|error| error.stage != Stage::Running) else { return false };
         let character = |byte| self.main.sql[..byte].chars().count();
         let Range { start, end } = self.assertions.clone();
-        // missing: a function, a type, a column, a schema
+        // undefined function, type, column or schema
         matches!(error.code.as_str(), "42883" | "42704" | "42703" | "3F000")
             && error.position.is_some_and(|at| character(start) < at && at <= character(end))
     }
 
-    /// The same query without what it asserts.
+    /// The same query without type assertions.
     #[must_use]
     pub fn without_assertions(mut self) -> Self {
         let mut sql = self.main.sql.to_string();
@@ -161,16 +160,16 @@ impl Query {
         self
     }
 
-    /// What is run in one transaction, in this order: the main statement, and what is asked after it.
+    /// The statements to run in one transaction: the main statement, then the additional ones.
     pub fn statements(&self) -> SmallVec<[&Statement; 3]> {
         let estimate = self.estimate.as_ref().map(|estimate| &estimate.statement);
         std::iter::once(&self.main).chain(&self.settings).chain(estimate).collect()
     }
 
-    /// Reads the rows of each of the [statements](Self::statements).
+    /// Parses the rows of the [statements](Self::statements).
     ///
     /// # Errors
-    /// [`StatementError::ColumnTypes`] where the query [relies on columns](Self::relies_on_columns) that have changed.
+    /// [`StatementError::ColumnTypes`] if the query [relies on columns](Self::relies_on_columns) that have changed.
     pub fn answer(&self, results: &[Rows]) -> Result<Answer, StatementError> {
         let empty = Rows::default();
         let (main, rest) = results.split_first().unwrap_or((&empty, &[]));

@@ -1,7 +1,7 @@
-//! What a client asked for: one HTTP request as a plain value.
+//! The client's request: one HTTP request as a plain value.
 //!
-//! Knows the wire protocol: paths, query strings, headers, bodies. Refuses to know SQL and connections, and asks the schema cache for
-//! no more than names, so it cannot say whether what was asked makes sense; `plan` does.
+//! Parses paths, query strings, headers and bodies. Knows no SQL and no connections, and looks up only names of
+//! relations in the schema cache: `plan` checks whether the request is valid.
 
 mod context;
 mod csv;
@@ -38,38 +38,38 @@ use preferences::Preferences;
 use range::RowRange;
 use reader::Reader;
 
-/// One request of a client, fully parsed and not yet checked against the schema cache.
+/// A parsed request, not yet checked against the schema cache.
 #[derive(Debug, Clone)]
 pub struct ApiRequest {
-    /// What is to be done, and to what.
+    /// The operation and its target.
     pub action: Action,
-    /// The exposed schema the target lives in: `Accept-Profile`, `Content-Profile`, or the first one exposed.
+    /// The schema of the target: `Accept-Profile`, `Content-Profile`, or the default schema.
     pub schema: String,
-    /// Whether several schemas are exposed, so that the response must say `Content-Profile`.
+    /// Whether several schemas are exposed, so that the response has `Content-Profile`.
     pub negotiated_by_profile: bool,
     /// The query string.
     pub parameters: Parameters,
-    /// Rows of the target that were asked for: `limit`, `offset` and the `Range` header taken together.
+    /// The requested rows of the target: `limit`, `offset` and the `Range` header combined.
     pub range: RowRange,
     /// The `Prefer` headers.
     pub preferences: Preferences,
-    /// Media types the client accepts, the most wanted first; `*/*` alone without an `Accept` header.
+    /// The accepted media types, by preference; `*/*` without an `Accept` header.
     pub accept: Vec<MediaType>,
-    /// Media type of the body, JSON when the client did not say.
+    /// The media type of the body; JSON by default.
     pub content_type: MediaType,
-    /// The body of a request that writes or calls, `None` for all others.
+    /// The body, for requests that write or call.
     pub payload: Option<Payload>,
-    /// Columns or arguments the body carries: its keys, or what `columns=` says.
+    /// The columns or arguments in the body: its keys, or those of `columns=`.
     pub columns: BTreeSet<String>,
-    /// The method as it was sent.
+    /// The method.
     pub method: Method,
-    /// The path as it was sent, percent-encoded.
+    /// The path, percent-encoded as received.
     pub path: String,
-    /// The headers as they were sent.
+    /// The headers as received.
     pub headers: HeaderMap,
 }
 
-/// What a request wants done. Names are as in the path, decoded, and live in [`ApiRequest::schema`].
+/// The operation of a request. Names are decoded, in [`ApiRequest::schema`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// `GET` or `HEAD /relation`.
@@ -83,19 +83,19 @@ pub enum Action {
     Mutate {
         /// Table or view.
         relation: String,
-        /// Which of the four.
+        /// The kind of write.
         mutation: Mutation,
     },
-    /// `/rpc/routine`, or `/` when a root function is configured.
+    /// `/rpc/routine`, or `/` with `db-root-spec`.
     Call {
         /// Function or procedure.
         routine: String,
-        /// How its arguments come.
+        /// How the routine is called.
         invocation: Invocation,
     },
     /// `GET` or `HEAD` of `/` or `/openapi.json`: the description of the schema.
     Describe {
-        /// How it is written.
+        /// The format of the description.
         format: DescriptionFormat,
         /// `HEAD`: no body.
         head: bool,
@@ -114,7 +114,7 @@ pub enum Action {
     SchemaInfo,
 }
 
-/// How a schema is described.
+/// The format of a schema description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DescriptionFormat {
     /// Swagger 2.0, at `/`.
@@ -123,37 +123,37 @@ pub enum DescriptionFormat {
     OpenApi,
 }
 
-/// What of the configuration and the database decides how a request is read.
+/// The configuration and names that parsing depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
-    /// Schemas that are exposed, the default first (`db-schemas`).
+    /// The exposed schemas, default first (`db-schemas`).
     pub schemas: &'a [String],
-    /// Routine that answers at `/` (`db-root-spec`).
+    /// The routine called at `/` (`db-root-spec`).
     pub root_routine: Option<&'a str>,
-    /// Whether the schema is described at all (`openapi-mode` is not `disabled`).
+    /// Whether the description is enabled (`openapi-mode` is not `disabled`).
     pub describes: bool,
     /// Whether clients may choose how a transaction ends (`db-tx-end` ends in `-allow-override`).
     pub transaction_override: bool,
     /// Whether clients may choose a time zone (`db-timezone-enabled`).
     pub time_zones: bool,
-    /// For the names of relations.
+    /// For names of relations.
     pub cache: &'a SchemaCache,
 }
 
-/// What the body of a request is for, as far as its head says.
+/// The use of a request's body, as far as the head determines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyUse {
-    /// Nothing.
+    /// None.
     None,
     /// Rows of a relation.
     Rows,
     /// Arguments of a routine.
     Arguments,
-    /// The same, of a routine that is not there: only their names are of interest.
+    /// Arguments of an unknown routine: only their names are used, in the error.
     Names,
 }
 
-/// What a path leads to.
+/// The resource of a path.
 enum Resource {
     Relation(String),
     Routine(String),
@@ -186,7 +186,7 @@ pub enum Invocation {
 }
 
 impl ApiRequest {
-    /// Finds out what the body of a request is for, before it is read.
+    /// The use of the body, determined before it is received.
     pub fn body_use(&self, cache: &SchemaCache) -> BodyUse {
         match &self.action {
             Action::Mutate { mutation: Mutation::Delete, .. } => BodyUse::None,
@@ -199,10 +199,10 @@ impl ApiRequest {
         }
     }
 
-    /// Reads all of a request but its body.
+    /// Parses a request without its body.
     ///
     /// # Errors
-    /// Something of it is not understood, or nobody would read it.
+    /// The request is malformed, or has a parameter that its operation does not support.
     pub fn head(parts: &request::Parts, rules: Rules<'_>) -> Result<Self, RequestError> {
         let headers = &parts.headers;
         let method = &parts.method;
@@ -236,7 +236,7 @@ impl ApiRequest {
         Ok(request)
     }
 
-    /// How the body is to be read, if it is.
+    /// How the body is to be parsed; `None` if the request has none.
     pub fn reading(&self) -> Option<Reading> {
         let (purpose, columns) = match &self.action {
             Action::Mutate { mutation: Mutation::Create | Mutation::Update, .. } => {
@@ -251,20 +251,20 @@ impl ApiRequest {
         Some(Reading { content_type: self.content_type.clone(), purpose, columns })
     }
 
-    /// Completes a request with what was read of its body.
+    /// Adds the parsed body.
     #[must_use]
     pub fn with_payload(mut self, payload: Payload) -> Self {
-        // what the client says counts, in whatever the body is written
+        // the client's `columns` apply, whatever the media type
         let keys = self.parameters.columns.clone().or_else(|| payload.keys());
         self.columns = keys.unwrap_or_default();
         self.payload = Some(payload);
         self
     }
 
-    /// Reads a request with a body that is short.
+    /// Parses a request with a short body.
     ///
     /// # Errors
-    /// Something of it is not understood, or nobody would read it.
+    /// The request is malformed, or has a parameter that its operation does not support.
     pub fn parse(parts: &request::Parts, body: Bytes, rules: Rules<'_>) -> Result<Self, RequestError> {
         let request = Self::head(parts, rules)?;
         match request.reading() {
@@ -273,12 +273,12 @@ impl ApiRequest {
         }
     }
 
-    /// Value of the setting `request.headers`: a JSON object, without cookies.
+    /// The setting `request.headers`: a JSON object, without cookies.
     pub fn headers_json(&self) -> String {
         context::headers(&self.headers)
     }
 
-    /// Value of the setting `request.cookies`: a JSON object.
+    /// The setting `request.cookies`: a JSON object.
     pub fn cookies_json(&self) -> String {
         context::cookies(&self.headers)
     }
@@ -346,8 +346,8 @@ impl Action {
     }
 }
 
-/// The schema a request is about, and whether the response says so
-/// ([content negotiation by profile](https://www.w3.org/TR/dx-prof-conneg/)).
+/// The schema of a request, and whether several are exposed ([content negotiation by
+/// profile](https://www.w3.org/TR/dx-prof-conneg/)).
 fn schema(method: &Method, headers: &HeaderMap, rules: Rules<'_>) -> Result<(String, bool), RequestError> {
     let header = match *method {
         Method::POST | Method::PATCH | Method::PUT | Method::DELETE => "content-profile",
@@ -362,7 +362,7 @@ fn schema(method: &Method, headers: &HeaderMap, rules: Rules<'_>) -> Result<(Str
     }
 }
 
-/// Media types of all `Accept` headers together.
+/// The media types of all `Accept` headers.
 fn accepted(headers: &HeaderMap) -> Vec<MediaType> {
     let texts: Vec<_> =
         headers.get_all(ACCEPT).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_actions_from_paths_and_methods() {
+    fn determines_the_action_from_path_and_method() {
         check("GET", "/films", &[], &expect![[r#"Read { relation: "films", head: false } in one"#]]);
         check(
             "HEAD",
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_schema_from_the_profile_of_the_method() {
+    fn takes_the_schema_from_the_methods_profile_header() {
         check(
             "GET",
             "/films",
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_headers_and_cookies_to_sql() {
+    fn passes_headers_and_cookies_to_sql() {
         let headers = HeaderMap::from_iter([
             (http::HeaderName::from_static("x-a"), http::HeaderValue::from_static("1")),
             (http::header::COOKIE, http::HeaderValue::from_static("a=b; c=\"d=e\";f")),

@@ -1,6 +1,6 @@
-//! What a client gets: status, headers and body, made of what the main statement answered.
+//! The response: status, headers and body, built from the main statement's answer.
 //!
-//! Refuses to know SQL and sockets. Headers that belong to a connection are the server's.
+//! Knows no SQL and no sockets. Connection headers are the server's.
 
 pub mod cors;
 pub mod headers;
@@ -27,33 +27,33 @@ use crate::request::{ApiRequest, Mutation};
 use crate::schema::{Relation, Routine, Volatility};
 
 const CONTENT_PROFILE: HeaderName = HeaderName::from_static("content-profile");
-/// What of a request decides about the response, besides its target.
+/// The request headers besides the target that the response depends on.
 const VARIES: HeaderValue = HeaderValue::from_static("Accept, Prefer, Range");
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// Everything but letters, digits and `-_.~` in a part of a query string.
+/// Everything in a query string component that must be percent-encoded: all but letters, digits and `-_.~`.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// One HTTP response.
+/// An HTTP response.
 #[derive(Debug, Clone)]
 pub struct Response {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Reason phrase, the status' own when absent.
+    /// The reason phrase; the status' default if absent.
     pub reason: Option<String>,
-    /// Its headers.
+    /// The headers.
     pub headers: HeaderMap,
-    /// Its body, empty for HEAD.
+    /// The body, empty for HEAD.
     pub body: Bytes,
 }
 
 impl Response {
-    /// What a statement's answer means for the client.
+    /// The response to a planned statement.
     ///
     /// # Errors
     ///
-    /// PGRST111 and PGRST112 when SQL set `response.headers` or `response.status` to something they cannot be.
+    /// PGRST111 or PGRST112 if SQL set `response.headers` or `response.status` to an invalid value.
     pub fn new(
         request: &ApiRequest,
         plan: &StatementPlan,
@@ -82,27 +82,27 @@ impl Response {
         Ok(response)
     }
 
-    /// The answer to `OPTIONS` of a relation.
+    /// The response to `OPTIONS` on a relation.
     pub fn of_relation_info(relation: &Relation) -> Self {
         Self::info(&relation_methods(relation))
     }
 
-    /// The answer to `OPTIONS` of a routine.
+    /// The response to `OPTIONS` on a routine.
     pub fn of_routine_info(routine: &Routine) -> Self {
         Self::info(routine_methods([routine]))
     }
 
-    /// Says which methods there are.
+    /// Sets `Allow`.
     pub(crate) fn allow(&mut self, methods: &str) {
         self.insert(ALLOW, methods);
     }
 
-    /// The answer to `OPTIONS /`.
+    /// The response to `OPTIONS /`.
     pub fn of_schema_info() -> Self {
         Self::info("OPTIONS,GET,HEAD")
     }
 
-    /// A description of the schema, or nothing of it for `HEAD`.
+    /// The description of the schema; without a body for `HEAD`.
     pub fn of_description(
         request: &ApiRequest,
         media_type: &MediaType,
@@ -118,7 +118,7 @@ impl Response {
         response
     }
 
-    /// What a failed request gets.
+    /// The response to a failed request.
     pub fn of_error(error: &ApiError, verbosity: Verbosity) -> Self {
         let mut response =
             Self { reason: error.reason(), headers: error.headers(), ..Self::empty(error.status()) };
@@ -142,7 +142,7 @@ impl Response {
         response
     }
 
-    /// A body, its length, its type, and the schema it is from where there are several.
+    /// Sets the body with its length and type, and the schema where several are exposed.
     fn content(&mut self, request: &ApiRequest, media_type: &MediaType, body: Bytes) {
         self.set_body(body);
         if *media_type == MediaType::Json {
@@ -160,7 +160,7 @@ impl Response {
         self.body = body;
     }
 
-    /// HEAD: the same headers, but no length that was never found out.
+    /// HEAD: the same headers, without a length if it is unknown.
     pub(crate) fn drop_body(&mut self) {
         self.headers.remove(CONTENT_LENGTH);
         self.body = Bytes::new();
@@ -178,7 +178,7 @@ impl Response {
         self.insert(WARNING, &value);
     }
 
-    /// Sets a header, unless its value could not be one: names of the database may hold control characters.
+    /// Sets a header unless its value is invalid: database names may contain control characters.
     fn insert(&mut self, name: HeaderName, value: &str) {
         if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
             self.headers.insert(name, value);
@@ -239,7 +239,7 @@ fn write(request: &ApiRequest, plan: &StatementPlan, write: &WritePlan, answer: 
     let preferences = &request.preferences;
     let full = preferences.representation == Some(Representation::Full);
     let mut response = Response::empty(match (write.mutation, full) {
-        // every row was there already, and all of them were updated
+        // every row existed and was updated
         (Mutation::Create, _)
             if preferences.resolution == Some(Resolution::MergeDuplicates)
                 && answer.inserted.unwrap_or(0) <= 0 =>
@@ -282,7 +282,7 @@ fn write(request: &ApiRequest, plan: &StatementPlan, write: &WritePlan, answer: 
 }
 
 impl Response {
-    /// Status and `Content-Range` of rows; the body instead of them where the offset lies behind the last.
+    /// Sets status and `Content-Range`; returns an error body if the offset is beyond the last row.
     fn rows(&mut self, request: &ApiRequest, answer: &Answer, verbosity: Verbosity) -> Option<Bytes> {
         let first = request.range.offset;
         self.insert(CONTENT_RANGE, &content_range(first, first + answer.rows - 1, answer.total));
@@ -299,7 +299,7 @@ impl Response {
     }
 }
 
-/// `0-9/100`; `*` for rows when there are none, and for a total nobody counted.
+/// `0-9/100`; `*` for an empty range and for an unknown total.
 fn content_range(first: i64, last: i64, total: Option<i64>) -> String {
     let mut range = if total != Some(0) && first <= last { format!("{first}-{last}") } else { "*".into() };
     match total {
@@ -309,7 +309,7 @@ fn content_range(first: i64, last: i64, total: Option<i64>) -> String {
     range
 }
 
-/// The methods a relation has, whoever asks.
+/// The methods of a relation, independent of privileges.
 pub(crate) fn relation_methods(relation: &Relation) -> String {
     let mut methods = "OPTIONS,GET,HEAD".to_owned();
     let with_key = relation.insertable && relation.updatable && !relation.primary_key.is_empty();
@@ -324,7 +324,7 @@ pub(crate) fn relation_methods(relation: &Relation) -> String {
     methods
 }
 
-/// The methods the overloads of a routine have together.
+/// The methods supported by any of a routine's overloads.
 pub(crate) fn routine_methods<'r>(overloads: impl IntoIterator<Item = &'r Routine>) -> &'static str {
     let mut overloads = overloads.into_iter();
     if overloads.all(|routine| routine.volatility == Volatility::Volatile) {
@@ -334,12 +334,12 @@ pub(crate) fn routine_methods<'r>(overloads: impl IntoIterator<Item = &'r Routin
     }
 }
 
-/// The path of a relation, as a URI may hold it (RFC 3986 section 3.3).
+/// The percent-encoded path of a relation (RFC 3986 section 3.3).
 fn path(relation: &str) -> String {
     format!("/{}", utf8_percent_encode(relation, RESERVED))
 }
 
-/// Where a new row is: its relation, filtered by its primary key.
+/// The `Location` of a new row: its relation, filtered by the primary key.
 fn location(relation: &str, key: &[(String, Option<String>)]) -> String {
     let mut location = path(relation);
     for (index, (column, value)) in key.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! The schema cache: an immutable picture of what the exposed schemas hold, against which requests
-//! are planned. It knows the catalogue, and nothing of requests.
+//! The schema cache: an immutable copy of the exposed schemas' catalogue that requests are planned against. Knows
+//! nothing of requests.
 
 mod dump;
 mod load;
@@ -25,14 +25,14 @@ pub use relation::{Column, Relation, RelationKind};
 pub use relationship::{Cardinality, ForeignKey, Junction, Link, Relationship};
 pub use routine::{Parameter, Routine, RoutineResult, Volatility};
 
-/// What the exposed schemas hold. Built by [`SchemaCache::load`], never changed afterwards.
+/// The objects of the exposed schemas. Built by [`SchemaCache::load`] and immutable.
 #[derive(Debug, Default)]
 pub struct SchemaCache {
     relations: ByName<Arc<Relation>>,
     relationships: ByName<Vec<Arc<Relationship>>>,
     routines: ByName<Vec<Arc<Routine>>>,
     procedures: FxHashSet<QualifiedName>,
-    /// By the type that is converted, then by what it becomes.
+    /// By source type, then by target type.
     representations: FxHashMap<Arc<str>, FxHashMap<Arc<str>, Arc<str>>>,
     media_handlers: FxHashMap<(MediaTarget, Arc<str>), MediaHandler>,
     schema_comments: FxHashMap<Arc<str>, Box<str>>,
@@ -40,25 +40,24 @@ pub struct SchemaCache {
 }
 
 impl SchemaCache {
-    /// The relation of that name.
+    /// The relation with this name.
     pub fn relation(&self, schema: &str, name: &str) -> Option<&Arc<Relation>> {
         self.relations.get(schema, name)
     }
 
-    /// All relations of one exposed schema, by name.
+    /// The relations of an exposed schema, by name.
     pub fn relations(&self, schema: &str) -> impl Iterator<Item = &Arc<Relation>> {
         let mut all: Vec<_> = self.relations.of_schema(schema).map(|(_, relation)| relation).collect();
         all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         all.into_iter()
     }
 
-    /// The relationships that start at a relation, in a stable order.
+    /// The relationships from a relation, in a stable order.
     pub fn relationships(&self, schema: &str, name: &str) -> &[Arc<Relationship>] {
         self.relationships.get(schema, name).map_or(&[], Vec::as_slice)
     }
 
-    /// The names of the relations of a schema that have any relationship, even one that leads outside the
-    /// exposed schemas.
+    /// The names of a schema's relations with any relationship, including one to a schema that is not exposed.
     pub fn related(&self, schema: &str) -> impl Iterator<Item = &Arc<str>> {
         self.relationships.of_schema(schema).map(|(name, _)| name)
     }
@@ -68,30 +67,29 @@ impl SchemaCache {
         self.routines.get(schema, name).map_or(&[], Vec::as_slice)
     }
 
-    /// All functions of one exposed schema, by name, overloads side by side.
+    /// The functions of an exposed schema, by name, overloads adjacent.
     pub fn all_routines(&self, schema: &str) -> impl Iterator<Item = &Arc<Routine>> {
         let mut all: Vec<_> = self.routines.of_schema(schema).collect();
         all.sort_unstable_by(|a, b| a.0.cmp(b.0));
         all.into_iter().flat_map(|(_, overloads)| overloads)
     }
 
-    /// The names of the functions of a schema, in no order.
+    /// The names of a schema's functions, in no order.
     pub fn routine_names(&self, schema: &str) -> impl Iterator<Item = &Arc<str>> {
         self.routines.of_schema(schema).map(|(name, _)| name)
     }
 
-    /// Whether there is a procedure of that name, which requests cannot call.
+    /// Whether a procedure has this name; requests cannot call procedures.
     pub fn is_procedure(&self, schema: &str, name: &str) -> bool {
         !self.procedures.is_empty() && self.procedures.contains(&QualifiedName::new(schema, name))
     }
 
-    /// The function, quoted, that converts a value from one type to another, where a person made an
-    /// implicit cast between a domain and json or text.
+    /// The function, quoted, of a custom representation: an implicit cast between a domain and json or text.
     pub fn representation(&self, source: &str, target: &str) -> Option<&Arc<str>> {
         self.representations.get(source)?.get(target)
     }
 
-    /// The custom handler that makes a media type (`type/subtype`, lower case) from a target.
+    /// The custom handler for a media type (`type/subtype`, lower case) and target.
     pub fn media_handler(&self, target: &MediaTarget, media_type: &str) -> Option<&MediaHandler> {
         if self.media_handlers.is_empty() {
             return None;
@@ -99,12 +97,12 @@ impl SchemaCache {
         self.media_handlers.get(&(target.clone(), Arc::from(media_type)))
     }
 
-    /// The custom media types a relation or a function can answer in.
+    /// The custom media types of a relation or function.
     pub fn media_types<'a>(&'a self, target: &'a MediaTarget) -> impl Iterator<Item = &'a str> {
         self.media_handlers.keys().filter(move |key| key.0 == *target).map(|key| &*key.1)
     }
 
-    /// What `COMMENT ON SCHEMA` says.
+    /// The schema's comment.
     pub fn schema_comment(&self, schema: &str) -> Option<&str> {
         self.schema_comments.get(schema).map(AsRef::as_ref)
     }
@@ -114,7 +112,7 @@ impl SchemaCache {
         self.server_version
     }
 
-    /// How many relations, relationships and functions there are, for the log.
+    /// The number of relations, relationships and functions, for the log.
     pub fn counts(&self) -> (usize, usize, usize) {
         (
             self.relations.len(),

@@ -1,12 +1,11 @@
-//! One request's transaction: with its role, claims and settings, and nothing of anybody else's.
+//! Runs a request's transaction, with its role, claims and settings, isolated from other requests.
 //!
-//! What only reads is one round trip on a shared connection: the settings, the statement and a Sync are one
-//! implicit transaction, whose settings end with it. What writes has a connection to itself for as long as
-//! it takes, and what must be looked at before it is committed gets an explicit transaction there. So does what
-//! must be said before a transaction does anything: its [`Characteristics`].
+//! Reads take one round trip on a shared connection: settings, statement and a Sync are one implicit transaction.
+//! Writes lease a connection exclusively; if the answer must be checked before the commit, or the transaction has
+//! [`Characteristics`], they use an explicit transaction block.
 
-mod patience;
 mod settings;
+mod timeout;
 
 use std::cell::Cell;
 
@@ -17,43 +16,43 @@ use crate::config::Config;
 use crate::config::database::Characteristics;
 use crate::error::{ApiError, DatabaseFailure, RequestError, StatementError};
 use crate::plan::{Command, StatementPlan};
-use crate::pool::{Lease, Need, Pool, SessionState};
+use crate::pool::{Lease, LeaseMode, Pool, SessionState};
 use crate::query::{Answer, Query};
 use crate::request::media_type::MediaType;
 use crate::request::{ApiRequest, Mutation};
 use crate::response::settings::Settings;
 use crate::schema::Routine;
 
-/// What a transaction is run for.
+/// The input of a transaction.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// The options in force.
+    /// The current configuration.
     pub config: &'a Config,
-    /// Whom it runs as.
+    /// The role and claims it runs with.
     pub identity: &'a Identity,
-    /// What it is for.
+    /// The request.
     pub request: &'a ApiRequest,
-    /// The routine that is called, if one is: its settings are the transaction's.
+    /// The called routine, if any: its settings apply to the transaction.
     pub routine: Option<&'a Routine>,
 }
 
-/// What came of a planned statement.
+/// The result of a planned statement.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The answer; or PostgreSQL refused, no connection could be had, or the answer is not one the client accepts; then
-    /// nothing is committed.
+    /// The answer. It is an error, and nothing is committed, if PostgreSQL reported one, no connection was available,
+    /// or the answer violates the request's constraints.
     pub answer: Result<Answer, ApiError>,
-    /// Whether the schema has changed since it was loaded, as far as the statement shows.
-    pub outdated: bool,
-    /// Whether it was refused because of types that have changed: planned by the schema as it is now, it may succeed.
-    pub retyped: bool,
+    /// Whether the schema cache turned out to be outdated.
+    pub schema_outdated: bool,
+    /// Whether types have changed: planned with a current schema cache, the statement may succeed.
+    pub types_changed: bool,
 }
 
-/// Runs a planned statement and reads its answer.
+/// Runs a planned statement and parses its result.
 pub async fn run(pool: &Pool, context: Context<'_>, plan: &StatementPlan, query: &Query) -> Outcome {
     let transaction = Transaction::new(pool, context);
     let ran = if plan.read_only {
-        // What was only read needs no rollback when the client does not accept it.
+        // A read needs no rollback if the answer is rejected.
         transaction
             .read(plan, query)
             .await
@@ -61,22 +60,23 @@ pub async fn run(pool: &Pool, context: Context<'_>, plan: &StatementPlan, query:
     } else {
         transaction.write(plan, query).await
     };
-    // What a read is made of may be nonsense that a client asked for. What is written and called has types that only
-    // the schema cache knows.
-    let retyped = matches!(&ran, Err(error) if query.refutes_types(error));
+    // A read with a type error may be the client's mistake. Types of writes and calls come from the schema cache
+    // only.
+    let types_changed = matches!(&ran, Err(error) if query.refutes_types(error));
     let misfit = matches!(&ran, Err(error) if error.is_unbound_misfit());
-    let outdated = transaction.outdated.get() || misfit && !matches!(plan.command, Command::Read);
+    let schema_outdated =
+        transaction.schema_outdated.get() || misfit && !matches!(plan.command, Command::Read);
     let answer = match ran {
         Ok(checked) => checked.map_err(ApiError::from),
-        Err(error) => Err(transaction.explained(error).await),
+        Err(error) => Err(transaction.map_error(error).await),
     };
-    Outcome { answer, outdated, retyped }
+    Outcome { answer, schema_outdated, types_changed }
 }
 
-/// Runs statements that only read, as one transaction, and returns the rows of each.
+/// Runs read-only statements in one transaction, and returns the rows of each.
 ///
 /// # Errors
-/// PostgreSQL refused, or no connection could be had.
+/// PostgreSQL reported an error, or no connection was available.
 pub async fn read(
     pool: &Pool,
     context: Context<'_>,
@@ -85,33 +85,33 @@ pub async fn read(
     let transaction = Transaction::new(pool, context);
     match transaction.read_only(statements, SessionState::MayChange).await {
         Ok(rows) => Ok(rows),
-        Err(error) => Err(transaction.explained(error).await),
+        Err(error) => Err(transaction.map_error(error).await),
     }
 }
 
 struct Transaction<'a> {
     pool: &'a Pool,
     context: Context<'a>,
-    /// Set when what was prepared, or what a session remembers, turned out not to fit the schema any more.
-    anew: Cell<bool>,
-    /// Set when an answer was had in another way than the schema cache would have it.
-    outdated: Cell<bool>,
+    /// Set when prepared statements or session state did not match the schema.
+    reparse: Cell<bool>,
+    /// Set when the answer required a fallback because the schema cache is outdated.
+    schema_outdated: Cell<bool>,
 }
 
 impl<'a> Transaction<'a> {
     fn new(pool: &'a Pool, context: Context<'a>) -> Self {
-        Self { pool, context, anew: Cell::new(false), outdated: Cell::new(false) }
+        Self { pool, context, reparse: Cell::new(false), schema_outdated: Cell::new(false) }
     }
 
     async fn read(&self, plan: &StatementPlan, query: &Query) -> Result<Answer, StatementError> {
         let state = self.session_state(plan);
         match self.read_query(query, state).await {
-            // The schema has changed since it was loaded, or the client asks for nonsense. Which one, and in
-            // whose words, the general form says.
+            // The schema cache is outdated, or the client's request is wrong: the general form succeeds, or reports
+            // PostgreSQL's error.
             Err(error) if query.relies_on_columns() && error.is_misfit() => {
                 let general = Query::in_one_row(plan);
                 let answer = self.read_query(&general, SessionState::MayChange).await?;
-                self.outdated.set(true);
+                self.schema_outdated.set(true);
                 Ok(answer)
             }
             answered => answered,
@@ -122,55 +122,55 @@ impl<'a> Transaction<'a> {
         query.answer(&self.read_only(&query.statements(), state).await?)
     }
 
-    /// Reads are tried again when the connection turns out to be broken, or what was prepared on it to be gone: they
-    /// have done nothing yet. Then alone, as the statements in front may have been the reason.
+    /// Retries when the connection is lost or prepared statements are gone: a read has no effects. The retry is
+    /// exclusive, since statements in front on the connection may have been the cause.
     async fn read_only(
         &self,
         statements: &[&Statement],
         state: SessionState,
     ) -> Result<Vec<Rows>, StatementError> {
         let key = statements.first().map_or(0, |statement| Pool::key(&statement.sql));
-        match self.try_read_only(statements, Need::Shared(key, state)).await {
+        match self.try_read_only(statements, LeaseMode::Shared(key, state)).await {
             Err(error) if error.is_lost() => {
-                self.anew.set(true);
-                self.try_read_only(statements, Need::Alone).await
+                self.reparse.set(true);
+                self.try_read_only(statements, LeaseMode::Exclusive).await
             }
-            Err(error) if self.may_fit_anew(&error) => {
-                let need = Need::Shared(key, SessionState::MayChange);
-                self.try_read_only(statements, need).await.inspect(|_| self.outdated.set(true))
+            Err(error) if self.may_retry(&error) => {
+                let mode = LeaseMode::Shared(key, SessionState::MayChange);
+                self.try_read_only(statements, mode).await.inspect(|_| self.schema_outdated.set(true))
             }
             answered => answered,
         }
     }
 
-    /// Whether a statement that failed, and left nothing behind, may succeed when everything is parsed anew, on a
-    /// connection that remembers nothing where that is at fault. It is not tried twice.
-    fn may_fit_anew(&self, error: &StatementError) -> bool {
+    /// Whether a failed statement without effects may succeed once it is parsed again, and on a new connection if
+    /// session state is outdated. Only one retry.
+    fn may_retry(&self, error: &StatementError) -> bool {
         if error.is_stale() {
-            self.pool.renew();
+            self.pool.replace_connections();
         }
-        (error.is_stale() || error.is_of_prepared()) && !self.anew.replace(true)
+        (error.is_stale() || error.is_of_prepared()) && !self.reparse.replace(true)
     }
 
     async fn try_read_only(
         &self,
         statements: &[&Statement],
-        need: Need,
+        mode: LeaseMode,
     ) -> Result<Vec<Rows>, StatementError> {
         let prelude = self.prelude(true);
-        // What is proved to have no side effects has not changed the encoding.
+        // Statements without side effects cannot have changed the encoding.
         let check =
-            (!matches!(need, Need::Shared(_, SessionState::Untouched))).then(settings::check_encoding);
+            (!matches!(mode, LeaseMode::Shared(_, SessionState::Untouched))).then(settings::check_encoding);
         let sent = prelude.iter().chain(statements.iter().copied()).chain(&check);
         let characteristics = self.characteristics();
         let mut results = if characteristics.is_empty() {
-            self.lease(need).await?.conclude(sent).await?
+            self.lease(mode).await?.conclude(sent).await?
         } else {
             let begin = begin(&characteristics, true);
             let commit = Statement::from("commit");
-            let mut lease = self.lease(Need::Alone).await?;
+            let mut lease = self.lease(LeaseMode::Exclusive).await?;
             let sent = begin.iter().chain(sent).chain(std::iter::once(&commit));
-            let mut results = or_roll_back(&mut lease, sent).await?;
+            let mut results = exchange_or_rollback(&mut lease, sent).await?;
             results.drain(..begin.len());
             results.pop();
             results
@@ -178,19 +178,19 @@ impl<'a> Transaction<'a> {
         Ok(results.drain(prelude.len()..prelude.len() + statements.len()).collect())
     }
 
-    /// What failed has been rolled back, so it can be tried again where that may help.
+    /// A failed write has been rolled back, so it can be retried.
     async fn write(
         &self,
         plan: &StatementPlan,
         query: &Query,
     ) -> Result<Result<Answer, RequestError>, StatementError> {
         match self.try_write(plan, query).await {
-            // Taken away by a function's DEALLOCATE.
-            Err(error) if error.is_of_deallocated() && !self.anew.replace(true) => {
+            // Deallocated by a function.
+            Err(error) if error.is_of_deallocated() && !self.reparse.replace(true) => {
                 self.try_write(plan, query).await
             }
-            Err(error) if self.may_fit_anew(&error) => {
-                self.try_write(plan, query).await.inspect(|_| self.outdated.set(true))
+            Err(error) if self.may_retry(&error) => {
+                self.try_write(plan, query).await.inspect(|_| self.schema_outdated.set(true))
             }
             written => written,
         }
@@ -205,31 +205,31 @@ impl<'a> Transaction<'a> {
         let Context { config, request, .. } = self.context;
         let rolls_back = config.rolls_back(request.preferences.transaction);
         let characteristics = self.characteristics();
-        let last = settings::hear_warnings();
+        let last = settings::enable_warnings();
         let sent = prelude.iter().chain([&query.main, &last]);
-        let mut lease = self.lease(Need::Alone).await?;
+        let mut lease = self.lease(LeaseMode::Exclusive).await?;
         if characteristics.is_empty() && !rolls_back && !is_checked(plan, request) {
             let results = lease.conclude(sent).await?;
             return query.answer(&results[prelude.len()..=prelude.len()]).map(Ok);
         }
         let begin = begin(&characteristics, false);
-        let results = or_roll_back(&mut lease, begin.iter().chain(sent)).await?;
+        let results = exchange_or_rollback(&mut lease, begin.iter().chain(sent)).await?;
         let main = begin.len() + prelude.len();
         let answer = query.answer(&results[main..=main])?;
         let checked = check(plan, request, &answer);
         match (&checked, rolls_back) {
             (Err(_), _) => drop(lease.conclude([&"rollback".into()]).await?),
-            // What only a commit would find out is found out as well.
+            // Deferred constraints are checked as by a commit.
             (Ok(()), true) => {
                 let end = ["set constraints all immediate".into(), "rollback".into()];
-                or_roll_back(&mut lease, &end).await?;
+                exchange_or_rollback(&mut lease, &end).await?;
             }
             (Ok(()), false) => lease.commit().await?,
         }
         Ok(checked.map(|()| answer))
     }
 
-    /// What comes before the statement.
+    /// The statements before the main statement.
     fn prelude(&self, read_only: bool) -> Vec<Statement> {
         let mut prelude = vec![settings::statement(self.context, read_only)];
         if let Some(function) = &self.context.config.db_pre_request {
@@ -238,7 +238,7 @@ impl<'a> Transaction<'a> {
         prelude
     }
 
-    /// What the transaction must begin with: the routine's, else the role's.
+    /// The characteristics of the transaction: those of the role, overridden by the routine's.
     fn characteristics(&self) -> Characteristics {
         let Context { config, identity, routine, .. } = self.context;
         let mut characteristics = Characteristics::default();
@@ -254,27 +254,27 @@ impl<'a> Transaction<'a> {
         characteristics
     }
 
-    async fn lease(&self, need: Need) -> Result<Lease, StatementError> {
-        let mut lease = self.pool.lease(need).await?;
-        lease.wait_at_most(patience::of(self.context));
-        if self.anew.get() {
-            lease.parse_anew();
+    async fn lease(&self, mode: LeaseMode) -> Result<Lease, StatementError> {
+        let mut lease = self.pool.lease(mode).await?;
+        lease.set_timeout(timeout::of(self.context));
+        if self.reparse.get() {
+            lease.reparse_statements();
         }
         Ok(lease)
     }
 
-    /// What an error means for the client. A role that PostgreSQL does not let the session become is the client's fault,
-    /// unless the session's own role was dropped: then it may become no role at all, and has no name any more.
-    async fn explained(&self, error: StatementError) -> ApiError {
+    /// Maps an error to the client's. A role that PostgreSQL refuses to set is the client's error, unless the
+    /// session's role was dropped: then it cannot set any role, and `session_user` fails.
+    async fn map_error(&self, error: StatementError) -> ApiError {
         if error.server().is_some_and(|error| error.refuses_role) {
             let name = Statement::from("select session_user");
-            let asked = match self.pool.lease(Need::Alone).await {
+            let result = match self.pool.lease(LeaseMode::Exclusive).await {
                 Ok(mut lease) => lease.conclude([&name]).await.map_err(StatementError::from),
                 Err(error) => Err(error),
             };
-            match asked {
+            match result {
                 Err(error) if error.code() == Some("42704") => {
-                    self.pool.renew();
+                    self.pool.replace_connections();
                     return ApiError::ConnectionLost(Some("the session's role was dropped".to_owned()));
                 }
                 Err(error) => return failure(error, self.context.identity),
@@ -284,7 +284,7 @@ impl<'a> Transaction<'a> {
         failure(error, self.context.identity)
     }
 
-    /// What a statement that only reads may do to its session.
+    /// The possible effect of a read-only statement on its session.
     fn session_state(&self, plan: &StatementPlan) -> SessionState {
         if self.context.config.db_pre_request.is_none() && plan.side_effect_free {
             SessionState::Untouched
@@ -294,7 +294,7 @@ impl<'a> Transaction<'a> {
     }
 }
 
-/// Begins a transaction block with its characteristics.
+/// Starts a transaction block with its characteristics.
 fn begin(characteristics: &Characteristics, read_only: bool) -> Vec<Statement> {
     let begin = if read_only { "begin read only" } else { "begin" };
     let mut statements = vec![Statement::from(begin)];
@@ -302,8 +302,8 @@ fn begin(characteristics: &Characteristics, read_only: bool) -> Vec<Statement> {
     statements
 }
 
-/// Runs statements inside a transaction block; when one fails, the block is left.
-async fn or_roll_back<'a>(
+/// Runs statements in a transaction block; rolls back if one fails.
+async fn exchange_or_rollback<'a>(
     lease: &mut Lease,
     statements: impl IntoIterator<Item = &'a Statement>,
 ) -> Result<Results, DatabaseError> {
@@ -318,13 +318,13 @@ fn is_singular(plan: &StatementPlan) -> bool {
     matches!(plan.media_type, MediaType::Singular { .. })
 }
 
-/// Whether the answer decides about the commit.
+/// Whether the answer is checked before the commit.
 fn is_checked(plan: &StatementPlan, request: &ApiRequest) -> bool {
     let is_put = matches!(&plan.command, Command::Write(write) if write.mutation == Mutation::SingleUpsert);
     is_put || is_singular(plan) || request.preferences.enforced_max_affected().is_some()
 }
 
-/// Whether the answer is one the client accepts.
+/// Checks the answer against the request's constraints.
 fn check(plan: &StatementPlan, request: &ApiRequest, answer: &Answer) -> Result<(), RequestError> {
     Settings::of(answer)?;
     if plan.explains() {
@@ -342,7 +342,7 @@ fn check(plan: &StatementPlan, request: &ApiRequest, answer: &Answer) -> Result<
     }
     let bounded = mutation != Some(Mutation::Create) && !matches!(plan.command, Command::Read);
     match request.preferences.enforced_max_affected().filter(|_| bounded) {
-        Some(most) if answer.rows > most => Err(RequestError::MaxAffected(answer.rows)),
+        Some(maximum) if answer.rows > maximum => Err(RequestError::MaxAffected(answer.rows)),
         _ => Ok(()),
     }
 }
@@ -354,7 +354,7 @@ fn failure(error: StatementError, identity: &Identity) -> ApiError {
         StatementError::ColumnTypes => return ApiError::ConnectionLost(Some(error.to_string())),
     };
     match error {
-        // It is the connection's end, not the statement's: an administrator, a timeout of the session, a shutdown.
+        // The session ended (an administrator, a session timeout, a shutdown); the statement is not the cause.
         DatabaseError::Server(_) if error.is_fatal() => ApiError::ConnectionLost(Some(error.to_string())),
         DatabaseError::Server(error)
             if error.code == "22P02" && error.message.contains(settings::ENCODING_CHANGED) =>
@@ -377,14 +377,14 @@ fn failure(error: StatementError, identity: &Identity) -> ApiError {
     }
 }
 
-/// A function has changed what PostgreSQL's answers are encoded in.
+/// A function changed `client_encoding`.
 fn encoding_changed(identity: &Identity) -> DatabaseFailure {
     DatabaseFailure {
         sqlstate: "38000".to_owned(),
         message: "a function has changed client_encoding, and answers are UTF-8".to_owned(),
         detail: None,
         hint: Some(
-            "Let the function leave client_encoding as it is; convert_to() encodes text as bytea.".to_owned(),
+            "The function must not change client_encoding; convert_to() encodes text as bytea.".to_owned(),
         ),
         authenticated: identity.authenticated,
     }

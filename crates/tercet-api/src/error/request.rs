@@ -21,7 +21,7 @@ pub enum RequestError {
         /// The bytes, in PostgreSQL's notation.
         bytes: String,
         /// Their position.
-        place: String,
+        position: String,
     },
     /// A percent sign that is not followed by two hexadecimal digits, with its position.
     #[error("invalid percent-encoding")]
@@ -238,7 +238,7 @@ impl RequestError {
     pub fn details(&self) -> Option<String> {
         Some(match self {
             Self::Parameter { details, .. } | Self::NotImplemented(details) => details.clone(),
-            Self::Encoding { place, .. } | Self::PercentEncoding(place) => place.clone(),
+            Self::Encoding { position, .. } | Self::PercentEncoding(position) => position.clone(),
             Self::Http { reason, .. } => (*reason).to_owned(),
             Self::InvalidResponse(reason) => reason.to_string(),
             // PostgREST has no details for the others

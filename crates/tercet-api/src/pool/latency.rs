@@ -1,22 +1,22 @@
-//! How long statements take, by their text: who may stand in front of others.
+//! Latency estimates of statements, by their text: only fast ones are pipelined.
 
 use std::hash::{Hash as _, Hasher as _};
 use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHasher};
 
-/// Statements remembered; then all are forgotten, and learnt again within a request each.
-const REMEMBERED: usize = 4096;
-/// What is quick, in microseconds.
-const QUICK: f32 = 2_000.0;
-/// How much the last time counts.
+/// Maximum number of estimates; beyond it all are dropped, and learnt again with the next request.
+const CAPACITY: usize = 4096;
+/// The threshold of a fast statement, in microseconds.
+const FAST: f32 = 2_000.0;
+/// The weight of a new sample.
 const WEIGHT: f32 = 0.25;
 
-/// Microseconds by statement, averaged towards the last ones.
+/// Exponential moving average per statement, in microseconds.
 #[derive(Debug, Default)]
 pub(super) struct LatencyEstimates(FxHashMap<u64, f32>);
 
-/// Identifies a statement by its text.
+/// A hash of the statement's text.
 pub(super) fn key(sql: &str) -> u64 {
     let mut hasher = FxHasher::default();
     sql.hash(&mut hasher);
@@ -24,14 +24,14 @@ pub(super) fn key(sql: &str) -> u64 {
 }
 
 impl LatencyEstimates {
-    /// Whether the statement has been quick so far; one that was never seen has not.
-    pub(super) fn is_quick(&self, key: u64) -> bool {
-        self.0.get(&key).is_some_and(|microseconds| *microseconds < QUICK)
+    /// Whether the statement's estimate is below the threshold; false for an unknown statement.
+    pub(super) fn is_fast(&self, key: u64) -> bool {
+        self.0.get(&key).is_some_and(|microseconds| *microseconds < FAST)
     }
 
-    pub(super) fn learn(&mut self, key: u64, took: Duration) {
+    pub(super) fn record(&mut self, key: u64, took: Duration) {
         let took = took.as_secs_f32() * 1e6;
-        if self.0.len() >= REMEMBERED && !self.0.contains_key(&key) {
+        if self.0.len() >= CAPACITY && !self.0.contains_key(&key) {
             self.0.clear();
         }
         let pace = self.0.entry(key).or_insert(took);
@@ -44,17 +44,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_statement_is_quick_once_it_was_and_until_it_is_not() {
+    fn tracks_whether_a_statement_is_fast() {
         let mut latencies = LatencyEstimates::default();
         let key = key("select 1");
-        assert!(!latencies.is_quick(key));
-        latencies.learn(key, Duration::from_micros(100));
-        assert!(latencies.is_quick(key));
-        latencies.learn(key, Duration::from_secs(1));
-        assert!(!latencies.is_quick(key));
+        assert!(!latencies.is_fast(key));
+        latencies.record(key, Duration::from_micros(100));
+        assert!(latencies.is_fast(key));
+        latencies.record(key, Duration::from_secs(1));
+        assert!(!latencies.is_fast(key));
         for _ in 0..40 {
-            latencies.learn(key, Duration::from_micros(100));
+            latencies.record(key, Duration::from_micros(100));
         }
-        assert!(latencies.is_quick(key));
+        assert!(latencies.is_fast(key));
     }
 }

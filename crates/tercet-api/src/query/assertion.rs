@@ -1,6 +1,6 @@
-//! What a statement relies on of the schema cache, as SQL that PostgreSQL analyses and never runs: a common table
-//! expression that nothing reads. Where a type is another one by now, the whole statement is refused before it is
-//! bound, at a position inside the assertion. A prepared statement is analysed again after a change of what it names.
+//! Type assertions: a common table expression that PostgreSQL analyses but never executes. If a type differs from the
+//! schema cache, the statement fails before it is bound, at a position inside the assertion. PostgreSQL analyses a
+//! prepared statement again after a change of the objects it names.
 
 use super::fragment::Sql;
 use crate::plan::{CallPlan, Command, StatementPlan, TypedField, WriteKind};
@@ -20,9 +20,9 @@ pub(super) fn add(sql: &mut Sql, plan: &StatementPlan) {
     }
 }
 
-/// `array_eq` takes arrays of one type only, without any conversion.
+/// `array_eq` takes arrays of one type, without conversion.
 fn columns_have_types(sql: &mut Sql, relation: &QualifiedName, columns: &[TypedField]) {
-    // what goes through a function becomes the type that the function returns
+    // a representation function determines the column's type
     let mut typed = columns.iter().filter(|column| column.transform.is_none()).peekable();
     if typed.peek().is_none() {
         return;
@@ -36,7 +36,7 @@ fn columns_have_types(sql: &mut Sql, relation: &QualifiedName, columns: &[TypedF
         sql.qualified(relation).push(").").name(&column.name);
         sql.push(if is_array { ")" } else { "])" });
         if !is_array && !column.is_array {
-            // an array in an array has the type of a single one
+            // an array of arrays has the same type as a one-dimensional array
             sql.push(", pg_catalog.textanycat('', (NULL::").qualified(relation).push(").").name(&column.name);
             sql.push(")");
         }
@@ -44,7 +44,7 @@ fn columns_have_types(sql: &mut Sql, relation: &QualifiedName, columns: &[TypedF
     sql.push("), ");
 }
 
-/// `regprocedure` has the names of all types of the parameters.
+/// `regprocedure` includes the types of all parameters.
 fn routine_has_parameters(sql: &mut Sql, call: &CallPlan) {
     if call.routine.parameters.is_empty() {
         return;

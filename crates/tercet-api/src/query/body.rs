@@ -1,5 +1,5 @@
-//! The body: rows become JSON, CSV, GeoJSON or what a person's function makes of them; and the settings
-//! through which SQL says more about the response.
+//! The body: rows as JSON, CSV, GeoJSON or by a custom handler; and the settings through which SQL defines the
+//! response.
 
 use std::sync::LazyLock;
 
@@ -13,7 +13,7 @@ use crate::schema::{MediaHandler, MediaTarget, Routine};
 const RESPONSE_SETTINGS: &str = "nullif(current_setting('response.headers', true), '') AS response_headers, \
      nullif(current_setting('response.status', true), '') AS response_status";
 
-/// The expression that makes the body.
+/// The expression that builds the body.
 pub(super) fn add(sql: &mut Sql, plan: &StatementPlan) {
     let routine = plan.routine().map(AsRef::as_ref);
     match &plan.handler {
@@ -57,10 +57,10 @@ fn aggregate(sql: &mut Sql, scalar: bool, single: bool, stripped: bool) {
     sql.push(if single { ", 'null')" } else { ", '[]')" });
 }
 
-/// [RFC 4180](https://www.rfc-editor.org/rfc/rfc4180), which reads back as it was: a null is an empty field, and an empty text has
-/// quotes. A record's own text is almost that, but for its doubled backslashes.
+/// [RFC 4180](https://www.rfc-editor.org/rfc/rfc4180), reversible: null is an empty field, an empty text is quoted. A
+/// record's text form is the same except for doubled backslashes.
 fn csv(sql: &mut Sql, plan: &StatementPlan) {
-    // The names are there without a row as well.
+    // The header is present without rows.
     sql.push("(SELECT coalesce(string_agg(CASE WHEN k ~ E'[\",\\r\\n]' OR k !~ '^[[:alnum:]_]' THEN '\"' || pg_catalog.replace(k, '\"', '\"\"') || '\"' ELSE k END, ','), '') FROM (SELECT json_object_keys(row_to_json(h)) AS k FROM (SELECT r.* FROM (VALUES (1)) AS one LEFT JOIN ");
     if matches!(plan.command, Command::Read) {
         sql.push(SOURCE);
@@ -70,7 +70,7 @@ fn csv(sql: &mut Sql, plan: &StatementPlan) {
         sql.push(")");
     }
     sql.push(" AS r ON true LIMIT 1) h) s) || E'\n' || coalesce(string_agg((SELECT CASE WHEN line = '' THEN 'NULL' ")
-        // A text that is `NULL` is no null: it gets quotes where it stands outside of all others, in each second part between them.
+        // The text `NULL` is quoted, where it is outside other quotes: in every second part between them.
         .push("WHEN line LIKE '%NULL%' THEN (SELECT string_agg(CASE WHEN n % 2 = 1 THEN pg_catalog.regexp_replace(part, '(^|,)NULL(?=,|$)', '\\1\"NULL\"', 'g') ELSE part END, '\"' ORDER BY n) FROM unnest(string_to_array(line, '\"')) WITH ORDINALITY AS _(part, n)) ")
         .push("ELSE line END FROM pg_catalog.replace(substring(")
         .push(BODY_ROWS)
@@ -79,7 +79,7 @@ fn csv(sql: &mut Sql, plan: &StatementPlan) {
         .push(r"::text) - 2), E'\\\\', E'\\') AS line), E'\n'), '')");
 }
 
-/// Bytes travel as hexadecimal digits, unless nothing travels.
+/// A handler's bytes are sent in hexadecimal.
 fn custom(sql: &mut Sql, handler: &MediaHandler, routine: Option<&Routine>, explains: bool) {
     let encodes = handler.binary && !explains;
     if encodes {
@@ -97,12 +97,12 @@ fn custom(sql: &mut Sql, handler: &MediaHandler, routine: Option<&Routine>, expl
     }
 }
 
-/// The settings that SQL may have made for the response: headers, then status.
+/// The settings `response.headers` and `response.status`.
 pub(super) fn response_settings(sql: &mut Sql) {
     sql.push(RESPONSE_SETTINGS);
 }
 
-/// The same, asked after a statement whose rows have no room for them.
+/// The same, as a separate statement.
 pub(super) fn response_settings_alone() -> Statement {
     static STATEMENT: LazyLock<Statement> =
         LazyLock::new(|| Statement::new(format!("SELECT {RESPONSE_SETTINGS}"), Vec::new()));

@@ -1,4 +1,4 @@
-//! Calling: a routine with its arguments, and what is read of its rows.
+//! Calls: a routine with its arguments, and the selection from its rows.
 
 use super::fragment::{Sql, array_literal};
 use super::payload::{self, Reading};
@@ -7,7 +7,7 @@ use crate::plan::{Argument, Arguments, CallPlan, StatementPlan, TypedField};
 use crate::request::field::Field;
 use crate::schema::{Parameter, QualifiedName};
 
-/// The statement that answers a call.
+/// The statement of a call.
 pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan, call: &CallPlan) {
     sql.push("WITH ");
     assertion::add(sql, plan);
@@ -68,7 +68,7 @@ fn arguments(sql: &mut Sql, arguments: &Arguments) {
     match arguments {
         Arguments::None => {}
         Arguments::Whole { body, data_type } if &**data_type == "bytea" => {
-            // A parameter is text: bytes travel as hexadecimal digits.
+            // A parameter is text: bytes are sent in hexadecimal.
             let mut digits = String::with_capacity(2 + body.len() * 2);
             digits.push_str("\\x");
             for byte in body {

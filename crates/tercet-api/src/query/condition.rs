@@ -9,7 +9,7 @@ use crate::request::filter::{
 use crate::request::logic::LogicOperator;
 use crate::schema::QualifiedName;
 
-/// A field of a relation, as it is compared and ordered.
+/// A field of a relation, for comparison and order.
 pub(super) fn field(sql: &mut Sql, relation: &QualifiedName, field: &TypedField) {
     match &field.text_search {
         None => bare_field(sql, relation, field),
@@ -55,10 +55,10 @@ fn text_search_language(sql: &mut Sql, language: Option<&str>) {
     }
 }
 
-/// How an embedding's presence is told: by its joined rows, or by asking anew where nothing is joined.
+/// Tests whether an embedding has rows: on its joined rows, or with EXISTS where nothing is joined.
 pub(super) type Presence<'a> = &'a dyn Fn(&mut Sql, &str, bool);
 
-/// The joined rows of an embedding are there, or not.
+/// Tests the embedding's joined rows.
 pub(super) fn joined_presence(sql: &mut Sql, join_alias: &str, present: bool) {
     sql.name(join_alias).push(if present { " IS DISTINCT FROM NULL" } else { " IS NOT DISTINCT FROM NULL" });
 }
@@ -116,7 +116,7 @@ fn comparison(sql: &mut Sql, field: &TypedField, operation: &Operation) {
                 sql.push(")");
             }
         }
-        // `= ANY` with one array parameter: an empty list is possible, and any length is the same text.
+        // `= ANY` with one array parameter supports an empty list, and its text is the same for any length.
         Operation::In(values) => {
             let literal = match values.as_slice() {
                 [only] if only.is_empty() => "{}".to_owned(),
@@ -157,7 +157,7 @@ fn comparison(sql: &mut Sql, field: &TypedField, operation: &Operation) {
     }
 }
 
-/// A value as the field's domain parses it, if a person said how.
+/// The value, converted by the domain's custom representation if there is one.
 fn typed_value(sql: &mut Sql, field: &TypedField, value: &str) {
     match &field.transform {
         None => sql.value(value.to_owned()),

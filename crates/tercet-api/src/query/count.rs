@@ -1,4 +1,4 @@
-//! Counting: how many rows there are when limits are left aside.
+//! Counts: the total number of rows without limits.
 
 use super::SOURCE;
 use super::condition::condition;
@@ -8,20 +8,20 @@ use crate::plan::{Command, ReadNode, StatementPlan};
 use crate::request::preferences::Count;
 use crate::request::select::JoinType;
 
-/// How the total of a statement is made.
+/// How the total is determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Total {
-    /// It is not.
+    /// Not counted.
     Unknown,
     /// All rows are in the answer.
     Page,
-    /// By a query of its own, [`source`], which stops at so many rows.
+    /// By a subquery, [`source`], up to this many rows.
     Counted { stop: Option<i64> },
 }
 
 impl Total {
-    /// A count that is given up for an estimate when there are more rows than the cap on rows stops one row above
-    /// it; without a cap there is only the estimate. What a routine returns is never estimated.
+    /// An estimated count counts up to one row above the limit on rows; without a limit only the estimate is used.
+    /// Results of routines are never estimated.
     pub(super) fn of(plan: &StatementPlan) -> Self {
         let reads = matches!(plan.command, Command::Read);
         let stop = match (plan.count, plan.max_rows) {
@@ -46,8 +46,8 @@ impl Total {
     }
 }
 
-/// The number of rows in the answer. A routine that returns one value has one; its body need not be an
-/// aggregate, so nothing beside it may be one.
+/// The number of rows in the answer. A routine that returns one value has one row; its body need not be an aggregate,
+/// so no aggregate may be beside it.
 pub(super) fn page(sql: &mut Sql, plan: &StatementPlan) {
     match plan.routine() {
         Some(routine) if !routine.returns_set => sql.push("1"),
@@ -55,7 +55,7 @@ pub(super) fn page(sql: &mut Sql, plan: &StatementPlan) {
     };
 }
 
-/// Adds the query that counts, if one is needed.
+/// Adds the counting subquery, if needed.
 pub(super) fn source(sql: &mut Sql, plan: &StatementPlan) -> Total {
     let total = Total::of(plan);
     if let Total::Counted { stop } = total {
@@ -69,8 +69,8 @@ pub(super) fn source(sql: &mut Sql, plan: &StatementPlan) -> Total {
     total
 }
 
-/// One row for each of a node's rows, limits aside. Inner joins and conditions on embeddings are asked as
-/// EXISTS: nothing needs to be joined.
+/// One row for each of the node's rows, without limits. Inner joins and conditions on embeddings are tested with
+/// EXISTS instead of a join.
 pub(super) fn rows(sql: &mut Sql, node: &ReadNode) {
     let qualifier = node.qualifier();
     let presence = |sql: &mut Sql, join_alias: &str, present: bool| {

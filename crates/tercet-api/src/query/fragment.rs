@@ -1,5 +1,5 @@
-//! SQL under construction: text with `$1`, `$2`, … and the values that go there. The only place where a
-//! name becomes text, and where a value becomes a parameter.
+//! SQL under construction: text with `$1`, `$2`, … and the parameters. The only place where a name becomes text and a
+//! value becomes a parameter.
 
 use std::ops::Range;
 
@@ -13,23 +13,23 @@ use crate::schema::QualifiedName;
 pub(super) struct Sql {
     text: String,
     parameters: Vec<Option<Bytes>>,
-    /// Where the text is that only asserts what the schema cache says.
+    /// The byte range of the type assertions.
     assertions: Range<usize>,
 }
 
 impl Sql {
-    /// Nothing yet, with room for what most statements are.
+    /// Empty, with capacity for most statements.
     pub(super) fn new() -> Self {
         Self { text: String::with_capacity(1024), parameters: Vec::with_capacity(4), assertions: 0..0 }
     }
 
-    /// Adds text that is part of this program.
+    /// Adds a constant of this program.
     pub(super) fn push(&mut self, text: &'static str) -> &mut Self {
         self.text.push_str(text);
         self
     }
 
-    /// Adds an expression, a type or a function name that the catalogue printed as SQL, quoted as needed.
+    /// Adds an expression, type or function name printed by the catalogue, quoted as needed.
     pub(super) fn catalogue(&mut self, text: &str) -> &mut Self {
         self.text.push_str(text);
         self
@@ -41,15 +41,15 @@ impl Sql {
         self
     }
 
-    /// Adds a type that a client named. Quoting it would make `int` another type than `integer`, so it
-    /// is words and nothing else, whoever parsed it: no bracket can end the cast, no quote can open.
+    /// Adds a client's type name. Quoting would make `int` differ from `integer`, so only words are allowed: no
+    /// bracket can end the cast, and no quote can start.
     pub(super) fn cast_type(&mut self, name: &str) -> &mut Self {
         let word = |c: char| if c.is_alphanumeric() || c == ' ' { c } else { '_' };
         self.text.extend(name.chars().map(word));
         self
     }
 
-    /// Adds a quoted name. One with NUL is refused on its way to PostgreSQL, like a value.
+    /// Adds a quoted name. PostgreSQL rejects NUL in it, as in a value.
     pub(super) fn name(&mut self, name: &str) -> &mut Self {
         quote::push_identifier(&mut self.text, name);
         self
@@ -69,7 +69,7 @@ impl Sql {
         if column == "*" { self.push("*") } else { self.name(column) }
     }
 
-    /// Adds a string constant whose text is the catalogue's, never a client's.
+    /// Adds a string constant that comes from the catalogue, never from a client.
     pub(super) fn constant(&mut self, text: &str) -> &mut Self {
         quote::push_literal(&mut self.text, text);
         self
@@ -82,7 +82,7 @@ impl Sql {
         self.number(self.parameters.len())
     }
 
-    /// Adds items with text between them.
+    /// Adds items with a separator.
     pub(super) fn list<T>(
         &mut self,
         items: impl IntoIterator<Item = T>,
@@ -98,19 +98,19 @@ impl Sql {
         self
     }
 
-    /// The text so far.
+    /// The current text.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// Adds text that only asserts what the schema cache says.
+    /// Adds a type assertion.
     pub(super) fn assert(&mut self, add: impl FnOnce(&mut Self)) {
         let start = self.text.len();
         add(self);
         self.assertions = start..self.text.len();
     }
 
-    /// Where that text is, in bytes.
+    /// The byte range of the type assertions.
     pub(super) fn assertions(&self) -> Range<usize> {
         self.assertions.clone()
     }
@@ -120,8 +120,7 @@ impl Sql {
     }
 }
 
-/// The text of an array of texts, whatever type its elements turn out to have
-/// (<https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO>).
+/// An array literal of texts, for any element type (<https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO>).
 pub(super) fn array_literal<T: AsRef<str>>(elements: &[T]) -> String {
     let mut literal = String::from("{");
     for (index, element) in elements.iter().enumerate() {

@@ -1,15 +1,15 @@
-//! Where a node's rows come from, and how they hang on its parent's.
+//! Builds the FROM clause of a node and the join conditions with its parent.
 
 use super::SOURCE;
 use super::fragment::Sql;
 use crate::plan::ReadNode;
 use crate::schema::{Cardinality, Link, QualifiedName};
 
-/// What a node's rows come from.
+/// The FROM item of a node.
 pub(super) fn from(sql: &mut Sql, node: &ReadNode) {
     sql.push(" FROM ");
     match node.embed.as_ref().map(|embed| (&embed.relationship.link, embed)) {
-        // The row's type tells overloads apart; it is lost where the parent's rows went through a CTE.
+        // The row's type resolves the overload; it is lost if the parent's rows come from a CTE.
         Some((Link::Computed { function, .. }, embed)) => {
             sql.qualified(function).push("((").qualified(&embed.parent).push(".*)::");
             sql.qualified(&embed.relationship.source).push(")");
@@ -31,10 +31,10 @@ pub(super) fn from(sql: &mut Sql, node: &ReadNode) {
     }
 }
 
-/// A column of one relation that equals a column of another.
+/// Equality of two columns.
 pub(super) type JoinCondition = ((QualifiedName, String), (QualifiedName, String));
 
-/// What ties a node's rows to its parent's; nothing for the target, or where a function does it.
+/// The join conditions of a node with its parent; empty for the target and for computed relationships.
 pub(super) fn join_conditions(node: &ReadNode) -> Vec<JoinCondition> {
     let Some(embed) = &node.embed else { return Vec::new() };
     let own = node.qualifier();
@@ -57,7 +57,7 @@ pub(super) fn join_conditions(node: &ReadNode) -> Vec<JoinCondition> {
     }
 }
 
-/// Adds what ties a node's rows to its parent's.
+/// Adds the join conditions.
 pub(super) fn add_join_conditions(sql: &mut Sql, node: &ReadNode) {
     sql.list(join_conditions(node), " AND ", |sql, ((left, a), (right, b))| {
         sql.column(&left, &a).push(" = ").column(&right, &b);

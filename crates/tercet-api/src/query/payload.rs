@@ -1,16 +1,16 @@
-//! A JSON body as rows: `pgrst_body`, with the columns asked for.
+//! A JSON body as rows: `pgrst_body`, with the requested columns.
 
 use bytes::Bytes;
 
 use super::fragment::Sql;
 use crate::plan::TypedField;
 
-/// How a body's rows are read.
+/// How the rows of a body are read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
-    /// Whether a key that is missing means the column's default.
+    /// Whether a missing key means the column's default.
     pub(super) defaults: bool,
-    /// Whether only the first row counts.
+    /// Whether only the first row is used.
     pub(super) first_only: bool,
 }
 
@@ -44,7 +44,7 @@ pub(super) fn add(sql: &mut Sql, body: &Bytes, columns: &[TypedField], reading: 
     });
     sql.push(" FROM ");
     match (columns.is_empty(), object, reading.defaults) {
-        // `{}` is one row without values, `[{}, {}]` are two
+        // `{}` is one row without values, `[{}, {}]` are two rows
         (true, true, _) => sql.push("(values(1)) _ "),
         (true, false, true) => sql.push("jsonb_array_elements").push(source).push("_ "),
         (true, false, false) => sql.push("json_array_elements").push(source).push("_ "),
@@ -75,7 +75,7 @@ fn defaults(sql: &mut Sql, columns: &[TypedField]) {
     sql.push(")");
 }
 
-/// Whether a JSON text is an object; PostgreSQL finds out whether it is JSON at all.
+/// Whether a JSON text is an object; PostgreSQL checks whether it is valid.
 fn is_object(body: &[u8]) -> bool {
     body.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')) == Some(&b'{')
 }

@@ -1,4 +1,4 @@
-//! Reading: a node's rows with everything embedded in them.
+//! Reads: the rows of a node with all embeddings.
 
 use super::condition::{condition, field, joined_presence};
 use super::fragment::Sql;
@@ -9,7 +9,7 @@ use crate::request::order::{Direction, Nulls};
 use crate::request::select::{Aggregate, AggregateFunction, JoinType};
 use crate::schema::QualifiedName;
 
-/// The statement that answers a read.
+/// The statement of a read.
 pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan) {
     sql.push("WITH ").push(SOURCE).push(" AS (");
     rows(sql, &plan.tree);
@@ -56,8 +56,7 @@ pub(super) fn rows(sql: &mut Sql, node: &ReadNode) {
     }
 }
 
-/// What is selected, in order: columns, then what the embeddings show. Each says whether rows are
-/// grouped by it.
+/// The select list, in order: columns, then embeddings. Each item records whether rows are grouped by it.
 fn selection(sql: &mut Sql, node: &ReadNode, qualifier: &QualifiedName) {
     if node.select.is_empty() && node.children.is_empty() {
         sql.column(qualifier, "*");
@@ -156,7 +155,7 @@ fn with_cast(sql: &mut Sql, cast: Option<&str>, value: impl Fn(&mut Sql)) {
     sql.push(" AS ").cast_type(cast).push(")");
 }
 
-/// An embedding's rows, joined to each of the parent's.
+/// The lateral join of an embedding.
 fn join(sql: &mut Sql, child: &ReadNode) {
     let Some(embed) = &child.embed else { return };
     let inner = embed.join == Some(JoinType::Inner);
@@ -189,7 +188,7 @@ fn join(sql: &mut Sql, child: &ReadNode) {
     }
 }
 
-/// All rows as one JSON array under the join's own name, and each spread field's values as another.
+/// All rows as one JSON array under the join's alias, and the values of each spread field as another.
 fn gather(sql: &mut Sql, embed: &Embed, fields: &[SpreadField]) {
     sql.push("SELECT json_agg(").name(&embed.join_alias).push(")::jsonb AS ").name(&embed.join_alias);
     for spread in fields {
@@ -198,8 +197,8 @@ fn gather(sql: &mut Sql, embed: &Embed, fields: &[SpreadField]) {
     }
 }
 
-/// Rows are grouped by everything that is selected without an aggregate, where there is one. By position:
-/// an expression with parameters would not be recognised as the same one.
+/// GROUP BY all selected items without an aggregate, if there is one. By position: PostgreSQL does not recognise an
+/// expression with parameters as the same.
 fn group(sql: &mut Sql, node: &ReadNode) {
     let mut folded: Vec<bool> = node.select.iter().map(|selected| selected.aggregate.is_some()).collect();
     for child in &node.children {

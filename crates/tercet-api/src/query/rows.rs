@@ -1,8 +1,8 @@
-//! Rows that PostgreSQL returns as they are, and the JSON that is made of them here: `json_agg` over 100 small rows
-//! costs PostgreSQL more than finding, ordering and sending them.
+//! Builds JSON from plain result rows: `json_agg` over 100 small rows costs PostgreSQL more than finding, ordering
+//! and sending them.
 //!
-//! The JSON is the same, byte for byte. Values of few types have a text of which that is known; all others
-//! PostgreSQL turns into JSON, one by one, before it sends them.
+//! The JSON is identical byte for byte. For some types it can be built from the value's text; PostgreSQL converts all
+//! others to JSON value by value.
 
 use smallvec::SmallVec;
 use tercet_postgres::{Row, Rows};
@@ -14,23 +14,23 @@ use crate::error::StatementError;
 use crate::plan::{Command, Handler, ReadNode, Shape, StatementPlan};
 use crate::schema::{LONGEST_NAME, QualifiedName, Relation};
 
-/// How a value's text becomes JSON.
+/// How a value's text is converted to JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// `t` or `f`.
     Boolean,
-    /// As it is, unless it is none that JSON knows: `NaN`, `Infinity`.
+    /// Unchanged, unless it is no JSON number: `NaN`, `Infinity`.
     Number,
-    /// As a string.
+    /// As a JSON string.
     Text,
-    /// It is JSON.
+    /// Unchanged: it is JSON.
     Json,
 }
 
 impl Kind {
-    /// Of the type that PostgreSQL describes with the rows
-    /// (<https://github.com/postgres/postgres/blob/REL_18_STABLE/src/include/catalog/pg_type.dat>); `None` where
-    /// PostgreSQL must make the JSON.
+    /// The conversion for a type id from the row description
+    /// (<https://github.com/postgres/postgres/blob/REL_18_STABLE/src/include/catalog/pg_type.dat>); `None` if
+    /// PostgreSQL must convert it.
     fn of(type_id: u32) -> Option<Self> {
         match type_id {
             16 => Some(Self::Boolean),
@@ -44,7 +44,7 @@ impl Kind {
         }
     }
 
-    /// `NaN` and the like make strings.
+    /// `NaN` and the like become strings.
     fn write(self, value: &[u8], body: &mut Vec<u8>) {
         match (self, value) {
             (Self::Boolean, b"t") => body.extend(b"true"),
@@ -59,14 +59,14 @@ impl Kind {
 /// How a column is selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Selected {
-    /// As it is: what becomes of it is known, if it is still of the type that the schema cache says.
+    /// As it is: its JSON form is known, if its type still matches the schema cache.
     Plain,
-    /// As JSON that PostgreSQL makes of it.
+    /// Converted to JSON by PostgreSQL.
     AsJson,
 }
 
 impl Selected {
-    /// A column of a type, as the catalogue prints it.
+    /// By the column's type as printed by the catalogue.
     fn of(data_type: &str) -> Self {
         match data_type {
             "boolean" | "smallint" | "integer" | "bigint" | "numeric" | "real" | "double precision"
@@ -76,22 +76,22 @@ impl Selected {
     }
 }
 
-/// The columns of the rows, in the order in which they are selected.
+/// The columns of the result rows, in order.
 #[derive(Debug)]
 pub(super) struct Columns {
-    /// What stands before each value, one after the other: `{"id":`, `,"name":`.
+    /// The text before each value, concatenated: `{"id":`, `,"name":`.
     keys: Vec<u8>,
-    /// Where each key ends.
+    /// The end of each key in `keys`.
     ends: Vec<usize>,
-    /// Whether the body is the only row, or an array.
+    /// Whether the body is a single row instead of an array.
     single: bool,
     total: Total,
 }
 
-/// The statement that returns the rows of a plan; `None`, and nothing is added to `sql`, where their columns are
-/// not known, or the body or the total takes more than these rows.
+/// The statement that returns the rows of a plan; `None`, with `sql` unchanged, if their columns are unknown, or body
+/// or total need more than these rows.
 ///
-/// The types are looked at outside of the query, where its limit has been applied.
+/// Types are converted outside the subquery, after its limit.
 pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan) -> Option<Columns> {
     let single = match plan.handler {
         Handler::Json => false,
@@ -120,14 +120,14 @@ pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan) -> Option<Columns> 
     Some(Columns::new(&columns, single, total))
 }
 
-/// Whether all columns of a node's relation are asked for, whatever they are.
+/// Whether all columns of the relation are selected with `*`.
 fn selects_all(node: &ReadNode) -> bool {
     node.select.iter().any(|selected| selected.field.name == "*")
 }
 
-/// A condition that is always true, and an error where the relation has not as many columns as the schema cache says:
-/// one may have been added. PostgreSQL sees that when it parses the statement, or a prepared one for the first time
-/// after the change, and has forgotten the condition before it plans.
+/// A condition that is always true, and an error if the relation's number of columns differs from the schema cache.
+/// PostgreSQL evaluates it when it parses the statement, or a prepared one for the first time after the change, and
+/// removes it before planning.
 fn expect_columns(sql: &mut Sql, relation: &Relation) {
     let name = QualifiedName { schema: relation.schema.clone(), name: relation.name.clone() };
     sql.push(" WHERE TRUE OR EXISTS (SELECT * FROM ").qualified(&name).push(" UNION ALL SELECT ");
@@ -150,10 +150,10 @@ impl Columns {
         Self { keys, ends, single, total }
     }
 
-    /// The body, and how many rows there are. The types that count are those that came with the rows.
+    /// Builds the body and counts the rows, by the types in the row description.
     ///
     /// # Errors
-    /// [`StatementError::ColumnTypes`] where only PostgreSQL can make JSON of one.
+    /// [`StatementError::ColumnTypes`] if only PostgreSQL can convert one of them.
     pub(super) fn answer(&self, rows: &Rows) -> Result<Answer, StatementError> {
         let types = rows.types().filter(|types| types.len() == self.ends.len());
         let kinds = types.and_then(|types| types.iter().map(|id| Kind::of(*id)).collect());
@@ -194,7 +194,7 @@ impl Columns {
     }
 }
 
-/// The names of a node's columns, and how each is selected; `None` where they are not known.
+/// The node's columns and how each is selected; `None` if they are unknown.
 fn columns(node: &ReadNode) -> Option<Vec<(&str, Selected)>> {
     let relation = node.relation.as_deref()?;
     let mut columns = Vec::new();
@@ -214,7 +214,7 @@ fn columns(node: &ReadNode) -> Option<Vec<(&str, Selected)>> {
                     .push((alias.as_ref().map_or(&*column.name, |it| it), Selected::of(&column.data_type)));
             }
             (Some(alias), _) => columns.push((alias, Selected::AsJson)),
-            // What PostgreSQL calls it is for PostgreSQL to say.
+            // PostgreSQL determines the default name.
             (None, _) => return None,
         }
     }
@@ -243,18 +243,18 @@ fn columns(node: &ReadNode) -> Option<Vec<(&str, Selected)>> {
     let mut names: SmallVec<[&str; 16]> = columns.iter().map(|(name, _)| *name).collect();
     names.sort_unstable();
     let distinct = names.windows(2).all(|pair| pair[0] != pair[1]);
-    // A spread `*` is all columns of something else.
+    // A spread `*` would be all columns of another relation.
     let known = names.iter().all(|name| *name != "*" && name.len() <= LONGEST_NAME && !name.contains('\0'));
     (!columns.is_empty() && distinct && known).then_some(columns)
 }
 
-/// Appends a JSON string. serde_json escapes what PostgreSQL escapes, in the same way.
+/// Appends a JSON string. serde_json escapes like PostgreSQL.
 fn string(text: &str, body: &mut Vec<u8>) {
-    // A string can be written to a vector, always.
+    // Writing to a vector cannot fail.
     let _ = serde_json::to_writer(&mut *body, text);
 }
 
-/// Whether a text is a number of JSON (RFC 8259 section 6).
+/// Whether a text is a JSON number (RFC 8259 section 6).
 fn is_number(text: &[u8]) -> bool {
     fn digits(text: &[u8]) -> Option<&[u8]> {
         let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn values_become_json_by_their_kind() {
+    fn converts_values_by_kind() {
         for (kind, value, expect) in [
             (Kind::Boolean, "t", "true"),
             (Kind::Boolean, "f", "false"),
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_those_of_json() {
+    fn recognises_json_numbers() {
         for number in ["0", "-0", "10", "0.5", "1e5", "-1.25E-7", "123456789012345678901234567890"] {
             assert!(is_number(number.as_bytes()), "{number}");
         }

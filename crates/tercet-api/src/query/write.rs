@@ -1,4 +1,4 @@
-//! Writing: INSERT, UPDATE, DELETE, and what is read of the written rows.
+//! Writes: INSERT, UPDATE, DELETE, and the selection from the written rows.
 
 use super::condition::{condition, joined_presence};
 use super::fragment::Sql;
@@ -8,13 +8,13 @@ use crate::plan::{Condition, Conflict, StatementPlan, TypedField, WriteKind, Wri
 use crate::request::preferences::Resolution;
 use crate::schema::QualifiedName;
 
-/// Counts a row as inserted when it is about to be: true for every row.
+/// Counts a row as inserted before the insert; true for every row.
 const INSERTING: &str = "set_config('pgrst.inserted', (coalesce(nullif(current_setting('pgrst.inserted', true), '')::int, 0) + 1)::text, true) <> '0'";
 
-/// Takes that back when it turns out to exist: true for every row.
+/// Subtracts it again if the row exists; true for every row.
 const UPDATING: &str = "set_config('pgrst.inserted', (coalesce(nullif(current_setting('pgrst.inserted', true), '')::int, 0) - 1)::text, true) <> '-1'";
 
-/// The statement that answers a write.
+/// The statement of a write.
 pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan, write: &WritePlan) {
     sql.push("WITH ");
     assertion::add(sql, plan);
@@ -58,7 +58,7 @@ fn command(sql: &mut Sql, write: &WritePlan) {
                 on_conflict(sql, conflict, columns);
             }
         }
-        // There is no UPDATE without columns: an empty result with the same names stands in for it.
+        // UPDATE requires columns: an empty result with the same columns replaces it.
         WriteKind::Update { columns, .. } if columns.is_empty() => {
             sql.push("SELECT ");
             let relation = QualifiedName::local(write.relation.name.clone());
@@ -128,7 +128,7 @@ fn filter(sql: &mut Sql, relation: &QualifiedName, conditions: &[Condition]) {
 
 fn returning(sql: &mut Sql, write: &WritePlan) {
     if write.returning.is_empty() {
-        // to know how many rows there were
+        // to count the rows
         sql.push(" RETURNING 1");
     } else {
         sql.push(" RETURNING ").list(&write.returning, ", ", |sql, it| {
@@ -137,7 +137,7 @@ fn returning(sql: &mut Sql, write: &WritePlan) {
     }
 }
 
-/// The primary key of the one new row, as JSON pairs.
+/// The primary key of the single new row, as JSON pairs.
 fn location(sql: &mut Sql, write: &WritePlan) {
     if !write.returns_location || write.primary_key.is_empty() {
         sql.push("null");

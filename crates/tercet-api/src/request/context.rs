@@ -1,4 +1,4 @@
-//! What SQL may read of a request: its headers and cookies as JSON (`request.headers`, `request.cookies`).
+//! The request context for SQL: headers and cookies as JSON (`request.headers`, `request.cookies`).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use http::HeaderMap;
 use http::header::COOKIE;
 
-/// Headers but cookies, names in lower case; of one given twice the last counts. Bytes that are not UTF-8 become U+FFFD.
+/// Headers without cookies, names in lower case; the last of several with one name. Bytes that are not UTF-8 become
+/// U+FFFD.
 pub(super) fn headers(headers: &HeaderMap) -> String {
     let headers: BTreeMap<&str, Cow<'_, str>> = headers
         .iter()
@@ -16,7 +17,8 @@ pub(super) fn headers(headers: &HeaderMap) -> String {
     serde_json::to_string(&headers).expect("texts always serialise")
 }
 
-/// Cookies by name ([RFC 6265 §5.4](https://www.rfc-editor.org/rfc/rfc6265#section-5.4)); of one given twice the last counts.
+/// Cookies by name ([RFC 6265 §5.4](https://www.rfc-editor.org/rfc/rfc6265#section-5.4)); the last of several with
+/// one name.
 pub(super) fn cookies(headers: &HeaderMap) -> String {
     if !headers.contains_key(COOKIE) {
         return "{}".to_owned();

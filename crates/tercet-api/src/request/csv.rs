@@ -1,30 +1,30 @@
 //! CSV bodies ([RFC 4180](https://www.rfc-editor.org/rfc/rfc4180)).
 //!
-//! Refuses to know what the first record means, and to guess: a quote that is not closed, or stands inside a field without quotes, is
-//! a mistake.
+//! Does not interpret the header record and does not guess: an unclosed quote, or a quote inside an unquoted field,
+//! is an error.
 
 use std::borrow::Cow;
 
-/// A record and where it starts.
+/// A record and its position.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Record<'t> {
-    /// The text from its first character on.
+    /// The text from the record's first character on.
     pub(super) from: &'t str,
     /// At least one.
     pub(super) fields: Vec<Field<'t>>,
 }
 
-/// A field without its quotes.
+/// A field without quotes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Field<'t> {
     pub(super) text: Cow<'t, str>,
-    /// Whether it had quotes: an empty text has, a null has none.
+    /// Whether it was quoted: an empty text is, null is not.
     pub(super) quoted: bool,
 }
 
-/// Records of a text, blank lines left out; the first mistake ends them.
+/// The records of a text, without blank lines; ends with the first error.
 pub(super) fn records(text: &str) -> impl Iterator<Item = Result<Record<'_>, String>> {
-    // a byte order mark is no part of the first name
+    // a byte order mark is not part of the first name
     let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
     std::iter::from_fn(move || {
         rest = rest.trim_start_matches(['\r', '\n']);
@@ -42,14 +42,14 @@ pub(super) fn records(text: &str) -> impl Iterator<Item = Result<Record<'_>, Str
     })
 }
 
-/// The line of a text, from 1, on which the rest of it begins. A carriage return ends a line as well, alone or before a line feed.
+/// The line number, from 1, at which `rest` starts. A carriage return ends a line too, alone or before a line feed.
 pub(super) fn line(text: &str, rest: &str) -> usize {
     let passed = &text.as_bytes()[..text.len() - rest.len()];
     let returns_alone = memchr::memchr_iter(b'\r', passed).filter(|at| passed.get(at + 1) != Some(&b'\n'));
     1 + memchr::memchr_iter(b'\n', passed).count() + returns_alone.count()
 }
 
-/// What is wrong, and the text from there on.
+/// An error message, and the text at its position.
 type Mistake<'t> = (String, &'t str);
 
 fn fields<'t>(rest: &mut &'t str) -> Result<Vec<Field<'t>>, Mistake<'t>> {

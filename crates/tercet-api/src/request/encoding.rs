@@ -1,19 +1,20 @@
-//! How a body is encoded: only as it is, and in UTF-8. What a header says otherwise is refused, whatever the bytes would mean.
+//! Checks the encoding of bodies: only unencoded UTF-8 is supported. Other declarations are rejected, whatever the
+//! bytes.
 
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
 use crate::error::RequestError;
 
-/// Refuses a body that is not what it is taken for.
+/// Rejects a body with an unsupported encoding.
 ///
 /// # Errors
-/// There are several types, a charset that is not UTF-8, or a `Content-Encoding`.
+/// Several content types, a charset other than UTF-8, or a `Content-Encoding`.
 pub(super) fn check(headers: &HeaderMap) -> Result<(), RequestError> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let content_type = types.next().map(|value| String::from_utf8_lossy(value.as_bytes()));
     if types.next().is_some() {
-        return Err(RequestError::Body("Content-Type is given twice, and only one can count".into()));
+        return Err(RequestError::Body("Content-Type is given twice".into()));
     }
     for value in headers.get_all(CONTENT_ENCODING) {
         let value = String::from_utf8_lossy(value.as_bytes());
@@ -28,7 +29,7 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), RequestError> {
         name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches(['"', '\'']))
     });
     for charset in charsets {
-        // ASCII is UTF-8 as well
+        // ASCII is a subset of UTF-8
         if !["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known)) {
             return Err(RequestError::BodyEncoding(format!("charset={charset}")));
         }
@@ -52,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_bodies_as_they_are_and_refuses_others() {
+    fn rejects_encoded_bodies() {
         for fine in [
             "application/json",
             "text/csv; charset=utf-8",

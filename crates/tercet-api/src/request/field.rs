@@ -1,4 +1,4 @@
-//! Names of columns and paths into their values: `name`, `"odd name"`, `data->a->>0`.
+//! Column names and JSON paths: `name`, `"odd name"`, `data->a->>0`.
 
 use winnow::Parser as _;
 
@@ -7,12 +7,12 @@ use super::grammar::{
     optional, run, separated, some_run, spaced,
 };
 
-/// A column, or a place inside its value.
+/// A column, or a path into its value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Field {
-    /// Name of the column; `*` where a selection means all of them.
+    /// The column name; `*` means all columns.
     pub name: String,
-    /// Steps into a json, composite or array value, none for the column itself.
+    /// Steps into a json, composite or array value; empty for the column itself.
     pub json_path: Vec<JsonStep>,
 }
 
@@ -26,13 +26,13 @@ impl Field {
 /// One step of a JSON path ([JSON functions](https://www.postgresql.org/docs/current/functions-json.html)).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct JsonStep {
-    /// Which operator.
+    /// The operator.
     pub arrow: Arrow,
-    /// Where it goes.
+    /// Its operand.
     pub operand: JsonOperand,
 }
 
-/// The two ways of stepping into a JSON value.
+/// The JSON path operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Arrow {
     /// `->`: the result is JSON.
@@ -41,16 +41,16 @@ pub enum Arrow {
     Text,
 }
 
-/// Where a step goes.
+/// The operand of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum JsonOperand {
-    /// Member of an object.
+    /// A key of an object.
     Key(String),
-    /// Element of an array, negative ones count from its end. Signed decimal digits of any length: PostgreSQL says whether they fit.
+    /// An index of an array, negative from its end. Signed decimal digits of any length: PostgreSQL checks the range.
     Index(String),
 }
 
-/// The embedded relation something is about, from the target inwards; empty for the target itself.
+/// The path to an embedded relation, outermost first; empty for the target.
 pub type EmbedPath = Vec<String>;
 
 const IDENTIFIER: [Expected; 2] = [Expected::Label("letter"), Expected::Label("digit")];
@@ -68,7 +68,7 @@ pub(super) fn field_name(input: &mut Input<'_>) -> Parsed<String> {
     })
 }
 
-/// A text in double quotes, where a backslash takes the next character as it is.
+/// A double-quoted text, with backslash escapes.
 pub(super) fn quoted(input: &mut Input<'_>) -> Parsed<String> {
     character('"')(input)?;
     let mut text = String::new();
@@ -83,7 +83,7 @@ pub(super) fn quoted(input: &mut Input<'_>) -> Parsed<String> {
     Ok(text)
 }
 
-/// `name`, and a path into its value.
+/// `name` and a JSON path.
 pub(super) fn field(input: &mut Input<'_>) -> Parsed<Field> {
     spaced(input, |input| Ok(Field { name: field_name(input)?, json_path: json_path(input)? }))
 }
@@ -100,7 +100,7 @@ pub(super) fn embedded_field(input: &mut Input<'_>) -> Parsed<(EmbedPath, Field)
     Ok((names, Field { name, json_path: json_path(input)? }))
 }
 
-/// Steps into a value, maybe none.
+/// A JSON path, possibly empty.
 pub(super) fn json_path(input: &mut Input<'_>) -> Parsed<Vec<JsonStep>> {
     let mut path = Vec::new();
     while let Some(arrow) = optional(input, arrow)? {
@@ -126,7 +126,7 @@ fn array_index(input: &mut Input<'_>) -> Parsed<JsonOperand> {
             return Ok(JsonOperand::Index(format!("{sign}{digits}")));
         }
     }
-    // PostgREST takes an index before a closing bracket for a key, which no array has
+    // like PostgREST, an index before a closing bracket is parsed as a key
     if !input.input.starts_with(')') {
         either(input, character_ahead('.'), |input| either(input, character_ahead(','), end))?;
     }
@@ -149,7 +149,7 @@ fn object_key(input: &mut Input<'_>) -> Parsed<JsonOperand> {
     Ok(JsonOperand::Key(key))
 }
 
-/// Parts with dashes between them, none of which begins an arrow.
+/// Parts joined by dashes that do not start an arrow.
 fn dashed<'i>(input: &mut Input<'i>, part: impl FnMut(&mut Input<'i>) -> Parsed<String>) -> Parsed<String> {
     let dash = |input: &mut Input<'i>| {
         attempt(input, |input| {

@@ -5,22 +5,22 @@ use winnow::combinator::{delimited, terminated};
 
 use super::field::{Field, delimiter, identifier, quoted};
 use super::grammar::{
-    Input, Parsed, Refused, attempt, character, either, labelled, literal, literal_in_any_case, not_before,
-    optional, rest, run, separated, spaced,
+    Input, ParseError, Parsed, attempt, character, either, labelled, literal, literal_in_any_case,
+    not_before, optional, rest, run, separated, spaced,
 };
 
 /// A condition on one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
-    /// What is looked at.
+    /// The left operand.
     pub field: Field,
-    /// `not.` came before the operator.
+    /// Whether `not.` precedes the operator.
     pub negated: bool,
-    /// How it is compared, and with what.
+    /// The operator and its operand.
     pub operation: Operation,
 }
 
-/// A comparison and its operand. Operands are text; PostgreSQL gives them the type of the field.
+/// A comparison and its operand. Operands are text; PostgreSQL converts them to the field's type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// An operator with one value.
@@ -33,11 +33,11 @@ pub enum Operation {
     Is(IsValue),
     /// `isdistinct.value`
     IsDistinctFrom(String),
-    /// `fts(language).query` and its kin.
+    /// `fts(language).query` and variants.
     FullText {
-        /// How the query text is read.
+        /// How the query text is parsed.
         operator: FullTextOperator,
-        /// Text search configuration, the database's default when absent.
+        /// The text search configuration; the database's default if absent.
         language: Option<String>,
         /// The query text.
         query: String,
@@ -67,7 +67,7 @@ pub enum QuantifiedOperator {
     IMatch,
 }
 
-/// Whether one element of the operand must satisfy the comparison, or all.
+/// Whether any or all elements of the operand must match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantifier {
     /// `(any)`
@@ -76,7 +76,7 @@ pub enum Quantifier {
     All,
 }
 
-/// Operators with exactly one value.
+/// Operators with a single value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SimpleOperator {
     /// `neq`
@@ -99,7 +99,7 @@ pub enum SimpleOperator {
     Adjacent,
 }
 
-/// What a field can be according to `is`.
+/// The operand of `is`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IsValue {
     /// `null`
@@ -114,7 +114,7 @@ pub enum IsValue {
     Unknown,
 }
 
-/// How the text of a full-text query is read.
+/// How the text of a full-text query is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FullTextOperator {
     /// `fts`: `to_tsquery`
@@ -127,8 +127,8 @@ pub enum FullTextOperator {
     Websearch,
 }
 
-/// `not.operator.value`, where `value` reads the operand of operators that take one: whether it is negated, and what
-/// it says.
+/// `not.operator.value`; `value` parses the operand of operators that have one. Returns whether it is negated, and
+/// the operation.
 pub(super) fn condition<'i>(
     input: &mut Input<'i>,
     value: impl Fn(&mut Input<'i>) -> Parsed<String>,
@@ -140,7 +140,7 @@ pub(super) fn condition<'i>(
     Ok((negated, operation))
 }
 
-/// The operand of a filter that is a parameter of its own: all that is left.
+/// The operand of a filter parameter: the rest of the input.
 pub(super) fn whole_value(input: &mut Input<'_>) -> String {
     rest(input).to_owned()
 }
@@ -171,20 +171,20 @@ fn operation<'i>(
     )
 }
 
-/// Whether `name.` stands here; it is read then.
+/// Consumes `name.` if the input starts with it.
 fn operator(input: &mut Input<'_>, name: &'static str) -> Parsed<bool> {
     Ok(optional(input, |input| attempt(input, |input| (literal(name), delimiter).parse_next(input)))?
         .is_some())
 }
 
-/// The first of the names that stands here, and what it means.
+/// Consumes the first of the names that the input starts with.
 fn named<T: Copy>(input: &mut Input<'_>, names: &[(&'static str, T)]) -> Parsed<T> {
     for (name, meaning) in names {
         if attempt(input, literal(name)).is_ok() {
             return Ok(*meaning);
         }
     }
-    Err(Refused)
+    Err(ParseError)
 }
 
 fn full_text<'i>(
@@ -234,7 +234,7 @@ fn is_value(input: &mut Input<'_>) -> Parsed<IsValue> {
                 return Ok(value);
             }
         }
-        Err(Refused)
+        Err(ParseError)
     })
 }
 
@@ -249,14 +249,14 @@ fn list(input: &mut Input<'_>) -> Parsed<Vec<String>> {
     Ok(elements)
 }
 
-/// A quoted text with nothing behind it that would make it part of a longer one.
+/// A quoted text that is not followed by further characters of a value.
 pub(super) fn quoted_element(input: &mut Input<'_>) -> Parsed<String> {
     attempt(input, |input| {
         terminated(quoted, not_before(|c| !matches!(c, ',' | ')'), None)).parse_next(input)
     })
 }
 
-/// Everything up to a comma or a closing bracket.
+/// The input up to a comma or closing bracket.
 pub(super) fn bare_element(input: &mut Input<'_>) -> String {
     run(input, |c| !matches!(c, ',' | ')'), &[]).to_owned()
 }
@@ -281,7 +281,7 @@ impl SimpleOperator {
 }
 
 impl QuantifiedOperator {
-    /// Longer names before those they begin with.
+    /// Longer names precede their prefixes.
     const NAMES: [(&'static str, Self); 9] = [
         ("eq", Self::Equal),
         ("gte", Self::GreaterThanEqual),

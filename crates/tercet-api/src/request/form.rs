@@ -1,6 +1,6 @@
-//! `application/x-www-form-urlencoded`: query strings, and bodies of forms.
+//! `application/x-www-form-urlencoded`: query strings and form bodies.
 //!
-//! Refuses to know what the names mean.
+//! Does not interpret names.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -9,19 +9,19 @@ use crate::error::RequestError;
 /// Everything but letters, digits and `-_.~` ([RFC 3986 §2.3](https://www.rfc-editor.org/rfc/rfc3986#section-2.3)).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// What becomes of a percent sign that no two hexadecimal digits follow.
+/// How a percent sign without two hexadecimal digits is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StrayPercent {
-    /// It stands for itself.
-    Kept,
-    /// It is a mistake.
-    Refused,
+    /// Literal as a literal.
+    Literal,
+    /// Rejected.
+    Rejected,
 }
 
-/// Names and values in their order, decoded; a name without `=` has no value.
+/// Names and values in order, decoded; a name without `=` has no value.
 ///
 /// # Errors
-/// 22021 where what is decoded is no text that PostgreSQL has: bytes that are not UTF-8, and NUL. PGRST100 where nothing can be decoded.
+/// 22021 if the decoded bytes are not UTF-8 or contain NUL, PGRST100 if decoding fails.
 pub(super) fn decode(
     form: &[u8],
     stray: StrayPercent,
@@ -34,15 +34,15 @@ pub(super) fn decode(
     })
 }
 
-/// A segment of a path, decoded: a plus sign stands for itself.
+/// A path segment, decoded; a plus sign is a literal.
 ///
 /// # Errors
 /// As those of [`decode`].
 pub(super) fn decode_segment(segment: &str) -> Result<String, RequestError> {
-    decode_bytes(segment.as_bytes(), StrayPercent::Refused, |byte| byte)
+    decode_bytes(segment.as_bytes(), StrayPercent::Rejected, |byte| byte)
 }
 
-/// The same with names in alphabetical order, each once with its values behind commas: one text for all ways of asking the same.
+/// The same with sorted names, each with its values: equivalent requests have the same canonical text.
 pub(super) fn canonical(pairs: &[(String, Option<String>)]) -> String {
     let mut sorted: Vec<&(String, Option<String>)> = pairs.iter().collect();
     sorted.sort_by(|left, right| left.0.cmp(&right.0));
@@ -73,7 +73,7 @@ fn decode_bytes(
     stray: StrayPercent,
     unencoded: impl Fn(u8) -> u8,
 ) -> Result<String, RequestError> {
-    let place = |column: usize| {
+    let position = |column: usize| {
         format!("failed to decode \"{}\" (line 1, column {column})", String::from_utf8_lossy(part))
     };
     let mut bytes = Vec::with_capacity(part.len());
@@ -82,8 +82,8 @@ fn decode_bytes(
         if let Some(encoded) = encoded(part, at) {
             bytes.push(encoded);
             at += 3;
-        } else if byte == b'%' && stray == StrayPercent::Refused {
-            return Err(RequestError::PercentEncoding(place(at + 1)));
+        } else if byte == b'%' && stray == StrayPercent::Rejected {
+            return Err(RequestError::PercentEncoding(position(at + 1)));
         } else {
             bytes.push(unencoded(byte));
             at += 1;
@@ -92,24 +92,24 @@ fn decode_bytes(
     match text(&bytes) {
         Ok(_) => Ok(String::from_utf8(bytes).unwrap_or_default()),
         Err((before, bytes)) => {
-            Err(RequestError::Encoding { bytes, place: place(sent(part, before.len()) + 1) })
+            Err(RequestError::Encoding { bytes, position: position(encoded_length(part, before.len()) + 1) })
         }
     }
 }
 
-/// The byte whose encoding stands there, if one does.
+/// The byte encoded at this position, if any.
 fn encoded(part: &[u8], at: usize) -> Option<u8> {
     let [b'%', high, low] = *part.get(at..at + 3)? else { return None };
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     Some(digit(high)? << 4 | digit(low)?)
 }
 
-/// How many bytes stand for so many decoded ones.
-fn sent(part: &[u8], decoded: usize) -> usize {
+/// The encoded length of this many decoded bytes.
+fn encoded_length(part: &[u8], decoded: usize) -> usize {
     (0..decoded).fold(0, |at, _| at + if encoded(part, at).is_some() { 3 } else { 1 })
 }
 
-/// The text that bytes are; else the text before the first that are none, and those, as PostgreSQL prints them.
+/// The bytes as text; otherwise the text before the first invalid bytes, and those in PostgreSQL's notation.
 pub(super) fn text(bytes: &[u8]) -> Result<&str, (&str, String)> {
     let (text, wrong) = match std::str::from_utf8(bytes) {
         Ok(text) => (text, &[][..]),
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     fn check(form: &str, expect: &Expect) {
-        let decoded: Result<Vec<_>, _> = decode(form.as_bytes(), StrayPercent::Kept).collect();
+        let decoded: Result<Vec<_>, _> = decode(form.as_bytes(), StrayPercent::Literal).collect();
         let actual = match decoded {
             Ok(pairs) => canonical(&pairs),
             Err(error) => format!("{} {error}: {}", error.code(), error.details().unwrap_or_default()),
@@ -154,13 +154,13 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_stray_percent_sign_where_it_is_a_mistake() {
+    fn rejects_a_stray_percent_sign() {
         for (part, column) in
             [("%", 1), ("a%", 2), ("%4", 1), ("%zz", 1), ("%41%4g", 4), ("+%+4", 2), ("%%41", 1)]
         {
-            let refused = decode(part.as_bytes(), StrayPercent::Refused).next().unwrap().unwrap_err();
-            let place = format!("failed to decode \"{part}\" (line 1, column {column})");
-            assert_eq!(refused, RequestError::PercentEncoding(place));
+            let refused = decode(part.as_bytes(), StrayPercent::Rejected).next().unwrap().unwrap_err();
+            let position = format!("failed to decode \"{part}\" (line 1, column {column})");
+            assert_eq!(refused, RequestError::PercentEncoding(position));
         }
         assert_eq!(decode_segment("a+b%2Fc%25"), Ok("a+b/c%".to_owned()));
         assert!(
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_text() {
+    fn rejects_bytes_that_are_no_text() {
         check(
             "a=b%00c",
             &expect![[

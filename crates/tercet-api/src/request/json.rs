@@ -1,6 +1,6 @@
-//! The shape of a JSON body: which keys its rows have, and how many rows there are.
+//! The shape of a JSON body: the keys and the number of its rows.
 //!
-//! Values are checked for being JSON and not kept: PostgreSQL gets the text as it came. What is kept is bounded, whatever the body.
+//! Values are validated, not kept: PostgreSQL receives the original text. Memory is bounded, whatever the body.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -8,35 +8,36 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// How deep JSON may be nested: PostgreSQL reads it recursively, and calls the end of its stack an error of its own.
+/// The maximum nesting of JSON: PostgreSQL parses recursively, and reports a stack overflow as a server error.
 const DEPTH: usize = 1000;
-/// No relation has more columns than this (<https://www.postgresql.org/docs/current/limits.html>), nor more bytes of names.
+/// The maximum number of keys, and of their bytes: above the number of columns of any relation
+/// (<https://www.postgresql.org/docs/current/limits.html>).
 const KEYS: (usize, usize) = (2000, 256 << 10);
 
-/// What a JSON text is made of, as far as it matters for rows and arguments.
+/// The shape of a JSON text, for rows and arguments.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) kind: Kind,
-    /// The objects, one for an object alone.
+    /// The number of objects; one for a single object.
     pub(super) rows: usize,
-    /// A key that an object has twice.
+    /// A key that occurs twice in an object.
     pub(super) repeated: Option<String>,
 }
 
-/// What rows and arguments can be made of, and what not.
+/// The kind of a JSON text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// One object, or an array of some with the same keys; empty for an empty array.
+    /// An object, or an array of objects with the same keys; empty for an empty array.
     Objects(BTreeSet<String>),
-    /// One object or some, with more keys than any relation has columns.
+    /// An object or objects with more keys than any relation has columns.
     Wide,
-    /// An array of different things.
+    /// An array of values of different kinds, or of objects with different keys.
     Mixed,
     /// Neither array nor object.
     Scalar,
 }
 
-/// The shape of a text, `None` when it is not JSON. Keys other than those `wanted` are passed over where that says which count.
+/// The shape of a text; `None` if it is not JSON. With `wanted`, other keys are ignored.
 pub(super) fn shape(body: &[u8], wanted: Option<&BTreeSet<String>>) -> Option<Shape> {
     let mut deserializer = serde_json::Deserializer::from_str(std::str::from_utf8(body).ok()?);
     let mut rows = Rows::new(wanted);
@@ -51,7 +52,7 @@ pub(super) fn shape(body: &[u8], wanted: Option<&BTreeSet<String>>) -> Option<Sh
     Some(Shape { kind, rows: rows.count, repeated: rows.repeated })
 }
 
-/// Whether arrays and objects are nested deeper than PostgreSQL will read them; of what is no JSON, anything.
+/// Whether arrays and objects are nested deeper than PostgreSQL can parse; unspecified for invalid JSON.
 pub(super) fn is_too_deep(body: &[u8]) -> bool {
     let (mut depth, mut at) = (0_usize, 0);
     while let Some(byte) = body.get(at) {
@@ -69,7 +70,7 @@ pub(super) fn is_too_deep(body: &[u8]) -> bool {
     false
 }
 
-/// Where the string that begins there has its closing quote.
+/// The position of a string's closing quote.
 fn end_of_string(body: &[u8], mut at: usize) -> usize {
     while let Some(found) = memchr::memchr2(b'"', b'\\', body.get(at..).unwrap_or_default()) {
         at += found;
@@ -81,7 +82,7 @@ fn end_of_string(body: &[u8], mut at: usize) -> usize {
     body.len()
 }
 
-/// Answers `$value` for everything that is neither array nor object.
+/// Returns `$value` for all scalars.
 macro_rules! scalars {
     ($value:expr) => {
         scalars!($value; visit_bool bool, visit_i64 i64, visit_u64 u64, visit_f64 f64, visit_str &str);
@@ -101,7 +102,7 @@ macro_rules! scalars {
     };
 }
 
-/// The whole text: whether it is rows with the same keys, `None` for a scalar.
+/// The document: whether it has rows with the same keys; `None` for a scalar.
 struct Document<'r>(&'r mut Rows);
 
 impl<'de> Visitor<'de> for Document<'_> {
@@ -122,13 +123,13 @@ impl<'de> Visitor<'de> for Document<'_> {
     }
 }
 
-/// The rows so far; the next one fits if it is an object with the keys of the first, or if it was said which keys count.
+/// The rows so far. A row matches if it is an object with the keys of the first; with chosen keys, any object does.
 struct Rows {
     /// Sorted.
     keys: Option<Vec<String>>,
-    /// Whether other keys do not matter.
+    /// Whether the keys were chosen by `columns`, so that others are ignored.
     chosen: bool,
-    /// Which of the keys the row at hand has.
+    /// Which of the keys the current row has.
     seen: Vec<bool>,
     count: usize,
     wide: bool,
@@ -148,7 +149,7 @@ impl Rows {
         }
     }
 
-    /// The keys of the first row.
+    /// Records the keys of the first row.
     fn learn<'de, A: MapAccess<'de>>(&mut self, mut map: A) -> Result<bool, A::Error> {
         let mut keys = BTreeSet::new();
         let (most, mut room) = KEYS;

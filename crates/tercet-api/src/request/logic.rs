@@ -5,21 +5,21 @@ use winnow::Parser as _;
 use super::field::{EmbedPath, delimiter, field, field_name};
 use super::filter::{Filter, bare_element, condition, quoted_element};
 use super::grammar::{
-    Depth, Expected, Input, Parsed, attempt, character, deeper, either, labelled, literal, optional,
-    refuse_here, run, separated, spaced,
+    Depth, Expected, Input, Parsed, attempt, character, deeper, either, fail_here, labelled, literal,
+    optional, run, separated, spaced,
 };
 
-/// More would not be a question but an attack on the stack.
-const DEEPEST: Depth = (64, "at most 64 brackets inside each other");
+/// The nesting limit, since parsing and planning are recursive.
+const MAX_DEPTH: Depth = (64, "at most 64 brackets inside each other");
 
 /// A boolean expression over filters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogicTree {
     /// `and(…)`, `or(…)`, `not.and(…)`, `not.or(…)`
     Branch {
-        /// `not.` came before the operator.
+        /// Whether `not.` precedes the operator.
         negated: bool,
-        /// How the branches are tied together.
+        /// The logical operator.
         operator: LogicOperator,
         /// At least one.
         branches: Vec<LogicTree>,
@@ -28,7 +28,7 @@ pub enum LogicTree {
     Leaf(Filter),
 }
 
-/// How the branches of a tree are tied together.
+/// The operator of a branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogicOperator {
     /// `and`
@@ -49,7 +49,7 @@ pub(super) fn logic_tree(input: &mut Input<'_>) -> Parsed<LogicTree> {
             .is_some();
             let operator = labelled(input, "logic operator (and, or)", logic_operator)?;
             spaced(input, character('('))?;
-            let branches = deeper(input, DEEPEST, |input| {
+            let branches = deeper(input, MAX_DEPTH, |input| {
                 separated(input, logic_tree, |input| spaced(input, character(',')))
             })?;
             spaced(input, character(')'))?;
@@ -58,13 +58,13 @@ pub(super) fn logic_tree(input: &mut Input<'_>) -> Parsed<LogicTree> {
     )
 }
 
-/// Where a tree belongs and how it begins, from the name of its parameter: `relation.not.or`.
+/// The embedding path and the operator from a parameter's name: `relation.not.or`.
 pub(super) fn logic_path(input: &mut Input<'_>) -> Parsed<(EmbedPath, String)> {
     let mut path = separated(input, field_name, delimiter)?;
     let operator = path.pop().unwrap_or_default();
     let nots = path.iter().filter(|name| *name == "not").count();
     if nots > 1 {
-        return Err(refuse_here(input, [Expected::Label("one negation operator (not)")]));
+        return Err(fail_here(input, [Expected::Label("one negation operator (not)")]));
     }
     let negated = nots == 1;
     path.retain(|name| name != "not");
@@ -86,7 +86,7 @@ fn logic_operator(input: &mut Input<'_>) -> Parsed<LogicOperator> {
     )
 }
 
-/// An operand inside a tree: quoted, an array literal, or everything up to a comma or a closing bracket.
+/// An operand inside a tree: quoted, an array literal, or everything up to a comma or closing bracket.
 fn value(input: &mut Input<'_>) -> Parsed<String> {
     either(input, quoted_element, |input| {
         either(input, |input| attempt(input, array_literal), |input| Ok(bare_element(input)))

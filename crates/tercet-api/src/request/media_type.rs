@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A media type the API gives a meaning to, or any other.
+/// A media type the API supports, or another one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum MediaType {
     /// `application/json`
@@ -32,18 +32,18 @@ pub enum MediaType {
     },
     /// `application/vnd.pgrst.plan+…`
     Plan {
-        /// What the plan is for.
+        /// The media type whose plan is requested.
         of: Box<MediaType>,
-        /// How it is written.
+        /// The format.
         format: PlanFormat,
-        /// In PostgreSQL's order.
+        /// The options, in PostgreSQL's order.
         options: Vec<PlanOption>,
     },
-    /// Any other, as written, parameters included.
+    /// Any other, as written, with parameters.
     Other(String),
 }
 
-/// How an execution plan is written.
+/// The format of an execution plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PlanFormat {
     /// `+json`
@@ -52,7 +52,7 @@ pub enum PlanFormat {
     Text,
 }
 
-/// What EXPLAIN is asked for ([EXPLAIN](https://www.postgresql.org/docs/current/sql-explain.html)).
+/// An option of [EXPLAIN](https://www.postgresql.org/docs/current/sql-explain.html).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PlanOption {
     /// `analyze`
@@ -68,7 +68,7 @@ pub enum PlanOption {
 }
 
 impl MediaType {
-    /// What a media type with its parameters means; names in any case.
+    /// Parses a media type with its parameters; names are case-insensitive.
     pub fn parse(text: &str) -> Self {
         let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
         let parameter = |wanted: &str| {
@@ -80,7 +80,7 @@ impl MediaType {
         let nulls_stripped = parameter("nulls") == Some("stripped");
         let plan = |format| Self::Plan {
             of: Box::new(match parameter("for") {
-                // a plan of a plan is the plan
+                // the plan of a plan is the plan itself
                 Some(of) => match Self::parse(of) {
                     Self::Plan { of, .. } => *of,
                     other => other,
@@ -121,8 +121,8 @@ impl MediaType {
         }
     }
 
-    /// Media types of an `Accept` header, the most wanted first: by `q`, then those that say more, then as written
-    /// ([RFC 9110 §12.5.1](https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1)).
+    /// The media types of an `Accept` header, by preference: by `q`, then by specificity, then in order ([RFC 9110
+    /// §12.5.1](https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1)).
     pub fn accepted(accept: &str) -> Vec<Self> {
         let mut ranked: Vec<(f64, isize, String)> = accept
             .split(',')
@@ -138,7 +138,7 @@ impl MediaType {
         ranked.iter().map(|(_, _, text)| Self::parse(text)).collect()
     }
 
-    /// Value of `Content-Type` for a response of this type.
+    /// The `Content-Type` of a response with this media type.
     pub fn content_type(&self) -> String {
         match self {
             Self::OctetStream | Self::Other(_) => self.to_string(),
@@ -156,7 +156,7 @@ impl PlanOption {
         ("wal", Self::Wal),
     ];
 
-    /// As clients write it.
+    /// The name in a request.
     pub fn name(self) -> &'static str {
         match self {
             Self::Analyze => "analyze",
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn ranks_what_is_accepted() {
+    fn ranks_accepted_media_types() {
         check("text/csv, */*; q=0.01", &expect!["text/csv; charset=utf-8 / */*; charset=utf-8"]);
         check(
             "*/*, text/csv, application/json;q=0.5",
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_the_vendor_types() {
+    fn parses_vendor_types() {
         check(
             "application/vnd.pgrst.object+json;nulls=stripped",
             &expect!["application/vnd.pgrst.object+json;nulls=stripped; charset=utf-8"],

@@ -6,20 +6,20 @@ use winnow::combinator::delimited;
 use super::field::{Field, delimiter, field, field_name};
 use super::grammar::{Input, Parsed, ahead, attempt, character, either, end, literal, separated, spaced};
 
-/// One key of an order.
+/// An ORDER BY key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderTerm {
-    /// The embedded to-one relation whose field is meant, `None` for the relation itself.
+    /// The embedded to-one relation the field belongs to; `None` for the relation itself.
     pub relation: Option<String>,
-    /// What is compared.
+    /// The field.
     pub field: Field,
-    /// Ascending when absent.
+    /// The direction; ascending if absent.
     pub direction: Option<Direction>,
-    /// PostgreSQL's default when absent.
+    /// The position of nulls; PostgreSQL's default if absent.
     pub nulls: Option<Nulls>,
 }
 
-/// Which end comes first.
+/// The sort direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// `asc`
@@ -28,7 +28,7 @@ pub enum Direction {
     Descending,
 }
 
-/// Where nulls go.
+/// The position of nulls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nulls {
     /// `nullsfirst`
@@ -37,7 +37,7 @@ pub enum Nulls {
     Last,
 }
 
-/// Terms with commas between them.
+/// Comma-separated terms.
 pub(super) fn order(input: &mut Input<'_>) -> Parsed<Vec<OrderTerm>> {
     let term = |input: &mut Input<'_>| {
         spaced(input, |input| either(input, |input| attempt(input, related_term), own_term))

@@ -1,4 +1,4 @@
-//! The query string, sorted into what its parameters mean.
+//! Parses the query string into its parameters.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use super::field::{EmbedPath, Field, embedded_field, field_name};
 use super::filter::{Filter, condition, whole_value};
 use super::form;
 use super::grammar::{
-    Expected, Input, Parsed, Refused, attempt, character, labelled, optional, read, read_closed, rest,
+    Expected, Input, ParseError, Parsed, attempt, character, labelled, optional, read, read_closed, rest,
     separated, some_run, spaced,
 };
 use super::logic::{LogicTree, logic_path, logic_tree};
@@ -16,12 +16,12 @@ use super::reader::Reader;
 use super::select::{SelectItem, selection};
 use crate::error::RequestError;
 
-/// Everything a query string says.
+/// The parameters of a query string.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameters {
-    /// The query string with its parameters sorted by name and encoded anew, for `Content-Location`.
+    /// The canonical query string: parameters sorted by name and encoded, for `Content-Location`.
     pub canonical: String,
-    /// `select=`, `*` when absent.
+    /// `select=`; `*` if absent.
     pub select: Vec<SelectItem>,
     /// `column=operator.value` on the target.
     pub filters: Vec<Filter>,
@@ -39,17 +39,17 @@ pub struct Parameters {
     pub columns: Option<BTreeSet<String>>,
     /// `on_conflict=`
     pub on_conflict: Option<Vec<String>>,
-    /// Arguments of a routine called with `GET`: parameters whose value has no operator, in their order, repeated ones kept.
+    /// Arguments of a routine called with `GET`: parameters without an operator, in order, including repeated ones.
     pub arguments: Vec<(String, String)>,
 }
 
-/// Parameters that are not filters, whatever they are prefixed with.
+/// Parameters that are never filters, even with a prefix.
 const RESERVED: [&str; 3] = ["select", "columns", "on_conflict"];
 
-/// Reads the whole of a query string for its reader.
+/// Parses a query string for its reader.
 ///
 /// # Errors
-/// PGRST100 and a pointer to the character for what is not understood, or that nobody would read.
+/// PGRST100 with the position, if a parameter is malformed or not supported by the operation.
 pub(super) fn parse(query: &str, reader: Reader) -> Result<(Parameters, OwnRange), RequestError> {
     let pairs: Vec<_> = form::decode(query.as_bytes(), reader.stray_percent()).collect::<Result<_, _>>()?;
     let canonical = form::canonical(&pairs);
@@ -75,14 +75,14 @@ pub(super) fn parse(query: &str, reader: Reader) -> Result<(Parameters, OwnRange
     let named = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
 
     for (name, value) in given(&["order"]) {
-        refuse_unread(name, reader.objection_to_shaping())?;
+        reject_unsupported(name, reader.unsupported_shaping())?;
         let (path, _) = tree_path(name)?;
         let terms = read(value, "order", value, order)?;
         parameters.order.push((path, terms));
     }
     for (name, value) in given(&["and", "or"]) {
         let (path, operator) = read(name, "logic path", name, logic_path)?;
-        refuse_unread(name, objection_to_condition(reader, &path))?;
+        reject_unsupported(name, unsupported_condition(reader, &path))?;
         let text = format!("{operator}{value}");
         let tree = read_closed(&text, "logic tree", value, reader.closing(), logic_tree)?;
         parameters.logic.push((path, tree));
@@ -125,7 +125,7 @@ pub(super) fn parse(query: &str, reader: Reader) -> Result<(Parameters, OwnRange
 fn with_value((name, value): (String, Option<String>)) -> Result<(String, String), RequestError> {
     match value {
         Some(value) => Ok((name, value)),
-        // what stands there alone has asked for nothing
+        // a name without a value requests nothing
         None => Err(read(&name, "parameter", &name, |input| {
             rest(input);
             character('=')(input).map(|_| ())
@@ -135,11 +135,11 @@ fn with_value((name, value): (String, Option<String>)) -> Result<(String, String
     }
 }
 
-/// Refuses what the reader has no use for, and what is given twice where only one can count.
+/// Rejects parameters that the operation does not support, and repeated ones.
 fn check_names(pairs: &[(String, String)], reader: Reader) -> Result<(), RequestError> {
     let mut once = BTreeSet::new();
     for (name, _) in pairs {
-        refuse_unread(name, reader.objection(name))?;
+        reject_unsupported(name, reader.unsupported(name))?;
         let counts_once =
             RESERVED.contains(&name.as_str()) || matches!(last_word(name), "order" | "limit" | "offset");
         if counts_once && !once.insert(name.as_str()) {
@@ -149,25 +149,25 @@ fn check_names(pairs: &[(String, String)], reader: Reader) -> Result<(), Request
     Ok(())
 }
 
-fn objection_to_condition(reader: Reader, path: &EmbedPath) -> Option<&'static str> {
-    if path.is_empty() { reader.objection_to_filters() } else { reader.objection_to_shaping() }
+fn unsupported_condition(reader: Reader, path: &EmbedPath) -> Option<&'static str> {
+    if path.is_empty() { reader.unsupported_filters() } else { reader.unsupported_shaping() }
 }
 
-fn refuse_unread(name: &str, objection: Option<&'static str>) -> Result<(), RequestError> {
-    objection.map_or(Ok(()), |objection| Err(unread(name, objection)))
+fn reject_unsupported(name: &str, reason: Option<&'static str>) -> Result<(), RequestError> {
+    reason.map_or(Ok(()), |reason| Err(unsupported(name, reason)))
 }
 
-fn unread(name: &str, objection: &str) -> RequestError {
+fn unsupported(name: &str, reason: &str) -> RequestError {
     RequestError::Parameter {
         message: format!("\"failed to parse parameter ({name})\" (line 1, column 1)"),
-        details: format!("unexpected \"{name}\": {objection}"),
+        details: format!("unexpected \"{name}\": {reason}"),
     }
 }
 
-/// A parameter is given twice where only one can count.
+/// A parameter that must not be repeated is given twice.
 #[expect(clippy::needless_pass_by_value, reason = "made where the name is owned")]
 pub(crate) fn repeated_parameter(name: String) -> RequestError {
-    unread(&name, "it was given before, and only one counts")
+    unsupported(&name, "it is given twice")
 }
 
 fn filter(parameters: &mut Parameters, name: &str, value: &str, reader: Reader) -> Result<(), RequestError> {
@@ -186,12 +186,12 @@ fn filter(parameters: &mut Parameters, name: &str, value: &str, reader: Reader) 
     parameters.filter_names.insert(name.to_owned());
     let Some((negated, operation)) = condition else {
         if !path.is_empty() || !field.json_path.is_empty() {
-            refuse_unread(name, Some("an argument has the name of a parameter"))?;
+            reject_unsupported(name, Some("an argument has the name of a parameter"))?;
         }
         parameters.arguments.push((field.name, value.to_owned()));
         return Ok(());
     };
-    refuse_unread(name, objection_to_condition(reader, &path))?;
+    reject_unsupported(name, unsupported_condition(reader, &path))?;
     let filter = Filter { field, negated, operation };
     if path.is_empty() {
         parameters.filters.push(filter);
@@ -201,14 +201,14 @@ fn filter(parameters: &mut Parameters, name: &str, value: &str, reader: Reader) 
     Ok(())
 }
 
-/// A number of rows; PostgreSQL counts them in 64 bits.
+/// A number of rows, in 64 bits like PostgreSQL's.
 fn integer(input: &mut Input<'_>) -> Parsed<i64> {
     labelled(input, "integer of 64 bits", |input| {
         attempt(input, |input| {
             spaced(input, |input| {
                 let sign = optional(input, character('-'))?.map_or("", |_| "-");
                 let digits = some_run(input, |c| c.is_ascii_digit(), &[Expected::Label("digit")])?;
-                format!("{sign}{digits}").parse().map_err(|_| Refused)
+                format!("{sign}{digits}").parse().map_err(|_| ParseError)
             })
         })
     })
@@ -222,7 +222,7 @@ fn columns(input: &mut Input<'_>) -> Parsed<Vec<String>> {
     separated(input, field_name, |input| spaced(input, character(',')))
 }
 
-/// What of a parameter's name says what it is: the part behind the last dot.
+/// The last component of a parameter's name, which determines its meaning.
 pub(super) fn last_word(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn says_where_and_what() {
+    fn reports_position_and_expectation() {
         check(
             "or=()",
             &expect![[
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_unread_is_refused() {
+    fn rejects_surplus_input() {
         for query in [
             "id!=eq.1",
             "id>=eq.1",
@@ -466,7 +466,7 @@ mod tests {
         check(
             "limit=1&limit=2",
             &expect![[
-                r#""failed to parse parameter (limit)" (line 1, column 1): unexpected "limit": it was given before, and only one counts"#
+                r#""failed to parse parameter (limit)" (line 1, column 1): unexpected "limit": it is given twice"#
             ]],
         );
         check(
@@ -478,10 +478,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_request_has_no_use_for_is_refused() {
+    fn rejects_parameters_the_operation_does_not_support() {
         let write = |mutation| Action::Mutate { relation: "t".into(), mutation };
         let call = |invocation| Action::Call { routine: "f".into(), invocation };
-        let refused = |action: &Action, prefer: &'static str, query: &str| {
+        let rejects = |action: &Action, prefer: &'static str, query: &str| {
             let headers = [(http::HeaderName::from_static("prefer"), http::HeaderValue::from_static(prefer))];
             let preferences = Preferences::from_headers(&headers.into_iter().collect(), false, false);
             let parsed = parse(query, Reader::new(action, &preferences));
@@ -489,15 +489,15 @@ mod tests {
         };
         for mutation in [Mutation::Create, Mutation::Update, Mutation::Delete] {
             for query in ["limit=1", "offset=1", "a.limit=1", "a.offset=1"] {
-                assert!(refused(&write(mutation), "return=representation", query), "{mutation:?} {query}");
+                assert!(rejects(&write(mutation), "return=representation", query), "{mutation:?} {query}");
             }
         }
         for mutation in [Mutation::Create, Mutation::Update, Mutation::Delete, Mutation::SingleUpsert] {
             for query in ["order=a", "a.order=b", "a.b=eq.1", "a.or=(b.eq.1)"] {
                 for prefer in ["", "return=minimal", "return=headers-only"] {
-                    assert!(refused(&write(mutation), prefer, query), "{mutation:?} {query} {prefer}");
+                    assert!(rejects(&write(mutation), prefer, query), "{mutation:?} {query} {prefer}");
                 }
-                assert!(!refused(&write(mutation), "return=representation", query), "{mutation:?} {query}");
+                assert!(!rejects(&write(mutation), "return=representation", query), "{mutation:?} {query}");
             }
         }
         for (action, prefer, query, expected) in [
@@ -519,7 +519,7 @@ mod tests {
             (call(Invocation::Read { head: false }), "", "a!=1", true),
             (Action::RelationInfo { relation: "t".into() }, "", "columns=a&limit=1", false),
         ] {
-            assert_eq!(refused(&action, prefer, query), expected, "{action:?} {query}");
+            assert_eq!(rejects(&action, prefer, query), expected, "{action:?} {query}");
         }
         check_for(
             &write(Mutation::Delete),

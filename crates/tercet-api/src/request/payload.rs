@@ -1,4 +1,4 @@
-//! Bodies: what a client wants written, or passed to a routine.
+//! Request bodies: rows to write, or arguments of a routine.
 
 use std::collections::BTreeSet;
 
@@ -10,41 +10,42 @@ use super::media_type::MediaType;
 use super::{csv, form};
 use crate::error::RequestError;
 
-/// How many fields a form may have.
+/// The maximum number of fields in a form.
 const FIELDS: usize = 1 << 15;
 
-/// A body that fits its media type.
+/// A body parsed by its media type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
-    /// JSON objects that all have the same keys: an array of them, or one alone. CSV and forms written to a relation become this.
+    /// JSON objects with the same keys: an array, or a single object. CSV and forms written to a relation are
+    /// converted to this.
     Json {
         /// Valid JSON text.
         rows: Rows,
         /// The keys; empty for an empty array.
         keys: BTreeSet<String>,
     },
-    /// Other JSON, as it came: a routine with one unnamed parameter takes it whole, nothing else takes it.
+    /// Other JSON, unchanged: only for a routine with a single unnamed parameter.
     JsonValue(Bytes),
-    /// JSON of whose keys only those count that `columns=` names.
+    /// JSON of which only the keys in `columns=` are used.
     RawJson(Rows),
-    /// A form whose fields are the arguments of a routine, in their order, repeated ones kept.
+    /// A form with the arguments of a routine, in order, including repeated ones.
     Form(Vec<(String, String)>),
-    /// Text, XML or bytes for a routine with one unnamed parameter.
+    /// Text, XML or bytes for a routine with a single unnamed parameter.
     Raw(Bytes),
 }
 
-/// JSON that is rows, or arguments.
+/// JSON with rows or arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rows {
     /// The text.
     pub body: Bytes,
-    /// How many objects it has; one where it has none that PostgreSQL takes.
+    /// The number of objects; 1 if there are none that PostgreSQL accepts.
     pub count: usize,
-    /// A key that an object has twice: wrong, unless the text is the one argument of a routine.
+    /// A key that occurs twice in an object: an error, unless the text is the single argument of a routine.
     pub repeated: Option<String>,
 }
 
-/// What a body is for.
+/// The use of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Rows of a relation.
@@ -53,16 +54,16 @@ pub(super) enum Purpose {
     Arguments,
 }
 
-/// The memory that a body becomes something else in.
+/// A memory reservation for the parsed form of a body.
 pub trait Reserve {
-    /// Takes so many bytes more.
+    /// Reserves more bytes.
     ///
     /// # Errors
-    /// There are no more.
+    /// The limit is exceeded.
     fn reserve(&mut self, bytes: usize) -> Result<(), RequestError>;
 }
 
-/// As much memory as there is, for bodies that are short.
+/// No limit, for short bodies.
 #[derive(Debug, Clone, Copy)]
 pub struct Unlimited;
 
@@ -72,20 +73,20 @@ impl Reserve for Unlimited {
     }
 }
 
-/// How a body is to be read: all that the head of its request says of it.
+/// How a body is parsed, from the request's head.
 #[derive(Debug, Clone)]
 pub struct Reading {
     pub(super) content_type: MediaType,
     pub(super) purpose: Purpose,
-    /// The keys that count, if the client says so.
+    /// The keys to use, if the client names them.
     pub(super) columns: Option<BTreeSet<String>>,
 }
 
 impl Reading {
-    /// Reads a body, which may take long.
+    /// Parses a body; may take long.
     ///
     /// # Errors
-    /// It does not fit its media type or what it is for, or takes too much memory.
+    /// The body does not match its media type or use, or exceeds the memory limit.
     pub fn read(&self, body: Bytes, memory: &mut dyn Reserve) -> Result<Payload, RequestError> {
         match (&self.content_type, self.purpose) {
             (MediaType::Json, Purpose::Arguments) if body.is_empty() && self.columns.is_none() => {
@@ -109,7 +110,7 @@ impl Reading {
         }
         let shape = json::shape(&body, self.columns.as_ref());
         if self.columns.is_some() {
-            // PostgreSQL says better what is wrong with it.
+            // PostgreSQL reports what is wrong with it.
             let (count, repeated) = shape.map_or((1, None), |shape| match shape.kind {
                 Kind::Objects(_) => (shape.rows, shape.repeated),
                 _ => (1, shape.repeated),
@@ -132,7 +133,7 @@ impl Reading {
         Err(RequestError::Body(mistake.into()))
     }
 
-    /// Whether the text may be a whole argument is not known before the routine is.
+    /// Rejects a repeated key, except where the text may be the single argument of a routine.
     fn unrepeated(&self, rows: Rows) -> Result<Rows, RequestError> {
         match &rows.repeated {
             Some(key) if self.purpose == Purpose::Rows => Err(RequestError::Repeated(key.clone())),
@@ -142,7 +143,7 @@ impl Reading {
 }
 
 impl Payload {
-    /// Names of the columns or arguments the body carries, where it says them itself.
+    /// The columns or arguments in the body, if it names them.
     pub(super) fn keys(&self) -> Option<BTreeSet<String>> {
         match self {
             Self::Json { keys, .. } => Some(keys.clone()),
@@ -151,7 +152,7 @@ impl Payload {
         }
     }
 
-    /// How many bytes it holds.
+    /// Its size in memory, in bytes.
     pub fn size(&self) -> usize {
         match self {
             Self::Json { rows, .. } | Self::RawJson(rows) => rows.body.len(),
@@ -160,7 +161,7 @@ impl Payload {
         }
     }
 
-    /// The rows, where there are some.
+    /// The rows, if there are any.
     pub fn rows(&self) -> Option<&Rows> {
         match self {
             Self::Json { rows, .. } | Self::RawJson(rows) => Some(rows),
@@ -173,10 +174,10 @@ fn field_size((name, value): &(String, String)) -> usize {
     name.len() + value.len() + size_of::<(String, String)>()
 }
 
-/// The fields of a form in their order.
+/// The fields of a form, in order.
 fn form_fields(body: &[u8], memory: &mut dyn Reserve) -> Result<Vec<(String, String)>, RequestError> {
     let mut fields = Vec::new();
-    for field in form::decode(body, StrayPercent::Refused) {
+    for field in form::decode(body, StrayPercent::Rejected) {
         let (name, value) = field?;
         let field = (name, value.unwrap_or_default());
         memory.reserve(field_size(&field))?;
@@ -188,7 +189,7 @@ fn form_fields(body: &[u8], memory: &mut dyn Reserve) -> Result<Vec<(String, Str
     Ok(fields)
 }
 
-/// A form as one row.
+/// A form as a single row.
 fn form_row(body: &[u8], memory: &mut dyn Reserve) -> Result<Payload, RequestError> {
     let mut keys = BTreeSet::new();
     let mut json = Json::new(memory);
@@ -209,12 +210,12 @@ fn form_row(body: &[u8], memory: &mut dyn Reserve) -> Result<Payload, RequestErr
     Ok(Payload::Json { rows: Rows { body: json.bytes.into(), count: 1, repeated: None }, keys })
 }
 
-/// Rows under a header line, as an array of objects whose values are texts, or null where a field is empty or `NULL` without quotes:
-/// what [`COPY`](https://www.postgresql.org/docs/current/sql-copy.html) and PostgREST take for a null.
+/// CSV records after a header, as an array of objects with text values; null for an empty or unquoted `NULL` field,
+/// as in [`COPY`](https://www.postgresql.org/docs/current/sql-copy.html) and PostgREST.
 fn csv_rows(body: &[u8], memory: &mut dyn Reserve) -> Result<Payload, RequestError> {
     let text = form::text(body).map_err(|(before, bytes)| RequestError::Encoding {
         bytes,
-        place: format!("failed to read the body (line {})", before.matches('\n').count() + 1),
+        position: format!("failed to read the body (line {})", before.matches('\n').count() + 1),
     })?;
     let mut records = csv::records(text);
     let header = records
@@ -264,16 +265,16 @@ fn csv_rows(body: &[u8], memory: &mut dyn Reserve) -> Result<Payload, RequestErr
     Ok(Payload::Json { rows: Rows { body: json.bytes.into(), count, repeated: None }, keys })
 }
 
-/// JSON that is being written, in memory that is counted.
+/// JSON under construction, with its memory reserved.
 struct Json<'r> {
     bytes: Vec<u8>,
-    /// What is counted of it.
+    /// The reserved bytes.
     counted: usize,
     memory: &'r mut dyn Reserve,
 }
 
 impl<'r> Json<'r> {
-    /// So much is taken at once.
+    /// The granularity of reservations.
     const PIECE: usize = 16 << 10;
 
     fn new(memory: &'r mut dyn Reserve) -> Self {
@@ -404,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_rows_and_the_keys_that_count() {
+    fn with_columns_other_keys_are_ignored() {
         let wanted = ["a".to_owned()].into_iter().collect();
         let reading =
             Reading { content_type: MediaType::Json, purpose: Purpose::Rows, columns: Some(wanted) };
@@ -418,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_json_that_is_a_whole_argument() {
+    fn keeps_json_for_a_single_unnamed_parameter() {
         let json = "application/json";
         for whole in ["5", "\"text\"", "null", "true", "[1,2]", "[{\"a\":1},{\"b\":2}]", " [ 7 ] "] {
             let body = Bytes::copy_from_slice(whole.as_bytes());

@@ -9,7 +9,7 @@ use crate::error::RequestError;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// What a client prefers; of a preference given twice the first counts.
+/// The client's preferences; of several of one kind the first applies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preferences {
     /// `resolution=…`
@@ -18,55 +18,55 @@ pub struct Preferences {
     pub representation: Option<Representation>,
     /// `count=…`
     pub count: Option<Count>,
-    /// `tx=…`, only where the configuration lets clients choose.
+    /// `tx=…`, if the configuration allows clients to choose.
     pub transaction: Option<TransactionEnd>,
     /// `missing=…`
     pub missing: Option<Missing>,
     /// `handling=…`
     pub handling: Option<Handling>,
-    /// `timezone=…`; PostgreSQL says whether it knows it.
+    /// `timezone=…`; PostgreSQL checks it.
     pub timezone: Option<String>,
-    /// `max-affected=…`, rows. Only enforced under [`Handling::Strict`].
+    /// `max-affected=…`, in rows. Enforced only under [`Handling::Strict`].
     pub max_affected: Option<i64>,
-    /// Preferences that are not understood, as written.
+    /// Unknown preferences, as written.
     pub invalid: Vec<String>,
 }
 
 impl Preferences {
-    /// Rows a request may affect at most: `max-affected` where handling is strict.
+    /// The maximum number of affected rows: `max-affected` under strict handling.
     pub fn enforced_max_affected(&self) -> Option<i64> {
         self.max_affected.filter(|_| self.handling == Some(Handling::Strict))
     }
 }
 
-/// What to do with rows that exist already.
+/// Conflict resolution for existing rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolution {
     /// `resolution=merge-duplicates`: update them.
     MergeDuplicates,
-    /// `resolution=ignore-duplicates`: leave them.
+    /// `resolution=ignore-duplicates`: leave them unchanged.
     IgnoreDuplicates,
 }
 
-/// What a write answers with.
+/// What the response to a write contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Representation {
     /// `return=representation`: the rows.
     Full,
-    /// `return=headers-only`: where the row is.
+    /// `return=headers-only`: the row's `Location`.
     HeadersOnly,
     /// `return=minimal`: nothing.
     Minimal,
 }
 
-/// How the total number of rows is found.
+/// How the total number of rows is determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
     /// `count=exact`: count them.
     Exact,
-    /// `count=planned`: what the planner thinks.
+    /// `count=planned`: the planner's estimate.
     Planned,
-    /// `count=estimated`: count them unless the planner thinks there are many.
+    /// `count=estimated`: count them unless the planner estimates many.
     Estimated,
 }
 
@@ -79,7 +79,7 @@ pub enum TransactionEnd {
     Rollback,
 }
 
-/// What a key that is missing in the body means.
+/// The value of keys missing in the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
     /// `missing=default`: the default of the column.
@@ -88,18 +88,18 @@ pub enum Missing {
     Null,
 }
 
-/// What to do about preferences that are not understood.
+/// How unknown preferences are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handling {
-    /// `handling=strict`: refuse the request.
+    /// `handling=strict`: reject the request.
     Strict,
     /// `handling=lenient`: ignore them.
     Lenient,
 }
 
 impl Preferences {
-    /// What the `Prefer` headers say. A client may choose how the transaction ends only under `transaction_override`, and a
-    /// time zone only under `time_zones`.
+    /// Parses the `Prefer` headers. Clients may choose how the transaction ends only with `transaction_override`, and
+    /// a time zone only with `time_zones`.
     pub fn from_headers(headers: &HeaderMap, transaction_override: bool, time_zones: bool) -> Self {
         let mut preferences = Self::default();
         let texts = headers.get_all(PREFER).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
@@ -117,7 +117,7 @@ impl Preferences {
         preferences
     }
 
-    /// Refuses preferences that are not understood, where the client wants that.
+    /// Rejects unknown preferences under strict handling.
     ///
     /// # Errors
     /// PGRST122
@@ -128,14 +128,14 @@ impl Preferences {
         Ok(())
     }
 
-    /// Takes one preference over, unless its kind came before; whether it is understood.
+    /// Applies a preference unless one of its kind is set; whether it is known.
     fn accept(&mut self, preference: &Written, time_zones: bool) -> bool {
         fn first<T>(slot: &mut Option<T>, value: T) -> bool {
             slot.get_or_insert(value);
             true
         }
         let Written { name, value } = preference;
-        // RFC 5234 section 2.3: what a grammar quotes is there in either case.
+        // RFC 5234 section 2.3: literals are case-insensitive.
         match (name.as_str(), value.to_ascii_lowercase().as_str()) {
             ("resolution", "merge-duplicates") => first(&mut self.resolution, Resolution::MergeDuplicates),
             ("resolution", "ignore-duplicates") => first(&mut self.resolution, Resolution::IgnoreDuplicates),
@@ -161,16 +161,16 @@ impl Preferences {
     }
 }
 
-/// A preference without its parameters, of which none means anything here (RFC 7240 section 2).
+/// A preference without its parameters; none is defined for those supported (RFC 7240 section 2).
 struct Written {
     /// In lower case.
     name: String,
-    /// Without quotes; empty is as good as none.
+    /// Without quotes; empty if absent.
     value: String,
 }
 
 impl Written {
-    /// `None` where its value is a quoted text that does not end, or goes on behind its end.
+    /// `None` if the quoted value is not closed, or text follows it.
     fn parse(preference: &str) -> Option<Self> {
         let own = parts(preference, ';').next()?;
         let (name, value) = own.split_once('=').unwrap_or((own, ""));
@@ -183,15 +183,15 @@ impl Written {
     }
 }
 
-/// What may stand around the parts of a header (RFC 9110 section 5.6.3).
+/// White space around the parts of a header (RFC 9110 section 5.6.3).
 const WHITE: [char; 2] = [' ', '\t'];
 
-/// The elements of a list; those that are empty are none (RFC 9110 section 5.6.1.2).
+/// The elements of a list, without empty ones (RFC 9110 section 5.6.1.2).
 fn elements(list: &str) -> impl Iterator<Item = &str> {
     parts(list, ',').map(|element| element.trim_matches(WHITE)).filter(|element| !element.is_empty())
 }
 
-/// What stands between separators outside quoted texts.
+/// The parts between separators outside quotes.
 fn parts(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     text.split(move |character| {
@@ -205,7 +205,7 @@ fn parts(text: &str, separator: char) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The text before the quote that ends it, which must be the last character.
+/// The unquoted text; the closing quote must be the last character.
 fn unquoted(quoted: &str) -> Option<String> {
     let mut text = String::new();
     let mut characters = quoted.chars();
@@ -274,7 +274,7 @@ impl fmt::Display for Handling {
     }
 }
 
-/// As the response says them in `Preference-Applied`.
+/// The form in `Preference-Applied`.
 impl fmt::Display for Preferences {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let timezone = self.timezone.as_ref().map(|zone| format!("timezone={zone}"));
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn understands_only_what_can_be_done() {
+    fn reports_unknown_preferences() {
         check(&["timezone=America/Lima"], true, &expect!["timezone=America/Lima | "]);
         check(&["timezone=America/Lima"], false, &expect![" | timezone=America/Lima"]);
         check(&["handling=strict, max-affected=10"], true, &expect!["handling=strict, max-affected=10 | "]);
@@ -343,7 +343,7 @@ mod tests {
 
     /// RFC 7240 section 2: names in any case, values with and without quotes, white space around `=`, parameters.
     #[test]
-    fn what_the_rfc_calls_equal_is_equal() {
+    fn accepts_equivalent_notations() {
         for text in [
             "tx=rollback, count=exact",
             "TX=rollback,Count=Exact",
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_end_where_the_value_does() {
+    fn rejects_malformed_quotes() {
         check(&["tx=\"rollback"], true, &expect![[r#" | tx="rollback"#]]);
         check(&["tx=\"rollback\"x, count=exact"], true, &expect![[r#"count=exact | tx="rollback"x"#]]);
         check(&["tx=\"commit, tx=rollback\""], true, &expect![[r#" | tx="commit, tx=rollback""#]]);

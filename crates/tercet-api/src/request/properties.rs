@@ -1,4 +1,5 @@
-//! What holds for any query string: parsing never panics, and what is written out is read back as it was.
+//! Properties of the query string parser: it never panics, and parses what was generated from a value to the same
+//! value.
 
 use std::fmt::Write as _;
 
@@ -19,7 +20,7 @@ use super::reader::Reader;
 use super::select::{Aggregate, AggregateFunction, JoinType, SelectField, SelectItem, SelectRelation};
 use super::{Action, Invocation};
 
-/// Who reads a relation, or calls a routine with its arguments.
+/// The reader of a read, or of a call.
 fn reader(is_routine_read: bool) -> Reader {
     let action = if is_routine_read {
         Action::Call { routine: "f".into(), invocation: Invocation::Read { head: false } }
@@ -29,12 +30,12 @@ fn reader(is_routine_read: bool) -> Reader {
     Reader::new(&action, &Preferences::default())
 }
 
-/// A text in double quotes, with whatever stands for itself there.
+/// A double-quoted text with escapes.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// What stands behind a mark, if anything does.
+/// An optional text after a separator.
 fn behind(mark: &str, text: Option<&str>) -> String {
     text.map(|text| format!("{mark}{text}")).unwrap_or_default()
 }
@@ -92,7 +93,7 @@ fn write_item(item: &SelectItem) -> String {
     text
 }
 
-/// A condition, its operand quoted where it stands among others.
+/// A condition; inside a logic tree its operand is quoted.
 fn write_condition(filter: &Filter, nested: bool) -> String {
     let value = |value: &str| if nested { quoted(value) } else { value.to_owned() };
     let not = if filter.negated { "not." } else { "" };
@@ -250,7 +251,7 @@ fn an_order() -> impl Strategy<Value = Vec<OrderTerm>> {
     vec(term, 1..4)
 }
 
-/// A query string of one parameter, whatever its value holds.
+/// A query string with a single parameter.
 fn query(name: &str, value: &str) -> String {
     form::canonical(&[(name.to_owned(), Some(value.to_owned()))])
 }
@@ -259,7 +260,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_text_is_a_query_string_or_a_mistake(text in any::<String>(), is_routine_read in any::<bool>()) {
+    fn parses_or_rejects_any_text(text in any::<String>(), is_routine_read in any::<bool>()) {
         _ = parse(&text, reader(is_routine_read));
         for name in ["select", "order", "or", "not.and", "columns", "a.b", "limit", "on_conflict"] {
             _ = parse(&query(name, &text), reader(is_routine_read));
@@ -268,20 +269,20 @@ proptest! {
     }
 
     #[test]
-    fn anything_made_of_the_grammar_is_a_query_string_or_a_mistake(text in "[a-z0-9.,:!()>\"\\\\{}*_ -]{0,60}") {
+    fn parses_or_rejects_any_tokens(text in "[a-z0-9.,:!()>\"\\\\{}*_ -]{0,60}") {
         for name in ["select", "order", "or", "columns", "a", "a->b"] {
             _ = parse(&query(name, &text), reader(false));
         }
     }
 
     #[test]
-    fn a_selection_is_read_as_written(items in vec(an_item(), 0..5)) {
+    fn round_trips_selections(items in vec(an_item(), 0..5)) {
         let (parameters, _) = parse(&query("select", &write_selection(&items)), reader(false)).unwrap();
         prop_assert_eq!(parameters.select, items);
     }
 
     #[test]
-    fn a_filter_is_read_as_written(filter in a_filter(), path in vec("[a-z]{1,5}", 0..3)) {
+    fn round_trips_filters(filter in a_filter(), path in vec("[a-z]{1,5}", 0..3)) {
         let path: EmbedPath = path;
         let name = path.iter().cloned().chain([write_field(&filter.field)]).collect::<Vec<_>>().join(".");
         prop_assume!(!["order", "limit", "offset", "and", "or"].contains(&name.rsplit('.').next().unwrap_or_default()));
@@ -294,7 +295,7 @@ proptest! {
     }
 
     #[test]
-    fn a_logic_tree_is_read_as_written(branches in vec(a_tree(), 1..4)) {
+    fn round_trips_logic_trees(branches in vec(a_tree(), 1..4)) {
         let written = branches.iter().map(write_tree).collect::<Vec<_>>().join(",");
         let (parameters, _) = parse(&query("c.not.or", &format!("({written})")), reader(false)).unwrap();
         let tree = LogicTree::Branch { negated: true, operator: LogicOperator::Or, branches };
@@ -302,7 +303,7 @@ proptest! {
     }
 
     #[test]
-    fn an_order_is_read_as_written(terms in an_order()) {
+    fn round_trips_orders(terms in an_order()) {
         let (parameters, _) = parse(&query("order", &write_order(&terms)), reader(false)).unwrap();
         prop_assert_eq!(parameters.order, vec![(vec![], terms)]);
     }

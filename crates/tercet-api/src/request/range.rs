@@ -1,16 +1,17 @@
-//! Which rows of a relation are wanted: `limit`, `offset` and the `Range` header.
+//! The requested range of rows: `limit`, `offset` and the `Range` header.
 
 use http::header::RANGE;
 use http::{HeaderMap, Method};
 
 use crate::error::{RangeError, RequestError};
 
-/// A window of rows, by position. Numbers are the client's and may be negative inside an embedding; PostgreSQL refuses those.
+/// A range of rows. Values come from the client; inside an embedding they may be negative, and PostgreSQL rejects
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowRange {
     /// Rows skipped.
     pub offset: i64,
-    /// Rows returned at most, all when absent.
+    /// The maximum number of rows; all if absent.
     pub limit: Option<i64>,
 }
 
@@ -18,12 +19,12 @@ impl RowRange {
     /// Every row.
     pub const ALL: Self = Self { offset: 0, limit: None };
 
-    /// Whether this is every row, so that no LIMIT and no OFFSET is needed.
+    /// Whether the range covers all rows, so that LIMIT and OFFSET are not needed.
     pub fn is_all(&self) -> bool {
         *self == Self::ALL
     }
 
-    /// The same window with at most `limit` rows.
+    /// The range, limited to at most `limit` rows.
     #[must_use]
     pub fn at_most(self, limit: Option<i64>) -> Self {
         let limit = match (self.limit, limit) {
@@ -34,16 +35,16 @@ impl RowRange {
     }
 }
 
-/// `limit` and `offset` of the target as the client wrote them.
+/// The target's `limit` and `offset` parameters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct OwnRange {
     pub(super) limit: Option<i64>,
     pub(super) offset: Option<i64>,
 }
 
-/// The rows of the target: what the query string says within what the `Range` header says.
+/// The target's range: the parameters applied within the `Range` header.
 ///
-/// `limit=0` is the one empty window that may be asked for: no rows, but everything else of the response.
+/// `limit=0` is the only valid empty range: the response has no rows, but everything else.
 pub(super) fn requested(
     own: OwnRange,
     method: &Method,
@@ -60,13 +61,13 @@ pub(super) fn requested(
     if own.limit == Some(0) {
         return Ok(RowRange { offset: 0, limit: Some(0) });
     }
-    // A negative offset alone has no effect, as in PostgREST; there is no telling which rows it would mean with a limit.
+    // A negative offset without a limit has no effect, as in PostgREST; with a limit it is an error.
     if own.limit.is_some_and(|limit| limit > 0) && own.offset.is_some_and(|offset| offset < 0) {
         return Err(RequestError::Range(RangeError::NegativeOffset));
     }
     let offset = own.offset.unwrap_or(0);
     let first = first.max(offset);
-    // sums of two numbers of 64 bits
+    // sums of two 64-bit numbers
     let own_last = own.limit.map(|limit| i128::from(offset) + i128::from(limit) - 1);
     let last = match (last.map(i128::from), own_last) {
         (Some(left), Some(right)) => Some(left.min(right)),
@@ -79,7 +80,7 @@ pub(super) fn requested(
     Ok(RowRange { offset: first, limit: limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX)) })
 }
 
-/// `Range: 0-9`, as row numbers; anything else is no range.
+/// `Range: 0-9`, as row numbers; other values are ignored.
 fn header_range(headers: &HeaderMap) -> (i64, Option<i64>) {
     let parsed = headers.get(RANGE).and_then(|value| value.to_str().ok()).and_then(|value| {
         let (first, last) = value.split_once('-')?;
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_parameters_and_header_together() {
+    fn combines_parameters_and_header() {
         let get = &Method::GET;
         check(get, None, None, "", &expect!["0 None"]);
         check(get, Some(5), Some(10), "", &expect!["10 Some(5)"]);
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_windows_without_rows_except_zero() {
+    fn rejects_empty_ranges_except_limit_zero() {
         let get = &Method::GET;
         check(get, Some(0), Some(3), "5-9", &expect!["0 Some(0)"]);
         check(get, Some(-1), None, "", &expect!["Limit should be greater than or equal to zero."]);

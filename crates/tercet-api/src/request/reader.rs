@@ -1,18 +1,18 @@
-//! Which parameters of a query string a request reads, by what it does. What nobody reads is refused: a parameter that is ignored
-//! would make `DELETE /table?limit=1` delete every row.
+//! The parameters supported by each operation. Others are rejected: ignoring `limit` would make `DELETE
+//! /table?limit=1` delete every row.
 
 use super::form::StrayPercent;
 use super::parameters::last_word;
 use super::preferences::{Preferences, Representation};
 use super::{Action, Invocation, Mutation};
 
-/// The reader of a query string.
+/// The operation a query string belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reader {
     kind: Kind,
-    /// A write answers with the rows it wrote.
+    /// The response of the write contains rows.
     returns_rows: bool,
-    /// A write says what happens to rows that exist already.
+    /// The write has a conflict resolution.
     resolves: bool,
 }
 
@@ -22,12 +22,12 @@ enum Kind {
     Call(Invocation),
     Write(Mutation),
     Describe,
-    /// `OPTIONS`: it may carry the parameters of the request it asks about.
+    /// `OPTIONS`: may have the parameters of the request it is about.
     Info,
 }
 
 impl Reader {
-    /// The reader of a request that does this, under these preferences.
+    /// The reader for an action and its preferences.
     pub(super) fn new(action: &Action, preferences: &Preferences) -> Self {
         let kind = match action {
             Action::Read { .. } => Kind::Read,
@@ -43,33 +43,36 @@ impl Reader {
         }
     }
 
-    /// Whether a value without an operator is an argument.
+    /// Whether a parameter without an operator is an argument.
     pub(super) fn takes_arguments(self) -> bool {
         matches!(self.kind, Kind::Call(Invocation::Read { .. }))
     }
 
-    /// What a percent sign means that encodes nothing. PostgREST's own clients send `like(any).{%a%,%b%}` as it is, and reading rows
-    /// they may go on to.
+    /// How a stray percent sign is handled. PostgREST's clients send `like(any).{%a%,%b%}` unencoded, so reads accept
+    /// it.
     pub(super) fn stray_percent(self) -> StrayPercent {
-        if matches!(self.kind, Kind::Read | Kind::Info) { StrayPercent::Kept } else { StrayPercent::Refused }
+        if matches!(self.kind, Kind::Read | Kind::Info) {
+            StrayPercent::Literal
+        } else {
+            StrayPercent::Rejected
+        }
     }
 
-    /// What may close more than was opened, where nothing but an answer depends on it: PostgREST leaves a rest unread, and some have
-    /// come to rely on that.
+    /// Surplus closing characters that are ignored, for reads only: PostgREST ignores the rest of the input, and
+    /// clients rely on it.
     pub(super) fn closing(self) -> &'static [char] {
         if matches!(self.kind, Kind::Read | Kind::Call(Invocation::Read { .. })) { &[')', '\''] } else { &[] }
     }
 
-    /// Why a parameter of this name is not read, if it is not.
-    pub(super) fn objection(self, name: &str) -> Option<&'static str> {
-        const BODY: &str =
-            "only a body written by POST or PATCH, or sent to a routine, has columns to choose from";
+    /// Why the parameter is not supported, if it is not.
+    pub(super) fn unsupported(self, name: &str) -> Option<&'static str> {
+        const BODY: &str = "columns can only be chosen for a body of POST or PATCH, or of a call";
         const CONFLICT: &str = "only rows inserted by POST can conflict with rows that exist";
         const RESOLUTION: &str = "without \"Prefer: resolution=merge-duplicates\" or \"resolution=ignore-duplicates\" it has no effect";
-        const RANGE: &str = "rows that are written cannot be limited";
+        const RANGE: &str = "writes cannot be limited";
         const DESCRIPTION: &str = "a description of the schema takes no parameters";
         match (name, self.kind) {
-            // PGRST114 says more about the range of a PUT
+            // PGRST114 reports the range of a PUT
             (_, Kind::Info) | ("limit" | "offset", Kind::Write(Mutation::SingleUpsert)) => None,
             (_, Kind::Describe) => Some(DESCRIPTION),
             ("columns", Kind::Write(Mutation::Create | Mutation::Update) | Kind::Call(Invocation::Post)) => {
@@ -83,14 +86,14 @@ impl Reader {
         }
     }
 
-    /// Why an order, or a filter on what is embedded, is not read: a write that answers with no rows has none to order.
-    pub(super) fn objection_to_shaping(self) -> Option<&'static str> {
+    /// Why orders and filters on embeddings are not supported: the write returns no rows.
+    pub(super) fn unsupported_shaping(self) -> Option<&'static str> {
         let writes_silently = matches!(self.kind, Kind::Write(_)) && !self.returns_rows;
-        writes_silently.then_some("without \"Prefer: return=representation\" no rows are answered with")
+        writes_silently.then_some("without \"Prefer: return=representation\" no rows are returned")
     }
 
-    /// Why a filter on the target's rows is not read: new rows are not chosen among others.
-    pub(super) fn objection_to_filters(self) -> Option<&'static str> {
-        (self.kind == Kind::Write(Mutation::Create)).then_some("POST inserts rows and filters none")
+    /// Why filters on the target are not supported: POST inserts rows.
+    pub(super) fn unsupported_filters(self) -> Option<&'static str> {
+        (self.kind == Kind::Write(Mutation::Create)).then_some("POST does not filter rows")
     }
 }

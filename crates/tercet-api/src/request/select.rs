@@ -5,14 +5,15 @@ use winnow::combinator::{delimited, preceded, terminated};
 
 use super::field::{Field, field, field_name, identifier};
 use super::grammar::{
-    Depth, Expected, Input, Parsed, Refused, ahead, attempt, character, deeper, either, end, literal,
+    Depth, Expected, Input, ParseError, Parsed, ahead, attempt, character, deeper, either, end, literal,
     not_before, optional, separated, spaced,
 };
 
-/// Each embedding is one more join for PostgreSQL to plan, and multiplies the rows: few, written deep, take hours.
-const DEEPEST: Depth = (16, "at most 16 resources embedded inside each other");
+/// The nesting limit of embeddings: each is a join for PostgreSQL to plan and multiplies rows, so few of them can
+/// take hours.
+const MAX_DEPTH: Depth = (16, "at most 16 resources embedded inside each other");
 
-/// One item of a selection.
+/// An item of a selection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SelectItem {
     /// `alias:field::cast.aggregate()::cast`
@@ -26,26 +27,26 @@ pub enum SelectItem {
 /// A column, a computed column, or an aggregate over one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelectField {
-    /// What is read; the name is `*` for all columns, and for `count()` without a column.
+    /// The column; `*` for all columns, and for `count()` without a column.
     pub field: Field,
-    /// Type the field is cast to before it is aggregated.
+    /// The cast before aggregation.
     pub cast: Option<String>,
-    /// What the rows of a group are folded with.
+    /// The aggregate.
     pub aggregate: Option<Aggregate>,
-    /// Name in the result.
+    /// The name in the result.
     pub alias: Option<String>,
 }
 
-/// An aggregate function and the type its result is cast to.
+/// An aggregate function and the cast of its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aggregate {
-    /// Which one.
+    /// The function.
     pub function: AggregateFunction,
-    /// Type of the result, PostgreSQL's own when absent.
+    /// The cast of the result; PostgreSQL's type if absent.
     pub cast: Option<String>,
 }
 
-/// The aggregate functions a client may use.
+/// The supported aggregate functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AggregateFunction {
     /// `sum()`
@@ -60,31 +61,31 @@ pub enum AggregateFunction {
     Min,
 }
 
-/// An embedded relation and what is selected of it.
+/// An embedded relation and its selection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelectRelation {
     /// Table, view, computed relationship or foreign key column.
     pub name: String,
-    /// Name in the result.
+    /// The name in the result.
     pub alias: Option<String>,
-    /// Foreign key, column or junction that tells several relationships apart.
+    /// A foreign key, column or junction that selects one of several relationships.
     pub hint: Option<String>,
-    /// How it is joined, left when absent.
+    /// The join type; left if absent.
     pub join: Option<JoinType>,
-    /// What is selected of it; may be empty.
+    /// Its selection; may be empty.
     pub items: Vec<SelectItem>,
 }
 
-/// What happens to rows that have no related one.
+/// Whether rows without related rows are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JoinType {
-    /// `!inner`: they are left out.
+    /// `!inner`: they are dropped.
     Inner,
-    /// `!left`: they stay.
+    /// `!left`: they are kept.
     Left,
 }
 
-/// Items with commas between them, maybe none.
+/// Comma-separated items, possibly none.
 pub(super) fn selection(input: &mut Input<'_>) -> Parsed<Vec<SelectItem>> {
     let separator = |input: &mut Input<'_>| spaced(input, character(','));
     Ok(optional(input, |input| separated(input, select_item, separator))?.unwrap_or_default())
@@ -112,7 +113,7 @@ fn select_item(input: &mut Input<'_>) -> Parsed<SelectItem> {
 
 fn embedded(input: &mut Input<'_>) -> Parsed<Vec<SelectItem>> {
     character('(')(input)?;
-    let items = deeper(input, DEEPEST, selection)?;
+    let items = deeper(input, MAX_DEPTH, selection)?;
     character(')')(input)?;
     Ok(items)
 }
@@ -131,13 +132,13 @@ fn relation(input: &mut Input<'_>) -> Parsed<SelectRelation> {
         let name = field_name(input)?;
         // `count()` is an aggregate
         if name == "count" {
-            return Err(Refused);
+            return Err(ParseError);
         }
         related(input, alias, name)
     })
 }
 
-/// `!hint!inner`, both or one or none, in either order, and what must follow.
+/// `!hint!inner`, each optional and in either order, and the opening bracket.
 fn related(input: &mut Input<'_>, alias: Option<String>, name: String) -> Parsed<SelectRelation> {
     let (mut hint, mut join) = (None, None);
     for _ in 0..2 {
@@ -145,7 +146,7 @@ fn related(input: &mut Input<'_>, alias: Option<String>, name: String) -> Parsed
         match optional(input, embed_parameter)? {
             Some(EmbedParameter::Hint(name)) if hint.is_none() => hint = Some(name),
             Some(EmbedParameter::Join(kind)) if join.is_none() => join = Some(kind),
-            // a second one of a kind is left unread, and so refused
+            // a second one of a kind is not consumed, and so rejected
             Some(_) => input.input = text,
             None => break,
         }
@@ -231,7 +232,7 @@ fn aggregate_function(input: &mut Input<'_>) -> Parsed<AggregateFunction> {
             return Ok(function);
         }
     }
-    Err(Refused)
+    Err(ParseError)
 }
 
 fn item_end(input: &mut Input<'_>) -> Parsed<()> {

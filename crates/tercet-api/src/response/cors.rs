@@ -1,6 +1,7 @@
-//! Cross-origin resource sharing ([Fetch](https://fetch.spec.whatwg.org/#http-cors-protocol)): which pages of other origins may ask.
+//! Cross-origin resource sharing ([Fetch](https://fetch.spec.whatwg.org/#http-cors-protocol)): which origins' pages
+//! may read responses.
 //!
-//! Nothing here protects the API: who may do what is the database's to say.
+//! Not an access control of the API: privileges are the database's.
 
 use bytes::Bytes;
 use http::header::{
@@ -14,13 +15,13 @@ use super::Response;
 
 const METHODS: &str = "GET, POST, PATCH, PUT, DELETE, OPTIONS, HEAD";
 
-/// Headers every page may send, whether it asks or not.
+/// Headers a page may always send.
 const SAFE_HEADERS: [&str; 3] = ["Accept", "Accept-Language", "Content-Language"];
 
 const EXPOSED_HEADERS: &str = "Content-Encoding, Content-Location, Content-Range, Content-Type, Date, Location, Server, \
                                Transfer-Encoding, Range-Unit";
 
-/// Adds what a page of another origin needs to read a response, if its origin is among the allowed; any is when none is named.
+/// Adds the CORS headers if the request's origin is allowed; without configured origins, all are.
 pub fn allow(request: &HeaderMap, origins: Option<&[String]>, response: &mut Response) {
     if let Some(origin) = allowed_origin(request, origins) {
         add_origin(&origin, &mut response.headers);
@@ -28,7 +29,7 @@ pub fn allow(request: &HeaderMap, origins: Option<&[String]>, response: &mut Res
     }
 }
 
-/// The answer to a page that asks whether it may ask, `None` when the request is no such question.
+/// The response to a preflight request; `None` if the request is none.
 pub fn preflight(method: &Method, request: &HeaderMap, origins: Option<&[String]>) -> Option<Response> {
     let wanted = request.get(ACCESS_CONTROL_REQUEST_METHOD)?.to_str().ok()?;
     if *method != Method::OPTIONS || !METHODS.split(", ").any(|method| method == wanted) {
@@ -44,7 +45,7 @@ pub fn preflight(method: &Method, request: &HeaderMap, origins: Option<&[String]
     Some(response)
 }
 
-/// What `Access-Control-Allow-Origin` says, `None` when the request has no origin or a strange one.
+/// The value of `Access-Control-Allow-Origin`; `None` if there is no origin or it is not allowed.
 fn allowed_origin(request: &HeaderMap, origins: Option<&[String]>) -> Option<HeaderValue> {
     let origin = request.get(ORIGIN)?;
     match origins {
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn lets_allowed_origins_read() {
+    fn allowed_origins_may_read_responses() {
         check(&[], None, &expect![[""]]);
         check(
             &[("origin", "http://a.example")],

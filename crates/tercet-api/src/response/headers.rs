@@ -1,4 +1,5 @@
-//! Headers that SQL chose, as they are read: what is beyond what can be sent is counted and not kept, for a map of headers has an end.
+//! Response headers set by SQL. Headers beyond the size limit are counted but not kept, since `HeaderMap` has a
+//! maximum.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,13 +10,13 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 
 use super::validation::{HEAD_BYTES, InvalidResponse, LINES, OPTIONAL, OPTIONAL_BYTES};
 
-/// What SQL chose: an object of names and values, or an array of objects with one each.
+/// Headers from an object of names and values, or from an array of objects with one member each.
 #[derive(Debug, Default)]
 pub struct Headers {
     kept: Vec<(HeaderName, HeaderValue)>,
     bytes: usize,
     lines: usize,
-    /// The first that is no header.
+    /// The first invalid header.
     wrong: Option<String>,
 }
 
@@ -41,7 +42,7 @@ impl Headers {
         self.lines <= LINES && self.bytes <= HEAD_BYTES
     }
 
-    /// Why they cannot be sent, if they cannot.
+    /// Why the headers are invalid, if they are.
     pub fn fault(&self) -> Option<InvalidResponse> {
         let wrong = self.wrong.clone().map(InvalidResponse::Header);
         wrong.or_else(|| {
@@ -49,15 +50,15 @@ impl Headers {
         })
     }
 
-    /// The names of those that were kept.
+    /// The names of the kept headers.
     pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
         self.kept.iter().map(|(name, _)| name)
     }
 
-    /// Adds those that were kept to others.
+    /// Adds the kept headers.
     pub fn add_to(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.kept {
-            // The bound that they have leaves room for all others there are.
+            // Their limit is far below the map's maximum.
             let _ = headers.try_append(name, value.clone());
         }
     }
@@ -69,7 +70,7 @@ impl<'de> Deserialize<'de> for Headers {
     }
 }
 
-/// [`Headers`] that stand in an array of objects with one member each.
+/// [`Headers`] parsed from an array of objects with one member each.
 #[derive(Debug)]
 pub struct Listed(pub Headers);
 
@@ -115,7 +116,7 @@ impl<'de> Visitor<'de> for Items {
     }
 }
 
-/// The one member of an object.
+/// The single member of an object.
 struct Pair<'a>(Text<'a>, Text<'a>);
 
 impl<'de> Deserialize<'de> for Pair<'de> {
@@ -142,7 +143,7 @@ impl<'de> Visitor<'de> for OneMember {
     }
 }
 
-/// A text of the document, not copied where it stands there as it is.
+/// A text, borrowed from the document unless it has escapes.
 #[derive(serde::Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -150,7 +151,7 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 mod tests {
     use super::*;
 
-    /// `count` headers of different names.
+    /// `count` headers with different names.
     fn object(count: usize, value: &str) -> String {
         let members: Vec<_> = (0..count).map(|number| format!("\"x-{number}\":\"{value}\"")).collect();
         format!("{{{}}}", members.join(","))
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_can_be_sent_is_counted_and_not_kept() {
+    fn headers_beyond_the_limit_are_counted_and_not_kept() {
         for (count, value) in [(LINES, "a"), (30_000, "a"), (100_000, "a"), (40, &"a".repeat(1 << 20))] {
             let headers = read(&object(count, value));
             assert_eq!((headers.lines, headers.fault().is_some()), (count, count != LINES), "{count}");
@@ -175,14 +176,14 @@ mod tests {
     }
 
     #[test]
-    fn texts_with_escapes_are_read() {
+    fn parses_texts_with_escapes() {
         let headers = read(r#"{"x-\u0061":"\"b\""}"#);
         assert_eq!(headers.kept[0], (HeaderName::from_static("x-a"), HeaderValue::from_static("\"b\"")));
         assert!(serde_json::from_str::<Headers>(r#"{"a":1}"#).is_err());
     }
 
     #[test]
-    fn a_header_that_is_none_is_named() {
+    fn names_the_invalid_header() {
         assert_eq!(
             read(r#"{"a":"1","b c":"2","d":"\n"}"#).fault(),
             Some(InvalidResponse::Header("b c".into()))

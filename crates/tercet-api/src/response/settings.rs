@@ -1,4 +1,4 @@
-//! The response that SQL asked for: the settings `response.status` and `response.headers`.
+//! The response settings of SQL: `response.status` and `response.headers`.
 
 use http::StatusCode;
 
@@ -8,7 +8,7 @@ use super::validation::InvalidResponse;
 use crate::error::RequestError;
 use crate::query::Answer;
 
-/// What SQL set, checked.
+/// Parsed and validated settings.
 #[derive(Debug)]
 pub(crate) struct Settings {
     status: Option<StatusCode>,
@@ -16,12 +16,12 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Reads what an answer holds of both.
+    /// Parses the settings of an answer.
     pub(crate) fn of(answer: &Answer) -> Result<Self, RequestError> {
         Self::parse(answer.status.as_deref(), answer.headers.as_deref())
     }
 
-    /// Reads both settings; what was set in no statement of the transaction is absent or empty.
+    /// Parses both settings; each is absent or empty if the transaction did not set it.
     fn parse(status: Option<&str>, headers: Option<&str>) -> Result<Self, RequestError> {
         let status = status
             .filter(|text| !text.is_empty())
@@ -35,7 +35,7 @@ impl Settings {
         Ok(Self { status, headers: headers.unwrap_or_default() })
     }
 
-    /// They replace what the response says under the same names, and may say it several times.
+    /// Replaces headers of the same name, possibly by several.
     pub(super) fn apply(self, response: &mut Response) {
         if let Some(status) = self.status {
             response.status = status;
@@ -47,7 +47,7 @@ impl Settings {
     }
 }
 
-/// An array of objects with one text each, no more of them than can be sent.
+/// An array of objects with one text each, within the size limit.
 fn parse_headers(text: &str) -> Result<Headers, RequestError> {
     let Listed(headers) = serde_json::from_str(text).map_err(|_| RequestError::ResponseHeadersSetting)?;
     match headers.fault() {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_cannot_be_sent() {
+    fn rejects_invalid_responses() {
         check(Some("teapot"), None, &expect!["PGRST112"]);
         check(Some("42"), None, &expect!["PGRST112"]);
         check(None, Some(r#"{"Vary":"X"}"#), &expect!["PGRST111"]);

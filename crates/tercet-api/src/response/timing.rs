@@ -1,4 +1,4 @@
-//! How long the stages of a request took, for `Server-Timing` ([Server Timing](https://www.w3.org/TR/server-timing/)).
+//! The durations of a request's stages, for `Server-Timing` ([Server Timing](https://www.w3.org/TR/server-timing/)).
 
 use std::time::Duration;
 
@@ -6,23 +6,23 @@ use http::header::{HeaderName, HeaderValue};
 
 use super::Response;
 
-/// Durations of the stages a request went through.
+/// The durations of a request's stages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timing {
-    /// Checking the token.
+    /// Token verification.
     pub jwt: Option<Duration>,
-    /// Reading the request.
+    /// Parsing.
     pub parse: Option<Duration>,
-    /// Finding out what it means.
+    /// Planning.
     pub plan: Option<Duration>,
-    /// The database.
+    /// The transaction.
     pub transaction: Option<Duration>,
-    /// Making the response.
+    /// Building the response.
     pub response: Option<Duration>,
 }
 
 impl Timing {
-    /// Says it in a response, in milliseconds.
+    /// Adds `Server-Timing`, in milliseconds.
     pub fn add_to(&self, response: &mut Response) {
         let stages = [
             ("jwt", self.jwt),

@@ -1,8 +1,8 @@
-//! The last stage of every response: what HTTP lets a server send
-//! ([RFC 9110](https://www.rfc-editor.org/rfc/rfc9110), [RFC 9112](https://www.rfc-editor.org/rfc/rfc9112)), whatever SQL said of it.
+//! Validates and frames every response according to HTTP ([RFC 9110](https://www.rfc-editor.org/rfc/rfc9110), [RFC
+//! 9112](https://www.rfc-editor.org/rfc/rfc9112)), whatever SQL has set.
 //!
-//! What belongs to the connection and to the framing of the body is the server's alone. What cannot be sent is PGRST112: a proxy in
-//! front would take it for a broken server.
+//! Connection headers and body framing are the server's. An invalid response becomes PGRST112, since a proxy would
+//! take it for a broken server.
 
 use bytes::Bytes;
 use http::header::{
@@ -14,16 +14,16 @@ use http::{HeaderMap, StatusCode};
 
 use super::Response;
 
-/// Bytes of all header lines together; half of what the balancer takes unless it is told otherwise.
+/// The maximum size of the head, in bytes; half of the balancer's default limit.
 pub(super) const HEAD_BYTES: usize = 32 << 10;
-/// Header lines.
+/// The maximum number of header lines.
 pub(super) const LINES: usize = 80;
-/// Bytes of a header that only says more about the response and may be left out.
+/// The maximum size of an optional header, in bytes.
 pub(super) const OPTIONAL_BYTES: usize = 8 << 10;
-/// Bytes of a reason phrase.
+/// The maximum length of a reason phrase, in bytes.
 const REASON_BYTES: usize = 128;
 
-/// Headers of one connection, or of the framing of one message (RFC 9110 section 7.6.1), and the time that the server writes.
+/// Connection and framing headers (RFC 9110 section 7.6.1), and `Date`, which the server sets.
 const OWN: [HeaderName; 10] = [
     CONNECTION,
     DATE,
@@ -37,7 +37,7 @@ const OWN: [HeaderName; 10] = [
     HeaderName::from_static("proxy"),
 ];
 
-/// Headers of which a message has one (RFC 9110 section 5.3).
+/// Headers that may occur once (RFC 9110 section 5.3).
 const SINGLE: [HeaderName; 11] = [
     AGE,
     CONTENT_LOCATION,
@@ -52,33 +52,33 @@ const SINGLE: [HeaderName; 11] = [
     ALLOW,
 ];
 
-/// Headers that only say more about the response: `Location` of a row whose key is a page long.
+/// Informative headers that may be omitted: `Location` of a row with a very long key.
 pub(super) const OPTIONAL: [HeaderName; 3] =
     [CONTENT_LOCATION, LOCATION, HeaderName::from_static("proxy-status")];
 
-/// Why a response cannot be sent.
+/// Why a response is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidResponse {
-    /// Its status is none that ends an exchange.
+    /// The status is not a final one.
     #[error("status {0} is not one of 200 to 599")]
     Status(u16),
-    /// It has a header that HTTP has no way to write.
-    #[error("the header {0:?} has a name or value that no header can have")]
+    /// A header name or value is invalid in HTTP.
+    #[error("the header {0:?} has an invalid name or value")]
     Header(String),
-    /// Its head is longer than proxies take.
+    /// The head is larger than proxies accept.
     #[error("the head has {bytes} bytes in {lines} lines; at most {HEAD_BYTES} in {LINES} can be sent")]
     Head {
-        /// How long it is.
+        /// Its size.
         bytes: usize,
-        /// How many headers it has.
+        /// Its number of headers.
         lines: usize,
     },
 }
 
-/// The response as it is sent; `head` for the answer to HEAD, which has the headers of a body that does not follow.
+/// Validates and frames a response; for HEAD the headers describe a body that is not sent.
 ///
 /// # Errors
-/// It cannot be sent.
+/// The response is invalid.
 pub fn validated(mut response: Response, head: bool) -> Result<Response, InvalidResponse> {
     let status = response.status;
     if !(200..600).contains(&status.as_u16()) {
@@ -113,7 +113,8 @@ pub fn validated(mut response: Response, head: bool) -> Result<Response, Invalid
     Ok(response)
 }
 
-/// The length of the body, and no body where there is none (RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5).
+/// Sets the length of the body, and removes the body where the status has none (RFC 9110 sections 15.3.5, 15.3.6 and
+/// 15.4.5).
 fn frame(response: &mut Response, head: bool) {
     match response.status {
         StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED => {
@@ -125,7 +126,7 @@ fn frame(response: &mut Response, head: bool) {
                 response.headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
             }
         }
-        // the length of a body that was never made is not known
+        // the length is unknown if the body was not built
         _ if head && response.body.is_empty() => _ = response.headers.remove(CONTENT_LENGTH),
         _ => _ = response.headers.insert(CONTENT_LENGTH, HeaderValue::from(response.body.len())),
     }
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_says_whether_there_is_a_body() {
+    fn drops_the_body_where_the_status_has_none() {
         check(200, &[], "body", "200 [content-length: 4] b\"body\"");
         check(204, &[("content-type", "text/plain")], "body", "204 [] b\"\"");
         check(205, &[], "body", "205 [content-length: 0] b\"\"");
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn framing_and_connection_are_the_servers() {
+    fn removes_connection_headers_and_sets_framing() {
         for (name, value) in [
             ("Content-Length", "7"),
             ("Transfer-Encoding", "chunked"),
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_have_a_bound() {
+    fn rejects_large_heads() {
         let long = "x".repeat(40 << 10);
         check(200, &[("content-location", &long)], "b", "200 [content-length: 1] b\"b\"");
         let half = "x".repeat(HEAD_BYTES / 2);
@@ -218,7 +219,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_made_sendable_stays_as_it_is(
+        fn validation_is_idempotent(
             status in 100_u16..1000,
             headers in proptest::collection::vec(("[a-zA-Z!#$%&'*+.^_`|~0-9-]{1,20}", "[ -~]{0,40}"), 0..8),
             own in proptest::sample::subsequence(OWN.to_vec(), 0..4),

@@ -1,5 +1,5 @@
 -- Columns of the relations of the exposed schemas, in order.
--- A domain shows its base type, whatever domains are between, as the column's type and itself as the nominal type.
+-- For a domain, the column's type is the base type and the nominal type the domain itself.
 with recursive domain(oid, base, not_null) as (
   select oid, typbasetype, typnotnull from pg_type where typtype = 'd'
   union all
@@ -45,7 +45,7 @@ select a.attrelid,
          when t.typdefaultbin is not null then pg_get_expr(t.typdefaultbin, 0)
        end,
        labels.list,
-       -- what a view's columns are made of is looked at by whoever reads this; triggers take anything
+       -- the columns of a view are checked against their origins later; triggers accept any column
        case
          when c.relkind = 'm' then false
          when c.relkind = 'v' then pg_column_is_updatable(c.oid, a.attnum, true)
@@ -68,7 +68,7 @@ left join pg_description description
 left join (
   select enumtypid, json_agg(enumlabel order by enumsortorder) as list
   from pg_enum
-  -- what such a cast makes of a value may be any JSON
+  -- the JSON of a custom representation has an unknown form
   where not exists (
     select from pg_cast
     where castsource = enumtypid and casttarget = 'json'::regtype and castmethod = 'f'

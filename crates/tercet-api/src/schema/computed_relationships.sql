@@ -1,5 +1,5 @@
--- Functions from a row of one relation to rows of another: relationships a person has written.
--- One that returns no set, or promises one row (ROWS 1), leads to one row.
+-- Computed relationships: functions from a row of one relation to rows of another. A function that returns no set, or
+-- is declared with ROWS 1, is to-one.
 select n.nspname,
        p.proname,
        source_schema.nspname,

@@ -1,5 +1,5 @@
-//! The whole schema cache as JSON, for an operator: `/schema_cache` of the admin endpoint, `--dump-schema`. The names
-//! at the top are PostgREST's.
+//! The schema cache as JSON: `/schema_cache` of the admin endpoint, `--dump-schema`. The top-level names are
+//! PostgREST's.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use super::{
 };
 
 impl SchemaCache {
-    /// Everything the cache holds, in a stable order.
+    /// The whole cache, in a stable order.
     pub fn dump(&self) -> Value {
         let mut relations: Vec<_> = self.relations.values().collect();
         relations.sort_unstable_by_key(|relation| (&relation.schema, &relation.name));

@@ -1,5 +1,5 @@
--- Foreign keys of all tables; a partition's copy of its parent's key is left out.
--- One-to-one: the referencing columns are, as a set, a primary or unique key themselves.
+-- Foreign keys of all tables, without the partitions' copies of their parent's keys. One-to-one: the referencing
+-- columns form a primary or unique key.
 select k.conname,
        k.conrelid,
        source_schema.nspname,

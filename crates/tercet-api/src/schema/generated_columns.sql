@@ -1,4 +1,4 @@
--- Columns of all tables that no statement may give a value: views over them are no way around that.
+-- Generated columns of all tables: not writable, through views neither.
 select attrelid, attnum
 from pg_attribute
 where attgenerated <> '' or attidentity = 'a'

@@ -1,4 +1,4 @@
-//! Loading the schema cache: one catalogue query per kind of object, all in one snapshot.
+//! Loads the schema cache: one catalogue query per kind of object, all in one snapshot.
 
 use std::sync::Arc;
 
@@ -16,41 +16,40 @@ use super::{
     RoutineResult, SchemaCache, Volatility,
 };
 
-/// Why the catalogue could not be read.
+/// Why the catalogue could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// PostgreSQL refused, or is gone.
+    /// PostgreSQL reported an error, or the connection was lost.
     #[error("cannot read the catalogue: {0}")]
     Database(#[from] DatabaseError),
-    /// PostgreSQL answered something a catalogue query can't answer.
+    /// A catalogue query returned a value of an unexpected form.
     #[error("the catalogue's {what} have an unexpected form in column {column}")]
     Form {
-        /// What was being read.
+        /// The kind of object.
         what: &'static str,
-        /// Which column of the query's result, from 0.
+        /// The column of the query's result, from 0.
         column: usize,
     },
 }
 
-/// How often a schema is loaded that changes each time while it is: objects that are made and dropped all the time must
-/// not keep the others from being served.
+/// How often the load is repeated if the schema changes meanwhile: frequent schema changes must not prevent a load.
 const ATTEMPTS: u32 = 8;
 
 impl SchemaCache {
-    /// Reads the catalogue as the connection's role sees it. `schemas` are those exposed.
+    /// Reads the catalogue with the privileges of the connection's role. `schemas` are the exposed ones.
     ///
     /// # Errors
-    /// PostgreSQL refuses, or answers something else than rows of the catalogue.
+    /// PostgreSQL reported an error, or returned a value of an unexpected form.
     pub async fn load(connection: &Connection, schemas: &[String]) -> Result<Self, LoadError> {
         let mut attempt = 1;
         loop {
-            // One snapshot for all queries; no search path, so that types and functions come out qualified.
+            // One snapshot for all queries; an empty search path, so that types and functions are printed qualified.
             connection.query(&statement("begin isolation level repeatable read read only", None)).await?;
             let before = version(connection).await;
             let loaded = Self::load_snapshot(connection, schemas).await;
             connection.query(&statement("rollback", None)).await?;
-            // `format_type` and its like look up what is there now, not what the snapshot has: together they are
-            // a schema that never was, with `???` in place of a type that is gone.
+            // `format_type` and similar functions see the current catalogue instead of the snapshot: an inconsistent
+            // schema could result, with `???` for a dropped type.
             let has_changed = before? != version(connection).await?;
             if !has_changed || attempt == ATTEMPTS {
                 return loaded;
@@ -60,7 +59,7 @@ impl SchemaCache {
     }
 
     async fn load_snapshot(connection: &Connection, schemas: &[String]) -> Result<Self, LoadError> {
-        // Compiling these queries takes longer than running them; and how long requests may take is not how long they may.
+        // JIT compilation takes longer than these queries; and the timeout of requests does not apply to them.
         let settings = "select set_config('search_path', '', true), set_config('jit', 'off', true), \
                         set_config('statement_timeout', '0', true)";
         connection.query(&statement(settings, None)).await?;
@@ -133,7 +132,7 @@ impl SchemaCache {
     }
 }
 
-/// What differs when the schema does: how many objects there are, and the sum of the transactions they are of.
+/// A fingerprint of the schema: the number of objects, and the sum of their transaction ids.
 async fn version(connection: &Connection) -> Result<(u64, String), LoadError> {
     let rows = connection.query(&statement(include_str!("version.sql"), None)).await?;
     let row = rows.into_iter().next().map(|row| Record { what: "version", row });
@@ -145,7 +144,7 @@ fn statement(sql: &'static str, parameter: Option<Bytes>) -> Statement {
     Statement::new(sql, parameter.into_iter().map(Some).collect())
 }
 
-/// The text of an array of texts ([Array input](https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO)).
+/// An array literal of texts ([Array input](https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO)).
 fn array_literal(elements: &[String]) -> String {
     let quoted: Vec<_> = elements
         .iter()
@@ -186,7 +185,7 @@ fn columns(rows: &[Record], names: &mut Names) -> Result<FxHashMap<u32, Vec<Colu
     Ok(columns)
 }
 
-/// What shows a generated column in a view cannot be written either.
+/// A view's column over a generated column is not writable either.
 fn view_columns_follow(
     relations: &mut [(u32, Relation)],
     views: &FxHashMap<u32, Origins>,

@@ -1,27 +1,27 @@
-//! Custom media type handlers: domains named by a media type that aggregates or functions return.
+//! Custom media type handlers: aggregates or functions that return a domain named like a media type.
 
 use std::sync::Arc;
 
 use super::QualifiedName;
 
-/// What a media type handler can be applied to.
+/// The target of a media type handler.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum MediaTarget {
-    /// Rows of a relation, or the result of a function, of that name.
+    /// The relation or function with this name.
     Named(QualifiedName),
-    /// Anything.
+    /// Any relation.
     Any,
 }
 
-/// How a custom media type is made.
+/// A custom media type handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaHandler {
-    /// The aggregate; for a function that returns the domain itself, the domain.
+    /// The aggregate; for a function that returns the domain, the domain.
     pub function: QualifiedName,
-    /// What it takes.
+    /// The target.
     pub target: MediaTarget,
-    /// The media type to answer with (`application/octet-stream` for a `*/*` domain).
+    /// The media type of the response (`application/octet-stream` for a `*/*` domain).
     pub answered: Arc<str>,
-    /// Whether it makes bytes, not text.
+    /// Whether it returns bytea instead of text.
     pub binary: bool,
 }

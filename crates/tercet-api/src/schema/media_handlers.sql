@@ -1,5 +1,5 @@
--- Custom media type handlers: a domain named like a media type is the result of an aggregate over a
--- relation (or over any element), or of a function.
+-- Custom media type handlers: a domain named like a media type, returned by an aggregate over a relation (or over any
+-- element) or by a function.
 with recursive base(oid, ancestor) as (
   select oid, typbasetype from pg_type where typtype = 'd'
   union all

@@ -1,30 +1,30 @@
-//! Names of database objects, unquoted, as the catalogue holds them.
+//! Names of database objects, unquoted as in the catalogue.
 
 use std::fmt;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-/// Bytes of the longest name: PostgreSQL cuts longer ones short without an error, which could make two of them one
+/// The longest identifier, in bytes: PostgreSQL truncates longer ones silently, so two could become equal
 /// (<https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS>).
 pub(crate) const LONGEST_NAME: usize = 63;
 
-/// A name within a schema. An empty schema means: not qualified.
+/// A qualified name. With an empty schema it is unqualified.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QualifiedName {
     /// The schema, or empty.
     pub schema: Arc<str>,
-    /// The name itself.
+    /// The unqualified name.
     pub name: Arc<str>,
 }
 
 impl QualifiedName {
-    /// A name in a schema.
+    /// A qualified name.
     pub fn new(schema: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { schema: schema.into(), name: name.into() }
     }
 
-    /// A name without a schema.
+    /// An unqualified name.
     pub fn local(name: impl Into<Arc<str>>) -> Self {
         Self { schema: Arc::from(""), name: name.into() }
     }
@@ -36,7 +36,7 @@ impl fmt::Display for QualifiedName {
     }
 }
 
-/// Things found by schema and name, without an allocation for the lookup.
+/// A map by schema and name, without allocation on lookup.
 #[derive(Debug)]
 pub struct ByName<T>(FxHashMap<Arc<str>, FxHashMap<Arc<str>, T>>);
 
@@ -47,27 +47,27 @@ impl<T> Default for ByName<T> {
 }
 
 impl<T> ByName<T> {
-    /// The thing of that name.
+    /// The value with this name.
     pub fn get(&self, schema: &str, name: &str) -> Option<&T> {
         self.0.get(schema)?.get(name)
     }
 
-    /// Everything in one schema, in no order.
+    /// All values of a schema, in no order.
     pub fn of_schema(&self, schema: &str) -> impl Iterator<Item = (&Arc<str>, &T)> {
         self.0.get(schema).into_iter().flatten()
     }
 
-    /// Everything, in no order.
+    /// All values, in no order.
     pub fn values(&self) -> impl Iterator<Item = &T> {
         self.0.values().flat_map(FxHashMap::values)
     }
 
-    /// How many there are in all schemas.
+    /// The number of values.
     pub fn len(&self) -> usize {
         self.0.values().map(FxHashMap::len).sum()
     }
 
-    /// Whether there is none.
+    /// Whether the map is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

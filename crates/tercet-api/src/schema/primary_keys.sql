@@ -1,4 +1,4 @@
--- Primary keys of all tables: those outside the exposed schemas matter to the views over them.
+-- Primary keys of all tables, including those outside the exposed schemas, for the views over them.
 select k.conrelid,
        array_to_json(k.conkey),
        (

@@ -1,4 +1,4 @@
--- Procedures of the exposed schemas: no request can call one, but an error can say so.
+-- Procedures of the exposed schemas: requests cannot call them, but errors mention them.
 select distinct n.nspname, p.proname
 from pg_proc p
 join pg_namespace n on n.oid = p.pronamespace

@@ -1,4 +1,4 @@
-//! Rows of catalogue queries: text columns read as what they mean, names kept once.
+//! Rows of catalogue queries: parses text columns, with interned names.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tercet_postgres::Row;
 
 use super::{LoadError, QualifiedName};
 
-/// Every name once in memory, however many objects carry it.
+/// Interned names.
 #[derive(Default)]
 pub(super) struct Names(FxHashSet<Arc<str>>);
 

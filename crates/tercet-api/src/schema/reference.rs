@@ -1,10 +1,10 @@
-//! Foreign keys as the catalogue has them: what relationships are found from.
+//! Foreign keys read from the system catalogue; the input to relationship detection.
 
 use std::sync::Arc;
 
 use super::QualifiedName;
 
-/// A foreign key as the catalogue has it, or as it shows through views at either end.
+/// A foreign key of the catalogue, or its projection through views at either end.
 #[derive(Clone, Debug)]
 pub(super) struct Reference {
     pub(super) constraint: Arc<str>,
@@ -16,7 +16,7 @@ pub(super) struct Reference {
     pub(super) target_is_view: bool,
 }
 
-/// A foreign key with the oids and column numbers that views are traced by.
+/// A foreign key with the oids and column numbers by which views are traced.
 pub(super) struct CatalogueReference {
     pub(super) source: u32,
     pub(super) target: u32,

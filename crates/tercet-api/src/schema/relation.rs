@@ -1,4 +1,4 @@
-//! Relations: tables, views and what else can be selected from.
+//! Relations: tables, views and everything else a query can select from.
 
 use std::sync::Arc;
 
@@ -9,39 +9,39 @@ pub struct Relation {
     pub schema: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
-    /// What it is.
+    /// Its kind.
     pub kind: RelationKind,
-    /// What `COMMENT ON` says about it.
+    /// Its comment.
     pub comment: Option<Box<str>>,
-    /// Whether rows can be inserted, by its kind, rules and triggers; privileges aside.
+    /// Whether rows can be inserted, by kind, rules and triggers; independent of privileges.
     pub insertable: bool,
     /// Whether rows can be updated.
     pub updatable: bool,
     /// Whether rows can be deleted.
     pub deletable: bool,
-    /// The columns of the primary key. A view has its table's, where it shows all of them.
+    /// The primary key; for a view its table's, if the view has all its columns.
     pub primary_key: Vec<Arc<str>>,
     /// The columns, in order.
     pub columns: Vec<Column>,
-    /// Whether it is proved that reading it runs no code but PostgreSQL's own, and of that nothing volatile.
+    /// Whether reading it provably executes only PostgreSQL's own code, and no volatile functions.
     pub side_effect_free: bool,
 }
 
 impl Relation {
-    /// The column of that name.
+    /// The column with this name.
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| &*column.name == name)
     }
 }
 
-/// What a relation is.
+/// The kind of a relation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RelationKind {
     /// An ordinary table.
     Table,
-    /// A table made of partitions.
+    /// A partitioned table.
     Partitioned,
-    /// A table of a foreign server.
+    /// A foreign table.
     Foreign,
     /// A view.
     View,
@@ -50,12 +50,12 @@ pub enum RelationKind {
 }
 
 impl RelationKind {
-    /// Whether its rows come from a stored query.
+    /// Whether it is defined by a query.
     pub fn is_view(self) -> bool {
         matches!(self, Self::View | Self::MaterialisedView)
     }
 
-    /// From `pg_class.relkind`.
+    /// Parses `pg_class.relkind`.
     pub(super) fn from_catalogue(kind: &str) -> Self {
         match kind {
             "p" => Self::Partitioned,
@@ -72,27 +72,27 @@ impl RelationKind {
 pub struct Column {
     /// Its name.
     pub name: Arc<str>,
-    /// What `COMMENT ON COLUMN` says about it.
+    /// Its comment.
     pub comment: Option<Box<str>>,
-    /// Whether it may be null.
+    /// Whether it is nullable.
     pub nullable: bool,
-    /// Its type; the base type if it is a domain. Quoted and qualified where need be.
+    /// Its type; the base type of a domain. Quoted, and qualified where necessary.
     pub data_type: Arc<str>,
-    /// Its type as declared, with its length: a domain stays a domain. Quoted and qualified.
+    /// Its declared type with its length; a domain is kept. Quoted and qualified.
     pub nominal_type: Arc<str>,
-    /// Its type as declared, without its length: what a value is converted to before it is written. The length is the
-    /// column's to enforce.
+    /// Its declared type without its length: the type values are converted to before they are written. The column
+    /// enforces the length.
     pub argument_type: Arc<str>,
-    /// The greatest number of characters (or bits), where the type has one.
+    /// The maximum number of characters (or bits), if the type has one.
     pub max_length: Option<i32>,
-    /// The SQL expression of its default; for an identity column, its sequence's next value.
+    /// The SQL expression of its default; for an identity column, the next value of its sequence.
     pub default: Option<Box<str>>,
-    /// The labels, if its type is an enum.
+    /// The labels of an enum type.
     pub enum_labels: Vec<Box<str>>,
-    /// Whether a statement may give it a value: not what is `GENERATED ALWAYS`, nor what a view computes.
+    /// Whether it is writable: not `GENERATED ALWAYS`, and not computed by a view.
     pub writable: bool,
-    /// Whether triggers of its view take what is written to it, so that what it shows does not matter.
+    /// Whether the view's triggers handle writes, so that the view's expression does not matter.
     pub(super) by_trigger: bool,
-    /// Its number in the relation.
+    /// Its number in the relation (`attnum`).
     pub(super) number: i16,
 }

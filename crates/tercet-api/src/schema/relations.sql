@@ -1,7 +1,6 @@
--- Relations of the exposed schemas: tables, views, materialised views, foreign tables and
--- partitioned tables (a partition is reached through its parent).
--- pg_relation_is_updatable answers with a bit per command: 4 update, 8 insert, 16 delete; of a foreign
--- table whose wrapper has no handler it must not be asked.
+-- Relations of the exposed schemas: tables, views, materialised views, foreign tables and partitioned tables, without
+-- partitions. pg_relation_is_updatable returns a bit per command: 4 update, 8 insert, 16 delete; it fails for a
+-- foreign table whose wrapper has no handler.
 select c.oid,
        n.nspname,
        c.relname,

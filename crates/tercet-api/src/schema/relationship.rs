@@ -1,5 +1,4 @@
-//! Relationships: what can be embedded in what, found from foreign keys, seen through views, and
-//! written by people as functions.
+//! Relationships between relations: detected from foreign keys, projected through views, or defined by functions.
 
 use std::sync::Arc;
 
@@ -9,25 +8,25 @@ use super::reference::Reference;
 use super::view_key::{KeyRole, ViewKey};
 use super::{ByName, QualifiedName, Relation};
 
-/// A directed way from one relation to another.
+/// A directed relationship between two relations.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Relationship {
-    /// Where it starts.
+    /// The relation it starts from.
     pub source: QualifiedName,
-    /// Where it leads.
+    /// The relation it leads to.
     pub target: QualifiedName,
     /// Whether both are the same relation.
     pub is_self: bool,
-    /// What it is made of.
+    /// How rows are related.
     pub link: Link,
 }
 
-/// What a relationship is made of.
+/// How the rows of a relationship are related.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Link {
-    /// Keys.
+    /// By foreign keys.
     Key {
-        /// How many lead to how many.
+        /// The cardinality, with the columns.
         cardinality: Cardinality,
         /// Whether the source is a view.
         source_is_view: bool,
@@ -38,26 +37,26 @@ pub enum Link {
     Computed {
         /// The function.
         function: QualifiedName,
-        /// Whether it leads to at most one row.
+        /// Whether it returns at most one row.
         to_one: bool,
     },
 }
 
-/// How many rows of the source lead to how many of the target, and by what columns.
+/// The cardinality of a relationship, with its columns.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cardinality {
-    /// The target's foreign key points at the source.
+    /// The target has the foreign key.
     OneToMany(ForeignKey),
-    /// The source's foreign key points at the target.
+    /// The source has the foreign key.
     ManyToOne(ForeignKey),
-    /// A foreign key that is unique too; `owner` says whether the source holds it.
+    /// By a unique foreign key; `owner` is whether the source has it.
     OneToOne {
         /// The key.
         key: ForeignKey,
-        /// Whether the source holds the foreign key.
+        /// Whether the source has the foreign key.
         owner: bool,
     },
-    /// Over a third relation that points at both.
+    /// Through a junction with foreign keys to both.
     ManyToMany(Arc<Junction>),
 }
 
@@ -70,7 +69,7 @@ pub struct ForeignKey {
     pub columns: Arc<[(Arc<str>, Arc<str>)]>,
 }
 
-/// The relation in the middle of a many-to-many relationship.
+/// The junction of a many-to-many relationship.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Junction {
     /// The relation.
@@ -96,7 +95,7 @@ impl Relationship {
         }
     }
 
-    /// The pairs of columns, for a relationship by one foreign key.
+    /// The column pairs of a relationship by a single foreign key.
     pub fn key(&self) -> Option<&ForeignKey> {
         match &self.link {
             Link::Key {
@@ -108,7 +107,7 @@ impl Relationship {
         }
     }
 
-    /// The source's columns that the target's rows are found by; none known for a computed one.
+    /// The source's columns in the join condition; `None` for a computed relationship.
     pub fn source_columns(&self) -> Option<Vec<&Arc<str>>> {
         match &self.link {
             Link::Key { cardinality: Cardinality::ManyToMany(junction), .. } => {
@@ -120,7 +119,7 @@ impl Relationship {
     }
 }
 
-/// All relationships between exposed relations, by where they start.
+/// The relationships between exposed relations, by source.
 pub(super) fn infer(
     references: Vec<Reference>,
     view_keys: &[ViewKey],
@@ -137,7 +136,7 @@ pub(super) fn infer(
     }
     found.extend(over_junctions(&references, relations));
 
-    // What a person wrote by hand stands in for whatever leads to a relation of that name.
+    // A computed relationship replaces all others to a target of the same name.
     let overridden: FxHashSet<(&QualifiedName, &QualifiedName)> = computed
         .iter()
         .filter_map(|relationship| match &relationship.link {
@@ -149,7 +148,7 @@ pub(super) fn infer(
     found.extend(computed);
 
     let mut by_source: ByName<Vec<Arc<Relationship>>> = ByName::default();
-    // A relation whose every relationship leads outside is related all the same, though to nothing here.
+    // Relations whose targets are all outside the exposed schemas are kept, for error messages.
     for name in references.iter().flat_map(|reference| [&reference.source, &reference.target]) {
         if exposed(name) {
             by_source.entry(name);
@@ -165,7 +164,7 @@ pub(super) fn infer(
     by_source
 }
 
-/// The references themselves, and each as seen with views in place of its ends.
+/// The foreign keys, and their projections through views at either or both ends.
 fn through_views(references: Vec<Reference>, view_keys: &[ViewKey]) -> Vec<Reference> {
     type Key<'a> = (&'a QualifiedName, &'a str, KeyRole);
     let mut by_key: FxHashMap<Key<'_>, Vec<&ViewKey>> = FxHashMap::default();

@@ -1,4 +1,4 @@
--- Data representations: implicit casts by function between a domain and json or text.
+-- Custom representations: implicit casts by function between a domain and json or text.
 select format_type(c.castsource, null), format_type(c.casttarget, null), c.castfunc::regproc
 from pg_cast c
 join pg_type source on source.oid = c.castsource

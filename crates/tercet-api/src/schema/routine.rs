@@ -1,41 +1,41 @@
-//! Functions a request can call.
+//! Functions that requests can call.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::QualifiedName;
 
-/// A function of an exposed schema; one of its overloads.
+/// A function of an exposed schema; one overload.
 #[derive(Debug)]
 pub struct Routine {
     /// Its schema.
     pub schema: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
-    /// What `COMMENT ON FUNCTION` says about it.
+    /// Its comment.
     pub comment: Option<Box<str>>,
     /// The input parameters, in order.
     pub parameters: Vec<Parameter>,
-    /// What it returns.
+    /// Its result type.
     pub result: RoutineResult,
-    /// Whether the result is a set.
+    /// Whether it returns a set.
     pub returns_set: bool,
     /// Whether it may write.
     pub volatility: Volatility,
-    /// Whether the last parameter takes any number of values.
+    /// Whether the last parameter is variadic.
     pub variadic: bool,
     /// Its own settings (`CREATE FUNCTION … SET name = value`).
     pub settings: Vec<(Box<str>, Box<str>)>,
-    /// `pg_proc.oid`: tells overloads apart where the catalogue is asked again.
+    /// `pg_proc.oid`: identifies the overload in later catalogue queries.
     pub oid: u32,
 }
 
-/// What a function returns, one or a set of.
+/// The result type of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoutineResult {
-    /// A value of a type that has no columns.
+    /// A type without columns.
     Scalar(QualifiedName),
-    /// A row: of a relation, of a composite type, or made of output parameters.
+    /// A row of a relation or composite type, or of output parameters.
     Composite {
         /// The relation or composite type; `record` for output parameters.
         of: QualifiedName,
@@ -47,31 +47,31 @@ pub enum RoutineResult {
 /// An input parameter of a function.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Parameter {
-    /// Its name, empty for a positional one.
+    /// Its name; empty for an unnamed parameter.
     pub name: Arc<str>,
-    /// Its type as declared.
+    /// Its declared type.
     pub data_type: Arc<str>,
-    /// The type to convert an argument to: the same, but never cutting it short (`bit`, `character`).
+    /// The type to convert an argument to: the declared one without a length (`bit`, `character`).
     pub argument_type: Arc<str>,
-    /// Whether it has no default.
+    /// Whether it is required: it has no default.
     pub required: bool,
-    /// Whether it takes any number of values.
+    /// Whether it is variadic.
     pub variadic: bool,
 }
 
 /// `pg_proc.provolatile`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Volatility {
-    /// Always the same answer.
+    /// The result depends only on the arguments.
     Immutable,
-    /// The same answer within a statement; does not write.
+    /// The result is constant within a statement; the function does not write.
     Stable,
-    /// Anything.
+    /// No guarantee.
     Volatile,
 }
 
 impl Routine {
-    /// Whether it returns one value without columns.
+    /// Whether it returns a single value without columns.
     pub fn returns_scalar(&self) -> bool {
         !self.returns_set && matches!(self.result, RoutineResult::Scalar(_))
     }
@@ -81,18 +81,18 @@ impl Routine {
         self.returns_set && matches!(self.result, RoutineResult::Scalar(_))
     }
 
-    /// Whether it returns one row.
+    /// Whether it returns a single row.
     pub fn returns_single_composite(&self) -> bool {
         !self.returns_set && matches!(self.result, RoutineResult::Composite { .. })
     }
 
-    /// Whether it returns nothing.
+    /// Whether it returns `void`.
     pub fn returns_void(&self) -> bool {
         matches!(&self.result, RoutineResult::Scalar(name)
             if self.returns_scalar() && &*name.schema == "pg_catalog" && &*name.name == "void")
     }
 
-    /// The relation whose rows it returns, if its rows are a relation's: what embedding starts from.
+    /// The relation whose rows it returns, if any: the start of embeddings.
     pub fn returned_relation(&self) -> Option<&QualifiedName> {
         match &self.result {
             RoutineResult::Composite { of, .. } => Some(of),
@@ -100,7 +100,7 @@ impl Routine {
         }
     }
 
-    /// Fewest parameters first, then by name: the order overloads are listed in.
+    /// Fewest parameters first, then by name: the order of overloads.
     pub(super) fn overload_order(&self, other: &Self) -> Ordering {
         let by = |routine: &Self| routine.parameters.len();
         by(self).cmp(&by(other)).then_with(|| self.parameters.cmp(&other.parameters))

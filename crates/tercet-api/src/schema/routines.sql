@@ -1,5 +1,5 @@
--- Functions of the exposed schemas that a request can call: all their input arguments have names,
--- or there is one unnamed argument of a type that a whole body can be passed as.
+-- Functions that requests can call: all input parameters are named, or there is a single unnamed one of a type that
+-- takes a whole body.
 with recursive base(oid, ancestor, next) as (
   select oid, oid, typbasetype from pg_type where typtype = 'd'
   union all
@@ -31,7 +31,7 @@ left join lateral (
            json_build_array(
              coalesce(argument.name, ''),
              format_type(argument.type, null),
-             -- a bare `bit` or `character` would cut the value to one: the argument itself has no length
+             -- a plain `bit` or `character` would truncate the value to length 1; the parameter has no length
              case argument.type
                when 'bit'::regtype then 'bit varying'
                when 'bit[]'::regtype then 'bit varying[]'

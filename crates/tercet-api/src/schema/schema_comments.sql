@@ -1,4 +1,4 @@
--- What COMMENT ON SCHEMA says about the exposed schemas.
+-- Comments of the exposed schemas.
 select nspname, obj_description(oid, 'pg_namespace')
 from pg_namespace
 where nspname = any($1::text[])

@@ -1,11 +1,11 @@
--- Relations of the exposed schemas that can be read without running any code but PostgreSQL's own, and of
--- that nothing volatile: reading them leaves the session as it was. What cannot be proved is left out.
+-- Relations of the exposed schemas that can be read by executing only PostgreSQL's own code, and no volatile
+-- functions: reading them leaves the session unchanged. Unproved relations are omitted.
 with recursive
 member(class, oid, extension) as (
   select classid, objid, refobjid from pg_depend where refclassid = 'pg_extension'::regclass and deptype = 'e'
 ),
 compiled(oid, extension) as (
-  -- Functions that extensions have in C, which only a superuser or a trusted script can have put there.
+  -- C functions of extensions: only a superuser or a trusted script can have created them.
   select p.oid, m.extension
   from pg_proc p
   join pg_language l on l.oid = p.prolang
@@ -13,8 +13,8 @@ compiled(oid, extension) as (
   where p.oid >= 16384 and l.lanname in ('internal', 'c')
 ),
 allowed_function(oid) as (
-  -- PostgreSQL's own, but not those that read a value of a type that is named when they run (its domain's checks are
-  -- a person's code), nor those that run what they are given; and those that extensions have in C.
+  -- Trusted functions: PostgreSQL's own, except those that parse a value of a type named at run time (a domain's
+  -- checks are user-defined code) and those that execute their argument; and C functions of extensions.
   select p.oid
   from pg_proc p
   join pg_language l on l.oid = p.prolang
@@ -27,9 +27,9 @@ allowed_function(oid) as (
   select oid from compiled join pg_proc using (oid) where provolatile <> 'v'
 ),
 support(class, object, function) as (
-  -- What PostgreSQL calls by itself: for the operators, casts, orders and types of values, and for what our statements
-  -- name without a schema. No tree and no dependency of what is read mentions it: `to_json` looks for a cast to json
-  -- when it meets a value, an index knows its operator class only.
+  -- Functions PostgreSQL calls implicitly: for operators, casts, ordering and type input and output, and for
+  -- unqualified names in our statements. Neither the query tree nor dependencies contain them: `to_json` looks up a
+  -- cast to json at run time, an index only its operator class.
   select 'pg_operator'::regclass, o.oid, f
   from pg_operator o
   cross join unnest(array[o.oprcode::oid, o.oprrest::oid, o.oprjoin::oid]) as f
@@ -79,9 +79,9 @@ support(class, object, function) as (
     ])
 ),
 overridden(is_so) as (
-  -- If one of these may do more than compute a value, nothing is proved, wherever it is and whatever it is for.
-  -- An extension's C is trusted for what the extension itself defines (much of it is volatile only because nobody has
-  -- said otherwise), and else unless it is volatile.
+  -- If one of these may have side effects, nothing is proved, wherever it is used. An extension's C functions are
+  -- trusted for the extension's own objects (many are volatile by default only), and elsewhere unless they are
+  -- volatile.
   select exists (
            select
            from support s
@@ -94,14 +94,14 @@ overridden(is_so) as (
                where m.class = s.class and m.oid = s.object and c.oid = s.function
              )
          )
-      -- One of PostgreSQL's own functions has been replaced.
+      -- One of PostgreSQL's own functions was replaced.
       or exists (
            select
            from pg_proc p
            join pg_language l on l.oid = p.prolang
            where p.oid < 16384 and l.lanname <> all(array['internal', 'c', 'sql'])
          )
-      -- A type a client may cast to (plan/side_effects.rs) may be another one, by the search path.
+      -- A cast type (plan/side_effects.rs) may resolve to another type by the search path.
       or exists (
            select
            from pg_type
@@ -113,7 +113,8 @@ overridden(is_so) as (
          )
 ),
 value_type(oid) as (
-  -- Types that PostgreSQL or an extension in C reads, writes and compares: no domains, no composite types.
+  -- Types whose input, output and comparison are PostgreSQL's or an extension's C code: no domains, no composite
+  -- types.
   select t.oid
   from pg_type t
   where case when t.oid < 16384 then t.typtype in ('b', 'e', 'r', 'm', 'p')
@@ -129,7 +130,7 @@ plain_type(oid) as (
   join value_type element on element.oid = t.typelem
   where t.typsubscript = 'array_subscript_handler'::regproc
 ),
--- What is evaluated when a relation is read, as PostgreSQL keeps it (src/backend/nodes/outfuncs.c).
+-- Expressions evaluated when a relation is read, as stored query trees (src/backend/nodes/outfuncs.c).
 expression(relation, tree) as (
   select r.ev_class, r.ev_action::text
   from pg_rewrite r
@@ -147,8 +148,8 @@ mentioned(relation, field, oid) as (
     'g'
   ) as found
 ),
--- What else a relation hangs on: expressions of indexes, partitions and statistics, checks, columns that are generated
--- when they are read. Of PostgreSQL's own functions only immutable ones are evaluated there.
+-- Other expressions of a relation: indexes, partitions, statistics, checks, virtual generated columns. PostgreSQL
+-- evaluates only immutable functions of its own there.
 part(relation, class, object) as (
   select oid, 'pg_class'::regclass::oid, oid from pg_class where oid >= 16384
   union all

@@ -1,5 +1,5 @@
--- Differs whenever an object of another name, form or kind is there: what is new has a later xmin, what is gone is not
--- counted. Temporary objects come and go with their sessions and are nobody else's.
+-- A fingerprint that differs whenever objects, their names or definitions differ: new rows have a later xmin, dropped
+-- ones are not counted. Temporary objects are omitted, since they are visible to their session only.
 with temporary as (
   select oid from pg_namespace where nspname ~ '^pg_(toast_)?temp_'
 ),

@@ -1,20 +1,19 @@
-//! Views: from which table's column each of a view's columns comes, read from the stored definition. It
-//! refuses to understand anything in a definition beyond the target list of the outermost query.
+//! Views: the origins of their columns, read from the stored definition. Parses nothing but the target list of the
+//! outermost query.
 
 use rustc_hash::FxHashMap;
 
 /// A column of a relation: the relation's oid and the column's number.
 pub(super) type ColumnId = (u32, i16);
 
-/// The origins of one view's columns: the view's column number and where it comes from.
+/// The origins of a view's columns: the view's column number and the origin.
 pub(super) type Origins = Vec<(i16, ColumnId)>;
 
-/// Follows each column of a view through the views beneath it: every column it can be traced to,
-/// those of views on the way included.
+/// Traces each column of a view through nested views: all origins, including columns of the views in between.
 pub(super) fn trace(view: u32, definitions: &FxHashMap<u32, Origins>) -> FxHashMap<ColumnId, Vec<i16>> {
     let mut traced: FxHashMap<ColumnId, Vec<i16>> = FxHashMap::default();
     for &(number, origin) in definitions.get(&view).into_iter().flatten() {
-        // A view can't depend on itself, but the catalogue is not ours to trust: each column once.
+        // A view cannot depend on itself, but a manipulated catalogue must not cause a loop: each column once.
         let mut seen = vec![(view, number)];
         let mut next = Some(origin);
         while let Some(column) = next {
@@ -32,7 +31,7 @@ pub(super) fn trace(view: u32, definitions: &FxHashMap<u32, Origins>) -> FxHashM
     traced
 }
 
-/// Reads the origins of a view's columns from `pg_rewrite.ev_action`, a `pg_node_tree`
+/// Parses the origins of a view's columns from `pg_rewrite.ev_action`, a `pg_node_tree`
 /// (`src/backend/nodes/outfuncs.c`).
 pub(super) fn origins(definition: &str) -> Origins {
     let mut reader = Reader { text: definition.as_bytes(), position: 0 };
@@ -72,7 +71,7 @@ pub(super) fn origins(definition: &str) -> Origins {
     origins
 }
 
-/// Depths of brackets: the list of queries is 1, the query 2, its target list 3, an entry 4.
+/// Nesting depths: the list of queries is 1, the query 2, its target list 3, an entry 4.
 const QUERY: u32 = 2;
 const TARGET_ENTRY: u32 = 4;
 
@@ -98,7 +97,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A bracket, or a run of other characters; a backslash takes what is special from the next one.
+    /// A bracket, or a run of other characters; a backslash escapes the next one.
     fn token(&mut self) -> Option<&'a [u8]> {
         while self.text.get(self.position).is_some_and(u8::is_ascii_whitespace) {
             self.position += 1;
@@ -132,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// `select t.a as "resorigcol 9", count(*), (select b from u) from t`, as far as it matters.
+    /// `select t.a as "resorigcol 9", count(*), (select b from u) from t`, abridged.
     const DEFINITION: &str = "({QUERY :commandType 1 :rtable ({RANGETBLENTRY :eref {ALIAS :aliasname t :colnames (\"a\" \"b\\}c\")} \
         :subquery {QUERY :targetList ({TARGETENTRY :expr {VAR :varno 1} :resno 1 :resname x :resorigtbl 7 :resorigcol 7 :resjunk false})}}) \
         :targetList ({TARGETENTRY :expr {VAR :varno 1} :resno 1 :resname resorigcol\\ 9 :ressortgroupref 0 :resorigtbl 16385 :resorigcol 3 \
@@ -142,12 +141,12 @@ mod tests {
         :groupClause ({SORTGROUPCLAUSE :tleSortGroupRef 1})})";
 
     #[test]
-    fn only_the_outermost_target_list_counts() {
+    fn reads_only_the_outermost_target_list() {
         assert_eq!(origins(DEFINITION), [(1, (16385, 3)), (3, (16390, 2))]);
     }
 
     #[test]
-    fn columns_are_followed_through_views_and_never_in_circles() {
+    fn traces_columns_through_views_without_cycles() {
         let definitions = [
             (1, vec![(1, (2, 1)), (2, (2, 1))]),
             (2, vec![(1, (30, 4))]),
@@ -163,7 +162,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_to_its_end(text in "[(){}: \\\\a-z0-9\"<>]{0,200}", cut in 0..DEFINITION.len()) {
+        fn parses_any_text_without_panic(text in "[(){}: \\\\a-z0-9\"<>]{0,200}", cut in 0..DEFINITION.len()) {
             let _ = origins(&text);
             let _ = origins(&DEFINITION[..cut]);
         }

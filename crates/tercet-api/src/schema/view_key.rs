@@ -1,4 +1,4 @@
-//! Keys of tables as they show through views: a view that shows all columns of a key has that key too.
+//! Projects tables' keys through views: a view with all columns of a key has the key too.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::reference::CatalogueReference;
 use super::view::{self, Origins};
 use super::{QualifiedName, Relation};
 
-/// What a key's columns are to the foreign key or primary key they belong to.
+/// The role of a key's columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum KeyRole {
     Primary,
@@ -16,7 +16,7 @@ pub(super) enum KeyRole {
     Referenced,
 }
 
-/// A key of a table, all of whose columns a view shows.
+/// A table's key all of whose columns are in a view.
 #[derive(Debug)]
 pub(super) struct ViewKey {
     pub(super) table: QualifiedName,
@@ -24,12 +24,12 @@ pub(super) struct ViewKey {
     /// Empty for a primary key.
     pub(super) constraint: Arc<str>,
     pub(super) role: KeyRole,
-    /// For each column of the key, the view's columns that show it, at least one.
+    /// For each column of the key, the view's columns that originate from it, at least one.
     pub(super) columns: Vec<Vec<Arc<str>>>,
 }
 
 impl ViewKey {
-    /// Every choice of one view column for each column of the key.
+    /// All combinations of view columns for the key.
     pub(super) fn variants(&self) -> Vec<(&QualifiedName, Vec<Arc<str>>)> {
         let mut variants: Vec<Vec<Arc<str>>> = vec![Vec::new()];
         for choices in &self.columns {
@@ -54,7 +54,7 @@ pub(super) struct PrimaryKey {
     pub(super) columns: Vec<Arc<str>>,
 }
 
-/// Which keys of tables every exposed view shows in full.
+/// The keys of tables that each exposed view has in full.
 pub(super) fn view_keys(
     relations: &[(u32, Relation)],
     primary_keys: &FxHashMap<u32, PrimaryKey>,
@@ -118,8 +118,7 @@ pub(super) fn view_keys(
     found
 }
 
-/// A view has the primary keys of the tables it shows them of; of several view columns that show the
-/// same key column the first stands for it.
+/// Adds the tables' primary keys to views; of several view columns for a key column the first is used.
 pub(super) fn add_view_primary_keys(relations: &mut [(u32, Relation)], view_keys: &[ViewKey]) {
     let mut by_view: FxHashMap<&QualifiedName, Vec<&ViewKey>> = FxHashMap::default();
     for key in view_keys.iter().filter(|key| key.role == KeyRole::Primary) {

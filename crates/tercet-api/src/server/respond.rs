@@ -233,7 +233,7 @@ async fn statement(
     let mut outcome = run(&plan, &query).await;
     // Types may change again between reloads: the ones PostgreSQL has at execution count.
     let mut known = settings.cache.clone();
-    while outcome.retyped {
+    while outcome.types_changed {
         let fresh = worker.shared.reloaded(known.as_ref()).await.ok_or(ApiError::NoSchemaCache)?;
         let Plan::Statement(planned) = self::plan(request, &fresh, &settings.policy)? else { break };
         known = Some(fresh);
@@ -243,7 +243,7 @@ async fn statement(
         plan = *planned;
         outcome = run(&plan, &query).await;
     }
-    if outcome.outdated {
+    if outcome.schema_outdated {
         worker.shared.report(Report::SchemaOutdated);
     }
     trace.timing.transaction = Some(started.elapsed());

@@ -87,7 +87,7 @@ async fn run(worker: Worker, mut messages: mpsc::UnboundedReceiver<Work>) {
                 });
             }
             Some(Work::SchemaChanged) => worker.apply_settings(),
-            Some(Work::Outage) => worker.pool.close_silent(),
+            Some(Work::Outage) => worker.pool.close_unresponsive(),
             Some(Work::Stop(deadline)) => break deadline,
             None => break Duration::ZERO,
         }

@@ -46,7 +46,7 @@ impl Worker {
         let config = &settings.config;
         let login = config.role_settings.get(config.db_uri.user.as_str()).cloned().unwrap_or_default();
         if self.login.replace(Some(login.clone())).is_some_and(|before| before != login) {
-            self.pool.renew();
+            self.pool.replace_connections();
         } else {
             self.pool.schema_changed();
         }

@@ -1,5 +1,5 @@
-//! The settings of a request's transaction, as one statement: role, claims, search path, what SQL may read
-//! of the request, and what the role, the routine and the operator want set.
+//! The settings of a request's transaction, as one statement: role, claims, search path, request context, and the
+//! settings of role, routine and operator.
 
 use std::sync::LazyLock;
 
@@ -10,23 +10,22 @@ use super::Context;
 use crate::config::Config;
 use crate::config::database::Characteristics;
 
-/// The one of the [`Characteristics`] that a routine's transaction has whatever is hoisted.
+/// The characteristic of a routine that applies whether it is hoisted or not.
 pub(super) const ISOLATION: &str = "default_transaction_isolation";
 
-/// Whether a setting of a routine is its transaction's (`db-hoisted-tx-settings`).
+/// Whether a routine's setting applies to the transaction (`db-hoisted-tx-settings`).
 pub(super) fn is_hoisted(config: &Config, name: &str) -> bool {
     config.db_hoisted_tx_settings.iter().any(|hoisted| hoisted.eq_ignore_ascii_case(name))
 }
 
 /// One `select where set_config(…) is null or …`, local to the transaction
-/// (<https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SET>): all are set, in this
-/// order, and no row comes back that would say the values again. Its text depends on what is configured only,
-/// never on what a client sent.
+/// (<https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SET>): all are set, in this order,
+/// and no row is returned. Its text depends on the configuration only, never on the request.
 pub(super) fn statement(context: Context<'_>, read_only: bool) -> Statement {
     let Context { config, identity, request, routine } = context;
     let mut settings = Settings { sql: String::with_capacity(512), parameters: Vec::with_capacity(8) };
     settings.parameter("search_path", search_path(&request.schema, &config.db_extra_search_path));
-    // Before the role: what the authenticator is granted to set, the role may not be.
+    // Before the role is set: the authenticator may have a right to set parameters that the role lacks.
     if let Some(of_role) = config.role_settings.get(&identity.role) {
         for (name, value) in &of_role.settings {
             settings.constant(name, value);
@@ -55,11 +54,11 @@ pub(super) fn statement(context: Context<'_>, read_only: bool) -> Statement {
     Statement::new(settings.sql, settings.parameters)
 }
 
-/// What the message of `encoding_check` begins with.
+/// The prefix of the error message of `encoding_check`.
 pub(super) const ENCODING_CHANGED: &str = "client_encoding was changed to ";
 
-/// Fails if a function has changed the encoding of what PostgreSQL sends: then nothing is committed, and nothing answered
-/// in bytes that say something else in UTF-8. A session does not report a change that ends with its transaction.
+/// Fails if a function has changed `client_encoding`: otherwise the answer would be decoded wrongly. PostgreSQL does
+/// not report a change that ends with its transaction.
 macro_rules! encoding_check {
     () => {
         "nullif(pg_catalog.concat('client_encoding was changed to ', \
@@ -67,15 +66,15 @@ macro_rules! encoding_check {
     };
 }
 
-/// Comes last in a transaction that only reads.
+/// The last statement of a read-only transaction.
 pub(super) fn check_encoding() -> Statement {
     static STATEMENT: LazyLock<Statement> = LazyLock::new(|| concat!("select ", encoding_check!()).into());
     STATEMENT.clone()
 }
 
-/// Has PostgreSQL send warnings, whatever the role or a function has set: that a commit may be on no standby is one. Comes
-/// last in a transaction that writes, and checks its encoding.
-pub(super) fn hear_warnings() -> Statement {
+/// The last statement of a writing transaction: checks the encoding, and enables warnings regardless of role or
+/// function settings, since PostgreSQL warns if a commit may not have reached a standby.
+pub(super) fn enable_warnings() -> Statement {
     static STATEMENT: LazyLock<Statement> = LazyLock::new(|| {
         concat!("select pg_catalog.set_config('client_min_messages', 'warning', true), ", encoding_check!())
             .into()
@@ -83,7 +82,7 @@ pub(super) fn hear_warnings() -> Statement {
     STATEMENT.clone()
 }
 
-/// Calls the pre-request function. What comes after it is sent in UTF-8 and must be read so.
+/// Calls the pre-request function. Later statements are sent and parsed as UTF-8.
 pub(super) fn pre_request(function: &str) -> Statement {
     format!("select {function}(), pg_catalog.set_config('client_encoding', 'UTF8', true)").as_str().into()
 }
@@ -105,7 +104,7 @@ impl Settings {
     }
 
     fn constant(&mut self, name: &str, value: &str) {
-        // What is sent and what is answered is UTF-8, whatever a role prefers elsewhere.
+        // Statements and results are UTF-8, whatever the role's setting.
         if name.eq_ignore_ascii_case("client_encoding") {
             return;
         }

@@ -1,5 +1,4 @@
-//! Bodies that are made of rows outside of PostgreSQL: the same bytes as PostgreSQL makes, whatever the values, and
-//! JSON whatever has become of the schema.
+//! Bodies built outside PostgreSQL: byte for byte what PostgreSQL builds, and valid JSON after a schema change.
 
 use std::sync::LazyLock;
 
@@ -39,7 +38,7 @@ const SCHEMA: &str = r#"
 static DATABASE: LazyLock<Database> = LazyLock::new(|| database(SCHEMA));
 
 #[test]
-fn every_type_becomes_the_json_that_postgresql_makes_of_it() {
+fn every_type_has_postgresqls_json() {
     let service = Service::start(&DATABASE.uri(), &[]);
     for condition in ["true", "id = 1", "id < 0"] {
         let filter = match condition {
@@ -61,7 +60,7 @@ fn every_type_becomes_the_json_that_postgresql_makes_of_it() {
 }
 
 #[test]
-fn a_schema_that_has_changed_since_it_was_loaded_is_read_as_it_is() {
+fn reads_follow_a_schema_change() {
     let database = database(
         "create schema api;
         grant usage on schema api to anon;
@@ -92,7 +91,7 @@ fn a_schema_that_has_changed_since_it_was_loaded_is_read_as_it_is() {
 }
 
 #[test]
-fn what_sql_says_of_the_response_is_heard_without_a_row() {
+fn response_settings_apply_without_a_row() {
     let database = database(
         "create schema api;
         grant usage on schema api to anon;

@@ -1,4 +1,4 @@
-//! The bookshop: one database and its schema cache, and requests planned and run against it.
+//! The bookshop: a database and its schema cache, with requests planned and run against them.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -34,13 +34,13 @@ pub(crate) fn cache() -> &'static SchemaCache {
     &CACHE
 }
 
-/// Everything switched on.
+/// A policy with everything enabled.
 pub(crate) fn permissive() -> Policy {
     Policy { max_rows: None, aggregates: true, execution_plans: true, legacy_target_names: false }
 }
 
-/// Checks the SQL and the parameters of a request (first line method and target, then headers, then a
-/// blank line and the body).
+/// Checks the SQL and the parameters of a request (first line: method and target; then headers; then a blank line and
+/// the body).
 #[track_caller]
 pub(crate) fn check_sql(request: &str, expect: &Expect) {
     expect.assert_eq(&match statement(request, &permissive()) {
@@ -49,7 +49,7 @@ pub(crate) fn check_sql(request: &str, expect: &Expect) {
     });
 }
 
-/// Checks what a request answers as `anon`. Nothing it does stays.
+/// Checks the answer to a request as `anon`; the transaction is rolled back.
 #[track_caller]
 pub(crate) fn check(request: &str, expect: &Expect) {
     check_with(&permissive(), request, expect);
@@ -80,7 +80,7 @@ pub(crate) fn statement(request: &str, policy: &Policy) -> Result<StatementPlan,
     }
 }
 
-/// Plans a request that is already in parts.
+/// Plans a request that is already parsed.
 pub(crate) fn planned(parts: &http::request::Parts, body: Bytes, policy: &Policy) -> Result<Plan, ApiError> {
     let schemas = ["shop".to_owned()];
     let rules = Rules {
@@ -95,7 +95,7 @@ pub(crate) fn planned(parts: &http::request::Parts, body: Bytes, policy: &Policy
     plan(&request, cache(), policy)
 }
 
-/// The rows of statements a role asks, one after the other.
+/// The rows of statements run by a role.
 pub(crate) fn ask(role: &str, statements: &[Statement]) -> Vec<Rows> {
     on_one_thread(async {
         let connection = Connection::connect(&BOOKSHOP.superuser(), true).await.unwrap();
@@ -109,7 +109,7 @@ pub(crate) fn ask(role: &str, statements: &[Statement]) -> Vec<Rows> {
     })
 }
 
-/// What PostgreSQL answers a query.
+/// PostgreSQL's answer to a query.
 pub(crate) async fn answer(connection: &Connection, query: &Query) -> Result<Answer, StatementError> {
     let mut results = Vec::new();
     for statement in query.statements() {
@@ -118,7 +118,7 @@ pub(crate) async fn answer(connection: &Connection, query: &Query) -> Result<Ans
     query.answer(&results)
 }
 
-/// Runs a plan in a transaction that is rolled back, and prints the answer, which is the same in both forms.
+/// Runs a plan in a transaction that is rolled back, in both forms, and prints the answer.
 fn run(plan: &StatementPlan) -> String {
     let outcome = on_one_thread(async {
         let connection =
@@ -162,7 +162,7 @@ fn describe(error: &ApiError) -> String {
     format!("{}\n{}\n", error.status(), String::from_utf8(error.json(Verbosity::Verbose)).unwrap())
 }
 
-/// A statement's text, a line for each clause, and its parameters.
+/// The text of a statement, a line per clause, and its parameters.
 fn print(statement: &Statement) -> String {
     let mut text = statement.sql.to_string();
     for clause in [
@@ -185,7 +185,7 @@ fn print(statement: &Statement) -> String {
     text
 }
 
-/// Runs a test's future as the server runs its own: on one thread.
+/// Runs a test's future on a single thread, like the server.
 pub(crate) fn on_one_thread<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, future)

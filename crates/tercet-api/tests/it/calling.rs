@@ -1,11 +1,11 @@
-//! Calling functions: which overload, how arguments reach it, what comes back.
+//! Calls: overload resolution, arguments, results.
 
 use expect_test::expect;
 
 use crate::bookshop::check;
 
 #[test]
-fn arguments_choose_the_overload() {
+fn arguments_select_the_overload() {
     check(
         "GET /rpc/add?a=1&b=2",
         &expect![[r#"
@@ -61,7 +61,7 @@ fn arguments_choose_the_overload() {
 }
 
 #[test]
-fn arguments_come_by_query_string_body_and_form() {
+fn arguments_are_passed_by_query_string_body_and_form() {
     check(
         "GET /rpc/join_words?words=a&words=b%22,c",
         &expect![[r#"
@@ -95,7 +95,7 @@ fn arguments_come_by_query_string_body_and_form() {
 }
 
 #[test]
-fn results_have_the_form_of_what_is_returned() {
+fn the_result_type_determines_the_body() {
     check(
         "GET /rpc/numbers?count=3",
         &expect![[r#"
@@ -132,7 +132,7 @@ fn results_have_the_form_of_what_is_returned() {
 }
 
 #[test]
-fn returned_rows_are_read_like_a_relation() {
+fn returned_rows_support_selection_and_filters() {
     check(
         "GET /rpc/books_by?author=Ada&select=title,tags(label)&price=gt.1&tags.order=id",
         &expect![[r#"

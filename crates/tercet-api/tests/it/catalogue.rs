@@ -1,4 +1,4 @@
-//! The recorded catalogue that the fuzz targets plan against, held against the real one.
+//! Compares the recorded catalogue that the fuzz targets plan against with the real one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn load(folder: &Path) -> SchemaCache {
     })
 }
 
-/// What of a cache a request can name.
+/// The names a request can use.
 fn names(cache: &SchemaCache) -> String {
     let relations: Vec<_> = cache
         .relations("shop")
@@ -32,9 +32,9 @@ fn names(cache: &SchemaCache) -> String {
     format!("{:?} {relations:?} {routines:?}", cache.counts())
 }
 
-/// With `UPDATE_EXPECT` it is recorded anew.
+/// `UPDATE_EXPECT` records it again.
 #[test]
-fn the_recorded_catalogue_is_the_real_one() {
+fn the_recorded_catalogue_is_current() {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/catalogue.bin");
     let database = bookshop::database();
     if std::env::var_os("UPDATE_EXPECT").is_some() {
@@ -61,6 +61,6 @@ fn the_recorded_catalogue_is_the_real_one() {
     assert_eq!(
         names(&load(folder.path())),
         names(bookshop::cache()),
-        "hint: UPDATE_EXPECT=1 records it anew"
+        "hint: UPDATE_EXPECT=1 records it again"
     );
 }

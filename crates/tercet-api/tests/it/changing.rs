@@ -1,4 +1,4 @@
-//! The schema changes and nobody tells: requests see what is there.
+//! Schema changes without a notification: requests follow the current schema.
 
 use serde_json::{Value, json};
 use tercet_api::schema::SchemaCache;
@@ -7,7 +7,7 @@ use tercet_postgres::{Connection, Statement};
 use crate::postgres::{Database, database};
 use crate::service::{Client, Reply, Service, on_one_thread, wait_until};
 
-/// A service that has never been told of a change, with as many connections as `pool`.
+/// A service that receives no notifications, with `pool` connections.
 fn start(database: &Database, pool: &str) -> Service {
     Service::start(
         &database.uri(),
@@ -22,7 +22,7 @@ fn send(service: &Service, method: &str, target: &str, body: &str) -> Reply {
     })
 }
 
-/// Asks often enough to be answered by a prepared statement, on every connection.
+/// Sends the request often enough that every connection has it prepared.
 #[track_caller]
 fn expect(service: &Service, target: &str, expected: &Value) {
     for number in 0..5 {
@@ -32,7 +32,7 @@ fn expect(service: &Service, target: &str, expected: &Value) {
 }
 
 #[test]
-fn the_types_that_count_are_those_of_the_rows() {
+fn bodies_use_the_types_of_the_rows() {
     for pool in ["1", "3"] {
         let database = database(
             "create schema api;
@@ -65,7 +65,7 @@ fn the_types_that_count_are_those_of_the_rows() {
             expect(&service, target, &rows);
         }
         expect(&service, "/shown", &rows);
-        // What a prepared statement took for a number is a text now.
+        // The prepared statement had a number here; now it is a text.
         expect(&service, "/things?code=eq.1e5&select=code", &json!([{"code": "1e5"}]));
         database.psql(
             "drop view api.shown;
@@ -82,7 +82,7 @@ fn the_types_that_count_are_those_of_the_rows() {
 }
 
 #[test]
-fn a_filter_is_of_the_type_the_column_has_now() {
+fn filters_use_the_current_type() {
     let database = database(
         "create schema api;
         grant usage on schema api to anon;
@@ -102,7 +102,7 @@ fn a_filter_is_of_the_type_the_column_has_now() {
 }
 
 #[test]
-fn a_column_that_was_added_is_selected() {
+fn selects_added_columns() {
     for pool in ["1", "3"] {
         let database = database(
             "create schema api;
@@ -134,14 +134,14 @@ fn a_column_that_was_added_is_selected() {
         expect(&service, "/shown", &json!([{"id": 1, "five": 5}]));
         let maker = json!({"id": 1, "day": "2026-02-28", "name": "maker"});
         expect(&service, embedded, &json!([{"id": 1, "maker_id": 1, "fresh": "new", "makers": maker}]));
-        // One for another: as many as before.
+        // The number of columns stays the same.
         database.psql("alter table api.things drop fresh, add other int default 3");
         expect(&service, "/things", &json!([{"id": 1, "maker_id": 1, "other": 3}]));
     }
 }
 
 #[test]
-fn a_change_that_a_request_meets_has_the_schema_loaded() {
+fn an_outdated_schema_cache_is_reloaded() {
     let database = database(
         "create schema api;
         grant usage on schema api to anon;
@@ -167,9 +167,9 @@ fn a_change_that_a_request_meets_has_the_schema_loaded() {
     wait_until("the function is known", || service.get("/rpc/twice?n=ab").json() == json!("abab"));
 }
 
-/// Columns that were numbers when the schema was loaded. Each request is sent to a service that has prepared it already.
+/// Columns that were numbers when the schema cache was loaded. Each service has prepared the request before.
 #[test]
-fn what_is_written_has_the_type_the_column_has_now() {
+fn writes_use_the_current_type() {
     let create = "
         create schema api;
         grant usage on schema api to anon;
@@ -202,7 +202,7 @@ fn what_is_written_has_the_type_the_column_has_now() {
             ("PATCH", "/things?id=eq.0", 0, ""),
             ("PUT", "/things?id=eq.0", 0, ""),
         ];
-        // every way once, and every type in one way
+        // each kind of write once, and each type in one of them
         let ways = if retype == "numeric(9,1)" || json == r#""007""# && retype == "text" {
             ways
         } else {
@@ -247,7 +247,7 @@ fn what_is_written_has_the_type_the_column_has_now() {
 }
 
 #[test]
-fn csv_is_written_with_the_type_the_column_has_now() {
+fn csv_writes_use_the_current_type() {
     let database = database(
         "create schema api;
         grant usage on schema api to anon;
@@ -264,7 +264,7 @@ fn csv_is_written_with_the_type_the_column_has_now() {
     assert_eq!(send("id,code\n1,007").json(), json!([{"id": 1, "code": 7}]));
     database.psql("alter table api.things alter code type text");
     assert_eq!(send("id,code\n2,007").json(), json!([{"id": 2, "code": "007"}]));
-    // what is not there any more is said by the schema as it is
+    // a missing column is reported by the current schema
     database.psql("alter table api.things drop code");
     let reply = send("id,code\n3,007");
     assert_eq!((reply.status, &reply.json()["code"]), (400, &json!("PGRST204")), "{reply:?}");
@@ -274,7 +274,7 @@ fn csv_is_written_with_the_type_the_column_has_now() {
 }
 
 #[test]
-fn an_argument_has_the_type_the_function_has_now() {
+fn arguments_use_the_current_type() {
     let database = database(
         "create schema api;
         grant usage on schema api to anon;
@@ -306,7 +306,7 @@ fn an_argument_has_the_type_the_function_has_now() {
     assert!(call("7", "7").iter().all(|(status, body)| *status == 404 && body.contains("PGRST202")));
 }
 
-/// Types that the assertion before a write has no way to tell from others are written all the same.
+/// Types that the type assertion cannot distinguish are written too.
 #[test]
 fn every_type_can_be_written() {
     let types = [
@@ -353,7 +353,7 @@ fn every_type_can_be_written() {
 }
 
 #[test]
-fn types_may_be_dropped_and_made_again() {
+fn types_may_be_dropped_and_recreated() {
     let schema = "
         create type api.level as enum ('a', 'd');
         create domain api.grade as int check (value > 0);
@@ -417,7 +417,7 @@ fn types_may_be_dropped_and_made_again() {
 }
 
 #[test]
-fn bad_input_stays_bad_input() {
+fn invalid_input_stays_invalid() {
     let database = database(
         "create schema api;
         grant usage on schema api to anon;
@@ -444,12 +444,12 @@ fn bad_input_stays_bad_input() {
     assert_eq!(
         database.psql("select last_value from api.calls"),
         "4",
-        "what only looks like it is not run twice"
+        "an error that imitates an outdated type is not retried"
     );
 }
 
 #[test]
-fn head_of_a_function_runs_what_get_runs() {
+fn head_executes_the_function_like_get() {
     let database = database(
         "create schema api;
         grant usage on schema api to anon;
@@ -485,9 +485,9 @@ fn head_of_a_function_runs_what_get_runs() {
     }
 }
 
-/// Catalogue functions look up what is there now, the rows they are called for are those of the snapshot.
+/// Catalogue functions see the current catalogue, the rows they are called for come from the snapshot.
 #[test]
-fn a_schema_that_changes_while_it_is_loaded_is_loaded_again() {
+fn a_schema_that_changes_during_the_load_is_loaded_again() {
     let database = database(
         "create schema api;
         create type api.level as enum ('a', 'd');
@@ -500,7 +500,7 @@ fn a_schema_that_changes_while_it_is_loaded_is_loaded_again() {
             other.query(&Statement::new(sql, Vec::new())).await.unwrap();
         };
         run("begin").await;
-        // The loader comes by this table before it comes to the functions.
+        // The loader reads this table before it reads the functions.
         run("lock table pg_rewrite in access exclusive mode").await;
         let change = async {
             run("do $$ begin

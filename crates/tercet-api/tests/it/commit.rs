@@ -1,4 +1,4 @@
-//! What is said of a commit: the characteristics its transaction begins with, and whether it is on a standby.
+//! Commits: the transaction's characteristics, and synchronous standbys.
 
 use std::sync::LazyLock;
 
@@ -43,7 +43,7 @@ async fn ask(service: &Service, role: &str, method: &str, target: &str, prefer: 
     Client::connect(service.address).await.request(method, target, &headers, body).await.unwrap()
 }
 
-/// The level that requests of a role with these settings run at, read and written in every way.
+/// Checks the isolation level of a role with these settings, for reads and all kinds of writes.
 fn check_level(database: &Database, service: &Service, settings: &[&str], expected: &str) {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -75,7 +75,7 @@ fn check_level(database: &Database, service: &Service, settings: &[&str], expect
 }
 
 #[test]
-fn a_transaction_has_the_characteristics_its_role_or_routine_asks_for() {
+fn a_transaction_has_the_characteristics_of_role_and_routine() {
     let database = database(SCHEMA);
     let service = Service::start(&database.uri(), &[]);
     let set = "set default_transaction_isolation";
@@ -98,7 +98,7 @@ fn a_transaction_has_the_characteristics_its_role_or_routine_asks_for() {
 }
 
 #[test]
-fn the_sessions_own_default_holds_where_the_role_has_none_and_gives_way_where_it_has() {
+fn the_role_overrides_the_databases_default() {
     let database = database(SCHEMA);
     database.psql(&format!(
         "alter database {} set default_transaction_isolation = 'repeatable read'",
@@ -115,7 +115,7 @@ fn the_sessions_own_default_holds_where_the_role_has_none_and_gives_way_where_it
 }
 
 #[test]
-fn a_role_that_only_reads_by_default_only_reads() {
+fn a_read_only_role_cannot_write() {
     let database = database(SCHEMA);
     let role = format!("reader_{}", database.name);
     database.psql(&format!(
@@ -130,7 +130,7 @@ fn a_role_that_only_reads_by_default_only_reads() {
     });
 }
 
-/// How many backends wait for a standby.
+/// The number of backends waiting for a standby.
 fn waiting(database: &Database) -> usize {
     let count =
         "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and datname = current_database()";
@@ -143,7 +143,7 @@ fn end_waits(database: &Database, by: &str) {
     ));
 }
 
-/// A database whose synchronous standby is not there, and roles that hear nothing of warnings.
+/// A database whose synchronous standby is absent, and roles with warnings disabled.
 fn without_its_standby(cluster: &'static Cluster) -> Database {
     let database = cluster.database(SCHEMA);
     database.psql(
@@ -157,7 +157,7 @@ fn without_its_standby(cluster: &'static Cluster) -> Database {
 }
 
 #[test]
-fn a_commit_whose_wait_for_the_standby_is_broken_off_is_not_acknowledged() {
+fn a_commit_whose_standby_wait_is_cancelled_is_not_acknowledged() {
     static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
     let database = without_its_standby(&CLUSTER);
     let service = Service::start(&database.uri(), &[]);
@@ -196,7 +196,7 @@ fn a_commit_whose_wait_for_the_standby_is_broken_off_is_not_acknowledged() {
             }
         }
     }
-    // A statement timeout does not break the wait off, and the text of a warning says nothing.
+    // A statement timeout does not cancel the wait, and the text of a warning is not evidence.
     CLUSTER.psql("postgres", "alter system reset synchronous_standby_names");
     CLUSTER.psql("postgres", "select pg_reload_conf()");
     on_one_thread(async {
@@ -206,7 +206,7 @@ fn a_commit_whose_wait_for_the_standby_is_broken_off_is_not_acknowledged() {
 }
 
 #[test]
-fn a_commit_is_not_cancelled_when_its_client_goes_away() {
+fn a_commit_is_not_cancelled_when_its_client_disconnects() {
     static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
     let database = without_its_standby(&CLUSTER);
     let service = Service::start(&database.uri(), &[("db-pool", "1"), ("server-threads", "1")]);
@@ -229,7 +229,7 @@ fn a_commit_is_not_cancelled_when_its_client_goes_away() {
             () = waits => {}
         }
     });
-    // Its connection is the only one: who comes next gets it when the commit has ended, and not before.
+    // The pool has a single connection: the next request gets it after the commit.
     on_one_thread(async {
         let next = ask(&service, "authenticated", "GET", "/notes", "", "");
         let seen = async {

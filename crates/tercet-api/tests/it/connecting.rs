@@ -1,4 +1,4 @@
-//! What PostgreSQL, or whoever is in its place, says while connecting is never the request's error.
+//! Errors while connecting to PostgreSQL, or to another server at its address, are never the client's error.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -19,7 +19,7 @@ const SCHEMA: &str = "
     create function api.leave() returns text language sql security definer as 'select pg_terminate_backend(pg_backend_pid())::text';
 ";
 
-/// Asserts that a reply says nothing of the client, and when to come again.
+/// Asserts a 503 response with `Retry-After`.
 #[track_caller]
 fn assert_unavailable(reply: &Reply, when: &str) {
     assert_eq!(reply.status, 503, "{when}: {reply:?}");
@@ -31,8 +31,8 @@ fn assert_unavailable(reply: &Reply, when: &str) {
     assert_eq!(reply.header("www-authenticate"), None, "{when}");
 }
 
-/// One request of each sort on a connection of its own.
-fn all_sorts(service: &Service) -> Vec<Reply> {
+/// One request of each kind, each on a new connection.
+fn all_kinds(service: &Service) -> Vec<Reply> {
     let token = bearer("authenticated", "1");
     let json = ("content-type", "application/json");
     on_one_thread(async {
@@ -52,7 +52,7 @@ fn all_sorts(service: &Service) -> Vec<Reply> {
 }
 
 #[test]
-fn a_refused_login_is_503_until_it_is_accepted_again() {
+fn a_rejected_login_is_503_until_it_is_accepted_again() {
     static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
     let database = CLUSTER.database(SCHEMA);
     let name = &database.name;
@@ -93,9 +93,9 @@ fn a_refused_login_is_503_until_it_is_accepted_again() {
         service.wait_until_ready();
         CLUSTER.psql("postgres", &change);
         CLUSTER.psql("postgres", terminate);
-        // Before and after the outage is noticed.
+        // Before and after the outage is detected.
         for _ in 0..3 {
-            for reply in all_sorts(&service) {
+            for reply in all_kinds(&service) {
                 assert_unavailable(&reply, &change);
             }
         }
@@ -115,16 +115,16 @@ fn a_login_role_that_is_dropped_while_connected_is_503() {
         &database.uri().replace("authenticator", "leaving"),
         &[("db-pool", "2"), ("server-threads", "1")],
     );
-    wait_until("connections are open", || all_sorts(&service).iter().all(|reply| reply.status < 500));
+    wait_until("connections are open", || all_kinds(&service).iter().all(|reply| reply.status < 500));
     CLUSTER.psql("postgres", "drop role leaving");
     for _ in 0..3 {
-        for reply in all_sorts(&service) {
+        for reply in all_kinds(&service) {
             assert_unavailable(&reply, "dropped");
         }
     }
     CLUSTER.psql("postgres", create);
     wait_until("requests are served again", || service.get("/things").status == 200);
-    // What is the token's fault stays so.
+    // The token's errors stay 4xx.
     CLUSTER.psql("postgres", "revoke authenticated from leaving");
     let token = bearer("authenticated", "1");
     let reply = on_one_thread(async {
@@ -134,7 +134,8 @@ fn a_login_role_that_is_dropped_while_connected_is_503() {
     assert_eq!((reply.status, &reply.json()["code"]), (403, &json!("42501")), "{reply:?}");
 }
 
-/// A server in PostgreSQL's place that answers every connection's first bytes with `answer`; an empty one is never given.
+/// A server at PostgreSQL's address that answers the first bytes of each connection with `answer`; if that is empty,
+/// never.
 fn impostor(answer: &'static [u8]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -154,7 +155,7 @@ fn impostor(answer: &'static [u8]) -> u16 {
 }
 
 #[test]
-fn whoever_is_in_postgresqls_place_is_no_fault_of_the_client() {
+fn another_server_at_postgresqls_address_is_no_client_error() {
     let database = database(SCHEMA);
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let uri = |host: &str, port: u16, options: &str| {
@@ -163,28 +164,28 @@ fn whoever_is_in_postgresqls_place_is_no_fault_of_the_client() {
     let plain = |answer| uri("127.0.0.1", impostor(answer), "sslmode=disable");
     for (case, uri) in [
         ("connection refused", uri("127.0.0.1", closed, "")),
-        ("a name that is not resolved", uri("database.invalid", 5432, "")),
-        ("nothing is said", plain(b"")),
-        ("nothing is said of TLS", uri("127.0.0.1", impostor(b""), "")),
+        ("a host name that does not resolve", uri("database.invalid", 5432, "")),
+        ("no answer", plain(b"")),
+        ("no answer to the TLS request", uri("127.0.0.1", impostor(b""), "")),
         ("HTTP", plain(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")),
         ("a greeting", plain(b"220 mail.example ESMTP\r\n")),
         ("TLS is refused", uri("127.0.0.1", impostor(b"N"), "sslmode=require")),
         (
-            "TLS makes no sense",
+            "an invalid TLS record",
             uri("127.0.0.1", impostor(b"Snonsense that is long enough to be a record"), ""),
         ),
         ("starting up", plain(b"E\0\0\0\x1eSFATAL\0VFATAL\0C57P03\0Mno\0\0")),
-        ("a refusal for privileges", plain(b"E\0\0\0\x1eSFATAL\0VFATAL\0C42501\0Mno\0\0")),
+        ("insufficient privilege", plain(b"E\0\0\0\x1eSFATAL\0VFATAL\0C42501\0Mno\0\0")),
         ("an internal error", plain(b"E\0\0\0\x1eSFATAL\0VFATAL\0CXX000\0Mno\0\0")),
         (
-            "no version that is known",
+            "an unknown protocol version",
             uri("127.0.0.1", impostor(b"E\0\0\0\x1eSFATAL\0VFATAL\0C0A000\0Mno\0\0"), "sslmode=disable"),
         ),
         ("other session attributes", database.uri() + "?target_session_attrs=standby"),
     ] {
         let service = Service::start_unready(&uri, &[]);
         wait_until(case, || service.get("/things").json()["code"] == "PGRST000");
-        for reply in all_sorts(&service) {
+        for reply in all_kinds(&service) {
             assert_unavailable(&reply, case);
         }
         assert_eq!(service.admin_get("/ready").status, 503, "{case}");
@@ -192,7 +193,7 @@ fn whoever_is_in_postgresqls_place_is_no_fault_of_the_client() {
 }
 
 #[test]
-fn the_end_of_a_connection_is_not_the_requests_error() {
+fn a_closed_connection_is_no_client_error() {
     let database = database(SCHEMA);
     let role = format!("idle_{}", database.name);
     database.psql(&format!(

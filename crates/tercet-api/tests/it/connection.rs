@@ -1,11 +1,11 @@
-//! The PostgreSQL client: authentication, exchanges, prepared statements, errors, cancel, notifications; and what a
-//! thread keeps of its connections.
+//! The PostgreSQL client: authentication, exchanges, prepared statements, errors, cancel, notifications; and the
+//! pool's idle connections.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tercet_api::pool::{Counts, Need, Options, Pool};
+use tercet_api::pool::{Counts, LeaseMode, Options, Pool};
 use tercet_postgres::{Connection, DatabaseError, Statement};
 
 use crate::postgres::{Database, database};
@@ -25,7 +25,7 @@ async fn text(connection: &Connection, statement: &Statement) -> Result<String, 
 }
 
 #[test]
-fn a_password_is_proved_and_values_travel_as_parameters() {
+fn authenticates_by_password_and_sends_parameters() {
     let database = database("");
     on_one_thread(async {
         let connection = connect(&database).await;
@@ -36,12 +36,12 @@ fn a_password_is_proved_and_values_travel_as_parameters() {
         }
         let prepared =
             text(&connection, &"select count(*) from pg_prepared_statements".into()).await.unwrap();
-        assert_eq!(prepared, "1", "what comes back is prepared once");
+        assert_eq!(prepared, "1", "a repeated statement is prepared once");
     });
 }
 
 #[test]
-fn a_wrong_password_is_refused() {
+fn a_wrong_password_is_rejected() {
     let database = database("");
     let mut target = (*database.target()).clone();
     target.password = Some("wrong".to_owned());
@@ -50,7 +50,7 @@ fn a_wrong_password_is_refused() {
 }
 
 #[test]
-fn an_exchange_is_one_transaction_and_its_failure_is_nobody_elses() {
+fn an_exchange_is_one_transaction_and_fails_alone() {
     let database = database("create table t (n int primary key); grant all on t to authenticator;");
     on_one_thread(async {
         let connection = connect(&database).await;
@@ -69,7 +69,7 @@ fn an_exchange_is_one_transaction_and_its_failure_is_nobody_elses() {
 }
 
 #[test]
-fn settings_end_with_their_exchange() {
+fn settings_end_with_the_exchange() {
     let database = database("");
     on_one_thread(async {
         let connection = connect(&database).await;
@@ -82,7 +82,7 @@ fn settings_end_with_their_exchange() {
 }
 
 #[test]
-fn a_statement_that_cannot_be_prepared_does_no_harm() {
+fn a_failed_prepare_leaves_the_connection_usable() {
     let database = database("");
     on_one_thread(async {
         let connection = connect(&database).await;
@@ -100,7 +100,7 @@ fn a_statement_that_cannot_be_prepared_does_no_harm() {
 }
 
 #[test]
-fn a_parameter_with_nul_is_refused_by_the_server_and_sql_with_nul_before_it() {
+fn nul_is_rejected_in_parameters_and_sql() {
     let database = database("");
     on_one_thread(async {
         let connection = connect(&database).await;
@@ -112,7 +112,7 @@ fn a_parameter_with_nul_is_refused_by_the_server_and_sql_with_nul_before_it() {
 }
 
 #[test]
-fn cancel_stops_what_runs_and_nothing_else() {
+fn cancel_stops_the_running_statement_only() {
     let database = database("");
     on_one_thread(async {
         let connection = connect(&database).await;
@@ -149,7 +149,7 @@ fn notifications_arrive() {
 }
 
 #[test]
-fn of_idle_connections_one_stays() {
+fn one_idle_connection_is_kept() {
     let database = database("");
     let options = Options {
         target: database.target(),
@@ -164,10 +164,13 @@ fn of_idle_connections_one_stays() {
     let open = || counts.open.load(Ordering::Relaxed);
     on_one_thread(async {
         let pool = Pool::new(options, Arc::clone(&counts), |error| panic!("lost: {error}"));
-        let leases = [pool.lease(Need::Alone).await.unwrap(), pool.lease(Need::Alone).await.unwrap()];
+        let leases = [
+            pool.lease(LeaseMode::Exclusive).await.unwrap(),
+            pool.lease(LeaseMode::Exclusive).await.unwrap(),
+        ];
         assert_eq!(open(), 2);
         drop(leases);
-        // All that is too idle goes in one turn of the event loop.
+        // Idle connections are all closed in one turn of the event loop.
         let gone = async {
             while open() == 2 {
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,4 +1,4 @@
-//! A schema with every feature: what a running server answers is what it says of itself, and is as HTTP wants it.
+//! A schema with every feature: responses match the description, and HTTP.
 
 use std::sync::LazyLock;
 
@@ -31,7 +31,7 @@ fn names(value: &Value) -> Vec<&str> {
     value.as_object().map(|object| object.keys().map(String::as_str).collect()).unwrap_or_default()
 }
 
-/// Checks an answer against what the description says of its method, path, status and media type.
+/// Checks a response against the description of its method, path, status and media type.
 #[track_caller]
 fn check_answer(document: &Value, method: &str, path: &str, target: &str, reply: &Reply) {
     let operation = &document["paths"][path][method];
@@ -47,7 +47,7 @@ fn check_answer(document: &Value, method: &str, path: &str, target: &str, reply:
         assert!(reply.body.is_empty(), "{target}: a body is not described: {reply:?}");
         return;
     };
-    // SQL may choose a status that has no body.
+    // SQL may set a status without a body.
     if [204, 205, 304].contains(&reply.status) {
         assert!(reply.body.is_empty(), "{target}: {reply:?}");
         return;
@@ -67,7 +67,7 @@ fn check_answer(document: &Value, method: &str, path: &str, target: &str, reply:
 }
 
 #[test]
-fn what_is_read_is_as_described() {
+fn reads_match_the_description() {
     let service = Service::start(&DATABASE.uri(), &[]);
     let document = service.get("/openapi.json").json();
     for (path, query) in [
@@ -104,7 +104,7 @@ fn what_is_read_is_as_described() {
 }
 
 #[test]
-fn what_is_written_and_called_is_as_described() {
+fn writes_and_calls_match_the_description() {
     let service = Service::start(&DATABASE.uri(), &[("db-tx-end", "rollback")]);
     let document = service.get("/openapi.json").json();
     let thing = r##"{"name": "three", "colour": "#ff0000", "grid": [[1, 2], [3, 4]], "kind": "7"}"##;
@@ -134,7 +134,7 @@ fn what_is_written_and_called_is_as_described() {
             let described =
                 reply.status == 201 || reply.status == 200 && method == "post" && !path.starts_with("/rpc");
             if described && prefer == "return=representation" {
-                // described in words, since the same status without the preference has no body
+                // described in prose, since the same status without the preference has no body
                 assert!(reply.json().is_array(), "{reply:?}");
                 continue;
             }
@@ -144,7 +144,7 @@ fn what_is_written_and_called_is_as_described() {
 }
 
 #[test]
-fn what_is_generated_is_neither_required_nor_writable() {
+fn generated_columns_are_neither_required_nor_writable() {
     let document = openapi();
     let schemas = &document["components"]["schemas"];
     let written = names(&schemas["things.update"]["properties"]);
@@ -159,7 +159,7 @@ fn what_is_generated_is_neither_required_nor_writable() {
 }
 
 #[test]
-fn only_what_a_role_may_do_is_described() {
+fn describes_only_what_the_role_may_use() {
     let document = openapi();
     let swagger = ask("GET", "/", &[("accept", "application/openapi+json")], "").json();
     for (path, expected) in [
@@ -177,7 +177,7 @@ fn only_what_a_role_may_do_is_described() {
 }
 
 #[test]
-fn the_address_is_the_clients_and_the_title_the_projects() {
+fn uses_the_proxys_address_and_the_configured_title() {
     let document = openapi();
     assert_eq!(document["servers"], json!([{ "url": "/" }]));
     assert_eq!((&document["info"]["title"], &document["info"]["version"]), (&json!("Things"), &json!("7")));
@@ -187,7 +187,7 @@ fn the_address_is_the_clients_and_the_title_the_projects() {
 }
 
 #[test]
-fn a_method_that_is_not_there_says_which_are() {
+fn a_405_response_has_allow() {
     let service = Service::start(&DATABASE.uri(), &[]);
     for (method, target, allow) in [
         ("TRACE", "/things", "OPTIONS,GET,HEAD,POST,PUT,PATCH,DELETE"),
@@ -209,7 +209,7 @@ fn a_method_that_is_not_there_says_which_are() {
 }
 
 #[test]
-fn options_say_how_long_the_response_took() {
+fn options_have_server_timing() {
     for target in ["/things", "/rpc/nothing", "/"] {
         let reply = ask("OPTIONS", target, &[], "");
         let timing = reply.header("server-timing").unwrap();
@@ -233,14 +233,14 @@ fn locations_are_percent_encoded() {
 }
 
 #[test]
-fn domains_over_domains_of_vectors_are_searched() {
+fn nested_domains_over_tsvector_are_searched() {
     let service = Service::start(&DATABASE.uri(), &[]);
     let found = service.get("/things?select=name&search=fts(english).things");
     assert_eq!(found.json(), json!([{ "name": "one" }]), "{found:?}");
 }
 
 #[test]
-fn what_cannot_be_called_or_matched_is_said() {
+fn procedures_and_unusable_conflict_targets_have_a_hint() {
     let service = Service::start(&DATABASE.uri(), &[]);
     let reply = service.get("/rpc/archive");
     assert_eq!(reply.json()["code"], "PGRST202");
@@ -256,9 +256,9 @@ fn what_cannot_be_called_or_matched_is_said() {
     assert!(reply.json()["hint"].as_str().unwrap().contains("partial"), "{reply:?}");
 }
 
-/// What a cast makes of an enum's values may be any JSON, and so may that of a domain over it.
+/// A custom representation of an enum's values may be any JSON, and so may that of a domain over it.
 #[test]
-fn an_enum_with_a_cast_to_json_is_anything() {
+fn an_enum_with_a_cast_to_json_has_no_type() {
     let database = database(
         "create schema api;
         grant usage on schema api to anon;

@@ -1,4 +1,4 @@
-//! Descriptions of the bookshop, held against the published meta-schemas.
+//! Descriptions of the bookshop, validated against the published meta-schemas.
 
 use expect_test::{Expect, expect};
 use serde_json::Value;
@@ -14,7 +14,7 @@ fn describe(privileges: &Privileges, server: Server<'_>) -> (Value, Value) {
     (parse(description.openapi()), parse(description.swagger()))
 }
 
-/// What a role may see.
+/// The privileges of a role.
 fn privileges_of(role: &str) -> Privileges {
     let answers = ask(role, &Privileges::statements("shop"));
     Privileges::from_rows(&answers[0], &answers[1])
@@ -29,14 +29,14 @@ fn check_valid(schema: &str, document: &Value) {
     assert_eq!(errors, Vec::<String>::new());
 }
 
-/// Checks what a document says at a JSON pointer.
+/// Checks a document at a JSON pointer.
 #[track_caller]
 fn check(document: &Value, pointer: &str, expect: &Expect) {
     let there = document.pointer(pointer).map(|value| serde_json::to_string_pretty(value).unwrap());
     expect.assert_eq(&there.unwrap_or_default());
 }
 
-/// Every `$ref` of a document leads somewhere in it.
+/// Checks that every `$ref` of a document resolves.
 fn check_references(document: &Value, part: &Value) {
     match part {
         Value::Object(object) => {
@@ -66,7 +66,7 @@ fn both_documents_are_valid() {
 }
 
 #[test]
-fn operations_have_names_of_their_own() {
+fn operation_names_are_unique() {
     let (openapi, _) = describe(&Privileges::ignored(), SERVER);
     let paths = openapi["paths"].as_object().unwrap();
     let mut names: Vec<&str> = paths
@@ -81,7 +81,7 @@ fn operations_have_names_of_their_own() {
 }
 
 #[test]
-fn a_relation_says_what_its_rows_are() {
+fn describes_the_rows_of_a_relation() {
     let (openapi, swagger) = describe(&Privileges::ignored(), SERVER);
     check(
         &openapi,
@@ -278,7 +278,7 @@ fn a_relation_says_what_its_rows_are() {
 }
 
 #[test]
-fn a_role_sees_what_it_has_a_privilege_on() {
+fn describes_relations_the_role_has_privileges_on() {
     let (all, _) = describe(&Privileges::ignored(), SERVER);
     let paths = |document: &Value| document["paths"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     for (role, expect) in [
@@ -297,7 +297,7 @@ fn a_role_sees_what_it_has_a_privilege_on() {
 }
 
 #[test]
-fn the_server_is_where_the_configuration_says() {
+fn describes_the_configured_server() {
     let proxied = Server { proxy_uri: Some("https://shop.example/api"), security_active: true, ..SERVER };
     for (server, expect) in [
         (SERVER, expect![[r#"[{"url":"/"}] [{},{"JWT":[]}] null null null"#]]),

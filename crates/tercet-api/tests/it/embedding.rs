@@ -1,4 +1,4 @@
-//! Embedding: which relationship is meant, and what comes of it.
+//! Embedding: relationship resolution and results.
 
 use expect_test::expect;
 use tercet_api::plan::Policy;
@@ -6,7 +6,7 @@ use tercet_api::plan::Policy;
 use crate::bookshop::{check, check_with, permissive};
 
 #[test]
-fn relations_are_embedded_by_their_keys() {
+fn embeds_by_foreign_keys() {
     check(
         "GET /copies?select=id,books(title),shelves(number)&order=id",
         &expect![[r#"
@@ -41,7 +41,7 @@ fn relations_are_embedded_by_their_keys() {
 }
 
 #[test]
-fn views_are_embedded_by_the_keys_they_show() {
+fn embeds_views_by_projected_keys() {
     check(
         "GET /cheap_ebooks?select=title,authors(name)&order=ebook",
         &expect![[r#"
@@ -205,7 +205,7 @@ fn embedded_rows_filter_and_order() {
 }
 
 #[test]
-fn aliases_are_the_names_to_filter_by() {
+fn filters_use_the_alias() {
     let request = "GET /books?select=id,labels:tags(label)&tags.label=eq.maths&order=id&id=lt.3";
     check(
         request,

@@ -1,4 +1,4 @@
-//! Requests and answers are UTF-8, whatever `client_encoding` a role, a database or a function sets.
+//! Requests and responses are UTF-8, whatever `client_encoding` a role, a database or a function sets.
 
 use serde_json::json;
 
@@ -45,7 +45,7 @@ const SCHEMA: &str = "
     grant select, insert on all tables in schema api to public;
 ";
 
-/// \u{e9} is one byte in LATIN1, and what is two bytes in UTF-8 are two letters there.
+/// \u{e9} is one byte in LATIN1; its two bytes in UTF-8 are two letters there.
 const TEXT: &str = "é€ñ";
 
 async fn writes_and_reads(client: &mut Client, id: u32) {
@@ -53,7 +53,7 @@ async fn writes_and_reads(client: &mut Client, id: u32) {
     let body = json!({"id": id, "t": TEXT}).to_string();
     let written = client.request("POST", "/texts", &headers, &body).await.unwrap();
     assert_eq!((written.status, written.json()), (201, json!([{"id": id, "t": TEXT}])), "{written:?}");
-    // Parsed, prepared, and run as it was prepared.
+    // Parsed, prepared, and executed as prepared.
     for _ in 0..3 {
         let read = client.request("GET", "/texts?t=eq.%C3%A9%E2%82%AC%C3%B1&limit=1", &[], "").await.unwrap();
         assert_eq!(read.json()[0]["t"], TEXT, "{read:?}");
@@ -61,7 +61,7 @@ async fn writes_and_reads(client: &mut Client, id: u32) {
 }
 
 #[test]
-fn what_a_role_or_a_database_prefers_elsewhere_changes_nothing() {
+fn role_and_database_encodings_have_no_effect() {
     let database = database(SCHEMA);
     let (login, role) = (format!("login_{}", database.name), format!("encoded_{}", database.name));
     database.psql(&format!(
@@ -87,7 +87,7 @@ fn what_a_role_or_a_database_prefers_elsewhere_changes_nothing() {
 }
 
 #[test]
-fn a_function_that_changes_it_is_refused_and_commits_nothing() {
+fn a_function_that_changes_it_fails_and_is_rolled_back() {
     let database = database(SCHEMA);
     let service = Service::start(&database.uri(), &[("db-pool", "1"), ("server-threads", "1")]);
     on_one_thread(async {
@@ -119,7 +119,7 @@ fn a_function_that_changes_it_is_refused_and_commits_nothing() {
 }
 
 #[test]
-fn a_pre_request_function_does_not_decide_how_a_request_is_read() {
+fn a_pre_request_function_cannot_change_it() {
     let database = database(SCHEMA);
     let service = Service::start(&database.uri(), &[("db-pool", "1"), ("db-pre-request", "api.before")]);
     on_one_thread(async {

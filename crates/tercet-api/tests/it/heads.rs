@@ -1,4 +1,4 @@
-//! What comes over the wire before it is a request: targets as clients send them, and refusals with a reason.
+//! Request heads on the wire: targets as clients send them, and rejections with a reason.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -19,7 +19,7 @@ static DATABASE: LazyLock<Database> = LazyLock::new(|| {
     )
 });
 
-/// What a server says until it closes, which it must.
+/// The server's output until it closes the connection, which it must.
 fn exchange(service: &Service, parts: &[&[u8]]) -> String {
     let mut stream = TcpStream::connect(service.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -38,7 +38,7 @@ fn statuses(said: &str) -> Vec<&str> {
 }
 
 #[test]
-fn targets_may_hold_what_clients_do_not_encode() {
+fn accepts_targets_that_are_not_encoded() {
     let service = Service::start(&DATABASE.uri(), &[]);
     for target in [
         "/people?select=id,data->>blood_type&data->>blood_type=eq.A-",
@@ -47,7 +47,7 @@ fn targets_may_hold_what_clients_do_not_encode() {
         "/people?select=id&name=match.^Zo|`",
     ] {
         let request = format!("GET {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
-        // however it is cut
+        // however it is split into reads
         for size in [1, 7, request.len()] {
             let parts: Vec<&[u8]> = request.as_bytes().chunks(size).collect();
             let said = exchange(&service, &parts);
@@ -57,7 +57,7 @@ fn targets_may_hold_what_clients_do_not_encode() {
 }
 
 #[test]
-fn requests_follow_each_other_whatever_their_bodies_are() {
+fn pipelines_requests_with_all_kinds_of_bodies() {
     let service = Service::start(&DATABASE.uri(), &[]);
     let call = "POST /rpc/echo HTTP/1.1\r\nhost: a\r\ncontent-type: text/plain\r\n";
     let sent = [
@@ -78,7 +78,7 @@ fn requests_follow_each_other_whatever_their_bodies_are() {
 }
 
 #[test]
-fn what_is_no_request_is_answered_with_the_reason() {
+fn malformed_requests_are_answered_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     {
@@ -114,17 +114,17 @@ fn what_is_no_request_is_answered_with_the_reason() {
                 "{head}"
             );
             assert!(body.contains(r#""code":"TCT03""#), "{sent:.60}: {body}");
-            // behind a request that is one
+            // after a valid request
             let before = "GET /people HTTP/1.1\r\nhost: a\r\n\r\n";
             let said = exchange(&service, &[before.as_bytes(), sent.as_bytes()]);
             assert_eq!(statuses(&said), ["200", status], "{sent:.60}: {said}");
         }
-        // a chunk that is none is part of a request, so that is refused
+        // a malformed chunk is part of a valid request, so the request is rejected
         let chunk = "POST /people HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n";
         let said = exchange(&service, &[chunk.as_bytes()]);
         assert_eq!(statuses(&said), ["400"], "{said}");
         assert!(said.contains("PGRST102"), "{said}");
-        // a head that is cut off, by a client that still listens
+        // a truncated head, from a client that still reads
         let mut stream = TcpStream::connect(service.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nhost").unwrap();
@@ -132,7 +132,7 @@ fn what_is_no_request_is_answered_with_the_reason() {
         let mut said = String::new();
         stream.read_to_string(&mut said).unwrap();
         assert_eq!(statuses(&said), ["400"], "{said}");
-        // a method of that name is nothing special
+        // a method named like the placeholder is not special
         let said = exchange(&service, &[b"REFUSED / HTTP/1.1\r\nconnection: close\r\n\r\n"]);
         assert_eq!(statuses(&said), ["405"], "{said}");
     }

@@ -1,5 +1,5 @@
-//! What is refused instead of repaired: text with NUL, parts that nobody would read, CSV that does not fit its header; and that
-//! what is accepted arrives as it was sent.
+//! Input that is rejected instead of repaired: text with NUL, surplus parameters, CSV that does not match its header;
+//! and accepted input is stored unchanged.
 
 use std::sync::LazyLock;
 
@@ -40,13 +40,13 @@ fn send(service: &Service, method: &str, target: &str, headers: &[(&str, &str)],
     })
 }
 
-/// The rows and whatever else there is.
+/// The rows of all tables.
 fn state() -> String {
     DATABASE.psql("select jsonb_agg(t order by id) from api.articles t")
 }
 
 #[test]
-fn text_with_nul_is_refused_wherever_a_value_can_stand() {
+fn text_with_nul_is_rejected_everywhere() {
     let service = Service::start(&DATABASE.uri(), &[]);
     DATABASE.psql("select api.seed()");
     let before = state();
@@ -98,7 +98,7 @@ fn text_with_nul_is_refused_wherever_a_value_can_stand() {
         ("POST", "/articles", csv, "id,title\n7,x\0y", "22021"),
         ("POST", "/rpc/whole_text", text, "x\0y", "22021"),
         ("POST", "/articles?columns=id,title", json, "{\"id\": 7, \"title\": \"x\0y\"}", "22021"),
-        // what PostgreSQL says of the escape
+        // PostgreSQL's message about the escape
         ("POST", "/articles", json, r#"{"id": 7, "title": "x\u0000y"}"#, "22P05"),
         ("POST", "/articles?columns=id,title", json, r#"{"id": 7, "title": "x\u0000y"}"#, "22P05"),
         ("PATCH", "/articles?id=eq.1", json, r#"{"title": "x\u0000y"}"#, "22P05"),
@@ -128,7 +128,7 @@ fn text_with_nul_is_refused_wherever_a_value_can_stand() {
 }
 
 #[test]
-fn what_nobody_reads_of_a_query_string_changes_nothing() {
+fn unsupported_parameters_are_rejected() {
     let service = Service::start(&DATABASE.uri(), &[]);
     let other = database(SCHEMA);
     let service_of_its_own = Service::start(&other.uri(), &[]);
@@ -188,20 +188,20 @@ fn what_nobody_reads_of_a_query_string_changes_nothing() {
         let reply = send(&service_of_its_own, method, target, &[], body);
         assert_eq!((reply.status, &reply.json()["code"]), (400, &json!("PGRST100")), "{method} {target}");
     }
-    // under strict handling, what is not understood of a preference is not either
+    // under strict handling, unknown preferences are rejected too
     for prefer in ["handling=strict, max-affected=ten", "handling=strict, tx=rollback"] {
         let reply = send(&service_of_its_own, "DELETE", "/articles?id=gt.0", &[("prefer", prefer)], "");
         assert_eq!((reply.status, &reply.json()["code"]), (400, &json!("PGRST122")), "{prefer}");
     }
     assert_eq!(other.psql(rows), before);
-    // what is read still is
+    // supported parameters still are
     let reply =
         send(&service_of_its_own, "DELETE", "/articles?id=gt.1&order=id.desc&select=id", returning, "");
     assert_eq!((reply.status, reply.json()), (200, json!([{"id": 2}])));
 }
 
 #[test]
-fn bodies_that_would_be_cut_are_refused() {
+fn bodies_that_would_be_truncated_are_rejected() {
     let service = Service::start(&DATABASE.uri(), &[]);
     let csv = [("content-type", "text/csv")];
     let post = |body: &str| send(&service, "POST", "/sheet", &csv, body);
@@ -218,14 +218,14 @@ fn bodies_that_would_be_cut_are_refused() {
         assert_eq!(send(&service, "POST", "/sheet", &[], body).status, 400, "{body}");
     }
     assert_eq!(DATABASE.psql("select count(*) from api.sheet"), "0");
-    // what `columns` says counts in every media type
+    // `columns` applies to every media type
     let chosen = send(&service, "POST", "/articles?columns=id", &csv, "id,title,data\n70,x,{}\n");
     assert_eq!(chosen.status, 201, "{chosen:?}");
     assert_eq!(DATABASE.psql("delete from api.articles where id = 70 returning title is null"), "t");
 }
 
 #[test]
-fn a_body_that_is_one_argument_arrives_as_it_was_sent() {
+fn a_body_for_an_unnamed_parameter_is_unchanged() {
     let service = Service::start(&DATABASE.uri(), &[]);
     let call = |routine: &str, content_type: &str, body: &str| {
         send(&service, "POST", &format!("/rpc/{routine}"), &[("content-type", content_type)], body)
@@ -262,7 +262,7 @@ fn a_body_that_is_one_argument_arrives_as_it_was_sent() {
     }
     assert_eq!(call("whole_bytes", "application/octet-stream", "\0\u{1}").json(), "0001");
     assert_eq!(call("whole_xml", "text/xml", "<a>&lt;</a>").json(), "<a>&lt;</a>");
-    // nothing takes it where there is no such argument
+    // rejected if there is no unnamed parameter
     for (routine, body) in [("nothing", "5"), ("nothing", "[1]"), ("echo", "\"x\""), ("echo", "null")] {
         let reply = call(routine, "application/json", body);
         assert_eq!((reply.status, &reply.json()["code"]), (404, &json!("PGRST202")), "{routine} {body}");
@@ -270,10 +270,10 @@ fn a_body_that_is_one_argument_arrives_as_it_was_sent() {
     assert_eq!(call("echo", "application/json", r#"[{"word":"a"}]"#).json(), "a");
 }
 
-/// Method, target, headers and body of a request; status and code of the answer.
+/// Method, target, headers and body of a request; status and code of the response.
 type Refused<'t> = (&'t str, &'t str, &'t [(&'t str, &'t str)], &'t str, u16, &'t str);
 
-/// Sends what must be refused, and looks whether that has changed anything.
+/// Sends requests that must be rejected, and checks that the rows are unchanged.
 fn refused(cases: &[Refused<'_>]) {
     let other = database(SCHEMA);
     let service = Service::start(&other.uri(), &[]);
@@ -295,7 +295,7 @@ fn refused(cases: &[Refused<'_>]) {
         );
         assert_eq!(state(), before, "{method} {target} {headers:?} {body:.200}");
     }
-    // what is the same and right
+    // similar and valid
     let json = &[("content-type", "application/json; charset=utf-8"), ("content-encoding", "identity")][..];
     let form = &[("content-type", "application/x-www-form-urlencoded")][..];
     for (method, target, headers, body, status) in [
@@ -320,7 +320,7 @@ const CSV: &[(&str, &str)] = &[("content-type", "text/csv")];
 const FORM: &[(&str, &str)] = &[("content-type", "application/x-www-form-urlencoded")];
 
 #[test]
-fn rows_and_keys_that_would_be_dropped_are_refused() {
+fn rows_and_keys_that_would_be_dropped_are_rejected() {
     let merge = &[("content-type", "application/json"), ("prefer", "resolution=merge-duplicates")][..];
     refused(&[
         ("PATCH", "/articles?id=eq.1", JSON, r#"[{"title":"x"},{"title":"y"}]"#, 400, "PGRST102"),
@@ -359,7 +359,7 @@ fn rows_and_keys_that_would_be_dropped_are_refused() {
 }
 
 #[test]
-fn encodings_that_are_not_understood_are_refused() {
+fn unsupported_encodings_are_rejected() {
     let gzip = &[("content-type", "application/json"), ("content-encoding", "gzip")][..];
     let utf16 = &[("content-type", "application/json; charset=utf-16")][..];
     let twice = &[("content-type", "application/json"), ("content-type", "text/csv")][..];
@@ -393,7 +393,7 @@ fn encodings_that_are_not_understood_are_refused() {
     assert_eq!(service.get(&format!("/articles?offset={most}&limit={most}")).body, "[]");
 }
 
-/// A value of a cell: null, or a text that CSV has to take care of.
+/// A cell: null, or a text that needs quoting in CSV.
 fn cell() -> impl Strategy<Value = Option<String>> {
     prop_oneof![
         Just(None),
@@ -403,7 +403,7 @@ fn cell() -> impl Strategy<Value = Option<String>> {
 }
 
 #[test]
-fn csv_comes_back_as_it_went() {
+fn csv_round_trips() {
     let database = database(SCHEMA);
     let service = Service::start(&database.uri(), &[]);
     let headers = [("accept", "text/csv")];
@@ -455,7 +455,7 @@ fn csv_comes_back_as_it_went() {
         export("/sheet?order=n").body,
         "n,a,\"b,\"\"c\",\"ü\nd\"\n1,\"back\\slash\",,\"NULL\"\n2,\"\",\"x,NULL\",\"say \"\"hi\"\"\""
     );
-    // the header is there without a row, and has the columns that the rows have
+    // without rows there is still the header, with the columns of the rows
     assert_eq!(export("/sheet?n=lt.0&select=a,n").body, "a,n\n");
     let written = send(
         &service,

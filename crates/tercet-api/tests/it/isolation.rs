@@ -1,5 +1,5 @@
-//! Requests share connections and nothing else: whatever others do on the same few connections (fail, time
-//! out, go away, leave settings behind), a request sees its own role, claims, settings and transaction.
+//! Requests share connections and nothing else: whatever other requests do on the same connections (fail, time out,
+//! disconnect, leave settings), a request has its own role, claims, settings and transaction.
 
 use std::rc::Rc;
 
@@ -57,7 +57,7 @@ const CLIENTS: u64 = 24;
 const REQUESTS: u64 = 200;
 
 #[test]
-fn thousands_of_requests_on_few_connections_never_see_each_other() {
+fn thousands_of_requests_on_few_connections_are_isolated() {
     let database = database(SCHEMA);
     let service =
         Service::start(&database.uri(), &[("db-pool", "4"), ("db-tx-end", "commit-allow-override")]);
@@ -73,19 +73,19 @@ fn thousands_of_requests_on_few_connections_never_see_each_other() {
         inserted
     });
     let kept: u64 = database.psql("select count(*) from api.notes").parse().unwrap();
-    assert_eq!(kept, inserted, "what was answered 201 is there, and nothing else");
+    assert_eq!(kept, inserted, "exactly the rows answered 201 exist");
     let wrong =
         database.psql("select count(*) from api.notes where owner <> 'isolated_' || split_part(id, '-', 3)");
     assert_eq!(wrong, "0");
     assert_eq!(database.psql("select count(*) from pg_locks where locktype = 'advisory'"), "0");
 }
 
-/// Whether it is the one role with a statement timeout, and that has struck.
+/// Whether it is the role with a statement timeout, and the timeout occurred.
 fn timed_out(role: u64, reply: &Reply) -> bool {
     role == 7 && reply.status == 500 && reply.json()["code"] == "57014"
 }
 
-/// One client's requests, each with another role; returns how many rows it was told are inserted.
+/// One client's requests, each with another role; returns the number of rows reported as inserted.
 async fn client(service: Rc<Service>, number: u64) -> u64 {
     let mut choices = Choices(number);
     let mut client = Client::connect(service.address).await;
@@ -108,7 +108,7 @@ async fn client(service: Rc<Service>, number: u64) -> u64 {
                 assert!(reply.json()["code"] == "P0001" || timed_out(role, &reply), "{reply:?}");
             }
             2 => {
-                // Goes away in the middle of it.
+                // Disconnects during the request.
                 headers.push(("x-sleep", "0.05"));
                 let mut leaving = Client::connect(service.address).await;
                 let asked = leaving.request("GET", "/me", &headers, "");

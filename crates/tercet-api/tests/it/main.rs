@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod asked;
 mod bodies;
 mod bookshop;
 mod calling;
@@ -24,6 +23,7 @@ mod reading;
 mod recovery;
 mod replay;
 mod responding;
+mod response_settings;
 mod safety;
 mod schema_cache;
 mod service;

@@ -1,5 +1,4 @@
-//! What an operator may expect of a server beside its requests: what it does at its start and at its end, what a
-//! changed role means, where its admin endpoint is.
+//! Operation: start and stop, role changes, the admin endpoint.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -22,7 +21,7 @@ const SCHEMA: &str = "
 #[test]
 fn requests_wait_for_the_first_load_of_the_schema() {
     let database = database(SCHEMA);
-    // Nothing but the load of the schema reads this catalogue.
+    // Only the schema load reads this catalogue.
     on_one_thread(async {
         let holder = Connection::connect(&database.superuser(), true).await.unwrap();
         for sql in ["begin", "lock table pg_catalog.pg_foreign_table in access exclusive mode"] {
@@ -32,7 +31,7 @@ fn requests_wait_for_the_first_load_of_the_schema() {
         let mut client = Client::connect(service.address).await;
         let request = client.request("GET", "/things", &[], "");
         let mut request = std::pin::pin!(request);
-        // One transaction sees one state of the activity: another connection watches.
+        // A transaction sees one snapshot of the activity: another connection watches.
         let watcher = Connection::connect(&database.superuser(), true).await.unwrap();
         let blocked = async {
             let sql = "select count(*) from pg_stat_activity \
@@ -50,7 +49,7 @@ fn requests_wait_for_the_first_load_of_the_schema() {
 }
 
 #[test]
-fn without_a_schema_the_wait_is_bounded() {
+fn requests_wait_for_the_schema_with_a_timeout() {
     let database = database(SCHEMA);
     on_one_thread(async {
         let holder = Connection::connect(&database.superuser(), true).await.unwrap();
@@ -77,7 +76,7 @@ fn without_recovery_a_lost_database_ends_the_server() {
 }
 
 #[test]
-fn a_login_role_that_is_anonymous_changes_with_a_reload() {
+fn a_reload_applies_changes_of_an_anonymous_login_role() {
     let database = database(SCHEMA);
     database.psql("create role self_anonymous login noinherit password 'secret'");
     let uri = database.uri().replace("authenticator", "self_anonymous");
@@ -116,5 +115,5 @@ fn the_admin_endpoint_may_be_a_unix_socket() {
     wait_until("the server is ready", || ask().starts_with("HTTP/1.1 200"));
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     drop(service);
-    assert!(!path.exists(), "the socket stays behind");
+    assert!(!path.exists(), "the socket is not removed");
 }

@@ -1,5 +1,5 @@
-//! A private PostgreSQL for the tests: in a temporary folder, on a free port, started when the first test
-//! asks for it and gone when the test process is, however that ends.
+//! A private PostgreSQL for the tests: in a temporary folder, on a free port, started on first use and removed when
+//! the test process ends, however it ends.
 //!
 //! PostgreSQL refuses to run as root; then it runs as the unprivileged user `postgres` or `nobody`.
 
@@ -17,7 +17,7 @@ use tercet_postgres::Target;
 
 use crate::service::wait_until;
 
-/// What every cluster has: the role servers log in as and the roles requests run as.
+/// The roles of every cluster: the login role and the request roles.
 const ROLES: &str = "
     create role authenticator login noinherit password 'secret';
     create role anon nologin;
@@ -25,7 +25,7 @@ const ROLES: &str = "
     grant anon, authenticated to authenticator;
 ";
 
-/// The cluster the tests of this process share.
+/// The cluster shared by the tests of this process.
 pub(crate) static SHARED: LazyLock<Cluster> = LazyLock::new(Cluster::start);
 
 /// A running PostgreSQL.
@@ -37,19 +37,19 @@ pub(crate) struct Cluster {
     _watcher: Child,
 }
 
-/// A database of one test.
+/// A test's database.
 pub(crate) struct Database {
     pub(crate) name: String,
     cluster: &'static Cluster,
 }
 
-/// A fresh database in the shared cluster, loaded with `script` by the superuser.
+/// A new database in the shared cluster, loaded with `script` by the superuser.
 pub(crate) fn database(script: &str) -> Database {
     SHARED.database(script)
 }
 
 impl Cluster {
-    /// Starts a cluster of its own, for tests that stop or kill it.
+    /// Starts another cluster, for tests that stop or kill it.
     pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("tercet-postgres-").tempdir().unwrap().keep();
         if let Some((user, group)) = unprivileged() {
@@ -90,12 +90,12 @@ impl Cluster {
         Self { folder, port, databases: AtomicU64::new(0), _watcher: watcher }
     }
 
-    /// Makes a standby the primary.
+    /// Promotes a standby.
     pub(crate) fn promote(&self) {
         run(command("pg_ctl", &self.folder).args(["promote", "-w", "-D"]).arg(self.folder.join("data")));
     }
 
-    /// A fresh database, loaded with `script` by the superuser.
+    /// A new database, loaded with `script` by the superuser.
     pub(crate) fn database(&'static self, script: &str) -> Database {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.psql("postgres", &format!("create database {name}"));
@@ -108,7 +108,7 @@ impl Cluster {
         format!("postgresql://authenticator:secret@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Runs a script as superuser and returns what it prints, unaligned, rows only.
+    /// Runs a script as superuser and returns its output, unaligned, rows only.
     pub(crate) fn psql(&self, database: &str, script: &str) -> String {
         let mut psql = command("psql", &self.folder)
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-h"])
@@ -124,14 +124,14 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// Stops the server as an administrator would (`fast`) or as a power cut would (`immediate`).
+    /// Stops the server with the mode `fast` or `immediate`.
     pub(crate) fn stop(&self, mode: &str) {
         run(command("pg_ctl", &self.folder)
             .args(["stop", "-w", "-m", mode, "-D"])
             .arg(self.folder.join("data")));
     }
 
-    /// Kills the postmaster with SIGKILL and waits until nothing of it is left.
+    /// Kills the postmaster with SIGKILL and waits until it is gone.
     pub(crate) fn kill(&self) {
         let pids = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
         run(Command::new("kill").args(["-9", pids.lines().next().unwrap()]));
@@ -157,19 +157,19 @@ impl Database {
         self.cluster.port
     }
 
-    /// Where `authenticator` connects to.
+    /// The connection parameters of `authenticator`.
     pub(crate) fn target(&self) -> Arc<Target> {
         Arc::new(Target::parse(&self.uri(), &BTreeMap::new()).unwrap())
     }
 
-    /// Where the superuser connects to, by Unix socket.
+    /// The connection parameters of the superuser, by Unix socket.
     pub(crate) fn superuser(&self) -> Arc<Target> {
         let folder = self.cluster.folder.display();
         let text = format!("host={folder} port={} user=postgres dbname={}", self.cluster.port, self.name);
         Arc::new(Target::parse(&text, &BTreeMap::new()).unwrap())
     }
 
-    /// Runs a script as superuser and returns what it prints, unaligned, rows only.
+    /// Runs a script as superuser and returns its output, unaligned, rows only.
     pub(crate) fn psql(&self, script: &str) -> String {
         self.cluster.psql(&self.name, script)
     }
@@ -178,7 +178,7 @@ impl Database {
 fn start_on_a_free_port(folder: &Path) -> u16 {
     for _ in 0..10 {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        // Somebody else may have taken the port in between.
+        // Another process may have taken the port meanwhile.
         if start(folder, port) {
             return port;
         }
@@ -204,13 +204,13 @@ fn start(folder: &Path, port: u16) -> bool {
         .success()
 }
 
-/// A process that outlives this one just long enough to clean up.
+/// Starts a process that outlives this one to clean up.
 fn watch(folder: &Path) -> Child {
     let script = r#"cat > /dev/null; "$1" stop -m immediate -D "$2/data" > /dev/null 2>&1; rm -rf "$2""#;
     let mut watcher = Command::new("sh");
     watcher.args(["-c", script, "watcher"]).arg(binaries().join("pg_ctl")).arg(folder);
     as_unprivileged(&mut watcher);
-    // Ctrl-C in a terminal goes to a whole group: the watcher must survive it.
+    // Ctrl-C in a terminal reaches the whole process group: the watcher must survive it.
     watcher.process_group(0).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
 }
 
@@ -232,7 +232,7 @@ fn as_unprivileged(command: &mut Command) {
     }
 }
 
-/// Whom to be instead of root: user and group ids.
+/// The unprivileged user and group ids, if this process is root.
 fn unprivileged() -> Option<(u32, u32)> {
     use std::os::unix::fs::MetadataExt as _;
     if std::fs::metadata("/proc/self").unwrap().uid() != 0 {

@@ -1,4 +1,4 @@
-//! Reading relations: selections, filters, orders, ranges, counts.
+//! Reads: selections, filters, orders, ranges, counts.
 
 use expect_test::expect;
 use tercet_api::plan::Policy;
@@ -6,7 +6,7 @@ use tercet_api::plan::Policy;
 use crate::bookshop::{check, check_with, permissive};
 
 #[test]
-fn columns_are_chosen_renamed_and_cast() {
+fn selects_renames_and_casts_columns() {
     check(
         "GET /tags",
         &expect![[r#"
@@ -172,7 +172,7 @@ fn filters_compare() {
 }
 
 #[test]
-fn domains_are_shown_and_compared_as_a_person_said() {
+fn domains_use_custom_representations() {
     check(
         "GET /inks?order=id",
         &expect![[r##"
@@ -278,7 +278,7 @@ fn rows_are_ordered_limited_and_counted() {
 }
 
 #[test]
-fn bodies_are_made_in_other_media_types() {
+fn builds_bodies_in_other_media_types() {
     check(
         "GET /tags\naccept: text/csv",
         &expect![[r#"

@@ -1,4 +1,4 @@
-//! PostgreSQL goes away and comes back; clients go away; the schema changes under load; the server stops.
+//! Recovery: PostgreSQL stops and restarts; clients disconnect; the schema changes under load; the server stops.
 
 use std::sync::LazyLock;
 
@@ -50,7 +50,7 @@ fn an_outage_is_503_until_postgresql_is_back() {
 }
 
 #[test]
-fn a_server_may_be_there_before_its_database() {
+fn a_server_may_start_before_its_database() {
     static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
     let database = CLUSTER.database(SCHEMA);
     CLUSTER.stop("fast");
@@ -63,7 +63,7 @@ fn a_server_may_be_there_before_its_database() {
 }
 
 #[test]
-fn killed_backends_cost_reads_nothing() {
+fn reads_survive_killed_backends() {
     let database = database(SCHEMA);
     let service = Service::start(&database.uri(), &[("db-pool", "2")]);
     for _ in 0..20 {
@@ -82,7 +82,7 @@ fn a_wrong_password_ends_the_server_at_once() {
 }
 
 #[test]
-fn a_client_that_goes_away_cancels_its_query() {
+fn a_disconnected_client_cancels_its_query() {
     let database = database(SCHEMA);
     let service = Service::start(&database.uri(), &[("db-pool", "1")]);
     for (method, target) in [("GET", "/sleep"), ("POST", "/rpc/lock"), ("GET", "/sleep")] {
@@ -111,14 +111,14 @@ fn a_client_that_goes_away_cancels_its_query() {
 }
 
 #[test]
-fn who_waits_too_long_for_a_connection_is_told_so() {
+fn a_lease_timeout_is_reported() {
     let database = database(SCHEMA);
     let options = [("db-pool", "1"), ("db-pool-acquisition-timeout", "1")];
     let service = Service::start(&database.uri(), &options);
     let reply = on_one_thread(async {
         let (mut slow, mut quick) =
             (Client::connect(service.address).await, Client::connect(service.address).await);
-        // A busy machine may take longer to connect than a request waits.
+        // On a busy machine connecting may take longer than a lease times out.
         let holds = async {
             loop {
                 let reply = slow.request("GET", "/sleep", &[], "").await.unwrap();
@@ -143,7 +143,7 @@ fn who_waits_too_long_for_a_connection_is_told_so() {
 }
 
 #[test]
-fn a_statement_that_takes_too_long_is_stopped() {
+fn a_statement_timeout_ends_the_statement() {
     let database = database(SCHEMA);
     let service = Service::start(&database.uri(), &[("db-statement-timeout", "1")]);
     let reply = service.get("/sleep");
@@ -151,7 +151,7 @@ fn a_statement_that_takes_too_long_is_stopped() {
 }
 
 #[test]
-fn what_the_login_role_has_set_for_itself_stays() {
+fn settings_of_the_login_role_are_kept() {
     let database = database(SCHEMA);
     let role = format!("patient_{}", database.name);
     database.psql(&format!(
@@ -164,7 +164,7 @@ fn what_the_login_role_has_set_for_itself_stays() {
 }
 
 #[test]
-fn a_function_may_forget_all_that_is_prepared() {
+fn a_function_may_deallocate_all_statements() {
     let database = database(&format!(
         "{SCHEMA} create function api.forget() returns void language plpgsql as
          $$ begin execute 'deallocate all'; end $$;"
@@ -181,9 +181,9 @@ fn a_function_may_forget_all_that_is_prepared() {
     }
 }
 
-/// What a function raises is no evidence of anything: it can raise every code, and every message.
+/// An error raised by a function is not evidence: it can have any code and message.
 #[test]
-fn a_function_that_fails_is_not_run_again_whatever_it_says() {
+fn a_failed_function_is_never_retried() {
     let raise = |code: &str, message: &str| format!("raise exception '{message}' using errcode = '{code}'");
     let ends = [
         raise("26000", "prepared statement \"s1\" does not exist"),
@@ -217,7 +217,7 @@ fn a_function_that_fails_is_not_run_again_whatever_it_says() {
             database.psql(&format!(
                 "create or replace trigger note before insert on api.noted for each row execute function api.note_{number}()"
             ));
-            // New, prepared, and run as it was prepared.
+            // New, prepared, and executed as prepared.
             for _ in 0..4 {
                 for (target, body) in
                     [(format!("/rpc/fail_{number}"), ""), ("/noted".to_owned(), r#"{"id": 1}"#)]
@@ -234,7 +234,7 @@ fn a_function_that_fails_is_not_run_again_whatever_it_says() {
 }
 
 #[test]
-fn a_changed_schema_is_served_without_failing_a_request() {
+fn a_schema_change_fails_no_request() {
     let database = database(SCHEMA);
     let service = Service::start(&database.uri(), &[]);
     assert_eq!(service.get("/later").status, 404);
@@ -250,7 +250,7 @@ fn a_changed_schema_is_served_without_failing_a_request() {
             let wanted = format!("/things?id=eq.1&select=extra_{column}");
             loop {
                 let reply = client.request("GET", "/things?id=eq.1&select=id", &[], "").await.unwrap();
-                assert_eq!(reply.json(), json!([{"id": 1}]), "the old columns go on being served");
+                assert_eq!(reply.json(), json!([{"id": 1}]), "the old columns are still served");
                 let reply = client.request("GET", &wanted, &[], "").await.unwrap();
                 if reply.status == 200 {
                     break;
@@ -300,11 +300,11 @@ fn the_database_configures_its_servers() {
     database.psql("create view api.later as select 1 as n; grant select on api.later to anon;");
     service.instruct(Instruction::ReloadSchema);
     wait_until("the reload is over", || service.get("/later").status == 200);
-    assert_eq!(rows(), 2, "a configuration that makes no sense changes nothing");
+    assert_eq!(rows(), 2, "an invalid configuration is ignored");
 }
 
 #[test]
-fn a_stopping_server_finishes_what_it_has_begun() {
+fn a_stopping_server_finishes_requests_in_flight() {
     let database = database(&format!(
         "{SCHEMA} create view api.while_locked as select pg_advisory_lock(1)::text, pg_advisory_unlock(1) as done;
          grant select on api.while_locked to anon;"

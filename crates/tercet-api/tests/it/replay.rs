@@ -1,5 +1,5 @@
-//! A stand-in for PostgreSQL that answers with what a real one said before: it lets everybody in, and says the next answer for every
-//! Sync. The fuzz targets use it, to have a real schema cache without a server.
+//! A substitute for PostgreSQL that replays recorded answers: it accepts every login, and sends the next answer for
+//! each Sync. The fuzz targets use it to load a real schema cache without a server.
 
 use std::io::{self, Read, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -8,7 +8,7 @@ use std::path::Path;
 /// AuthenticationOk and ReadyForQuery.
 const WELCOME: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
 
-/// A message: its kind, and all of its bytes.
+/// A message: its type, and all of its bytes.
 fn message(stream: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
     let mut bytes = vec![0; 5];
     stream.read_exact(&mut bytes)?;
@@ -18,7 +18,7 @@ fn message(stream: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
     Ok((bytes[0], bytes))
 }
 
-/// Reads the first message of a client, which has no kind.
+/// Reads the first message of a client, which has no type.
 fn startup(stream: &mut impl Read) -> io::Result<()> {
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
@@ -41,17 +41,18 @@ fn answer(stream: &mut UnixStream, mut recording: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Serves one client at the socket in `folder` that belongs to port 5432, with the answers of a recording.
+/// Serves one client at the socket for port 5432 in `folder`, with the answers of a recording.
 pub(crate) fn play(folder: &Path, recording: &'static [u8]) {
     let listener = UnixListener::bind(folder.join(".s.PGSQL.5432")).unwrap();
     std::thread::spawn(move || {
         let Ok((mut stream, _)) = listener.accept() else { return };
-        // whoever goes away early has had enough
+        // a client that disconnects early needs no more answers
         drop(answer(&mut stream, recording));
     });
 }
 
-/// Serves one client at the socket in `folder` that belongs to port 5432, by the server at `server`, and gives what that says.
+/// Forwards one client at the socket for port 5432 in `folder` to the server at `server`, and returns the server's
+/// messages.
 pub(crate) fn record(folder: &Path, server: &Path) -> std::thread::JoinHandle<Vec<u8>> {
     let listener = UnixListener::bind(folder.join(".s.PGSQL.5432")).unwrap();
     let mut server = UnixStream::connect(server).unwrap();

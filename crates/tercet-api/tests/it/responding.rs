@@ -1,4 +1,4 @@
-//! What clients get: statuses, headers and bodies over a real connection.
+//! Responses: statuses, headers and bodies over a real connection.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -8,7 +8,7 @@ use expect_test::{Expect, expect};
 use crate::postgres::{Database, database};
 use crate::service::{Client, Service, on_one_thread};
 
-/// Every transaction is rolled back unless the client says otherwise, so that no check finds what another one wrote.
+/// Every transaction is rolled back unless the client requests a commit, so that checks are independent.
 static SERVICE: LazyLock<(Database, Service)> = LazyLock::new(|| {
     let database = database(include_str!("responding.sql"));
     let options = [
@@ -21,7 +21,7 @@ static SERVICE: LazyLock<(Database, Service)> = LazyLock::new(|| {
     (database, service)
 });
 
-/// Checks what a request gets: first line method and target, then headers, then a blank line and the body.
+/// Checks the response to a request: first line method and target, then headers, then a blank line and the body.
 #[track_caller]
 fn check(request: &str, expect: &Expect) {
     let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
@@ -46,7 +46,7 @@ fn check(request: &str, expect: &Expect) {
 }
 
 #[test]
-fn reads_say_which_rows_they_are_of_how_many() {
+fn reads_have_content_range() {
     check(
         "GET /films?select=id&order=id",
         &expect![[r#"
@@ -145,7 +145,7 @@ fn reads_say_which_rows_they_are_of_how_many() {
 }
 
 #[test]
-fn writes_say_what_they_did_and_where_it_is() {
+fn writes_have_status_and_location() {
     check(
         "POST /films\nPrefer: return=headers-only\n\n{\"id\": 9, \"title\": \"Nine\"}",
         &expect![[r#"
@@ -228,7 +228,7 @@ fn writes_say_what_they_did_and_where_it_is() {
 }
 
 #[test]
-fn routines_answer_with_what_they_return_and_set() {
+fn routines_define_body_and_headers() {
     check(
         "GET /rpc/double?n=21",
         &expect![[r#"
@@ -291,7 +291,7 @@ fn routines_answer_with_what_they_return_and_set() {
 }
 
 #[test]
-fn schemas_are_chosen_by_profile() {
+fn profiles_select_the_schema() {
     check(
         "GET /reels\nAccept-Profile: archive",
         &expect![[r#"
@@ -319,7 +319,7 @@ fn schemas_are_chosen_by_profile() {
 }
 
 #[test]
-fn other_origins_are_answered_as_configured() {
+fn cors_follows_the_configuration() {
     check(
         "OPTIONS /films",
         &expect![[r#"
@@ -373,7 +373,7 @@ fn other_origins_are_answered_as_configured() {
 }
 
 #[test]
-fn pages_need_no_token_and_no_other_place() {
+fn pages_need_no_token_and_no_other_host() {
     for target in ["/docs", "/docs/start.js", "/redoc"] {
         let reply = SERVICE.1.get(target);
         assert_eq!(reply.status, 200, "{target}");

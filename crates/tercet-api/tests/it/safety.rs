@@ -1,5 +1,5 @@
-//! No request can make SQL that was not planned: hostile text in every position arrives as a parameter or
-//! as a quoted name, or is refused.
+//! No request can produce unplanned SQL: hostile text in every position becomes a parameter or a quoted name, or is
+//! rejected.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use tercet_api::query::Query;
 
 use crate::bookshop::{permissive, planned};
 
-/// Text that tries to get out of wherever it is put, and random text.
+/// Text that tries to escape its context, and random text.
 fn hostile() -> impl Strategy<Value = String> {
     let attempts = [
         "'; drop table books; --",
@@ -47,7 +47,7 @@ fn encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |text, byte| text + &format!("%{byte:02X}"))
 }
 
-/// The places a client's text can be put; `@` is where.
+/// The positions of a client's text, marked by `@`.
 const TARGETS: [&str; 36] = [
     "GET /@",
     "GET /books?select=@",
@@ -87,16 +87,16 @@ const TARGETS: [&str; 36] = [
     "POST /tags?on_conflict=@",
 ];
 
-/// The headers a client's text can be put in.
+/// The headers a client's text can be in.
 const HEADERS: [&str; 5] = ["prefer", "accept", "content-type", "range", "accept-profile"];
 
-/// SQL without its quoted names and string constants: everything that could do something.
+/// SQL without quoted names and string constants: everything that could be executed.
 fn bones(sql: &str) -> String {
     let mut rest = sql.chars();
     let mut bones = String::new();
     while let Some(character) = rest.next() {
         if matches!(character, '"' | '\'') {
-            // A doubled quote closes and opens again, which is the same thing.
+            // A doubled quote closes and reopens the quotes, which has the same effect.
             assert!(rest.by_ref().any(|next| next == character), "an unclosed quote in {sql}");
         }
         bones.push(character);
@@ -104,7 +104,7 @@ fn bones(sql: &str) -> String {
     bones
 }
 
-/// The words outside quotes that this program never writes; `casts` are those a client may choose.
+/// The unquoted words that are not in the vocabulary; `casts` are those a client may choose.
 fn foreign(sql: &str, casts: &str) -> Vec<String> {
     bones(sql)
         .split(|c: char| !(c.is_alphanumeric() || c == '_'))
@@ -114,8 +114,7 @@ fn foreign(sql: &str, casts: &str) -> Vec<String> {
         .collect()
 }
 
-/// Everything this program writes outside quotes for the requests below, and what the bookshop's
-/// catalogue prints unquoted.
+/// All unquoted words of the program's SQL for the requests below, and of the bookshop's catalogue.
 const VOCABULARY: &str = "
     WITH AS SELECT FROM WHERE AND OR UNION NOT IS NULL TRUE FALSE UNKNOWN DISTINCT ANY ALL ON LEFT INNER JOIN LATERAL LIMIT OFFSET ORDER BY ASC
     DESC NULLS FIRST LAST GROUP CAST COALESCE COUNT SUM AVG MAX MIN CASE WHEN THEN END IN CROSS EXISTS EXPLAIN FORMAT JSON TEXT
@@ -136,7 +135,7 @@ fn check_request(method_and_target: &str, text: &str, header: &str, body: &str) 
     if let Ok(value) = http::HeaderValue::from_bytes(text.as_bytes()) {
         builder = builder.header(header, value);
     }
-    // Some targets can't be put on the wire at all.
+    // Some targets are not valid in HTTP.
     let Ok(request) = builder.body(()) else { return Ok(()) };
     let body = if method == "POST" {
         body.replace('@', &serde_json::to_string(text).unwrap())
@@ -161,7 +160,7 @@ fn check_request(method_and_target: &str, text: &str, header: &str, body: &str) 
         String::new()
     };
     prop_assert_eq!(foreign(sql, &casts), Vec::<String>::new(), "{}", sql);
-    // Every parameter is where the statement says, and no other.
+    // The parameters are exactly those in the text.
     for number in 1..=query.main.parameters.len() {
         prop_assert!(sql.contains(&format!("${number}")), "${number} is missing in {sql}");
     }
@@ -184,7 +183,7 @@ proptest! {
 }
 
 #[test]
-fn the_check_itself_sees_what_does_not_belong() {
+fn the_check_detects_foreign_sql() {
     assert_eq!(foreign("SELECT \"a\".\"b\" FROM \"drop table\" WHERE 'x' = $1", ""), Vec::<String>::new());
     assert_eq!(foreign("SELECT 1 FROM books", ""), ["books"]);
     assert_eq!(foreign("SELECT \"a\" \"b\" pg_sleep(9)", ""), ["pg_sleep"]);

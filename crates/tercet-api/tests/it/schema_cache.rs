@@ -1,4 +1,4 @@
-//! The schema cache: what is found in the catalogue, and what follows from it.
+//! The schema cache: catalogue and detected relationships.
 
 use std::fmt::Write as _;
 
@@ -105,7 +105,7 @@ fn check_routine(name: &str, expect: &Expect) {
 }
 
 #[test]
-fn tables_have_columns_types_defaults_and_keys() {
+fn loads_columns_types_defaults_and_keys() {
     check_relation(
         "authors",
         &expect![[r#"
@@ -144,7 +144,7 @@ fn tables_have_columns_types_defaults_and_keys() {
 }
 
 #[test]
-fn views_have_the_keys_of_the_tables_they_show() {
+fn views_have_projected_keys() {
     check_relation(
         "ebooks",
         &expect![[r#"
@@ -175,7 +175,7 @@ fn views_have_the_keys_of_the_tables_they_show() {
 }
 
 #[test]
-fn other_kinds_of_relations_are_relations_and_partitions_are_not() {
+fn loads_all_kinds_of_relations_but_partitions() {
     check_relation(
         "sales",
         &expect![[r#"
@@ -207,7 +207,7 @@ fn other_kinds_of_relations_are_relations_and_partitions_are_not() {
 }
 
 #[test]
-fn relationships_come_from_foreign_keys_through_views_and_from_functions() {
+fn detects_relationships_by_keys_views_and_functions() {
     check_relationships(
         "books",
         &expect![[r#"
@@ -262,7 +262,7 @@ fn relationships_come_from_foreign_keys_through_views_and_from_functions() {
 }
 
 #[test]
-fn functions_are_found_with_overloads_and_parameters() {
+fn loads_functions_with_overloads_and_parameters() {
     check_routine(
         "add",
         &expect![[r#"
@@ -309,7 +309,7 @@ fn functions_are_found_with_overloads_and_parameters() {
 }
 
 #[test]
-fn representations_and_comments_are_known() {
+fn loads_representations_and_comments() {
     let cache = cache();
     let function = |source, target| cache.representation(source, target).map(ToString::to_string);
     assert_eq!(function("shop.colour", "json").as_deref(), Some("shop.colour_to_json"));

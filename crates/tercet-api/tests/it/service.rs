@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::LocalSet;
 
-/// What the tests' tokens are signed with.
+/// The secret that signs the tests' tokens.
 pub(crate) const SECRET: &str = "a secret that is at least 32 bytes";
 
 /// A server on free ports, stopped when it is dropped.
@@ -30,7 +30,7 @@ pub(crate) struct Service {
     thread: Option<JoinHandle<Result<(), ServerError>>>,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -84,7 +84,7 @@ impl Service {
             on_one_thread(async {
                 let server = Server::bind(ConfigSource { file: None, environment }).await?;
                 let address = server.address().unwrap();
-                // One that is a Unix socket is its test's own to find.
+                // A Unix socket is up to its test.
                 bound.send((address, server.admin_address().unwrap_or(address))).unwrap();
                 server.run(&log, instructions).await
             })
@@ -97,17 +97,17 @@ impl Service {
         wait_until("the server is ready", || self.admin_get("/ready").status == 200);
     }
 
-    /// Tells the server something.
+    /// Sends an instruction to the server.
     pub(crate) fn instruct(&self, instruction: Instruction) {
         self.instruct.send(instruction).unwrap();
     }
 
-    /// Waits for the server's end and returns why it ended.
+    /// Waits for the server to end and returns the reason.
     pub(crate) fn join(mut self) -> Result<(), ServerError> {
         self.thread.take().unwrap().join().unwrap()
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a new connection.
     pub(crate) fn get(&self, target: &str) -> Reply {
         on_one_thread(async {
             Client::connect(self.address).await.request("GET", target, &[], "").await.unwrap()
@@ -141,7 +141,7 @@ impl Client {
         Self(sender)
     }
 
-    /// Sends a request and waits for the answer.
+    /// Sends a request and waits for the response.
     pub(crate) async fn request(
         &mut self,
         method: &str,
@@ -178,13 +178,13 @@ pub(crate) fn bearer(role: &str, id: &str) -> String {
     format!("Bearer {}", jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap())
 }
 
-/// Runs a test's future as the server runs its own: on one thread.
+/// Runs a test's future on a single thread, like the server.
 pub(crate) fn on_one_thread<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, future)
 }
 
-/// Waits for something that shows in no other way; fails after 30 s.
+/// Polls for a condition; fails after 30 s.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !is_so() {
@@ -193,7 +193,7 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The same choices in every run.
+/// A deterministic random number generator.
 pub(crate) struct Choices(pub(crate) u64);
 
 impl Choices {
@@ -202,7 +202,7 @@ impl Choices {
         (self.0 >> 33) % below
     }
 
-    /// An index into something of that length.
+    /// An index into a sequence of that length.
     pub(crate) fn below(&mut self, length: usize) -> usize {
         usize::try_from(self.next(length as u64)).unwrap()
     }

@@ -1,6 +1,6 @@
-//! What a request can leave in its session, and what the next one on the same connection sees of it: nothing. The
-//! list is that of `DISCARD ALL` (<https://www.postgresql.org/docs/current/sql-discard.html>) and what a hostile
-//! function can do to get around a wipe; each is left behind in every way in which a request can run a person's code.
+//! Session isolation: what a request can leave in its session (the list of `DISCARD ALL`,
+//! <https://www.postgresql.org/docs/current/sql-discard.html>, and attacks of hostile functions on the reset), and
+//! that the next request on the connection sees none of it; in every way a request can execute user-defined code.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::postgres::{Database, database};
 use crate::service::{Choices, Client, Reply, Service, on_one_thread, wait_until};
 
-/// What can be left behind, by the name that the header `x-leave` asks for it with.
+/// Session state to leave behind, by the value of the header `x-leave`.
 const STATES: [&str; 17] = [
     "setting",
     "unit",
@@ -31,7 +31,7 @@ const STATES: [&str; 17] = [
     "read only",
 ];
 
-/// The ways to run a person's code: method, target, body.
+/// The ways to execute user-defined code: method, target, body.
 const WAYS: [(&str, &str, &str); 16] = [
     ("GET", "/rpc/leave", ""),
     ("HEAD", "/rpc/leave", ""),
@@ -178,7 +178,7 @@ const SCHEMA: &str = r#"
     grant select, insert, update on all tables in schema api to public;
 "#;
 
-/// What nobody has left anything behind in, and rows in the formats a session starts with.
+/// An unchanged session, and rows in its formats.
 fn clean() -> (Value, Value) {
     let residue = json!({
         "role": "anon", "session": "authenticator", "secret": null, "settings": {"statement_timeout": "30000"},
@@ -193,7 +193,7 @@ fn start(database: &Database, pool: &str, threads: &str) -> Service {
     Service::start(&database.uri(), &[("db-pool", pool), ("server-threads", threads)])
 }
 
-/// Reads in one of the ways in which something left behind would show.
+/// Reads in one of the ways that would reveal changed session state.
 async fn look(client: &mut Client, way: u64) -> (Reply, bool) {
     let (residue, rows) = clean();
     let (method, target, expected) = match way {
@@ -208,7 +208,7 @@ async fn look(client: &mut Client, way: u64) -> (Reply, bool) {
 }
 
 #[test]
-fn nothing_is_left_to_the_next_request_on_the_same_connection() {
+fn the_next_request_sees_an_unchanged_session() {
     let database = database(SCHEMA);
     let service = start(&database, "1", "1");
     on_one_thread(async {
@@ -224,7 +224,7 @@ fn nothing_is_left_to_the_next_request_on_the_same_connection() {
             for (method, target, body) in WAYS {
                 let headers = [("x-leave", state), ("content-type", "application/json")];
                 let left = client.request(method, target, &headers, body).await.unwrap();
-                // Who takes away what the own request still needs gets what it has asked for.
+                // A function that removes state its own request still needs gets the response it caused.
                 assert!(left.status < 500 || state == "replace", "{state} by {method} {target}: {left:?}");
                 for way in [0, 3] {
                     let (reply, is_clean) = look(&mut client, way).await;
@@ -236,7 +236,7 @@ fn nothing_is_left_to_the_next_request_on_the_same_connection() {
 }
 
 #[test]
-fn nothing_is_left_by_a_request_that_is_cancelled() {
+fn a_cancelled_request_leaves_an_unchanged_session() {
     let database = database(SCHEMA);
     let service = start(&database, "1", "1");
     let asleep = || {
@@ -249,7 +249,7 @@ fn nothing_is_left_by_a_request_that_is_cancelled() {
                 let headers = [("x-leave", state)];
                 let asked = leaving.request(method, "/rpc/leave_and_sleep", &headers, "");
                 let sleeps = async {
-                    // What is not allowed in a transaction that only reads does not get to sleep.
+                    // Read-only transactions reject some of them before they sleep.
                     while asleep() != "1" {
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
@@ -270,7 +270,7 @@ fn nothing_is_left_by_a_request_that_is_cancelled() {
 }
 
 #[test]
-fn nothing_is_left_by_a_pre_request_function() {
+fn a_pre_request_function_leaves_an_unchanged_session() {
     let database = database(SCHEMA);
     let options = [("db-pool", "1"), ("server-threads", "1"), ("db-pre-request", "api.before")];
     let service = Service::start(&database.uri(), &options);
@@ -292,9 +292,9 @@ fn nothing_is_left_by_a_pre_request_function() {
 const CLIENTS: u64 = 16;
 const REQUESTS: u64 = 150;
 
-/// Random interleavings on few connections: of thousands of requests that look for what others leave, none sees any.
+/// Random interleavings on few connections: none of thousands of requests sees changed session state.
 #[test]
-fn thousands_of_readers_among_functions_that_leave_state_see_none_of_it() {
+fn thousands_of_concurrent_readers_see_an_unchanged_session() {
     let database = database(SCHEMA);
     let service = Rc::new(start(&database, "3", "2"));
     on_one_thread(async {
@@ -322,16 +322,16 @@ fn thousands_of_readers_among_functions_that_leave_state_see_none_of_it() {
             client.await.unwrap();
         }
     });
-    // The last wipes may be under way.
+    // The last resets may be in flight.
     wait_until("no lock is held", || {
         database.psql("select count(*) from pg_locks where locktype = 'advisory' and objid in (42, 43)")
             == "0"
     });
 }
 
-/// What was proved of the schema may be wrong between a change and the reload; the reload ends it.
+/// A proof of no side effects may be outdated between a schema change and the reload; the reload resets sessions.
 #[test]
-fn a_reload_wipes_what_a_change_of_the_schema_has_let_in() {
+fn a_reload_resets_sessions() {
     let database = database(SCHEMA);
     let service = start(&database, "1", "1");
     on_one_thread(async {

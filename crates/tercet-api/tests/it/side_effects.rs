@@ -1,5 +1,6 @@
-//! Reads that are proved free of side effects are not wiped after. What PostgreSQL calls by itself when it reads, compares,
-//! casts and prints values is tried here in every way a person can put code into it: nothing of it is left to the next request.
+//! Reads that are proved free of side effects are not followed by a reset. Every way to have PostgreSQL call
+//! user-defined code implicitly when it reads, compares, casts and prints values is attempted here: the next request
+//! sees an unchanged session.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ const SCHEMA: &str = "
     insert into private.people values (5, 'happy');
 ";
 
-/// What a person defines, and the reads that run it.
+/// A definition, and the reads that execute it.
 const ATTEMPTS: [(&str, &str, &[&str]); 19] = [
     (
         "a cast to json",
@@ -71,13 +72,13 @@ const ATTEMPTS: [(&str, &str, &[&str]); 19] = [
         &["/people?m=like.h*", "/people?m=match.h"],
     ),
     (
-        "a cast by a function of PostgreSQL's own",
+        "a cast by a built-in function",
         "create cast (bigint as boolean) with function pg_try_advisory_lock(bigint);
          create view api.locked as select sum(id)::boolean from private.people;",
         &["/locked"],
     ),
     (
-        "an operator by a function of PostgreSQL's own",
+        "an operator by a built-in function",
         "create operator public.~~ (leftarg = int, rightarg = int, function = pg_try_advisory_lock);
          create view api.locked as select id operator(public.~~) id as it from private.people;",
         &["/people?id=like.5", "/locked"],
@@ -89,7 +90,7 @@ const ATTEMPTS: [(&str, &str, &[&str]); 19] = [
         &["/read"],
     ),
     (
-        "an operator whose estimator is a person's",
+        "an operator with a user-defined estimator",
         "create function private.estimate(internal, oid, internal, int) returns float8 language internal as 'eqsel';
          create operator api.=~ (leftarg = int, rightarg = int, function = int4eq, restrict = private.estimate);",
         &["/people"],
@@ -105,21 +106,21 @@ const ATTEMPTS: [(&str, &str, &[&str]); 19] = [
         &["/domain", "/list", "/row"],
     ),
     (
-        "a value of a named type, read by PostgreSQL",
+        "a value of a type named at run time",
         "create view api.cast as select (('{1}'::text)::api.suspicious[])::text as it;
          create view api.composite_cast as select (('(1)'::text)::api.composite)::text as it;
          create view api.populated as select json_populate_record(null::api.composite, '{\"d\": 1}') is null as it;",
         &["/cast", "/composite_cast", "/populated"],
     ),
     (
-        "an aggregate of PostgreSQL's own parts",
+        "an aggregate of built-in functions",
         "create aggregate api.sum (boolean)
              (sfunc = int8inc_any, stype = bigint, initcond = '0', finalfunc = pg_try_advisory_lock);
          create view api.summed as select api.sum(true) as it;",
         &["/people?select=good.sum()", "/summed"],
     ),
     (
-        "an aggregate of rows",
+        "an aggregate over rows",
         "create function private.step(json, api.people) returns json language plpgsql as
          $$ begin perform private.leak(); return '[]'; end $$;
          create aggregate api.json_agg (api.people) (sfunc = private.step, stype = json);
@@ -134,7 +135,7 @@ const ATTEMPTS: [(&str, &str, &[&str]); 19] = [
         &["/people?m=fts.x"],
     ),
     (
-        "an order of its own",
+        "a user-defined operator class",
         "create function private.before(api.mood, api.mood) returns boolean language plpgsql as
          $$ begin return private.leak() and enum_cmp($1, $2) < 0; end $$;
          create function private.same(api.mood, api.mood) returns boolean language plpgsql as
@@ -165,19 +166,19 @@ const ATTEMPTS: [(&str, &str, &[&str]); 19] = [
         &["/spans?s=ov.[2,3]", "/overlapping"],
     ),
     (
-        "a type by the name of PostgreSQL's own",
+        "a type named like a built-in one",
         "create domain api.text as pg_catalog.text check (private.leak());",
         &["/people?select=id::text"],
     ),
     (
-        "a function of PostgreSQL's own, replaced",
+        "a replaced built-in function",
         "create or replace function pg_catalog.upper(pg_catalog.text) returns pg_catalog.text
              language plpgsql immutable strict as $$ begin perform private.leak(); return $1; end $$;
          create view api.upper as select pg_catalog.upper(name) as it from api.people;",
         &["/upper"],
     ),
     (
-        "a type that prints itself",
+        "a type with its own output function",
         "create type api.odd;
          create function private.odd_in(cstring) returns api.odd language internal immutable strict as 'int8in';
          create function private.odd_out(api.odd) returns cstring language internal as 'int8out';
@@ -202,7 +203,7 @@ const ATTEMPTS: [(&str, &str, &[&str]); 19] = [
     ),
 ];
 
-/// The exposed relations that are proved.
+/// The exposed relations that are proved free of side effects.
 fn proved(database: &Database) -> Vec<String> {
     let cache = on_one_thread(async {
         let target = Arc::new(Target::parse(&database.uri(), &BTreeMap::new()).unwrap());
@@ -216,7 +217,7 @@ fn proved(database: &Database) -> Vec<String> {
 }
 
 #[test]
-fn what_a_person_defines_leaves_nothing_to_the_next_request() {
+fn user_defined_code_leaves_an_unchanged_session() {
     for (what, definitions, targets) in ATTEMPTS {
         let database = database(&format!(
             "{SCHEMA}{definitions}
@@ -232,7 +233,7 @@ fn what_a_person_defines_leaves_nothing_to_the_next_request() {
         on_one_thread(async {
             let mut client = Client::connect(service.address).await;
             for target in targets {
-                // Parsed, prepared, and run as it was prepared.
+                // Parsed, prepared, and executed as prepared.
                 for _ in 0..4 {
                     let read = client.request("GET", target, &[], "").await.unwrap();
                     assert!(read.status < 500, "{what}: {target}: {read:?}");
@@ -245,7 +246,7 @@ fn what_a_person_defines_leaves_nothing_to_the_next_request() {
 }
 
 #[test]
-fn what_is_ordinary_is_proved() {
+fn ordinary_relations_are_proved() {
     let database = database(&format!(
         "{SCHEMA}
          create extension citext;

@@ -1,4 +1,4 @@
-//! A database that says nothing, though everything that is sent to it is taken; and one that cannot be listened to yet.
+//! An unresponsive database that accepts everything sent to it; and a standby that does not accept LISTEN yet.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -21,10 +21,10 @@ const SCHEMA: &str = "
     create function api.ping() returns int language sql as 'select 1';
 ";
 
-/// A proxy that swallows what goes through connections it was told to: it goes on taking it, and passes nothing on.
+/// A proxy that accepts data on selected connections but forwards nothing.
 struct Proxy {
     port: u16,
-    /// Connections with a lower number are swallowed.
+    /// Connections with a lower number are blackholed.
     swallowed: Arc<AtomicUsize>,
     accepted: Arc<AtomicUsize>,
 }
@@ -63,19 +63,19 @@ impl Proxy {
         proxy
     }
 
-    /// Swallows what goes through all connections there will ever be.
+    /// Blackholes all present and future connections.
     fn swallow_all(&self) {
         self.swallowed.store(usize::MAX, Ordering::SeqCst);
     }
 
-    /// Swallows what goes through the connections there are.
+    /// Blackholes the present connections.
     fn swallow_present(&self) {
         self.swallowed.store(self.accepted.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 }
 
-/// Requests of several sorts, each on a connection of its own, at once; status and code of each answer, and how long the
-/// longest took.
+/// Requests of all kinds, concurrently, each on a new connection; status and code of each response, and the longest
+/// duration.
 fn all_at_once(service: &Service) -> (Vec<(u16, String)>, Duration) {
     let began = Instant::now();
     let token = bearer("authenticated", "1");
@@ -107,7 +107,7 @@ fn all_at_once(service: &Service) -> (Vec<(u16, String)>, Duration) {
 }
 
 #[test]
-fn nobody_waits_for_a_database_that_takes_everything_and_says_nothing() {
+fn an_unresponsive_database_is_detected() {
     let database = database(SCHEMA);
     let proxy = Proxy::start(database.port());
     let uri = format!(
@@ -127,7 +127,7 @@ fn nobody_waits_for_a_database_that_takes_everything_and_says_nothing() {
             "{status} {code}"
         );
     }
-    // 1 s for a statement and 5 s more, looked at once a second; connections and cancels have their own bounds.
+    // 1 s for a statement and 5 s more, checked once a second; connecting and cancelling have their own timeouts.
     assert!(took < Duration::from_secs(14), "{took:?}");
     let began = Instant::now();
     assert_eq!(service.admin_get("/ready").status, 503);
@@ -135,14 +135,14 @@ fn nobody_waits_for_a_database_that_takes_everything_and_says_nothing() {
     wait_until("the outage is known", || service.get("/things").json()["code"] == "PGRST000");
     let (answers, took) = all_at_once(&service);
     assert!(answers.iter().all(|(status, _)| *status == 503), "{answers:?}");
-    assert!(took < Duration::from_secs(3), "nobody waits during an outage: {took:?}");
+    assert!(took < Duration::from_secs(3), "requests do not wait during an outage: {took:?}");
     proxy.swallow_present();
     service.wait_until_ready();
     assert_eq!(service.get("/things").json(), json!([{"id": 1}]));
 }
 
 #[test]
-fn connections_that_go_silent_are_replaced() {
+fn unresponsive_connections_are_replaced() {
     let database = database(SCHEMA);
     let proxy = Proxy::start(database.port());
     let uri = format!(
@@ -155,20 +155,20 @@ fn connections_that_go_silent_are_replaced() {
     assert_eq!(service.get("/later").status, 404);
     proxy.swallow_present();
     let began = Instant::now();
-    // An answer of before counts for half a second.
-    wait_until("readiness follows a real round trip", || service.admin_get("/ready").status == 503);
+    // An earlier answer is valid for half a second.
+    wait_until("readiness reflects a round trip", || service.admin_get("/ready").status == 503);
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     let reply = service.get("/things");
     assert!(matches!(reply.status, 503 | 504), "{reply:?}");
     assert_eq!(service.get("/things").json(), json!([{"id": 1}]), "the next one has a new connection");
-    // The connection that hears of changes is replaced as well.
+    // The monitoring connection is replaced too.
     service.wait_until_ready();
     database.psql("create view api.later as select 1 as n; grant select on api.later to anon; notify pgrst");
     wait_until("the view is known", || service.get("/later").status == 200);
 }
 
 #[test]
-fn a_standby_that_is_promoted_is_listened_to() {
+fn listens_on_a_promoted_standby() {
     static PRIMARY: LazyLock<Cluster> = LazyLock::new(Cluster::start);
     let database = PRIMARY.database(SCHEMA);
     let standby = PRIMARY.standby();
@@ -180,15 +180,15 @@ fn a_standby_that_is_promoted_is_listened_to() {
     };
     standby.promote();
     standby.psql(&database.name, &view("first"));
-    wait_until("what has changed before anybody listened is known", || service.get("/first").status == 200);
+    wait_until("changes before LISTEN are loaded", || service.get("/first").status == 200);
     standby.psql(&database.name, &view("second"));
-    wait_until("changes are heard of", || service.get("/second").status == 200);
+    wait_until("notifications are received", || service.get("/second").status == 200);
     let log = std::fs::read_to_string(log.path()).unwrap();
     assert_eq!(log.matches("is a standby").count(), 1, "{log}");
 }
 
 #[test]
-fn a_login_role_that_cannot_become_anon_is_said_at_start() {
+fn a_login_role_that_cannot_assume_anon_is_logged_at_start() {
     let database = database(SCHEMA);
     let role = format!("stranger_{}", database.name);
     database.psql(&format!("create role {role} login noinherit password 'secret'"));
@@ -209,7 +209,7 @@ fn a_login_role_that_cannot_become_anon_is_said_at_start() {
     ] {
         let log = tempfile::NamedTempFile::new().unwrap();
         let service = Service::start_logging(&uri, &[("db-anon-role", anon)], log.path());
-        wait_until("it is said", || std::fs::read_to_string(log.path()).unwrap().contains(&says));
+        wait_until("it is logged", || std::fs::read_to_string(log.path()).unwrap().contains(&says));
         drop(service);
     }
     let log = tempfile::NamedTempFile::new().unwrap();
@@ -218,9 +218,9 @@ fn a_login_role_that_cannot_become_anon_is_said_at_start() {
     assert!(!std::fs::read_to_string(log.path()).unwrap().contains("db-anon-role"));
 }
 
-/// PostgreSQL reads nothing while a statement runs: what is sent meanwhile fills the way to it, and stays unacknowledged.
+/// PostgreSQL reads nothing while a statement runs: data sent meanwhile fills the buffers and stays unacknowledged.
 #[test]
-fn a_long_message_behind_a_slow_statement_is_no_dead_peer() {
+fn a_long_message_behind_a_slow_statement_is_no_timeout() {
     let database = database(
         "create schema api;
         grant usage on schema api to anon;
@@ -229,7 +229,7 @@ fn a_long_message_behind_a_slow_statement_is_no_dead_peer() {
         create function api.slowly() returns void language plpgsql as $$ begin perform pg_sleep(5); end $$;",
     );
     let service = Service::start(&database.uri(), &[("db-pool", "1"), ("db-pre-request", "api.slowly")]);
-    // Longer than all the buffers between here and there.
+    // Longer than all buffers on the path.
     let body = json!({"body": "x".repeat(40 << 20)}).to_string();
     let headers = [("content-type", "application/json")];
     let reply = on_one_thread(async {

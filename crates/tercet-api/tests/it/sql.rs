@@ -1,4 +1,4 @@
-//! The SQL of the main shapes of requests: names quoted, values parameters, the same text for the same shape.
+//! The SQL of typical requests: quoted names, values as parameters, the same text for requests of the same form.
 
 use expect_test::expect;
 

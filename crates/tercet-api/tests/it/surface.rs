@@ -1,4 +1,4 @@
-//! What a server shows of itself: where it listens, what it logs, its admin endpoint, its limits.
+//! Listeners, logs, the admin endpoint and limits.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -75,7 +75,7 @@ fn a_body_has_a_limit() {
 }
 
 #[test]
-fn timing_and_trace_are_told_where_asked() {
+fn sends_server_timing_and_trace_header_if_enabled() {
     let database = database(SCHEMA);
     let options = [("server-timing-enabled", "true"), ("server-trace-header", "x-trace")];
     let service = Service::start(&database.uri(), &options);
@@ -91,7 +91,7 @@ fn timing_and_trace_are_told_where_asked() {
 }
 
 #[test]
-fn a_unix_socket_is_replaced_when_nobody_listens_and_removed_at_the_end() {
+fn a_stale_unix_socket_is_replaced_and_removed_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("api.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -108,7 +108,7 @@ fn a_unix_socket_is_replaced_when_nobody_listens_and_removed_at_the_end() {
 }
 
 #[test]
-fn a_port_is_shared_only_where_asked() {
+fn a_port_is_shared_only_with_server_reuseport() {
     on_one_thread(async {
         let alone = Server::bind(source(&[])).await.unwrap();
         let port = alone.address().unwrap().port().to_string();
@@ -129,14 +129,14 @@ fn source(options: &[(&str, &str)]) -> ConfigSource {
 }
 
 #[test]
-fn the_pages_load_nothing_from_elsewhere() {
+fn the_pages_load_nothing_from_other_hosts() {
     let database = database(SCHEMA);
     let service = Service::start(&database.uri(), &[]);
     let page = service.get("/redoc");
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.contains("default-src 'self'; connect-src 'self';"), "{policy}");
     assert!(!page.body.contains("http"), "{}", page.body);
-    // What npm's bundle has and ours has not: see docs/decisions/0086.
+    // Parts of npm's bundle that ours lacks: see docs/decisions/0086.
     let bundle = concat!(env!("CARGO_MANIFEST_DIR"), "/src/openapi/page/redoc.standalone.js.gz");
     let unpacked = std::process::Command::new("gzip").args(["-dc", bundle]).output().unwrap().stdout;
     let script = String::from_utf8(unpacked).unwrap();

@@ -1,4 +1,4 @@
-//! Bodies of requests: read when they are needed, for a time, and not too many at once.
+//! Request bodies: received only if needed, with a timeout and a memory budget.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -20,7 +20,7 @@ fn shop() -> Database {
     )
 }
 
-/// A connection on which a request with a body of `length` bytes has begun, of which `sent` are sent.
+/// A connection with a request in flight whose body has `length` bytes, of which `sent` are sent.
 fn begin(service: &Service, head: &str, length: &str, sent: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(service.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -29,12 +29,12 @@ fn begin(service: &Service, head: &str, length: &str, sent: &[u8]) -> TcpStream 
             format!("{head}\r\nhost: api\r\ncontent-type: application/json\r\n{length}\r\n\r\n").as_bytes(),
         )
         .unwrap();
-    // Whoever does not want it may have closed already.
+    // If the body is not needed, the server may have closed the connection.
     let _ = stream.write_all(sent);
     stream
 }
 
-/// The head of the answer.
+/// The head of the response.
 fn answer(stream: &mut TcpStream) -> String {
     let mut read = Vec::new();
     let mut bytes = [0; 4096];
@@ -52,7 +52,7 @@ fn status(stream: &mut TcpStream) -> u16 {
 }
 
 #[test]
-fn what_can_be_said_without_the_body_is() {
+fn errors_that_need_no_body_come_first() {
     let database = shop();
     let service = Service::start(&database.uri(), &[]);
     let big = format!("content-length: {}", 60 << 20);
@@ -82,7 +82,7 @@ fn what_can_be_said_without_the_body_is() {
     ] {
         for length in [&*big, "transfer-encoding: chunked"] {
             if length != big && head.contains("/rpc/nonexistent") {
-                // So much is looked at to say which arguments there were.
+                // This much is received to name the arguments in the error.
                 continue;
             }
             let sent = if length == big { &*sent } else { b"5\r\nab" };
@@ -90,13 +90,13 @@ fn what_can_be_said_without_the_body_is() {
             assert_eq!(status(&mut stalled), expected, "{head} {length}");
         }
     }
-    // Too long, by what it says itself.
+    // Too long, by its Content-Length.
     let mut long = begin(&service, "POST /things HTTP/1.1", &format!("content-length: {}", 65 << 20), b"[");
     assert_eq!(status(&mut long), 413);
 }
 
 #[test]
-fn an_answer_is_not_lost_to_a_client_that_goes_on_sending() {
+fn a_client_that_goes_on_sending_gets_the_response() {
     let database = shop();
     let service = Service::start(&database.uri(), &[]);
     for size in [1_000, 500_000, 8 << 20] {
@@ -107,7 +107,7 @@ fn an_answer_is_not_lost_to_a_client_that_goes_on_sending() {
         stream.write_all(&body).unwrap();
         assert_eq!(status(&mut stream), 404, "{size}");
     }
-    // What is short is thrown away, and the connection goes on.
+    // A short body is discarded, and the connection is kept alive.
     let mut stream = begin(&service, "GET /nonexistent HTTP/1.1", "content-length: 3", b"abc");
     assert_eq!(status(&mut stream), 404);
     stream.write_all(b"GET /things HTTP/1.1\r\nhost: api\r\n\r\n").unwrap();
@@ -115,7 +115,7 @@ fn an_answer_is_not_lost_to_a_client_that_goes_on_sending() {
 }
 
 #[test]
-fn a_body_that_does_not_come_is_given_up() {
+fn a_missing_body_times_out() {
     let database = shop();
     let service = Service::start(&database.uri(), &[("server-body-timeout", "1")]);
     for head in ["POST /things HTTP/1.1", "POST /rpc/ping HTTP/1.1", "POST /rpc/nonexistent HTTP/1.1"] {
@@ -125,7 +125,7 @@ fn a_body_that_does_not_come_is_given_up() {
 }
 
 #[test]
-fn all_bodies_together_have_a_limit() {
+fn bodies_share_a_memory_budget() {
     let database = shop();
     let service = Service::start(&database.uri(), &[("server-max-body-memory", "1000000")]);
     let body = format!(r#"[{{"id": 1, "name": "{}"}}]"#, "x".repeat(700_000));
@@ -136,19 +136,19 @@ fn all_bodies_together_have_a_limit() {
     };
     for _ in 0..3 {
         let mut first = begin(&service, "POST /things HTTP/1.1", &length, most);
-        wait_until("the first body is held", || held(most.len()));
+        wait_until("the first body is in memory", || held(most.len()));
         let mut second = begin(&service, "POST /rpc/ping HTTP/1.1", &length, most);
         let answer = answer(&mut second);
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
         assert!(answer.contains("error=TCT02"), "{answer}");
         first.write_all(rest).unwrap();
         assert_eq!(status(&mut first), 201);
-        wait_until("nothing is held", || held(0));
+        wait_until("no body is in memory", || held(0));
         database.psql("delete from api.things");
     }
 }
 
-/// Bodies of about so many bytes that are refused in the end, and what the refusal is.
+/// Bodies of about `size` bytes that are rejected in the end, and their error.
 fn long_bodies(size: usize) -> [(&'static str, String); 4] {
     let mut csv = String::from("id,name\n");
     while csv.len() < size {
@@ -177,7 +177,7 @@ fn long_bodies(size: usize) -> [(&'static str, String); 4] {
     ]
 }
 
-/// Begins a request whose body lacks the last byte.
+/// Sends a request whose body lacks the last byte.
 fn almost(service: &Service, content_type: &str, body: &str) -> TcpStream {
     let mut stream = TcpStream::connect(service.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
@@ -188,12 +188,12 @@ fn almost(service: &Service, content_type: &str, body: &str) -> TcpStream {
 }
 
 #[test]
-fn a_long_body_keeps_nobody_waiting() {
+fn a_long_body_does_not_delay_other_requests() {
     let database = shop();
     let service = Service::start(&database.uri(), &[("server-threads", "1")]);
     for (content_type, body) in long_bodies(4 << 20) {
         let mut long = almost(&service, content_type, &body);
-        wait_until("the body is held", || {
+        wait_until("the body is in memory", || {
             service
                 .admin_get("/metrics")
                 .body
@@ -204,7 +204,7 @@ fn a_long_body_keeps_nobody_waiting() {
         other.write_all(ask).unwrap();
         assert_eq!(status(&mut other), 200);
         long.write_all(&body.as_bytes()[body.len() - 1..]).unwrap();
-        // Whether it has been answered is seen without waiting.
+        // Tests without waiting whether it has been answered.
         long.set_nonblocking(true).unwrap();
         let mut answered = 0;
         let mut byte = [0];
@@ -215,14 +215,14 @@ fn a_long_body_keeps_nobody_waiting() {
         }
         long.set_nonblocking(false).unwrap();
         assert_eq!(status(&mut long), 400, "{content_type}");
-        // The form is refused early, by its number of fields.
+        // The form is rejected early, by its number of fields.
         let least = if content_type.contains("form") { 0 } else { 2 };
         assert!(answered > least, "{content_type}: {answered} requests were answered meanwhile");
     }
 }
 
 #[test]
-fn what_a_body_becomes_is_counted() {
+fn parsed_bodies_count_against_the_budget() {
     let database = shop();
     let service = Service::start(&database.uri(), &[("server-max-body-memory", "4000000")]);
     let narrow = format!("id\n{}", "1\n".repeat(500_000));
@@ -234,13 +234,13 @@ fn what_a_body_becomes_is_counted() {
         let mut stream = almost(&service, content_type, &body);
         stream.write_all(&body.as_bytes()[body.len() - 1..]).unwrap();
         assert_eq!(status(&mut stream), 413, "{content_type}");
-        wait_until("nothing is held", || {
+        wait_until("no body is in memory", || {
             service.admin_get("/metrics").body.contains("\ntercet_api_body_bytes 0\n")
         });
     }
 }
 
-/// Runs in a process of its own, whose memory is its own.
+/// Runs in a child process, to measure its memory.
 #[test]
 fn a_body_takes_a_small_multiple_of_its_size() {
     const CHILD: &str = "TERCET_TEST_DATABASE_OF_PEAK";
@@ -261,7 +261,7 @@ fn a_body_takes_a_small_multiple_of_its_size() {
     };
     let service = Service::start(&uri, &[]);
     for (content_type, body) in long_bodies(16 << 20) {
-        // The peak so far is forgotten.
+        // Resets the peak.
         std::fs::write("/proc/self/clear_refs", "5").unwrap();
         let before = memory("VmRSS");
         let mut stream = almost(&service, content_type, &body);

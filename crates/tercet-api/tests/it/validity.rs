@@ -1,5 +1,5 @@
-//! Whatever a client selects, embeds, spreads, aggregates, filters and orders by names that exist: a plan
-//! that is accepted is SQL that PostgreSQL accepts.
+//! Every accepted plan is SQL that PostgreSQL accepts, for all combinations of existing names in selections,
+//! embeddings, spreads, aggregates, filters and orders.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -10,7 +10,7 @@ use tercet_postgres::{Connection, DatabaseError};
 
 use crate::bookshop::{answer, cache, database, on_one_thread, permissive, statement};
 
-/// What can be selected of a relation, and embedded in it: the name in `select`, and the relation it leads to.
+/// The columns and embeddings of a relation: the name in `select`, and the embedded relation.
 struct Shape {
     relation: &'static str,
     columns: &'static [&'static str],
@@ -60,12 +60,12 @@ const SHAPES: [Shape; 9] = [
     Shape { relation: "contracts", columns: &["id", "books", "*"], embeddings: &[("authors", "authors")] },
 ];
 
-/// A relation in a request, and what is said about it.
+/// A relation in a request, with its parameters.
 #[derive(Clone, Debug)]
 struct Node {
     /// `alias:name!hint!inner`, `...name`; empty for the target.
     head: String,
-    /// What filters, orders and limits call it.
+    /// Its name in filters, orders and limits.
     called: String,
     fields: Vec<String>,
     children: Vec<Node>,
@@ -163,13 +163,13 @@ impl Node {
     }
 }
 
-/// What a person can bring about with names that exist: grouping by less than what is ordered by,
-/// and folding what has no order or sum.
+/// Errors that requests with existing names can cause: grouping by fewer columns than the order, and aggregates over
+/// types without order or sum.
 const PERMITTED: [&str; 2] = ["42803", "42883"];
 
 #[test]
 fn every_accepted_request_is_sql_that_postgresql_accepts() {
-    // Loading it drives a runtime of its own.
+    // Loading the cache starts a runtime.
     let _ = cache();
     on_one_thread(async {
         let connection = Connection::connect(&database().superuser(), false).await.unwrap();
@@ -183,7 +183,7 @@ fn every_accepted_request_is_sql_that_postgresql_accepts() {
             let Ok(plan) = statement(&request, &permissive()) else { continue };
             let query = Query::new(&plan);
             match answer(&connection, &Query::in_one_row(&plan)).await {
-                // What is made of rows here is what PostgreSQL makes of them.
+                // The body built from rows equals PostgreSQL's.
                 Ok(made_there) => {
                     let made_here = answer(&connection, &query).await;
                     assert_eq!(made_here.unwrap(), made_there, "{request}\n{}", query.main.sql);

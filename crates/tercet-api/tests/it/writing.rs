@@ -1,4 +1,4 @@
-//! Writing: inserts, upserts, updates, deletes, and what comes back of them.
+//! Writes: inserts, upserts, updates, deletes, and their results.
 
 use expect_test::expect;
 
@@ -73,7 +73,7 @@ fn missing_keys_are_null_or_the_default() {
 }
 
 #[test]
-fn a_domain_is_given_as_a_person_said() {
+fn domains_use_custom_representations() {
     check(
         "POST /inks\nprefer: return=representation\n\n{\"id\": 7, \"tone\": \"#00ff00\"}",
         &expect![[r##"
@@ -89,7 +89,7 @@ fn a_domain_is_given_as_a_person_said() {
 }
 
 #[test]
-fn rows_that_exist_are_updated_or_left() {
+fn existing_rows_are_updated_or_ignored() {
     let body = "[{\"id\": 1, \"label\": \"one\"}, {\"id\": 5, \"label\": \"five\"}]";
     check(
         &format!("POST /tags\nprefer: return=representation, resolution=merge-duplicates\n\n{body}"),

@@ -1,5 +1,5 @@
--- Relations of a schema on which the current role has any privilege, and which of those that requests need: on the
--- whole relation or on any column of it.
+-- Relations of a schema on which the current role has any privilege, with the privileges requests need, on the whole
+-- relation or on any column.
 select c.relname,
        has_any_column_privilege(c.oid, 'SELECT'),
        has_any_column_privilege(c.oid, 'INSERT'),

@@ -1,4 +1,4 @@
--- Functions of a schema that the current role may execute, with the types of their input parameters.
+-- Functions of a schema that the current role may execute, with their parameter types.
 select p.oid::bigint,
        coalesce(
          (

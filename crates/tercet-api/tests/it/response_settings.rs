@@ -1,4 +1,4 @@
-//! Responses that SQL asks for and that cannot be sent, and preferences in all their spellings, over a real connection.
+//! Responses that SQL defines and that are invalid, and all notations of preferences, over a real connection.
 
 use std::sync::LazyLock;
 
@@ -47,7 +47,7 @@ fn send(method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Rep
 }
 
 #[test]
-fn sql_cannot_ask_for_more_headers_than_there_is_room_for() {
+fn sql_cannot_set_more_headers_than_the_limit() {
     for routine in ["names", "raises"] {
         for (count, fits) in [(10, true), (81, false), (24_000, false), (30_000, false), (100_000, false)] {
             let target = format!("/rpc/{routine}?n={count}");
@@ -71,9 +71,9 @@ fn sql_cannot_ask_for_more_headers_than_there_is_room_for() {
     assert_eq!((reply.status, reply.body.contains("PGRST112")), (500, true), "{reply:?}");
 }
 
-/// Where the answer is looked at before the commit anyway, so is what SQL asked for.
+/// Where the answer is checked before the commit, so is the response set by SQL.
 #[test]
-fn a_write_whose_answer_decides_is_not_committed_when_it_cannot_be_sent() {
+fn a_checked_write_with_an_invalid_response_is_rolled_back() {
     let there = |id: i32| SERVICE.0.psql(&format!("select count(*) from api.notes where id = {id}")) == "1";
     for (id, headers, is_there) in [
         (100, &[][..], true),
@@ -89,7 +89,7 @@ fn a_write_whose_answer_decides_is_not_committed_when_it_cannot_be_sent() {
 }
 
 #[test]
-fn preferences_count_however_they_are_spelt() {
+fn preferences_apply_in_every_notation() {
     for (number, prefer) in [
         &["tx=rollback"][..],
         &["TX=rollback"],

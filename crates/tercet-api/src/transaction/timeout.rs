@@ -1,4 +1,4 @@
-//! How long a statement may run, as PostgreSQL will have it: `statement_timeout` of the routine, the role, or the session.
+//! The `statement_timeout` that PostgreSQL applies to a request: the routine's, the role's, or the session's.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::Context;
 /// The setting.
 const NAME: &str = "statement_timeout";
 
-/// How long the statements of a transaction may take before PostgreSQL ends them; `None` for ever.
+/// The timeout of the whole transaction; `None` if there is none.
 pub(super) fn of(context: Context<'_>) -> Option<Duration> {
     let Context { config, identity, routine, .. } = context;
     let hoisted = || config.db_hoisted_tx_settings.iter().any(|name| name == NAME);
@@ -23,12 +23,12 @@ pub(super) fn of(context: Context<'_>) -> Option<Duration> {
         Some(text) => parse(text)?,
         None => config.session_statement_timeout,
     };
-    // The function that runs before each request is a statement as well.
+    // The pre-request function is another statement.
     let statements = 1 + u32::from(config.db_pre_request.is_some());
     (!limit.is_zero()).then(|| limit.saturating_mul(statements))
 }
 
-/// A value with its unit, milliseconds where there is none
+/// Parses a value with its unit; milliseconds without one
 /// (<https://www.postgresql.org/docs/current/config-setting.html#CONFIG-SETTING-NAMES-VALUES>).
 fn parse(text: &str) -> Option<Duration> {
     let text = text.trim();
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_postgresql_reads() {
+    fn parses_units_like_postgresql() {
         for (text, milliseconds) in [
             ("0", 0),
             ("250", 250),
