@@ -268,7 +268,7 @@ fn describes_the_rows_of_a_relation() {
             {
               "name": "select",
               "in": "query",
-              "description": "Columns, with commas between them: `id,label:name,price::text`.\n\nRelated rows can be embedded:\n\n* `authors(*)`: one, by `books_author_id_fkey`\n* `book_tags(*)`: many, by `book_tags_book_id_fkey`\n* `copies(*)`: many, by `copies_book_id_fkey`\n* `covers(*)`: one, by `covers_book_id_fkey`\n* `sales(*)`: many, by `sales_book_id_fkey`\n* `tags(*)`: many\n\nAn answer has what is selected; a column under another's name is not described.",
+              "description": "Comma-separated columns: `id,label:name,price::text`.\n\nRelated rows can be embedded:\n\n* `authors(*)`: one, by `books_author_id_fkey`\n* `book_tags(*)`: many, by `book_tags_book_id_fkey`\n* `copies(*)`: many, by `copies_book_id_fkey`\n* `covers(*)`: one, by `covers_book_id_fkey`\n* `sales(*)`: many, by `sales_book_id_fkey`\n* `tags(*)`: many\n\nA response contains what is selected; renamed columns are not described.",
               "schema": {
                 "type": "string",
                 "default": "*"
