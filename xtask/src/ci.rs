@@ -1,5 +1,6 @@
 //! The checks beside the tests: every step runs and prints one line; the failures are printed at the end.
 
+mod circles;
 mod directions;
 mod sources;
 mod words;
@@ -38,6 +39,7 @@ const STEPS: &[Step] = &[
         output(deny.args(["--workspace", "check", "bans", "licenses", "sources"])).map(drop)
     }),
     ("directions", directions::check),
+    ("circles", circles::check),
     ("sources", sources::check),
     ("words", words::check),
 ];

@@ -8,6 +8,7 @@ mod base;
 mod guest;
 mod inside;
 mod machines;
+mod network;
 mod scenario;
 mod traffic;
 

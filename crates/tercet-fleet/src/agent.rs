@@ -1,25 +1,26 @@
-//! The conversation between the operator's tercet and the same binary on a machine.
+//! The agent protocol between the operator's tercet and the same binary on a machine.
 //!
 //! The operator runs `tercet machine` there over ssh: one [`Request`] as a line of JSON on standard input, [`Reply`]s as
-//! JSON lines on standard output. What the machine does is tercet-machine's and tercet-database's; what it
-//! should be was decided by the operator. An [`Agent`] only reads: changes go through a `Fenced`.
+//! JSON lines on standard output. The operator decides the desired state; tercet-machine and tercet-database carry it out.
+//! An [`Agent`] only reads: changes go through a `Fenced`.
 
 mod change;
 mod message;
+mod postgres;
 mod serve;
 
 use anyhow::{Context as _, Result, bail};
 use tercet_machine::Secret;
 
-pub use self::message::{Change, Query, Reply, Request};
+pub use self::message::{BalancerState, Change, Query, Reply, Request, ServerState};
 pub use self::serve::serve;
 use crate::ssh::Remote;
 
-/// The binary on a machine, ready to be asked.
+/// The agent on a machine.
 #[derive(Debug)]
 pub struct Agent<'a> {
     remote: &'a Remote<'a>,
-    /// Where the binary is over there.
+    /// The path of the binary there.
     program: String,
 }
 
@@ -29,20 +30,20 @@ impl<'a> Agent<'a> {
         Self { remote, program }
     }
 
-    /// Asks something that has one answer.
+    /// Sends a query and returns its reply.
     ///
     /// # Errors
-    /// The machine cannot be reached, or says that it failed: named.
+    /// The machine cannot be reached, or the query fails there; the error names the machine.
     pub fn ask(&self, query: Query) -> Result<Reply> {
         let mut answer = None;
         self.send(&Request::Query(query), b"", Connection::Shared, |reply| {
             answer = Some(reply);
             Ok(())
         })?;
-        answer.with_context(|| format!("{}: ended without an answer", self.remote.name))
+        answer.with_context(|| format!("{}: the agent ended without a reply", self.remote.name))
     }
 
-    /// Sends a request and hands each reply over as it comes.
+    /// Sends a request and calls `each` with every reply.
     pub(crate) fn send(
         &self,
         request: &Request,
@@ -67,11 +68,11 @@ impl<'a> Agent<'a> {
     }
 }
 
-/// Which ssh connection a request goes over.
+/// The ssh connection that a request uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Connection {
-    /// The one that requests share.
+    /// The connection that requests share.
     Shared,
-    /// A new one: proof that the machine still lets the operator in.
+    /// A new connection: proof that the machine still accepts one from the operator.
     New,
 }

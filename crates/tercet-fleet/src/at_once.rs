@@ -38,12 +38,12 @@ pub(crate) fn outcomes<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + S
                     items.get(place).map(|item| (place, item))
                 } {
                     let outcome = work(item);
-                    outcomes.lock().expect("nobody panics while holding it").push((place, outcome));
+                    outcomes.lock().expect("no thread panics while holding it").push((place, outcome));
                 }
             });
         }
     });
-    let mut outcomes = outcomes.into_inner().expect("nobody panicked while holding it");
+    let mut outcomes = outcomes.into_inner().expect("no thread panicked while holding it");
     outcomes.sort_by_key(|(place, _)| *place);
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }

@@ -21,7 +21,7 @@ use crate::validity::Validity;
 
 /// How long the authority itself lasts, in days.
 const AUTHORITY_DAYS: u64 = 3650;
-/// How long a certificate lasts, in days: three years, so that it outlives a year in which nobody applies, and the weeks
+/// How long a certificate lasts, in days: three years, so that it outlives a year without an apply, and the weeks
 /// in which the machines warn.
 const CERTIFICATE_DAYS: u64 = 3 * 365;
 /// Tolerance for clocks that are behind, in days.
@@ -44,7 +44,7 @@ pub struct Identity {
     pub key: Secret,
 }
 
-/// Whom a certificate speaks for.
+/// The subject of a certificate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Subject<'a> {
     /// A PostgreSQL server reached at this address, and on its own machine at loopback.
@@ -121,7 +121,7 @@ impl Authority {
 }
 
 impl Subject<'_> {
-    /// What is written down beside a certificate: of another record, it was issued for somebody else.
+    /// The record beside a certificate: with another record, it was issued for another subject.
     fn record(self) -> String {
         match self {
             Self::Server(address) => format!("Server({address}) and loopback"),
@@ -177,7 +177,7 @@ fn lasting(params: &mut CertificateParams, days: u64, now: SystemTime) {
 
 /// Writes a private file whole or not at all; two may be written at the same time.
 pub(crate) fn write_private(folder: &Path, name: &str, text: &str) -> Result<()> {
-    killed::before_a_write()?;
+    crash_point::before_a_write()?;
     let mut file = tempfile::NamedTempFile::new_in(folder).with_context(|| folder.display().to_string())?;
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
@@ -193,7 +193,7 @@ pub(crate) fn sync(folder: &Path) -> Result<()> {
 
 /// Writes a file whole or not at all.
 pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
-    killed::before_a_write()?;
+    crash_point::before_a_write()?;
     let partial = path.with_extension("new");
     let _ = fs::remove_file(&partial);
     let mut file = fs::OpenOptions::new()
@@ -209,8 +209,8 @@ pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
 }
 
 /// Where tests end a process: before a write to the operator's folder.
-pub(crate) mod killed {
-    /// Fails when a test says that the process was killed before this write.
+pub(crate) mod crash_point {
+    /// Fails when a test interrupts the process before this write.
     #[cfg(not(test))]
     #[expect(clippy::unnecessary_wraps, reason = "only tests kill")]
     pub(crate) fn before_a_write() -> anyhow::Result<()> {

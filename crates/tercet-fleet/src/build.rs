@@ -4,7 +4,7 @@
 //! Runs on the machine, as root. The release's folder then has:
 //!
 //! ```text
-//! program/     what was shipped and what the build made of it
+//! program/     the shipped files and the build's output
 //! home/        HOME of the build, for tools that install below it
 //! ```
 
@@ -57,7 +57,7 @@ const SANDBOX: &[&str] = &[
     "LimitCORE=0",
 ];
 
-/// Builds what was unpacked into the release's folder, again from the start if an earlier build was cut off.
+/// Builds the unpacked release, from the start if an earlier build was interrupted.
 ///
 /// # Errors
 /// The build failed; its last lines are in the error.
@@ -75,7 +75,7 @@ pub(crate) fn build(release: &Release, command: &Program) -> Result<()> {
     sandboxed(&release.id, &command.words("", 0), &program, &home)
 }
 
-/// Gives what was shipped and built to root, read-only.
+/// Gives the shipped and built files to root, read-only.
 ///
 /// # Errors
 /// It has a link to something that others than root may write.
@@ -89,7 +89,7 @@ pub(crate) fn seal(release: &Release) -> Result<()> {
     Ok(())
 }
 
-/// Ends builds that go on after whoever asked for them is gone: systemd runs them, in units of their own.
+/// Stops builds whose operator has disconnected: systemd runs each in a separate unit.
 pub(crate) fn stop_all() -> Result<()> {
     let mut stop = Command::new("systemctl");
     let stopped = stop.args(["stop", "--", "tercet-build-*.service"]).stderr(Stdio::null()).status();
@@ -117,7 +117,7 @@ fn give(folder: &Path, user: &str) -> Result<()> {
     Ok(())
 }
 
-/// Runs the command in a transient unit; systemd ends whatever it leaves running.
+/// Runs the command in a transient unit; systemd kills the processes that it leaves running.
 fn sandboxed(id: &str, words: &[String], program: &Path, home: &Path) -> Result<()> {
     let unit = format!("tercet-build-{id}.service");
     let mut run = Command::new("systemd-run");
@@ -128,7 +128,7 @@ fn sandboxed(id: &str, words: &[String], program: &Path, home: &Path) -> Result<
     run.arg(format!("--property=WorkingDirectory={}", program.display()));
     run.arg(format!("--property=ReadWritePaths={} {}", program.display(), home.display()));
     run.arg(format!("--setenv=HOME={}", home.display()));
-    // What is only kept to be faster next time is not part of the release.
+    // Caches are not part of the release.
     run.args(["--setenv=XDG_CACHE_HOME=/tmp/cache", "--setenv=npm_config_cache=/tmp/npm"]);
     // systemd would replace variables (systemd.service(5), "Command lines").
     run.arg("--").args(words.iter().map(|word| word.replace('$', "$$")));
@@ -147,7 +147,7 @@ fn sandboxed(id: &str, words: &[String], program: &Path, home: &Path) -> Result<
     )
 }
 
-/// Makes everything in `path`, a part of the release in `folder`, root's, readable by all and writable by nobody.
+/// Gives everything in `path`, a part of the release in `folder`, to root, world-readable and not writable.
 fn seal_part(path: &Path, folder: &Path) -> Result<()> {
     let context = || path.display().to_string();
     let metadata = fs::symlink_metadata(path).with_context(context)?;
@@ -175,7 +175,7 @@ fn seal_part(path: &Path, folder: &Path) -> Result<()> {
 /// A link may lead out of the release only to what root alone may change: a running program trusts what it finds there.
 fn check_link(link: &Path, folder: &Path) -> Result<()> {
     let target = link.parent().unwrap_or(folder).join(fs::read_link(link)?);
-    // Where nothing is, a user who may write to the folder above may put something.
+    // In place of a missing file, a user with write permission on the parent could create one.
     let there = target.ancestors().find_map(|path| path.canonicalize().ok()).unwrap_or_else(|| "/".into());
     if there.starts_with(folder) {
         return Ok(());

@@ -1,6 +1,6 @@
 //! The tiers' own configurations, as far as a topology decides them: the same under `tercet up` and on machines.
 //!
-//! Where something runs is handed in as a plain value; which of the two it is, nobody here knows.
+//! Addresses and paths are parameters: the modules do not depend on where a tier runs.
 
 pub mod api;
 pub mod balancer;

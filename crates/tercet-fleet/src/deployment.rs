@@ -1,47 +1,19 @@
-//! What is deployed: which releases are on the machines, which application servers run, and which of them serve.
+//! The deployed state: the releases on the machines, the application servers that run, and those that get requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use std::net::{IpAddr, SocketAddr};
 
-use serde::{Deserialize, Serialize};
 use tercet_config::{Tier, Topology};
 
 use crate::begins_digest;
+use crate::instance::Instance;
 use crate::paths::PROGRAM_DIGITS;
 use crate::release::{ID_DIGITS, Release};
 use crate::remembered::Remembered;
 use crate::report::Report;
 
-/// How many digits of its digest a revision is named by.
-pub(crate) const REVISION_DIGITS: usize = 8;
-
-/// One run of an application server's part: what its unit is named after.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Instance {
-    /// The part: `app-1`.
-    pub part: String,
-    /// The release it runs.
-    pub release: String,
-    /// The digest of all else its unit reads: a change of a secret or a setting is another instance.
-    pub revision: String,
-    /// The port it listens on.
-    pub port: u16,
-}
-
-impl Instance {
-    /// Its unit: `tercet-app-1@3f9c2ab1d0e4-1c9e04d7.service`.
-    pub(crate) fn unit(&self) -> String {
-        format!("tercet-{}@{}-{}.service", self.part, self.release, self.revision)
-    }
-
-    /// Whether its fields can be part of a path: they come from a machine.
-    fn is_well_formed(&self) -> bool {
-        begins_digest(&self.release, ID_DIGITS) && begins_digest(&self.revision, REVISION_DIGITS)
-    }
-}
-
-/// An application server where it runs.
+/// An instance on its machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
     /// The machine.
@@ -53,7 +25,7 @@ pub struct Placed {
 }
 
 impl Placed {
-    /// Whether it is the same server on the same machine, wherever that is reached.
+    /// Whether it is the same instance on the same machine, regardless of the address.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.machine == other.machine && self.instance == other.instance
     }
@@ -62,11 +34,11 @@ impl Placed {
 /// An application server that gets requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Serving<'r> {
-    /// What the balancer calls it.
+    /// The balancer's name for it.
     pub name: String,
-    /// Where it runs.
+    /// The instance.
     pub placed: Placed,
-    /// What it runs.
+    /// Its release.
     pub release: &'r Release,
 }
 
@@ -75,20 +47,20 @@ pub(crate) struct Serving<'r> {
 pub(crate) struct Deployment {
     /// The complete releases, the one used last first.
     pub releases: Vec<Release>,
-    /// The application servers whose part belongs to their machine, running or not.
+    /// The application servers on the machine that the file gives to their part, running or not.
     pub instances: Vec<Instance>,
-    /// What the balancer hands requests to, by its name for it: of a part of the file or of an earlier one.
+    /// The application servers that get requests, by the balancer's name for each: a part of this file or of an earlier one.
     pub serving: BTreeMap<String, Placed>,
-    /// What the balancer hands requests to that no machine knows: it is on one that cannot be reached.
+    /// The balancer's servers that no machine reports: they are on a machine that cannot be reached.
     pub unknown: BTreeSet<String>,
-    /// Application servers whose part is not in the file, or on another machine there. By machine.
+    /// Application servers whose part is not in the file, or on another machine in it; by machine.
     pub strays: BTreeMap<String, Vec<Instance>>,
     /// tercet's own binaries, by how their digests begin.
     pub programs: BTreeSet<String>,
 }
 
 impl Deployment {
-    /// As the machines tell; names that could not be ours are ignored, since they become paths on other machines.
+    /// Computes it from the machines' reports; malformed names are ignored, since they become paths on other machines.
     pub(crate) fn of<'a>(
         topology: &Topology,
         leaving: &[&Remembered],
@@ -133,7 +105,7 @@ impl Deployment {
             let at_address = at_port
                 .clone()
                 .find(|(machine, _)| address_of(topology, leaving, machine) == Some(address.ip()));
-            // A machine that moved is no longer where the balancer was told.
+            // The balancer has the previous address of a machine that moved.
             let by_name = || {
                 at_port.clone().find(|(machine, instance)| {
                     instance.part == *name && topology.machines().iter().any(|it| it.name == *machine)

@@ -1,6 +1,6 @@
-//! What each machine should be, computed from the topology: one [`Desired`] a machine.
+//! The desired state of each machine, computed from the topology.
 //!
-//! Pure: it reads no file and asks no machine. Whatever opens a port is computed from
+//! Pure: it reads no file and asks no machine. Every open port is computed from
 //! [`Topology::edges`](tercet_config::Topology::edges), and nothing else may.
 
 mod application;
@@ -62,7 +62,7 @@ impl Project<'_> {
         desired.units.push(Unit {
             name: Firewall::BOOT_UNIT.to_owned(),
             enabled: Some(true),
-            // It only loads at boot what is in force already: running it now would go round the confirmation.
+            // It loads the confirmed rules at boot: starting it now would bypass the confirmation of new rules.
             goal: Goal::Any,
             restart_when: vec![],
             reload_when: vec![],

@@ -1,50 +1,47 @@
 //! Executing a plan: the only code that changes anything.
 //!
-//! The leases are acquired, the fleet is looked at again, and what was confirmed is executed if it is still what there
-//! is to do. What fails while application servers are rolled is undone by the inverse operations in the reverse order.
+//! It acquires the leases, surveys the fleet again, and executes the confirmed plan if it is still the same. When an
+//! operation of a rollout fails, the inverse operations are executed in reverse order.
+
+mod survey;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, anyhow};
 
+use self::survey::survey;
 use crate::agent::{Change, Query, Reply};
 use crate::at_once::at_once;
 use crate::fenced::{Leases, with_leases};
 use crate::fleet::Fleet;
 use crate::intent::Wanted;
-use crate::operation::{Action, Operation};
+use crate::operation::{Action, Operation, Request};
 use crate::plan::{ExecutionPlan, plan};
 use crate::progress::{Listener, Progress};
 use crate::secrets;
-use crate::survey::survey;
 
-/// Seconds a new server may take until it is ready.
-const READY_SECONDS: u64 = 60;
-/// Seconds the balancer may take until it has found a ready server healthy.
-const ROTATION_SECONDS: u64 = 20;
-
-/// What came of a confirmed plan.
+/// The outcome of a confirmed plan.
 #[derive(Debug)]
 pub enum Executed {
-    /// It was executed; the machines that were to leave and could not be cleaned up, and why.
+    /// It was executed; the errors of the leaving machines that could not be cleaned up.
     Done(Vec<String>),
-    /// Nothing was done, since meanwhile there is something else to do.
+    /// Nothing was executed, since the plan is a different one by now.
     Changed(ExecutionPlan),
 }
 
-/// What there is to do. Changes nothing.
+/// Computes the plan. Changes nothing.
 ///
 /// # Errors
-/// A machine cannot be read, or what is wanted cannot be done.
+/// A machine cannot be read, or the intent cannot be reached.
 pub fn plan_of(fleet: &Fleet<'_>, wanted: &Wanted) -> Result<ExecutionPlan> {
     plan(&fleet.project()?, &survey(fleet, wanted)?, &wanted.intent)
 }
 
-/// Executes what was confirmed.
+/// Executes a confirmed plan.
 ///
 /// # Errors
-/// Something failed: what served before still serves; a further apply goes on from where this one ended.
+/// An operation failed: the application servers from before still serve; the next apply completes the change.
 pub fn execute(
     fleet: &Fleet<'_>,
     wanted: &Wanted,
@@ -62,21 +59,21 @@ pub fn execute(
         let execution =
             Execution { fleet, wanted, leases, listener, gone: Mutex::default(), failed: Mutex::default() };
         run(&execution, &plan)?;
-        let gone = execution.gone.into_inner().expect("nobody panicked while holding it");
+        let gone = execution.gone.into_inner().expect("no thread panicked while holding it");
         fleet.remember(&gone, true)?;
-        Ok(Executed::Done(execution.failed.into_inner().expect("nobody panicked while holding it")))
+        Ok(Executed::Done(execution.failed.into_inner().expect("no thread panicked while holding it")))
     })
 }
 
-/// What operations are executed with.
+/// The state of an execution.
 struct Execution<'e, 'b, 'a> {
     fleet: &'b Fleet<'a>,
     wanted: &'e Wanted,
     leases: &'e Leases<'b, 'a>,
     listener: Listener<'e>,
-    /// The ids of machines that have nothing of the project any more.
+    /// The ids of the erased machines.
     gone: Mutex<BTreeSet<String>>,
-    /// Machines that were to leave and could not be cleaned up, and why.
+    /// The errors of leaving machines that could not be cleaned up.
     failed: Mutex<Vec<String>>,
 }
 
@@ -103,14 +100,14 @@ fn run(execution: &Execution<'_, '_, '_>, plan: &ExecutionPlan) -> Result<()> {
             execution.spare_the_others(operation, done)
         });
         let Err(error) = done else { continue };
-        // Who was told to stop, or has lost the lease, changes nothing any more.
+        // After an interrupt or a lost lease nothing more is changed.
         execution.leases.check().with_context(|| format!("{error:#}"))?;
         return Err(undo(execution, &plan.stages[..=place], error));
     }
     Ok(())
 }
 
-/// Puts back what served before; the error that is to be reported.
+/// Executes the inverse operations; returns the error to report.
 fn undo(execution: &Execution<'_, '_, '_>, stages: &[Vec<Operation>], error: anyhow::Error) -> anyhow::Error {
     let inverses: Vec<Operation> = stages.iter().rev().flatten().flat_map(Operation::undo).collect();
     if inverses.is_empty() {
@@ -120,27 +117,27 @@ fn undo(execution: &Execution<'_, '_, '_>, stages: &[Vec<Operation>], error: any
     for operation in inverses {
         (execution.listener)(Progress::Undo { operation: operation.to_string() });
         match execution.run(&operation) {
-            // The health of what served before is not what this is about.
+            // The health of the application servers from before is not the cause.
             Err(waited) if operation.only_waits() => {
                 (execution.listener)(Progress::Note { note: format!("{waited:#}") });
             }
-            Err(failed) => return anyhow!("{failed:#}\nwhile this was put back: {error:#}"),
+            Err(failed) => return anyhow!("{failed:#}\nwhile undoing after: {error:#}"),
             Ok(()) => {}
         }
     }
-    error.context("the release failed, and what served before serves again")
+    error.context("the release failed; the previous application servers serve again")
 }
 
 impl Execution<'_, '_, '_> {
-    /// A machine that is to leave and fails holds up nobody: nothing more is done to it, and the next apply goes on.
+    /// When a leaving machine fails, its remaining operations are skipped and the others continue; the next apply repeats it.
     fn spare_the_others(&self, operation: &Operation, done: Result<()>) -> Result<()> {
         let Err(error) = done else { return Ok(()) };
         if !self.fleet.is_leaving(&operation.machine) || self.leases.check().is_err() {
             return Err(error);
         }
         self.leases.drop_machine(&operation.machine);
-        (self.listener)(Progress::Note { note: format!("{error:#}; the others go on") });
-        self.failed.lock().expect("nobody panics while holding it").push(format!("{error:#}"));
+        (self.listener)(Progress::Note { note: format!("{error:#}; the other machines continue") });
+        self.failed.lock().expect("no thread panics while holding it").push(format!("{error:#}"));
         Ok(())
     }
 
@@ -149,72 +146,32 @@ impl Execution<'_, '_, '_> {
         if self.leases.has_dropped(&operation.machine) {
             return Ok(());
         }
-        match &operation.action {
-            Action::AwaitReady { instance, address, path } => {
-                let query = Query::AwaitReady {
-                    address: *address,
-                    path: path.clone(),
-                    seconds: READY_SECONDS,
-                    unit: instance.unit(),
-                };
-                self.ask(operation, query)
-                    .with_context(|| format!("{}, release {}, is not ready", instance.part, instance.release))
+        match (&operation.action, operation.request()) {
+            (Action::AwaitReady { instance, .. }, Some(Request::Query(query))) => self
+                .ask(operation, query)
+                .with_context(|| format!("{}, release {}, is not ready", instance.part, instance.release)),
+            (_, Some(Request::Query(query))) => self.ask(operation, query),
+            (Action::Ship { .. }, Some(Request::Change(change))) => {
+                self.change(operation, change, &self.wanted.archive)
             }
-            Action::AwaitRotation { servers, gone } => {
-                let (servers, gone) = (servers.clone(), gone.clone());
-                self.ask(operation, Query::AwaitRotation { servers, gone, seconds: ROTATION_SECONDS })
-            }
-            Action::EndSessions { from, port } => {
-                let addresses = from.iter().map(|(_, address)| *address).collect();
-                self.change(operation, Change::EndSessions { port: *port, addresses }, b"")
-            }
-            Action::DropDatabase { data, port } => {
-                self.change(operation, Change::DropDatabase { data: data.clone(), port: *port }, b"")
-            }
-            Action::Erase => self.erase(operation),
-            Action::Ship { release } => {
-                self.change(operation, Change::Ship(release.clone()), &self.wanted.archive)
-            }
-            Action::Build { release } => self.change(operation, Change::Build(release.clone()), b""),
-            Action::MarkUsed { release } => self.change(operation, Change::MarkUsed(release.clone()), b""),
-            Action::Migrate { migrate, .. } => self.change(operation, Change::Migrate(migrate.clone()), b""),
-            Action::Identify { identity, take_over } => {
-                let change = Change::Identify { identity: identity.clone(), take_over: *take_over };
-                self.change(operation, change, b"")
-            }
-            Action::RecordData { from, database } => {
+            (_, Some(Request::Change(change))) => self.change(operation, change, b""),
+            (Action::RecordData { from, database }, None) => {
                 let data = self.fleet.data(from, database)?;
                 self.change(operation, Change::RecordData(data.clone()), b"")?;
                 secrets::record_data(self.fleet.folder, &data)
             }
-            Action::Converge { .. }
-            | Action::Retire { .. }
-            | Action::Start { .. }
-            | Action::Rotate { .. }
-            | Action::Stop { .. }
-            | Action::CleanUp { .. } => {
-                let desired = operation.desired().context("it has a desired state")?;
-                let expects = match &operation.action {
-                    Action::Start { expects, .. } => expects.clone(),
-                    _ => "/".into(),
-                };
-                let data = match &operation.action {
-                    Action::Converge { data, .. } => data.clone(),
-                    _ => None,
-                };
-                self.change(operation, Change::Converge { desired, expects, data }, b"")
-            }
+            (_, None) => self.erase(operation),
         }
     }
 
-    /// Removes the last of the project from a machine, and forgets the machine.
+    /// Removes tercet's last files from a machine, and forgets the machine.
     fn erase(&self, operation: &Operation) -> Result<()> {
         let fenced = self.leases.machine(&operation.machine)?;
-        // Its lease is gone with the rest, and so is what would renew it.
+        // The change also removes its lease, so it must not be renewed.
         self.leases.drop_machine(&operation.machine);
         fenced.change(Change::Erase, b"", |_| Ok(()))?;
         let id = self.fleet.member(&operation.machine)?.system.id.clone();
-        let mut gone = self.gone.lock().expect("nobody panics while holding it");
+        let mut gone = self.gone.lock().expect("no thread panics while holding it");
         gone.insert(id);
         self.fleet.remember(&gone, false)
     }

@@ -25,12 +25,12 @@ pub(crate) struct Leases<'b, 'a> {
     owner: String,
     token: Secret,
     fences: BTreeMap<String, u64>,
-    /// Machines that are asked no more: nothing of the project is on them, or they failed and are to leave anyway.
+    /// Machines that are not used any more: erased, or leaving the project and failed.
     dropped: Mutex<BTreeSet<String>>,
     lost: AtomicBool,
 }
 
-/// A machine whose lease is held: what is needed to change it.
+/// A machine whose lease is held. Only it can be changed.
 #[derive(Debug)]
 pub(crate) struct Fenced<'l, 'b, 'a> {
     leases: &'l Leases<'b, 'a>,
@@ -78,7 +78,7 @@ pub(crate) fn with_leases<R>(
             while stopped.recv_timeout(Duration::from_secs(SECONDS / 3)) == Err(RecvTimeoutError::Timeout) {
                 let renewed = at_once(&leases.held(), |it| {
                     let renewed = leases.ask(it, LeaseOperation::Renew);
-                    // One that is to leave holds up nobody: a change of it fails by itself.
+                    // A machine that leaves the project delays no other: only its own changes fail.
                     if leases.fleet.is_leaving(&it.machine.name) { Ok(()) } else { renewed.map(drop) }
                 });
                 if renewed.is_err() {
@@ -116,7 +116,7 @@ impl<'b, 'a> Leases<'b, 'a> {
         }
         if self.lost.load(Ordering::Relaxed) {
             bail!(
-                "the lease of a machine could not be renewed\nhint: is somebody else applying? apply again"
+                "the lease of a machine could not be renewed\nhint: another operator may be applying; apply again"
             );
         }
         Ok(())
@@ -142,21 +142,21 @@ impl<'b, 'a> Leases<'b, 'a> {
         .map(drop)
     }
 
-    /// The machines whose leases are held.
+    /// The machines with held leases.
     fn held(&self) -> Vec<&'b Member<'a>> {
-        let dropped = self.dropped.lock().expect("nobody panics while holding it");
+        let dropped = self.dropped.lock().expect("no thread panics while holding it");
         let is_held = |name: &String| self.fences.contains_key(name) && !dropped.contains(name);
         self.fleet.members().filter(|member| is_held(&member.machine.name)).collect()
     }
 
-    /// Gives up a machine's lease: it is asked no more.
+    /// Stops using a machine and its lease.
     pub(crate) fn drop_machine(&self, name: &str) {
-        self.dropped.lock().expect("nobody panics while holding it").insert(name.to_owned());
+        self.dropped.lock().expect("no thread panics while holding it").insert(name.to_owned());
     }
 
     /// Whether a machine's lease was given up.
     pub(crate) fn has_dropped(&self, name: &str) -> bool {
-        self.dropped.lock().expect("nobody panics while holding it").contains(name)
+        self.dropped.lock().expect("no thread panics while holding it").contains(name)
     }
 }
 
@@ -164,7 +164,7 @@ impl Fenced<'_, '_, '_> {
     /// Makes a change; `payload` follows the request. Each reply but the last is handed over.
     ///
     /// # Errors
-    /// The lease is lost, the machine cannot be reached, or says that it failed: named.
+    /// The lease is lost, the machine cannot be reached, or the change fails there; the error names the machine.
     pub(crate) fn change(
         &self,
         change: Change,

@@ -1,4 +1,4 @@
-//! The machines of a project, reached and looked at.
+//! The machines of a project, connected and surveyed.
 
 mod leaving;
 
@@ -8,23 +8,21 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use serde::{Deserialize, Serialize};
 use tercet_config::{Machine, Reach, Tier, Topology};
 use tercet_machine::Desired;
 
 pub(crate) use self::leaving::Leaving;
-use crate::agent::{Agent, Query, Reply};
+use crate::agent::{Agent, BalancerState, Query, Reply};
 use crate::at_once::{all_in_one, at_once, outcomes};
 use crate::desired::Project;
 use crate::identity::{Data, Identity, how_to_get_state};
 use crate::paths::{self, PROGRAM_DIGITS};
 use crate::progress::{Listener, Progress};
-use crate::remembered::Remembered;
+use crate::remembered::{Remembered, Unreached};
 use crate::report::Report;
 use crate::secrets::{self, Secrets};
 use crate::ssh::{Remote, Ssh};
-use crate::state::{Record, check_current, keeps_state};
-use crate::survey::Lost;
+use crate::state::{Record, check_current};
 use crate::system::{self, System};
 
 /// The machines of a project, all reached, all fit, tercet's binary on each.
@@ -34,59 +32,36 @@ pub struct Fleet<'a> {
     /// The project's folder.
     pub(crate) folder: &'a Path,
     pub(crate) machines: Vec<Member<'a>>,
-    /// Those that are to be the project's no more and can be reached.
+    /// Machines that leave the project and can be reached.
     pub(crate) leaving: Vec<Leaving<'a>>,
-    /// Those of them that cannot.
-    pub(crate) lost: Vec<Lost>,
-    /// Those that are somebody else's or nobody's already.
+    /// Machines that leave the project and cannot be reached.
+    pub(crate) unreached: Vec<Unreached>,
+    /// Machines that left the project and belong to another, or to none.
     departed: Vec<&'a Remembered>,
-    /// Machines of the file as they were, where they had another address.
+    /// The earlier entries of machines whose address in the file has changed.
     pub(crate) moved: Vec<&'a Remembered>,
     remembered: &'a [Remembered],
     forget: &'a [String],
-    /// Where the binary is on every machine.
+    /// The path of the binary on every machine.
     pub(crate) program: String,
-    /// This tercet's own file.
+    /// The file of the running binary.
     binary: &'a Path,
     pub(crate) secrets: Option<Secrets>,
-    /// Who applies: user and host, for other operators' messages.
+    /// The operator's user and host, for messages to other operators.
     pub(crate) operator: String,
-    /// Set when the person wants to stop.
+    /// Set by an interrupt.
     pub(crate) interrupted: &'a AtomicBool,
 }
 
-/// What the balancer says of itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct BalancerState {
-    /// Its servers.
-    pub servers: Vec<ServerState>,
-}
-
-/// What the balancer says of one of its servers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ServerState {
-    /// Its name.
-    pub name: String,
-    /// Address and port.
-    pub address: String,
-    /// `up`, `down`, `ejected`, `draining`.
-    pub state: String,
-    /// Requests handed to it since the balancer started.
-    pub requests: u64,
-    /// Those that failed on it.
-    #[serde(rename = "failures")]
-    pub failed: u64,
-}
-
-/// A machine that cannot be reached or used, by name, and why.
+/// The name of a machine that cannot be reached or used, and the error.
 pub type Unreachable = (String, anyhow::Error);
 
-/// A folder without operator state, and machines that belong to a project already.
+/// The folder has no operator state, and a machine belongs to a project already.
 #[derive(Debug)]
 pub struct WithoutState {
     machine: String,
     identity: Identity,
-    /// Whether the machines keep the state, so that it can be pulled.
+    /// Whether the machines store the state, so that it can be pulled.
     pub is_on_machines: bool,
 }
 
@@ -104,22 +79,22 @@ impl fmt::Display for WithoutState {
     }
 }
 
-/// Who opens a fleet.
+/// The operator, and the options of opening a fleet.
 #[derive(Debug)]
 pub struct Operator<'a> {
-    /// User and host, for other operators' messages.
+    /// User and host, for messages to other operators.
     pub name: String,
-    /// This tercet's own file, which is copied to the machines.
+    /// The file of the running binary, which is copied to the machines.
     pub binary: &'a Path,
-    /// Whether machines of another project, or of a state that is not here, may be taken over.
+    /// Whether machines of another project, or of an operator state that this folder lacks, may be taken over.
     pub take_over: bool,
-    /// Set when the person wants to stop: the step at hand is finished, then everything ends in order.
+    /// Set by an interrupt: the present step is completed, then the leases are released.
     pub interrupted: &'a AtomicBool,
-    /// The machines the project was ever applied to.
+    /// All machines that the project was ever applied to.
     pub remembered: &'a [Remembered],
-    /// The names of machines that are not asked any more.
+    /// The names of machines to forget (`--forget`).
     pub forget: &'a [String],
-    /// Where those of them are kept that are to leave.
+    /// Filled with the remembered machines that leave the project.
     pub gone: &'a OnceLock<Vec<Remembered>>,
 }
 
@@ -132,10 +107,10 @@ pub(crate) struct Member<'a> {
 }
 
 impl<'a> Fleet<'a> {
-    /// Reaches every machine at once and looks at it; then copies the binary where it is not yet.
+    /// Connects to all machines concurrently and reads their systems, then copies the binary where it is missing.
     ///
     /// # Errors
-    /// Any machine cannot be reached or used: all of them are named, and none was changed.
+    /// A machine cannot be reached or does not meet the requirements: the error names each, and none was changed.
     pub fn open(
         topology: &'a Topology,
         folder: &'a Path,
@@ -156,8 +131,7 @@ impl<'a> Fleet<'a> {
         Err(all_in_one(missing.iter().map(|(_, error)| error)))
     }
 
-    /// The same with those machines that can be reached and used, and why each of the others cannot: to look at, not
-    /// to change.
+    /// Opens the machines that can be reached and used, for reading only; also returns the error of each other one.
     ///
     /// # Errors
     /// No machine is named, or the project's secrets cannot be read.
@@ -214,7 +188,7 @@ impl<'a> Fleet<'a> {
             folder,
             machines,
             leaving: Vec::new(),
-            lost: Vec::new(),
+            unreached: Vec::new(),
             departed: Vec::new(),
             moved: Vec::new(),
             remembered: operator.remembered,
@@ -227,13 +201,13 @@ impl<'a> Fleet<'a> {
         })
     }
 
-    /// All machines that are worked on: of the file, in its order, then those that leave.
+    /// All reached machines: those of the file, in its order, then those that leave the project.
     pub(crate) fn members(&self) -> impl Iterator<Item = &Member<'a>> {
         self.machines.iter().chain(self.leaving.iter().map(|it| &it.member))
     }
 
-    /// Copies the binary to every machine where it is not yet: the one thing that needs no lease, since it is named by its
-    /// content and replaces nothing.
+    /// Copies the binary to every machine that lacks it. This needs no lease, since its name is its digest and it replaces
+    /// nothing.
     pub(crate) fn upload(&self, listener: Listener<'_>) -> Result<()> {
         let program = &self.program;
         at_once(&self.members().collect::<Vec<_>>(), |member| {
@@ -247,18 +221,18 @@ impl<'a> Fleet<'a> {
         .map(drop)
     }
 
-    /// Makes no secrets for a fleet that has some, and changes nothing of a state that is behind what the machines keep.
+    /// Refuses to generate secrets for a fleet that has some, and to use an operator state older than the machines'.
     fn check_state(&self) -> Result<()> {
         let reports = self.reports()?;
         if secrets::are_kept(self.folder) {
             let record = Record::of(self.folder)?;
-            // An apply that was killed may have made an authority and no id yet.
+            // An interrupted apply may have generated an authority and no id.
             let Some(project) = secrets::project_id(self.folder)? else { return Ok(()) };
             return self.names().zip(&reports).try_for_each(|(machine, report)| {
                 check_current(record.as_ref(), &project, machine, report.state.as_ref())
             });
         }
-        let is_on_machines = reports.iter().any(keeps_state);
+        let is_on_machines = reports.iter().any(Report::keeps_state);
         for (member, report) in self.machines.iter().zip(reports) {
             if let Some(identity) = report.identity {
                 bail!(WithoutState { machine: member.machine.name.clone(), identity, is_on_machines });
@@ -267,7 +241,7 @@ impl<'a> Fleet<'a> {
         Ok(())
     }
 
-    /// The id of the project, by the operator's state.
+    /// The id of the project in the operator state.
     pub(crate) fn project_id(&self) -> Result<String> {
         match &self.secrets {
             Some(secrets) => Ok(secrets.project.clone()),
@@ -276,11 +250,11 @@ impl<'a> Fleet<'a> {
     }
 
     pub(crate) fn project(&self) -> Result<Project<'_>> {
-        let secrets = self.secrets.as_ref().context("these machines were opened to be looked at only")?;
+        let secrets = self.secrets.as_ref().context("these machines were opened for reading only")?;
         Ok(Project { topology: self.topology, secrets, program: &self.program })
     }
 
-    /// Where the project's data is: asked of the PostgreSQL on `machine`.
+    /// Reads the identity of the project's data from the PostgreSQL on `machine`.
     pub(crate) fn data(&self, machine: &str, database: &str) -> Result<Data> {
         let member = self.member(machine)?;
         let desired = self.project()?.desired(member.machine, &member.system, &[], &[], &[]);
@@ -309,7 +283,7 @@ impl<'a> Fleet<'a> {
         Agent::new(&member.remote, self.program.clone())
     }
 
-    /// A machine's account of itself.
+    /// Reads a machine's report.
     pub(crate) fn report(&self, member: &Member<'_>) -> Result<Report> {
         match Agent::new(&member.remote, self.program.clone()).ask(Query::Report)? {
             Reply::Report(report) => Ok(*report),
@@ -317,7 +291,7 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Every machine's account of itself, in the order of the file.
+    /// Reads every machine's report, in the order of the file.
     ///
     /// # Errors
     /// A machine cannot be reached.
@@ -325,7 +299,7 @@ impl<'a> Fleet<'a> {
         at_once(&self.machines, |member| self.report(member))
     }
 
-    /// The accounts of those machines that can be reached, and why the others cannot, by name.
+    /// Reads the reports of the machines that can be reached; also returns the error of each other one.
     pub fn reports_of_those_there(&self) -> (Vec<(String, Report)>, Vec<Unreachable>) {
         let outcomes = outcomes(&self.machines, |member| self.report(member));
         let (mut reports, mut errors) = (Vec::new(), Vec::new());
@@ -338,7 +312,7 @@ impl<'a> Fleet<'a> {
         (reports, errors)
     }
 
-    /// What the balancer says of its servers; `None` before it is there.
+    /// Reads the balancer's state; `None` before it is deployed.
     ///
     /// # Errors
     /// Its machine cannot be reached.
@@ -371,7 +345,7 @@ impl<'a> Fleet<'a> {
     }
 }
 
-/// A machine by the person's ssh.
+/// A machine by the operator's ssh.
 fn remote<'a>(ssh: &'a Ssh, machine: &'a Machine) -> Result<Remote<'a>> {
     let Reach::Ssh(destination) = &machine.reach else {
         bail!(
@@ -381,7 +355,7 @@ fn remote<'a>(ssh: &'a Ssh, machine: &'a Machine) -> Result<Remote<'a>> {
     Ok(ssh.to(&machine.name, destination))
 }
 
-/// Refuses a fleet in which one machine goes by two names.
+/// Refuses a fleet in which one machine has two names.
 fn each_once(machines: &[Member<'_>]) -> Result<()> {
     for (place, member) in machines.iter().enumerate() {
         let id = &member.system.id;
@@ -398,5 +372,5 @@ fn each_once(machines: &[Member<'_>]) -> Result<()> {
 }
 
 pub(crate) fn unexpected(machine: &str) -> anyhow::Error {
-    anyhow!("{machine}: gave an answer to another question")
+    anyhow!("{machine}: unexpected reply")
 }

@@ -1,20 +1,18 @@
-//! Whose a machine is, and which data is a project's: written on every machine, so that neither is ever taken for
+//! The identity of a machine and of a project's data, recorded on every machine, so that neither is ever taken for
 //! another's.
 
 use std::fmt;
 use std::fs;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use tercet_machine::file::{Contents, File};
 use tercet_machine::path::Owner;
 
-use crate::secrets::Secrets;
-
 /// Where a machine keeps it.
 pub(crate) const FILE: &str = "/var/lib/tercet/identity.json";
 
-/// Whose a machine is.
+/// The project that a machine belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The project: random, made at the first apply, kept with its secrets.
@@ -68,12 +66,12 @@ impl fmt::Display for Data {
     }
 }
 
-/// The beginning of a long name, enough to tell two apart.
+/// The first characters of a long id, enough to distinguish two.
 fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
 }
 
-/// What the machine this runs on says; `None` before a first apply.
+/// The identity of the machine this runs on; `None` before the first apply.
 pub(crate) fn read() -> Result<Option<Identity>> {
     match fs::read(FILE) {
         Ok(text) => serde_json::from_slice(&text).map(Some).context(FILE),
@@ -96,35 +94,4 @@ pub(crate) fn how_to_get_state(machines_keep_it: bool) -> &'static str {
     } else {
         "copy .tercet from the folder it was applied from"
     }
-}
-
-/// Refuses a folder's secrets that are not the machine's.
-///
-/// # Errors
-/// The machine is another project's, or another operator's of the same name, or its secrets were replaced since; `keeps_state`
-/// says that it has that operator's state.
-pub(crate) fn check(there: &Identity, secrets: &Secrets, keeps_state: bool) -> Result<()> {
-    if there.project != secrets.project {
-        bail!(
-            "it is {there}\nhint: name another machine, or `tercet apply --take-over` makes it this project's"
-        );
-    }
-    if there.generation > secrets.generation {
-        bail!(
-            "it is {there}, and its secrets are of generation {}: they were rotated after this folder's copy of generation {} \
-             was made\n\
-             hint: {}, or `tercet apply --take-over` replaces its secrets",
-            there.generation,
-            secrets.generation,
-            how_to_get_state(keeps_state)
-        );
-    }
-    if !secrets.authorities.contains(&there.authority) {
-        bail!(
-            "it is {there}, with another certificate authority than this folder has: its secrets are another operator's\n\
-             hint: {}, or `tercet apply --take-over` replaces its secrets",
-            how_to_get_state(keeps_state)
-        );
-    }
-    Ok(())
 }

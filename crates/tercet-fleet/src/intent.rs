@@ -1,4 +1,4 @@
-//! What a person wants of a fleet: what the project's files say, the release before, or other secrets.
+//! The goal of a change: the project's files, the previous release, other secrets, or nothing.
 
 use anyhow::Result;
 use tercet_config::Tier;
@@ -7,7 +7,7 @@ use crate::fleet::Fleet;
 use crate::migrate::Migrate;
 use crate::release::{self, Release};
 
-/// What a plan never does unless the person says so.
+/// Consent to what a plan otherwise refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Consent {
     /// Machines that are another project's, or another operator's, become this one's.
@@ -16,24 +16,24 @@ pub struct Consent {
     pub new_database: bool,
 }
 
-/// What a plan is to bring about.
+/// The goal of an execution plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub enum Intent {
-    /// What the project's files say.
+    /// The state that the project's files describe.
     Apply {
         /// The release of the application tier.
         release: Release,
         /// The migrations, when the database is the project's own.
         migrate: Option<Migrate>,
-        /// What the person explicitly allows.
+        /// What the operator consents to.
         consent: Consent,
     },
-    /// The release that was used before the present one. The database stays as it is.
+    /// The previous release. The database is unchanged.
     Rollback,
-    /// The release that serves, with other secrets.
+    /// The present release, with other secrets.
     Rotate,
-    /// Nothing: all that was made on the machines is taken away.
+    /// Nothing: all recorded resources are removed from the machines.
     Destroy {
         /// Whether the project's database is dropped.
         with_data: bool,
@@ -41,7 +41,7 @@ pub enum Intent {
 }
 
 impl Intent {
-    /// What the person explicitly allows.
+    /// What the operator consents to.
     pub(crate) fn consent(&self) -> Consent {
         match self {
             Self::Apply { consent, .. } => *consent,
@@ -67,7 +67,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// What the project's files say now: read once, so that what is executed is what was planned.
+    /// Reads the project's files once, so that the executed state is the planned one.
     ///
     /// # Errors
     /// The project's files cannot be read.
@@ -87,12 +87,12 @@ impl Wanted {
         Ok(Self { intent, archive: shipment.archive })
     }
 
-    /// The release that was used before the present one.
+    /// The previous release.
     pub fn rollback() -> Self {
         Self { intent: Intent::Rollback, archive: Vec::new() }
     }
 
-    /// The release that serves, with the secrets as they are now.
+    /// The present release, with the present secrets.
     pub fn rotate() -> Self {
         Self { intent: Intent::Rotate, archive: Vec::new() }
     }

@@ -1,6 +1,6 @@
 //! The right to change a machine: one operator at a time, for a time.
 //!
-//! A lease that is not renewed expires, so an operator whose computer died holds up nobody for long. Each acquisition
+//! A lease that is not renewed expires, so a crashed operator blocks others only until then. Each acquisition
 //! raises the fencing number, and ends what an earlier holder's change may still be doing: a change with an older number
 //! is refused before it begins, between its steps, and in the middle of one.
 
@@ -33,7 +33,7 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 pub struct LeaseRequest {
     /// What to do with it.
     pub operation: LeaseOperation,
-    /// Who asks: user and host, for messages.
+    /// The operator's user and host, for messages.
     pub owner: String,
     /// What only this run of the operator's tercet knows.
     pub token: Secret,
@@ -43,7 +43,7 @@ pub struct LeaseRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeaseOperation {
-    /// Acquire it, also one of somebody else's that has expired.
+    /// Acquire it; an expired lease of another operator is taken over.
     Acquire,
     /// Hold it longer.
     Renew,
@@ -54,7 +54,7 @@ pub enum LeaseOperation {
 /// A lease as the machine keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// Who has it.
+    /// The owner.
     pub owner: String,
     /// What only they know; empty in answers.
     token: Secret,
@@ -62,12 +62,12 @@ pub struct Lease {
     pub expires: u64,
     /// Raised at each taking.
     pub fence: u64,
-    /// Whose lease had run out and was taken over by this one.
+    /// The owner of the expired lease that this one replaced.
     pub taken_over_from: Option<String>,
 }
 
 impl Lease {
-    /// Whether somebody holds it.
+    /// Whether it is held.
     fn is_held(&self) -> bool {
         !self.token.reveal().is_empty()
     }
@@ -106,18 +106,18 @@ fn decide(lease: Option<Lease>, request: &LeaseRequest, now: u64) -> Result<Leas
             fence,
             taken_over_from: None,
         }),
-        // Somebody else's by now: nothing to give back.
+        // Another operator has it by now: there is nothing to release.
         LeaseOperation::Release => lease.context("there is no lease"),
     }
 }
 
-/// Does it on this machine; nobody else can at the same time.
+/// Executes the operation on this machine, under a file lock.
 pub(crate) fn serve(request: &LeaseRequest) -> Result<Lease> {
     serve_in(Path::new(FOLDER), request, now())
 }
 
 fn serve_in(folder: &Path, request: &LeaseRequest, now: u64) -> Result<Lease> {
-    // Who renews or releases must not bring back what was taken away.
+    // Renewing or releasing must not restore a lease that was taken over.
     if request.operation == LeaseOperation::Acquire {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
@@ -139,7 +139,7 @@ fn serve_in(folder: &Path, request: &LeaseRequest, now: u64) -> Result<Lease> {
 pub(crate) struct Held {
     folder: PathBuf,
     fence: u64,
-    /// Its lock tells who makes a change; gone with the process.
+    /// Its lock is held while a change is made, and ends with the process.
     _lock: fs::File,
 }
 
@@ -147,7 +147,7 @@ impl Held {
     /// Whether to go on.
     ///
     /// # Errors
-    /// Somebody else has the lease by now.
+    /// Another operator has the lease by now.
     pub(crate) fn check(&self) -> Result<()> {
         check(&self.folder, self.fence)
     }
@@ -157,13 +157,13 @@ impl Held {
 /// their own, by which a later holder can end them. Waits for another change of the same lease.
 ///
 /// # Errors
-/// The lease is somebody else's by now, or nobody's.
+/// The lease belongs to another operator by now, or to none.
 pub(crate) fn begin_change(fence: u64) -> Result<Held> {
     begin_change_in(Path::new(FOLDER), fence)
 }
 
 fn begin_change_in(folder: &Path, fence: u64) -> Result<Held> {
-    // Who leads a session leads its group already.
+    // A session leader is a group leader already.
     let _ = rustix::process::setpgid(None, None);
     let lock = fs::File::options().create(true).append(true).open(folder.join("change.lock"))?;
     loop {
@@ -199,18 +199,18 @@ fn end_change(folder: &Path) -> Result<()> {
     if ended { crate::build::stop_all() } else { Ok(()) }
 }
 
-/// Refuses to go on for an operator who no longer has the lease.
+/// Fails if the operator no longer has the lease.
 fn check(folder: &Path, fence: u64) -> Result<()> {
     match read(folder)? {
         Some(lease) if lease.fence == fence && lease.is_held() => Ok(()),
         Some(lease) if !lease.owner.is_empty() => bail!("the lease was lost to {}", lease.owner),
-        _ => bail!("nobody has the lease of this machine"),
+        _ => bail!("no operator has the lease of this machine"),
     }
 }
 
 fn read(folder: &Path) -> Result<Option<Lease>> {
     match fs::read(folder.join("lease.json")) {
-        // Half a lease cannot be: it is renamed into place. One nobody understands is as good as none.
+        // The file is renamed into place, so it is never partial. An unreadable lease counts as none.
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!((ann.fence, ann.taken_over_from), (3, None));
     }
 
-    /// Makes a change as a process of its own, which starts another: what both are stuck in never ends.
+    /// Makes a change in a child process, which starts another: neither ever ends.
     const STUCK: &str = "import fcntl, os, subprocess, sys, time
 os.setpgid(0, 0)
 lock = open(sys.argv[1], 'a')

@@ -1,13 +1,12 @@
 //! Many machines: what each should be, computed from a topology, and how they get there.
 //!
-//! [`survey`] reads what is there, [`plan`](mod@plan) decides what to do about it (pure, the only place that decides the
-//! order), [`execute`](mod@execute) does it, under leases. [`desired`] lowers a topology to one value a machine; [`agent`]
-//! carries requests over the person's own ssh to the same binary there; [`prove`] tries what the picture claims. It
-//! prints nothing: the caller hears what happens as [`Progress`].
+//! [`survey`] is the state of all machines, [`plan`](mod@plan) computes an execution plan from it (pure, the only place that
+//! decides the order), [`execute`](mod@execute) executes it under leases. [`desired`] lowers a topology to one value a machine; [`agent`]
+//! carries requests over the operator's ssh to the same binary there; [`prove`] tests every allowed and forbidden connection.
+//! The crate prints nothing: the caller receives [`Progress`] events.
 
 pub mod agent;
 mod at_once;
-mod attempt;
 mod authority;
 mod build;
 pub mod configuration;
@@ -17,17 +16,22 @@ pub mod execute;
 mod fenced;
 pub mod fleet;
 pub mod identity;
+mod instance;
 pub mod intent;
 mod lease;
 pub mod logs;
 mod migrate;
 pub mod operation;
+mod operator_folder;
 mod paths;
+mod phase;
 pub mod plan;
 pub mod progress;
 pub mod prove;
+mod reachability;
 mod release;
 pub mod remembered;
+pub mod replicas;
 pub mod report;
 pub mod rotation;
 mod secrets;
@@ -52,12 +56,12 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// The time it is, as it is written down: RFC 3339, in seconds.
+/// The current time in RFC 3339, in seconds.
 pub(crate) fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Whether `text` is how a digest begins: so many digits, and nothing that means something in a path.
+/// Whether `text` is the beginning of a digest: hexadecimal digits only, so that it is safe in a path.
 pub(crate) fn begins_digest(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -1,4 +1,4 @@
-//! What the parts of all machines said, from their journals, as one stream.
+//! The log lines of all machines' parts, read from their journals and merged.
 
 use std::io::BufRead as _;
 use std::sync::Mutex;
@@ -37,7 +37,7 @@ pub struct Line {
     pub part: String,
     /// `debug`, `info`, `warn`, `error`.
     pub level: String,
-    /// What it said, as it said it.
+    /// The message, unchanged.
     pub message: String,
 }
 
@@ -104,19 +104,19 @@ pub fn follow(
         done.store(true, Ordering::Relaxed);
         // The commands end, and with them what reads from them.
         for slot in &slots {
-            drop(slot.lock().expect("nobody panics while holding it").take());
+            drop(slot.lock().expect("no thread panics while holding it").take());
         }
         result
     })
 }
 
-/// How soon it is noticed that the person wants to stop.
+/// The interval at which an interrupt is noticed.
 const ATTENTION: Duration = Duration::from_millis(100);
 
 /// How long to wait before a machine that went away is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What is heard of a machine that is followed.
+/// An event of a followed machine.
 enum Followed {
     Line(Line),
     /// The machine went away.
@@ -133,7 +133,7 @@ fn follow_one<'a>(
     sender: &Sender<Followed>,
 ) {
     let (mut cursor, mut told) = (None, false);
-    let taken = || slot.lock().expect("nobody panics while holding it");
+    let taken = || slot.lock().expect("no thread panics while holding it");
     let stopped = || done.load(Ordering::Relaxed);
     while let Some(command) = command(machine, selection, Reading::Follow(cursor.as_deref())) {
         let ended = match remote.start(&command) {
@@ -148,7 +148,7 @@ fn follow_one<'a>(
                 for text in output.lines().map_while(Result::ok) {
                     let Some((line, at)) = parse(&machine.name, &text) else { continue };
                     (cursor, told) = (at.or(cursor), false);
-                    // Who followed may be gone by now.
+                    // The receiver may be closed.
                     if sender.send(Followed::Line(line)).is_err() {
                         return;
                     }
@@ -174,7 +174,7 @@ fn follow_one<'a>(
     }
 }
 
-/// What is read of a journal.
+/// The fields that are read of a journal entry.
 #[derive(Clone, Copy)]
 enum Reading<'a> {
     /// What there is.
@@ -217,7 +217,7 @@ fn parse(machine: &str, text: &str) -> Option<(Line, Option<String>)> {
         cursor: Option<String>,
         #[serde(rename = "_SYSTEMD_UNIT", default)]
         unit: String,
-        /// Whom systemd itself speaks of (systemd.journal-fields(7)).
+        /// The unit that a message of systemd is about (systemd.journal-fields(7)).
         #[serde(rename = "UNIT")]
         about: Option<String>,
         #[serde(rename = "PRIORITY", default)]
@@ -250,7 +250,7 @@ fn parse(machine: &str, text: &str) -> Option<(Line, Option<String>)> {
             "0" | "1" | "2" | "3" => "error",
             "4" => "warn",
             "7" => "debug",
-            // PostgreSQL says in its own words how much a line matters.
+            // PostgreSQL has its own severity levels.
             _ if upper("ERROR:") || upper("FATAL:") || upper("PANIC:") => "error",
             _ if upper("WARNING:") => "warn",
             _ => "info",

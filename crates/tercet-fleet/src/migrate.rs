@@ -1,4 +1,4 @@
-//! Migrations on the database machine: PostgreSQL is nobody else's to reach, so that is where they run.
+//! Migrations. They run on the database machine, since PostgreSQL accepts no administrative connection from another.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -60,7 +60,7 @@ impl Migrate {
 /// How far a project's database is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatabaseState {
-    /// Whether it is there, and the roles have been given their rights in it.
+    /// Whether the database exists and the roles have their privileges in it.
     pub prepared: bool,
     /// The names of the migrations that are new.
     pub pending: Vec<String>,
@@ -91,7 +91,7 @@ fn connect(migrate: &Migrate, role: &str) -> ConnectOptions {
     by_socket(Path::new(SOCKETS), migrate.port, role, &migrate.database)
 }
 
-/// Does `work` with the files, written to a folder of their own.
+/// Writes the files to a temporary folder and calls `work` with it.
 fn with_files<R>(migrate: &Migrate, work: impl AsyncFnOnce(Migrations) -> Result<R>) -> Result<R> {
     let folder = tempfile::tempdir()?;
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700))?;

@@ -1,42 +1,49 @@
-//! One thing an execution plan does, to one machine.
+//! The operations of an execution plan, each on one machine.
 //!
-//! An operation is idempotent: repeated after a kill at any moment, it ends in the same state. It says what must be
-//! true before it, and where it has an inverse, what undoes it.
+//! An operation is idempotent: repeated after an interruption, it ends in the same state. It declares its precondition, its
+//! request to the agent, and its inverse, if it has one.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tercet_machine::unit::{Goal, Unit};
 use tercet_machine::{Desired, Step};
 
-use crate::deployment::{Instance, Placed};
+use crate::agent::{Change, Query};
+use crate::deployment::Placed;
 use crate::identity::{Data, Identity};
+use crate::instance::Instance;
 use crate::migrate::Migrate;
 use crate::release::{Kind, Release};
 
-/// One thing to do to one machine.
+/// Seconds until a new application server must be ready.
+const READY_SECONDS: u64 = 60;
+/// Seconds until the balancer must find a ready server healthy.
+const ROTATION_SECONDS: u64 = 20;
+
+/// An operation on one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
     /// The machine's name.
     pub machine: String,
-    /// What is done there.
+    /// The operation.
     pub action: Action,
 }
 
-/// What an operation does.
+/// The operations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Writes down on the machine whose it is; what is there of another's is refused or taken over.
+    /// Records the machine's identity; that of another project is refused or replaced.
     Identify {
-        /// Whose it is.
+        /// The identity.
         identity: Identity,
-        /// Whether that of another is taken over.
+        /// Whether it replaces the identity of another project.
         take_over: bool,
     },
-    /// Writes down on the machine where the project's data is.
+    /// Records the location of the project's data.
     RecordData {
-        /// The machine whose PostgreSQL has it.
+        /// The machine with the PostgreSQL that contains it.
         from: String,
         /// The database.
         database: String,
@@ -45,88 +52,88 @@ pub enum Action {
     Converge {
         /// The desired state.
         desired: Box<Desired>,
-        /// The data its database must be, once the project has some.
+        /// The data its database must contain, once the project has some.
         data: Option<Data>,
-        /// The steps, as far as they are known beforehand.
+        /// The steps that the survey predicts.
         steps: Vec<Step>,
     },
-    /// Brings a release's files to the machine.
+    /// Copies a release's files to the machine.
     Ship {
         /// The release.
         release: Release,
     },
-    /// Runs the release's build command there; expects that it is shipped.
+    /// Runs the release's build command; expects a shipped release.
     Build {
         /// The release.
         release: Release,
     },
-    /// Applies migrations, and the first time the roles' rights; expects a running PostgreSQL.
+    /// Applies migrations and grants the roles' privileges; expects a running PostgreSQL.
     Migrate {
         /// All migrations of the project.
         migrate: Migrate,
-        /// The names of those that are new.
+        /// The names of the new ones.
         new: Vec<String>,
     },
-    /// Starts an application server beside the one that serves; expects that its release is complete.
+    /// Starts an application server beside the present one; expects a complete release.
     Start {
         /// The application server.
         instance: Instance,
-        /// Its unit and all that unit reads.
+        /// Its unit and the files that the unit reads.
         desired: Box<Desired>,
-        /// A path that exists once the release is complete.
+        /// A path that exists if the release is complete.
         expects: PathBuf,
     },
-    /// Waits until an application server says that it is ready.
+    /// Waits until an application server is ready.
     AwaitReady {
         /// The application server.
         instance: Instance,
-        /// Where it says so.
+        /// The address of its readiness check.
         address: SocketAddr,
-        /// The path to ask for; without one it is ready once it accepts connections.
+        /// The path of the check; without one the server is ready once it accepts connections.
         path: Option<String>,
     },
-    /// Has the balancer hand an application server's requests to another instance, or to none.
+    /// Makes the balancer send a part's requests to another instance, or to none.
     Rotate {
         /// The part.
         part: String,
-        /// What gets the requests.
+        /// The instance that gets the requests.
         to: Option<Placed>,
-        /// The balancer's configuration that says so, and its reload.
+        /// The balancer's new configuration, and its reload.
         desired: Box<Desired>,
-        /// What got them before.
+        /// The instance that got them before.
         from: Option<Placed>,
-        /// The configuration that said so.
+        /// The previous configuration.
         before: Box<Desired>,
     },
     /// Waits until the balancer finds servers healthy, and others are no longer in rotation.
     AwaitRotation {
-        /// Their names and where they are.
+        /// Their names and addresses.
         servers: Vec<(String, SocketAddr)>,
         /// The names of the others.
         gone: Vec<String>,
     },
-    /// Lets an application server finish its requests and stops it.
+    /// Drains an application server and stops it.
     Stop {
         /// The application server.
         instance: Instance,
-        /// Where and by which path it says that it is ready, should it have to be started again.
+        /// Address and path of its readiness check, for the inverse operation.
         ready: (SocketAddr, Option<String>),
     },
-    /// Makes a release the one used last: a rollback comes back to it.
+    /// Marks a release as the one used last: the target of a rollback.
     MarkUsed {
         /// The release.
         release: Release,
     },
-    /// Takes away what was made on the machine, or some of it.
+    /// Removes recorded resources from the machine.
     Retire {
-        /// What for, in words.
+        /// The description.
         what: &'static str,
-        /// What is taken away, as a desired state.
+        /// The desired state that removes them.
         desired: Box<Desired>,
-        /// The steps, as far as they are known beforehand.
+        /// The steps that the survey predicts.
         steps: Vec<Step>,
     },
-    /// Ends the sessions on the database's machine that come from machines which are no longer the project's.
+    /// Terminates the database sessions from machines that left the project.
     EndSessions {
         /// The machines and their addresses.
         from: Vec<(String, IpAddr)>,
@@ -135,20 +142,28 @@ pub enum Action {
     },
     /// Drops the project's database and its roles.
     DropDatabase {
-        /// The data it is.
+        /// The data it must contain.
         data: Data,
         /// The port the cluster's Unix socket is named after.
         port: u16,
     },
-    /// Removes tercet's binaries and state, and last whose the machine is.
+    /// Removes tercet's binaries and state, and last the machine's identity.
     Erase,
-    /// Removes application servers, releases and binaries that are no longer kept.
+    /// Removes application servers, releases and binaries beyond the retention.
     CleanUp {
-        /// Application servers that are not to run.
+        /// The application servers.
         instances: Vec<Instance>,
         /// Folders.
         paths: Vec<PathBuf>,
     },
+}
+
+/// What an operation asks of its machine's agent.
+pub(crate) enum Request {
+    /// To read something, or to wait for it.
+    Query(Query),
+    /// To change something.
+    Change(Change),
 }
 
 impl Operation {
@@ -156,7 +171,7 @@ impl Operation {
         Self { machine: machine.to_owned(), action }
     }
 
-    /// The steps that are known beforehand.
+    /// The steps that the survey predicts.
     pub fn steps(&self) -> &[Step] {
         match &self.action {
             Action::Converge { steps, .. } | Action::Retire { steps, .. } => steps,
@@ -164,24 +179,55 @@ impl Operation {
         }
     }
 
-    /// What the machine is brought to, for the operations that are no more than that.
-    pub(crate) fn desired(&self) -> Option<Desired> {
-        match &self.action {
-            Action::Converge { desired, .. }
-            | Action::Retire { desired, .. }
-            | Action::Start { desired, .. }
-            | Action::Rotate { desired, .. } => Some((**desired).clone()),
-            Action::Stop { instance, .. } => Some(goal(instance, Goal::Stopped)),
-            Action::CleanUp { instances, paths } => Some(Desired {
-                absent: paths.clone(),
-                units: instances.iter().map(|instance| unit(instance, Goal::Absent)).collect(),
-                ..Desired::default()
+    /// What the machine is asked to do; `None` for the operations that only the operator can do.
+    pub(crate) fn request(&self) -> Option<Request> {
+        let converge = |desired: &Desired, expects: &Path, data: Option<&Data>| {
+            let (expects, data) = (expects.to_owned(), data.cloned());
+            Request::Change(Change::Converge { desired: desired.clone(), expects, data })
+        };
+        let anything = Path::new("/");
+        Some(match &self.action {
+            Action::RecordData { .. } | Action::Erase => return None,
+            Action::Identify { identity, take_over } => {
+                Request::Change(Change::Identify { identity: identity.clone(), take_over: *take_over })
+            }
+            Action::Converge { desired, data, .. } => converge(desired, anything, data.as_ref()),
+            Action::Retire { desired, .. } | Action::Rotate { desired, .. } => {
+                converge(desired, anything, None)
+            }
+            Action::Start { desired, expects, .. } => converge(desired, expects, None),
+            Action::Stop { instance, .. } => converge(&goal(instance, Goal::Stopped), anything, None),
+            Action::CleanUp { instances, paths } => {
+                let units = instances.iter().map(|instance| unit(instance, Goal::Absent)).collect();
+                let desired = Desired { absent: paths.clone(), units, ..Desired::default() };
+                converge(&desired, anything, None)
+            }
+            Action::Ship { release } => Request::Change(Change::Ship(release.clone())),
+            Action::Build { release } => Request::Change(Change::Build(release.clone())),
+            Action::MarkUsed { release } => Request::Change(Change::MarkUsed(release.clone())),
+            Action::Migrate { migrate, .. } => Request::Change(Change::Migrate(migrate.clone())),
+            Action::EndSessions { from, port } => {
+                let addresses = from.iter().map(|(_, address)| *address).collect();
+                Request::Change(Change::EndSessions { port: *port, addresses })
+            }
+            Action::DropDatabase { data, port } => {
+                Request::Change(Change::DropDatabase { data: data.clone(), port: *port })
+            }
+            Action::AwaitReady { instance, address, path } => Request::Query(Query::AwaitReady {
+                address: *address,
+                path: path.clone(),
+                seconds: READY_SECONDS,
+                unit: instance.unit(),
             }),
-            _ => None,
-        }
+            Action::AwaitRotation { servers, gone } => Request::Query(Query::AwaitRotation {
+                servers: servers.clone(),
+                gone: gone.clone(),
+                seconds: ROTATION_SECONDS,
+            }),
+        })
     }
 
-    /// The operations that put back what was before this one; none where there is nothing to put back.
+    /// The inverse operations, which restore the state before this one; none for an operation without an inverse.
     pub(crate) fn undo(&self) -> Vec<Self> {
         let actions = match &self.action {
             Action::Start { instance, .. } => {
@@ -214,7 +260,7 @@ impl Operation {
         actions.into_iter().map(|action| Self::on(&self.machine, action)).collect()
     }
 
-    /// Whether it only waits for what another operation began.
+    /// Whether it only waits for the effect of another operation.
     pub(crate) fn only_waits(&self) -> bool {
         matches!(self.action, Action::AwaitReady { .. } | Action::AwaitRotation { .. })
     }
@@ -235,12 +281,6 @@ fn unit(instance: &Instance, goal: Goal) -> Unit {
     }
 }
 
-impl fmt::Display for Instance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of release {} on port {}", self.part, self.release, self.port)
-    }
-}
-
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.machine)?;
@@ -256,7 +296,7 @@ impl fmt::Display for Operation {
             Action::RecordData { from, database } => {
                 write!(f, "record that the project's data is in database {database} on {from}")
             }
-            Action::Converge { steps, .. } if steps.is_empty() => write!(f, "record what is made here"),
+            Action::Converge { steps, .. } if steps.is_empty() => write!(f, "record the inventory"),
             Action::Converge { steps, .. } if steps.len() == 1 => write!(f, "converge, 1 step"),
             Action::Converge { steps, .. } => write!(f, "converge, {} steps", steps.len()),
             Action::Ship { release } => write!(f, "ship release {}", release.id),
@@ -289,7 +329,7 @@ impl fmt::Display for Operation {
             }
             Action::Rotate { part, to: None, .. } => write!(f, "take {part} out of rotation"),
             Action::AwaitRotation { servers, gone } if servers.is_empty() => {
-                write!(f, "wait until the balancer has {} no more", gone.join(", "))
+                write!(f, "wait until the balancer has removed {}", gone.join(", "))
             }
             Action::AwaitRotation { servers, .. } => {
                 let names: Vec<&str> = servers.iter().map(|(name, _)| name.as_str()).collect();
@@ -309,7 +349,7 @@ impl fmt::Display for Operation {
                 )
             }
             Action::Erase => {
-                write!(f, "remove tercet's binaries, its state and last whose the machine is")
+                write!(f, "remove tercet's binaries, its state and last the machine's identity")
             }
             Action::Stop { instance, .. } => write!(f, "drain and stop {instance}"),
             Action::MarkUsed { release } => write!(f, "mark release {} as used", release.id),

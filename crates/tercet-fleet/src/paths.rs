@@ -1,24 +1,24 @@
-//! Where tercet's things are on a machine.
+//! Paths of tercet's files on a machine.
 
 /// Configuration.
 pub(crate) const CONFIGURATION: &str = "/etc/tercet";
 /// Binaries and releases.
 pub(crate) const LIBRARY: &str = "/usr/local/lib/tercet";
-/// What tercet knows of the machine: whose it is, its lease, what was made on it.
+/// The machine's identity, lease and inventory.
 pub(crate) const STATE: &str = "/var/lib/tercet";
-/// What is gone after a reboot.
+/// Files that do not survive a reboot.
 pub(crate) const RUNTIME: &str = "/run/tercet";
-/// Secrets: root's alone; systemd hands each unit what it needs.
+/// Secrets, readable by root; systemd passes them to units (LoadCredential).
 pub(crate) const CREDENTIALS: &str = "/etc/tercet/credentials";
-/// How the folders in it begin that application servers' credentials are in.
+/// The prefix of the folders of application servers' credentials in it.
 pub(crate) const CREDENTIALS_PREFIX: &str = "application-";
-/// Where the balancer listens for its operator; its runtime directory is the unit's.
+/// The balancer's admin socket, in the runtime directory of its unit.
 pub(crate) const ADMIN_SOCKET: &str = "/run/tercet-balancer/admin.sock";
 
-/// How many digits of its digest a binary's folder is named by.
+/// The number of digits of a binary's digest in the name of its folder.
 pub(crate) const PROGRAM_DIGITS: usize = 16;
 
-/// Where tercet's binary is whose digest begins so.
+/// The path of the binary with this beginning of its digest.
 pub(crate) fn program(digest: &str) -> String {
     format!("{LIBRARY}/{digest}/tercet")
 }

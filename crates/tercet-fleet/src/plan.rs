@@ -1,7 +1,7 @@
-//! From what is to what is wanted: the only place that decides what is done, and in which order.
+//! The execution plan: the only place that decides which operations are executed, and in which order.
 //!
-//! Pure: a [`Survey`] and an [`Intent`] in, an [`ExecutionPlan`] out. What is being replaced is never waited for or
-//! judged; only what the plan itself starts has to become ready.
+//! Pure: a [`Survey`] and an [`Intent`] in, an [`ExecutionPlan`] out. The plan never waits for a server that it
+//! replaces; only servers that the plan starts must become ready.
 
 mod data;
 pub(crate) mod destroy;
@@ -20,21 +20,21 @@ use tercet_machine::{Desired, Inventory, Step, plan as steps, unit};
 use self::retention::Retention;
 use crate::deployment::{Deployment, Placed, Serving, seen_by_the_balancer};
 use crate::desired::{Project, TemporaryEdge, balancer_configuration, instance};
-use crate::identity::{self, Identity};
+use crate::identity::Identity;
 use crate::intent::{Consent, Intent};
 use crate::operation::{Action, Operation};
 use crate::release::{Kind, Release};
-use crate::state::{check_current, keeps_state};
+use crate::state::check_current;
 use crate::survey::{Survey, Surveyed};
 
-/// A whole change of a fleet, as a value: it can be shown, counted, compared and executed.
+/// A change of a fleet as a value: it can be shown, counted, compared and executed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecutionPlan {
-    /// One after the other; the operations of a stage at the same time.
+    /// The stages, one after the other; the operations of a stage are concurrent.
     pub stages: Vec<Vec<Operation>>,
-    /// What the balancer's configuration will be: only the balancer itself can judge all of it.
+    /// The balancer's new configuration, for validation by the balancer.
     pub balancer: Option<String>,
-    /// What is to be known besides: what stays, and what could not be looked at.
+    /// Notes: what stays, and which machines could not be read.
     pub notes: Vec<String>,
 }
 
@@ -57,7 +57,7 @@ impl ExecutionPlan {
     }
 }
 
-/// A runbook: the operations, numbered, each with the steps that are known beforehand.
+/// The numbered operations, each with the steps that the survey predicts.
 impl fmt::Display for ExecutionPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, operation) in self.operations().enumerate() {
@@ -73,14 +73,14 @@ impl fmt::Display for ExecutionPlan {
     }
 }
 
-/// What a plan aims at.
+/// The goal of a plan.
 struct Target<'p> {
     project: &'p Project<'p>,
-    /// What is there.
+    /// The deployed state.
     now: Deployment,
     /// The release every application server is to run.
     release: Release,
-    /// What is to serve of each part.
+    /// The instance of each part that is to get requests.
     serving: BTreeMap<String, Placed>,
     /// What stays open until the application servers are rolled.
     temporary_edges: Vec<TemporaryEdge>,
@@ -185,8 +185,7 @@ fn parts<'p>(project: &Project<'p>) -> impl Iterator<Item = &'p Part> + use<'p> 
     project.topology.parts().iter().filter(|part| part.tier == Tier::Application)
 }
 
-/// What each machine should be before the application servers are rolled, and what is to be taken away: what the survey's
-/// facts are read for.
+/// The desired state of each machine before the rollout, and the resources to remove: the survey reads the facts for these.
 pub(crate) fn desired_of(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<Vec<Desired>> {
     let target = Target::of(project, survey, intent)?;
     let desired = survey.machines.iter().map(|machine| {
@@ -195,10 +194,10 @@ pub(crate) fn desired_of(project: &Project<'_>, survey: &Survey, intent: &Intent
     desired.collect()
 }
 
-/// What is to be done, from what `survey` found to what `intent` wants.
+/// Computes the plan from the surveyed state to the intended one.
 ///
 /// # Errors
-/// It cannot be done: with what is in the way.
+/// The intent cannot be reached; the error names the obstacle.
 pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<ExecutionPlan> {
     if let Intent::Destroy { with_data } = intent {
         return Ok(destroy::plan(project, survey, *with_data));
@@ -231,7 +230,7 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
     );
     plan.stage(survey.machines.iter().filter_map(|machine| retention.clean_up(&target, machine)));
     leaving::add(&mut plan, &target, survey)?;
-    leaving::list_lost(&mut plan, survey, "apply");
+    leaving::note_unreached(&mut plan, survey, "apply");
     Ok(plan)
 }
 
@@ -264,7 +263,7 @@ fn identify(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, cons
             if !consent.take_over {
                 check_current(secrets.state.as_ref(), &identity.project, &machine.name, state)?;
             }
-            match identity::check(there, secrets, keeps_state(&machine.report)) {
+            match secrets.check(there, machine.report.keeps_state()) {
                 Err(_) if consent.take_over => take_over = true,
                 checked => checked.with_context(|| machine.name.clone())?,
             }

@@ -1,34 +1,34 @@
-//! What happens while machines are changed, for whoever shows it.
+//! Progress events while machines are changed, for display.
 
 use std::fmt;
 
-/// Something that happened. Machines are worked on at the same time, so lines of several may alternate.
+/// A progress event. Machines are changed concurrently, so the events of several alternate.
 #[derive(Clone, Debug)]
 pub enum Progress {
-    /// A machine was looked at and can be used.
+    /// A machine was reached and meets the requirements.
     Surveyed {
         /// The machine.
         machine: String,
         /// Its system.
         system: String,
     },
-    /// tercet's own binary goes over.
+    /// tercet's binary is copied to the machine.
     Uploading {
         /// The machine.
         machine: String,
     },
-    /// A lease had run out and was taken over.
+    /// An expired lease was taken over.
     LeaseTakenOver {
         /// The machine.
         machine: String,
-        /// Who had it.
+        /// The previous owner.
         from: String,
     },
     /// A step begins.
     Step {
         /// The machine.
         machine: String,
-        /// What is done.
+        /// Its description.
         step: String,
     },
     /// Migrations were applied.
@@ -42,22 +42,22 @@ pub enum Progress {
         number: usize,
         /// How many there are.
         total: usize,
-        /// What it does.
+        /// Its description.
         operation: String,
     },
-    /// An operation that puts back what was before begins.
+    /// An inverse operation begins.
     Undo {
-        /// What it does.
+        /// Its description.
         operation: String,
     },
-    /// Something worth knowing that changes nothing.
+    /// A message.
     Note {
-        /// What.
+        /// The text.
         note: String,
     },
-    /// Something failed and what was is put back.
+    /// An operation failed; the earlier ones are undone.
     Reverting {
-        /// What failed.
+        /// The failure.
         why: String,
     },
 }
@@ -77,10 +77,10 @@ impl fmt::Display for Progress {
             Self::Operation { number, total, operation } => write!(f, "[{number}/{total}] {operation}"),
             Self::Undo { operation } => write!(f, "[undo] {operation}"),
             Self::Note { note } => f.write_str(note),
-            Self::Reverting { why } => write!(f, "putting back what was: {why}"),
+            Self::Reverting { why } => write!(f, "reverting: {why}"),
         }
     }
 }
 
-/// Who is told. Called from several threads.
+/// Receives progress events. Called from several threads.
 pub type Listener<'a> = &'a (dyn Fn(Progress) + Sync);

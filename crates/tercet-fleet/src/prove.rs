@@ -1,8 +1,8 @@
-//! The claims "only necessary ports are open" and "only application machines reach the database", tried.
+//! Tests that only the topology's edges accept connections, and that only application machines reach the database.
 //!
 //! From every vantage point (where the operator is, and each machine) to every address of every machine: the
-//! ports of the topology and other common ones. Arrows must connect, everything else must not get an answer.
-//! PostgreSQL is tried without TLS, without a certificate, with a wrong password, as other roles.
+//! ports of the topology and other common ones. Edges must connect, all others must be dropped.
+//! Logins to PostgreSQL are attempted without TLS, without a certificate, with a wrong password, as other roles.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
@@ -14,54 +14,55 @@ use tercet_database::roles::{AUTHENTICATOR, owner};
 
 use crate::agent::{Query, Reply};
 use crate::at_once::at_once;
-use crate::attempt::{DatabaseAttempt, Means, Reached, connect_all};
 use crate::desired::credentials_folder;
 use crate::fleet::{Fleet, Member, unexpected};
+use crate::reachability::{DatabaseLogin, LoginMeans, Reachability, connect_all};
 
-/// Ports that are often open by mistake, tried on every machine besides those of the topology.
+/// Ports that are often open by mistake, checked on every machine besides those of the topology.
 const COMMON: &[u16] = &[
     21, 22, 23, 25, 53, 80, 111, 139, 443, 445, 631, 873, 2049, 2375, 2379, 3000, 3306, 3389, 5000, 5432,
     5433, 5984, 6379, 6443, 8000, 8080, 8081, 8082, 8443, 8888, 9000, 9090, 9100, 9200, 10250, 11211, 15672,
     27017,
 ];
 
-/// One attempt and what came of it.
+/// A connection or login attempt and its result.
 #[derive(Clone, Debug, Serialize)]
-pub struct Trial {
-    /// Where it was made from: `operator`, or a machine's name.
+pub struct Check {
+    /// The client: `operator`, or a machine's name.
     pub from: String,
-    /// The machine it went to.
+    /// The server's machine.
     pub to: String,
     /// Address and port.
     pub address: SocketAddr,
-    /// What was tried: `tcp`, or `postgres` and how.
+    /// `tcp`, or `postgres` and the variant of the login.
     pub what: String,
-    /// Whether the picture has it.
-    pub drawn: bool,
-    /// What came of it.
+    /// Whether the topology has an edge for it.
+    #[serde(rename = "drawn")]
+    pub allowed: bool,
+    /// The result.
     pub outcome: String,
-    /// Whether it is as drawn.
+    /// Whether the result is the expected one.
     pub passed: bool,
-    /// What should have allowed or stopped it; for what is not as drawn.
+    /// The rule that should have allowed or stopped it, for an unexpected result.
     pub rule: Option<String>,
 }
 
-/// Tries everything.
+/// Makes all checks.
 ///
 /// # Errors
-/// A machine cannot be reached to try from.
-pub fn prove(fleet: &Fleet<'_>) -> Result<Vec<Trial>> {
+/// A machine that should make attempts cannot be reached.
+pub fn prove(fleet: &Fleet<'_>) -> Result<Vec<Check>> {
     let targets = targets(fleet)?;
     let mut vantages: Vec<Option<&Member<'_>>> = vec![None];
     vantages.extend(fleet.machines.iter().map(Some));
-    let mut trials: Vec<Trial> = at_once(&vantages, |from| network(fleet, *from, &targets))?.concat();
+    let mut checks: Vec<Check> = at_once(&vantages, |from| network(fleet, *from, &targets))?.concat();
     let applications: Vec<&Member<'_>> =
         fleet.machines.iter().filter(|member| member.machine.tiers.contains(&Tier::Application)).collect();
-    trials.extend(at_once(&applications, |member| database(fleet, member))?.concat());
-    Ok(trials)
+    checks.extend(at_once(&applications, |member| database(fleet, member))?.concat());
+    Ok(checks)
 }
 
-/// Every address of every machine with the ports to try there: the machine's place in the fleet.
+/// Every address and port to check, with the index of the machine in the fleet.
 fn targets(fleet: &Fleet<'_>) -> Result<Vec<(usize, SocketAddr)>> {
     let edges = fleet.topology.edges();
     let mut targets = Vec::new();
@@ -71,7 +72,7 @@ fn targets(fleet: &Fleet<'_>) -> Result<Vec<(usize, SocketAddr)>> {
         ports.insert(member.system.operator.1);
         let mut addresses: BTreeSet<IpAddr> = member.system.addresses.iter().copied().collect();
         addresses.insert(member.machine.address);
-        // What ssh connects to may be a public address that the machine itself does not know (behind NAT).
+        // ssh may connect to a public address that the machine does not have (behind NAT).
         let host = member.remote.host()?;
         addresses
             .extend((host.as_str(), 0).to_socket_addrs().into_iter().flatten().map(|address| address.ip()));
@@ -82,12 +83,12 @@ fn targets(fleet: &Fleet<'_>) -> Result<Vec<(usize, SocketAddr)>> {
     Ok(targets)
 }
 
-/// What one vantage point reaches. A machine does not try itself: its own loopback is no firewall's business.
+/// The checks from one vantage point. A machine is not checked from itself, since no firewall applies to loopback.
 fn network(
     fleet: &Fleet<'_>,
     from: Option<&Member<'_>>,
     targets: &[(usize, SocketAddr)],
-) -> Result<Vec<Trial>> {
+) -> Result<Vec<Check>> {
     let others: Vec<(usize, SocketAddr)> = targets
         .iter()
         .filter(|(place, _)| from.is_none_or(|from| fleet.machines[*place].machine.name != from.machine.name))
@@ -101,40 +102,40 @@ fn network(
             _ => return Err(unexpected(&member.machine.name)),
         },
     };
-    let trials = others.into_iter().zip(reached).map(|((place, address), reached)| {
+    let checks = others.into_iter().zip(reached).map(|((place, address), reached)| {
         let to = &fleet.machines[place];
-        let drawn = drawn(fleet, from, to, address);
+        let allowed = allowed(fleet, from, to, address);
         let passed = match reached {
-            Reached::Open => drawn,
-            // Let through, and refused: the port of the next release, which has no listener yet.
-            Reached::Refused => drawn && fleet.topology.parts().iter().any(|part| part.ports().len() > 1),
-            _ => !drawn,
+            Reachability::Open => allowed,
+            // Accepted by the firewall and refused: the port of the next release, which has no listener yet.
+            Reachability::Refused => allowed && fleet.topology.parts().iter().any(|part| part.ports().len() > 1),
+            _ => !allowed,
         };
         let rule = (!passed).then(|| {
             let name = &to.machine.name;
-            if drawn {
-                format!("{name}: a rule of chain input, table inet tercet, must let this in, and something must listen")
+            if allowed {
+                format!("{name}: a rule of chain input, table inet tercet, must accept this, and a process must listen")
             } else {
                 format!("{name}: the policy of chain input, table inet tercet, must drop this")
             }
         });
-        Trial {
+        Check {
             from: from.map_or("operator", |member| &member.machine.name).to_owned(),
             to: to.machine.name.clone(),
             address,
             what: "tcp".to_owned(),
-            drawn,
+            allowed,
             outcome: outcome(&reached),
             passed,
             rule,
         }
     });
-    Ok(trials.collect())
+    Ok(checks.collect())
 }
 
-/// Whether the picture has an edge from there to here.
-fn drawn(fleet: &Fleet<'_>, from: Option<&Member<'_>>, to: &Member<'_>, address: SocketAddr) -> bool {
-    // ssh: from where the operator's connections come from, be that a machine of the fleet.
+/// Whether the topology has an edge from `from` to `to`.
+fn allowed(fleet: &Fleet<'_>, from: Option<&Member<'_>>, to: &Member<'_>, address: SocketAddr) -> bool {
+    // ssh: from the source of the operator's connections, which may be a machine of the fleet.
     let (operator, ssh) = to.system.operator;
     if address.port() == ssh {
         return address.is_ipv4() == operator.is_ipv4()
@@ -152,8 +153,8 @@ fn drawn(fleet: &Fleet<'_>, from: Option<&Member<'_>>, to: &Member<'_>, address:
     })
 }
 
-/// Who gets into PostgreSQL from an application machine.
-fn database(fleet: &Fleet<'_>, member: &Member<'_>) -> Result<Vec<Trial>> {
+/// The login attempts from an application machine.
+fn database(fleet: &Fleet<'_>, member: &Member<'_>) -> Result<Vec<Check>> {
     let edges = fleet.topology.edges();
     let edge = edges.iter().find(|edge| {
         edge.to.tier == Tier::Database
@@ -165,26 +166,26 @@ fn database(fleet: &Fleet<'_>, member: &Member<'_>) -> Result<Vec<Trial>> {
     let local = edge.is_local();
     let owner = owner(name);
     let mut cases = vec![
-        (AUTHENTICATOR, name, Means::Everything, "authenticator, as an application server", true),
-        (AUTHENTICATOR, name, Means::WrongPassword, "authenticator with a wrong password", false),
-        (AUTHENTICATOR, "postgres", Means::Everything, "authenticator in another database", false),
-        (owner.as_str(), name, Means::Everything, "the owner over the network", false),
-        ("postgres", "postgres", Means::Everything, "the superuser over the network", false),
+        (AUTHENTICATOR, name, LoginMeans::Everything, "authenticator, as an application server", true),
+        (AUTHENTICATOR, name, LoginMeans::WrongPassword, "authenticator with a wrong password", false),
+        (AUTHENTICATOR, "postgres", LoginMeans::Everything, "authenticator in another database", false),
+        (owner.as_str(), name, LoginMeans::Everything, "the owner over the network", false),
+        ("postgres", "postgres", LoginMeans::Everything, "the superuser over the network", false),
     ];
     if !local {
         cases.extend([
-            (AUTHENTICATOR, name, Means::NoTls, "authenticator without TLS", false),
-            (AUTHENTICATOR, name, Means::NoCertificate, "authenticator without a certificate", false),
-            ("postgres", "postgres", Means::NoTls, "the superuser without TLS", false),
+            (AUTHENTICATOR, name, LoginMeans::NoTls, "authenticator without TLS", false),
+            (AUTHENTICATOR, name, LoginMeans::NoCertificate, "authenticator without a certificate", false),
+            ("postgres", "postgres", LoginMeans::NoTls, "the superuser without TLS", false),
         ]);
     }
-    // While the password is replaced, none is asked for over TLS.
+    // While the password is replaced, none is required over TLS.
     if !local && fleet.project()?.secrets.certificate_alone {
-        cases.retain(|(_, _, with, ..)| *with != Means::WrongPassword);
+        cases.retain(|(_, _, with, ..)| *with != LoginMeans::WrongPassword);
     }
-    let attempts = cases
+    let logins = cases
         .iter()
-        .map(|(role, database, with, ..)| DatabaseAttempt {
+        .map(|(role, database, with, ..)| DatabaseLogin {
             address,
             local,
             database: (*database).to_owned(),
@@ -193,37 +194,37 @@ fn database(fleet: &Fleet<'_>, member: &Member<'_>) -> Result<Vec<Trial>> {
         })
         .collect();
     let credentials = credentials_folder(&fleet.project()?, member.machine);
-    let Reply::Tried(reached) = fleet.agent(member).ask(Query::TryDatabase { attempts, credentials })? else {
+    let Reply::Tried(reached) = fleet.agent(member).ask(Query::LogIn { logins, credentials })? else {
         return Err(unexpected(&member.machine.name));
     };
-    let trials = cases.iter().zip(reached).map(|((_, _, _, what, drawn), reached)| {
-        let passed = (reached == Reached::Open) == *drawn;
+    let checks = cases.iter().zip(reached).map(|((_, _, _, what, allowed), reached)| {
+        let passed = (reached == Reachability::Open) == *allowed;
         let rule = (!passed).then(|| {
             format!(
-                "{}: pg_hba.conf {} let this in",
+                "{}: pg_hba.conf {} accept this",
                 edge.machine.name,
-                if *drawn { "must" } else { "must not" }
+                if *allowed { "must" } else { "must not" }
             )
         });
-        Trial {
+        Check {
             from: member.machine.name.clone(),
             to: edge.machine.name.clone(),
             address,
             what: format!("postgres: {what}"),
-            drawn: *drawn,
+            allowed: *allowed,
             outcome: outcome(&reached),
             passed,
             rule,
         }
     });
-    Ok(trials.collect())
+    Ok(checks.collect())
 }
 
-fn outcome(reached: &Reached) -> String {
+fn outcome(reached: &Reachability) -> String {
     match reached {
-        Reached::Open => "open".to_owned(),
-        Reached::Refused => "connection refused".to_owned(),
-        Reached::Silent => "no answer".to_owned(),
-        Reached::Rejected(why) => format!("rejected: {why}"),
+        Reachability::Open => "open".to_owned(),
+        Reachability::Refused => "connection refused".to_owned(),
+        Reachability::TimedOut => "timed out".to_owned(),
+        Reachability::Rejected(why) => format!("rejected: {why}"),
     }
 }

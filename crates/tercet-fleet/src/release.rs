@@ -105,7 +105,7 @@ impl Release {
 }
 
 /// The release that the project's files now are. `key` is a random secret of the project: the identifier is shown in
-/// plans and unit names, and without a key anybody could confirm a guess at a secret of the configuration by it.
+/// plans and unit names, and without a key it would confirm a guess at a secret of the configuration.
 ///
 /// # Errors
 /// The person's own folder cannot be read or is too large.
@@ -128,7 +128,7 @@ pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str, key: &P
     Ok(Shipment { release: Release { id, kind, program }, archive })
 }
 
-/// The data API's options; its log tells of every request unless the file says otherwise.
+/// The data API's options; it logs every request unless the file sets another level.
 fn api_options(api: &Api, project: &str) -> toml::Table {
     let mut options = configuration::api::options(api, project);
     options.entry("log-level").or_insert_with(|| "info".into());

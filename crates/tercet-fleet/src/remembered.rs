@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use tercet_config::{Machine, Reach, Tier};
 
-use crate::secrets;
+use crate::operator_folder::FOLDER;
 
 /// The file, in the folder of the operator's state.
 const FILE: &str = "machines.json";
@@ -17,16 +17,24 @@ const FILE: &str = "machines.json";
 /// A machine that the project was applied to.
 #[derive(Clone, Debug)]
 pub struct Remembered {
-    /// As it was in the file.
+    /// Its entry in the file at the last apply.
     pub machine: Machine,
-    /// What tells it from all others: machine-id(5).
+    /// Its machine-id(5).
     pub id: String,
-    /// Since when it has not been in the file and could not be cleaned up, while its access to the database is taken: RFC
-    /// 3339.
+    /// The time since which it has been out of the file, unreachable and without access to the database: RFC 3339.
     pub cut_off: Option<String>,
 }
 
-/// The same as it is written.
+/// A machine that left the project and cannot be reached.
+#[derive(Clone, Debug)]
+pub struct Unreached {
+    /// Its entry in the file at the last apply.
+    pub remembered: Remembered,
+    /// Why it cannot be cleaned up.
+    pub why: String,
+}
+
+/// The form of a remembered machine in the file.
 #[derive(Serialize, Deserialize)]
 struct Record {
     name: String,
@@ -43,7 +51,7 @@ struct Record {
 /// # Errors
 /// The file cannot be read.
 pub fn read(project: &Path) -> Result<Vec<Remembered>> {
-    let path = project.join(secrets::FOLDER).join(FILE);
+    let path = project.join(FOLDER).join(FILE);
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -53,14 +61,14 @@ pub fn read(project: &Path) -> Result<Vec<Remembered>> {
     Ok(records.into_iter().map(Record::remembered).collect())
 }
 
-/// Writes them down.
+/// Writes the file.
 ///
 /// # Errors
 /// The file cannot be written.
 pub(crate) fn write(project: &Path, machines: &[Remembered]) -> Result<()> {
     let records: Vec<Record> = machines.iter().filter_map(Record::of).collect();
     let text = serde_json::to_string_pretty(&records)? + "\n";
-    crate::authority::write_private(&project.join(secrets::FOLDER), FILE, &text)
+    crate::authority::write_private(&project.join(FOLDER), FILE, &text)
 }
 
 impl Record {
@@ -101,7 +109,7 @@ pub(crate) fn gone(remembered: &[Remembered], present: &[(&Machine, String)]) ->
     gone
 }
 
-/// What is remembered once the machines of the file are `present`: these as they are now, and the others as they were.
+/// The remembered machines after an apply to the machines of the file: these with their present entries, others unchanged.
 pub(crate) fn updated(remembered: &[Remembered], present: &[(&Machine, String)]) -> Vec<Remembered> {
     let now = present.iter().map(|(machine, id)| Remembered {
         machine: (*machine).clone(),
@@ -133,7 +141,7 @@ mod tests {
     #[test]
     fn a_machine_is_known_by_its_id_not_by_its_name() {
         let folder = tempfile::tempdir().unwrap();
-        fs::create_dir_all(folder.path().join(secrets::FOLDER)).unwrap();
+        fs::create_dir_all(folder.path().join(FOLDER)).unwrap();
         assert_eq!(names(&read(folder.path()).unwrap()), "");
         let (lb, app1) = (machine("lb", 10, Tier::Balancer), machine("app1", 11, Tier::Application));
         write(folder.path(), &updated(&[], &[(&lb, "a".to_owned()), (&app1, "b".to_owned())])).unwrap();

@@ -1,4 +1,4 @@
-//! How tercet's parts on this machine are doing, and which releases are there.
+//! The report of this machine: the state of tercet's parts, and its releases.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,49 +12,49 @@ use serde::{Deserialize, Serialize};
 use tercet_machine::firewall::Firewall;
 use tercet_machine::inventory::{self, Inventory};
 
-use crate::deployment::Instance;
 use crate::identity::{self, Identity};
+use crate::instance::Instance;
 use crate::paths::{CONFIGURATION, CREDENTIALS, LIBRARY, PROGRAM_DIGITS, STATE, program};
 use crate::release::Release;
 use crate::state::Held;
 
-/// The section of a unit's file that says what systemd ignores and tercet needs.
+/// The section of a unit's file that tercet reads and systemd ignores.
 pub(crate) const SECTION: &str = "[X-Tercet]";
 
-/// A machine's own account of itself.
+/// A machine's report.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
-    /// Whose it is.
+    /// The machine's identity.
     pub identity: Option<Identity>,
-    /// The operator state that is kept there.
+    /// The stored operator state.
     pub state: Option<Held>,
     /// Application servers' units, running or not.
     pub instances: Vec<(Instance, UnitState)>,
-    /// Where the balancer here hands requests to, by part.
+    /// The addresses of the balancer's servers, by part.
     pub serving: BTreeMap<String, SocketAddr>,
     /// The other units: the balancer's, the database's.
     pub units: BTreeMap<String, UnitState>,
-    /// The releases that are here, the one that was used last first.
+    /// The complete releases, the one used last first.
     pub releases: Vec<Release>,
     /// Folders of releases that never became complete.
     pub incomplete: Vec<String>,
-    /// tercet's own binaries that are here, by how their digests begin.
+    /// tercet's binaries, by the beginning of their digests.
     pub programs: Vec<String>,
-    /// The folders of credentials that are here.
+    /// The folders of credentials.
     pub credentials: Vec<String>,
-    /// What is to be said about certificates whose end is near.
+    /// Warnings about certificates that expire soon.
     pub warnings: Vec<String>,
-    /// What tercet made here.
+    /// The resources that tercet created.
     pub inventory: Inventory,
     /// Seconds since the machine booted.
     pub uptime: u64,
     /// Load average of the last minute.
     pub load: f64,
-    /// Memory in KiB: all, and what is available.
+    /// Memory in KiB: total and available.
     pub memory: (u64, u64),
 }
 
-/// How a unit is doing.
+/// The state of a unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitState {
     /// `active`, `failed`, …
@@ -66,6 +66,12 @@ pub struct UnitState {
 }
 
 impl Report {
+    /// Whether the machine keeps the operator state of the project it belongs to.
+    pub(crate) fn keeps_state(&self) -> bool {
+        let projects = self.state.as_ref().zip(self.identity.as_ref());
+        projects.is_some_and(|(held, identity)| held.header.project == identity.project)
+    }
+
     /// The report as JSON; releases by their names alone, since their configuration may hold secrets.
     pub fn shown(&self) -> serde_json::Value {
         let releases: Vec<&str> = self.releases.iter().map(|release| release.id.as_str()).collect();
@@ -138,7 +144,7 @@ fn instance(text: &str) -> Option<Instance> {
     })
 }
 
-/// What the balancer's configuration says; nothing without a balancer.
+/// The servers in the balancer's configuration; none without a balancer.
 fn serving() -> BTreeMap<String, SocketAddr> {
     #[derive(Deserialize)]
     struct Configuration {
@@ -155,7 +161,7 @@ fn serving() -> BTreeMap<String, SocketAddr> {
     servers.into_iter().map(|server| (server.name, server.address)).collect()
 }
 
-/// How a unit is doing.
+/// The state of a unit.
 pub(crate) fn state(unit: &str) -> Result<UnitState> {
     let output = Command::new("systemctl")
         .args(["show", "--property=ActiveState,NRestarts,MemoryCurrent", "--", unit])

@@ -4,187 +4,18 @@
 //! plan of it: application servers are replaced one after the other, so those of two phases that follow each other run side
 //! by side, and everything they need is valid in both. Knows nothing of machines but what secrets they get.
 
-mod record;
-
-use std::fmt;
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use serde::{Deserialize, Serialize};
 use tercet_config::{End, Server, Tier, Topology};
 
-pub(crate) use self::record::{NEXT, Record};
 use crate::fleet::Fleet;
-use crate::secrets::{FOLDER, Secrets};
+use crate::operator_folder::{FOLDER, NEXT};
+pub use crate::phase::{Kind, Phase};
+use crate::phase::{Record, clear};
+use crate::secrets::Secrets;
 use crate::token_keys;
-
-/// What is replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The password of `authenticator`.
-    Secrets,
-    /// The certificates of PostgreSQL and of the application servers.
-    Certificates,
-    /// The authority those certificates are issued by.
-    Authority,
-    /// The key that tokens of the data API are signed with; the one before stays valid.
-    TokenKeys,
-    /// The key before is no longer valid.
-    RetiredTokenKey,
-}
-
-/// What is in force while something is replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// PostgreSQL lets application servers in by their certificate alone.
-    CertificateAlone,
-    /// The same, and the password is the new one.
-    NewPassword,
-    /// The new password is asked for, besides the certificate.
-    BothFactors,
-    /// New certificates of the same authority.
-    NewCertificates,
-    /// The new authority is trusted beside the old one.
-    TrustBoth,
-    /// The same, and certificates are those of the new one.
-    NewIssuer,
-    /// Only the new authority is trusted.
-    TrustNew,
-    /// Tokens of the new key are accepted beside those of the old one.
-    AcceptBoth,
-    /// Only tokens of the new key are accepted.
-    AcceptNew,
-}
-
-impl Kind {
-    const ALL: [Self; 5] =
-        [Self::Secrets, Self::Certificates, Self::Authority, Self::TokenKeys, Self::RetiredTokenKey];
-
-    /// Its phases, in their order.
-    fn phases(self) -> &'static [Phase] {
-        match self {
-            Self::Secrets => &[Phase::CertificateAlone, Phase::NewPassword, Phase::BothFactors],
-            Self::Certificates => &[Phase::NewCertificates],
-            Self::Authority => &[Phase::TrustBoth, Phase::NewIssuer, Phase::TrustNew],
-            Self::TokenKeys => &[Phase::AcceptBoth],
-            Self::RetiredTokenKey => &[Phase::AcceptNew],
-        }
-    }
-
-    /// What is to be known when it is over.
-    pub fn outcome(self) -> &'static str {
-        match self {
-            Self::Secrets => {
-                "rotated: PostgreSQL asks for the new password and the certificate, and refuses the old password"
-            }
-            Self::Certificates => {
-                "rotated: every server has a new certificate of the same authority. The old ones are valid until the dates in \
-                 them: if a key was stolen, tercet rotate authority"
-            }
-            Self::Authority => {
-                "rotated: certificates of the old authority are refused, and its key is deleted"
-            }
-            Self::TokenKeys => {
-                "rotated: tercet token signs with the new key, in .tercet/jwt-secret; give it to each service of yours that signs \
-                 tokens.\nTokens of the old key are accepted until they expire (an hour, by tercet token without --seconds): \
-                 when the last one has, or at once if the old key was stolen, tercet rotate token-keys --retire"
-            }
-            Self::RetiredTokenKey => "retired: tokens of the old key are refused, and the key is deleted",
-        }
-    }
-}
-
-/// As it is typed after `tercet rotate`.
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Secrets => "secrets",
-            Self::Certificates => "certificates",
-            Self::Authority => "authority",
-            Self::TokenKeys => "token-keys",
-            Self::RetiredTokenKey => "token-keys --retire",
-        })
-    }
-}
-
-impl Phase {
-    /// The rotation it belongs to.
-    fn kind(self) -> Kind {
-        let mut kinds = Kind::ALL.into_iter();
-        kinds.find(|kind| kind.phases().contains(&self)).expect("every phase is in the phases of a kind")
-    }
-
-    /// Which one it is, from 1.
-    fn number(self) -> usize {
-        self.kind().phases().iter().take_while(|phase| **phase != self).count() + 1
-    }
-
-    fn next(self) -> Option<Self> {
-        self.kind().phases().get(self.number()).copied()
-    }
-
-    /// What it does to the parts of a topology.
-    fn describe(self, topology: &Topology) -> String {
-        let names = |local: bool| {
-            let edges = topology.edges();
-            let names =
-                edges.iter().filter(|edge| edge.to.tier == Tier::Database && (!local || edge.is_local()));
-            let names = names.filter_map(|edge| match edge.from {
-                End::Part(part, _) => Some(part.name.as_str()),
-                End::Internet => None,
-            });
-            names.collect::<Vec<_>>().join(", ")
-        };
-        let parts = topology.parts().iter();
-        let servers: Vec<&str> =
-            parts.clone().filter(|it| it.tier == Tier::Application).map(|it| it.name.as_str()).collect();
-        let servers = servers.join(", ");
-        let database = parts.clone().find(|it| it.tier == Tier::Database);
-        let database = database
-            .map_or("PostgreSQL".to_owned(), |it| format!("PostgreSQL on {}", topology.machine_of(it).name));
-        let local = names(true);
-        match self {
-            Self::CertificateAlone if local.is_empty() => {
-                format!("{database} lets {servers} in by their certificate alone")
-            }
-            Self::CertificateAlone => format!(
-                "{database} lets {servers} in by their certificate alone; those on its own machine change to TLS: {local}"
-            ),
-            Self::NewPassword => format!("the new password: {database}, then {servers}, one after the other"),
-            Self::BothFactors if local.is_empty() => {
-                format!("{database} asks for the certificate and the new password; the old one is deleted")
-            }
-            Self::BothFactors => format!(
-                "{database} asks for the certificate and the new password; the old one is deleted; those on its own machine change \
-                 back from TLS: {local}"
-            ),
-            Self::NewCertificates => {
-                format!(
-                    "new certificates of the same authority: {database}, then {servers}, one after the other"
-                )
-            }
-            Self::TrustBoth => format!(
-                "the new authority is trusted beside the old one: {database}, then {servers}, one after the other"
-            ),
-            Self::NewIssuer => {
-                format!("certificates of the new authority: {database}, then {servers}, one after the other")
-            }
-            Self::TrustNew => format!(
-                "the old authority is no longer trusted: {database}, then {servers}, one after the other; its key is deleted"
-            ),
-            Self::AcceptBoth => {
-                format!(
-                    "tokens of the new key are accepted beside those of the old one: {servers}, one after the other"
-                )
-            }
-            Self::AcceptNew => format!(
-                "tokens of the old key are refused: {servers}, one after the other; the old key is deleted"
-            ),
-        }
-    }
-}
 
 /// A rotation of a fleet's secrets, in one of its phases. The fleet that is handed over always has that phase's secrets.
 #[derive(Debug)]
@@ -200,7 +31,7 @@ pub struct Rotation<'a> {
 }
 
 impl<'a> Rotation<'a> {
-    /// Begins a rotation, or goes on with one that was cut off. Nothing is in force before [`Self::enter`].
+    /// Begins a rotation, or continues an interrupted one. No phase is in force before [`Self::enter`].
     ///
     /// # Errors
     /// There is nothing of this kind to rotate, another rotation is not over, or a file cannot be read or written.
@@ -242,7 +73,7 @@ impl<'a> Rotation<'a> {
                     }
                     _ => {}
                 }
-                record::clear(&folder)?;
+                clear(&folder)?;
                 std::fs::DirBuilder::new().create(folder.join(NEXT)).context(NEXT)?;
                 let phase = kind.phases()[0];
                 Ok(rotation(record.entering(phase), phase, false))
@@ -259,7 +90,7 @@ impl<'a> Rotation<'a> {
         let kind = self.phase.kind();
         let phases = kind.phases();
         let line = |phase: &Phase| {
-            format!("  phase {} of {}: {}\n", phase.number(), phases.len(), phase.describe(self.topology))
+            format!("  phase {} of {}: {}\n", phase.number(), phases.len(), describe(*phase, self.topology))
         };
         let verb = if self.recorded { "goes on" } else { "begins" };
         let lines: String = phases[self.phase.number() - 1..].iter().map(line).collect();
@@ -314,12 +145,69 @@ impl<'a> Rotation<'a> {
         Ok(true)
     }
 
-    /// Gives up a rotation that the person does not confirm: nothing of it is left.
+    /// Abandons a rotation that the operator does not confirm, without a trace.
     ///
     /// # Errors
     /// A file cannot be removed.
     pub fn abandon(self) -> Result<()> {
-        if self.recorded { Ok(()) } else { record::clear(&self.project.join(FOLDER)) }
+        if self.recorded { Ok(()) } else { clear(&self.project.join(FOLDER)) }
+    }
+}
+
+/// What a phase does to the parts of a topology.
+fn describe(phase: Phase, topology: &Topology) -> String {
+    let names = |local: bool| {
+        let edges = topology.edges();
+        let names = edges.iter().filter(|edge| edge.to.tier == Tier::Database && (!local || edge.is_local()));
+        let names = names.filter_map(|edge| match edge.from {
+            End::Part(part, _) => Some(part.name.as_str()),
+            End::Internet => None,
+        });
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let parts = topology.parts().iter();
+    let servers: Vec<&str> =
+        parts.clone().filter(|it| it.tier == Tier::Application).map(|it| it.name.as_str()).collect();
+    let servers = servers.join(", ");
+    let database = parts.clone().find(|it| it.tier == Tier::Database);
+    let database = database
+        .map_or("PostgreSQL".to_owned(), |it| format!("PostgreSQL on {}", topology.machine_of(it).name));
+    let local = names(true);
+    match phase {
+        Phase::CertificateAlone if local.is_empty() => {
+            format!("{database} lets {servers} in by their certificate alone")
+        }
+        Phase::CertificateAlone => format!(
+            "{database} lets {servers} in by their certificate alone; those on its own machine change to TLS: {local}"
+        ),
+        Phase::NewPassword => format!("the new password: {database}, then {servers}, one after the other"),
+        Phase::BothFactors if local.is_empty() => {
+            format!("{database} asks for the certificate and the new password; the old one is deleted")
+        }
+        Phase::BothFactors => format!(
+            "{database} asks for the certificate and the new password; the old one is deleted; those on its own machine change \
+             back from TLS: {local}"
+        ),
+        Phase::NewCertificates => {
+            format!("new certificates of the same authority: {database}, then {servers}, one after the other")
+        }
+        Phase::TrustBoth => format!(
+            "the new authority is trusted beside the old one: {database}, then {servers}, one after the other"
+        ),
+        Phase::NewIssuer => {
+            format!("certificates of the new authority: {database}, then {servers}, one after the other")
+        }
+        Phase::TrustNew => format!(
+            "the old authority is no longer trusted: {database}, then {servers}, one after the other; its key is deleted"
+        ),
+        Phase::AcceptBoth => {
+            format!(
+                "tokens of the new key are accepted beside those of the old one: {servers}, one after the other"
+            )
+        }
+        Phase::AcceptNew => format!(
+            "tokens of the old key are refused: {servers}, one after the other; the old key is deleted"
+        ),
     }
 }
 
@@ -357,7 +245,7 @@ fn unfinished(phase: Phase) -> String {
     )
 }
 
-/// Finishes a rotation that was cut off after the machines were done with its last phase; which.
+/// Completes a rotation that was interrupted after its last phase on the machines, and returns its kind.
 ///
 /// # Errors
 /// The project's record cannot be read, or a file cannot be put in place.
@@ -365,7 +253,7 @@ pub fn finish(project: &Path) -> Result<Option<Kind>> {
     Record::read(project)?.go_on(project)
 }
 
-/// What is to be said of a rotation that is not over, or of a token key that waits to be retired.
+/// A note about a rotation in progress, or about a token key that is still to be retired.
 ///
 /// # Errors
 /// The project's record cannot be read.

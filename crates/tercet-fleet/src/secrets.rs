@@ -1,4 +1,4 @@
-//! What the operator keeps: the certificate authority, passwords. In the project's `.tercet/fleet/`, 0700; files 0600.
+//! The operator's secrets: the certificate authority, passwords. In the project's `.tercet/fleet/`, 0700; files 0600.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -11,13 +11,11 @@ use tercet_database::roles::AUTHENTICATOR;
 use tercet_machine::Secret;
 
 use crate::authority::{self, Authority, Identity, Subject};
-use crate::identity::Data;
-use crate::rotation::{NEXT, Phase, Record};
+use crate::identity::{self, Data, how_to_get_state};
+use crate::operator_folder::{FOLDER, NEXT};
+use crate::phase::{Phase, Record};
 use crate::state;
 use crate::token_keys;
-
-/// Where it is, in the project's folder.
-pub(crate) const FOLDER: &str = ".tercet/fleet";
 
 /// Secrets and certificates, ready to be put on machines.
 #[derive(Debug)]
@@ -32,7 +30,7 @@ pub struct Secrets {
     pub generation: u64,
     /// The certificates of the authorities that are trusted, PEM: while one follows another, both, the new one first.
     pub authority: String,
-    /// The digests of the authorities' certificates that machines may know the project by; they are told the first.
+    /// The digests of the authorities' certificates that a machine's identity may contain; new identities contain the first.
     pub authorities: Vec<String>,
     /// PostgreSQL's identity.
     pub server: Identity,
@@ -44,7 +42,7 @@ pub struct Secrets {
     pub authenticator_verifier: Secret,
     /// Whether the client's certificate is enough to log in: while the password is replaced.
     pub certificate_alone: bool,
-    /// What releases are named with: random, so that nobody can confirm a guess at what is in one.
+    /// The random key of release ids, so that an id does not confirm a guess at a release's contents.
     pub release_key: Password,
     /// What tokens are verified with: what tercet.toml names, else the one `tercet up` and `tercet token` use.
     pub jwt: Secret,
@@ -55,7 +53,38 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Reads what is kept in the project's folder, making what is missing.
+    /// Refuses a folder's secrets that are not the machine's.
+    ///
+    /// # Errors
+    /// The machine is another project's, or another operator's of the same name, or its secrets were replaced since; `keeps_state`
+    /// says that it has that operator's state.
+    pub(crate) fn check(&self, there: &identity::Identity, keeps_state: bool) -> Result<()> {
+        if there.project != self.project {
+            bail!(
+                "it is {there}\nhint: name another machine, or `tercet apply --take-over` makes it this project's"
+            );
+        }
+        if there.generation > self.generation {
+            bail!(
+                "it is {there}, and its secrets are of generation {}: they were rotated after this folder's copy of generation {} \
+                 was made\n\
+                 hint: {}, or `tercet apply --take-over` replaces its secrets",
+                there.generation,
+                self.generation,
+                how_to_get_state(keeps_state)
+            );
+        }
+        if !self.authorities.contains(&there.authority) {
+            bail!(
+                "it is {there}, with another certificate authority than this folder has: its secrets are another operator's\n\
+                 hint: {}, or `tercet apply --take-over` replaces its secrets",
+                how_to_get_state(keeps_state)
+            );
+        }
+        Ok(())
+    }
+
+    /// Reads the secrets in the project's folder and generates the missing ones.
     ///
     /// # Errors
     /// Something cannot be read, or others may read it.
@@ -63,7 +92,7 @@ impl Secrets {
         Self::by(&Record::open(project)?, project, topology)
     }
 
-    /// As they are in the phase of a rotation that `record` says.
+    /// The secrets in the phase of a rotation that `record` names.
     pub(crate) fn by(record: &Record, project: &Path, topology: &Topology) -> Result<Self> {
         let folder = private_folder(project)?;
         let next = folder.join(NEXT);
@@ -127,7 +156,7 @@ pub(crate) fn are_kept(project: &Path) -> bool {
     project.join(FOLDER).join("authority.key").exists()
 }
 
-/// The id of the project whose state is kept in its folder; `None` before it was made.
+/// The id of the project in the folder's state; `None` before it is generated.
 pub(crate) fn project_id(project: &Path) -> Result<Option<String>> {
     let path = project.join(FOLDER).join("project");
     match fs::read_to_string(&path) {
@@ -188,7 +217,7 @@ fn private_folder(project: &Path) -> Result<PathBuf> {
 
 /// The verifier of a password that stays the same as long as the password does.
 fn verifier(path: &Path, password: &Password) -> Result<Secret> {
-    // Beside it a trace of the password it was made of: a password somebody replaced gets a new verifier.
+    // Beside it a digest of its password: after the password was replaced, a new verifier is computed.
     let trace = crate::digest(password.reveal().as_bytes());
     if let Ok(kept) = fs::read_to_string(path)
         && let Some((verifier, of)) = kept.trim().split_once('\n')

@@ -1,6 +1,6 @@
-//! The person's own OpenSSH: their configuration, agent, jump hosts and known hosts. Host keys are always
-//! checked, and nothing ever asks for a password: what runs over there runs as root, by sudo where ssh logs in as
-//! somebody else.
+//! The operator's OpenSSH, with its configuration, agent, jump hosts and known hosts. Host keys are always
+//! checked, and nothing ever asks for a password: remote commands run as root, by sudo where ssh logs in as
+//! another user.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 /// Seconds until a machine that does not answer is given up.
 const CONNECT_SECONDS: u32 = 10;
 
-/// How ssh is called, and the folder of the connections that commands share.
+/// The options of ssh, and the folder of the connections that commands share.
 #[derive(Debug)]
 pub struct Ssh {
     config: Option<PathBuf>,
@@ -24,8 +24,8 @@ pub fn shell_words(words: &[String]) -> String {
     words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect::<Vec<_>>().join(" ")
 }
 
-/// A shell command that is run by root, whoever logged in. Standard input stays the command's own, and so does where
-/// ssh came from, which sudo would forget.
+/// A shell command that runs as root, by sudo where ssh logs in as another user. It keeps standard input and
+/// `SSH_CONNECTION`, which sudo would drop.
 fn as_root(command: &str) -> String {
     let command = shell_words(&[command.to_owned()]);
     format!(
@@ -43,7 +43,7 @@ pub struct Remote<'a> {
     destination: &'a str,
 }
 
-/// A command on a machine that goes on; it ends when this is dropped.
+/// A running command on a machine; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Started<'a> {
     remote: &'a Remote<'a>,
@@ -98,7 +98,7 @@ impl Drop for Ssh {
 }
 
 impl Ssh {
-    /// `config` replaces the person's own ssh configuration (`ssh -F`).
+    /// `config` replaces the operator's ssh configuration (`ssh -F`).
     ///
     /// # Errors
     /// No folder can be made for the shared connections.
@@ -129,7 +129,7 @@ impl Remote<'_> {
             .with_context(|| format!("{}: ssh -G does not tell its host name", self.name))
     }
 
-    /// Runs a shell command over there with `input` on its standard input; its standard output.
+    /// Runs a shell command on the machine with `input` on its standard input and returns its standard output.
     ///
     /// # Errors
     /// The machine cannot be reached, or the command fails: named, with the end of what it wrote.
@@ -143,7 +143,7 @@ impl Remote<'_> {
         Ok(output)
     }
 
-    /// Runs a shell command over there and hands each line of its standard output over as it comes.
+    /// Runs a shell command on the machine and calls `each` with every line of its standard output.
     ///
     /// # Errors
     /// As [`run`](Self::run), and what `each` returns.
@@ -154,7 +154,7 @@ impl Remote<'_> {
         self.talk(child, input, each)
     }
 
-    /// Like [`converse`](Self::converse), over a connection of its own: proof that the machine still lets us in.
+    /// Like [`converse`](Self::converse), over a new connection: proof that the machine still accepts one.
     ///
     /// # Errors
     /// As [`converse`](Self::converse).
@@ -198,7 +198,7 @@ impl Remote<'_> {
         let stdout = child.stdout.take().expect("standard output is piped");
         let mut stderr = child.stderr.take().expect("standard error is piped");
         let (result, errors) = std::thread::scope(|scope| {
-            // All three at once: any pipe may fill up. Who reads no input has said why on standard error.
+            // All three at once: any pipe may fill up. A command that reads no input explains why on standard error.
             scope.spawn(move || drop(stdin.write_all(input)));
             let errors = scope.spawn(move || {
                 let mut text = Vec::new();
@@ -248,7 +248,7 @@ impl Remote<'_> {
         }
     }
 
-    /// Starts a shell command over there that goes on until it is killed, over a connection of its own.
+    /// Starts a shell command that runs until it is killed, over a new connection.
     ///
     /// # Errors
     /// ssh cannot be run.

@@ -21,21 +21,17 @@ use tercet_machine::path::Owner;
 pub(crate) use self::folder::Contents;
 pub use self::folder::{Record, recover};
 pub use self::sealed::{Header, Sealed};
-use crate::agent::{Query, Reply};
-use crate::at_once::{all_in_one, outcomes};
-use crate::fleet::{Fleet, Unreachable, unexpected};
 use crate::identity::Identity;
-use crate::report::Report;
 
-/// Where a machine keeps it.
+/// The file on a machine.
 const FILE: &str = "/var/lib/tercet/operator-state";
 
-/// A state that somebody has, by its name and header.
+/// The id and header of an operator state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// What names it and no other.
+    /// Its digest.
     pub id: String,
-    /// What is known without decrypting it.
+    /// The part that is not encrypted.
     pub header: Header,
 }
 
@@ -50,26 +46,26 @@ impl Held {
     }
 }
 
-/// What a machine answers about the state it keeps.
+/// A machine's answer about the operator state it stores.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Kept {
-    /// Whose the machine is.
+    /// The identity that the machine records.
     pub identity: Option<Identity>,
-    /// The state it keeps.
+    /// The stored state.
     pub sealed: Option<String>,
 }
 
-/// What a machine keeps, as the operator found it.
+/// The state that a machine stores, parsed by the operator.
 #[derive(Debug)]
 pub struct Holding {
     /// The machine.
     pub machine: String,
-    /// Whether the machine is a project's, and which one's.
+    /// The project that the machine belongs to.
     project: Option<String>,
-    /// The state; why it is none when it is damaged.
+    /// The state, or why it is invalid.
     pub sealed: Result<Option<Sealed>, String>,
-    /// The digest of what is there, whatever it is.
-    text: Option<String>,
+    /// The digest of the stored file, valid or not.
+    pub(crate) text: Option<String>,
 }
 
 impl Holding {
@@ -91,7 +87,7 @@ pub struct Local {
     pub(crate) contents: Contents,
     /// What it was when it was last pushed or pulled.
     pub record: Option<Record>,
-    digest: String,
+    pub(crate) digest: String,
 }
 
 impl Local {
@@ -105,7 +101,7 @@ impl Local {
         Ok(Some(Self { record: Record::of(project)?, digest, contents }))
     }
 
-    /// Whether it is not what was last pushed or pulled.
+    /// Whether it has changed since the last push or pull.
     pub fn has_changed(&self) -> bool {
         self.record.as_ref().is_none_or(|record| record.contents != self.digest)
     }
@@ -153,33 +149,6 @@ pub(crate) fn check_current(
          hint: `tercet state pull` first",
         there.header
     )
-}
-
-/// Whether a machine has the state of the project it belongs to.
-pub(crate) fn keeps_state(report: &Report) -> bool {
-    let projects = report.state.as_ref().zip(report.identity.as_ref());
-    projects.is_some_and(|(held, identity)| held.header.project == identity.project)
-}
-
-/// What each machine keeps; why a machine cannot say it, by name.
-pub fn holdings(fleet: &Fleet<'_>) -> (Vec<Holding>, Vec<Unreachable>) {
-    let outcomes = outcomes(&fleet.machines, |member| match fleet.agent(member).ask(Query::State)? {
-        Reply::State(kept) => Ok(Holding::new(&member.machine.name, kept)),
-        _ => Err(unexpected(&member.machine.name)),
-    });
-    let (mut holdings, mut errors) = (Vec::new(), Vec::new());
-    for (name, outcome) in fleet.names().map(str::to_owned).zip(outcomes) {
-        match outcome {
-            Ok(holding) => holdings.push(holding),
-            Err(error) => errors.push((name, error)),
-        }
-    }
-    (holdings, errors)
-}
-
-/// Refuses where a machine could not say what it keeps.
-fn all_answered(errors: &[Unreachable]) -> Result<()> {
-    if errors.is_empty() { Ok(()) } else { Err(all_in_one(errors.iter().map(|(_, error)| error))) }
 }
 
 /// What the machine this runs on keeps.

@@ -1,9 +1,8 @@
-//! What a machine is, learnt by a shell script before any tercet is there: whether it can be used at all.
+//! The system of a machine, read by a shell script before tercet is copied to it: whether it meets the requirements.
 
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail};
-use serde::{Deserialize, Serialize};
 
 use crate::ssh::Remote;
 
@@ -13,35 +12,33 @@ const SCRIPT: &str = include_str!("system/system.sh");
 /// Disk space that installing takes at most, in KiB: 512 MiB.
 const DISK_KIB: u64 = 512 << 10;
 
-/// A machine, as far as tercet must know it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The system of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct System {
     /// `debian` or `ubuntu`, and its version.
     pub distribution: (String, String),
-    /// What tells it from all other machines: machine-id(5).
+    /// Its machine-id(5).
     pub id: String,
-    /// `x86_64`, `aarch64`.
-    pub architecture: String,
     /// Memory in KiB.
     pub memory_kib: u64,
     /// All its addresses but loopback and link-local ones.
     pub addresses: Vec<IpAddr>,
-    /// Where the operator's connection comes from, and the port it came to.
+    /// The source address of the operator's connection, and the port of sshd.
     pub operator: (IpAddr, u16),
     /// The major version of PostgreSQL its distribution has.
     pub postgresql: u32,
 }
 
-/// Looks at a machine.
+/// Reads the system of a machine.
 ///
 /// # Errors
-/// It cannot be reached, or cannot be used: named, with the reason and what to do.
+/// It cannot be reached, or does not meet the requirements: the error names the machine, the reason and what to do.
 pub(crate) fn look(remote: &Remote<'_>) -> Result<System> {
     let text = remote.run("sh -s", SCRIPT.as_bytes())?;
-    judge(&text).with_context(|| format!("{} cannot be used", remote.name))
+    check_system(&text).with_context(|| format!("{} cannot be used", remote.name))
 }
 
-fn judge(text: &str) -> Result<System> {
+fn check_system(text: &str) -> Result<System> {
     let value = |key: &str| {
         text.lines()
             .filter_map(|line| line.split_once('='))
@@ -62,9 +59,6 @@ fn judge(text: &str) -> Result<System> {
     if value("systemd") != "yes" {
         bail!("systemd is not its first process");
     }
-    if value("user") != "0" {
-        bail!("ssh logs in as somebody other than root\nhint: write ssh = \"root@…\" in tercet.toml");
-    }
     if value("architecture") != std::env::consts::ARCH {
         bail!(
             "it is {}, and this tercet is for {}\nhint: apply with a tercet built for its architecture",
@@ -82,7 +76,6 @@ fn judge(text: &str) -> Result<System> {
     Ok(System {
         distribution: (system.to_owned(), version.to_owned()),
         id: value("machine-id").to_owned(),
-        architecture: value("architecture").to_owned(),
         memory_kib: value("memory").parse().context("its memory is unknown")?,
         addresses: text
             .lines()
@@ -99,13 +92,13 @@ mod tests {
 
     use super::*;
 
-    const GOOD: &str = "system=debian\nversion=\"12\"\nsystemd=yes\nuser=0\narchitecture=ARCH\nmemory=1024\ndisk=999999\n\
+    const GOOD: &str = "system=debian\nversion=\"12\"\nsystemd=yes\narchitecture=ARCH\nmemory=1024\ndisk=999999\n\
                         machine-id=1\nconnection=10.0.0.5 50000 10.0.0.20 22\n";
 
     #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
     fn check(from: &str, to: &str, expected: Expect) {
         let text = GOOD.replace(from, to).replace("ARCH", std::env::consts::ARCH);
-        let verdict = match judge(&text) {
+        let verdict = match check_system(&text) {
             Ok(system) => format!("PostgreSQL {}, operator {:?}", system.postgresql, system.operator),
             Err(error) => format!("{error:#}"),
         };
@@ -123,13 +116,6 @@ mod tests {
             hint: Debian 12 or 13, or Ubuntu 22.04 or 24.04"]],
         );
         check("systemd=yes", "", expect!["systemd is not its first process"]);
-        check(
-            "user=0",
-            "user=1000",
-            expect![[r#"
-            ssh logs in as somebody other than root
-            hint: write ssh = "root@…" in tercet.toml"#]],
-        );
         check(
             "999999",
             "2048",

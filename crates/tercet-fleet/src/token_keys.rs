@@ -12,13 +12,8 @@ use tercet_config::Api;
 use tercet_database::Password;
 use tercet_machine::Secret;
 
-use crate::rotation::{NEXT, Phase, Record};
-use crate::secrets::FOLDER;
-
-/// The key that signs, in the project's folder.
-pub(crate) const SIGNING: &str = ".tercet/jwt-secret";
-/// The one that signed before, beside the other secrets, until it is retired.
-pub(crate) const RETIRING: &str = "retiring-jwt-secret";
+use crate::operator_folder::{FOLDER, NEXT, RETIRING_KEY, SIGNING_KEY};
+use crate::phase::{Phase, Record};
 
 /// Base64 with or without padding, as the data API reads it.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -31,8 +26,8 @@ pub fn are_base64(api: &Api) -> bool {
     api.options.get("jwt-secret-is-base64").and_then(toml::Value::as_bool) == Some(true)
 }
 
-/// What the data API's `jwt-secret` has to be, for a project that keeps its key itself; `None`: what is in
-/// `.tercet/jwt-secret`, or will be. A rotation that was cut off at its end is finished before.
+/// The data API's `jwt-secret` while two keys are accepted; `None` when the key in `.tercet/jwt-secret` is the only one.
+/// Completes the end of an interrupted rotation first.
 ///
 /// # Errors
 /// A key cannot be read, or others may read it.
@@ -44,7 +39,7 @@ pub fn both(project: &Path, is_base64: bool) -> Result<Option<Secret>> {
     }
 }
 
-/// What the data API's `jwt-secret` has to be.
+/// The data API's `jwt-secret`.
 pub(crate) fn accepted(project: &Path, record: &Record, is_base64: bool) -> Result<Secret> {
     let read = |path: &PathBuf| Password::kept_in(path).with_context(|| path.display().to_string());
     let keys = files(project, record).iter().map(read).collect::<Result<Vec<_>>>()?;
@@ -54,14 +49,14 @@ pub(crate) fn accepted(project: &Path, record: &Record, is_base64: bool) -> Resu
     }
 }
 
-/// The files of the keys whose tokens are accepted, the newest first.
+/// The files of the accepted keys, the newest first.
 fn files(project: &Path, record: &Record) -> Vec<PathBuf> {
     let folder = project.join(FOLDER);
-    let signing = project.join(SIGNING);
+    let signing = project.join(SIGNING_KEY);
     match record.phase() {
         Some(Phase::AcceptBoth) => vec![folder.join(NEXT).join("jwt-secret"), signing],
         Some(Phase::AcceptNew) => vec![signing],
-        _ if record.is_retiring_token_key() => vec![signing, folder.join(RETIRING)],
+        _ if record.is_retiring_token_key() => vec![signing, folder.join(RETIRING_KEY)],
         _ => vec![signing],
     }
 }
@@ -82,16 +77,16 @@ fn bytes(key: &Password, is_base64: bool) -> Result<Vec<u8>> {
         return Ok(key.reveal().as_bytes().to_vec());
     }
     let standard = key.reveal().replace('_', "/").replace('-', "+").replace('.', "=");
-    BASE64.decode(standard).with_context(|| format!("{SIGNING} is not base64"))
+    BASE64.decode(standard).with_context(|| format!("{SIGNING_KEY} is not base64"))
 }
 
-/// Refuses a key that does not sign: who has its private half issues the tokens.
+/// Refuses a key that cannot sign: the owner of its private key issues the tokens.
 pub(crate) fn check(project: &Path, api: &Api) -> Result<()> {
-    let key = Password::kept_in(&project.join(SIGNING))?;
+    let key = Password::kept_in(&project.join(SIGNING_KEY))?;
     let is_json = |bytes: &[u8]| serde_json::from_slice::<serde_json::Map<_, _>>(bytes).is_ok();
     if is_json(&bytes(&key, are_base64(api))?) {
         bail!(
-            "{SIGNING} is a JSON Web Key or a set of them, which somebody else rotates\nhint: put the new set in it and apply"
+            "{SIGNING_KEY} is a JSON Web Key or a set of them, which its issuer rotates\nhint: put the new set in it and apply"
         );
     }
     Ok(())

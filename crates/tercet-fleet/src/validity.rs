@@ -58,7 +58,7 @@ impl Validity {
         self.not_before <= now && self.not_after - now > (self.not_after - self.not_before) * 2 / 3
     }
 
-    /// What is to be said about a certificate whose end is near or past.
+    /// The warning about a certificate that expires soon or has expired.
     fn warning(self, path: &Path, now: SystemTime) -> Option<String> {
         let days = (self.not_after - seconds(now)).div_euclid(DAY);
         let path = path.display();
@@ -106,8 +106,8 @@ fn seconds(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
 }
 
-/// What is to be said about tercet's certificates on the machine this runs on: nothing for most of their life. A unit of
-/// every machine says it each day, so that it is in the logs weeks before anything fails, whoever applies or not.
+/// Warnings about tercet's certificates on the machine this runs on: none for most of their life. A unit on every machine
+/// logs them each day, weeks before a certificate expires.
 pub fn warnings() -> Vec<String> {
     let now = SystemTime::now();
     let mut paths = Vec::new();

@@ -28,6 +28,15 @@ pub(crate) fn ask(question: &str, instead: &str) -> Result<String, Failure> {
     Ok(answer.trim().to_owned())
 }
 
+/// Asks on the terminal whether to `verb`.
+///
+/// # Errors
+/// There is no terminal, or it cannot be read.
+pub(crate) fn confirm(verb: &str) -> Result<bool, Failure> {
+    let answer = ask(&format!("{verb}? [y/N] "), "--yes")?;
+    Ok(matches!(&*answer, "y" | "Y" | "yes"))
+}
+
 /// Prompts on the terminal without echo; Ctrl-C aborts and restores the terminal.
 ///
 /// # Errors

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::inside::{plug_in, unplug};
 use super::machines::{Machine, SWITCH, inside, outside, plain};
+use super::network::{plug_in, unplug};
 use super::{Folders, until};
 use crate::command::output;
 

@@ -31,6 +31,16 @@ use super::{Folders, Life, Running, until};
 use crate::command::attached;
 use crate::workspace::Workspace;
 
+/// The database on the balancer's machine.
+pub(super) const SHARED: &str = "lb=balancer+database app1=application app2=application";
+/// Everything on one machine.
+pub(super) const ONE_MACHINE: &str = "lb=balancer+application+database";
+
+/// The user's program: run and build commands.
+pub(super) fn own(run: &str, build: &str) -> String {
+    format!("[application]\nrun = {run:?}\nbuild = {build:?}\nhealth = \"/health\"\n")
+}
+
 /// One migration: a table that every client can read and add to.
 const MIGRATION: &str =
     "create table event (number bigint primary key, at timestamptz not null default now());
@@ -99,9 +109,9 @@ type Named = (&'static str, Stage);
 /// The projects with their machines' tiers and stages; the first stage of each is its first apply.
 const PROJECTS: &[(&str, &[Named])] = &[
     (FOUR_MACHINES, STAGES),
-    (colocation::SHARED, colocation::STAGES),
-    (colocation::ONE_MACHINE, colocation::ALONE),
-    (colocation::SHARED, example::STAGES),
+    (SHARED, colocation::STAGES),
+    (ONE_MACHINE, colocation::ALONE),
+    (SHARED, example::STAGES),
     (FOUR_MACHINES, removal::STAGES),
 ];
 

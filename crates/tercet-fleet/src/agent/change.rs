@@ -1,4 +1,4 @@
-//! Changes, as the machine makes them: one at a time, each under the lease it was asked with.
+//! Makes changes on the machine: one at a time, each under the lease that the request names.
 
 use std::fs;
 use std::io::Read;
@@ -14,7 +14,7 @@ use tercet_machine::path::Owner;
 use tercet_machine::{Desired, Secret, Step, cluster, inventory, package, plan, probe, unit};
 
 use super::message::{Change, DatabaseTask, Reply};
-use super::serve::as_postgres;
+use super::postgres;
 use crate::build;
 use crate::identity::{self, Data, Identity};
 use crate::lease;
@@ -22,7 +22,7 @@ use crate::paths::{LIBRARY, RUNTIME, STATE};
 use crate::release::{API_CONF, Kind, Release};
 use crate::state;
 
-/// Makes a change, and tells `say` how far it is. `payload` is what followed the request.
+/// Makes a change; `say` sends progress. `payload` is the data after the request.
 pub(super) fn make(
     change: Change,
     project: &str,
@@ -39,7 +39,7 @@ pub(super) fn make(
     }
     match change {
         Change::Converge { desired, expects, data } => {
-            ensure!(expects.exists(), "{} is not there\nhint: apply again", expects.display());
+            ensure!(expects.exists(), "{} does not exist\nhint: apply again", expects.display());
             converge(&desired, data.as_ref(), &held, say)?;
         }
         Change::Identify { identity, .. } => {
@@ -48,11 +48,11 @@ pub(super) fn make(
             identity::write(&Identity { since, data: same.and_then(|it| it.data), ..identity })?;
         }
         Change::RecordData(data) => {
-            let there = there.context("it belongs to no project yet")?;
+            let there = there.context("the machine belongs to no project yet")?;
             identity::write(&Identity { data: Some(data), ..there })?;
         }
         Change::KeepState { state, replaces } => {
-            ensure!(there.is_some(), "it belongs to no project yet");
+            ensure!(there.is_some(), "the machine belongs to no project yet");
             state::keep(state, replaces.as_deref())?;
         }
         Change::EndSessions { port, addresses } => {
@@ -74,12 +74,12 @@ pub(super) fn make(
                 format!("{}: this release is not complete here", release.record().display())
             })?;
         }
-        Change::Migrate(migrate) => say(&as_postgres(DatabaseTask::Migrate(migrate))?)?,
+        Change::Migrate(migrate) => say(&postgres::ask(DatabaseTask::Migrate(migrate))?)?,
     }
     say(&Reply::Done)
 }
 
-/// Takes the steps from what is to what should be. The lease is looked at before each.
+/// Executes the steps from the present to the desired state. Checks the lease before each.
 fn converge(
     desired: &Desired,
     data: Option<&Data>,
@@ -87,7 +87,7 @@ fn converge(
     say: &mut impl FnMut(&Reply) -> Result<()>,
 ) -> Result<()> {
     let state = Path::new(STATE);
-    inventory::record(state, desired).context("what is made here")?;
+    inventory::record(state, desired).context("the inventory")?;
     let mut unconfirmed: Option<Firewall> = None;
     let mut again = 2;
     'plan: loop {
@@ -106,11 +106,11 @@ fn converge(
             }
             held.check()?;
             say(&Reply::Progress(step.to_string()))?;
-            // Who no longer listens is told nothing; a step that has begun is finished.
+            // A failed write to a disconnected operator is ignored: a step that has begun is completed.
             step.execute(&mut |note| drop(say(&Reply::Progress(note.to_owned()))))
                 .with_context(|| step.to_string())?;
-            // A package brings users, files and running units: what is to be done beside it is decided after it.
-            // And what is in a database is known when it runs.
+            // A package creates users, files and running units, and a cluster can be read only once it runs: the facts
+            // are read again and the rest is planned anew.
             let starts = matches!(step, Step::Unit(unit::Step::Start { .. }))
                 && desired.cluster.is_some()
                 && facts.cluster.is_none();
@@ -121,11 +121,11 @@ fn converge(
         }
         break;
     }
-    inventory::forget(state, desired).context("what was made here")?;
+    inventory::forget(state, desired).context("the inventory")?;
     unconfirmed.map_or(Ok(()), |firewall| say(&Reply::Unconfirmed(firewall)))
 }
 
-/// Drops the project's database and those of its roles that nothing else needs.
+/// Drops the project's database and those of its roles that no other object depends on.
 fn drop_database(data: &Data, port: u16, say: &mut impl FnMut(&Reply) -> Result<()>) -> Result<()> {
     let roles = [roles::owner(&data.database)];
     let roles: Vec<&str> = [AUTHENTICATOR, ANONYMOUS, AUTHENTICATED]
@@ -134,12 +134,12 @@ fn drop_database(data: &Data, port: u16, say: &mut impl FnMut(&Reply) -> Result<
         .collect();
     let kept = cluster::drop_database(port, &data.cluster, &data.database, &roles)?;
     for role in kept {
-        say(&Reply::Progress(format!("role {role} stays: something else in the cluster depends on it")))?;
+        say(&Reply::Progress(format!("role {role} is kept: other objects in the cluster depend on it")))?;
     }
     Ok(())
 }
 
-/// Removes `folders`, then what is in `state`, and last of that whose the machine is: what is cut off before is begun again.
+/// Removes `folders`, then the contents of `state` with the identity last: an interrupted run can be repeated.
 fn erase(state: &Path, folders: &[&Path]) -> Result<()> {
     for folder in folders {
         remove(folder)?;
@@ -155,7 +155,7 @@ fn erase(state: &Path, folders: &[&Path]) -> Result<()> {
     remove(state)
 }
 
-/// Makes a release's folder anew, unless it is complete already. Without a build command it then is.
+/// Creates a release's folder, unless it is complete already. A release without a build command is then complete.
 fn ship(release: &Release, payload: &mut impl Read) -> Result<()> {
     if release.record().exists() {
         return Ok(());
@@ -187,7 +187,7 @@ fn unpack(folder: &Path, payload: &mut impl Read) -> Result<()> {
         .spawn()
         .context("tar")?;
     let mut stdin = tar.stdin.take().context("standard input is piped")?;
-    std::io::copy(payload, &mut stdin).context("the archive was not taken whole")?;
+    std::io::copy(payload, &mut stdin).context("the archive was not received completely")?;
     drop(stdin);
     ensure!(tar.wait()?.success(), "the archive cannot be unpacked in {}", new.display());
     fs::rename(&new, &program).with_context(|| program.display().to_string())
@@ -200,12 +200,12 @@ fn build(release: &Release) -> Result<()> {
     complete(release)
 }
 
-/// Says that a release is complete: after all its files are root's, and on the disk.
+/// Marks a release as complete, after all its files belong to root and are synced to disk.
 fn complete(release: &Release) -> Result<()> {
     build::seal(release).with_context(|| format!("release {}", release.id))?;
     let folder = fs::File::open(release.folder()).with_context(|| release.folder().display().to_string())?;
     rustix::fs::syncfs(&folder)?;
-    // It repeats the configuration, which may hold secrets.
+    // It contains the configuration, which may contain secrets.
     write(&release.record(), Secret::json_of(release)?)
 }
 

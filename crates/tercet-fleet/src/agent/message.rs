@@ -1,4 +1,4 @@
-//! What the two ends say to each other.
+//! The messages between the operator and the agent.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 use tercet_machine::firewall::Firewall;
 use tercet_machine::{Desired, Facts};
 
-use crate::attempt::{DatabaseAttempt, Reached};
 use crate::identity::{Data, Identity};
 use crate::lease::{Lease, LeaseRequest};
 use crate::migrate::{DatabaseState, Migrate};
+use crate::reachability::{DatabaseLogin, Reachability};
 use crate::release::Release;
 use crate::report::Report;
 use crate::state::Kept;
 
-/// What the operator sends to a machine: one line of JSON; a shipped archive follows it.
+/// A request of the operator: one line of JSON, for a shipped release followed by its archive.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
@@ -23,66 +23,66 @@ pub enum Request {
     Query(Query),
     /// Acquire, renew or release the right to change the machine.
     Lease(LeaseRequest),
-    /// Change something.
+    /// Change the machine.
     Change {
-        /// The fencing number of the operator's lease: an older one is refused.
+        /// The fencing number of the operator's lease: the machine refuses an older one.
         fence: u64,
         /// The operator's project: the machine refuses another than its own.
         project: String,
-        /// What.
+        /// The change.
         change: Change,
     },
-    /// What only PostgreSQL's own user may do; sent by the agent to itself.
+    /// A task of PostgreSQL's user; the agent sends it to itself.
     Database(DatabaseTask),
 }
 
-/// What changes nothing, so that anybody may ask at any time.
+/// A request that changes nothing and needs no lease.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, on its way")]
 pub enum Query {
-    /// Read what a desired state is to be compared with.
+    /// Read the facts that a desired state is compared with.
     Probe {
         /// The desired state.
         desired: Desired,
     },
     /// Wait until something accepts connections or, with a path, answers a GET with 2xx.
     AwaitReady {
-        /// Where.
+        /// The address.
         address: SocketAddr,
         /// The path to ask for.
         path: Option<String>,
-        /// How long, in seconds.
+        /// The timeout in seconds.
         seconds: u64,
-        /// The unit that should answer: when it ends again and again, waiting is over.
+        /// The unit that should accept connections; the wait fails when it keeps restarting.
         unit: String,
     },
     /// Wait until the balancer finds servers healthy.
     AwaitRotation {
-        /// Their names and where they are.
+        /// Their names and addresses.
         servers: Vec<(String, SocketAddr)>,
         /// The names of those that must not be in rotation any more.
         gone: Vec<String>,
-        /// How long, in seconds.
+        /// The timeout in seconds.
         seconds: u64,
     },
-    /// Tell how far the database is.
+    /// Read the state of the database's schema.
     Database(Migrate),
-    /// Try to connect to each address.
+    /// Attempt a connection to each address.
     Connect {
-        /// Where.
+        /// The address.
         targets: Vec<SocketAddr>,
     },
-    /// Try to log in to PostgreSQL.
-    TryDatabase {
-        /// Where and as whom.
-        attempts: Vec<DatabaseAttempt>,
-        /// The folder of the credentials to try with.
+    /// Attempt logins to PostgreSQL.
+    LogIn {
+        /// Address, role and credentials of each.
+        logins: Vec<DatabaseLogin>,
+        /// The folder of the credentials.
         credentials: PathBuf,
     },
-    /// Tell how tercet's parts are doing.
+    /// Read the state of tercet's parts.
     Report,
-    /// Hand out the operator state that is kept here.
+    /// Read the stored operator state.
     State,
     /// Read from the balancer's admin socket.
     Balancer {
@@ -91,7 +91,7 @@ pub enum Query {
     },
 }
 
-/// What changes the machine: only with a lease.
+/// A request that changes the machine; it needs a lease.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, on its way")]
@@ -100,28 +100,28 @@ pub enum Change {
     Converge {
         /// The desired state.
         desired: Desired,
-        /// What must be there.
+        /// A path that must exist.
         expects: PathBuf,
-        /// The data that its database must be.
+        /// The data that its database must contain.
         data: Option<Data>,
     },
-    /// Write down whose the machine is.
+    /// Record the machine's identity.
     Identify {
-        /// Whose it is.
+        /// The identity.
         identity: Identity,
-        /// Whether that of another is taken over.
+        /// Whether it replaces the identity of another project.
         take_over: bool,
     },
-    /// Write down where the project's data is.
+    /// Record the location of the project's data.
     RecordData(Data),
-    /// Keep an encrypted operator state.
+    /// Store an encrypted operator state.
     KeepState {
         /// The state.
         state: String,
-        /// The digest of the one that is there.
+        /// The digest of the one it replaces.
         replaces: Option<String>,
     },
-    /// End PostgreSQL's sessions that come from these addresses.
+    /// Terminate PostgreSQL's sessions from these addresses.
     EndSessions {
         /// The port its Unix socket is named after.
         port: u16,
@@ -130,36 +130,36 @@ pub enum Change {
     },
     /// Drop a database and the project's roles.
     DropDatabase {
-        /// The data it must be.
+        /// The data it must contain.
         data: Data,
         /// The port the cluster's Unix socket is named after.
         port: u16,
     },
-    /// Forget the project: tercet's binaries, its state, and last whose the machine is.
+    /// Remove tercet's binaries, its state, and last the machine's identity.
     Erase,
     /// Make the firewall rules permanent; over a connection that was opened after they came into force.
     KeepFirewall(Firewall),
-    /// Take a release's files; its archive follows.
+    /// Receive a release's files; the archive follows.
     Ship(Release),
     /// Run a release's build command.
     Build(Release),
-    /// Make a release the one used last.
+    /// Mark a release as the one used last.
     MarkUsed(Release),
-    /// Bring the database's schema up to date.
+    /// Apply the migrations that are missing.
     Migrate(Migrate),
 }
 
-/// What is done as PostgreSQL's own user.
+/// A task that runs as PostgreSQL's user.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DatabaseTask {
-    /// Bring the schema up to date.
+    /// Apply the migrations that are missing.
     Migrate(Migrate),
-    /// Tell how far it is.
+    /// Read the state of the schema.
     State(Migrate),
 }
 
-/// What a machine answers.
+/// A reply of the agent.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
@@ -178,14 +178,14 @@ pub enum Reply {
     /// How far the database is.
     Database(DatabaseState),
     /// To a connect: one for each target.
-    Connected(Vec<Reached>),
-    /// To a try of the database: one for each attempt.
-    Tried(Vec<Reached>),
+    Connected(Vec<Reachability>),
+    /// To the login attempts: one for each.
+    Tried(Vec<Reachability>),
     /// To a report.
     Report(Box<Report>),
     /// The operator state that is kept there.
     State(Kept),
-    /// What the balancer's admin socket said.
+    /// The response of the balancer's admin socket.
     Balancer {
         /// The status.
         status: u16,
@@ -197,4 +197,27 @@ pub enum Reply {
         /// Why, with a hint.
         message: String,
     },
+}
+
+/// The balancer's state, from its admin socket.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BalancerState {
+    /// Its servers.
+    pub servers: Vec<ServerState>,
+}
+
+/// The state of one of the balancer's servers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServerState {
+    /// Its name.
+    pub name: String,
+    /// Address and port.
+    pub address: String,
+    /// `up`, `down`, `ejected`, `draining`.
+    pub state: String,
+    /// Requests sent to it since the balancer started.
+    pub requests: u64,
+    /// Those that failed on it.
+    #[serde(rename = "failures")]
+    pub failed: u64,
 }

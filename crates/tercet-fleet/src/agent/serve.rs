@@ -1,27 +1,26 @@
-//! The machine's end of the conversation.
+//! The agent: answers one request on standard input and output.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use tercet_machine::{Secret, probe};
 
 use super::change;
-use super::message::{DatabaseTask, Query, Reply, Request};
-use crate::fleet::BalancerState;
+use super::message::{BalancerState, DatabaseTask, Query, Reply, Request};
+use super::postgres;
 use crate::paths::ADMIN_SOCKET;
-use crate::{attempt, lease, migrate, report, state};
+use crate::{lease, migrate, reachability, report, state};
 
-/// Restarts after which a unit will not get ready.
+/// The number of restarts after which a unit counts as failed.
 const HOPELESS: u32 = 5;
 
-/// Reads one request, does it, writes the replies. A failure is a reply, too.
+/// Reads one request, executes it and writes the replies. A failure is a reply, too.
 ///
 /// # Errors
-/// The operator is gone.
+/// The operator is disconnected.
 pub fn serve(input: impl Read, mut output: impl Write) -> Result<()> {
     let mut input = BufReader::new(input);
     let mut text = String::new();
@@ -66,10 +65,10 @@ fn read(query: Query) -> Result<Reply> {
             Reply::Done
         }
         Query::Database(migrate) if !migrate.has_cluster() => Reply::Database(migrate.nothing_there()),
-        Query::Database(migrate) => as_postgres(DatabaseTask::State(migrate))?,
-        Query::Connect { targets } => Reply::Connected(attempt::connect_all(&targets)),
-        Query::TryDatabase { attempts, credentials } => {
-            Reply::Tried(attempt::try_all(&attempts, &credentials)?)
+        Query::Database(migrate) => postgres::ask(DatabaseTask::State(migrate))?,
+        Query::Connect { targets } => Reply::Connected(reachability::connect_all(&targets)),
+        Query::LogIn { logins, credentials } => {
+            Reply::Tried(reachability::log_in_all(&logins, &credentials)?)
         }
         Query::Report => Reply::Report(Box::new(report::read()?)),
         Query::State => Reply::State(state::kept()?),
@@ -80,33 +79,11 @@ fn read(query: Query) -> Result<Reply> {
     })
 }
 
-/// Root becomes `postgres`, whom PostgreSQL knows by the socket.
-pub(super) fn as_postgres(task: DatabaseTask) -> Result<Reply> {
-    let request = Secret::json_of(&Request::Database(task))?;
-    let mut child = Command::new("runuser")
-        .args(["-u", "postgres", "--"])
-        .arg(std::env::current_exe()?)
-        .arg("machine")
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("runuser")?;
-    let mut stdin = child.stdin.take().expect("standard input is piped");
-    stdin.write_all(request.reveal().as_bytes())?;
-    drop(stdin);
-    let output = child.wait_with_output()?;
-    match serde_json::from_slice(&output.stdout).context("the migration ended without an answer")? {
-        Reply::Failed { message } => bail!("{message}"),
-        reply => Ok(reply),
-    }
-}
-
-/// Waits until the balancer says of each server, by name and address, that it is up, and has those that are `gone` no more.
+/// Waits until the balancer reports each server, by name and address, as up, and none of those in `gone`.
 fn await_rotation(servers: &[(String, SocketAddr)], gone: &[String], limit: Duration) -> Result<()> {
     let begin = Instant::now();
     loop {
-        // While it starts or reads its configuration, its admin socket may not answer.
+        // The admin socket may not respond while the balancer starts or reloads its configuration.
         let state = balancer("/servers").ok().and_then(|(_, body)| serde_json::from_str(&body).ok());
         let known = state.map_or(Vec::new(), |state: BalancerState| state.servers);
         let missing = servers.iter().find(|(name, address)| {
@@ -117,7 +94,7 @@ fn await_rotation(servers: &[(String, SocketAddr)], gone: &[String], limit: Dura
         let (name, address) = match (missing, left) {
             (Some((name, address)), _) => (name, address),
             (None, Some(name)) if begin.elapsed() > limit => {
-                bail!("the balancer has {name} in rotation for {} s more", limit.as_secs())
+                bail!("the balancer still has {name} in rotation after {} s", limit.as_secs())
             }
             (None, Some(_)) => {
                 std::thread::sleep(Duration::from_millis(100));
@@ -150,7 +127,7 @@ fn await_ready(address: SocketAddr, path: Option<&str>, limit: Duration, unit: &
         let last = match answer {
             Ok(None | Some((200..=299, _))) => return Ok(()),
             Ok(Some((status, body))) => {
-                format!("it answers {status} {}", body.lines().next().unwrap_or_default())
+                format!("status {status} {}", body.lines().next().unwrap_or_default())
             }
             Err(error) => format!("{error:#}"),
         };
@@ -159,13 +136,13 @@ fn await_ready(address: SocketAddr, path: Option<&str>, limit: Duration, unit: &
             bail!("http://{address}{path} was not ready within {} s: {last}", limit.as_secs());
         }
         if report::state(unit)?.restarts >= HOPELESS {
-            bail!("it ends again and again; its log ends:\n{}", report::log_end(unit)?);
+            bail!("{unit} keeps restarting; the end of its log:\n{}", report::log_end(unit)?);
         }
         std::thread::sleep(Duration::from_millis(100));
     }
 }
 
-/// One request and its answer, read to the end of the connection: status and body.
+/// Sends one request and returns status and body of the response.
 fn http<S: Read + Write>(stream: &mut S, method: &str, target: &str) -> Result<(u16, String)> {
     write!(stream, "{method} {target} HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")?;
     let mut answer = Vec::new();

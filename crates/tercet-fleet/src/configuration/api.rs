@@ -5,7 +5,7 @@ use tercet_config::Api;
 /// The path of its admin endpoint that answers 200 when it can take requests.
 pub const READY: &str = "/ready";
 
-/// A table whose texts mean themselves to the data API: in its configuration `$(NAME)` is an environment variable.
+/// Escapes the strings of a table: in the data API's configuration `$(NAME)` is an environment variable.
 fn plain(table: toml::Table) -> toml::Table {
     let value = |value| match value {
         toml::Value::String(text) => plain_text(&text).into(),

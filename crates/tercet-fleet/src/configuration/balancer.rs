@@ -16,9 +16,9 @@ pub struct Place<'a> {
     pub tls_listen: &'a [SocketAddr],
     /// The files of its certificates, as it finds them.
     pub certificates: Vec<Certificate>,
-    /// Who answers the requests.
+    /// The servers.
     pub servers: Vec<Server>,
-    /// The path that tells whether one of them can take requests; without one it can while it accepts connections.
+    /// The path of the health check; without one a server is healthy while it accepts connections.
     pub health_path: Option<&'a str>,
     /// The response header that names the server, if one does.
     pub served_by: Option<&'a str>,
@@ -47,7 +47,7 @@ pub struct Server {
     pub name: String,
     /// Where it listens.
     pub address: SocketAddr,
-    /// Where it says whether it lives, when that is elsewhere.
+    /// The address of its health check, if it is a different one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_address: Option<SocketAddr>,
 }
@@ -157,7 +157,7 @@ fn listens<'a>(balancer: &'a Balancer, place: &'a Place<'_>) -> Vec<Listen<'a>> 
     plain.chain(secure).collect()
 }
 
-/// The tables of the person's own options, health checks completed.
+/// The tables of the file's options, with complete health checks.
 fn options(balancer: &Balancer, place: &Place<'_>) -> toml::Table {
     let mut options = balancer.options.clone();
     if let Some(path) = place.health_path {

@@ -17,7 +17,7 @@ use tercet_machine::unit::{Goal, Unit};
 use super::file::unit_file;
 use super::hardening;
 use super::project::Project;
-use crate::deployment::{Instance, REVISION_DIGITS};
+use crate::instance::{Instance, REVISION_DIGITS};
 use crate::paths::{CREDENTIALS, CREDENTIALS_PREFIX};
 use crate::release::{API_CONF, ID_DIGITS, Kind, Release};
 use crate::report::SECTION;

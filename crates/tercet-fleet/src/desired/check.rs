@@ -1,4 +1,4 @@
-//! What every machine does by itself each day: it warns about certificates whose end is near.
+//! The daily check of every machine: it warns about certificates that expire soon.
 
 use tercet_machine::Desired;
 use tercet_machine::unit::{Goal, Unit};

@@ -1,4 +1,4 @@
-//! Tier 3 on a machine: Debian's PostgreSQL, made to listen to the application machines and to nobody else.
+//! Tier 3 on a machine: Debian's PostgreSQL, which accepts connections from the application machines only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -106,7 +106,8 @@ fn settings(addresses: &BTreeSet<IpAddr>, port: u16, system: &System) -> String 
     )
 }
 
-/// Who may log in: the first line that matches decides, and without one nobody (PostgreSQL manual, chapter 21.1).
+/// The lines of `pg_hba.conf`: the first match decides, and without a match the login is rejected (PostgreSQL manual,
+/// chapter 21.1).
 ///
 /// While the password is replaced, the certificate alone is enough (`cert`: its common name has to be the role's,
 /// section 21.12), since a role has one password and the servers of the old one and of the new one have to get in. Those on

@@ -46,7 +46,7 @@ pub(super) fn of(
     Firewall { rules, revert_seconds: REVERT_SECONDS }
 }
 
-/// A line for each edge that comes from another machine, each once, in the order of the picture.
+/// A line for each edge from another machine, each once, in the order of the topology.
 fn openings(topology: &Topology, machine: &Machine, temporary: &[&TemporaryEdge]) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let edges = topology.edges();

@@ -1,4 +1,4 @@
-//! What is decided from: the same for all machines of a project.
+//! The input of a desired state: the same for all machines of a project.
 
 use tercet_config::Topology;
 
@@ -7,7 +7,7 @@ use crate::secrets::Secrets;
 /// What all machines of a project share.
 #[derive(Debug)]
 pub struct Project<'a> {
-    /// What the person wrote.
+    /// The topology of `tercet.toml`.
     pub topology: &'a Topology,
     /// The secrets and certificates, kept by the operator.
     pub secrets: &'a Secrets,

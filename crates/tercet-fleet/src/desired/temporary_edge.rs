@@ -7,7 +7,7 @@ use tercet_config::Tier;
 /// An edge that the topology no longer has and that is still used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TemporaryEdge {
-    /// Who connects: the machine's name and address.
+    /// The client: the machine's name and address.
     pub from: (String, IpAddr),
     /// The machine that is connected to.
     pub to: String,

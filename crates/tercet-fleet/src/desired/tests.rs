@@ -128,7 +128,6 @@ fn system(address: IpAddr) -> System {
     System {
         distribution: ("debian".to_owned(), "12".to_owned()),
         id: address.to_string(),
-        architecture: "x86_64".to_owned(),
         memory_kib: 4 << 20,
         addresses: vec![address],
         operator: (IpAddr::from([192, 0, 2, 7]), 22),

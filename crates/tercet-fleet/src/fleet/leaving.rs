@@ -1,4 +1,4 @@
-//! The machines of a project that are no longer in its file, and all of them when it is taken down.
+//! The machines of a project that are no longer in its file, and all of them when it is destroyed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use tercet_config::{Machine, Topology};
 use super::{Fleet, Member, Operator, remote};
 use crate::at_once::outcomes;
 use crate::identity::{self, Identity};
+use crate::operator_folder::FOLDER;
 use crate::progress::{Listener, Progress};
-use crate::remembered::{self, Remembered};
+use crate::remembered::{self, Remembered, Unreached};
 use crate::secrets::{self, Secrets};
 use crate::ssh::Ssh;
-use crate::survey::Lost;
 use crate::system;
 
-/// A machine that is to be the project's no more.
+/// A machine that leaves the project.
 #[derive(Debug)]
 pub(crate) struct Leaving<'a> {
     pub(crate) member: Member<'a>,
@@ -24,7 +24,7 @@ pub(crate) struct Leaving<'a> {
 }
 
 impl<'a> Fleet<'a> {
-    /// Reaches every machine of the project that can be reached, in the file or remembered, to take all of them down.
+    /// Opens every machine of the project that can be reached, in the file or remembered, to destroy it.
     ///
     /// # Errors
     /// There is no state of the project here, or the project's secrets cannot be read.
@@ -37,7 +37,7 @@ impl<'a> Fleet<'a> {
     ) -> Result<Self> {
         if !secrets::are_kept(folder) {
             bail!(
-                "this folder has no state of a fleet: nothing was applied from it, or all of it was destroyed\n\
+                "this folder has no operator state: nothing was applied from it, or the project was destroyed\n\
                  hint: copy .tercet from the folder it was applied from"
             );
         }
@@ -55,7 +55,7 @@ impl<'a> Fleet<'a> {
         Ok(fleet)
     }
 
-    /// Looks at the machines that were applied to and are not in the file.
+    /// Connects to the machines that were applied to and are not in the file.
     pub(super) fn look_for_gone(
         &mut self,
         ssh: &'a Ssh,
@@ -90,8 +90,7 @@ impl<'a> Fleet<'a> {
         let mut remotes = Vec::new();
         for it in gone {
             if self.forget.contains(&it.machine.name) {
-                self.lost
-                    .push(Lost { remembered: it.clone(), why: "it is forgotten from now on".to_owned() });
+                self.unreached.push(Unreached { remembered: it.clone(), why: "--forget".to_owned() });
             } else {
                 remotes.push((it, remote(ssh, &it.machine)?));
             }
@@ -99,10 +98,10 @@ impl<'a> Fleet<'a> {
         let looks = outcomes(&remotes, |(it, remote)| {
             let system = system::look(remote)?;
             if !it.id.is_empty() && system.id != it.id {
-                bail!("{}: ssh leads to another machine by now", it.machine.name);
+                bail!("{}: ssh connects to a different machine (another machine-id)", it.machine.name);
             }
             let text = remote.run(&format!("cat {} 2>/dev/null || true", identity::FILE), b"")?;
-            // What cannot be read may be ours: only a machine that says nothing, or names another project, is let go.
+            // An unreadable identity may be this project's: only a machine without one, or of another project, is dropped.
             let identity: Option<Identity> = match text.trim() {
                 "" => None,
                 text => Some(
@@ -112,7 +111,7 @@ impl<'a> Fleet<'a> {
             };
             listener(Progress::Surveyed {
                 machine: it.machine.name.clone(),
-                system: "reached, and to be the project's no more".to_owned(),
+                system: "reached; it leaves the project".to_owned(),
             });
             Ok((system, identity))
         });
@@ -120,7 +119,8 @@ impl<'a> Fleet<'a> {
         for ((remembered, remote), look) in remotes.into_iter().zip(looks) {
             match look {
                 Err(error) => {
-                    self.lost.push(Lost { remembered: remembered.clone(), why: format!("{error:#}") });
+                    self.unreached
+                        .push(Unreached { remembered: remembered.clone(), why: format!("{error:#}") });
                 }
                 Ok((_, identity)) if identity.as_ref().is_none_or(|it| it.project != project) => {
                     self.departed.push(remembered);
@@ -135,18 +135,18 @@ impl<'a> Fleet<'a> {
         self.upload(listener)
     }
 
-    /// The machines of the file with what tells each from all others.
+    /// The machines of the file with their machine ids.
     fn present(&self) -> Vec<(&'a Machine, String)> {
         self.machines.iter().map(|it| (it.machine, it.system.id.clone())).collect()
     }
 
-    /// Whether this machine is to be the project's no more.
+    /// Whether this machine leaves the project.
     pub(crate) fn is_leaving(&self, name: &str) -> bool {
         self.leaving.iter().any(|it| it.member.machine.name == name)
     }
 
-    /// Writes down which machines the project is applied to, before anything is done to one of them; without `gone`, whose
-    /// ids are those of machines that have nothing of it any more.
+    /// Records the machines that the project is applied to, before any of them is changed; without the erased ones, whose
+    /// ids are in `gone`.
     ///
     /// # Errors
     /// The folder of the operator's state cannot be written to.
@@ -158,11 +158,12 @@ impl<'a> Fleet<'a> {
         all.retain(|it| !gone.contains(&it.id) && !departed(it));
         if cut_off {
             let now = crate::now();
-            for lost in &self.lost {
+            for unreached in &self.unreached {
                 let is = |it: &Remembered| {
-                    it.id == lost.remembered.id && it.machine.address == lost.remembered.machine.address
+                    it.id == unreached.remembered.id
+                        && it.machine.address == unreached.remembered.machine.address
                 };
-                if self.forget.contains(&lost.remembered.machine.name) {
+                if self.forget.contains(&unreached.remembered.machine.name) {
                     all.retain(|it| !is(it));
                 }
                 let it = all.iter_mut().find(|it| is(it));
@@ -174,8 +175,8 @@ impl<'a> Fleet<'a> {
         remembered::write(self.folder, &all)
     }
 
-    /// Notes that every machine is as it should be: those that could not be reached have no access to the database any
-    /// more, and those that were to be forgotten are.
+    /// Records that the fleet has converged: unreachable machines have no access to the database, and the machines of
+    /// `--forget` are forgotten.
     ///
     /// # Errors
     /// The folder of the operator's state cannot be written to.
@@ -183,20 +184,20 @@ impl<'a> Fleet<'a> {
         self.remember(&BTreeSet::new(), true)
     }
 
-    /// Moves the operator's state of a project aside that is on no machine any more; where it is now.
+    /// Moves the operator state of a destroyed project aside and returns its new path.
     ///
     /// # Errors
     /// It cannot be moved.
     pub fn move_state_aside(&self) -> Result<PathBuf> {
-        let from = self.folder.join(secrets::FOLDER);
+        let from = self.folder.join(FOLDER);
         let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
         let to = from.with_file_name(format!("fleet-destroyed-{now}"));
         std::fs::rename(&from, &to).with_context(|| from.display().to_string())?;
         Ok(to)
     }
 
-    /// Whether machines are left that could not be reached.
-    pub fn has_lost(&self) -> bool {
-        self.lost.iter().any(|it| !self.forget.contains(&it.remembered.machine.name))
+    /// Whether unreachable machines remain.
+    pub fn has_unreached(&self) -> bool {
+        self.unreached.iter().any(|it| !self.forget.contains(&it.remembered.machine.name))
     }
 }

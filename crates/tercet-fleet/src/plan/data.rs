@@ -41,8 +41,8 @@ pub(super) fn check(target: &Target<'_>, survey: &Survey) -> Result<()> {
     }
 }
 
-/// Refuses a database that is there already and is nobody's, as far as any machine of the project knows: what was kept when
-/// a project was destroyed, or what somebody made by hand.
+/// Refuses an existing database that no machine records as the project's: one that `destroy` kept, or one that was created
+/// by hand.
 pub(super) fn check_nobodys(target: &Target<'_>, survey: &Survey, consent: Consent) -> Result<()> {
     let Some((machine, name)) = database(target, survey).filter(|_| !consent.take_over) else {
         return Ok(());

@@ -6,7 +6,7 @@ use tercet_machine::cluster::{Cluster, Role};
 use tercet_machine::{Desired, plan as steps};
 
 use super::ExecutionPlan;
-use super::leaving::{list_lost, retire, whole};
+use super::leaving::{note_unreached, retire, whole};
 use crate::desired::Project;
 use crate::operation::{Action, Operation};
 use crate::survey::{Survey, Surveyed};
@@ -45,9 +45,9 @@ pub(super) fn plan(project: &Project<'_>, survey: &Survey, with_data: bool) -> E
     if !machines.is_empty() {
         plan.notes.push("installed packages stay".to_owned());
     }
-    list_lost(&mut plan, survey, "destroy");
+    note_unreached(&mut plan, survey, "destroy");
     if with_data {
-        let lost = survey.lost.iter().filter(|it| it.remembered.machine.tiers.contains(&Tier::Database));
+        let lost = survey.unreached.iter().filter(|it| it.remembered.machine.tiers.contains(&Tier::Database));
         for it in lost {
             let name = &it.remembered.machine.name;
             plan.notes.push(format!("{name}: its data stays, since it cannot be reached"));
@@ -56,7 +56,7 @@ pub(super) fn plan(project: &Project<'_>, survey: &Survey, with_data: bool) -> E
     plan
 }
 
-/// Drops the project's database, by what is known of it.
+/// Drops the project's database, identified by the recorded data.
 fn drop_database(project: &Project<'_>, machine: &Surveyed) -> Option<Operation> {
     let known = machine.report.identity.as_ref().and_then(|identity| identity.data.as_ref());
     let data = known.or(project.secrets.data.as_ref())?.clone();
@@ -76,7 +76,7 @@ fn lock(machine: &Surveyed) -> Option<Operation> {
         .then(|| Operation::on(&machine.name, Action::Retire { what, desired: Box::new(desired), steps }))
 }
 
-/// A cluster whose role for application servers may not log in.
+/// A cluster in which the application servers' role cannot log in.
 pub(crate) fn locked(port: u16) -> Cluster {
     let role = Role {
         name: AUTHENTICATOR.to_owned(),

@@ -1,4 +1,4 @@
-//! Machines that are no longer in the file, and what machines of the file no longer need: taken away, and nothing left.
+//! The removal of machines that are no longer in the file, and of resources that machines of the file no longer need.
 //!
 //! A machine that leaves goes out of rotation and finishes its requests (the rollout does that); then its units stop,
 //! the database lets it in no more, and all that was ever made on it goes, the firewall last and whose it is after that.
@@ -21,7 +21,7 @@ use crate::paths::{CONFIGURATION, CREDENTIALS, CREDENTIALS_PREFIX, LIBRARY};
 use crate::report::Report;
 use crate::survey::{Survey, Surveyed};
 
-/// All that was made on a machine but the binary that takes it away: as recorded, and what its units say.
+/// Everything recorded on a machine except the binary that removes it.
 pub(crate) fn whole(report: &Report) -> Inventory {
     let mut all = report.inventory.clone();
     let instances = report.instances.iter().map(|(instance, _)| instance.unit());
@@ -112,7 +112,7 @@ pub(super) fn temporary_edges(target: &Target<'_>, survey: &Survey) -> Vec<Tempo
     edges
 }
 
-/// Refuses to take the project's data out of service in silence: its PostgreSQL would be the machine's own again.
+/// Refuses to remove tercet's configuration from the PostgreSQL that has the project's data.
 pub(super) fn check(target: &Target<'_>, survey: &Survey, consent: Consent) -> Result<()> {
     if consent.new_database {
         return Ok(());
@@ -176,7 +176,7 @@ fn close(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey) -> Resu
 fn end_sessions(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey) {
     let topology = target.project.topology;
     let Some(part) = topology.parts().iter().find(|part| part.tier == Tier::Database) else { return };
-    let lost = survey.lost.iter().filter(|it| it.remembered.cut_off.is_none()).map(|it| &it.remembered);
+    let lost = survey.unreached.iter().filter(|it| it.remembered.cut_off.is_none()).map(|it| &it.remembered);
     let gone = survey.leaving.iter().map(|it| &it.remembered).chain(lost).chain(&survey.moved);
     let from: BTreeMap<String, IpAddr> = gone
         .map(|it| &it.machine)
@@ -191,10 +191,10 @@ fn end_sessions(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey) 
     plan.stage([Operation::on(&topology.machine_of(part).name, action)]);
 }
 
-/// Says what is still on machines that cannot be reached, and what to do about it.
-pub(super) fn list_lost(plan: &mut ExecutionPlan, survey: &Survey, verb: &str) {
-    for lost in &survey.lost {
-        let machine = &lost.remembered.machine;
+/// Notes what remains on unreachable machines, and what to do about it.
+pub(super) fn note_unreached(plan: &mut ExecutionPlan, survey: &Survey, verb: &str) {
+    for unreached in &survey.unreached {
+        let machine = &unreached.remembered.machine;
         let tiers: Vec<String> = machine.tiers.iter().map(ToString::to_string).collect();
         let has = |tier| machine.tiers.contains(&tier);
         let mut left = Vec::new();
@@ -208,13 +208,12 @@ pub(super) fn list_lost(plan: &mut ExecutionPlan, survey: &Survey, verb: &str) {
             left.push("PostgreSQL with its data, and its key in /etc/tercet/postgresql");
         }
         plan.notes.push(format!(
-            "{} ({}, {}) is the project's no more and could not be cleaned up: {}\n  left there: {}; its services, which start with \
-             it\n  hint: {verb} again when it can be reached; if it is in other hands, change the secrets it has; `--forget {}` \
+            "{} ({}, {}) left the project and could not be cleaned up: {}\n  still there: {}; its services, which start at boot\n  hint: {verb} again when it can be reached; if it is in other hands, change the secrets it has; `--forget {}` \
              stops asking",
             machine.name,
             machine.address,
             tiers.join(", "),
-            lost.why,
+            unreached.why,
             left.join("; "),
             machine.name,
         ));

@@ -1,11 +1,11 @@
-//! What is kept on the machines and what goes: releases, the binaries they run by, credentials, units.
+//! Retention: the releases, binaries, credentials and units that are kept on the machines.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::{Target, parts};
-use crate::deployment::Instance;
 use crate::desired::credentials_folder;
+use crate::instance::Instance;
 use crate::operation::{Action, Operation};
 use crate::paths::{self, CREDENTIALS, CREDENTIALS_PREFIX, LIBRARY};
 use crate::release::{ID_DIGITS, Release};
@@ -14,7 +14,7 @@ use crate::survey::Surveyed;
 /// How many releases stay on the machines: the one in use and those to go back to.
 const RELEASES_KEPT: usize = 3;
 
-/// What is kept.
+/// The kept items.
 pub(super) struct Retention {
     releases: BTreeSet<String>,
     programs: BTreeSet<String>,
@@ -32,7 +32,7 @@ impl Retention {
         }
     }
 
-    /// What is removed from a machine when everything else is done.
+    /// The operation that removes all others from a machine; the last one there.
     pub(super) fn clean_up(&self, target: &Target<'_>, machine: &Surveyed) -> Option<Operation> {
         let report = &machine.report;
         let here = |part: &str| {

@@ -10,13 +10,14 @@ use tercet_config::Tier;
 use tercet_machine::plan as steps;
 
 use super::{ExecutionPlan, Target, parts};
-use crate::deployment::{Instance, Placed};
+use crate::deployment::Placed;
 use crate::desired::{rotation, running};
+use crate::instance::Instance;
 use crate::operation::{Action, Operation};
 use crate::release::Release;
 use crate::survey::Survey;
 
-/// Adds the operations from what serves to what is to serve.
+/// Adds the operations from the deployed to the desired application servers.
 pub(super) fn add(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey) -> Result<()> {
     if target.now.serving.is_empty() {
         return first(plan, target, survey);
@@ -124,7 +125,7 @@ fn first(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey) -> Resu
     for machine in survey.machines.iter().filter(|machine| balancers(target).any(|it| it == machine.name)) {
         let desired =
             target.project.desired(target.machine(&machine.name)?, &machine.system, &serving, &serving, &[]);
-        // What is done before is not to be shown again.
+        // Steps of earlier operations are not shown again.
         let before = steps(&target.before(machine)?, &machine.facts);
         let steps = steps(&desired, &machine.facts)
             .into_iter()
@@ -168,7 +169,7 @@ fn await_ready(placed: &Placed, release: &Release) -> Operation {
     Operation::on(&placed.machine, Action::AwaitReady { instance: placed.instance.clone(), address, path })
 }
 
-/// Where an instance says that it is ready.
+/// The readiness endpoint of an instance.
 fn ready(placed: &Placed, release: &Release) -> (SocketAddr, Option<String>) {
     let port = placed.address.port();
     let port = release.health_port(port).unwrap_or(port);

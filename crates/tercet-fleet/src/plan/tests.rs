@@ -9,9 +9,9 @@ use tercet_machine::Facts;
 use tercet_machine::cluster::ClusterFacts;
 
 use super::*;
-use crate::deployment::Instance;
 use crate::desired::tests::{FOUR, secrets};
 use crate::identity::Data;
+use crate::instance::Instance;
 use crate::migrate::{DatabaseState, Migrate};
 use crate::paths;
 use crate::report::{Report, UnitState};
@@ -73,7 +73,6 @@ impl Fleet {
             system: System {
                 distribution: ("debian".to_owned(), "12".to_owned()),
                 id: machine.name.clone(),
-                architecture: "x86_64".to_owned(),
                 memory_kib: 4 << 20,
                 addresses: vec![machine.address],
                 operator: (IpAddr::from([192, 0, 2, 7]), 22),

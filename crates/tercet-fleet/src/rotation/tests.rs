@@ -12,8 +12,9 @@ use expect_test::{Expect, expect};
 use tercet_config::Origin;
 
 use super::*;
-use crate::authority::killed::WRITES;
+use crate::authority::crash_point::WRITES;
 use crate::desired::tests::{FOUR, SHARED};
+use crate::operator_folder::SIGNING_KEY;
 use crate::validity::Validity;
 
 pub(super) fn topology(text: &str) -> Topology {
@@ -72,7 +73,7 @@ impl Applied {
 
     /// Whether the machines accept tokens of the key that signs, which `tercet token` reads as it is.
     fn accepts_new_tokens(&self) -> bool {
-        let signing = fs::read_to_string(self.folder.path().join(token_keys::SIGNING)).unwrap();
+        let signing = fs::read_to_string(self.folder.path().join(SIGNING_KEY)).unwrap();
         let jwt = self.machines.jwt.reveal();
         jwt == signing || jwt.contains(&URL_SAFE_NO_PAD.encode(signing))
     }
@@ -247,8 +248,8 @@ fn rotations_do_not_overlap_and_a_copy_of_before_is_behind() {
         data: None,
     };
     let (old, new) = (&applied.machines, applied.kept());
-    crate::identity::check(&identity(old), &new, false).unwrap();
-    let error = crate::identity::check(&identity(&new), old, false).unwrap_err().to_string();
+    new.check(&identity(old), false).unwrap();
+    let error = old.check(&identity(&new), false).unwrap_err().to_string();
     assert!(error.contains("secrets are of generation 1"), "{error}");
 }
 

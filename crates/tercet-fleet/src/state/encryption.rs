@@ -19,10 +19,10 @@ const MOST_WORK: u8 = 22;
 /// The fewest characters of a passphrase: its ciphertext lies where others may try for years.
 const FEWEST_CHARACTERS: usize = 12;
 
-/// Asks the person for a passphrase; given what for.
+/// Asks the operator for a passphrase; the argument is its purpose.
 pub type Ask<'a> = &'a mut dyn FnMut(&str) -> Result<Secret>;
 
-/// Who can decrypt the operator state.
+/// The recipients of the encrypted operator state.
 #[derive(Clone, Debug)]
 pub struct Recipients(To);
 
@@ -44,7 +44,7 @@ impl Recipients {
         Ok((!texts.is_empty()).then(|| Self(To::Keys(texts.to_vec()))))
     }
 
-    /// Whoever knows a passphrase.
+    /// A passphrase.
     ///
     /// # Errors
     /// It is too short.
@@ -123,7 +123,7 @@ impl Key {
                 );
                 let mut identities = Vec::new();
                 for path in paths {
-                    // One that cannot be used is in nobody's way when another fits.
+                    // An unusable identity is ignored when another one fits.
                     match identities_in(path, recipients, ask) {
                         Ok(it) => identities.extend(it),
                         Err(error) => refused.push(error),

@@ -1,6 +1,6 @@
 //! The operator state on the operator's side: the files in `.tercet/`, and how others take their place whole or not at all.
 //!
-//! What is packed is a rule, not a list: every file in `fleet/`, and the token secret. Left out are files that are still
+//! A rule selects the packed files: every file in `fleet/`, and the token secret. Left out are files that are still
 //! being written, and the record of the last push or pull, which is about the state and not of it.
 
 use std::collections::BTreeMap;
@@ -79,7 +79,7 @@ impl Contents {
         Ok(Secret::new(serde_json::to_string(&files)?))
     }
 
-    /// Reads what was packed.
+    /// Reads a packed state.
     ///
     /// # Errors
     /// It is something else, or has a path that leads elsewhere.
@@ -99,7 +99,7 @@ impl Contents {
         Ok(Self(files))
     }
 
-    /// What tells two states apart.
+    /// The digest of the packed files.
     pub(crate) fn digest(&self) -> Result<String> {
         Ok(crate::digest(self.pack()?.reveal().as_bytes()))
     }
@@ -193,7 +193,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// What was written down in the project's folder.
+    /// Reads the record in the project's folder.
     ///
     /// # Errors
     /// It cannot be read.
@@ -256,7 +256,7 @@ fn stage(state: &Path, contents: &Contents, record: &Record, keep: Option<&str>)
     Ok(new)
 }
 
-/// Finishes a pull that was killed after its state was complete on the disk. For whoever is about to read the state.
+/// Completes an interrupted pull whose state is complete on the disk. Called before the state is read.
 ///
 /// # Errors
 /// It cannot be written.
@@ -320,7 +320,7 @@ fn clean_up(state: &Path) -> Result<()> {
     remove(&pull)
 }
 
-/// The right to change what is in the folder, as long as the file lives.
+/// The lock on the folder, held as long as the file is open.
 fn lock(state: &Path) -> Result<fs::File> {
     let path = state.join("state.lock");
     let file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
@@ -478,7 +478,7 @@ pub(crate) mod tests {
         serde_json::from_slice(&text).unwrap()
     }
 
-    /// What is complete on the disk is finished by whoever comes next; what is not never was.
+    /// A complete state on the disk is put in place by the next command; an incomplete one is ignored.
     #[test]
     fn a_kill_at_any_step_leaves_the_old_state_or_the_new() {
         let bob = contents(project("bob").path());
@@ -505,7 +505,7 @@ pub(crate) mod tests {
                 assert_eq!(contents(clone.path()), bob);
             }
         }
-        // What a killed one left of an incomplete state is in nobody's way.
+        // The rest of an interrupted pull is ignored.
         let clone = project("ann");
         let eve = contents(project("eve").path());
         stage(&clone.path().join(".tercet"), &eve, &record(&eve), None).unwrap();

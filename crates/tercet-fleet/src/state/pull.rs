@@ -1,5 +1,4 @@
-//! Pulling the operator state from the machines: which of those they keep counts, and whether it may take the place of the
-//! folder's own.
+//! Pulling the operator state: which of the machines' states is chosen, and whether it may replace the folder's.
 
 use std::path::Path;
 
@@ -8,12 +7,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::encryption::{Ask, Key};
 use super::{Contents, Held, Holding, Local, Record, Sealed, folder};
 
-/// What is asked of the machines.
+/// The criteria of a pull.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// What the project is called.
+    /// The project's name.
     pub name: &'a str,
-    /// The authority that must have signed it; without one the newest is taken, for the person to judge.
+    /// The authority that must have signed it; without one the newest state is chosen, for the operator to confirm.
     pub authority: Option<&'a str>,
     /// The one machine to take it from.
     pub from: Option<&'a str>,
@@ -26,26 +25,26 @@ pub struct Found {
     pub sealed: Sealed,
     /// The machines that keep it.
     pub machines: Vec<String>,
-    /// Why what other machines keep does not count.
+    /// Why the states of other machines were rejected.
     pub notes: Vec<String>,
 }
 
-/// What became of a pull.
+/// The outcome of a pull.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pulled {
     /// The folder had it already.
     AlreadyHere,
     /// It is in its place.
     Placed {
-        /// The folder in `.tercet/` in which what was there before is, if it was to be kept.
+        /// The folder in `.tercet/` with the replaced state, if it was to be kept.
         kept: Option<String>,
     },
 }
 
-/// Chooses the newest state whose authority is the wanted one.
+/// Chooses the newest state of the wanted authority.
 ///
 /// # Errors
-/// There is none, or there are several: with what each machine keeps.
+/// There is none, or there are several; the error lists each machine's state.
 pub fn choose(local: Option<&Local>, held: &[Holding], wanted: Wanted<'_>) -> Result<Found> {
     let project = local.map(|it| it.contents.project()).transpose()?;
     let mut notes = Vec::new();
@@ -93,7 +92,7 @@ pub fn choose(local: Option<&Local>, held: &[Holding], wanted: Wanted<'_>) -> Re
     Ok(Found { machines: machines.collect(), sealed: (*newest).clone(), notes })
 }
 
-/// The state a machine keeps; an error when it does not count.
+/// The state of a machine; an error when it is rejected.
 fn judge<'h>(holding: &'h Holding, project: Option<&str>, wanted: Wanted<'_>) -> Result<Option<&'h Sealed>> {
     let sealed = match &holding.sealed {
         Ok(Some(sealed)) => sealed,
@@ -117,7 +116,7 @@ fn judge<'h>(holding: &'h Holding, project: Option<&str>, wanted: Wanted<'_>) ->
     Ok(Some(sealed))
 }
 
-/// Whether a state may take the place of the folder's own, as far as it is known before it is decrypted.
+/// Fails if a state must not replace the folder's, as far as its header shows.
 ///
 /// # Errors
 /// It is older than the folder's own.
@@ -150,7 +149,7 @@ pub fn pull(project: &Path, found: &Sealed, key: &Key, replace: bool, ask: Ask<'
     let record = Record { held: Held::of(found), contents: contents.digest()? };
     let time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H-%M-%SZ");
     let Some(local) = local else {
-        // What `tercet up` made here for itself may be somebody's, too.
+        // A key that `tercet up` generated here may be in use.
         let kept = folder::has_token_secret(project).then(|| format!("replaced-{time}"));
         folder::place(project, &contents, &record, kept.as_deref())?;
         return Ok(Pulled::Placed { kept });
@@ -179,7 +178,7 @@ pub fn pull(project: &Path, found: &Sealed, key: &Key, replace: bool, ask: Ask<'
     Ok(Pulled::Placed { kept })
 }
 
-/// What was decrypted must be what was signed for: the authority's own state, of that project.
+/// Fails unless the decrypted state contains the project and authority of its header.
 fn check_contents(contents: &Contents, found: &Sealed) -> Result<()> {
     let own = contents.authorities().context("what was decrypted")?;
     ensure!(

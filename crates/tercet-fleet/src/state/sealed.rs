@@ -1,4 +1,4 @@
-//! The operator state as machines keep it: a header anybody may read, age's ciphertext, and the authority's signature over
+//! The operator state as machines keep it: a plain-text header, age's ciphertext, and the authority's signature over
 //! both, since age authenticates no sender.
 //!
 //! ```text
@@ -8,8 +8,8 @@
 //! MEUCIQ…                              base64 of an ECDSA signature over the three lines above
 //! ```
 //!
-//! A [`Sealed`] is only made by signing or by a text whose signature fits, so what was cut or changed is none. Whether its
-//! authority is the right one is for the reader to say.
+//! A [`Sealed`] is only made by signing or by a text whose signature fits, so a truncated or changed text is rejected. The
+//! caller decides whether its authority is the expected one.
 
 use std::fmt;
 
@@ -42,7 +42,7 @@ pub struct Header {
     pub name: String,
     /// Raised by each push.
     pub generation: u64,
-    /// Who pushed it: user and host.
+    /// User and host of the operator who pushed it.
     pub by: String,
     /// When: RFC 3339.
     pub at: String,
@@ -62,7 +62,7 @@ impl Header {
         all.skip(surplus).collect()
     }
 
-    /// Whom it is encrypted to, in words.
+    /// Its recipients, as text.
     pub fn recipients(&self) -> String {
         match self.recipients.len() {
             0 => "a passphrase".to_owned(),
@@ -89,7 +89,7 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// Signs `ciphertext` and what is said about it with the authority's `key` (PEM); `certificates` (PEM) has its
+    /// Signs `ciphertext` and its header with the authority's `key` (PEM); `certificates` (PEM) has its
     /// certificate, which replaces the header's.
     pub(crate) fn sign(header: Header, ciphertext: Vec<u8>, key: &str, certificates: &str) -> Result<Self> {
         let key = KeyPair::from_pem(key).context("authority.key")?;
@@ -137,7 +137,7 @@ impl Sealed {
         crate::digest(self.text.as_bytes())
     }
 
-    /// What is known without decrypting it.
+    /// The part that is not encrypted.
     pub fn header(&self) -> &Header {
         &self.header
     }
@@ -212,7 +212,7 @@ pub(crate) mod tests {
             for bit in [1, 2, 0x20] {
                 let mut bytes = bytes.to_vec();
                 bytes[place] ^= bit;
-                // What is not UTF-8 is no text that comes as JSON.
+                // JSON is always UTF-8.
                 let Ok(text) = String::from_utf8(bytes) else { continue };
                 assert!(Sealed::parse(text).is_err(), "byte {place}, bit {bit}");
             }

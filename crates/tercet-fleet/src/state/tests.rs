@@ -12,13 +12,13 @@ use super::*;
 const PROJECT: &str = "the-project";
 
 /// Three machines of one project, two operators who can both decrypt.
-struct World {
+struct TestFleet {
     machines: Vec<Kept>,
     recipients: Recipients,
     keys: tempfile::TempDir,
 }
 
-impl World {
+impl TestFleet {
     fn new() -> Self {
         let keys = tempfile::tempdir().unwrap();
         let public = ["ann", "bob"].map(|name| identity_kept_in(&keys.path().join(name)).unwrap());
@@ -111,17 +111,17 @@ fn refused<T: std::fmt::Debug>(result: Result<T>, says: &[&str]) {
 
 #[test]
 fn two_operators_take_turns() {
-    let (mut world, ann, bob) = (World::new(), ann(), tempfile::tempdir().unwrap());
-    refused(world.pull(bob.path()), &["no machine keeps an operator state", "tercet state push"]);
-    assert_eq!(world.push(ann.path(), "ann@desk").unwrap(), Some(1));
-    assert_eq!(world.push(ann.path(), "ann@desk").unwrap(), None, "nothing has changed");
-    assert_eq!(world.pull(bob.path()).unwrap(), Pulled::Placed { kept: None });
-    assert_eq!(world.pull(bob.path()).unwrap(), Pulled::AlreadyHere);
+    let (mut fleet, ann, bob) = (TestFleet::new(), ann(), tempfile::tempdir().unwrap());
+    refused(fleet.pull(bob.path()), &["no machine keeps an operator state", "tercet state push"]);
+    assert_eq!(fleet.push(ann.path(), "ann@desk").unwrap(), Some(1));
+    assert_eq!(fleet.push(ann.path(), "ann@desk").unwrap(), None, "nothing has changed");
+    assert_eq!(fleet.pull(bob.path()).unwrap(), Pulled::Placed { kept: None });
+    assert_eq!(fleet.pull(bob.path()).unwrap(), Pulled::AlreadyHere);
     assert_eq!(password(bob.path()), "ann's");
 
     // Bob changes and pushes; Ann is behind, and so is what she would push.
     change(bob.path(), "authenticator", "bob's");
-    assert_eq!(world.push(bob.path(), "bob@lap").unwrap(), Some(2));
+    assert_eq!(fleet.push(bob.path(), "bob@lap").unwrap(), Some(2));
     change(ann.path(), "authenticator", "ann's next");
     let behind = [
         "lb: it has generation 2",
@@ -129,7 +129,7 @@ fn two_operators_take_turns() {
         "generation 1, changed since",
         "tercet state pull",
     ];
-    refused(world.push(ann.path(), "ann@desk"), &behind);
+    refused(fleet.push(ann.path(), "ann@desk"), &behind);
     // And what she has cannot simply be replaced either.
     let both = [
         "generation 2",
@@ -138,24 +138,24 @@ fn two_operators_take_turns() {
         "fleet/authenticator",
         "--replace",
     ];
-    refused(world.pull_with(ann.path(), WANTED, false, "ann"), &both);
+    refused(fleet.pull_with(ann.path(), WANTED, false, "ann"), &both);
     assert_eq!(password(ann.path()), "ann's next", "nothing was touched");
 
     // As she had it, she may pull.
     change(ann.path(), "authenticator", "ann's");
-    world.pull_with(ann.path(), WANTED, false, "ann").unwrap();
+    fleet.pull_with(ann.path(), WANTED, false, "ann").unwrap();
     assert_eq!(password(ann.path()), "bob's");
-    assert_eq!(world.push(ann.path(), "ann@desk").unwrap(), None);
+    assert_eq!(fleet.push(ann.path(), "ann@desk").unwrap(), None);
 }
 
 #[test]
 fn a_token_secret_of_tercet_ups_own_is_kept_aside() {
-    let (mut world, ann, bob) = (World::new(), ann(), tempfile::tempdir().unwrap());
-    world.push(ann.path(), "ann").unwrap();
+    let (mut fleet, ann, bob) = (TestFleet::new(), ann(), tempfile::tempdir().unwrap());
+    fleet.push(ann.path(), "ann").unwrap();
     let secret = bob.path().join(".tercet/jwt-secret");
     fs::create_dir(secret.parent().unwrap()).unwrap();
     fs::write(&secret, "bob's, for himself").unwrap();
-    let Pulled::Placed { kept: Some(kept) } = world.pull(bob.path()).unwrap() else {
+    let Pulled::Placed { kept: Some(kept) } = fleet.pull(bob.path()).unwrap() else {
         panic!("it was not kept")
     };
     assert_eq!(fs::read_to_string(&secret).unwrap(), "ann's");
@@ -165,14 +165,14 @@ fn a_token_secret_of_tercet_ups_own_is_kept_aside() {
 
 #[test]
 fn what_differs_is_replaced_when_asked_for_and_kept_aside() {
-    let (mut world, ann, bob) = (World::new(), ann(), tempfile::tempdir().unwrap());
-    world.push(ann.path(), "ann").unwrap();
-    world.pull(bob.path()).unwrap();
+    let (mut fleet, ann, bob) = (TestFleet::new(), ann(), tempfile::tempdir().unwrap());
+    fleet.push(ann.path(), "ann").unwrap();
+    fleet.pull(bob.path()).unwrap();
     for (folder, text) in [(&ann, "ann's next"), (&bob, "bob's next")] {
         change(folder.path(), "authenticator", text);
     }
-    world.push(ann.path(), "ann").unwrap();
-    let Pulled::Placed { kept: Some(kept) } = world.pull_with(bob.path(), WANTED, true, "bob").unwrap()
+    fleet.push(ann.path(), "ann").unwrap();
+    let Pulled::Placed { kept: Some(kept) } = fleet.pull_with(bob.path(), WANTED, true, "bob").unwrap()
     else {
         panic!("it was not kept")
     };
@@ -182,81 +182,81 @@ fn what_differs_is_replaced_when_asked_for_and_kept_aside() {
 
     // The other way: a folder that was left behind becomes the newest, and the others can pull it.
     change(bob.path(), "authenticator", "bob's");
-    world.push(bob.path(), "bob").unwrap();
+    fleet.push(bob.path(), "bob").unwrap();
     change(ann.path(), "authenticator", "ann wins");
-    assert_eq!(world.push_to(ann.path(), "ann", true, &[0, 1, 2]).unwrap(), Some(4));
-    world.pull(bob.path()).unwrap();
+    assert_eq!(fleet.push_to(ann.path(), "ann", true, &[0, 1, 2]).unwrap(), Some(4));
+    fleet.pull(bob.path()).unwrap();
     assert_eq!(password(bob.path()), "ann wins");
 }
 
 #[test]
 fn an_older_generation_is_refused() {
-    let (mut world, ann) = (World::new(), ann());
-    world.push(ann.path(), "ann").unwrap();
-    let old = world.machines.clone();
+    let (mut fleet, ann) = (TestFleet::new(), ann());
+    fleet.push(ann.path(), "ann").unwrap();
+    let old = fleet.machines.clone();
     change(ann.path(), "authenticator", "newer");
-    world.push(ann.path(), "ann").unwrap();
+    fleet.push(ann.path(), "ann").unwrap();
     // Machines that were put back to a backup, or lie.
-    world.machines = old;
+    fleet.machines = old;
     for replace in [false, true] {
         let says = ["is generation 1", "this folder has generation 2, which is newer"];
-        refused(world.pull_with(ann.path(), WANTED, replace, "ann"), &says);
+        refused(fleet.pull_with(ann.path(), WANTED, replace, "ann"), &says);
     }
     assert_eq!(password(ann.path()), "newer");
     // One of them is enough to know better.
-    assert_eq!(world.push(ann.path(), "ann").unwrap(), Some(3), "nobody has generation 2 any more");
+    assert_eq!(fleet.push(ann.path(), "ann").unwrap(), Some(3), "nobody has generation 2 any more");
 }
 
 #[test]
 fn a_machine_that_was_away_gets_the_same_generation() {
-    let (mut world, ann, bob) = (World::new(), ann(), tempfile::tempdir().unwrap());
-    world.push(ann.path(), "ann").unwrap();
+    let (mut fleet, ann, bob) = (TestFleet::new(), ann(), tempfile::tempdir().unwrap());
+    fleet.push(ann.path(), "ann").unwrap();
     change(ann.path(), "authenticator", "newer");
-    assert_eq!(world.push_to(ann.path(), "ann", false, &[0, 2]).unwrap(), Some(2));
-    world.pull(bob.path()).unwrap();
+    assert_eq!(fleet.push_to(ann.path(), "ann", false, &[0, 2]).unwrap(), Some(2));
+    fleet.pull(bob.path()).unwrap();
     assert_eq!(password(bob.path()), "newer", "the newest counts, not the first");
-    assert_eq!(world.push(bob.path(), "bob").unwrap(), Some(2));
-    assert_eq!(world.machines[0].sealed, world.machines[1].sealed);
-    assert_eq!(world.push(ann.path(), "ann").unwrap(), None);
+    assert_eq!(fleet.push(bob.path(), "bob").unwrap(), Some(2));
+    assert_eq!(fleet.machines[0].sealed, fleet.machines[1].sealed);
+    assert_eq!(fleet.push(ann.path(), "ann").unwrap(), None);
 }
 
 #[test]
 fn two_different_states_of_one_generation_are_both_named() {
-    let (mut world, ann, bob) = (World::new(), ann(), tempfile::tempdir().unwrap());
-    world.push(ann.path(), "ann@desk").unwrap();
-    world.pull(bob.path()).unwrap();
+    let (mut fleet, ann, bob) = (TestFleet::new(), ann(), tempfile::tempdir().unwrap());
+    fleet.push(ann.path(), "ann@desk").unwrap();
+    fleet.pull(bob.path()).unwrap();
     change(ann.path(), "authenticator", "ann's next");
     change(bob.path(), "authenticator", "bob's next");
     // Each reaches other machines.
-    world.push_to(ann.path(), "ann@desk", false, &[0]).unwrap();
-    world.push_to(bob.path(), "bob@lap", false, &[1, 2]).unwrap();
+    fleet.push_to(ann.path(), "ann@desk", false, &[0]).unwrap();
+    fleet.push_to(bob.path(), "bob@lap", false, &[1, 2]).unwrap();
     let carol = tempfile::tempdir().unwrap();
     refused(
-        world.pull(carol.path()),
+        fleet.pull(carol.path()),
         &["lb: generation 2", "ann@desk", "db: generation 2", "bob@lap", "--from MACHINE"],
     );
-    world.pull_with(carol.path(), Wanted { from: Some("db"), ..WANTED }, false, "bob").unwrap();
+    fleet.pull_with(carol.path(), Wanted { from: Some("db"), ..WANTED }, false, "bob").unwrap();
     assert_eq!(password(carol.path()), "bob's next");
-    refused(world.push(ann.path(), "ann@desk"), &["bob@lap", "which was not made from that"]);
-    assert_eq!(world.push_to(ann.path(), "ann@desk", true, &[0, 1, 2]).unwrap(), Some(3));
+    refused(fleet.push(ann.path(), "ann@desk"), &["bob@lap", "which was not made from that"]);
+    assert_eq!(fleet.push_to(ann.path(), "ann@desk", true, &[0, 1, 2]).unwrap(), Some(3));
 }
 
 #[test]
 fn only_the_authoritys_state_counts() {
-    let (mut world, ann, mallory) = (World::new(), ann(), ann());
-    world.push(ann.path(), "ann").unwrap();
+    let (mut fleet, ann, mallory) = (TestFleet::new(), ann(), ann());
+    fleet.push(ann.path(), "ann").unwrap();
     let right = Local::of(ann.path()).unwrap().unwrap().authority().unwrap();
     // A machine offers a newer state of an authority of its own.
-    let good = world.machines.clone();
+    let good = fleet.machines.clone();
     for _ in 0..5 {
-        change(mallory.path(), "authenticator", &format!("{:?}", world.machines[1]));
-        world.push_to(mallory.path(), "ann", true, &[1]).unwrap();
+        change(mallory.path(), "authenticator", &format!("{:?}", fleet.machines[1]));
+        fleet.push_to(mallory.path(), "ann", true, &[1]).unwrap();
     }
     let clone = tempfile::tempdir().unwrap();
-    refused(world.pull(clone.path()), &["different operator states", &right, "--authority"]);
+    refused(fleet.pull(clone.path()), &["different operator states", &right, "--authority"]);
     let wanted = Wanted { authority: Some(&right), ..WANTED };
     let local = Local::of(ann.path()).unwrap();
-    let found = choose(local.as_ref(), &world.held(), wanted).unwrap();
+    let found = choose(local.as_ref(), &fleet.held(), wanted).unwrap();
     assert_eq!(
         (found.machines.as_slice(), found.sealed.header().generation),
         (&["lb".into(), "db".into()][..], 1)
@@ -266,29 +266,29 @@ fn only_the_authoritys_state_counts() {
         "{:?}",
         found.notes
     );
-    world.pull_with(clone.path(), wanted, false, "bob").unwrap();
+    fleet.pull_with(clone.path(), wanted, false, "bob").unwrap();
     assert_eq!(password(clone.path()), "ann's");
     let other = Wanted { authority: Some("sha256:0"), ..WANTED };
     let clone = tempfile::tempdir().unwrap();
     refused(
-        world.pull_with(clone.path(), other, false, "bob"),
+        fleet.pull_with(clone.path(), other, false, "bob"),
         &["not by sha256:0", "compare the authority"],
     );
     assert!(!clone.path().join(".tercet").exists());
     // What it offers does not keep its operator from pushing over it, once said so.
-    refused(world.push(ann.path(), "ann"), &["app1", "signed by another authority"]);
-    world.push_to(ann.path(), "ann", true, &[0, 1, 2]).unwrap();
-    assert_ne!(world.machines[1].sealed, good[1].sealed);
+    refused(fleet.push(ann.path(), "ann"), &["app1", "signed by another authority"]);
+    fleet.push_to(ann.path(), "ann", true, &[0, 1, 2]).unwrap();
+    assert_ne!(fleet.machines[1].sealed, good[1].sealed);
 }
 
 #[test]
 fn tampered_cut_and_foreign_states_do_not_count() {
-    let (mut world, ann) = (World::new(), ann());
-    world.push(ann.path(), "ann").unwrap();
-    let good = world.machines[0].sealed.clone().unwrap();
-    let check = |world: &World, says: &str| {
+    let (mut fleet, ann) = (TestFleet::new(), ann());
+    fleet.push(ann.path(), "ann").unwrap();
+    let good = fleet.machines[0].sealed.clone().unwrap();
+    let check = |fleet: &TestFleet, says: &str| {
         let clone = tempfile::tempdir().unwrap();
-        refused(world.pull(clone.path()), &[says]);
+        refused(fleet.pull(clone.path()), &[says]);
         assert!(!clone.path().join(".tercet").exists());
     };
     for (text, says) in [
@@ -297,127 +297,128 @@ fn tampered_cut_and_foreign_states_do_not_count() {
         (good.replacen("state 1", "state 2", 1), "that this tercet can read"),
         (String::new(), "it is cut"),
     ] {
-        world.machines.iter_mut().for_each(|kept| kept.sealed = Some(text.clone()));
-        check(&world, says);
+        fleet.machines.iter_mut().for_each(|kept| kept.sealed = Some(text.clone()));
+        check(&fleet, says);
     }
     // One good one is enough, and a push mends the others.
-    world.machines[2].sealed = Some(good.clone());
-    world.pull(tempfile::tempdir().unwrap().path()).unwrap();
-    assert_eq!(world.push(ann.path(), "ann").unwrap(), Some(1));
-    assert!(world.machines.iter().all(|kept| kept.sealed.as_deref() == Some(&good)));
+    fleet.machines[2].sealed = Some(good.clone());
+    fleet.pull(tempfile::tempdir().unwrap().path()).unwrap();
+    assert_eq!(fleet.push(ann.path(), "ann").unwrap(), Some(1));
+    assert!(fleet.machines.iter().all(|kept| kept.sealed.as_deref() == Some(&good)));
     // The state of another project: by name, by the machine's identity, by the folder's own.
     let clone = tempfile::tempdir().unwrap();
     let other = Wanted { name: "store", ..WANTED };
-    refused(world.pull_with(clone.path(), other, false, "bob"), &["another project's: shop (the-proj)"]);
+    refused(fleet.pull_with(clone.path(), other, false, "bob"), &["another project's: shop (the-proj)"]);
     let folder = project("other");
-    refused(world.pull(folder.path()), &["another project's: shop"]);
-    world.machines.iter_mut().for_each(|kept| kept.identity = Some(identity("another")));
-    check(&world, "another project's");
+    refused(fleet.pull(folder.path()), &["another project's: shop"]);
+    fleet.machines.iter_mut().for_each(|kept| kept.identity = Some(identity("another")));
+    check(&fleet, "another project's");
 }
 
 #[test]
 fn a_wrong_identity_gets_nothing() {
-    let (mut world, ann, clone) = (World::new(), ann(), tempfile::tempdir().unwrap());
-    world.push(ann.path(), "ann").unwrap();
-    identity_kept_in(&world.keys.path().join("eve")).unwrap();
+    let (mut fleet, ann, clone) = (TestFleet::new(), ann(), tempfile::tempdir().unwrap());
+    fleet.push(ann.path(), "ann").unwrap();
+    identity_kept_in(&fleet.keys.path().join("eve")).unwrap();
     refused(
-        world.pull_with(clone.path(), WANTED, false, "eve"),
+        fleet.pull_with(clone.path(), WANTED, false, "eve"),
         &["none of your keys is among its 2 recipients"],
     );
-    refused(world.pull_with(clone.path(), WANTED, false, "nobody"), &["nobody"]);
+    refused(fleet.pull_with(clone.path(), WANTED, false, "nobody"), &["nobody"]);
     assert!(!clone.path().join(".tercet").exists());
 }
 
 #[test]
 fn a_copy_by_hand_and_a_push_that_was_killed_go_on() {
-    let (mut world, ann) = (World::new(), ann());
+    let (mut fleet, ann) = (TestFleet::new(), ann());
     let copy = tempfile::tempdir().unwrap();
     let copied =
         std::process::Command::new("cp").arg("-r").arg(ann.path().join(".tercet")).arg(copy.path()).status();
     assert!(copied.unwrap().success());
-    world.push(ann.path(), "ann").unwrap();
+    fleet.push(ann.path(), "ann").unwrap();
     // The copy has the same state and knows nothing of the push.
-    refused(world.push(copy.path(), "bob"), &["never pushed or pulled", "tercet state pull"]);
-    assert_eq!(world.pull(copy.path()).unwrap(), Pulled::AlreadyHere);
-    assert_eq!(world.push(copy.path(), "bob").unwrap(), None);
+    refused(fleet.push(copy.path(), "bob"), &["never pushed or pulled", "tercet state pull"]);
+    assert_eq!(fleet.pull(copy.path()).unwrap(), Pulled::AlreadyHere);
+    assert_eq!(fleet.push(copy.path(), "bob").unwrap(), None);
     // Killed after it was written down, before any machine had it.
     change(ann.path(), "authenticator", "newer");
-    world.push_to(ann.path(), "ann", false, &[]).unwrap();
-    assert_eq!(world.push(ann.path(), "ann").unwrap(), Some(3));
+    fleet.push_to(ann.path(), "ann", false, &[]).unwrap();
+    assert_eq!(fleet.push(ann.path(), "ann").unwrap(), Some(3));
     // Killed when one machine had it.
     change(ann.path(), "authenticator", "newest");
-    world.push_to(ann.path(), "ann", false, &[1]).unwrap();
-    assert_eq!(world.push(ann.path(), "ann").unwrap(), Some(4));
+    fleet.push_to(ann.path(), "ann", false, &[1]).unwrap();
+    assert_eq!(fleet.push(ann.path(), "ann").unwrap(), Some(4));
 }
 
 #[test]
 fn other_recipients_are_another_generation() {
-    let (mut world, ann) = (World::new(), ann());
-    world.push(ann.path(), "ann").unwrap();
-    let texts = world.recipients.texts().to_vec();
-    world.recipients = Recipients::keys(&texts[..1]).unwrap().unwrap();
-    assert_eq!(world.push(ann.path(), "ann").unwrap(), Some(2));
+    let (mut fleet, ann) = (TestFleet::new(), ann());
+    fleet.push(ann.path(), "ann").unwrap();
+    let texts = fleet.recipients.texts().to_vec();
+    fleet.recipients = Recipients::keys(&texts[..1]).unwrap().unwrap();
+    assert_eq!(fleet.push(ann.path(), "ann").unwrap(), Some(2));
     refused(
-        world.pull(tempfile::tempdir().unwrap().path()),
+        fleet.pull(tempfile::tempdir().unwrap().path()),
         &["none of your keys is among its 1 recipients"],
     );
 }
 
 #[test]
 fn machines_of_no_project_are_left_out_and_an_old_projects_state_is_in_nobodys_way() {
-    let (mut world, ann) = (World::new(), ann());
+    let (mut fleet, ann) = (TestFleet::new(), ann());
     // Left by the project that was taken over.
     let old = project("old");
-    let mut before = World::new();
+    let mut before = TestFleet::new();
     before.machines.iter_mut().for_each(|kept| kept.identity = Some(identity("old")));
     before.push(old.path(), "old").unwrap();
-    world.machines[0].sealed = before.machines[0].sealed.clone();
-    world.machines[2].identity = None;
-    assert_eq!(world.push(ann.path(), "ann").unwrap(), Some(1));
-    world.machines[2].sealed = None;
-    assert_eq!(world.push(ann.path(), "ann").unwrap(), None, "one that is nobody's is not waited for");
+    fleet.machines[0].sealed = before.machines[0].sealed.clone();
+    fleet.machines[2].identity = None;
+    assert_eq!(fleet.push(ann.path(), "ann").unwrap(), Some(1));
+    fleet.machines[2].sealed = None;
+    assert_eq!(fleet.push(ann.path(), "ann").unwrap(), None, "one that is nobody's is not waited for");
     check_current(None, "old", "lb", None).unwrap();
 }
 
 #[test]
 fn what_a_stale_folder_would_apply_is_refused() {
-    let (mut world, ann, bob) = (World::new(), ann(), tempfile::tempdir().unwrap());
-    world.push(ann.path(), "ann@desk").unwrap();
-    world.pull(bob.path()).unwrap();
-    let there =
-        |world: &World| Holding::new("lb", world.machines[0].clone()).sealed.unwrap().as_ref().map(Held::of);
-    let current = |world: &World, folder: &Path| {
-        let record = Record::of(folder).unwrap();
-        check_current(record.as_ref(), PROJECT, "lb", there(world).as_ref())
+    let (mut fleet, ann, bob) = (TestFleet::new(), ann(), tempfile::tempdir().unwrap());
+    fleet.push(ann.path(), "ann@desk").unwrap();
+    fleet.pull(bob.path()).unwrap();
+    let there = |fleet: &TestFleet| {
+        Holding::new("lb", fleet.machines[0].clone()).sealed.unwrap().as_ref().map(Held::of)
     };
-    current(&world, bob.path()).unwrap();
+    let current = |fleet: &TestFleet, folder: &Path| {
+        let record = Record::of(folder).unwrap();
+        check_current(record.as_ref(), PROJECT, "lb", there(fleet).as_ref())
+    };
+    current(&fleet, bob.path()).unwrap();
     change(ann.path(), "authenticator", "newer");
-    world.push(ann.path(), "ann@desk").unwrap();
-    current(&world, ann.path()).unwrap();
+    fleet.push(ann.path(), "ann@desk").unwrap();
+    current(&fleet, ann.path()).unwrap();
     let says = [
         "lb: it has generation 2",
         "ann@desk",
         "this folder has generation 1",
         "hint: `tercet state pull` first",
     ];
-    refused(current(&world, bob.path()), &says);
-    refused(current(&world, tempfile::tempdir().unwrap().path()), &["never pushed or pulled"]);
+    refused(current(&fleet, bob.path()), &says);
+    refused(current(&fleet, tempfile::tempdir().unwrap().path()), &["never pushed or pulled"]);
     // A change that is not pushed yet is no reason.
     change(ann.path(), "authenticator", "newest");
-    current(&world, ann.path()).unwrap();
+    current(&fleet, ann.path()).unwrap();
     // Another project's is none of ours.
-    check_current(None, "another", "lb", there(&world).as_ref()).unwrap();
+    check_current(None, "another", "lb", there(&fleet).as_ref()).unwrap();
 }
 
 #[test]
 fn no_ciphertext_shows_what_it_holds() {
-    let (mut world, ann) = (World::new(), ann());
+    let (mut fleet, ann) = (TestFleet::new(), ann());
     let hush = "hush-hush-hush";
     change(ann.path(), "authenticator", hush);
-    world.push(ann.path(), "ann").unwrap();
-    let text = world.machines[0].sealed.clone().unwrap();
+    fleet.push(ann.path(), "ann").unwrap();
+    let text = fleet.machines[0].sealed.clone().unwrap();
     assert!(!text.contains(hush));
     let local = Local::of(ann.path()).unwrap().unwrap();
     assert!(!text.contains(&local.digest), "not even its digest");
-    assert!(!format!("{local:?}").contains(hush) && !format!("{:?}", world.recipients).contains(hush));
+    assert!(!format!("{local:?}").contains(hush) && !format!("{:?}", fleet.recipients).contains(hush));
 }

@@ -4,7 +4,6 @@ if [ -r /etc/os-release ]; then
   echo "version=$VERSION_ID"
 fi
 echo "architecture=$(uname -m)"
-echo "user=$(id -u)"
 if [ -d /run/systemd/system ]; then echo systemd=yes; fi
 sed -n 's/^MemTotal: *\([0-9]*\) kB/memory=\1/p' /proc/meminfo
 df -Pk /usr/local | sed -n '2s/[^ ]* *[^ ]* *[^ ]* *\([0-9]*\).*/disk=\1/p'

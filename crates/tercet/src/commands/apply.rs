@@ -15,7 +15,7 @@ use super::{plan, prove, state};
 use crate::cli;
 use crate::failure::{Failure, Outcome};
 use crate::fleet::{Machines, Spinner};
-use crate::terminal::ask;
+use crate::terminal::confirm;
 
 pub(crate) fn run(arguments: &cli::Apply) -> Outcome {
     let consent = Consent { take_over: arguments.take_over, new_database: arguments.new_database };
@@ -158,10 +158,4 @@ pub(super) fn open<'a>(
 
 fn fail_unproven(failed: usize) -> anyhow::Result<()> {
     bail!("{failed} connections are not as expected\nhint: each line above names the rule that decides it")
-}
-
-/// Asks for confirmation on the terminal.
-pub(super) fn confirm(verb: &str) -> Result<bool, Failure> {
-    let answer = ask(&format!("{verb}? [y/N] "), "--yes")?;
-    Ok(matches!(&*answer, "y" | "Y" | "yes"))
 }

@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &cli::Destroy) -> Outcome {
 /// Moves the operator state aside, unless a machine still needs it.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 fn finish(fleet: &Fleet<'_>) -> anyhow::Result<()> {
-    if fleet.has_lost() {
+    if fleet.has_unreached() {
         bail!(
             "some machines could not be reached; the project's secrets stay in this folder for them\n\
              hint: run `tercet destroy` again when they can be reached, or give one up with `--forget NAME`"

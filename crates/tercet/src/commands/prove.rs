@@ -1,7 +1,7 @@
 //! `tercet prove`: tests every allowed and forbidden connection, from this computer and from each machine.
 
 use anyhow::anyhow;
-use tercet_fleet::prove::Trial;
+use tercet_fleet::prove::Check;
 
 use crate::cli;
 use crate::failure::Outcome;
@@ -22,21 +22,21 @@ pub(crate) fn run(arguments: &cli::Prove) -> Outcome {
 
 /// Prints a line for each edge of the topology and each failed test; counts the rest.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
-pub(crate) fn print(trials: &[Trial], as_json: bool) {
+pub(crate) fn print(trials: &[Check], as_json: bool) {
     if as_json {
         println!("{}", serde_json::to_string_pretty(trials).expect("trials are plain data"));
         return;
     }
     let mut rows =
         vec![["from", "to", "address", "tested", "allowed", "outcome", ""].map(str::to_owned).to_vec()];
-    let shown = |trial: &&Trial| trial.drawn || !trial.passed || trial.what != "tcp";
+    let shown = |trial: &&Check| trial.allowed || !trial.passed || trial.what != "tcp";
     for trial in trials.iter().filter(shown) {
         rows.push(vec![
             trial.from.clone(),
             trial.to.clone(),
             trial.address.to_string(),
             trial.what.clone(),
-            if trial.drawn { "yes" } else { "no" }.to_owned(),
+            if trial.allowed { "yes" } else { "no" }.to_owned(),
             trial.outcome.clone(),
             if trial.passed { "ok" } else { "FAIL" }.to_owned(),
         ]);

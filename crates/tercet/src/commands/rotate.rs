@@ -39,7 +39,7 @@ fn rotate(arguments: &cli::Change, kind: Kind) -> Outcome {
     let mut planned = plan_of(&fleet, &wanted)?;
     spinner.finish();
     print!("{}", rotation.runbook());
-    let mut ask = || if arguments.yes { Ok(true) } else { apply::confirm("rotate") };
+    let mut ask = || if arguments.yes { Ok(true) } else { crate::terminal::confirm("rotate") };
     let mut confirmed = false;
     loop {
         plan::check(&planned)?;

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow};
 use serde_json::json;
 use tercet_fleet::fleet::Unreachable;
+use tercet_fleet::replicas::{holdings, push as push_to};
 use tercet_fleet::state::encryption::{Key, Recipients, identity_kept_in};
 use tercet_fleet::state::pull::{Pulled, Wanted, choose};
-use tercet_fleet::state::push::{Pushed, is_due, push as push_to};
-use tercet_fleet::state::{Header, Local, holdings, pull as pulling};
+use tercet_fleet::state::push::{Pushed, is_due};
+use tercet_fleet::state::{Header, Local, pull as pulling};
 use tercet_fleet::{Fleet, Secret};
 
-use super::apply::confirm;
 use crate::cli::{self, StateVerb};
 use crate::failure::{Failure, Outcome};
 use crate::fleet::{Machines, Spinner, table};
@@ -243,7 +243,7 @@ fn is_trusted(authority: &str) -> Result<bool, Failure> {
         "it is signed by authority {authority}\ncompare it with the authority that `tercet state` shows the operator who pushed it: an attacker who controls \
          a machine can store another state there"
     );
-    confirm("trust this authority").map_err(|_| {
+    terminal::confirm("trust this authority").map_err(|_| {
         Failure::input_message(format!(
             "no trusted authority is named\nhint: put [state] authority into tercet.toml, or pass --authority {authority} \
              if the other operator's `tercet state` shows it"

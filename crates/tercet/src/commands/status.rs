@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tercet_fleet::agent::BalancerState;
 use tercet_fleet::all_in_one;
-use tercet_fleet::fleet::BalancerState;
 use tercet_fleet::report::Report;
 
 use crate::cli;

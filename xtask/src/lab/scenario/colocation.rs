@@ -2,12 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Named, Scenario, interrupted, outage, rotation, sandbox, tls};
-
-/// The database on the balancer's machine.
-pub(super) const SHARED: &str = "lb=balancer+database app1=application app2=application";
-/// Everything on one machine.
-pub(super) const ONE_MACHINE: &str = "lb=balancer+application+database";
+use super::{Named, ONE_MACHINE, SHARED, Scenario, interrupted, outage, own, rotation, sandbox, tls};
 
 pub(super) const STAGES: &[Named] = &[
     ("the database on the balancer's machine, a user's own program", own_program),
@@ -39,11 +34,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 http.server.ThreadingHTTPServer((os.environ['HOST'], int(os.environ['PORT'])), Handler).serve_forever()
 ";
-
-/// The user's program: run and build commands.
-pub(super) fn own(run: &str, build: &str) -> String {
-    format!("[application]\nrun = {run:?}\nbuild = {build:?}\nhealth = \"/health\"\n")
-}
 
 fn own_program(scenario: &Scenario<'_>) -> Result<()> {
     let folder = scenario.project.path();

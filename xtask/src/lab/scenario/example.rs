@@ -4,8 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::colocation::SHARED;
-use super::{Named, Scenario, public_address};
+use super::{Named, SHARED, Scenario, public_address};
 use crate::command::output;
 
 pub(super) const STAGES: &[Named] = &[("examples/fastapi as it stands", fastapi)];

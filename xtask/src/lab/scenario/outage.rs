@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::colocation::{SHARED, own};
-use super::{Scenario, faults, interrupted};
+use super::{SHARED, Scenario, faults, interrupted, own};
 use crate::lab::machines::Machine;
 use crate::lab::{signal, until};
 

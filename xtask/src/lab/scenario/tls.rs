@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Scenario, public_address};
+use super::{ONE_MACHINE, Scenario, public_address};
 use crate::command::output;
 
 /// The name in the certificate.
@@ -21,7 +21,7 @@ pub(super) fn served(scenario: &Scenario<'_>) -> Result<()> {
     let authority = ["-subj", "/CN=the lab's authority", "-keyout", "ca.key", "-out", "ca.crt"];
     openssl(folder, &authority)?;
     issue(folder, "1001")?;
-    scenario.write(super::colocation::ONE_MACHINE, CERTIFICATES)?;
+    scenario.write(ONE_MACHINE, CERTIFICATES)?;
     scenario.succeed("apply", &["--yes"])?;
     let answer = https(scenario)?;
     ensure!(answer.contains("[{\"number\":0}]"), "{answer}");

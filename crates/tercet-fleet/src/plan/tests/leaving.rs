@@ -10,7 +10,8 @@ use tercet_machine::unit::UnitFacts;
 use super::*;
 use crate::plan::leaving::{gone, whole};
 use crate::remembered::Remembered;
-use crate::survey::{Leaving, Lost};
+use crate::remembered::Unreached;
+use crate::survey::Leaving;
 
 /// The file of [`FOUR`] with other machines of the application tier.
 fn with_applications(machines: &[(&str, u8)]) -> String {
@@ -68,7 +69,7 @@ impl Fleet {
     }
 
     /// The same with another file; machines that are not in it leave, or are lost.
-    fn with_file(mut self, text: &str, lost: &[&str]) -> Self {
+    fn with_file(mut self, text: &str, unreached: &[&str]) -> Self {
         let before = std::mem::replace(
             &mut self.topology,
             tercet_config::parse(text, Origin { file: "tercet.toml", folder: "shop" }).expect("a valid file"),
@@ -82,9 +83,9 @@ impl Fleet {
             let name = surveyed.name.clone();
             if self.topology.machines().iter().any(|it| it.name == name) {
                 self.survey.machines.push(surveyed);
-            } else if lost.contains(&name.as_str()) {
+            } else if unreached.contains(&name.as_str()) {
                 let why = format!("{name}: cannot be reached by ssh");
-                self.survey.lost.push(Lost { remembered: remembered(&name), why });
+                self.survey.unreached.push(Unreached { remembered: remembered(&name), why });
             } else {
                 self.survey.leaving.push(Leaving { remembered: remembered(&name), surveyed });
             }
@@ -190,7 +191,7 @@ fn a_machine_that_cannot_be_reached_is_listed_and_loses_its_access() {
           hint: apply again when it can be reached; if it is in other hands, change the secrets it has; `--forget app2` stops asking
     "#]]);
     // The next time, nothing is left to do.
-    fleet.survey.lost[0].remembered.cut_off = Some("2026-11-29T12:00:00Z".to_owned());
+    fleet.survey.unreached[0].remembered.cut_off = Some("2026-11-29T12:00:00Z".to_owned());
     let serving = fleet.report("lb").serving.clone();
     fleet.report("lb").serving = serving.into_iter().filter(|(name, _)| name == "app-1").collect();
     let plan = fleet.plan(&intent(release('a', '1'))).expect("a plan");
@@ -261,16 +262,16 @@ fn a_tier_that_a_machine_lost_is_taken_away_from_it() {
     );
 }
 
-fn destroyed(lost: &[&str]) -> Fleet {
+fn destroyed(unreached: &[&str]) -> Fleet {
     let mut fleet = serving();
     let machines: Vec<Machine> = fleet.topology.machines().to_vec();
     let all = std::mem::take(&mut fleet.survey.machines);
     for (machine, surveyed) in machines.into_iter().zip(all) {
         assert_ne!(machine.reach, Reach::ThisMachine);
         let remembered = Remembered { id: machine.name.clone(), machine, cut_off: None };
-        if lost.contains(&surveyed.name.as_str()) {
+        if unreached.contains(&surveyed.name.as_str()) {
             let why = format!("{}: cannot be reached by ssh", surveyed.name);
-            fleet.survey.lost.push(Lost { remembered, why });
+            fleet.survey.unreached.push(Unreached { remembered, why });
         } else {
             fleet.survey.leaving.push(Leaving { remembered, surveyed });
         }

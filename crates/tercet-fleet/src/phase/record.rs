@@ -1,7 +1,7 @@
-//! How far a rotation is, written down beside what it replaces.
+//! The record of a rotation's phase, beside the files that the rotation replaces.
 //!
 //! One small file, replaced whole, decides which of the files of the folder and of `next/` are in force. So a
-//! process can be killed at any moment: what is in force is the phase before or the phase after, never a mixture.
+//! process can be killed at any moment: the phase in force is the one before or the one after, never a mixture.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,22 +11,19 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Phase};
-use crate::authority::{killed, sync, write, write_private};
-use crate::secrets::FOLDER;
-use crate::token_keys;
+use crate::authority::{crash_point, sync, write, write_private};
+use crate::operator_folder::{FOLDER, NEXT, RETIRING_KEY, SIGNING_KEY};
 
-/// The folder of what replaces the files beside it when the rotation is over.
-pub(crate) const NEXT: &str = "next";
 /// The record's file.
 const FILE: &str = "rotation.json";
 
-/// How far a rotation is.
+/// The state of a rotation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Record {
-    /// How often something was replaced: every phase counts.
+    /// The number of phases that were entered.
     pub(crate) generation: u64,
-    /// What is being replaced.
+    /// The rotation in progress.
     #[serde(default)]
     running: Option<Running>,
     /// Whether the token key before the present one is still accepted.
@@ -38,12 +35,12 @@ pub(crate) struct Record {
 #[serde(deny_unknown_fields)]
 struct Running {
     phase: Phase,
-    /// Whether the machines are done with the last phase, and what is in `next/` takes the place of what is beside it.
+    /// Whether the machines have completed the last phase, and the files in `next/` replace those beside it.
     over: bool,
 }
 
 impl Record {
-    /// The record of a project's folder; what was cut off at the end of a rotation is finished first.
+    /// Reads the record of a project's folder, after completing the end of an interrupted rotation.
     ///
     /// # Errors
     /// It cannot be read, or a file cannot be put in place.
@@ -53,7 +50,7 @@ impl Record {
         Ok(record)
     }
 
-    pub(super) fn read(project: &Path) -> Result<Self> {
+    pub(crate) fn read(project: &Path) -> Result<Self> {
         let path = project.join(FOLDER).join(FILE);
         match fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).with_context(|| path.display().to_string()),
@@ -62,8 +59,8 @@ impl Record {
         }
     }
 
-    /// Finishes the end of a rotation that was cut off there; which.
-    pub(super) fn go_on(&mut self, project: &Path) -> Result<Option<Kind>> {
+    /// Completes the end of an interrupted rotation and returns its kind.
+    pub(crate) fn go_on(&mut self, project: &Path) -> Result<Option<Kind>> {
         let Some(Running { phase, over: true }) = self.running else { return Ok(None) };
         self.put_in_place(project, phase)?;
         Ok(Some(phase.kind()))
@@ -80,17 +77,17 @@ impl Record {
     }
 
     /// The record of the phase that comes now.
-    pub(super) fn entering(&self, phase: Phase) -> Self {
+    pub(crate) fn entering(&self, phase: Phase) -> Self {
         let running = Some(Running { phase, over: false });
         Self { generation: self.generation + 1, running, ..self.clone() }
     }
 
-    pub(super) fn write(&self, project: &Path) -> Result<()> {
+    pub(crate) fn write(&self, project: &Path) -> Result<()> {
         write_private(&project.join(FOLDER), FILE, &(serde_json::to_string_pretty(self)? + "\n"))
     }
 
-    /// Ends the rotation: what is in `next/` takes the place of what is beside it, and what was there is gone.
-    pub(super) fn finish(&mut self, project: &Path, phase: Phase) -> Result<()> {
+    /// Ends the rotation: the files in `next/` replace those beside it.
+    pub(crate) fn finish(&mut self, project: &Path, phase: Phase) -> Result<()> {
         let folder = project.join(FOLDER);
         if matches!(phase.kind(), Kind::Certificates | Kind::Authority) {
             remove_unneeded_identities(&folder)?;
@@ -106,16 +103,16 @@ impl Record {
         let next = folder.join(NEXT);
         match phase.kind() {
             Kind::TokenKeys => {
-                let (new, signing) = (next.join("jwt-secret"), project.join(token_keys::SIGNING));
+                let (new, signing) = (next.join("jwt-secret"), project.join(SIGNING_KEY));
                 if new.exists() {
                     let old = fs::read_to_string(&signing).with_context(|| signing.display().to_string())?;
-                    write(&folder.join(token_keys::RETIRING), &old, 0o600)?;
+                    write(&folder.join(RETIRING_KEY), &old, 0o600)?;
                     rename(&new, &signing)?;
                 }
                 self.retiring_token_key = true;
             }
             Kind::RetiredTokenKey => {
-                remove(&folder.join(token_keys::RETIRING))?;
+                remove(&folder.join(RETIRING_KEY))?;
                 self.retiring_token_key = false;
             }
             Kind::Secrets | Kind::Certificates | Kind::Authority => {
@@ -130,9 +127,9 @@ impl Record {
     }
 }
 
-/// Removes `next/` and what is in it.
-pub(super) fn clear(folder: &Path) -> Result<()> {
-    killed::before_a_write()?;
+/// Removes `next/` with its contents.
+pub(crate) fn clear(folder: &Path) -> Result<()> {
+    crash_point::before_a_write()?;
     let next = folder.join(NEXT);
     match fs::remove_dir_all(&next) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -146,7 +143,7 @@ pub(super) fn clear(folder: &Path) -> Result<()> {
 fn remove_unneeded_identities(folder: &Path) -> Result<()> {
     let next = names(&folder.join(NEXT))?;
     for record in names(folder)?.iter().filter(|name| name.ends_with(".subject") && !next.contains(name)) {
-        // The record last: what is found by it is gone before.
+        // The record last: it is needed to find the other files.
         for kind in ["crt", "key", "subject"] {
             remove(&folder.join(record).with_extension(kind))?;
         }
@@ -169,13 +166,13 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {
-    killed::before_a_write()?;
+    crash_point::before_a_write()?;
     fs::rename(from, to).with_context(|| to.display().to_string())?;
     to.parent().map_or(Ok(()), sync)
 }
 
 fn remove(path: &Path) -> Result<()> {
-    killed::before_a_write()?;
+    crash_point::before_a_write()?;
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| path.display().to_string())

@@ -1,0 +1,118 @@
+//! Connection and login attempts from the machine this runs on.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use tercet_database::login::{self, Login, Tls};
+
+use crate::at_once::outcomes;
+
+/// The timeout of a connection attempt.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The result of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reachability {
+    /// Connected, or logged in.
+    Open,
+    /// Connection refused: no firewall dropped it, and no process listens.
+    Refused,
+    /// Timed out, or unreachable.
+    TimedOut,
+    /// PostgreSQL rejected the login.
+    Rejected(String),
+}
+
+/// A login to try.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseLogin {
+    /// PostgreSQL's address.
+    pub address: SocketAddr,
+    /// Whether the attempt is made on PostgreSQL's machine, where application servers connect without TLS.
+    pub local: bool,
+    /// The database.
+    pub database: String,
+    /// The role.
+    pub role: String,
+    /// TLS mode and credentials.
+    pub with: LoginMeans,
+}
+
+/// The TLS mode and credentials of a login attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoginMeans {
+    /// Those of an application server: the password, and over the network TLS with verification and the client's
+    /// certificate.
+    Everything,
+    /// The password, no TLS.
+    NoTls,
+    /// TLS and the password, no certificate.
+    NoCertificate,
+    /// The same, with a wrong password.
+    WrongPassword,
+}
+
+/// Attempts a connection to all targets; one result for each.
+pub(crate) fn connect_all(targets: &[SocketAddr]) -> Vec<Reachability> {
+    outcomes(targets, |target| match TcpStream::connect_timeout(target, TIMEOUT) {
+        Ok(_) => Reachability::Open,
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Reachability::Refused,
+        Err(_) => Reachability::TimedOut,
+    })
+}
+
+/// Attempts all logins with this machine's credentials in a folder; one result for each.
+pub(crate) fn log_in_all(logins: &[DatabaseLogin], credentials: &Path) -> Result<Vec<Reachability>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    logins.iter().map(|login| runtime.block_on(log_in(login, credentials))).collect()
+}
+
+async fn log_in(attempt: &DatabaseLogin, folder: &Path) -> Result<Reachability> {
+    let [authority, certificate, key] =
+        ["authority.crt", "client.crt", "client.key"].map(|name| folder.join(name));
+    let password = std::fs::read_to_string(folder.join("database-password"))
+        .with_context(|| folder.join("database-password").display().to_string())?;
+    let login = Login {
+        address: attempt.address,
+        database: &attempt.database,
+        role: &attempt.role,
+        password: if attempt.with == LoginMeans::WrongPassword { "wrong" } else { password.trim() },
+        tls: match attempt.with {
+            LoginMeans::NoTls => Tls::None,
+            _ if attempt.local => Tls::None,
+            LoginMeans::NoCertificate => Tls::Verified { authority: &authority, client: None },
+            LoginMeans::Everything | LoginMeans::WrongPassword => {
+                Tls::Verified { authority: &authority, client: Some((&certificate, &key)) }
+            }
+        },
+    };
+    Ok(match tokio::time::timeout(TIMEOUT * 2, login::attempt(&login)).await {
+        Err(_) => Reachability::TimedOut,
+        Ok(Ok(())) => Reachability::Open,
+        Ok(Err(refusal)) => Reachability::Rejected(refusal),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn returns_results_in_the_order_of_the_targets() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let open = listener.local_addr().unwrap();
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let targets: Vec<SocketAddr> = [open, closed].into_iter().cycle().take(200).collect();
+        let expected: Vec<Reachability> =
+            [Reachability::Open, Reachability::Refused].into_iter().cycle().take(200).collect();
+        assert_eq!(connect_all(&targets), expected);
+    }
+}
