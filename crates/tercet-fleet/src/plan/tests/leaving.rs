@@ -117,15 +117,15 @@ fn a_machine_that_left_the_file_finishes_its_requests_and_is_cleaned_up() {
     fleet.check_all(
         &intent(release('a', '1')),
         expect![[r#"
-        lb: take app-2 out of rotation
-        lb: wait until the balancer has app-2 no more
-        app2: drain and stop app-2 of release aaaaaaaaaaaa on port 8081
-        app2: stop its services and remove their units
-        db: end the database sessions of app2 (10.0.0.12)
-        app2: remove all that tercet made here, the firewall last
-        app2: remove tercet's binaries, its state and last whose the machine is
-        note: installed packages stay on the machines that leave
-    "#]],
+            lb: take app-2 out of rotation
+            lb: wait until the balancer has removed app-2
+            app2: drain and stop app-2 of release aaaaaaaaaaaa on port 8081
+            app2: stop its services and remove their units
+            db: end the database sessions of app2 (10.0.0.12)
+            app2: remove all that tercet made here, the firewall last
+            app2: remove tercet's binaries, its state and last the machine's identity
+            note: installed packages stay on the machines that leave
+        "#]],
     );
 }
 
@@ -135,21 +135,21 @@ fn the_first_of_two_leaves_and_the_other_takes_its_name_without_a_gap() {
     fleet.check_all(
         &intent(release('a', '1')),
         expect![[r#"
-        app2: start app-1 of release aaaaaaaaaaaa on port 8082
-        app2: wait until app-1 is ready: http://10.0.0.12:9082/ready
-        lb: put app-1 on app2, port 8082, in rotation in place of the one on app1
-        lb: wait until the balancer finds app-1 healthy
-        app1: drain and stop app-1 of release aaaaaaaaaaaa on port 8081
-        lb: take app-2 out of rotation
-        lb: wait until the balancer has app-2 no more
-        app2: drain and stop app-2 of release aaaaaaaaaaaa on port 8081
-        app2: remove tercet-app-2@aaaaaaaaaaaa…
-        app1: stop its services and remove their units
-        db: end the database sessions of app1 (10.0.0.11)
-        app1: remove all that tercet made here, the firewall last
-        app1: remove tercet's binaries, its state and last whose the machine is
-        note: installed packages stay on the machines that leave
-    "#]],
+            app2: start app-1 of release aaaaaaaaaaaa on port 8082
+            app2: wait until app-1 is ready: http://10.0.0.12:9082/ready
+            lb: put app-1 on app2, port 8082, in rotation in place of the one on app1
+            lb: wait until the balancer finds app-1 healthy
+            app1: drain and stop app-1 of release aaaaaaaaaaaa on port 8081
+            lb: take app-2 out of rotation
+            lb: wait until the balancer has removed app-2
+            app2: drain and stop app-2 of release aaaaaaaaaaaa on port 8081
+            app2: remove tercet-app-2@aaaaaaaaaaaa…
+            app1: stop its services and remove their units
+            db: end the database sessions of app1 (10.0.0.11)
+            app1: remove all that tercet made here, the firewall last
+            app1: remove tercet's binaries, its state and last the machine's identity
+            note: installed packages stay on the machines that leave
+        "#]],
     );
 }
 
@@ -159,23 +159,23 @@ fn a_machine_is_replaced_by_another() {
     fleet.check_all(
         &intent(release('a', '1')),
         expect![[r#"
-        app3: record that it belongs to project shop
-        app3: ship release aaaaaaaaaaaa
-        app3: start app-2 of release aaaaaaaaaaaa on port 8081
-        app3: wait until app-2 is ready: http://10.0.0.13:9081/ready
-        lb: put app-2 on app3, port 8081, in rotation in place of the one on app2
-        lb: wait until the balancer finds app-2 healthy
-        app2: drain and stop app-2 of release aaaaaaaaaaaa on port 8081
-        lb: record that the project's data is in database shop on db
-        app1: record that the project's data is in database shop on db
-        app3: record that the project's data is in database shop on db
-        db: record that the project's data is in database shop on db
-        app2: stop its services and remove their units
-        db: end the database sessions of app2 (10.0.0.12)
-        app2: remove all that tercet made here, the firewall last
-        app2: remove tercet's binaries, its state and last whose the machine is
-        note: installed packages stay on the machines that leave
-    "#]],
+            app3: record that it belongs to project shop
+            app3: ship release aaaaaaaaaaaa
+            app3: start app-2 of release aaaaaaaaaaaa on port 8081
+            app3: wait until app-2 is ready: http://10.0.0.13:9081/ready
+            lb: put app-2 on app3, port 8081, in rotation in place of the one on app2
+            lb: wait until the balancer finds app-2 healthy
+            app2: drain and stop app-2 of release aaaaaaaaaaaa on port 8081
+            lb: record that the project's data is in database shop on db
+            app1: record that the project's data is in database shop on db
+            app3: record that the project's data is in database shop on db
+            db: record that the project's data is in database shop on db
+            app2: stop its services and remove their units
+            db: end the database sessions of app2 (10.0.0.12)
+            app2: remove all that tercet made here, the firewall last
+            app2: remove tercet's binaries, its state and last the machine's identity
+            note: installed packages stay on the machines that leave
+        "#]],
     );
 }
 
@@ -184,10 +184,10 @@ fn a_machine_that_cannot_be_reached_is_listed_and_loses_its_access() {
     let mut fleet = serving().with_file(&with_applications(&[("app1", 11)]), &["app2"]);
     fleet.check_all(&intent(release('a', '1')), expect![[r#"
         lb: take app-2 out of rotation
-        lb: wait until the balancer has app-2 no more
+        lb: wait until the balancer has removed app-2
         db: end the database sessions of app2 (10.0.0.12)
-        note: app2 (10.0.0.12, application) is the project's no more and could not be cleaned up: app2: cannot be reached by ssh
-          left there: the database's password, the client certificate and the token secret in /etc/tercet/credentials; its services, which start with it
+        note: app2 (10.0.0.12, application) left the project and could not be cleaned up: app2: cannot be reached by ssh
+          still there: the database's password, the client certificate and the token secret in /etc/tercet/credentials; its services, which start at boot
           hint: apply again when it can be reached; if it is in other hands, change the secrets it has; `--forget app2` stops asking
     "#]]);
     // The next time, nothing is left to do.
@@ -254,7 +254,7 @@ fn a_tier_that_a_machine_lost_is_taken_away_from_it() {
         expect![[r#"
             db: record that it belongs to project shop
             lb: take app-3 out of rotation
-            lb: wait until the balancer has app-3 no more
+            lb: wait until the balancer has removed app-3
             db: drain and stop app-3 of release aaaaaaaaaaaa on port 8081
             db: remove tercet-app-3@aaaaaaaaaaaa… /usr/local/lib/tercet/releases/aaaaaaaaaaaa
             lb: remove what is no longer used here
@@ -290,30 +290,30 @@ fn a_project_is_taken_down_balancer_first_and_database_last() {
         app1: remove all that tercet made here, the firewall last
         app2: remove all that tercet made here, the firewall last
         db: remove all that tercet made here, the firewall last
-        lb: remove tercet's binaries, its state and last whose the machine is
-        app1: remove tercet's binaries, its state and last whose the machine is
-        app2: remove tercet's binaries, its state and last whose the machine is
-        db: remove tercet's binaries, its state and last whose the machine is
+        lb: remove tercet's binaries, its state and last the machine's identity
+        app1: remove tercet's binaries, its state and last the machine's identity
+        app2: remove tercet's binaries, its state and last the machine's identity
+        db: remove tercet's binaries, its state and last the machine's identity
         note: db: THE DATA STAYS: PostgreSQL goes on as the machine's own, for connections from the machine itself; --with-data drops the project's database
         note: installed packages stay
     "#]]);
     destroyed(&[]).check_all(
         &Intent::Destroy { with_data: true },
         expect![[r#"
-        lb: stop the balancer: clients find a closed port
-        app1: stop the application servers
-        app2: stop the application servers
-        db: DROP DATABASE shop AND ALL DATA IN IT, of PostgreSQL cluster 7
-        lb: remove all that tercet made here, the firewall last
-        app1: remove all that tercet made here, the firewall last
-        app2: remove all that tercet made here, the firewall last
-        db: remove all that tercet made here, the firewall last
-        lb: remove tercet's binaries, its state and last whose the machine is
-        app1: remove tercet's binaries, its state and last whose the machine is
-        app2: remove tercet's binaries, its state and last whose the machine is
-        db: remove tercet's binaries, its state and last whose the machine is
-        note: installed packages stay
-    "#]],
+            lb: stop the balancer: clients find a closed port
+            app1: stop the application servers
+            app2: stop the application servers
+            db: DROP DATABASE shop AND ALL DATA IN IT, of PostgreSQL cluster 7
+            lb: remove all that tercet made here, the firewall last
+            app1: remove all that tercet made here, the firewall last
+            app2: remove all that tercet made here, the firewall last
+            db: remove all that tercet made here, the firewall last
+            lb: remove tercet's binaries, its state and last the machine's identity
+            app1: remove tercet's binaries, its state and last the machine's identity
+            app2: remove tercet's binaries, its state and last the machine's identity
+            db: remove tercet's binaries, its state and last the machine's identity
+            note: installed packages stay
+        "#]],
     );
     destroyed(&["app2"]).check_all(&Intent::Destroy { with_data: false }, expect![[r#"
         lb: stop the balancer: clients find a closed port
@@ -322,13 +322,13 @@ fn a_project_is_taken_down_balancer_first_and_database_last() {
         lb: remove all that tercet made here, the firewall last
         app1: remove all that tercet made here, the firewall last
         db: remove all that tercet made here, the firewall last
-        lb: remove tercet's binaries, its state and last whose the machine is
-        app1: remove tercet's binaries, its state and last whose the machine is
-        db: remove tercet's binaries, its state and last whose the machine is
+        lb: remove tercet's binaries, its state and last the machine's identity
+        app1: remove tercet's binaries, its state and last the machine's identity
+        db: remove tercet's binaries, its state and last the machine's identity
         note: db: THE DATA STAYS: PostgreSQL goes on as the machine's own, for connections from the machine itself; --with-data drops the project's database
         note: installed packages stay
-        note: app2 (10.0.0.12, application) is the project's no more and could not be cleaned up: app2: cannot be reached by ssh
-          left there: the database's password, the client certificate and the token secret in /etc/tercet/credentials; its services, which start with it
+        note: app2 (10.0.0.12, application) left the project and could not be cleaned up: app2: cannot be reached by ssh
+          still there: the database's password, the client certificate and the token secret in /etc/tercet/credentials; its services, which start at boot
           hint: destroy again when it can be reached; if it is in other hands, change the secrets it has; `--forget app2` stops asking
     "#]]);
 }
