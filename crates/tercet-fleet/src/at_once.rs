@@ -26,7 +26,7 @@ pub fn all_in_one<'a>(errors: impl IntoIterator<Item = &'a Error>) -> Error {
     anyhow!("{}", errors.join("\n"))
 }
 
-/// Does `work` for all items; what came of each, in the items' order.
+/// Calls `work` for all items concurrently and returns the results in the items' order.
 pub(crate) fn outcomes<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(Vec::with_capacity(items.len()));

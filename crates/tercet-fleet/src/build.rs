@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_release_is_roots_and_nobody_can_write_to_it() {
+    fn a_sealed_release_belongs_to_root_and_is_not_writable() {
         // Only root can give files away.
         if !rustix::process::geteuid().is_root() {
             return;

@@ -209,7 +209,7 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
     if !consent.new_database {
         data::check(&target, survey)?;
     }
-    data::check_nobodys(&target, survey, consent)?;
+    data::check_unowned(&target, survey, consent)?;
     leaving::check(&target, survey, consent)?;
     rollout::drop_unknown(&mut plan, &target, survey);
     let serving = target.with_releases(&target.serving);

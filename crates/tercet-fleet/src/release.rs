@@ -135,8 +135,8 @@ fn api_options(api: &Api, project: &str) -> toml::Table {
     options
 }
 
-/// tercet.toml, and the files it names that are not the program's to see: keys and other tiers' secrets. A release can be
-/// read by everybody on its machine.
+/// tercet.toml, and the files with keys and other tiers' secrets that it names: the program must not read them, and a
+/// release is readable by every user of its machine.
 fn private(topology: &Topology) -> Vec<&Path> {
     let keys =
         topology.balancer().tls.iter().flat_map(|tls| &tls.certificates).map(|pair| pair.key.as_path());

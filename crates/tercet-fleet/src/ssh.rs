@@ -215,23 +215,23 @@ impl Remote<'_> {
         self.judge(status, &errors)
     }
 
-    /// How a command ended, in words.
+    /// The result of a command, from its exit status and standard error.
     fn judge(&self, status: ExitStatus, errors: &str) -> Result<()> {
         let Self { name, destination, .. } = self;
         match status.code() {
             Some(0) => Ok(()),
-            // ssh's own words take a screen.
+            // ssh's message is a screen long.
             Some(255) if errors.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") => bail!(
-                "{name}: its host key is another than your known_hosts has ({destination}); nothing was sent there\n\
-                 hint: was it installed anew? then `ssh-keygen -R` its name and `ssh` there once, comparing the key; else \
-                 somebody is in between"
+                "{name}: its host key differs from the one in your known_hosts ({destination}); nothing was sent\n\
+                 hint: if it was reinstalled, `ssh-keygen -R` its name and `ssh` there once, comparing the key; else the connection \
+                 is intercepted"
             ),
             Some(255) if errors.contains("Host key verification failed") => bail!(
                 "{name}: its host key is not in your known_hosts ({destination})\n\
                  hint: `ssh {destination}` once, comparing the key"
             ),
             Some(255) if errors.contains("Permission denied") => bail!(
-                "{name}: ssh is not let in ({destination}): {errors}\nhint: `ssh {destination}` has to work without a password"
+                "{name}: SSH authentication failed ({destination}): {errors}\nhint: `ssh {destination}` has to work without a password"
             ),
             Some(255) => bail!("{name}: cannot be reached by ssh ({destination}): {errors}"),
             _ if errors.contains("sudo:")
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_roots_whoever_logs_in_and_mean_the_same() {
+    fn commands_run_as_root_for_every_login_user() {
         let command = "echo 'it''s' \"$((1 + 1))\" $SSH_CONNECTION";
         check("0", command, "its 2 1.2.3.4 5\n");
         check("1000", command, "sudo -n --\nits 2 1.2.3.4 5\n");

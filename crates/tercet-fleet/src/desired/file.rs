@@ -1,4 +1,4 @@
-//! World-readable files owned by root.
+//! Publicly readable files owned by root.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ pub(super) fn unit_file(name: &str, text: String) -> File {
     public_file(Path::new("/etc/systemd/system").join(name), text)
 }
 
-/// A world-readable file owned by root.
+/// A publicly readable file owned by root.
 pub(super) fn public_file(path: impl Into<PathBuf>, text: String) -> File {
     File { path: path.into(), contents: Contents::Text(text), owner: Owner::root(), mode: 0o644 }
 }

@@ -142,7 +142,7 @@ fn check(desired: &Desired, path: &str, expected: Expect) {
     expected.assert_eq(text);
 }
 
-/// The rules that let somebody in besides what every machine needs.
+/// The rules that accept connections, besides those of every machine.
 fn openings(desired: &Desired) -> String {
     let rules = &desired.firewall.as_ref().expect("every machine has a firewall").rules;
     rules.lines().filter(|line| line.contains("comment")).map(|line| format!("{}\n", line.trim())).collect()
@@ -191,7 +191,7 @@ fn firewalls_open_the_arrows_and_nothing_else() {
 }
 
 #[test]
-fn postgresql_lets_application_machines_in_and_nobody_else() {
+fn postgresql_accepts_application_machines_only() {
     check(
         &desired(FOUR, "db"),
         "pg_hba.conf",

@@ -43,7 +43,7 @@ pub(super) fn check(target: &Target<'_>, survey: &Survey) -> Result<()> {
 
 /// Refuses an existing database that no machine records as the project's: one that `destroy` kept, or one that was created
 /// by hand.
-pub(super) fn check_nobodys(target: &Target<'_>, survey: &Survey, consent: Consent) -> Result<()> {
+pub(super) fn check_unowned(target: &Target<'_>, survey: &Survey, consent: Consent) -> Result<()> {
     let Some((machine, name)) = database(target, survey).filter(|_| !consent.take_over) else {
         return Ok(());
     };
@@ -57,9 +57,8 @@ pub(super) fn check_nobodys(target: &Target<'_>, survey: &Survey, consent: Conse
         return Ok(());
     }
     bail!(
-        "{}: there is a database {name} in its PostgreSQL already, and it is no project's: what `tercet destroy` left, or somebody \
-         else's\nhint: `tercet apply --take-over` takes it up as this project's, with all that is in it; else give the project \
-         another `name`",
+        "{}: its PostgreSQL has a database {name} already, which belongs to no project: `tercet destroy` kept it, or it was created by \
+         hand\nhint: `tercet apply --take-over` makes it this project's, with its data; else give the project another `name`",
         machine.name
     )
 }

@@ -278,7 +278,7 @@ fn a_changed_secret_rolls_the_servers_without_a_new_release() {
 }
 
 #[test]
-fn what_an_earlier_apply_left_is_taken_up_where_it_ended() {
+fn an_interrupted_apply_is_continued() {
     // Killed after app-1 was put in rotation, before its predecessor was stopped; half a build is on app2.
     let (old, new) = (release('a', '1'), release('b', '1'));
     let mut fleet = Fleet::serving(FOUR, &old, &[]);
@@ -355,7 +355,7 @@ fn keeps_the_last_three_releases_and_their_binaries() {
 }
 
 #[test]
-fn what_fails_is_undone_in_the_reverse_order() {
+fn a_failed_rollout_is_undone_in_reverse_order() {
     let fleet = Fleet::serving(FOUR, &release('a', '1'), &[]);
     let plan = fleet.plan(&intent(release('b', '1'))).expect("a plan");
     // All of the roll of app-1, and the start of app-2.

@@ -162,7 +162,7 @@ fn is_replaced(kind: Kind, before: &Secrets, after: &Secrets) -> bool {
 }
 
 #[test]
-fn every_rotation_killed_before_any_write_goes_on_and_leaves_nothing_of_the_old() {
+fn every_rotation_interrupted_before_any_write_completes() {
     // And with an apply in the middle.
     for (kind, apply) in Kind::ALL.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
         let mut first = Applied::new(FOUR);
@@ -284,7 +284,7 @@ fn check_refused(text: &str, kind: Kind, expected: Expect) {
 }
 
 #[test]
-fn what_is_not_tercets_is_not_rotated() {
+fn secrets_of_other_owners_are_not_rotated() {
     let url = format!(
         "database.url = 'postgres://shop@db.example/shop'\n{}",
         FOUR.replace(r#"{ name = "db""#, r#"#{ name = "db""#)
@@ -324,7 +324,7 @@ fn what_is_not_tercets_is_not_rotated() {
 }
 
 #[test]
-fn a_runbook_says_what_all_phases_do() {
+fn a_runbook_lists_all_phases() {
     let check = |text: &str, kind, expected: Expect| {
         let applied = Applied::new(text);
         let rotation = Rotation::of(applied.folder.path(), &applied.topology, kind).unwrap();

@@ -146,11 +146,11 @@ impl Key {
             DecryptError::NoMatchingKeys | DecryptError::DecryptionFailed
                 if matches!(self, Self::Passphrase(_)) =>
             {
-                anyhow!("the passphrase is another one")
+                anyhow!("wrong passphrase")
             }
             DecryptError::NoMatchingKeys if !refused.is_empty() => all_in_one(&refused),
             DecryptError::NoMatchingKeys => anyhow!(
-                "none of your keys is among its {} recipients\nhint: somebody who has one adds your public key to [state] \
+                "none of your keys is among its {} recipients\nhint: an operator with one of them adds your public key to [state] \
                  recipients and pushes; `tercet state identity` prints it",
                 recipients.len()
             ),
@@ -268,7 +268,7 @@ mod tests {
         let key = |text: &str| Key::Passphrase(Secret::new(text));
         assert_eq!(decrypt(&key("a good passphrase"), &ciphertext, &to).unwrap(), "state");
         let refused = decrypt(&key("another passphrase"), &ciphertext, &to).unwrap_err().to_string();
-        assert_eq!(refused, "the passphrase is another one");
+        assert_eq!(refused, "wrong passphrase");
         assert!(Recipients::passphrase(Secret::new("too short")).is_err());
         let files = decrypt(&Key::Files(Vec::new()), &ciphertext, &to).unwrap_err().to_string();
         assert!(files.starts_with("it is encrypted to a passphrase"), "{files}");
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn each_recipient_decrypts_and_nobody_else() {
+    fn only_recipients_decrypt() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let publics = [

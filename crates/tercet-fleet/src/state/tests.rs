@@ -204,7 +204,7 @@ fn an_older_generation_is_refused() {
     }
     assert_eq!(password(ann.path()), "newer");
     // One of them is enough to know better.
-    assert_eq!(fleet.push(ann.path(), "ann").unwrap(), Some(3), "nobody has generation 2 any more");
+    assert_eq!(fleet.push(ann.path(), "ann").unwrap(), Some(3), "generation 2 is not used again");
 }
 
 #[test]
@@ -324,7 +324,7 @@ fn a_wrong_identity_gets_nothing() {
         fleet.pull_with(clone.path(), WANTED, false, "eve"),
         &["none of your keys is among its 2 recipients"],
     );
-    refused(fleet.pull_with(clone.path(), WANTED, false, "nobody"), &["nobody"]);
+    refused(fleet.pull_with(clone.path(), WANTED, false, "unknown"), &["unknown"]);
     assert!(!clone.path().join(".tercet").exists());
 }
 
@@ -364,7 +364,7 @@ fn other_recipients_are_another_generation() {
 }
 
 #[test]
-fn machines_of_no_project_are_left_out_and_an_old_projects_state_is_in_nobodys_way() {
+fn machines_of_no_project_and_states_of_old_projects_are_ignored() {
     let (mut fleet, ann) = (TestFleet::new(), ann());
     // Left by the project that was taken over.
     let old = project("old");
@@ -375,7 +375,7 @@ fn machines_of_no_project_are_left_out_and_an_old_projects_state_is_in_nobodys_w
     fleet.machines[2].identity = None;
     assert_eq!(fleet.push(ann.path(), "ann").unwrap(), Some(1));
     fleet.machines[2].sealed = None;
-    assert_eq!(fleet.push(ann.path(), "ann").unwrap(), None, "one that is nobody's is not waited for");
+    assert_eq!(fleet.push(ann.path(), "ann").unwrap(), None, "a machine of no project is not waited for");
     check_current(None, "old", "lb", None).unwrap();
 }
 

@@ -32,7 +32,7 @@ fn desired(folder: &std::path::Path) -> Desired {
 }
 
 #[test]
-fn a_second_run_plans_nothing_wherever_the_first_was_killed() {
+fn a_second_run_plans_nothing_after_an_interruption() {
     let whole = {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("stray"), "").unwrap();

@@ -1,4 +1,4 @@
-//! What is recorded before it is made, and taken away again.
+//! The inventory: recorded before creation, removed again.
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +30,7 @@ fn retire(state: &Path) -> Desired {
 }
 
 #[test]
-fn what_was_there_before_is_there_again_and_nothing_else() {
+fn removal_restores_the_state_before() {
     let folder = tempfile::tempdir().unwrap();
     let (state, etc) = (folder.path().join("state"), folder.path().join("etc"));
     fs::create_dir(&etc).unwrap();
@@ -50,8 +50,8 @@ fn what_was_there_before_is_there_again_and_nothing_else() {
         ..Desired::default()
     };
     converge(&state, &desired);
-    // Somebody puts something beside ours; a second convergence copies nothing anew.
-    fs::write(others.join("somebody.conf"), "theirs\n").unwrap();
+    // A file is added by hand; a second convergence copies nothing again.
+    fs::write(others.join("added.conf"), "theirs\n").unwrap();
     let second = Desired { files: vec![file(&etc.join("hba.conf"), "ours, changed\n")], ..desired.clone() };
     converge(&state, &second);
     let recorded = inventory::read(&state).unwrap();
@@ -76,7 +76,7 @@ fn what_was_there_before_is_there_again_and_nothing_else() {
 }
 
 #[test]
-fn what_is_removed_by_an_apply_is_forgotten() {
+fn forgets_removed_resources() {
     let folder = tempfile::tempdir().unwrap();
     let (state, etc) = (folder.path().join("state"), folder.path().join("etc"));
     let desired = Desired {

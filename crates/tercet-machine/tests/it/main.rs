@@ -1,4 +1,4 @@
-//! Plans as a person reads them, and what this machine lets anybody do: files and directories.
+//! Plans as printed, and convergence of files and directories, which needs no root.
 
 mod convergence;
 mod inventory;

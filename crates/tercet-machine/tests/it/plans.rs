@@ -143,7 +143,7 @@ fn a_bare_machine_gets_everything_in_order_and_the_firewall_last() {
 }
 
 #[test]
-fn what_somebody_changed_by_hand_is_shown_line_by_line_unless_it_is_secret() {
+fn drift_is_shown_line_by_line_unless_it_is_secret() {
     let text = Contents::Text("port = 1\nhost = a\n".to_owned());
     let desired = Desired {
         files: vec![file("/a", text), file("/b", Contents::Secret(Secret::new("hush")))],
@@ -151,7 +151,7 @@ fn what_somebody_changed_by_hand_is_shown_line_by_line_unless_it_is_secret() {
     };
     let mut facts = Facts::default();
     facts.paths.insert("/a".into(), PathFacts { mode: 0o666, ..written("port = 2\nhost = a\n", 1) });
-    facts.paths.insert("/b".into(), PathFacts { owner: Owner::of("nobody"), ..written("", 1) });
+    facts.paths.insert("/b".into(), PathFacts { owner: Owner::of("daemon"), ..written("", 1) });
     check(
         &desired,
         &facts,
@@ -164,7 +164,7 @@ fn what_somebody_changed_by_hand_is_shown_line_by_line_unless_it_is_secret() {
               mode: 0666 → 0640
             write /b
               contents: other contents → new contents
-              owner: nobody:nobody → root:root
+              owner: daemon:daemon → root:root
         "#]],
     );
 }
@@ -222,7 +222,7 @@ fn no_secret_is_in_a_step_as_it_is_printed_for_debugging() {
 }
 
 #[test]
-fn what_was_made_is_taken_away_in_order_and_the_firewall_last() {
+fn removes_recorded_resources_in_order_and_the_firewall_last() {
     let files = [
         ("/etc/systemd/system/a.service", Before::Absent),
         ("/etc/systemd/system/postgresql@15-main.service.d/tercet.conf", Before::Absent),

@@ -31,7 +31,7 @@ impl Module {
 
     /// Reads a file without its tests.
     pub(super) fn parse(text: &str) -> Self {
-        let tokens = without_tests(tokens(text));
+        let tokens = without_tests(&tokens(text));
         let mut module = Self::default();
         let mut re_exports: Vec<(usize, Vec<String>)> = Vec::new();
         let mut named = BTreeSet::new();
@@ -135,7 +135,7 @@ fn is_name(token: &str) -> bool {
 }
 
 /// Drops every item after `#[cfg(test)]`.
-fn without_tests(tokens: Vec<Token>) -> Vec<Token> {
+fn without_tests(tokens: &[Token]) -> Vec<Token> {
     const TEST: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
     let mut kept = Vec::new();
     let mut at = 0;

@@ -223,13 +223,13 @@ fn the_database_of_the_project_is_not_given_up_in_silence() {
 }
 
 #[test]
-fn data_that_is_nobodys_is_taken_up_only_when_the_person_says_so() {
+fn unowned_data_is_taken_over_only_with_consent() {
     let mut fleet = Fleet::bare(FOUR);
     fleet.survey.machines[3].facts.cluster = Some(cluster("7"));
     let error = fleet.plan(&intent(release('a', '1'))).expect_err("a refusal");
     expect![[r#"
-        db: there is a database shop in its PostgreSQL already, and it is no project's: what `tercet destroy` left, or somebody else's
-        hint: `tercet apply --take-over` takes it up as this project's, with all that is in it; else give the project another `name`
+        db: its PostgreSQL has a database shop already, which belongs to no project: `tercet destroy` kept it, or it was created by hand
+        hint: `tercet apply --take-over` makes it this project's, with its data; else give the project another `name`
     "#]].assert_eq(&format!("{error:#}\n"));
     let Intent::Apply { release, migrate, .. } = intent(release('a', '1')) else { panic!("it is an apply") };
     let consent = Consent { take_over: true, ..Consent::default() };

@@ -55,7 +55,7 @@ impl Server {
         let ready =
             log.by_ref().map_while(Result::ok).find(|it| it.contains("is ready to accept connections"));
         assert!(ready.is_some(), "PostgreSQL does not start");
-        // Nobody reads on: it must not wait for that.
+        // The pipe is no longer read: the process must not block on it.
         std::thread::spawn(move || log.for_each(drop));
         let server = Self { process, account, address: ([127, 0, 0, 1], port).into(), folder };
         server.sql("create role authenticator login");
