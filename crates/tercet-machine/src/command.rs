@@ -16,14 +16,14 @@ pub enum CommandError {
         /// Why.
         source: io::Error,
     },
-    /// It ran and said no.
+    /// It exited with an error.
     #[error("{program} failed ({status}): {message}")]
     Failed {
         /// The program's name and first arguments.
         program: String,
         /// Its exit status.
         status: String,
-        /// The end of what it wrote on standard error.
+        /// The last lines of its standard error.
         message: String,
     },
 }

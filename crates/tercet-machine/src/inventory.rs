@@ -1,5 +1,5 @@
 //! The inventory: the resources that tercet created on a machine, recorded before they are created, so that all of them
-//! can be removed. Each kind says in its file what is recorded of it.
+//! can be removed. Each kind defines its entry.
 
 use std::collections::BTreeMap;
 use std::fs;

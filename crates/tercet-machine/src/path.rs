@@ -1,4 +1,4 @@
-//! Paths: what is at one, owner and mode, removal. Shared by the kinds of resources that are or read files.
+//! Paths: facts, owner and mode, removal. Shared by the kinds of resources that are or read files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -57,7 +57,7 @@ impl std::fmt::Display for Owner {
     }
 }
 
-/// What is at a path.
+/// The facts about a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathFacts {
     /// Directory, file or other.

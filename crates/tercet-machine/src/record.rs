@@ -1,11 +1,11 @@
-//! What the inventory keeps about the resources of one kind.
+//! The inventory's entry for the resources of one kind.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// What was there before tercet created a resource.
+/// The state before tercet created a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Before {

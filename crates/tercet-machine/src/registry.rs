@@ -26,11 +26,11 @@ macro_rules! resources {
         #[serde(default)]
         pub struct Facts {
             $( $(#[$doc])* pub $field: <$desired as Resource>::Facts, )*
-            /// What is at the paths of all kinds.
+            /// The facts about the paths of all kinds.
             pub paths: BTreeMap<PathBuf, PathFacts>,
         }
 
-        /// The resources that tercet created on a machine, by kind, with what was there before.
+        /// The resources that tercet created on a machine, by kind, with the state before.
         #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         #[serde(default)]
         pub struct Inventory {
@@ -49,7 +49,7 @@ macro_rules! resources {
         }
 
         impl Step {
-            /// What changes, field by field; empty where the step's own line is complete.
+            /// The changed fields; empty where the step's own line is complete.
             pub fn changes(&self) -> &[Change] {
                 match self { $( Self::$variant(step) => step.changes(), )* }
             }
@@ -69,7 +69,7 @@ macro_rules! resources {
             }
         }
 
-        /// Reads what `desired` is compared with; changes nothing.
+        /// Reads the facts that `desired` is compared with; changes nothing.
         ///
         /// # Errors
         /// A file cannot be read, or a program of the system fails.
@@ -110,7 +110,7 @@ macro_rules! resources {
         }
 
         impl Inventory {
-            /// What the inventory of a machine records after converging to `desired`, had it been empty before.
+            /// The inventory of a machine after converging to `desired` from an empty inventory.
             pub fn of(desired: &Desired) -> Self {
                 let files = files(desired);
                 Self { $( $field: desired.$field.recorded(&files), )* }
@@ -127,14 +127,14 @@ macro_rules! resources {
                 Self { $( $field: self.$field.without(&other.$field), )* }
             }
 
-            /// Adds what converging to `desired` creates. Copies of files go below `originals`.
+            /// Adds the resources that converging to `desired` creates. Copies of files go below `originals`.
             pub(crate) fn add(&mut self, desired: &Desired, originals: &std::path::Path) -> std::io::Result<()> {
                 let files = files(desired);
                 $( desired.$field.record(&files, originals, &mut self.$field)?; )*
                 Ok(())
             }
 
-            /// Drops what converging to `desired` removed.
+            /// Drops the resources that converging to `desired` removed.
             pub(crate) fn subtract(&mut self, desired: &Desired) {
                 *self = self.without(&desired.retired);
                 let removed = [$( desired.$field.removed() ),*].concat();

@@ -1,4 +1,4 @@
-//! What a kind of resource implements. Imports no kind.
+//! The interface of a kind of resource. Imports no kind.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,9 +15,9 @@ use crate::record::Record;
 /// A plan is `diff` of every kind in the order of the list, `removal` of every kind in reverse order, then `finish` of
 /// every kind.
 pub trait Resource {
-    /// What a machine has of this kind, besides the facts about [`paths`](Self::paths).
+    /// The present state of this kind, besides the facts about [`paths`](Self::paths).
     type Facts;
-    /// What the inventory keeps about this kind.
+    /// The inventory's entry for this kind.
     type Record: Record;
     /// A change to a resource of this kind.
     type Step: Action;
@@ -36,7 +36,7 @@ pub trait Resource {
     /// The steps from the facts to the desired state.
     fn diff(&self, facts: &Self::Facts, context: &mut Context<'_>) -> Vec<Self::Step>;
 
-    /// The steps that remove the recorded resources and restore what was there before.
+    /// The steps that remove the recorded resources and restore the state before.
     fn removal(
         _recorded: &Self::Record,
         _facts: &Self::Facts,
@@ -55,12 +55,12 @@ pub trait Resource {
         Vec::new()
     }
 
-    /// What the inventory records for these resources on a machine that had none of them. `files` are the desired files.
+    /// The inventory's entry for these resources on a machine that had none of them. `files` are the desired files.
     fn recorded(&self, _files: &BTreeSet<&Path>) -> Self::Record {
         Self::Record::default()
     }
 
-    /// Adds to `record` the resources that it lacks, with what is there before they are created. Copies of files go
+    /// Adds to `record` the resources that it lacks, with the state before they are created. Copies of files go
     /// below `originals`.
     ///
     /// # Errors
@@ -79,13 +79,13 @@ pub trait Resource {
         Vec::new()
     }
 
-    /// Drops from `record` what the desired state removed, with all that was at or below the paths `removed`.
+    /// Drops from `record` the resources that the desired state removed, and those at or below the paths `removed`.
     fn forget(&self, _removed: &[PathBuf], _record: &mut Self::Record) {}
 }
 
 /// One change to a resource. Its `Display` is the line of the plan.
 pub trait Action: fmt::Display {
-    /// What changes, field by field; empty where the step's own line is complete.
+    /// The changed fields; empty where the step's own line is complete.
     fn changes(&self) -> &[Change] {
         &[]
     }
@@ -97,10 +97,10 @@ pub trait Action: fmt::Display {
     fn execute(&self, note: &mut dyn FnMut(&str)) -> Result<(), Error>;
 }
 
-/// What the kinds earlier in a plan tell the later ones.
+/// Information that earlier kinds of a plan pass to later ones.
 #[derive(Debug)]
 pub struct Context<'f> {
-    /// What is at the paths of all kinds.
+    /// The facts about the paths of all kinds.
     pub paths: &'f BTreeMap<PathBuf, PathFacts>,
     /// The files that the inventory records.
     pub files: BTreeSet<&'f Path>,

@@ -59,7 +59,7 @@ pub struct Database {
     pub connect: Vec<String>,
 }
 
-/// Roles and databases as they are.
+/// The present roles and databases.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterFacts {
     /// The system identifier that initdb generated: it distinguishes this data from all other.
@@ -71,7 +71,7 @@ pub struct ClusterFacts {
     pub databases: BTreeMap<String, DatabaseFacts>,
 }
 
-/// A role as it is.
+/// The present state of a role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleFacts {
     login: bool,
@@ -83,7 +83,7 @@ pub struct RoleFacts {
     settings: BTreeMap<String, String>,
 }
 
-/// A database as it is.
+/// The present state of a database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatabaseFacts {
     owner: String,
@@ -123,7 +123,7 @@ pub enum Step {
         port: u16,
         /// The role.
         role: Role,
-        /// What differs.
+        /// The differences.
         changes: Vec<Change>,
     },
     /// Creates or alters a database.
@@ -132,7 +132,7 @@ pub enum Step {
         port: u16,
         /// The database.
         database: Database,
-        /// What differs.
+        /// The differences.
         changes: Vec<Change>,
     },
 }

@@ -63,7 +63,7 @@ pub enum Step {
     Make {
         /// The directory.
         directory: Directory,
-        /// What differs.
+        /// The differences.
         changes: Vec<Change>,
     },
     /// Removes it: with its contents if it is named by tercet, else only if it is empty.

@@ -118,7 +118,7 @@ pub enum Step {
     Write {
         /// The file.
         file: File,
-        /// What differs.
+        /// The differences.
         changes: Vec<Change>,
     },
     /// Removes it.
@@ -245,8 +245,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// Determines what is at the path of a file that is about to be written, and copies a file that is not tercet's below
-/// `originals`.
+/// Returns the state before a file is written, after copying a file that is not tercet's below `originals`.
 fn keep(file: &File, originals: &Path) -> io::Result<Before> {
     let path = &file.path;
     let metadata = match fs::symlink_metadata(path) {

@@ -35,7 +35,7 @@ pub struct Firewall {
     pub revert_seconds: u32,
 }
 
-/// The firewall as it is.
+/// The present state of the firewall.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FirewallFacts {
     /// The rules that were made permanent last.
@@ -173,7 +173,7 @@ pub enum Step {
     Replace {
         /// The new rules.
         firewall: Firewall,
-        /// What differs.
+        /// The differences.
         changes: Vec<Change>,
     },
     /// Makes the rules permanent. Over ssh: only from a connection that was opened after they came into force.

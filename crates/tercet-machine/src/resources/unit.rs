@@ -45,11 +45,11 @@ pub enum Goal {
     Stopped,
     /// It is removed, with its file.
     Absent,
-    /// Its state is left as it is.
+    /// Any state.
     Any,
 }
 
-/// A unit as it is.
+/// The present state of a unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitFacts {
     /// Whether it starts at boot.

@@ -154,7 +154,7 @@ fn a_project_is_destroyed_by_its_name_and_keeps_its_state_for_machines_that_are_
     assert!(printed.contains("exit code 2"), "{printed}");
     let printed = destroy("shop", &[]);
     assert!(
-        printed.contains("this folder has no state of a fleet") && printed.contains("exit code 1"),
+        printed.contains("this folder has no operator state") && printed.contains("exit code 1"),
         "{printed}"
     );
     assert!(!folder.path().join(".tercet").exists(), "state was made");

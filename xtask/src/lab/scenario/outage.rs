@@ -58,7 +58,7 @@ pub(super) fn refused(scenario: &Scenario<'_>) -> Result<()> {
     ensure_served(scenario, "fixed")?;
     scenario.write(SHARED, &own("./missing.sh", BUILD))?;
     let printed = scenario.fail("apply", &["--yes"])?;
-    ensure!(printed.contains("what served before serves again"), "{printed}");
+    ensure!(printed.contains("the previous application servers serve again"), "{printed}");
     ensure!(printed.contains("missing.sh is not executable"), "systemd's message is not printed:\n{printed}");
     ensure_served(scenario, "fixed")?;
     scenario.write(SHARED, &own("./server.sh", BUILD))?;

@@ -57,7 +57,7 @@ pub(super) fn taken_back(scenario: &Scenario<'_>) -> Result<()> {
     let traffic = scenario.traffic(Kind::Read)?;
     scenario.write(FOUR_MACHINES, "api.jwt-role-claim-key = \"role[\"")?;
     let printed = scenario.fail("apply", &["--yes"])?;
-    ensure!(printed.contains("what served before serves again"), "{printed}");
+    ensure!(printed.contains("the previous application servers serve again"), "{printed}");
     ensure!(printed.contains("failed to parse"), "the server's own message is not printed:\n{printed}");
     lossless(&traffic.stop()?)?;
     let after = scenario.on("app1", "systemctl list-units --plain --no-legend 'tercet-app-*'")?;

@@ -111,7 +111,7 @@ fn removed_while_off(scenario: &Scenario<'_>) -> Result<()> {
     for text in [
         "lb: take app-2 out of rotation",
         "db: end the database sessions of app2 (10.77.0.12)",
-        "app2 (10.77.0.12, application) is the project's no more and could not be cleaned up",
+        "app2 (10.77.0.12, application) left the project and could not be cleaned up",
         "the database's password",
         "--forget app2",
     ] {
@@ -195,7 +195,7 @@ fn destroyed(scenario: &Scenario<'_>) -> Result<()> {
     let aside: Vec<String> = aside.filter(|name| name.starts_with("fleet")).collect();
     ensure!(aside.len() == 1 && aside[0].starts_with("fleet-destroyed-"), "{aside:?}");
     let printed = scenario.fail("destroy", &["--yes", "shop"])?;
-    ensure!(printed.contains("no state of a fleet"), "{printed}");
+    ensure!(printed.contains("has no operator state"), "{printed}");
     // The data belongs to no project, and is used only with --take-over.
     let printed = scenario.fail("apply", &["--yes"])?;
     ensure!(printed.contains("there is a database shop in its PostgreSQL already"), "{printed}");

@@ -49,7 +49,7 @@ pub(super) fn shared(scenario: &Scenario<'_>) -> Result<()> {
     let wrong = secrets.path().join("wrong");
     fs::write(&wrong, "another passphrase\n")?;
     let wrong = ["pull", "--authority", &authority, "--passphrase-file", wrong.to_str().context("text")?];
-    refused_to(scenario, "state", &wrong, bob, &["the passphrase is another one"])?;
+    refused_to(scenario, "state", &wrong, bob, &["wrong passphrase"])?;
     let other = format!("sha256:{:064}", 0);
     let other = ["pull", "--authority", &other, "--passphrase-file", passphrase];
     refused_to(scenario, "state", &other, bob, &["lb: the operator state there is signed by authority"])?;
