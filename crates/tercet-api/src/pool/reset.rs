@@ -6,11 +6,11 @@
 /// Step by step:
 ///
 /// - An error in these commands ends the session, so nothing queued behind them is executed. A timeout left by a
-/// function must not cause one.
+///   function must not cause one.
 /// - The commands run as the login role.
 /// - All names are qualified: the `search_path` may have been changed.
 /// - A statement prepared by SQL ends the session: it may have replaced one of tercet's, unnoticed. The text that is
-/// not a number appears in PostgreSQL's log.
+///   not a number appears in PostgreSQL's log.
 /// - All settings are reset, including tercet's.
 const RESET: &str = "set exit_on_error = on; \
     set statement_timeout = 0; \
