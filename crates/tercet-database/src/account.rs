@@ -88,7 +88,7 @@ pub enum AccountError {
     Nameless(u32),
     /// Root found no account to run PostgreSQL as.
     #[error(
-        "PostgreSQL refuses to run as root, and there is neither a user postgres nor a user nobody; \
+        "PostgreSQL refuses to run as root, and there is neither a user `postgres` nor a user `nobody`; \
          hint: run tercet as an ordinary user, or `useradd --system postgres`"
     )]
     NobodyElse,

@@ -201,9 +201,9 @@ fn a_login_role_that_cannot_assume_anon_is_logged_at_start() {
             ),
         ),
         (
-            "Nobody here",
+            "Absent role",
             format!(
-                "role \"Nobody here\" (db-anon-role) does not exist: every request without a token fails; hint: create role \"Nobody here\" nologin; grant \"Nobody here\" to {role};"
+                "role \"Absent role\" (db-anon-role) does not exist: every request without a token fails; hint: create role \"Absent role\" nologin; grant \"Absent role\" to {role};"
             ),
         ),
     ] {
