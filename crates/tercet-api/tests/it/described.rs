@@ -177,7 +177,7 @@ fn describes_only_what_the_role_may_use() {
 }
 
 #[test]
-fn uses_the_proxys_address_and_the_configured_title() {
+fn uses_the_address_of_the_proxy_and_the_configured_title() {
     let document = openapi();
     assert_eq!(document["servers"], json!([{ "url": "/" }]));
     assert_eq!((&document["info"]["title"], &document["info"]["version"]), (&json!("Things"), &json!("7")));
