@@ -118,15 +118,15 @@ pub(super) fn show_difference(confirmed: &ExecutionPlan, anew: &ExecutionPlan) {
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 pub(super) fn prove(fleet: &Fleet<'_>) -> Outcome {
     let spinner = Spinner::new("testing every connection");
-    let trials = tercet_fleet::prove::prove(fleet);
+    let checks = tercet_fleet::prove::prove(fleet);
     spinner.finish();
-    let trials = trials?;
-    let failed = trials.iter().filter(|trial| !trial.passed).count();
+    let checks = checks?;
+    let failed = checks.iter().filter(|check| !check.passed).count();
     if failed > 0 {
-        prove::print(&trials, false);
+        prove::print(&checks, false);
         fail_unproven(failed)?;
     }
-    println!("proven: {} connections tested, all as expected", trials.len());
+    println!("proven: {} connections tested, all as expected", checks.len());
     Ok(())
 }
 
