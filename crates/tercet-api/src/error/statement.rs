@@ -1,4 +1,4 @@
-//! A statement that failed, before it is told in PostgREST's words.
+//! Why a statement failed, before the error is mapped to PostgREST's.
 
 use tercet_postgres::{DatabaseError, ServerError, Stage};
 

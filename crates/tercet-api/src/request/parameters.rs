@@ -261,7 +261,7 @@ mod tests {
         check(
             "columns=",
             &expect![[
-                r#""failed to parse parameter (columns)" (line 1, column 1): unexpected "columns": only a body written by POST or PATCH, or sent to a routine, has columns to choose from"#
+                r#""failed to parse parameter (columns)" (line 1, column 1): unexpected "columns": columns can only be chosen for a body of POST or PATCH, or of a call"#
             ]],
         );
         check(
@@ -526,7 +526,7 @@ mod tests {
             "",
             "limit=1",
             &expect![[
-                r#""failed to parse parameter (limit)" (line 1, column 1): unexpected "limit": rows that are written cannot be limited"#
+                r#""failed to parse parameter (limit)" (line 1, column 1): unexpected "limit": writes cannot be limited"#
             ]],
         );
         check_for(
@@ -534,7 +534,7 @@ mod tests {
             "",
             "order=a",
             &expect![[
-                r#""failed to parse parameter (order)" (line 1, column 1): unexpected "order": without "Prefer: return=representation" no rows are answered with"#
+                r#""failed to parse parameter (order)" (line 1, column 1): unexpected "order": without "Prefer: return=representation" no rows are returned"#
             ]],
         );
     }
