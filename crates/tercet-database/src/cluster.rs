@@ -1,7 +1,7 @@
 //! A private PostgreSQL cluster in a folder of its own: made once, configured at every start.
 //!
-//! It says what to run; whoever supervises processes runs it. It holds the cluster's lock as long as it
-//! lives, so that what it finds running there was left behind by somebody who is gone.
+//! It says what to run; the supervisor runs it. It holds the cluster's lock as long as it
+//! lives, so that a server that it finds running there is an orphan.
 
 pub mod configuration;
 mod place;
@@ -14,7 +14,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use tercet_postgres::{Host, Target};
 
 use self::configuration::Configuration;
 pub use self::place::Place;
@@ -38,7 +38,7 @@ pub const STOP: [(Signal, Duration); 3] = [
 
 /// How often the state of a starting or stopping server is looked at.
 const TICK: Duration = Duration::from_millis(10);
-/// How long a server nobody owns any more has to stop before it is killed.
+/// How long an orphaned server has to stop before it is killed.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(6);
 
 /// A cluster could not be made or used.
@@ -237,8 +237,8 @@ impl Cluster {
         })
     }
 
-    /// Makes the cluster startable after a crash or a power cut: ends server processes that nobody owns any
-    /// more, then removes what they left. Call it before every start.
+    /// Makes the cluster startable after a crash or a power cut: ends orphaned server processes,
+    /// then removes what they left. Call it before every start.
     ///
     /// # Errors
     /// Processes of the cluster do not end.
@@ -275,8 +275,8 @@ impl Cluster {
     }
 
     /// How to connect as the superuser: through the private socket.
-    pub fn superuser(&self, database: &str) -> PgConnectOptions {
-        by_socket(self.sockets.path(), self.port, SUPERUSER, database)
+    pub fn superuser(&self, database: &str) -> Target {
+        Target::new(Host::socket(self.sockets.path(), self.port), database, SUPERUSER)
     }
 
     /// The folder of the private socket, for `psql -h`.
@@ -288,19 +288,6 @@ impl Cluster {
     pub fn port(&self) -> u16 {
         self.port
     }
-}
-
-/// Where and as whom to connect.
-pub type ConnectOptions = PgConnectOptions;
-
-/// How to connect through a Unix socket, to a cluster that lets this process in by who it is.
-pub fn by_socket(folder: &Path, port: u16, role: &str, database: &str) -> PgConnectOptions {
-    PgConnectOptions::new_without_pgpass()
-        .socket(folder)
-        .port(port)
-        .username(role)
-        .database(database)
-        .ssl_mode(PgSslMode::Disable)
 }
 
 /// A locale that is the same on every machine and knows Unicode: characters have their classes and

@@ -11,11 +11,9 @@ pub mod migration;
 pub mod program;
 pub mod roles;
 pub mod secret;
-pub mod sql_error;
 
 pub use account::Account;
 pub use cluster::Cluster;
 pub use installation::Installation;
 pub use program::Program;
 pub use secret::Password;
-pub use sql_error::SqlError;

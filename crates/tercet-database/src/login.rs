@@ -1,12 +1,14 @@
-//! One attempt to log in over TCP: whether PostgreSQL lets somebody in, and as what.
+//! One attempt to log in over TCP: whether PostgreSQL accepts it, and what the role may do.
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use sqlx::{ConnectOptions as _, Connection as _};
+use tercet_postgres::{Connection, Host, SslMode, Target};
 
-use crate::SqlError;
+/// The longest attempt. The caller has a shorter timeout, by which it tells that there is no answer.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Who tries, where, with what.
 #[derive(Clone, Copy, Debug)]
@@ -38,40 +40,34 @@ pub enum Tls<'a> {
 }
 
 /// Logs in and out again; the error says who refused and why, on one line. What the role may do beyond becoming
-/// another is an error as well: nobody may have such a login over the network.
+/// another is an error as well: no role that logs in over the network may. Must be called on a `LocalSet`.
 ///
 /// # Errors
 /// It was refused, or it was not and should have been weaker.
 pub async fn attempt(login: &Login<'_>) -> Result<(), String> {
-    let options = PgConnectOptions::new_without_pgpass()
-        .host(&login.address.ip().to_string())
-        .port(login.address.port())
-        .username(login.role)
-        .database(login.database)
-        .password(login.password);
-    let options = match login.tls {
-        Tls::None => options.ssl_mode(PgSslMode::Disable),
-        Tls::Verified { authority, client } => {
-            let options = options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert(authority);
-            match client {
-                Some((certificate, key)) => options.ssl_client_cert(certificate).ssl_client_key(key),
-                None => options,
-            }
-        }
+    let mut target = Target {
+        password: Some(login.password.to_owned()),
+        connect_timeout: LONGEST,
+        reach_timeout: LONGEST,
+        ..Target::new(Host::tcp(login.address), login.database, login.role)
     };
-    let one_line = |error: sqlx::Error| SqlError::from(error).to_string().replace('\n', " ");
-    let mut connection = options.connect().await.map_err(one_line)?;
-    let powerful: bool = sqlx::query_scalar(
-        "select rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls
-         from pg_roles where rolname = session_user",
-    )
-    .fetch_one(&mut connection)
-    .await
-    .map_err(one_line)?;
-    connection.close().await.map_err(one_line)?;
-    if powerful {
-        Err(format!("{} logs in and may do more than become a request role", login.role))
-    } else {
+    if let Tls::Verified { authority, client } = login.tls {
+        target.ssl_mode = SslMode::VerifyFull;
+        target.ssl_root_certificate = Some(authority.to_owned());
+        if let Some((certificate, key)) = client {
+            target.ssl_certificate = Some(certificate.to_owned());
+            target.ssl_key = Some(key.to_owned());
+        }
+    }
+    let connection = Connection::connect(&Arc::new(target), false)
+        .await
+        .map_err(|error| error.reason.replace('\n', " "))?;
+    let powers = "select from pg_roles where rolname = session_user \
+                  and (rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls)";
+    let powerful = connection.query(&powers.into()).await.map_err(|error| error.to_string())?;
+    if powerful.is_empty() {
         Ok(())
+    } else {
+        Err(format!("{} logs in and may do more than become a request role", login.role))
     }
 }

@@ -1,26 +1,29 @@
 //! Migrations: the SQL files of a folder, each applied once, in order, in a transaction of its own.
 //!
-//! The work is done by sqlx's migrator: checksums, one advisory lock for everybody who migrates the same
-//! database. Here its errors get what a person needs: the file, the line, the column.
+//! The table `tercet.migrations`, its checksums (SHA-384 of the file) and the advisory lock are those of sqlx's migrator,
+//! which was used before: databases that it migrated are recognised.
+
+mod session;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgErrorPosition};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, SqlSafeStr as _};
+use sha2::{Digest as _, Sha384};
+use tercet_postgres::{ConnectError, DatabaseError, Target};
 
-use crate::sql_error::{SqlError, message};
-
-/// The table that records what was applied; in a schema that no API exposes.
-const TABLE: &str = "tercet.migrations";
+use self::session::{Applied, Session, TABLE};
 
 /// How a file begins that holds a single statement which allows no transaction around it, such as
 /// `create index concurrently`.
 const WITHOUT_TRANSACTION: &str = "-- no-transaction";
+
+/// How long a server may acknowledge nothing, at least, before a migration is given up.
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The migrations of a folder, read and in order.
 #[derive(Debug)]
@@ -37,10 +40,24 @@ struct File {
 }
 
 impl File {
-    fn migration(&self, version: i64) -> Migration {
-        let sql = AssertSqlSafe(self.sql.clone()).into_sql_str();
-        let alone = self.sql.starts_with(WITHOUT_TRANSACTION);
-        Migration::new(version, self.description.clone().into(), MigrationType::Simple, sql, alone)
+    /// SHA-384 of the text, as PostgreSQL reads and writes a `bytea`
+    /// (<https://www.postgresql.org/docs/current/datatype-binary.html>).
+    fn checksum(&self) -> String {
+        Sha384::digest(&self.sql).iter().fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+    }
+
+    fn is_alone(&self) -> bool {
+        self.sql.starts_with(WITHOUT_TRANSACTION)
+    }
+
+    /// What failed while it was run, by its line and column where PostgreSQL tells.
+    fn explain(&self, error: &DatabaseError) -> MigrationError {
+        let server = error.server();
+        MigrationError::Statement {
+            path: self.path.clone(),
+            place: server.and_then(|error| error.position).map(|at| line_and_column(&self.sql, at)),
+            message: server.map_or_else(|| error.to_string(), tercet_postgres::ServerError::one_line),
+        }
     }
 }
 
@@ -78,6 +95,15 @@ pub enum MigrationError {
         /// Where it should be.
         folder: PathBuf,
     },
+    /// A record of a migration that failed. tercet writes none.
+    #[error(
+        "migration {version} is recorded as failed in {TABLE}; \
+         hint: delete the record if nothing of the migration is in the database"
+    )]
+    Failed {
+        /// Its number.
+        version: i64,
+    },
     /// A statement failed; nothing of its file was kept.
     #[error("{}{}: {message}", path.display(), Place(*.place))]
     Statement {
@@ -90,14 +116,26 @@ pub enum MigrationError {
     },
     /// The database cannot be reached or used.
     #[error("migrations could not be applied: {0}")]
-    Database(SqlError),
+    Database(DatabaseError),
+}
+
+impl From<DatabaseError> for MigrationError {
+    fn from(error: DatabaseError) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<ConnectError> for MigrationError {
+    fn from(error: ConnectError) -> Self {
+        Self::Database(error.into())
+    }
 }
 
 impl MigrationError {
     /// Whether there is no such database (yet).
     pub fn is_no_database(&self) -> bool {
         // PostgreSQL manual, appendix A: invalid_catalog_name.
-        matches!(self, Self::Database(error) if error.code() == Some("3D000"))
+        matches!(self, Self::Database(DatabaseError::Connect(error)) if error.sqlstate.as_deref() == Some("3D000"))
     }
 }
 
@@ -152,93 +190,57 @@ impl Migrations {
         self.files.len()
     }
 
-    /// Applies those the database at `url` has not seen, waiting for anybody else who is at it; how many there were.
+    /// Applies those the database has not seen, after any other migrator is done; returns how many there were. Must be called
+    /// on a `LocalSet`, like [`Migrations::pending`].
     ///
     /// # Errors
     /// See [`MigrationError`]. What came before the failing file stays applied.
-    pub async fn apply(&self, url: &str) -> Result<u64, MigrationError> {
-        self.apply_as(&url.parse().map_err(unusable)?).await
-    }
-
-    /// The same, by a connection that is already described.
-    ///
-    /// # Errors
-    /// See [`MigrationError`]. What came before the failing file stays applied.
-    pub async fn apply_as(&self, database: &PgConnectOptions) -> Result<u64, MigrationError> {
+    pub async fn apply(&self, database: &Target) -> Result<u64, MigrationError> {
         if self.files.is_empty() {
             return Ok(0);
         }
-        let migrations = self.files.iter().map(|(version, file)| file.migration(*version));
-        let mut migrator = Migrator::with_migrations(migrations.collect());
-        migrator.dangerous_set_table_name(TABLE);
-        migrator.create_schema("tercet");
-        let mut connection = database.connect().await.map_err(unusable)?;
-        let before = seen(&mut connection).await.map_err(unusable)?.len();
-        migrator.run(&mut connection).await.map_err(|error| self.explain(error))?;
-        let after = seen(&mut connection).await.map_err(unusable)?.len();
-        connection.close().await.map_err(unusable)?;
-        Ok((after - before) as u64)
+        // A migration may take long, and is not to end with a short interruption of the network.
+        let user_timeout = database.user_timeout.map(|limit| limit.max(USER_TIMEOUT));
+        let session = Session::begin(&Arc::new(Target { user_timeout, ..database.clone() })).await?;
+        session.lock().await?;
+        session.create_table().await?;
+        let unseen = self.unseen(&session.applied().await?)?;
+        for (version, file) in &unseen {
+            session.apply(*version, file).await?;
+        }
+        session.unlock().await?;
+        Ok(unseen.len() as u64)
     }
 
     /// The files the database has not seen, in order. Changes nothing.
     ///
     /// # Errors
     /// What it has seen is another text or no longer there, or it cannot be read.
-    pub async fn pending(&self, database: &PgConnectOptions) -> Result<Vec<&Path>, MigrationError> {
-        let mut connection = database.connect().await.map_err(unusable)?;
-        let seen = seen(&mut connection).await.map_err(unusable)?;
-        connection.close().await.map_err(unusable)?;
-        for (version, checksum) in &seen {
+    pub async fn pending(&self, database: &Target) -> Result<Vec<&Path>, MigrationError> {
+        let session = Session::begin(&Arc::new(database.clone())).await?;
+        let unseen = self.unseen(&session.applied().await?)?;
+        Ok(unseen.into_iter().map(|(_, file)| file.path.as_path()).collect())
+    }
+
+    /// The files that are not among the applied ones, which must be here and unchanged.
+    fn unseen(&self, applied: &BTreeMap<i64, Applied>) -> Result<Vec<(i64, &File)>, MigrationError> {
+        if let Some((version, _)) = applied.iter().find(|(_, applied)| !applied.success) {
+            return Err(MigrationError::Failed { version: *version });
+        }
+        for (version, applied) in applied {
             match self.files.get(version) {
-                None => return Err(self.explain(MigrateError::VersionMissing(*version))),
-                Some(file) if *file.migration(*version).checksum != **checksum => {
-                    return Err(self.explain(MigrateError::VersionMismatch(*version)));
+                None => {
+                    return Err(MigrationError::Missing { version: *version, folder: self.folder.clone() });
+                }
+                Some(file) if file.checksum() != applied.checksum => {
+                    return Err(MigrationError::Changed(file.path.clone()));
                 }
                 Some(_) => {}
             }
         }
-        let unseen = self.files.iter().filter(|(version, _)| !seen.contains_key(version));
-        Ok(unseen.map(|(_, file)| file.path.as_path()).collect())
+        let unseen = self.files.iter().filter(|(version, _)| !applied.contains_key(version));
+        Ok(unseen.map(|(version, file)| (*version, file)).collect())
     }
-
-    fn explain(&self, error: MigrateError) -> MigrationError {
-        let path =
-            |version| self.files.get(&version).map_or_else(|| self.folder.clone(), |file| file.path.clone());
-        match error {
-            MigrateError::VersionMismatch(version) => MigrationError::Changed(path(version)),
-            MigrateError::VersionMissing(version) => {
-                MigrationError::Missing { version, folder: self.folder.clone() }
-            }
-            MigrateError::ExecuteMigration(sqlx::Error::Database(error), version) => {
-                let error = error.downcast_ref::<PgDatabaseError>();
-                let sql = self.files.get(&version).map_or("", |file| &file.sql);
-                MigrationError::Statement {
-                    path: path(version),
-                    place: match error.position() {
-                        Some(PgErrorPosition::Original(position)) => Some(line_and_column(sql, position)),
-                        _ => None,
-                    },
-                    message: message(error),
-                }
-            }
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => unusable(error),
-            other => unusable(sqlx::Error::Migrate(Box::new(other))),
-        }
-    }
-}
-
-/// The numbers and checksums of the migrations the database has seen.
-async fn seen(connection: &mut PgConnection) -> Result<BTreeMap<i64, Vec<u8>>, sqlx::Error> {
-    let exists = sqlx::query_scalar("select to_regclass($1) is not null").bind(TABLE);
-    if !exists.fetch_one(&mut *connection).await? {
-        return Ok(BTreeMap::new());
-    }
-    let rows = sqlx::query_as::<_, (i64, Vec<u8>)>("select version, checksum from tercet.migrations");
-    Ok(rows.fetch_all(connection).await?.into_iter().collect())
-}
-
-fn unusable(error: sqlx::Error) -> MigrationError {
-    MigrationError::Database(error.into())
 }
 
 /// Where the character with this number, from 1, is: its line and column, from 1.

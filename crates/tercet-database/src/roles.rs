@@ -3,10 +3,12 @@
 //! `NAME_owner` owns the database and runs migrations. `authenticator` is all an application server may log
 //! in as; it has no rights of its own and can only become a request role: `anon` or `authenticated`.
 
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::SqlError;
+use tercet_postgres::quote::identifier;
+use tercet_postgres::{Connection, Database, DatabaseError, Others, Role, Statement, Target, Verifier};
+
 use crate::secret::Password;
 
 /// All an application server may log in as.
@@ -21,6 +23,43 @@ pub fn owner(name: &str) -> String {
     format!("{name}_owner")
 }
 
+/// The roles of the database `name`, each after those it is a member of. Those without a verifier have no password.
+///
+/// `session_role` is what a session of `authenticator` begins as: `None` for the data API, which chooses a role for each
+/// request and must have no rights until it has; a request role for a person's own program, whose statements would
+/// otherwise all be refused.
+pub fn roles<S>(
+    name: &str,
+    owner_verifier: Option<S>,
+    authenticator_verifier: Option<S>,
+    session_role: Option<&str>,
+) -> [Role<S>; 4] {
+    let role = |name: &str, login, verifier| Role {
+        name: name.to_owned(),
+        login,
+        inherit: false,
+        member_of: Vec::new(),
+        verifier,
+        settings: BTreeMap::new(),
+    };
+    let begins_as = session_role.map(|role| ("role".to_owned(), role.to_owned()));
+    [
+        role(&owner(name), true, owner_verifier),
+        role(ANONYMOUS, false, None),
+        role(AUTHENTICATED, false, None),
+        Role {
+            member_of: vec![ANONYMOUS.to_owned(), AUTHENTICATED.to_owned()],
+            settings: begins_as.into_iter().collect(),
+            ..role(AUTHENTICATOR, true, authenticator_verifier)
+        },
+    ]
+}
+
+/// The database `name`.
+pub fn database(name: &str) -> Database {
+    Database { name: name.to_owned(), owner: owner(name), connect: vec![AUTHENTICATOR.to_owned()] }
+}
+
 /// The passwords of the two roles that log in over TCP.
 #[derive(Clone, Debug)]
 pub struct Passwords {
@@ -30,107 +69,59 @@ pub struct Passwords {
     pub authenticator: Password,
 }
 
-/// Makes the roles and the database `name` where they are missing, and sets the passwords. What a
-/// database's roles may do in it is set once, when it is made: after that it is the migrations' to change.
-///
-/// `session_role` is what a session of `authenticator` begins as: `None` for the data API, which chooses a
-/// role for each request and must have no rights until it has; a request role for a person's own program,
-/// whose statements would otherwise all be refused.
+/// Makes the [roles] and the database `name` where they are missing, and sets the passwords. Settings and memberships
+/// that a superuser has added to a role stay. What a database's roles may do in it is set once, when it is made: after that
+/// it is the migrations' to change. Must be called on a `LocalSet`, like all here that connects.
 ///
 /// # Errors
 /// A statement fails. `connect` gives a superuser's connection to the database of a name.
 pub async fn prepare(
-    connect: impl Fn(&str) -> PgConnectOptions,
+    connect: impl Fn(&str) -> Target,
     name: &str,
     passwords: &Passwords,
     session_role: Option<&str>,
-) -> Result<(), SqlError> {
-    let mut server = connect("postgres").connect().await?;
-    for (role, login) in [
-        (owner(name).as_str(), "login noinherit"),
-        (AUTHENTICATOR, "login noinherit"),
-        (ANONYMOUS, "nologin noinherit"),
-        (AUTHENTICATED, "nologin noinherit"),
-    ] {
-        let exists = sqlx::query_scalar::<_, bool>("select exists (select from pg_roles where rolname = $1)")
-            .bind(role)
-            .fetch_one(&mut server)
-            .await?;
-        let verb = if exists { "alter" } else { "create" };
-        let role = identifier(role);
-        let rights = "nosuperuser nocreatedb nocreaterole noreplication nobypassrls";
-        run(&mut server, format!("{verb} role {role} {login} {rights}")).await?;
+) -> Result<(), DatabaseError> {
+    let server = Connection::connect(&Arc::new(connect("postgres")), false).await?;
+    // The verifier, not the password: PostgreSQL may log the statement.
+    let (owner, authenticator) = (passwords.owner.verifier(), passwords.authenticator.verifier());
+    for role in roles(name, Some(owner), Some(authenticator), session_role) {
+        server.simple_query(&role.sql(Others::Kept, Verifier::reveal)).await?;
     }
-    for (role, password) in
-        [(owner(name).as_str(), &passwords.owner), (AUTHENTICATOR, &passwords.authenticator)]
-    {
-        // The verifier, not the password: PostgreSQL may log the statement.
-        let verifier = literal(&password.verifier());
-        run(&mut server, format!("alter role {} password {verifier}", identifier(role))).await?;
+    let exists = "select from pg_database where datname = $1";
+    if server.query(&Statement::new(exists, vec![Some(name.to_owned().into())])).await?.is_empty() {
+        server.simple_query(&database(name).create()).await?;
     }
-    run(&mut server, format!("grant {ANONYMOUS}, {AUTHENTICATED} to {AUTHENTICATOR}")).await?;
-    let begin_as =
-        session_role.map_or_else(|| "reset role".into(), |role| format!("set role to {}", identifier(role)));
-    run(&mut server, format!("alter role {AUTHENTICATOR} {begin_as}")).await?;
-    let exists = sqlx::query_scalar::<_, bool>("select exists (select from pg_database where datname = $1)")
-        .bind(name)
-        .fetch_one(&mut server)
-        .await?;
-    if !exists {
-        run(&mut server, format!("create database {} owner {}", identifier(name), identifier(&owner(name))))
-            .await?;
-    }
-    server.close().await?;
-
-    grant_once(&connect(name), name).await
+    grant_once(&Arc::new(connect(name)), name).await
 }
 
-/// Says what the roles may do in the database `name`, once in its life: after that it is the migrations' to
-/// change. `superuser` connects to that database.
+/// Says who may connect to the database `name` and what the roles may do in it, once in its life: after that it is the
+/// migrations' to change. `superuser` connects to that database.
 ///
 /// # Errors
 /// A statement fails.
-pub async fn grant_once(superuser: &PgConnectOptions, name: &str) -> Result<(), SqlError> {
-    if are_granted(superuser).await? {
-        return Ok(());
+pub async fn grant_once(superuser: &Arc<Target>, name: &str) -> Result<(), DatabaseError> {
+    let connection = Connection::connect(superuser, false).await?;
+    if !is_granted(&connection).await? {
+        connection.simple_query(&database(name).sql()).await?;
+        connection.simple_query(&rights(name)).await?;
     }
-    let mut database = superuser.connect().await?;
-    run(&mut database, rights(name)).await?;
-    Ok(database.close().await?)
+    Ok(())
 }
 
 /// Whether [`grant_once`] was done in the database that `superuser` connects to.
 ///
 /// # Errors
 /// It cannot be asked.
-pub async fn are_granted(superuser: &PgConnectOptions) -> Result<bool, SqlError> {
-    let mut database = superuser.connect().await?;
-    let granted =
-        sqlx::query_scalar::<_, bool>("select exists (select from pg_namespace where nspname = 'tercet')")
-            .fetch_one(&mut database)
-            .await?;
-    database.close().await?;
-    Ok(granted)
+pub async fn are_granted(superuser: &Arc<Target>) -> Result<bool, DatabaseError> {
+    is_granted(&Connection::connect(superuser, false).await?).await
+}
+
+async fn is_granted(connection: &Connection) -> Result<bool, DatabaseError> {
+    let schema = connection.query(&"select from pg_namespace where nspname = 'tercet'".into()).await?;
+    Ok(!schema.is_empty())
 }
 
 /// What the roles may do in a new database, as one transaction.
 fn rights(name: &str) -> String {
-    include_str!("roles/rights.sql")
-        .replace(":\"database\"", &identifier(name))
-        .replace(":\"owner\"", &identifier(&owner(name)))
-}
-
-async fn run(connection: &mut PgConnection, sql: String) -> Result<(), SqlError> {
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(connection).await?;
-    Ok(())
-}
-
-/// A name as an SQL identifier.
-fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A text as an SQL literal; `standard_conforming_strings` is on since PostgreSQL 9.1.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+    include_str!("roles/rights.sql").replace(":\"owner\"", &identifier(&owner(name)))
 }

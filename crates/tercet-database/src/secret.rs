@@ -8,6 +8,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tercet_postgres::Verifier;
 
 /// A database password. Its `Debug` form is redacted.
 #[derive(Clone, PartialEq, Eq)]
@@ -68,9 +69,8 @@ impl Password {
     }
 
     /// The SCRAM-SHA-256 verifier that PostgreSQL stores.
-    /// See <https://www.postgresql.org/docs/current/catalog-pg-authid.html>.
-    pub fn verifier(&self) -> String {
-        postgres_protocol::password::scram_sha_256(self.0.as_bytes())
+    pub fn verifier(&self) -> Verifier {
+        Verifier::of(&self.0)
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
         assert_ne!(Password::generate().unwrap(), password);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!format!("{password:?}").contains(password.reveal()));
-        assert!(password.verifier().starts_with("SCRAM-SHA-256$4096:"));
+        assert!(password.verifier().reveal().starts_with("SCRAM-SHA-256$4096:"));
 
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let error = Password::kept_in(&path).unwrap_err().to_string();

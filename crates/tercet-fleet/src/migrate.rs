@@ -5,9 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
-use tercet_database::cluster::{ConnectOptions, by_socket};
 use tercet_database::migration::Migrations;
 use tercet_database::roles;
+use tercet_postgres::{Host, Target};
+use tokio::task::LocalSet;
 
 /// Where Debian's PostgreSQL has its Unix sockets.
 const SOCKETS: &str = "/var/run/postgresql";
@@ -69,26 +70,29 @@ pub struct DatabaseState {
 /// Applies them; how many were new. Only `postgres` can: PostgreSQL knows it by the socket.
 pub(crate) fn apply(migrate: &Migrate) -> Result<u64> {
     with_files(migrate, async |migrations| {
-        roles::grant_once(&connect(migrate, "postgres"), &migrate.database).await?;
-        Ok(migrations.apply_as(&connect(migrate, &roles::owner(&migrate.database))).await?)
+        roles::grant_once(&target(migrate, "postgres").into(), &migrate.database).await?;
+        Ok(migrations.apply(&target(migrate, &roles::owner(&migrate.database))).await?)
     })
 }
 
 /// How far the database is. Only `postgres` can ask.
 pub(crate) fn state(migrate: &Migrate) -> Result<DatabaseState> {
-    with_files(migrate, async |migrations| match migrations.pending(&connect(migrate, "postgres")).await {
+    with_files(migrate, async |migrations| match migrations.pending(&target(migrate, "postgres")).await {
         Ok(paths) => {
             let names = paths.iter().filter_map(|path| path.file_name());
             let pending = names.map(|name| name.to_string_lossy().into_owned()).collect();
-            Ok(DatabaseState { prepared: roles::are_granted(&connect(migrate, "postgres")).await?, pending })
+            Ok(DatabaseState {
+                prepared: roles::are_granted(&target(migrate, "postgres").into()).await?,
+                pending,
+            })
         }
         Err(error) if error.is_no_database() => Ok(migrate.nothing_there()),
         Err(error) => Err(error.into()),
     })
 }
 
-fn connect(migrate: &Migrate, role: &str) -> ConnectOptions {
-    by_socket(Path::new(SOCKETS), migrate.port, role, &migrate.database)
+fn target(migrate: &Migrate, role: &str) -> Target {
+    Target::new(Host::socket(Path::new(SOCKETS), migrate.port), &migrate.database, role)
 }
 
 /// Writes the files to a temporary folder and calls `work` with it.
@@ -103,7 +107,7 @@ fn with_files<R>(migrate: &Migrate, work: impl AsyncFnOnce(Migrations) -> Result
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let migrations = Migrations::read(folder.path())?;
-    runtime.block_on(work(migrations)).map_err(|error| {
+    LocalSet::new().block_on(&runtime, work(migrations)).map_err(|error| {
         // The person knows the file by its own folder, not by the one it is read from here.
         anyhow::anyhow!(error.to_string().replace(&format!("{}/", folder.path().display()), ""))
     })

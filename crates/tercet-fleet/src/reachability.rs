@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use tercet_database::login::{self, Login, Tls};
+use tokio::task::LocalSet;
 
 use crate::at_once::outcomes;
 
@@ -70,7 +71,8 @@ pub(crate) fn connect_all(targets: &[SocketAddr]) -> Vec<Reachability> {
 /// Attempts all logins with this machine's credentials in a folder; one result for each.
 pub(crate) fn log_in_all(logins: &[DatabaseLogin], credentials: &Path) -> Result<Vec<Reachability>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    logins.iter().map(|login| runtime.block_on(log_in(login, credentials))).collect()
+    let attempt = |login| LocalSet::new().block_on(&runtime, log_in(login, credentials));
+    logins.iter().map(attempt).collect()
 }
 
 async fn log_in(attempt: &DatabaseLogin, folder: &Path) -> Result<Reachability> {

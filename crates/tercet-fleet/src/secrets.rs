@@ -226,6 +226,7 @@ fn verifier(path: &Path, password: &Password) -> Result<Secret> {
         return Ok(Secret::new(verifier));
     }
     let verifier = password.verifier();
+    let verifier = verifier.reveal();
     authority::write(path, &format!("{verifier}\n{trace}\n"), 0o600)?;
     Ok(Secret::new(verifier))
 }

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cancel::Canceller;
-use crate::driver::{Driver, Pending, Relied, Reply, State};
+use crate::driver::{Driver, Pending, Relied, State};
 use crate::error::{ConnectError, DatabaseError, ServerError};
 use crate::prepared::Use;
 use crate::quote;
@@ -135,12 +135,26 @@ impl Connection {
         Exchange(self.send(statements, false).map_err(Some))
     }
 
+    /// Runs a text of any number of statements by the simple query protocol
+    /// (<https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SIMPLE-QUERY>), and returns the rows of
+    /// each. Without a `BEGIN` in it, several are one transaction.
+    ///
+    /// It is queued when this is called, not when the future is first polled.
+    ///
+    /// # Errors
+    /// PostgreSQL refused a statement, whose position is in the whole text; or the connection broke.
+    pub fn simple_query(&self, sql: &str) -> Exchange {
+        let (reply, answer) = oneshot::channel();
+        let queued = refuse_nul(sql.as_bytes()).and_then(|()| self.command(sql, Pending::simple(reply)));
+        Exchange(queued.map(|()| answer).map_err(Some))
+    }
+
     /// Queues commands that must succeed, and returns their answer. They leave in the same write as what was queued
     /// before them and what is queued behind them. If they fail, the connection is closed, and what is queued behind
     /// them is not answered.
     pub fn essential(&self, commands: &str) -> Exchange {
         let (reply, answer) = oneshot::channel();
-        Exchange(self.command(commands, Some(reply)).map(|()| answer).map_err(Some))
+        Exchange(self.command(commands, Pending::essential(Some(reply))).map(|()| answer).map_err(Some))
     }
 
     fn send<'a>(
@@ -197,21 +211,21 @@ impl Connection {
         Ok(answer)
     }
 
-    /// [`Connection::essential`] commands whose answer nobody waits for.
+    /// [`Connection::essential`] commands whose answer is not read.
     pub fn ensure(&self, commands: &str) {
         // A connection that is closed needs them no more.
-        let _ = self.command(commands, None);
+        let _ = self.command(commands, Pending::essential(None));
     }
 
-    fn command(&self, commands: &str, reply: Option<Reply>) -> Result<(), DatabaseError> {
+    fn command(&self, commands: &str, pending: Pending) -> Result<(), DatabaseError> {
         let mut state = self.state.borrow_mut();
         if let Some(reason) = &state.closed {
             return Err(reason.copy());
         }
-        // The simple protocol: this must work whatever has become of what was prepared.
+        // The simple protocol: it works whatever has become of what was prepared.
         let start = state.out.len();
         frontend::query(commands, &mut state.out)?;
-        state.push(Pending::essential(reply), start);
+        state.push(pending, start);
         state.wake();
         Ok(())
     }
@@ -232,7 +246,7 @@ impl Connection {
     }
 
     /// Cancels what is running and waits until the server has passed that on: what is started afterwards is
-    /// not touched. Only sensible when nothing of anybody else is running or queued.
+    /// not touched. Only sensible when no other request is running or queued on it.
     ///
     /// # Errors
     /// The server cannot be reached.
@@ -253,7 +267,7 @@ impl Connection {
         self.state.borrow().heard
     }
 
-    /// Gives the connection up: whoever waits for an answer gets `reason`.
+    /// Gives the connection up: every pending exchange fails with `reason`.
     pub fn give_up(&self, reason: DatabaseError) {
         let mut state = self.state.borrow_mut();
         state.close(reason);

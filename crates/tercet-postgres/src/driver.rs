@@ -1,5 +1,5 @@
-//! The task behind a connection: writes what is queued, reads what comes, hands each answer to whoever
-//! waits for it.
+//! The task behind a connection: writes what is queued, reads what comes, hands each answer to the
+//! exchange that waits for it.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -74,6 +74,11 @@ impl Pending {
         Self::with(Some(reply), false, parses, relied)
     }
 
+    /// A text of statements that are neither prepared nor described.
+    pub(crate) fn simple(reply: Reply) -> Self {
+        Self::with(Some(reply), false, Parses::new(), Relied::new())
+    }
+
     /// One that must succeed, or the connection is of no use.
     pub(crate) fn essential(reply: Option<Reply>) -> Self {
         Self::with(reply, true, Parses::new(), Relied::new())
@@ -111,7 +116,7 @@ impl Pending {
 
     /// Whether every statement has said CommandComplete: only the commit is left.
     pub(crate) fn is_completed(&self) -> bool {
-        !self.essential && self.results.len() >= self.relied.len()
+        !self.relied.is_empty() && self.results.len() >= self.relied.len()
     }
 
     fn finish(self) -> Result<(), DatabaseError> {
@@ -122,7 +127,7 @@ impl Pending {
             None => Ok(self.results),
         };
         if let Some(reply) = self.reply {
-            // Whoever waited may be gone.
+            // The receiver may have been dropped.
             let _ = reply.send(answer);
         }
         if failed { Err(DatabaseError::Closed) } else { Ok(()) }
@@ -152,7 +157,7 @@ pub(crate) struct State {
     pub(crate) notifications: Option<mpsc::UnboundedSender<Notification>>,
     /// The status of the last ReadyForQuery: `I`, `T` or `E`.
     pub(crate) transaction: u8,
-    /// Nobody has the connection any more.
+    /// The `Connection` was dropped.
     pub(crate) closing: bool,
     /// Grows with everything that is heard.
     pub(crate) heard: u64,
@@ -223,7 +228,7 @@ impl State {
                         }
                         front.error = Some(DatabaseError::Server(Box::new(error)));
                     }
-                    // Said to nobody in particular: the server is about to close the connection.
+                    // In answer to no statement: the server is about to close the connection.
                     None => self.closed = Some(DatabaseError::Server(Box::new(error))),
                 }
             }
@@ -252,6 +257,11 @@ impl State {
                 if let Some(front) = self.pending.front_mut() {
                     front.unreplicated |= of_replication.map_err(protocol)?;
                 }
+            }
+            Message::CopyInResponse(_) | Message::CopyOutResponse(_) => {
+                return Err(DatabaseError::Protocol(
+                    "COPY from or to the client is not supported".to_owned(),
+                ));
             }
             Message::ParameterStatus(_) | Message::NoData => {}
             _ => return Err(unexpected()),
@@ -288,7 +298,7 @@ impl State {
 }
 
 fn unexpected() -> DatabaseError {
-    DatabaseError::Protocol("a message nobody waits for".to_owned())
+    DatabaseError::Protocol("it answers no statement".to_owned())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]

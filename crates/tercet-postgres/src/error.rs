@@ -127,7 +127,7 @@ impl DatabaseError {
         }
     }
 
-    /// The same error for everybody who waited on a broken connection.
+    /// The same error for every exchange that was pending on a broken connection.
     #[must_use]
     pub fn copy(&self) -> Self {
         match self {
@@ -193,6 +193,19 @@ pub enum Stage {
 }
 
 impl ServerError {
+    /// Message, detail, context and hint on one line.
+    pub fn one_line(&self) -> String {
+        let mut line = self.message.replace('\n', " ");
+        for (name, text) in [("", &self.detail), ("in ", &self.context), ("hint: ", &self.hint)] {
+            if let Some(text) = text {
+                line.push_str("; ");
+                line.push_str(name);
+                line.push_str(&text.replace('\n', " "));
+            }
+        }
+        line
+    }
+
     /// Reads the fields of an ErrorResponse.
     pub(crate) fn parse(fields: &mut ErrorFields<'_>) -> io::Result<Self> {
         let mut error = Self::default();

@@ -1,4 +1,5 @@
-//! PostgreSQL seen from a client: connection strings, TLS, login, the wire protocol, quoting.
+//! PostgreSQL seen from a client: connection strings, TLS, login, the wire protocol; quoting, `pg_hba.conf`, the SQL that
+//! creates roles and databases.
 //!
 //! [`Connection`] runs statements in the extended protocol with many transactions in flight, cancels and listens. Values
 //! travel as text with unspecified types, so that PostgreSQL infers them
@@ -7,11 +8,15 @@
 
 mod cancel;
 mod connection;
+mod connection_string;
+mod definition;
 mod driver;
 mod error;
+pub mod hba;
 mod prepared;
 pub mod quote;
 mod row;
+mod scram;
 mod service;
 mod startup;
 mod statement;
@@ -21,7 +26,10 @@ mod tls;
 mod user_timeout;
 
 pub use self::connection::{Connection, Exchange};
+pub use self::connection_string::uri;
+pub use self::definition::{Database, Others, Role};
 pub use self::error::{ConnectError, DatabaseError, ServerError, Stage};
 pub use self::row::{Row, Rows, Types};
+pub use self::scram::Verifier;
 pub use self::statement::{Notification, Results, Statement};
 pub use self::target::{Host, SessionAttributes, SslMode, Target, TargetError};

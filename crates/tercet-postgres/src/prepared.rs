@@ -27,7 +27,7 @@ pub(crate) enum Use {
 #[derive(Clone, Debug)]
 enum State {
     Seen,
-    /// Its Parse is on the way: until it is confirmed nobody else may rely on it.
+    /// Its Parse is on the way: until it is confirmed no other exchange may rely on it.
     Parsing(u64),
     Ready(u64, Option<Types>),
 }

@@ -24,7 +24,7 @@ pub(crate) fn complete(
     };
     let failed = |problem: String| TargetError::Service(problem);
     let own = named.as_ref().or_else(|| variable("PGSERVICEFILE")).map(PathBuf::from);
-    // A file somebody names must be there; the usual ones may be missing.
+    // A file that is named must be there; the usual ones may be missing.
     let must_exist = own.is_some();
     let own = own.or_else(|| variable("HOME").map(|home| Path::new(home).join(".pg_service.conf")));
     let folders: Vec<&str> = match variable("PGSYSCONFDIR") {

@@ -2,25 +2,26 @@
 //! (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING>), read into one value.
 //!
 //! A parameter that is not supported is an error that names it. The process environment is not read here:
-//! whoever may read it passes it in as a map (`PGHOST`, `PGUSER`, …).
+//! the caller passes it in as a map (`PGHOST`, `PGUSER`, …).
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
-
-use crate::service;
+use crate::{connection_string, service};
 
 /// Seconds to wait for a connection when `connect_timeout` is not given.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most seconds to wait for a connection, whatever `connect_timeout` says.
 const LONGEST_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an address may not answer when `connect_timeout` is not given, and how long a server may acknowledge nothing
-/// when `tcp_user_timeout` is not: whoever waits for a database that is cut off is told so soon.
+/// when `tcp_user_timeout` is not: clients of a database that cannot be reached get an error soon.
 const UNREACHABLE: Duration = Duration::from_secs(2);
+
+/// `application_name` when it is not given.
+const APPLICATION_NAME: &str = "tercet";
 
 /// The environment variables that stand in for parameters, as libpq has them.
 const ENVIRONMENT: [(&str, &str); 15] = [
@@ -88,6 +89,20 @@ pub enum Host {
     Unix(PathBuf),
 }
 
+impl Host {
+    /// The Unix socket of a server whose `unix_socket_directories` is `folder`
+    /// (<https://www.postgresql.org/docs/current/runtime-config-connection.html>).
+    pub fn socket(folder: &Path, port: u16) -> Self {
+        Self::Unix(folder.join(format!(".s.PGSQL.{port}")))
+    }
+
+    /// A TCP address.
+    pub fn tcp(address: SocketAddr) -> Self {
+        let ip = address.ip();
+        Self::Tcp { name: ip.to_string(), address: Some(ip), port: address.port() }
+    }
+}
+
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -108,7 +123,7 @@ pub enum SslMode {
     /// When the server can.
     #[default]
     Prefer,
-    /// Always, whoever the server is.
+    /// Always, without verifying the server.
     Require,
     /// Always, and the certificate is from a trusted authority.
     VerifyCa,
@@ -195,7 +210,7 @@ pub enum TargetError {
     /// A service that cannot be looked up.
     #[error("connection service: {0}")]
     Service(String),
-    /// Nobody said who logs in.
+    /// No user is given.
     #[error("no user to connect as; hint: write postgres://USER@HOST/DATABASE")]
     NoUser,
     /// Certificates are to be verified against nothing.
@@ -204,6 +219,26 @@ pub enum TargetError {
 }
 
 impl Target {
+    /// One host, without a password and without TLS; all else as where a connection string leaves it out.
+    pub fn new(host: Host, database: impl Into<String>, user: impl Into<String>) -> Self {
+        Self {
+            hosts: vec![host],
+            database: database.into(),
+            user: user.into(),
+            password: None,
+            application_name: APPLICATION_NAME.to_owned(),
+            options: None,
+            ssl_mode: SslMode::Disable,
+            ssl_root_certificate: None,
+            ssl_certificate: None,
+            ssl_key: None,
+            connect_timeout: CONNECT_TIMEOUT,
+            reach_timeout: UNREACHABLE,
+            user_timeout: Some(UNREACHABLE),
+            session_attributes: SessionAttributes::Any,
+        }
+    }
+
     /// Reads a connection string; what it leaves out comes from the service it names, then from `environment`, then
     /// from libpq's defaults.
     ///
@@ -211,8 +246,8 @@ impl Target {
     /// The string is malformed, has an unsupported parameter or a contradiction.
     pub fn parse(text: &str, environment: &BTreeMap<String, String>) -> Result<Self, TargetError> {
         let mut parameters = match text.strip_prefix("postgresql://").or(text.strip_prefix("postgres://")) {
-            Some(rest) => parse_uri(rest)?,
-            None => parse_keywords(text)?,
+            Some(rest) => connection_string::parse_uri(rest)?,
+            None => connection_string::parse_keywords(text)?,
         };
         service::complete(&mut parameters, environment)?;
         for (variable, name) in ENVIRONMENT {
@@ -245,7 +280,7 @@ impl Target {
             password: take("password"),
             application_name: application_name
                 .or(fallback_application_name)
-                .unwrap_or_else(|| "tercet".to_owned()),
+                .unwrap_or_else(|| APPLICATION_NAME.to_owned()),
             options: take("options"),
             ssl_mode: take("sslmode").map_or(Ok(SslMode::default()), |value| ssl_mode(&value))?,
             ssl_root_certificate: take("sslrootcert").map(PathBuf::from),
@@ -281,81 +316,6 @@ impl Target {
     }
 }
 
-fn parse_uri(rest: &str) -> Result<BTreeMap<String, String>, TargetError> {
-    let mut parameters = BTreeMap::new();
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-    let (user_info, places) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
-    let mut set = |name: &str, value: &str| -> Result<(), TargetError> {
-        if !value.is_empty() {
-            let value = percent_decode_str(value)
-                .decode_utf8()
-                .map_err(|_| TargetError::Syntax("a percent-encoded part is not UTF-8"))?;
-            parameters.insert(name.to_owned(), value.into_owned());
-        }
-        Ok(())
-    };
-    set("user", user)?;
-    set("password", password)?;
-    set("dbname", database)?;
-    let (mut hosts, mut ports) = (Vec::new(), Vec::new());
-    for place in places.split(',') {
-        let (host, port) = match place.strip_prefix('[') {
-            Some(bracketed) => {
-                let (host, port) = bracketed
-                    .split_once(']')
-                    .ok_or(TargetError::Syntax("an IPv6 address misses its closing bracket"))?;
-                (host, port.strip_prefix(':').unwrap_or(port))
-            }
-            None => place.split_once(':').unwrap_or((place, "")),
-        };
-        hosts.push(host);
-        ports.push(port);
-    }
-    set("host", &hosts.join(","))?;
-    if ports.iter().any(|port| !port.is_empty()) {
-        set("port", &ports.join(","))?;
-    }
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) =
-            pair.split_once('=').ok_or(TargetError::Syntax("a query parameter misses its ="))?;
-        match (name, value) {
-            ("ssl", "true") => set("sslmode", "require")?,
-            _ => set(name, value)?,
-        }
-    }
-    Ok(parameters)
-}
-
-fn parse_keywords(text: &str) -> Result<BTreeMap<String, String>, TargetError> {
-    let mut parameters = BTreeMap::new();
-    let mut rest = text.trim_start();
-    while !rest.is_empty() {
-        let (name, after) =
-            rest.split_once('=').ok_or(TargetError::Syntax("expected keyword=value pairs or a URI"))?;
-        let mut value = String::new();
-        let mut characters = after.trim_start().chars();
-        let quoted = characters.as_str().starts_with('\'');
-        if quoted {
-            characters.next();
-        }
-        loop {
-            match characters.next() {
-                Some('\\') => value.extend(characters.next()),
-                Some('\'') if quoted => break,
-                Some(character) if !quoted && character.is_whitespace() => break,
-                Some(character) => value.push(character),
-                None if quoted => return Err(TargetError::Syntax("a quoted value misses its closing quote")),
-                None => break,
-            }
-        }
-        parameters.insert(name.trim().to_owned(), value);
-        rest = characters.as_str().trim_start();
-    }
-    Ok(parameters)
-}
-
 fn hosts(
     names: Option<String>,
     addresses: Option<String>,
@@ -380,7 +340,7 @@ fn hosts(
                 None => address.map_or_else(|| "/var/run/postgresql".to_owned(), |a: IpAddr| a.to_string()),
             };
             Ok(if name.starts_with('/') && address.is_none() {
-                Host::Unix(PathBuf::from(format!("{name}/.s.PGSQL.{port}")))
+                Host::socket(Path::new(&name), port)
             } else {
                 Host::Tcp { name, address, port }
             })
@@ -412,13 +372,13 @@ fn session_attributes(value: &str) -> Result<SessionAttributes, TargetError> {
     })
 }
 
-/// Seconds; 0 means forever in libpq. Here every wait has an end.
 /// Milliseconds; 0 leaves it to the system (PostgreSQL manual, section 34.1.2).
 fn user_timeout(value: &str) -> Result<Option<Duration>, TargetError> {
     let milliseconds: u32 = value.trim().parse().map_err(|_| TargetError::Value("tcp_user_timeout"))?;
     Ok((milliseconds > 0).then(|| Duration::from_millis(milliseconds.into())))
 }
 
+/// Seconds; 0 means forever in libpq. Here every wait has an end.
 fn connect_timeout(value: &str) -> Result<Duration, TargetError> {
     match value.parse() {
         Ok(0) => Ok(LONGEST_CONNECT_TIMEOUT),

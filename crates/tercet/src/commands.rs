@@ -18,3 +18,11 @@ pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod up;
+
+/// The environment variables that are UTF-8: no other is tercet's, or libpq's.
+fn environment() -> std::collections::BTreeMap<String, String> {
+    let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(utf8).collect()
+}

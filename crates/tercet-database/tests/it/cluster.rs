@@ -1,39 +1,35 @@
 //! Crashes, power cuts, and two who want the same cluster.
 
-use sqlx::{ConnectOptions as _, Connection as _};
 use tercet_database::cluster::ClusterError;
 
-use crate::server::{self, Server};
+use crate::server::{self, Server, connect, value};
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn what_was_committed_survives_a_crash_and_a_power_cut() {
     let mut server = Server::start().await;
-    let mut owner = server.owner().connect().await.unwrap();
-    sqlx::raw_sql("create table kept (id int); insert into kept values (7)")
-        .execute(&mut owner)
-        .await
-        .unwrap();
+    let owner = connect(server.owner()).await;
+    owner.simple_query("create table kept (id int); insert into kept values (7)").await.unwrap();
 
     // The postmaster is killed while a session is open: its other processes are orphans for a while.
     server.crash().await;
     server.restart().await;
     drop(owner);
-    let mut owner = server.owner().connect().await.unwrap();
-    assert_eq!(sqlx::query_scalar::<_, i32>("select id from kept").fetch_one(&mut owner).await.unwrap(), 7);
-    owner.close().await.unwrap();
+    let owner = connect(server.owner()).await;
+    assert_eq!(value(&owner, "select id from kept").await, "7");
+    drop(owner);
 
-    // After a power cut the process id in the lock file is somebody else's: here, this test's.
+    // After a power cut the process id in the lock file belongs to another process: here, this test.
     server.crash().await;
     let data = data(&server);
     let lock = std::fs::read_to_string(data.join("postmaster.pid")).unwrap();
     let (_, rest) = lock.split_once('\n').unwrap();
     std::fs::write(data.join("postmaster.pid"), format!("{}\n{rest}", std::process::id())).unwrap();
     server.restart().await;
-    let mut owner = server.owner().connect().await.unwrap();
-    assert_eq!(sqlx::query_scalar::<_, i32>("select id from kept").fetch_one(&mut owner).await.unwrap(), 7);
+    let owner = connect(server.owner()).await;
+    assert_eq!(value(&owner, "select id from kept").await, "7");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_cluster_has_one_master_and_an_interrupted_initdb_is_begun_again() {
     let folder = server::folder();
     let cluster = server::open(folder.path()).unwrap();

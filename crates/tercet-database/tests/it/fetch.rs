@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tercet_database::installation::{Progress, Search, fetch};
 
-use crate::server::{Server, folder};
+use crate::server::{Server, connect, folder, value};
 
 /// The variable by which apt is told of another package database; see apt.conf(5).
 const APT_CONFIG: &str = "APT_CONFIG";
@@ -19,7 +19,7 @@ fn debian_packages_become_a_server_without_being_installed() {
     };
     if std::env::var_os(APT_CONFIG).is_some() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(fetched_packages_serve());
+        tokio::task::LocalSet::new().block_on(&runtime, fetched_packages_serve());
         return;
     }
     let scratch = folder();
@@ -57,8 +57,8 @@ async fn fetched_packages_serve() {
     assert_eq!(cached.find(Some(installation.version.major)).as_ref(), Some(&installation));
 
     let server = Server::start_from(installation).await;
-    let mut owner = sqlx::ConnectOptions::connect(&server.owner()).await.unwrap();
-    assert_eq!(sqlx::query_scalar::<_, i32>("select 6 * 7").fetch_one(&mut owner).await.unwrap(), 42);
+    let owner = connect(server.owner()).await;
+    assert_eq!(value(&owner, "select 6 * 7").await, "42");
 }
 
 /// A package database without PostgreSQL and what needs it.

@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tercet_database::cluster::{Cluster, Place};
 use tercet_database::installation::Search;
 use tercet_database::roles::{self, Passwords};
 use tercet_database::{Account, Installation, Password};
+use tercet_postgres::{Connection, Host, Target};
 
 /// A cluster, its server and its folder; all gone when dropped.
 pub(crate) struct Server {
@@ -72,29 +72,27 @@ impl Server {
     }
 
     /// How a role connects over TCP.
-    pub(crate) fn options(&self, role: &str, password: &Password) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
-            .host("127.0.0.1")
-            .port(self.cluster.port())
-            .username(role)
-            .password(password.reveal())
-            .database(NAME)
-            .ssl_mode(PgSslMode::Disable)
+    pub(crate) fn target(&self, role: &str, password: &Password) -> Target {
+        let host = Host::tcp(([127, 0, 0, 1], self.cluster.port()).into());
+        Target { password: Some(password.reveal().to_owned()), ..Target::new(host, NAME, role) }
     }
 
-    pub(crate) fn owner(&self) -> PgConnectOptions {
-        self.options(&roles::owner(NAME), &self.passwords.owner)
+    pub(crate) fn owner(&self) -> Target {
+        self.target(&roles::owner(NAME), &self.passwords.owner)
     }
 
-    /// The same as a URL.
-    pub(crate) fn owner_url(&self) -> String {
-        let (password, port) = (self.passwords.owner.reveal(), self.cluster.port());
-        format!("postgres://{}:{password}@127.0.0.1:{port}/{NAME}", roles::owner(NAME))
+    pub(crate) fn authenticator(&self) -> Target {
+        self.target(roles::AUTHENTICATOR, &self.passwords.authenticator)
     }
+}
 
-    pub(crate) fn authenticator(&self) -> PgConnectOptions {
-        self.options(roles::AUTHENTICATOR, &self.passwords.authenticator)
-    }
+pub(crate) async fn connect(target: Target) -> Connection {
+    Connection::connect(&target.into(), false).await.unwrap()
+}
+
+/// The first column of the first row.
+pub(crate) async fn value(connection: &Connection, sql: &str) -> String {
+    connection.query(&sql.into()).await.unwrap()[0].text(0).unwrap().to_owned()
 }
 
 impl Drop for Server {

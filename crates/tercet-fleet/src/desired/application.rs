@@ -203,11 +203,10 @@ fn database(project: &Project<'_>, machine: &Machine, password: Option<&str>) ->
     let edge =
         edge.expect("without a URL there is a database, and every application server has an edge to it");
     let address = SocketAddr::new(edge.address, edge.port);
-    let password = password.map(|password| format!(":{password}")).unwrap_or_default();
     // The certificate is only asked for over TLS.
     let plain = edge.is_local() && !project.secrets.certificate_alone;
-    let mode = if plain { "disable" } else { "verify-full" };
-    format!("postgresql://{AUTHENTICATOR}{password}@{address}/{}?sslmode={mode}", topology.name())
+    let mode: &[u8] = if plain { b"disable" } else { b"verify-full" };
+    tercet_postgres::uri(AUTHENTICATOR, password, &address.to_string(), topology.name(), &[("sslmode", mode)])
 }
 
 /// A word of a command line (systemd.service(5), "Command lines"): `$` would begin a variable.

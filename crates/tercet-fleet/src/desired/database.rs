@@ -1,18 +1,19 @@
 //! Tier 3 on a machine: Debian's PostgreSQL, which accepts connections from the application machines only.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use tercet_config::{End, Machine, Server, Tier, Topology};
-use tercet_database::roles::{ANONYMOUS, AUTHENTICATED, AUTHENTICATOR, owner};
+use tercet_database::roles::{self, AUTHENTICATED, AUTHENTICATOR, owner};
 use tercet_machine::Desired;
-use tercet_machine::cluster::{Cluster, Database, Role};
+use tercet_machine::cluster::Cluster;
 use tercet_machine::directory::Directory;
 use tercet_machine::file::{Contents, File};
 use tercet_machine::package::Package;
 use tercet_machine::path::Owner;
 use tercet_machine::unit::{Goal, Unit};
+use tercet_postgres::hba::{self, Method, Transport};
 
 use super::file::unit_file;
 use super::project::Project;
@@ -115,17 +116,18 @@ fn settings(addresses: &BTreeSet<IpAddr>, port: u16, system: &System) -> String 
 /// machines that leave.
 pub(crate) fn hba(project: &Project<'_>, machine: &Machine, temporary: &[IpAddr]) -> String {
     let topology = project.topology;
-    let name = quoted(topology.name());
+    let name = hba::name(topology.name());
+    let host = |transport, address, method| hba::host(transport, &name, AUTHENTICATOR, address, method);
     let mut lines = vec![
-        "# Written by tercet from the edges of the topology; changes are undone by the next apply."
+        "# Written by tercet from the edges of the topology; changes are undone by the next apply.\n"
             .to_owned(),
-        "local all postgres peer".to_owned(),
-        format!("local {name} {} peer map={IDENT_MAP}", quoted(&owner(topology.name()))),
+        hba::local("all", "postgres", Method::Peer),
+        hba::local(&name, &hba::name(&owner(topology.name())), Method::PeerMap(IDENT_MAP)),
     ];
-    let by = if project.secrets.certificate_alone { "cert" } else { "scram-sha-256 clientcert=verify-full" };
-    let remote = |address: IpAddr| {
-        let length = if address.is_ipv4() { 32 } else { 128 };
-        format!("hostssl {name} {AUTHENTICATOR} {address}/{length} {by}")
+    let remote = |address| {
+        let certificate_alone = project.secrets.certificate_alone;
+        let method = if certificate_alone { Method::Certificate } else { Method::ScramAndCertificate };
+        host(Transport::Tls, address, method)
     };
     let mut seen = BTreeSet::new();
     for edge in topology.edges().iter().filter(|edge| edge.to.tier == Tier::Database) {
@@ -135,58 +137,33 @@ pub(crate) fn hba(project: &Project<'_>, machine: &Machine, temporary: &[IpAddr]
         }
         if from.name == machine.name {
             if project.secrets.certificate_alone {
-                lines.push(format!("hostssl {name} {AUTHENTICATOR} {}/32 cert", edge.address));
+                lines.push(host(Transport::Tls, edge.address, Method::Certificate));
             }
-            lines.push(format!("host {name} {AUTHENTICATOR} {}/32 scram-sha-256", edge.address));
+            lines.push(host(Transport::Any, edge.address, Method::Scram));
         } else {
             lines.push(remote(from.address));
         }
     }
     lines.extend(temporary.iter().copied().map(remote));
-    lines.join("\n") + "\n"
+    lines.concat()
 }
 
 fn ident(topology: &Topology) -> String {
-    format!("{IDENT_MAP} postgres {}\n", quoted(&owner(topology.name())))
-}
-
-/// As a name in pg_hba.conf: quoted, so that no name has a meaning there.
-fn quoted(name: &str) -> String {
-    format!("\"{name}\"")
+    hba::ident(IDENT_MAP, "postgres", &hba::name(&owner(topology.name())))
 }
 
 fn cluster(project: &Project<'_>, port: u16) -> Cluster {
     let name = project.topology.name();
-    let role = |name: &str, login| Role {
-        name: name.to_owned(),
-        login,
-        inherit: false,
-        member_of: vec![],
-        verifier: None,
-        settings: BTreeMap::new(),
-    };
     // A person's own program does not choose a role for each request: its sessions begin as one.
-    let begins_as = match project.topology.application().server {
-        Server::Api(_) => BTreeMap::new(),
-        Server::Own { .. } => BTreeMap::from([("role".to_owned(), AUTHENTICATED.to_owned())]),
+    let session_role = match project.topology.application().server {
+        Server::Api(_) => None,
+        Server::Own { .. } => Some(AUTHENTICATED),
     };
+    let verifier = project.secrets.authenticator_verifier.clone();
     Cluster {
         port,
-        roles: vec![
-            role(&owner(name), true),
-            role(ANONYMOUS, false),
-            role(AUTHENTICATED, false),
-            Role {
-                member_of: vec![ANONYMOUS.to_owned(), AUTHENTICATED.to_owned()],
-                verifier: Some(project.secrets.authenticator_verifier.clone()),
-                settings: begins_as,
-                ..role(AUTHENTICATOR, true)
-            },
-        ],
-        databases: vec![Database {
-            name: name.to_owned(),
-            owner: owner(name),
-            connect: vec![AUTHENTICATOR.to_owned()],
-        }],
+        // The owner comes by the socket alone, without a password.
+        roles: roles::roles(name, None, Some(verifier), session_role).into(),
+        databases: vec![roles::database(name)],
     }
 }

@@ -253,22 +253,22 @@ fn an_application_server_is_a_unit_with_its_secrets_as_credentials() {
             [Service]
             MemoryDenyWriteExecute=yes
             LoadCredential=api.conf:/usr/local/lib/tercet/releases/abc/api.conf
-            ExecStart=/usr/local/lib/tercet/1/tercet api --config /run/credentials/tercet-app-1@abc-1dcec932.service/api.conf --name app-1 --json
-            Environment="PGSSLROOTCERT=/run/credentials/tercet-app-1@abc-1dcec932.service/authority.crt"
-            Environment="PGSSLCERT=/run/credentials/tercet-app-1@abc-1dcec932.service/client.crt"
-            Environment="PGSSLKEY=/run/credentials/tercet-app-1@abc-1dcec932.service/client.key"
+            ExecStart=/usr/local/lib/tercet/1/tercet api --config /run/credentials/tercet-app-1@abc-70ad5800.service/api.conf --name app-1 --json
+            Environment="PGSSLROOTCERT=/run/credentials/tercet-app-1@abc-70ad5800.service/authority.crt"
+            Environment="PGSSLCERT=/run/credentials/tercet-app-1@abc-70ad5800.service/client.crt"
+            Environment="PGSSLKEY=/run/credentials/tercet-app-1@abc-70ad5800.service/client.key"
             Environment="PGRST_SERVER_HOST=10.0.0.11"
             Environment="PGRST_SERVER_PORT=8081"
             Environment="PGRST_ADMIN_SERVER_PORT=9081"
-            Environment="PGRST_DB_URI=@/run/credentials/tercet-app-1@abc-1dcec932.service/database-url"
-            Environment="PGRST_JWT_SECRET=@/run/credentials/tercet-app-1@abc-1dcec932.service/jwt-secret"
-            LoadCredential=authority.crt:/etc/tercet/credentials/application-a6e2ed15cdff/authority.crt
-            LoadCredential=client.crt:/etc/tercet/credentials/application-a6e2ed15cdff/client.crt
-            LoadCredential=client.key:/etc/tercet/credentials/application-a6e2ed15cdff/client.key
-            LoadCredential=database-password:/etc/tercet/credentials/application-a6e2ed15cdff/database-password
-            LoadCredential=database-url:/etc/tercet/credentials/application-a6e2ed15cdff/database-url
-            LoadCredential=pgpass:/etc/tercet/credentials/application-a6e2ed15cdff/pgpass
-            LoadCredential=jwt-secret:/etc/tercet/credentials/application-a6e2ed15cdff/jwt-secret
+            Environment="PGRST_DB_URI=@/run/credentials/tercet-app-1@abc-70ad5800.service/database-url"
+            Environment="PGRST_JWT_SECRET=@/run/credentials/tercet-app-1@abc-70ad5800.service/jwt-secret"
+            LoadCredential=authority.crt:/etc/tercet/credentials/application-49da59dcfd2e/authority.crt
+            LoadCredential=client.crt:/etc/tercet/credentials/application-49da59dcfd2e/client.crt
+            LoadCredential=client.key:/etc/tercet/credentials/application-49da59dcfd2e/client.key
+            LoadCredential=database-password:/etc/tercet/credentials/application-49da59dcfd2e/database-password
+            LoadCredential=database-url:/etc/tercet/credentials/application-49da59dcfd2e/database-url
+            LoadCredential=pgpass:/etc/tercet/credentials/application-49da59dcfd2e/pgpass
+            LoadCredential=jwt-secret:/etc/tercet/credentials/application-49da59dcfd2e/jwt-secret
             DynamicUser=yes
             ProtectSystem=strict
             ProtectHome=yes
@@ -309,7 +309,7 @@ fn an_application_server_is_a_unit_with_its_secrets_as_credentials() {
             [X-Tercet]
             Part=app-1
             Release=abc
-            Revision=1dcec932
+            Revision=70ad5800
             Port=8081
         "#]],
     );

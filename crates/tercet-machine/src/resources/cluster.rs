@@ -10,6 +10,9 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+pub use tercet_postgres::Database;
+use tercet_postgres::Others;
+use tercet_postgres::quote::{self, literal};
 
 use crate::change::Change;
 use crate::command::{CommandError, output, run_with_input};
@@ -29,35 +32,8 @@ pub struct Cluster {
     pub databases: Vec<Database>,
 }
 
-/// A role without the attributes superuser, createdb, createrole, replication and bypassrls.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Role {
-    /// Its name.
-    pub name: String,
-    /// Whether it may log in.
-    pub login: bool,
-    /// Whether it inherits the privileges of the roles it is a member of.
-    pub inherit: bool,
-    /// All roles it is a member of.
-    pub member_of: Vec<String>,
-    /// Its password's SCRAM verifier.
-    pub verifier: Option<Secret>,
-    /// Its settings (`ALTER ROLE … SET`).
-    pub settings: BTreeMap<String, String>,
-}
-
-/// A database, and the roles with the CONNECT privilege besides its owner.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Database {
-    /// Its name.
-    pub name: String,
-    /// The role that owns it.
-    pub owner: String,
-    /// The roles with the CONNECT privilege.
-    pub connect: Vec<String>,
-}
+/// A role whose verifier cannot be printed.
+pub type Role = tercet_postgres::Role<Secret>;
 
 /// The present roles and databases.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,11 +135,11 @@ impl Resource for Option<Cluster> {
         let none = ClusterFacts::default();
         let (facts, port) = (facts.as_ref().unwrap_or(&none), *port);
         let roles = roles.iter().filter_map(|role| {
-            let changes = role.changes(facts.roles.get(&role.name));
+            let changes = role_changes(role, facts.roles.get(&role.name));
             (!changes.is_empty()).then(|| Step::EnsureRole { port, role: role.clone(), changes })
         });
         let databases = databases.iter().filter_map(|database| {
-            let changes = database.changes(facts.databases.get(&database.name));
+            let changes = database_changes(database, facts.databases.get(&database.name));
             (!changes.is_empty()).then(|| Step::EnsureDatabase { port, database: database.clone(), changes })
         });
         roles.chain(databases).collect()
@@ -193,8 +169,8 @@ impl Action for Step {
 
     fn execute(&self, _note: &mut dyn FnMut(&str)) -> Result<(), Error> {
         let (port, sql) = match self {
-            Self::EnsureRole { port, role, .. } => (port, role.sql()),
-            Self::EnsureDatabase { port, database, .. } => (port, database.sql()),
+            Self::EnsureRole { port, role, .. } => (port, role.sql(Others::Removed, Secret::reveal)),
+            Self::EnsureDatabase { port, database, .. } => (port, database.script()),
         };
         // It may contain verifiers, so it is passed on standard input.
         run_with_input("runuser", &psql(&port.to_string()), &sql)?;
@@ -211,104 +187,41 @@ impl fmt::Display for Step {
     }
 }
 
-impl Role {
-    fn changes(&self, facts: Option<&RoleFacts>) -> Vec<Change> {
-        let Some(facts) = facts else { return vec![Change::new("role", "absent", "present")] };
-        let mut changes = Vec::new();
-        let mut compare = |field: &str, from: String, to: String| {
-            if from != to {
-                changes.push(Change::new(field, from, to));
-            }
-        };
-        compare("login", facts.login.to_string(), self.login.to_string());
-        compare("inherit", facts.inherit.to_string(), self.inherit.to_string());
-        compare("powers", list(&facts.powers), list(&[]));
-        compare("member of", list(&facts.member_of), list(&self.member_of));
-        compare("settings", format!("{:?}", facts.settings), format!("{:?}", self.settings));
-        if facts.verifier != self.verifier {
-            changes.push(Change::new("password", "another", "the generated one"));
+fn role_changes(role: &Role, facts: Option<&RoleFacts>) -> Vec<Change> {
+    let Some(facts) = facts else { return vec![Change::new("role", "absent", "present")] };
+    let mut changes = Vec::new();
+    let mut compare = |field: &str, from: String, to: String| {
+        if from != to {
+            changes.push(Change::new(field, from, to));
         }
-        changes
+    };
+    compare("login", facts.login.to_string(), role.login.to_string());
+    compare("inherit", facts.inherit.to_string(), role.inherit.to_string());
+    compare("powers", list(&facts.powers), list(&[]));
+    compare("member of", list(&facts.member_of), list(&role.member_of));
+    compare("settings", format!("{:?}", facts.settings), format!("{:?}", role.settings));
+    if facts.verifier != role.verifier {
+        changes.push(Change::new("password", "another", "the generated one"));
     }
-
-    /// SQL that creates or alters the role.
-    fn sql(&self) -> String {
-        let name = quote_identifier(&self.name);
-        let literal = quote_literal(&self.name);
-        let mut sql = format!(
-            "begin;\ndo $$ begin if not exists (select from pg_roles where rolname = {literal}) then create role {name}; end if; end $$;\n\
-             alter role {name} nosuperuser nocreatedb nocreaterole noreplication nobypassrls {login} {inherit} password {password};\n\
-             alter role {name} reset all;\n",
-            login = if self.login { "login" } else { "nologin" },
-            inherit = if self.inherit { "inherit" } else { "noinherit" },
-            password =
-                self.verifier.as_ref().map_or("null".to_owned(), |verifier| quote_literal(verifier.reveal())),
-        );
-        for (key, value) in &self.settings {
-            sql += &format!("alter role {name} set {} = {};\n", quote_identifier(key), quote_literal(value));
-        }
-        // All memberships are revoked and the desired ones granted, in one transaction.
-        sql += &format!(
-            "do $$ declare other record; begin for other in select g.rolname from pg_auth_members m \
-             join pg_roles g on g.oid = m.roleid join pg_roles r on r.oid = m.member where r.rolname = {literal} \
-             loop execute format('revoke %I from %I', other.rolname, {literal}); end loop; end $$;\n"
-        );
-        for group in &self.member_of {
-            sql += &format!("grant {} to {name};\n", quote_identifier(group));
-        }
-        sql + "commit;\n"
-    }
+    changes
 }
 
-impl Database {
-    fn changes(&self, facts: Option<&DatabaseFacts>) -> Vec<Change> {
-        let Some(facts) = facts else { return vec![Change::new("database", "absent", "present")] };
-        let mut changes = Vec::new();
-        if facts.owner != self.owner {
-            changes.push(Change::new("owner", facts.owner.clone(), self.owner.clone()));
-        }
-        if list(&facts.connect) != list(&self.connect) {
-            changes.push(Change::new("may connect", list(&facts.connect), list(&self.connect)));
-        }
-        changes
+fn database_changes(database: &Database, facts: Option<&DatabaseFacts>) -> Vec<Change> {
+    let Some(facts) = facts else { return vec![Change::new("database", "absent", "present")] };
+    let mut changes = Vec::new();
+    if facts.owner != database.owner {
+        changes.push(Change::new("owner", facts.owner.clone(), database.owner.clone()));
     }
-
-    /// SQL that creates or alters the database. `CREATE DATABASE` runs outside a transaction.
-    fn sql(&self) -> String {
-        let name = quote_identifier(&self.name);
-        let owner = quote_identifier(&self.owner);
-        let literal = quote_literal(&self.name);
-        let mut sql = format!(
-            "select format('create database %I owner %I template template0 encoding ''UTF8''', {literal}, {}) \
-             where not exists (select from pg_database where datname = {literal}) \\gexec\n\
-             begin;\nalter database {name} owner to {owner};\nrevoke all on database {name} from public;\n\
-             do $$ declare other record; begin for other in select distinct r.rolname from pg_database d, \
-             aclexplode(d.datacl) a join pg_roles r on r.oid = a.grantee where d.datname = {literal} and a.grantee <> d.datdba \
-             loop execute format('revoke all on database %I from %I', {literal}, other.rolname); end loop; end $$;\n",
-            quote_literal(&self.owner),
-        );
-        for role in &self.connect {
-            sql += &format!("grant connect on database {name} to {};\n", quote_identifier(role));
-        }
-        sql + "commit;\n"
+    if list(&facts.connect) != list(&database.connect) {
+        changes.push(Change::new("may connect", list(&facts.connect), list(&database.connect)));
     }
+    changes
 }
 
 fn list(names: &[String]) -> String {
     let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
     names.sort_unstable();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-}
-
-/// Quotes an identifier (PostgreSQL manual, section 4.1.1).
-fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// Quotes a string constant (PostgreSQL manual, section 4.1.2.1): `E''` where a backslash would depend on settings.
-fn quote_literal(text: &str) -> String {
-    let quoted = text.replace('\\', "\\\\").replace('\'', "''");
-    if text.contains('\\') { format!("E'{quoted}'") } else { format!("'{quoted}'") }
 }
 
 /// Terminates the sessions of `role` from `addresses` and returns their number.
@@ -319,8 +232,8 @@ pub fn end_sessions(port: u16, role: &str, addresses: &[IpAddr]) -> Result<u64, 
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let sql = format!(
         "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = {} and client_addr = any({}::inet[]);\n",
-        quote_literal(role),
-        quote_literal(&format!("{{{}}}", addresses.join(","))),
+        literal(role),
+        literal(&format!("{{{}}}", addresses.join(","))),
     );
     let ended = run_with_input("runuser", &psql(&port.to_string()), &sql)?;
     Ok(ended.trim().parse().unwrap_or_default())
@@ -341,17 +254,17 @@ pub fn drop_database(
         "do $$ begin if (select system_identifier::text from pg_control_system()) <> {} then \
          raise exception 'it is another PostgreSQL cluster'; end if; end $$;\n\
          select format('drop database %I with (force)', datname) from pg_database where datname = {} \\gexec\n",
-        quote_literal(identifier),
-        quote_literal(database),
+        literal(identifier),
+        literal(database),
     );
     for role in roles {
-        let (name, role) = (quote_identifier(role), quote_literal(role));
+        let (name, role) = (quote::identifier(role), literal(role));
         sql += &format!(
             "do $$ begin if exists (select from pg_roles where rolname = {role}) then drop role {name}; end if; \
              exception when dependent_objects_still_exist then null; end $$;\n"
         );
     }
-    let names: Vec<String> = roles.iter().map(|role| quote_literal(role)).collect();
+    let names: Vec<String> = roles.iter().map(|role| literal(role)).collect();
     sql += &format!("select rolname from pg_roles where rolname in ({}) order by 1;\n", names.join(", "));
     let left = run_with_input("runuser", &psql(&port.to_string()), &sql)?;
     Ok(left.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())

@@ -22,11 +22,7 @@ pub(crate) fn run(arguments: &cli::Api) -> Outcome {
 }
 
 async fn serve(arguments: &cli::Api) -> Outcome {
-    // Variables that are not UTF-8 are not tercet's.
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let source = ConfigSource { file: arguments.config.clone(), environment };
+    let source = ConfigSource { file: arguments.config.clone(), environment: super::environment() };
     let action = &arguments.action;
     if action.example {
         return print(tercet_api::config::EXAMPLE);

@@ -23,6 +23,7 @@ use tercet_config::Server;
 use tercet_database::migration::{MigrationError, Migrations};
 use tercet_database::roles;
 use tercet_observe::event::SupervisorEvent;
+use tercet_postgres::Target;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 
@@ -112,10 +113,10 @@ async fn start(
     let topology = &project.topology;
     let plan = Plan::of(topology, ports)?;
 
-    // The URLs for the migrations and for the application servers.
+    // How migrations connect, and the URL application servers get.
     let (owner, server) = if let Some(url) = &topology.database().url {
         let url = project.reveal(url)?;
-        (url.clone(), url)
+        (None, url)
     } else {
         let database = Database::prepare(topology.name(), private, plan.database, output).await?;
         let cluster = database.cluster.clone();
@@ -124,19 +125,17 @@ async fn start(
         // A user's own program does not know that it must become a request role first.
         let own_program = matches!(topology.application().server, Server::Own { .. });
         let session_role = own_program.then_some(roles::AUTHENTICATED);
-        roles::prepare(|name| cluster.superuser(name), topology.name(), &passwords, session_role)
+        let name = topology.name();
+        roles::prepare(|database| cluster.superuser(database), name, &passwords, session_role)
             .await
             .context("the database's roles could not be made")?;
-        let url = |role: &str, password| database::url(role, password, plan.database, topology.name());
-        let server = if own_program {
-            url(roles::AUTHENTICATOR, &passwords.authenticator)
-        } else {
-            database::socket_url(&passwords.authenticator, &cluster, topology.name())
-        };
-        (url(&roles::owner(topology.name()), &passwords.owner), server)
+        let url = if own_program { database::url } else { database::socket_url };
+        let owner = database::owner(&passwords.owner, &cluster, name);
+        (Some(owner), url(&passwords.authenticator, &cluster, name))
     };
-    let count = migrations.apply(&owner).await?;
     if migrations.count() > 0 {
+        let parse = || Target::parse(&server, &super::environment()).context("url in [database]");
+        let count = migrations.apply(&owner.map_or_else(parse, Ok)?).await?;
         output.own_log().event(SupervisorEvent::MigrationsApplied { count });
     }
 

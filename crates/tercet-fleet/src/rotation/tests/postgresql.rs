@@ -7,13 +7,12 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _};
 use tercet_database::Account;
 use tercet_database::installation::Search;
 use tercet_database::login::{self, Login, Tls};
 use tercet_database::program::Program;
 use tercet_database::roles::AUTHENTICATOR;
+use tercet_postgres::{Connection, Host, Target};
 
 use super::*;
 use crate::desired::{Project, hba};
@@ -66,26 +65,22 @@ impl Server {
     /// Runs SQL as the superuser.
     fn sql(&self, sql: &str) {
         block_on(async {
-            let mut connection = self.superuser().connect().await.unwrap();
-            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
-            connection.close().await.unwrap();
+            let connection = Connection::connect(&self.superuser().into(), false).await.unwrap();
+            connection.simple_query(sql).await.unwrap();
         });
     }
 
     /// When the configuration was read last.
     fn loaded(&self) -> String {
         block_on(async {
-            let mut connection = self.superuser().connect().await.unwrap();
-            let loaded = sqlx::query_scalar("select pg_conf_load_time()::text");
-            let loaded = loaded.fetch_one(&mut connection).await.unwrap();
-            connection.close().await.unwrap();
-            loaded
+            let connection = Connection::connect(&self.superuser().into(), false).await.unwrap();
+            let rows = connection.query(&"select pg_conf_load_time()".into()).await.unwrap();
+            rows[0].text(0).unwrap().to_owned()
         })
     }
 
-    fn superuser(&self) -> PgConnectOptions {
-        let options = PgConnectOptions::new_without_pgpass().socket(self.folder.path());
-        options.port(self.address.port()).username("postgres").database("postgres")
+    fn superuser(&self) -> Target {
+        Target::new(Host::socket(self.folder.path(), self.address.port()), "postgres", "postgres")
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -148,7 +143,8 @@ impl Server {
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, future)
 }
 
 impl Drop for Server {

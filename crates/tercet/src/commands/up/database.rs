@@ -1,18 +1,19 @@
 //! Tier 3 on this machine: a private PostgreSQL, or the one that `database.url` names.
 
 use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rustix::process::Signal;
 use tercet_database::cluster::{self, Cluster, Place};
 use tercet_database::installation::{self, Search};
 use tercet_database::roles::{self, Passwords};
 use tercet_database::{Account, Installation, Password};
+use tercet_postgres::{Host, Target};
 
 use super::PrivateFolder;
 use super::progress::Progress;
@@ -67,17 +68,27 @@ pub(super) fn passwords(private: &PrivateFolder) -> anyhow::Result<Passwords> {
     Ok(Passwords { owner: kept("owner")?, authenticator: kept("authenticator")? })
 }
 
-/// A role's connection URL over TCP, which every driver supports.
-pub(super) fn url(role: &str, password: &Password, port: u16, name: &str) -> String {
-    // Names and generated passwords need no percent-encoding.
-    format!("postgres://{role}:{}@127.0.0.1:{port}/{name}", password.reveal())
+/// The connection URL of `authenticator` over TCP, which every driver supports.
+pub(super) fn url(password: &Password, cluster: &Cluster, name: &str) -> String {
+    let server = address(cluster).to_string();
+    tercet_postgres::uri(roles::AUTHENTICATOR, Some(password.reveal()), &server, name, &[])
 }
 
 /// The data API's connection URL over the Unix socket, which is faster than TCP.
 pub(super) fn socket_url(password: &Password, cluster: &Cluster, name: &str) -> String {
-    let folder = percent_encode(cluster.socket_folder().as_os_str().as_bytes(), NON_ALPHANUMERIC);
-    let (role, password) = (roles::AUTHENTICATOR, password.reveal());
-    format!("postgres://{role}:{password}@/{name}?host={folder}&port={}", cluster.port())
+    let (folder, port) = (cluster.socket_folder().as_os_str().as_bytes(), cluster.port().to_string());
+    let socket = [("host", folder), ("port", port.as_bytes())];
+    tercet_postgres::uri(roles::AUTHENTICATOR, Some(password.reveal()), "", name, &socket)
+}
+
+/// How the owner connects, who migrates.
+pub(super) fn owner(password: &Password, cluster: &Cluster, name: &str) -> Target {
+    let target = Target::new(Host::tcp(address(cluster)), name, roles::owner(name));
+    Target { password: Some(password.reveal().to_owned()), ..target }
+}
+
+fn address(cluster: &Cluster) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, cluster.port()).into()
 }
 
 /// The folder of downloaded programs; see the XDG base directory specification.

@@ -1,0 +1,133 @@
+//! A session that migrates: its lock, the table of what was applied, and one file at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tercet_postgres::{Connection, DatabaseError, Statement, Target};
+
+use super::{File, MigrationError};
+
+/// The table that records what was applied; in a schema that no API exposes.
+pub(super) const TABLE: &str = "tercet.migrations";
+
+const CREATE: &str = "
+create schema if not exists tercet;
+create table if not exists tercet.migrations (
+    version bigint primary key,
+    description text not null,
+    installed_on timestamptz not null default now(),
+    success boolean not null,
+    checksum bytea not null,
+    execution_time bigint not null
+)";
+
+/// A record of the table.
+#[derive(Debug)]
+pub(super) struct Applied {
+    pub(super) success: bool,
+    pub(super) checksum: String,
+}
+
+pub(super) struct Session {
+    connection: Connection,
+    /// The key of the advisory lock of every migrator of this database.
+    lock: String,
+}
+
+impl Session {
+    pub(super) async fn begin(target: &Arc<Target>) -> Result<Self, MigrationError> {
+        let connection = Connection::connect(target, false).await?;
+        // Literals of times in a file mean the same everywhere, whatever the database or the role has set.
+        connection.simple_query("set datestyle to 'ISO, MDY'; set timezone to 'UTC'").await?;
+        let rows = connection.query(&"select current_database()".into()).await?;
+        let database = rows.first().and_then(|row| row.text(0)).unwrap_or_default();
+        let lock = lock_key(database).to_string();
+        Ok(Self { connection, lock })
+    }
+
+    /// Waits until no other migrator is at work on the database. The lock ends with the session at the latest
+    /// (<https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS>).
+    pub(super) async fn lock(&self) -> Result<(), DatabaseError> {
+        self.run("select pg_advisory_lock($1)", &[&self.lock]).await
+    }
+
+    pub(super) async fn unlock(&self) -> Result<(), DatabaseError> {
+        self.run("select pg_advisory_unlock($1)", &[&self.lock]).await
+    }
+
+    pub(super) async fn create_table(&self) -> Result<(), DatabaseError> {
+        self.connection.simple_query(CREATE).await.map(drop)
+    }
+
+    /// What the database has seen, by number.
+    pub(super) async fn applied(&self) -> Result<BTreeMap<i64, Applied>, MigrationError> {
+        let exists = statement("select where to_regclass($1) is not null", &[TABLE]);
+        if self.connection.query(&exists).await?.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        // As text whatever `bytea_output` says.
+        let select = "select version, success, '\\x' || encode(checksum, 'hex') from tercet.migrations";
+        let mut applied = BTreeMap::new();
+        for row in self.connection.query(&select.into()).await? {
+            let record = || {
+                let version = row.text(0)?.parse().ok()?;
+                let checksum = row.text(2)?.to_owned();
+                Some((version, Applied { success: row.text(1)? == "t", checksum }))
+            };
+            let wrong =
+                || DatabaseError::Protocol(format!("a record of {TABLE} without a number or checksum"));
+            let (version, record) = record().ok_or_else(wrong)?;
+            applied.insert(version, record);
+        }
+        Ok(applied)
+    }
+
+    /// Runs a file and records it, in one transaction where the file allows one.
+    pub(super) async fn apply(&self, version: i64, file: &File) -> Result<(), MigrationError> {
+        let began = Instant::now();
+        let (version, checksum) = (version.to_string(), file.checksum());
+        if !file.is_alone() {
+            self.connection.simple_query("begin").await?;
+        }
+        self.connection.simple_query(&file.sql).await.map_err(|error| file.explain(&error))?;
+        self.run(
+            "insert into tercet.migrations (version, description, success, checksum, execution_time) \
+             values ($1, $2, true, $3, -1)",
+            &[&version, &file.description, &checksum],
+        )
+        .await?;
+        if !file.is_alone() {
+            // Constraints that are deferred are checked here.
+            self.connection.simple_query("commit").await.map_err(|error| file.explain(&error))?;
+        }
+        let elapsed = began.elapsed().as_nanos().to_string();
+        let update = "update tercet.migrations set execution_time = $1 where version = $2";
+        Ok(self.run(update, &[&elapsed, &version]).await?)
+    }
+
+    async fn run(&self, sql: &str, values: &[&str]) -> Result<(), DatabaseError> {
+        self.connection.query(&statement(sql, values)).await.map(drop)
+    }
+}
+
+fn statement(sql: &str, values: &[&str]) -> Statement {
+    Statement::new(sql, values.iter().map(|value| Some((*value).to_owned().into())).collect())
+}
+
+/// The key by which sqlx's migrator locks a database: a constant times the CRC-32 (ISO 3309) of its name.
+fn lock_key(database: &str) -> i64 {
+    let crc = database.bytes().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| crc >> 1 ^ (crc & 1).wrapping_mul(0xedb8_8320))
+    });
+    0x3d32_ad9e * i64::from(!crc)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_lock_is_that_of_sqlx() {
+        // CRC-32's check value.
+        assert_eq!(super::lock_key("123456789"), 0x3d32_ad9e * 0xcbf4_3926);
+    }
+}
