@@ -4,9 +4,7 @@
 //! whose other end is served like any HTTP/1 connection. So server selection, retries, limits and logs are shared, and
 //! the rules of HTTP/1.1 are checked as well.
 
-pub(crate) mod budget;
 mod guard;
-pub(crate) mod pipe;
 mod request;
 mod response;
 mod stream;
@@ -24,12 +22,12 @@ use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use tercet_observe::event::BalancerEvent;
 
-use self::budget::ChargedBytes;
 use self::guard::{Note, Notes};
 use self::wire::{Fault, Wire};
 use crate::client::Client;
 use crate::config::Config;
 use crate::local_reply;
+use crate::stream_budget::ChargedBytes;
 use crate::worker::Worker;
 
 /// The client's connection preface (RFC 9113 section 3.4).

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::http2::pipe::Pipe;
+use crate::pipe::Pipe;
 
 /// A connected socket.
 #[derive(Debug)]

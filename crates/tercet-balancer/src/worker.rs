@@ -16,12 +16,12 @@ use crate::client::Client;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http1::{Refusal, request};
-use crate::http2::budget::WorkerBudget;
 use crate::listening::worker_count;
 use crate::pipeline::Pipelines;
 use crate::pool::Pool;
 use crate::request_buffers::BufferPool;
 use crate::shared::Shared;
+use crate::stream_budget::WorkerBudget;
 
 /// The state of one worker thread.
 #[derive(Debug)]

@@ -12,9 +12,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 
 use super::CLOSE_TIMEOUT;
-use super::budget::{Charge, ChargedBytes, ConnectionBudget, Outstanding};
 use super::guard::{Note, Refused};
-use super::pipe::{self, Pipe};
 use super::request::{self, Body, Malformed};
 use super::response;
 use crate::client::Client;
@@ -22,7 +20,9 @@ use crate::connection;
 use crate::http1::response::{RequestInfo, parse};
 use crate::http1::{Decoder, Framing, HeadLimits, Method, Refusal, Version};
 use crate::local_reply::LocalReply;
+use crate::pipe::{self, Pipe};
 use crate::socket::Socket;
+use crate::stream_budget::{Charge, ChargedBytes, ConnectionBudget, Outstanding};
 use crate::worker::Worker;
 
 /// The limits for parsing heads that the balancer itself has written: effectively none.

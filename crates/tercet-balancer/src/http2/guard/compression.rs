@@ -289,7 +289,7 @@ impl Text<'_> {
 
     fn decode_into(self, text: &mut Vec<u8>) -> Result<(), Malformed> {
         if self.is_huffman {
-            huffman::decode(self.bytes, text)
+            huffman::decode(self.bytes, text).ok_or(Malformed)
         } else {
             text.extend_from_slice(self.bytes);
             Ok(())

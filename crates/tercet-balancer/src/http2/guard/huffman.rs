@@ -1,7 +1,5 @@
 //! The Huffman code of header strings (RFC 7541 appendix B).
 
-use super::compression::Malformed;
-
 /// The EOS symbol, 30 bits, which no string may contain (RFC 7541 section 5.2).
 const END: u64 = 0x3fff_ffff;
 /// The number of symbols by code length in bits (RFC 7541 appendix B).
@@ -71,8 +69,8 @@ const LASTS: [usize; CODES.len()] = {
     lasts
 };
 
-/// Decodes a string and appends it to `decoded`.
-pub(super) fn decode(text: &[u8], decoded: &mut Vec<u8>) -> Result<(), Malformed> {
+/// Decodes a string and appends it to `decoded`; `None` if it is malformed.
+pub(super) fn decode(text: &[u8], decoded: &mut Vec<u8>) -> Option<()> {
     let mut text = text.iter();
     // The next bits, left-aligned, and their number.
     let (mut bits, mut held) = (0_u64, 0);
@@ -84,18 +82,18 @@ pub(super) fn decode(text: &[u8], decoded: &mut Vec<u8>) -> Result<(), Malformed
             held += 8;
         }
         if held == 0 {
-            return Ok(());
+            return Some(());
         }
         let next = bits >> 32;
-        let class = LIMITS.iter().position(|(_, end)| next < *end).ok_or(Malformed)?;
+        let class = LIMITS.iter().position(|(_, end)| next < *end)?;
         let (code, end) = LIMITS[class];
         if code > held {
             // The padding is shorter than a byte, all ones.
             let is_padding = held < 8 && bits >> (64 - held) == (1 << held) - 1;
-            return if is_padding { Ok(()) } else { Err(Malformed) };
+            return is_padding.then_some(());
         }
         if bits >> 34 == END {
-            return Err(Malformed);
+            return None;
         }
         // Counted from the last code of this length.
         let behind = ((end - 1 - next) >> (32 - code)) as usize;

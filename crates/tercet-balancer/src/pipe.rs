@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf as _, BytesMut};
 
-use super::budget::{Charge, ConnectionBudget};
 use crate::buffer::TINY;
+use crate::stream_budget::{Charge, ConnectionBudget};
 
 /// The capacity of one direction in bytes, unless the connection's budget is exhausted.
 const CAPACITY: usize = 64 * 1024;
