@@ -3,7 +3,6 @@
 //! Verifies tokens only. Which rights a role has is PostgreSQL's decision.
 
 mod cache;
-pub(crate) mod keys;
 mod token;
 
 use std::rc::Rc;
@@ -16,10 +15,10 @@ use serde_json::{Map, Value};
 
 use self::cache::Cache;
 pub use self::cache::CacheCounts;
-pub use self::keys::{Keys, KeysError};
 use self::token::Verified;
 use crate::config::Config;
 use crate::error::TokenError;
+pub use crate::token_keys::{Keys, KeysError};
 
 /// The role and claims a request runs with.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,8 +22,8 @@ use tercet_postgres::{Target, quote};
 use self::database::RoleSettings;
 use self::options::Options;
 use self::role_claim::RoleClaim;
-use crate::auth::keys::Keys;
 use crate::error::Verbosity;
+use crate::token_keys::Keys;
 
 /// A configuration file in which every option stands with its default, explained.
 pub const EXAMPLE: &str = include_str!("config/example.conf");

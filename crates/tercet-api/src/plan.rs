@@ -2,6 +2,7 @@
 //! requests that cannot be executed are rejected. No SQL text, no connection.
 
 mod call;
+mod condition;
 mod filter;
 mod handler;
 mod read;
@@ -15,13 +16,13 @@ mod write;
 use std::sync::Arc;
 
 use crate::error::{ApiError, RequestError, SchemaError, suggestion};
-use crate::request::media_type::MediaType;
+use crate::media_type::MediaType;
 use crate::request::preferences::Count;
 use crate::request::{Action, ApiRequest, DescriptionFormat, Invocation, Mutation};
 use crate::schema::{QualifiedName, Relation, Routine, SchemaCache, Volatility};
 
 pub use call::{Argument, Arguments, CallPlan};
-pub use filter::Condition;
+pub use condition::Condition;
 pub use handler::Handler;
 pub use resolve::{TextSearch, TypedField};
 pub use tree::{Embed, OrderKey, ReadNode, SelectedField, Shape, SpreadField};

@@ -10,6 +10,7 @@ mod condition;
 mod count;
 mod fragment;
 mod join;
+mod node;
 mod payload;
 mod read;
 mod rows;
@@ -22,8 +23,8 @@ use smallvec::SmallVec;
 use tercet_postgres::{Row, Rows, Stage, Statement};
 
 use crate::error::StatementError;
+use crate::media_type::{MediaType, PlanFormat, PlanOption};
 use crate::plan::{Command, Handler, StatementPlan};
-use crate::request::media_type::{MediaType, PlanFormat, PlanOption};
 use crate::request::preferences::Count;
 
 use fragment::Sql;

@@ -12,7 +12,6 @@ mod form;
 mod grammar;
 mod json;
 pub mod logic;
-pub mod media_type;
 pub mod order;
 pub mod parameters;
 pub mod payload;
@@ -30,8 +29,8 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, Method, request};
 
 use crate::error::RequestError;
+use crate::media_type::MediaType;
 use crate::schema::SchemaCache;
-use media_type::MediaType;
 use parameters::Parameters;
 use payload::{Payload, Purpose, Reading, Unlimited};
 use preferences::Preferences;

@@ -3,7 +3,6 @@
 //! Knows no SQL and no sockets. Connection headers are the server's.
 
 pub mod cors;
-pub mod headers;
 pub(crate) mod settings;
 pub mod timing;
 pub mod validation;
@@ -19,9 +18,9 @@ use http::{HeaderMap, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::error::{ApiError, RangeError, RequestError, Verbosity};
+use crate::media_type::MediaType;
 use crate::plan::{Command, StatementPlan, WritePlan};
 use crate::query::Answer;
-use crate::request::media_type::MediaType;
 use crate::request::preferences::{Count, Preferences, Representation, Resolution};
 use crate::request::{ApiRequest, Mutation};
 use crate::schema::{Relation, Routine, Volatility};

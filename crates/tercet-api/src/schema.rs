@@ -3,6 +3,7 @@
 
 mod dump;
 mod load;
+mod load_error;
 mod media;
 mod name;
 mod record;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-pub use load::LoadError;
+pub use load_error::LoadError;
 pub use media::{MediaHandler, MediaTarget};
 pub(crate) use name::LONGEST_NAME;
 pub use name::{ByName, QualifiedName};

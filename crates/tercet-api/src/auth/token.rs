@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Identity;
-use super::keys::{self, Keys};
 use crate::error::TokenError;
+use crate::token_keys::{self, Keys};
 
 /// The accepted clock skew, in seconds.
 const SKEW: i64 = 30;
@@ -47,7 +47,7 @@ pub(super) fn decode(keys: &Keys, token: &[u8]) -> Result<Map<String, Value>, To
     if header.crit.is_some() {
         return Err(TokenError::Undecodable);
     }
-    if !keys::is_known(&header.alg) {
+    if !token_keys::is_known(&header.alg) {
         return Err(TokenError::Undecodable);
     }
     let signature = std::str::from_utf8(signature).map_err(|_| TokenError::Signature)?;

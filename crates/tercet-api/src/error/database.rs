@@ -5,8 +5,8 @@ use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
-use crate::response::headers::Headers;
-use crate::response::validation::InvalidResponse;
+use crate::response_headers::Headers;
+use crate::response_headers::InvalidResponse;
 
 /// An error reported by PostgreSQL ([fields](https://www.postgresql.org/docs/current/protocol-error-fields.html),
 /// [codes](https://www.postgresql.org/docs/current/errcodes-appendix.html)).

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use crate::response::validation::InvalidResponse;
+use crate::response_headers::InvalidResponse;
 
 /// An invalid request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::request::media_type::MediaType;
+use crate::media_type::MediaType;
 
 /// A name that was not found, or is ambiguous.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

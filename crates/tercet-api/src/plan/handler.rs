@@ -2,7 +2,7 @@
 
 use super::{Planner, ReadNode};
 use crate::error::{ApiError, RequestError};
-use crate::request::media_type::MediaType;
+use crate::media_type::MediaType;
 use crate::schema::{MediaHandler, MediaTarget, QualifiedName};
 
 /// The handler that builds the body from rows.

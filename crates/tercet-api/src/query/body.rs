@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use tercet_postgres::Statement;
 
 use super::fragment::Sql;
-use super::{BODY_ROWS, SOURCE, read};
+use super::{BODY_ROWS, SOURCE, node};
 use crate::plan::{Command, Handler, StatementPlan};
 use crate::schema::{MediaHandler, MediaTarget, Routine};
 
@@ -66,7 +66,7 @@ fn csv(sql: &mut Sql, plan: &StatementPlan) {
         sql.push(SOURCE);
     } else {
         sql.push("(");
-        read::rows(sql, &plan.tree);
+        node::rows(sql, &plan.tree);
         sql.push(")");
     }
     sql.push(" AS r ON true LIMIT 1) h) s) || E'\n' || coalesce(string_agg((SELECT CASE WHEN line = '' THEN 'NULL' ")

@@ -2,7 +2,7 @@
 
 use super::fragment::{Sql, array_literal};
 use super::payload::{self, Reading};
-use super::{BODY_ROWS, SOURCE, assertion, body, count, read};
+use super::{BODY_ROWS, SOURCE, assertion, body, count, node};
 use crate::plan::{Argument, Arguments, CallPlan, StatementPlan, TypedField};
 use crate::request::field::Field;
 use crate::schema::{Parameter, QualifiedName};
@@ -24,7 +24,7 @@ pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan, call: &CallPlan) {
     sql.push(" AS body, ");
     body::response_settings(sql);
     sql.push(" FROM (");
-    read::rows(sql, &plan.tree);
+    node::rows(sql, &plan.tree);
     sql.push(") ").push(BODY_ROWS);
 }
 

@@ -9,7 +9,7 @@ use tercet_postgres::{Row, Rows};
 
 use super::count::Total;
 use super::fragment::Sql;
-use super::{Answer, BODY_ROWS, read};
+use super::{Answer, BODY_ROWS, node};
 use crate::error::StatementError;
 use crate::plan::{Command, Handler, ReadNode, Shape, StatementPlan};
 use crate::schema::{LONGEST_NAME, QualifiedName, Relation};
@@ -112,7 +112,7 @@ pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan) -> Option<Columns> 
         };
     });
     sql.push(" FROM (");
-    read::rows(sql, &plan.tree);
+    node::rows(sql, &plan.tree);
     sql.push(") ").push(BODY_ROWS);
     if let Some(relation) = plan.tree.relation.as_deref().filter(|_| selects_all(&plan.tree)) {
         expect_columns(sql, relation);

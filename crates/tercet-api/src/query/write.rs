@@ -3,7 +3,7 @@
 use super::condition::{condition, joined_presence};
 use super::fragment::Sql;
 use super::payload::{self, Reading};
-use super::{BODY_ROWS, SOURCE, assertion, body, read};
+use super::{BODY_ROWS, SOURCE, assertion, body, node};
 use crate::plan::{Condition, Conflict, StatementPlan, TypedField, WriteKind, WritePlan};
 use crate::request::preferences::Resolution;
 use crate::schema::QualifiedName;
@@ -28,7 +28,7 @@ pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan, write: &WritePlan) 
     body::response_settings(sql);
     sql.push(", nullif(current_setting('pgrst.inserted', true), '')::int AS response_inserted FROM (");
     if write.returns_rows {
-        read::rows(sql, &plan.tree);
+        node::rows(sql, &plan.tree);
     } else {
         sql.push("SELECT * FROM ").push(SOURCE);
     }

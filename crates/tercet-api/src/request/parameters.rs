@@ -12,7 +12,7 @@ use super::grammar::{
 use super::logic::{LogicTree, logic_path, logic_tree};
 use super::order::{OrderTerm, order};
 use super::range::{OwnRange, RowRange};
-use super::reader::Reader;
+use super::reader::{Reader, last_word};
 use super::select::{SelectItem, selection};
 use crate::error::RequestError;
 
@@ -220,11 +220,6 @@ fn tree_path(name: &str) -> Result<(EmbedPath, Field), RequestError> {
 
 fn columns(input: &mut Input<'_>) -> Parsed<Vec<String>> {
     separated(input, field_name, |input| spaced(input, character(',')))
-}
-
-/// The last component of a parameter's name, which determines its meaning.
-pub(super) fn last_word(name: &str) -> &str {
-    name.rsplit('.').next().unwrap_or(name)
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::form::StrayPercent;
 use super::json::{self, Kind, Shape};
-use super::media_type::MediaType;
 use super::{csv, form};
 use crate::error::RequestError;
+use crate::media_type::MediaType;
 
 /// The maximum number of fields in a form.
 const FIELDS: usize = 1 << 15;

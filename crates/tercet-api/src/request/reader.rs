@@ -2,7 +2,6 @@
 //! /table?limit=1` delete every row.
 
 use super::form::StrayPercent;
-use super::parameters::last_word;
 use super::preferences::{Preferences, Representation};
 use super::{Action, Invocation, Mutation};
 
@@ -96,4 +95,9 @@ impl Reader {
     pub(super) fn unsupported_filters(self) -> Option<&'static str> {
         (self.kind == Kind::Write(Mutation::Create)).then_some("POST does not filter rows")
     }
+}
+
+/// The last component of a parameter's name, which determines its meaning.
+pub(super) fn last_word(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
 }

@@ -3,10 +3,10 @@
 use http::StatusCode;
 
 use super::Response;
-use super::headers::{Headers, Listed};
-use super::validation::InvalidResponse;
 use crate::error::RequestError;
 use crate::query::Answer;
+use crate::response_headers::InvalidResponse;
+use crate::response_headers::{Headers, Listed};
 
 /// Parsed and validated settings.
 #[derive(Debug)]

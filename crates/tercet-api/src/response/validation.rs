@@ -13,13 +13,8 @@ use http::header::{
 use http::{HeaderMap, StatusCode};
 
 use super::Response;
+use crate::response_headers::{HEAD_BYTES, InvalidResponse, LINES, OPTIONAL, OPTIONAL_BYTES};
 
-/// The maximum size of the head, in bytes; half of the balancer's default limit.
-pub(super) const HEAD_BYTES: usize = 32 << 10;
-/// The maximum number of header lines.
-pub(super) const LINES: usize = 80;
-/// The maximum size of an optional header, in bytes.
-pub(super) const OPTIONAL_BYTES: usize = 8 << 10;
 /// The maximum length of a reason phrase, in bytes.
 const REASON_BYTES: usize = 128;
 
@@ -51,29 +46,6 @@ const SINGLE: [HeaderName; 11] = [
     SERVER,
     ALLOW,
 ];
-
-/// Informative headers that may be omitted: `Location` of a row with a very long key.
-pub(super) const OPTIONAL: [HeaderName; 3] =
-    [CONTENT_LOCATION, LOCATION, HeaderName::from_static("proxy-status")];
-
-/// Why a response is invalid.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidResponse {
-    /// The status is not a final one.
-    #[error("status {0} is not one of 200 to 599")]
-    Status(u16),
-    /// A header name or value is invalid in HTTP.
-    #[error("the header {0:?} has an invalid name or value")]
-    Header(String),
-    /// The head is larger than proxies accept.
-    #[error("the head has {bytes} bytes in {lines} lines; at most {HEAD_BYTES} in {LINES} can be sent")]
-    Head {
-        /// Its size.
-        bytes: usize,
-        /// Its number of headers.
-        lines: usize,
-    },
-}
 
 /// Validates and frames a response; for HEAD the headers describe a body that is not sent.
 ///

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
-use tercet_postgres::{Connection, DatabaseError, Statement};
+use tercet_postgres::{Connection, Statement};
 
+use super::load_error::LoadError;
 use super::record::{Names, Record};
 use super::reference::{CatalogueReference, Reference};
 use super::relationship::{self, Link, Relationship};
@@ -15,22 +16,6 @@ use super::{
     ByName, Column, MediaHandler, MediaTarget, Parameter, QualifiedName, Relation, RelationKind, Routine,
     RoutineResult, SchemaCache, Volatility,
 };
-
-/// Why the catalogue could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// PostgreSQL reported an error, or the connection was lost.
-    #[error("cannot read the catalogue: {0}")]
-    Database(#[from] DatabaseError),
-    /// A catalogue query returned a value of an unexpected form.
-    #[error("the catalogue's {what} have an unexpected form in column {column}")]
-    Form {
-        /// The kind of object.
-        what: &'static str,
-        /// The column of the query's result, from 0.
-        column: usize,
-    },
-}
 
 /// How often the load is repeated if the schema changes meanwhile: frequent schema changes must not prevent a load.
 const ATTEMPTS: u32 = 8;

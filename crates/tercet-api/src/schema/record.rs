@@ -7,7 +7,8 @@ use rustc_hash::FxHashSet;
 use serde::de::DeserializeOwned;
 use tercet_postgres::Row;
 
-use super::{LoadError, QualifiedName};
+use super::QualifiedName;
+use super::load_error::LoadError;
 
 /// Interned names.
 #[derive(Default)]

@@ -5,10 +5,37 @@ use std::borrow::Cow;
 use std::fmt;
 
 use http::HeaderMap;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{CONTENT_LOCATION, HeaderName, HeaderValue, LOCATION};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::validation::{HEAD_BYTES, InvalidResponse, LINES, OPTIONAL, OPTIONAL_BYTES};
+/// The maximum size of the head, in bytes; half of the balancer's default limit.
+pub(crate) const HEAD_BYTES: usize = 32 << 10;
+/// The maximum number of header lines.
+pub(crate) const LINES: usize = 80;
+/// The maximum size of an optional header, in bytes.
+pub(crate) const OPTIONAL_BYTES: usize = 8 << 10;
+/// Informative headers that may be omitted: `Location` of a row with a very long key.
+pub(crate) const OPTIONAL: [HeaderName; 3] =
+    [CONTENT_LOCATION, LOCATION, HeaderName::from_static("proxy-status")];
+
+/// Why a response is invalid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidResponse {
+    /// The status is not a final one.
+    #[error("status {0} is not one of 200 to 599")]
+    Status(u16),
+    /// A header name or value is invalid in HTTP.
+    #[error("the header {0:?} has an invalid name or value")]
+    Header(String),
+    /// The head is larger than proxies accept.
+    #[error("the head has {bytes} bytes in {lines} lines; at most {HEAD_BYTES} in {LINES} can be sent")]
+    Head {
+        /// Its size.
+        bytes: usize,
+        /// Its number of headers.
+        lines: usize,
+    },
+}
 
 /// Headers from an object of names and values, or from an array of objects with one member each.
 #[derive(Debug, Default)]
