@@ -6,10 +6,38 @@ use std::fmt::Write as _;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
-use crate::target::TargetError;
-
 /// All but the unreserved characters (RFC 3986, section 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What is most often wrong with a connection string.
+const ENCODING: &str =
+    "hint: in a URI, percent-encode special characters of the password: / as %2F, ? as %3F, # as %23";
+
+/// A connection string that cannot be used. Never quotes a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// Neither a URI nor `keyword=value` pairs.
+    #[error("not a connection string: {0}")]
+    Syntax(&'static str),
+    /// A parameter of libpq's this client does not have.
+    #[error("connection parameter \"{0}\" is not supported")]
+    Unsupported(&'static str),
+    /// A parameter that libpq does not have either: its name may be a part of an ill-encoded password.
+    #[error("unknown connection parameter; {ENCODING}")]
+    Unknown,
+    /// A parameter with a value it cannot have, which may be a part of an ill-encoded password.
+    #[error("connection parameter \"{0}\" has a value that is not supported; {ENCODING}")]
+    Value(&'static str),
+    /// A service that cannot be looked up.
+    #[error("connection service: {0}")]
+    Service(String),
+    /// No user is given.
+    #[error("no user to connect as; hint: write postgres://USER@HOST/DATABASE")]
+    NoUser,
+    /// Certificates are to be verified against nothing.
+    #[error("sslmode verifies the server's certificate, but sslrootcert is not given")]
+    NoRootCertificate,
+}
 
 /// A connection URI. `server` is `HOST:PORT` as it is, or empty where the parameters name a Unix socket; all else is
 /// percent-encoded.

@@ -26,10 +26,10 @@ mod tls;
 mod user_timeout;
 
 pub use self::connection::{Connection, Exchange};
-pub use self::connection_string::uri;
+pub use self::connection_string::{TargetError, uri};
 pub use self::definition::{Database, Others, Role};
 pub use self::error::{ConnectError, DatabaseError, ServerError, Stage};
 pub use self::row::{Row, Rows, Types};
 pub use self::scram::Verifier;
 pub use self::statement::{Notification, Results, Statement};
-pub use self::target::{Host, SessionAttributes, SslMode, Target, TargetError};
+pub use self::target::{Host, SessionAttributes, SslMode, Target};

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::target::TargetError;
+use crate::connection_string::TargetError;
 
 /// Where Debian's and the upstream packages' libpq look for the file of the whole system.
 const SYSTEM: [&str; 2] = ["/etc/postgresql-common", "/etc/sysconfig/pgsql"];

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::connection_string::TargetError;
 use crate::{connection_string, service};
 
 /// Seconds to wait for a connection when `connect_timeout` is not given.
@@ -41,10 +42,6 @@ const ENVIRONMENT: [(&str, &str); 15] = [
     ("PGTARGETSESSIONATTRS", "target_session_attrs"),
     ("PGCHANNELBINDING", "channel_binding"),
 ];
-
-/// What is most often wrong with a connection string.
-const ENCODING: &str =
-    "hint: in a URI, percent-encode special characters of the password: / as %2F, ? as %3F, # as %23";
 
 /// libpq's parameters that this client does not have.
 const UNSUPPORTED: [&str; 22] = [
@@ -190,32 +187,6 @@ impl fmt::Debug for Target {
             .field("user", &self.user)
             .finish_non_exhaustive()
     }
-}
-
-/// A connection string that cannot be used. Never quotes a password.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TargetError {
-    /// Neither a URI nor `keyword=value` pairs.
-    #[error("not a connection string: {0}")]
-    Syntax(&'static str),
-    /// A parameter of libpq's this client does not have.
-    #[error("connection parameter \"{0}\" is not supported")]
-    Unsupported(&'static str),
-    /// A parameter that libpq does not have either: its name may be a part of an ill-encoded password.
-    #[error("unknown connection parameter; {ENCODING}")]
-    Unknown,
-    /// A parameter with a value it cannot have, which may be a part of an ill-encoded password.
-    #[error("connection parameter \"{0}\" has a value that is not supported; {ENCODING}")]
-    Value(&'static str),
-    /// A service that cannot be looked up.
-    #[error("connection service: {0}")]
-    Service(String),
-    /// No user is given.
-    #[error("no user to connect as; hint: write postgres://USER@HOST/DATABASE")]
-    NoUser,
-    /// Certificates are to be verified against nothing.
-    #[error("sslmode verifies the server's certificate, but sslrootcert is not given")]
-    NoRootCertificate,
 }
 
 impl Target {
