@@ -3,7 +3,7 @@
 use tercet_database::roles;
 use tercet_postgres::{Connection, Target};
 
-use crate::server::{NAME, Server, connect};
+use crate::server::{NAME, Server, connect, value};
 
 /// `Ok`, or the SQLSTATE with which PostgreSQL refuses.
 async fn check(connection: &Connection, sql: &str, expected: Result<(), &str>) {
@@ -55,6 +55,11 @@ async fn each_role_can_do_what_its_place_needs_and_nothing_else() {
         Ok(()),
     )
     .await;
+    // A superuser's own grants and settings stay.
+    let superuser = connect(server.cluster.superuser(NAME)).await;
+    let additions = "create role editor; grant editor to authenticator; \
+                     alter role authenticator set pgrst.db_max_rows = '3'; grant connect on database \"book-shop\" to editor";
+    check(&superuser, additions, Ok(())).await;
     again(Some(roles::AUTHENTICATED)).await.unwrap();
     check(&owner, "create table private ()", Ok(())).await;
     let session = connect(server.authenticator()).await;
@@ -63,6 +68,9 @@ async fn each_role_can_do_what_its_place_needs_and_nothing_else() {
     again(None).await.unwrap();
     let session = connect(server.authenticator()).await;
     check(&session, "select from public.books", DENIED).await;
+    let kept = "select concat_ws(' ', pg_has_role('authenticator', 'editor', 'member'), current_setting('pgrst.db_max_rows'), \
+                has_database_privilege('editor', current_database(), 'connect'))";
+    assert_eq!(value(&session, kept).await, "t 3 t");
 
     let wrong = tercet_database::Password::generate().unwrap();
     assert_eq!(refused(server.target(roles::AUTHENTICATOR, &wrong)).await, "28P01");
