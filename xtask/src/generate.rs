@@ -18,6 +18,7 @@ struct Generated {
 
 const FILES: &[Generated] = &[
     Generated { path: "docs/decisions/README.md", text: decisions::text },
+    Generated { path: "docs/guide/balancer-options.md", text: guide::balancer_options },
     Generated { path: "docs/guide/reference.md", text: guide::reference },
     Generated { path: "docs/guide/tercet.schema.json", text: guide::schema },
 ];

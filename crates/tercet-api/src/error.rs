@@ -18,17 +18,8 @@ pub use database::DatabaseFailure;
 pub use request::{RangeError, RequestError};
 pub use schema::{RelationshipCandidate, SchemaError};
 pub use statement::StatementError;
+pub use tercet_options::api::Verbosity;
 pub use token::TokenError;
-
-/// The amount of detail in errors (`client-error-verbosity`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Verbosity {
-    /// Code, message, details and hint.
-    #[default]
-    Verbose,
-    /// Code and message only.
-    Minimal,
-}
 
 /// A failed request.
 #[derive(Debug, Clone, thiserror::Error)]

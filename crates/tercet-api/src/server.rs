@@ -31,6 +31,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tercet_observe::event::ProcessEvent;
 use tercet_observe::{Log, LogHandle, admin as observe};
+use tercet_options::Mistakes;
 use tercet_postgres::DatabaseError;
 use tokio::sync::{Notify, mpsc};
 
@@ -41,7 +42,7 @@ use self::metrics::Metrics;
 use self::probe::Probe;
 use self::state::{Settings, Shared};
 use self::thread::{Handle, Work};
-use crate::config::{Config, ConfigError, ConfigSource};
+use crate::config::{Config, ConfigSource};
 use crate::pool::Options;
 use crate::schema::LoadError;
 
@@ -60,8 +61,8 @@ pub enum Instruction {
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The configuration is invalid.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
+    #[error("{}", .0.lines())]
+    Config(#[from] Mistakes),
     /// A listener cannot be bound.
     #[error("cannot listen on {address}: {source}")]
     Bind {
@@ -200,7 +201,7 @@ impl Server {
             log_handle.event(ProcessEvent::Stopping { reason });
         }
         for worker in &workers {
-            worker.send(Work::Stop(config.server_stop_timeout));
+            worker.send(Work::Stop(*config.server_stop_timeout));
         }
         for worker in workers {
             worker.join().await;
@@ -234,7 +235,7 @@ fn log_addresses(log: &LogHandle, listener: &Listener, admin: Option<&Admin>) {
 async fn bind_admin(config: &Config) -> Result<Option<Admin>, ServerError> {
     let host = &config.admin_server_host;
     let (address, socket) = if let Some(path) = &config.admin_server_unix_socket {
-        (observe::Address::Unix(path.clone(), config.admin_server_unix_socket_mode), Some(path))
+        (observe::Address::Unix(path.clone(), config.admin_server_unix_socket_mode.0), Some(path))
     } else if let Some(port) = config.admin_server_port {
         let address = listener::addresses(host, port)
             .and_then(|addresses| {
@@ -273,11 +274,11 @@ fn pool_options(config: &Config, size: usize) -> Options {
     Options {
         target: Arc::clone(&config.db_uri),
         size,
-        acquisition_timeout: config.db_pool_acquisition_timeout,
-        max_idletime: config.db_pool_max_idletime,
-        max_lifetime: config.db_pool_max_lifetime,
+        acquisition_timeout: *config.db_pool_acquisition_timeout,
+        max_idletime: *config.db_pool_max_idletime,
+        max_lifetime: *config.db_pool_max_lifetime,
         prepare: config.db_prepared_statements,
-        session: statement_timeout(config.db_statement_timeout),
+        session: statement_timeout(*config.db_statement_timeout),
     }
 }
 

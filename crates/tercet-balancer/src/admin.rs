@@ -119,7 +119,7 @@ async fn drain(shared: &Shared, name: &str) -> Answer {
             poll.tick().await;
         }
     };
-    let drained = tokio::time::timeout(shared.config.load().drain, idle).await.is_ok();
+    let drained = tokio::time::timeout(*shared.config.load().drain, idle).await.is_ok();
     let status = if drained { StatusCode::OK } else { StatusCode::GATEWAY_TIMEOUT };
     Answer::json(status, &describe(&server))
 }

@@ -61,7 +61,7 @@ pub(crate) async fn first_bytes(worker: &Worker, client: &Client) -> Option<Box<
 /// Waits for the first bytes of a request; `None` when none come.
 async fn next_bytes(worker: &Worker, client: &Client, first: bool) -> Option<Box<RequestBuffers>> {
     let config = worker.config();
-    client.deadline.set(if first { config.timeouts.head } else { config.timeouts.idle });
+    client.deadline.set(if first { *config.timeouts.head } else { *config.timeouts.idle });
     // An idle connection must not keep an old configuration alive.
     drop(config);
     let mut is_draining = false;
@@ -121,12 +121,7 @@ async fn read_head(
     config: &Config,
     buffers: &mut RequestBuffers,
 ) -> Result<Option<RequestHead>, Refusal> {
-    let limits = HeadLimits {
-        head_bytes: config.limits.head as usize,
-        headers: config.limits.headers,
-        target_bytes: config.limits.target as usize,
-        body_bytes: config.limits.body,
-    };
+    let limits = HeadLimits::of_requests(&config.limits);
     let mut seen = 0;
     loop {
         if crate::http1::worth_parsing(buffers.client.filled(), seen)
@@ -135,7 +130,7 @@ async fn read_head(
             return Ok(Some(head));
         }
         if seen == 0 {
-            client.deadline.set(config.timeouts.head);
+            client.deadline.set(*config.timeouts.head);
         }
         seen = buffers.client.len();
         if !buffers.client.ensure_spare(limits.head_bytes.max(buffers.client.capacity())) {

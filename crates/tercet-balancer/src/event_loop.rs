@@ -64,7 +64,7 @@ async fn serve(
         // A panic of this task was already reported by its hook.
         let _ = listening.await;
     }
-    let _ = tokio::time::timeout(worker.config().drain, worker.finished()).await;
+    let _ = tokio::time::timeout(*worker.config().drain, worker.finished()).await;
     Ok(())
 }
 
@@ -124,7 +124,7 @@ async fn sweep(worker: Rc<Worker>) {
     let mut interval = tokio::time::interval(SWEEP);
     loop {
         interval.tick().await;
-        let (timeout, now) = (worker.config().timeouts.server_idle, Instant::now());
+        let (timeout, now) = (*worker.config().timeouts.server_idle, Instant::now());
         worker.pool.sweep(timeout, now);
         worker.pipelines.sweep(timeout, now);
     }

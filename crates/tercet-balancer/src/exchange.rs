@@ -195,7 +195,7 @@ impl Exchange<'_> {
     async fn wait_for_capacity(&self, key: u64, tried: &[Arc<Server>]) -> Result<InFlight, Failure> {
         let shared = &self.worker.shared;
         let Some(_permit) = shared.queue(self.config.limits.queue) else { return Err(Failure::QueueFull) };
-        self.client.deadline.set(self.config.timeouts.queue);
+        self.client.deadline.set(*self.config.timeouts.queue);
         loop {
             // Registered before the selection, so that no notification is missed in between.
             let mut freed = pin!(shared.servers.capacity_freed.notified());

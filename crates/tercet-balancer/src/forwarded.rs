@@ -257,11 +257,12 @@ mod tests {
 
     use super::*;
     use crate::config::Limits;
+    use crate::http1::HeadLimits;
     use crate::http1::request;
 
     fn head(lines: &str) -> (Vec<u8>, RequestHead) {
         let buffer = format!("GET / HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n").into_bytes();
-        let head = request::parse(&buffer, &Limits::default().request_head()).unwrap().unwrap();
+        let head = request::parse(&buffer, &HeadLimits::of_requests(&Limits::default())).unwrap().unwrap();
         (buffer, head)
     }
 

@@ -72,7 +72,7 @@ pub(crate) async fn check_all(shared: Arc<Shared>) {
 }
 
 async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, address: SocketAddr) {
-    let mut interval = tokio::time::interval(rules.interval);
+    let mut interval = tokio::time::interval(*rules.interval);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut responses = server.responses_seen();
     loop {
@@ -86,7 +86,7 @@ async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, addres
             None => Probe::Connect,
         };
         responses = server.responses_seen();
-        let checked = check(rules.timeout, probe, address).await;
+        let checked = check(*rules.timeout, probe, address).await;
         if let Some(reachable) = checked.reachable {
             shared.servers.set_reachable(server, reachable);
         }

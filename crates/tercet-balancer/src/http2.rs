@@ -81,11 +81,11 @@ enum Event {
 pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
     let config = worker.config();
     let client = Rc::new(client);
-    client.deadline.set(config.timeouts.handshake);
+    client.deadline.set(*config.timeouts.handshake);
     let fault = Fault::default();
     let (large_windows, budget) = (worker.http2.large_windows(), worker.http2.connection());
     let notes = Rc::new(Notes::default());
-    let head_limit = config.limits.head as usize;
+    let head_limit = *config.limits.head as usize;
     let wire = Wire::new(Rc::clone(&client), early, Rc::clone(&fault), head_limit, Rc::clone(&notes));
     let handshake = builder(&config, large_windows.is_some()).handshake(wire);
     let handshake = client.in_time(async { handshake.await.map_err(io::Error::other) });
@@ -94,7 +94,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
         return local_reply::linger(&client).await;
     };
     let streams = Rc::new(Streams::default());
-    client.deadline.set(config.timeouts.head);
+    client.deadline.set(*config.timeouts.head);
     loop {
         match next_event(&worker, &client, &mut connection, &streams, (&fault, &notes)).await {
             Event::Request(request) => {
@@ -103,7 +103,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, early: Bytes) {
                 let (worker, client, streams) = (Rc::clone(&worker), Rc::clone(&client), Rc::clone(&streams));
                 let budget = Rc::clone(&budget);
                 tokio::task::spawn_local(async move {
-                    let idle_timeout = worker.config().timeouts.idle;
+                    let idle_timeout = *worker.config().timeouts.idle;
                     let outcome = stream::serve(worker, &client, &budget, request).await;
                     streams.ended(outcome, &client, idle_timeout);
                 });
@@ -200,7 +200,7 @@ fn builder(config: &Config, large_windows: bool) -> Builder {
         .initial_connection_window_size(connection)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_streams(config.limits.http2_streams)
-        .max_header_list_size(config.limits.head as u32);
+        .max_header_list_size(*config.limits.head as u32);
     builder
 }
 

@@ -96,7 +96,7 @@ async fn set_up(worker: Rc<Worker>, bind_address: Arc<BindAddress>, mut stream: 
         let stream = TlsAcceptor::from(tls.config()).accept(stream).await?;
         Ok((Socket::tls(Box::new(stream)), address))
     });
-    deadline.set(worker.config().timeouts.handshake);
+    deadline.set(*worker.config().timeouts.handshake);
     // Failed handshakes are not logged: rustls has sent the alert to the client.
     let Ok((socket, address)) = deadline.in_time(handshake).await else { return };
     serve(worker, Box::new(Client::new(socket, deadline, address, bind_address))).await;

@@ -81,7 +81,7 @@ impl LocalReply<'_> {
 /// # Errors
 /// Writing to the client failed or timed out.
 pub(crate) async fn send(worker: &Worker, client: &Client, buffers: &RequestBuffers) -> std::io::Result<()> {
-    let timeout = worker.config().timeouts.send;
+    let timeout = *worker.config().timeouts.send;
     client.in_time(client.write_all(&buffers.response, timeout)).await
 }
 

@@ -95,7 +95,7 @@ impl Servers {
         // Tasks may still hold a reference to a removed server, so it is marked as draining.
         for gone in old.iter().filter(|old| !servers.iter().any(|server| Arc::ptr_eq(old, server))) {
             gone.draining.store(true, Ordering::Relaxed);
-            removed.push((Arc::clone(gone), Instant::now() + config.drain));
+            removed.push((Arc::clone(gone), Instant::now() + *config.drain));
             self.deadline_added.notify_one();
         }
         table.policy = config.policy;
@@ -205,8 +205,8 @@ impl Servers {
         }
         let times = server.ejections.fetch_add(1, Ordering::Relaxed).min(16);
         let length =
-            table.health.ejection_time.saturating_mul(1 << times).min(table.health.ejection_time_max);
-        let memory = length + table.health.ejection_time_max;
+            table.health.ejection_time.saturating_mul(1 << times).min(*table.health.ejection_time_max);
+        let memory = length + *table.health.ejection_time_max;
         server.ejections_expire.store(self.now() + memory.as_millis() as u64, Ordering::Relaxed);
         server.ejected.store(true, Ordering::Release);
         table.ejected.push((Arc::clone(server), Instant::now() + length));
@@ -267,7 +267,7 @@ impl Servers {
                 .cloned()
                 .collect();
             if !servers.is_empty() {
-                let best = Rotation::new(table.policy, table.health.slow_start, servers);
+                let best = Rotation::new(table.policy, *table.health.slow_start, servers);
                 rotation = Some(best.with_fallback(rotation));
             }
         }
@@ -278,7 +278,7 @@ impl Servers {
         }
         table.is_panicking = is_panicking;
         let rotation =
-            rotation.unwrap_or_else(|| Rotation::new(table.policy, table.health.slow_start, Vec::new()));
+            rotation.unwrap_or_else(|| Rotation::new(table.policy, *table.health.slow_start, Vec::new()));
         self.rotation.store(Arc::new(rotation));
         self.capacity_freed.notify_waiters();
     }

@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use self::channel::{Channel, FromWorker, ToWorker};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::listening::Listening;
 
 /// The uptime from which on a worker is restarted without backoff.
@@ -230,7 +230,7 @@ impl Supervisor {
     }
 
     async fn try_reload(&mut self, worker: &mut Worker) -> Result<(), String> {
-        let config = Config::load(&self.file).map_err(|problems| problems.to_string())?;
+        let config = config::load(&self.file).map_err(|mistakes| mistakes.lines())?;
         for (same, name) in [
             (config.workers == self.config.workers, "workers"),
             (config.access_log == self.config.access_log, "access-log"),
@@ -275,7 +275,7 @@ impl Supervisor {
         let _ = worker.channel.send(&ToWorker::Stop, &[]).await;
         // The worker then holds the last reference: the sockets close as soon as it has emptied their accept queues.
         drop(self.listening);
-        if tokio::time::timeout(self.config.drain + STOP_GRACE, worker.child.wait()).await.is_err() {
+        if tokio::time::timeout(*self.config.drain + STOP_GRACE, worker.child.wait()).await.is_err() {
             let _ = worker.child.kill().await;
         }
     }

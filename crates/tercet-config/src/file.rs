@@ -1,21 +1,17 @@
-//! What the TOML says: one field per key. The doc comments here are the keys' documentation: the reference
-//! page and the JSON Schema are made of them.
+//! The content of `tercet.toml`: one field for each key. The doc comments here are the keys' documentation: the reference
+//! page and the JSON Schema are made from them. The options of the tiers are declared in `tercet-options`.
 //!
-//! Knows the shape of the file and its values' types; what the values mean together is
-//! [`Topology`](crate::Topology)'s business.
+//! Knows the keys and the types of their values; [`Topology`](crate::Topology) says what the values mean together.
 
-mod api;
 mod balancer;
-mod located;
-mod quantity;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+pub(crate) use tercet_options::Located;
+use tercet_options::api;
+use tercet_options::schema::OptionsOf;
 
-pub(crate) use self::api::{Api, RESERVED};
-pub(crate) use self::balancer::{Balancer, Certificate, Policy};
-pub(crate) use self::located::Located;
-pub(crate) use self::quantity::{FORMATS, Format};
+pub(crate) use self::balancer::{Balancer, Certificate};
 
 /// The one file a person writes. Every key has a default: the empty file is valid and means one balancer on
 /// `127.0.0.1:8080`, two data API servers, and a PostgreSQL of its own.
@@ -33,7 +29,7 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) application: Application,
     /// The built-in data API. The keys are PostgREST's own, and so is their meaning.
-    pub(crate) api: Option<Located<Api>>,
+    pub(crate) api: Option<Located<OptionsOf<api::Options>>>,
     /// Tier 3: PostgreSQL.
     #[serde(default)]
     pub(crate) database: Database,

@@ -3,18 +3,18 @@
 //! Pure: it opens no file, no socket and no environment variable, so a secret named by `"@path"` stays a path
 //! here. It knows what tiers are for and which of them may talk to which, never how one is run.
 
-mod diagnostic;
 mod file;
 mod reference;
-mod shape;
 mod topology;
 
-pub use self::diagnostic::{Mistake, Mistakes};
+pub use tercet_options::{Mistake, Mistakes};
+
+use self::file::File;
 pub use self::reference::{json_schema, markdown};
 pub use self::topology::edge::{Edge, End, Protocol};
 pub use self::topology::{
-    Api, Application, Balancer, Certificate, Database, Machine, Part, Policy, Port, Program, Reach, Secret,
-    Server, State, Tier, Tls, Topology, admin_port,
+    Api, Application, Balancer, Certificate, Database, Machine, Part, Port, Program, Reach, Secret, Server,
+    State, Tier, Tls, Topology, admin_port,
 };
 
 /// What the file is called, in the project's folder.
@@ -37,8 +37,9 @@ pub struct Origin<'a> {
 /// # Errors
 /// All mistakes of the text: unknown keys, wrong types, and what contradicts itself.
 pub fn parse(text: &str, origin: Origin<'_>) -> Result<Topology, Mistakes> {
-    let (file, mut mistakes) = shape::read(text, origin.file);
-    let topology = file.map(|file| Topology::from_file(file, origin.folder, &mut mistakes));
+    let (file, mut mistakes, spans) =
+        tercet_options::document::read::<File>(text, origin.file, &reference::rules());
+    let topology = file.map(|file| Topology::from_file(file, origin.folder, &mut mistakes, &spans));
     match topology {
         Some(topology) if mistakes.is_empty() => Ok(topology),
         _ => Err(mistakes),

@@ -15,8 +15,6 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use ipnet::IpNet;
-
 use self::edge::Edge;
 pub use self::program::Program;
 pub use self::secret::Secret;
@@ -198,11 +196,7 @@ pub struct Balancer {
     pub listen: Vec<SocketAddr>,
     /// How it speaks TLS, if it does.
     pub tls: Option<Tls>,
-    /// Which server gets the next request.
-    pub policy: Policy,
-    /// Proxies in front, whose word about the client is taken.
-    pub trusted_proxies: Vec<IpNet>,
-    /// The tables `health`, `retries`, `limits` and `timeouts`: the balancer's own options as the file gives them.
+    /// The balancer's own options as the file gives them.
     pub options: toml::Table,
 }
 
@@ -224,7 +218,7 @@ pub struct Tls {
     pub certificates: Vec<Certificate>,
     /// Whether requests to the plain addresses are redirected to https.
     pub redirect: bool,
-    /// For how long browsers shall use nothing but https, like `365d`.
+    /// How long browsers use only https for the host name, like `365d`.
     pub hsts: Option<String>,
 }
 
@@ -235,33 +229,6 @@ pub struct Certificate {
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-}
-
-/// Which server gets the next request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Policy {
-    /// Strictly in turn.
-    RoundRobin,
-    /// The one with the fewest requests in hand.
-    LeastConnections,
-    /// The less busy of two picked at random.
-    RandomTwo,
-    /// The same one for the same value.
-    Hash {
-        /// `client`, its address, or a header's name.
-        on: String,
-    },
-}
-
-impl fmt::Display for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::RoundRobin => "round-robin",
-            Self::LeastConnections => "least-connections",
-            Self::RandomTwo => "random-two",
-            Self::Hash { .. } => "hash",
-        })
-    }
 }
 
 /// Tier 2: what answers the requests.

@@ -1021,3 +1021,33 @@ fn recipients_are_public_keys_and_the_authority_a_fingerprint() {
     "#]],
     );
 }
+
+#[test]
+fn a_mistake_is_the_same_in_a_tiers_own_file() {
+    for options in [
+        "polcy = 1",
+        "policy = \"hsah\"",
+        "hash-on = \"client\"",
+        "trusted-proxies = [\"10\"]",
+        "health.ejection-time = \"2m\"",
+        "limits.head = \"2MiB\"",
+        "limits.target = \"64KiB\"",
+        "retries.budget-percent = 101",
+        "timeouts.idle = \"0s\"",
+    ] {
+        let own = format!("servers = ['127.0.0.1:1']\n{options}");
+        let own = tercet_options::balancer::Config::parse(&own, "file").unwrap_err().lines();
+        let origin = Origin { file: "file", folder: "shop" };
+        let here = tercet_config::parse(&format!("[balancer]\n{options}"), origin).unwrap_err().lines();
+        let here = here.replace("in [balancer]", "at the top of the file").replace("balancer.", "");
+        assert_eq!(here, own);
+    }
+}
+
+#[test]
+fn options_that_only_a_tiers_own_file_has() {
+    check(
+        "[balancer]\nservers = []\nhealth.path = \"/up\"\n[api]\nurl-use-legacy-target-names = true\ndb-schemas = \"pg_catalog\"\n",
+        expect![[""]],
+    );
+}

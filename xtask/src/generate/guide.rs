@@ -1,8 +1,15 @@
-//! The reference of `tercet.toml`, from the documentation of its fields: a page, and a JSON Schema for editors.
+//! The reference pages of `tercet.toml` and of the balancer's options, and the JSON Schema for editors, made from the
+//! declarations of the options.
 
 use anyhow::Result;
 
 use crate::workspace::Workspace;
+
+/// The whole of docs/guide/balancer-options.md.
+#[expect(clippy::unnecessary_wraps, reason = "one shape for every maker")]
+pub(crate) fn balancer_options(_: &Workspace) -> Result<String> {
+    Ok(tercet_options::reference::balancer())
+}
 
 /// The whole of docs/guide/reference.md.
 #[expect(clippy::unnecessary_wraps, reason = "one shape for every maker")]

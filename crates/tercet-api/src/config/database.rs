@@ -5,41 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use tercet_options::api::rules;
+use tercet_options::reference::properties;
 use tercet_postgres::{Connection, DatabaseError, Statement, quote};
 
 use super::ObjectName;
 
-/// The options a database may set, as `pgrst.NAME`.
-const SETTINGS: [&str; 28] = [
-    "client_error_verbosity",
-    "db_aggregates_enabled",
-    "db_anon_role",
-    "db_extra_search_path",
-    "db_hoisted_tx_settings",
-    "db_max_rows",
-    "db_plan_enabled",
-    "db_pre_config",
-    "db_pre_request",
-    "db_prepared_statements",
-    "db_root_spec",
-    "db_schemas",
-    "db_statement_timeout",
-    "db_timezone_enabled",
-    "db_tx_end",
-    "jwt_aud",
-    "jwt_cache_max_entries",
-    "jwt_role_claim_key",
-    "jwt_secret",
-    "jwt_secret_is_base64",
-    "log_query",
-    "openapi_mode",
-    "openapi_security_active",
-    "openapi_server_proxy_uri",
-    "server_cors_allowed_origins",
-    "server_timing_enabled",
-    "server_trace_header",
-    "url_use_legacy_target_names",
-];
+/// The options that a database may set, as `pgrst.NAME`.
+fn settings() -> impl Iterator<Item = String> {
+    let options = properties(rules()).into_iter().filter(|(_, rule)| rule["x-in-database"] == true);
+    options.map(|(name, _)| format!("pgrst.{}", name.replace('-', "_")))
+}
 
 /// What a transaction must be told before it does anything: isolation level, whether it may write, whether it may be
 /// deferred (<https://www.postgresql.org/docs/current/sql-set-transaction.html>).
@@ -111,7 +87,7 @@ pub async fn options(
     connection: &Connection,
     pre_config: Option<&ObjectName>,
 ) -> Result<BTreeMap<String, String>, DatabaseError> {
-    let names = format!("{{{}}}", SETTINGS.map(|name| format!("pgrst.{name}")).join(","));
+    let names = format!("{{{}}}", settings().collect::<Vec<_>>().join(","));
     let function = pre_config.map_or_else(String::new, |function| {
         format!(
             "union all select null, name, current_setting(name, true) \

@@ -178,7 +178,7 @@ impl UnreadBody {
         if declared > limit {
             return Err(too_long());
         }
-        let deadline = Instant::now() + config.server_body_timeout;
+        let deadline = Instant::now() + *config.server_body_timeout;
         // A body of one frame is not copied.
         let mut first = Bytes::new();
         let mut whole = BytesMut::new();

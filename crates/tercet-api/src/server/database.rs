@@ -300,7 +300,7 @@ impl DatabaseMonitor<'_> {
         };
         config.role_settings = role_settings(connection).await?;
         config.session_statement_timeout =
-            session_statement_timeout(connection).await?.unwrap_or(config.db_statement_timeout);
+            session_statement_timeout(connection).await?.unwrap_or(*config.db_statement_timeout);
         self.check_roles(connection, &config).await?;
         // Listeners, pools and threads keep the settings of the start.
         config.db_uri = Arc::clone(&before.db_uri);

@@ -33,7 +33,7 @@ impl Listener {
     /// Binds the configured address.
     pub(super) fn bind(config: &Config) -> Result<Self, ServerError> {
         if let Some(path) = &config.server_unix_socket {
-            return unix_socket::bind(path, config.server_unix_socket_mode)
+            return unix_socket::bind(path, config.server_unix_socket_mode.0)
                 .map(|listener| Self::Unix(listener, path.clone()))
                 .map_err(|source| ServerError::Bind { address: path.display().to_string(), source });
         }

@@ -83,7 +83,7 @@ async fn prepare(
     trace: &mut RequestTrace,
 ) -> Response {
     let config = &*settings.config;
-    let origins = config.server_cors_allowed_origins.as_deref();
+    let origins = config.server_cors_allowed_origins.as_ref().map(|origins| origins.as_slice());
     let preflight = cors::preflight(&parts.method, &parts.headers, origins);
     let mut response = if let Some(response) = preflight {
         response
@@ -261,7 +261,7 @@ fn rules<'a>(config: &'a Config, cache: &'a SchemaCache) -> Rules<'a> {
         schemas: &config.db_schemas,
         root_routine: config.db_root_spec.as_ref().map(|function| function.name.as_str()),
         describes: config.openapi_mode != OpenApiMode::Disabled,
-        transaction_override: config.db_tx_end.allow_override,
+        transaction_override: config.db_tx_end.allows_override(),
         time_zones: config.db_timezone_enabled,
         cache,
     }

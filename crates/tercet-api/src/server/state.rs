@@ -50,7 +50,7 @@ impl Shared {
     pub(super) async fn reloaded(&self, known: Option<&Arc<SchemaCache>>) -> Option<Arc<SchemaCache>> {
         let (sender, loaded) = oneshot::channel();
         self.report(Report::TypesChanged(sender));
-        let timeout = self.settings.load().config.db_pool_acquisition_timeout;
+        let timeout = *self.settings.load().config.db_pool_acquisition_timeout;
         tokio::time::timeout(timeout, loaded).await.ok()?.ok()?;
         let fresh = self.settings.load().cache.clone()?;
         let is_new = known.is_none_or(|known| !Arc::ptr_eq(known, &fresh));
@@ -77,7 +77,7 @@ impl Shared {
                 replaced.await;
             }
         };
-        let timeout = settings.config.db_pool_acquisition_timeout;
+        let timeout = *settings.config.db_pool_acquisition_timeout;
         tokio::time::timeout(timeout, first_load).await.unwrap_or_else(|_| self.settings.load_full())
     }
 }

@@ -76,7 +76,7 @@ impl Exchange<'_> {
 
     async fn connect(&self, server: &Server) -> Result<Socket, Failure> {
         let deadline = &self.client.deadline;
-        deadline.set(self.config.timeouts.connect);
+        deadline.set(*self.config.timeouts.connect);
         loop {
             let mut connecting = Box::pin(TcpStream::connect(server.address));
             let connected = poll_fn(|context| match connecting.as_mut().poll(context) {
@@ -131,7 +131,7 @@ impl Exchange<'_> {
             buffers.body.extend(&buffers.client.filled()[self.head.length..]);
             self.streamed = true;
             let _tunnel = server.tunnel();
-            tunnel::run(self.client, server, &socket, buffers, self.config.timeouts.upgrade).await;
+            tunnel::run(self.client, server, &socket, buffers, *self.config.timeouts.upgrade).await;
             return Ok(After::Abort);
         }
         // A connection with unsolicited bytes after the response is not reused.
@@ -160,7 +160,7 @@ impl Exchange<'_> {
     ) -> Result<After, Failure> {
         let sent = Instant::now();
         self.progress.start(true);
-        self.client.deadline.set(self.config.timeouts.response);
+        self.client.deadline.set(*self.config.timeouts.response);
         poll_fn(|context| match slot.poll_front(context) {
             Poll::Ready(true) => Poll::Ready(Ok(())),
             Poll::Ready(false) => Poll::Ready(Err(Failure::PipelineEnded)),
@@ -189,7 +189,7 @@ impl Exchange<'_> {
     ) -> Result<Delivered, Failure> {
         let Self { worker, client, config, head, progress, .. } = self;
         let mut decoder = self.decoder;
-        client.deadline.set(config.timeouts.response);
+        client.deadline.set(*config.timeouts.response);
         let socket = connection.socket();
         let mut upload = Upload {
             client,
@@ -286,7 +286,7 @@ impl Exchange<'_> {
                 return Some(Failure::ClientGone);
             }
             if !progress.sending_to_client.get() {
-                client.deadline.set(client.response_timeout(config.timeouts.response));
+                client.deadline.set(client.response_timeout(*config.timeouts.response));
             }
         }
         if client.deadline.expired(context) {

@@ -101,7 +101,7 @@ impl Download<'_> {
                 return Err(DownloadFailure::Invalid(Refusal { status: 502, reason }));
             }
             self.send(0).await?;
-            self.client.deadline.set(self.config.timeouts.response);
+            self.client.deadline.set(*self.config.timeouts.response);
         };
         let Begun { decoder, reframing, server_keeps, client_reusable, switched } = begun;
         if switched {
@@ -148,7 +148,7 @@ impl Download<'_> {
     }
 
     async fn read_head(&mut self) -> Result<ResponseHead, DownloadFailure> {
-        let limits = response_head_limits(self.config);
+        let limits = HeadLimits::of_responses(&self.config.limits);
         let mut seen = 0;
         loop {
             if !self.incoming.is_empty() && crate::http1::worth_parsing(self.incoming.filled(), seen) {
@@ -248,7 +248,7 @@ impl Download<'_> {
             return Err(DownloadFailure::Invalid(Refusal { status: 502, reason }));
         }
         if self.progress.status.get() != 0 {
-            self.client.deadline.set(self.client.response_timeout(self.config.timeouts.response_body));
+            self.client.deadline.set(self.client.response_timeout(*self.config.timeouts.response_body));
         }
         let count = poll_fn(|context| self.socket.poll_read(context, self.incoming.spare()))
             .await
@@ -265,7 +265,7 @@ impl Download<'_> {
         }
         self.progress.responding.set(true);
         self.progress.sending_to_client.set(true);
-        let timeout = self.config.timeouts.send;
+        let timeout = *self.config.timeouts.send;
         let sent = if self.output.is_empty() {
             self.client.write_all(body, timeout).await
         } else if body.len() <= MAX_COPY {
@@ -281,15 +281,6 @@ impl Download<'_> {
         self.output.clear();
         self.incoming.consume(count);
         sent.map_err(|_: io::Error| DownloadFailure::ClientGone)
-    }
-}
-
-fn response_head_limits(config: &Config) -> HeadLimits {
-    HeadLimits {
-        head_bytes: config.limits.response_head as usize,
-        headers: config.limits.headers,
-        target_bytes: 0,
-        body_bytes: u64::MAX,
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn compose(
     forwarded::push(output, received, head, &peer, &id);
     output.extend_from_slice(b"\r\n");
 
-    let mut decoder = Decoder::new(head.framing, config.limits.body);
+    let mut decoder = Decoder::new(head.framing, *config.limits.body);
     let body = &received[head.length..];
     let first = decoder.advance(body)?;
     output.extend_from_slice(&body[..first.consumed]);

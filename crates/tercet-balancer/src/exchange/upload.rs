@@ -58,14 +58,14 @@ impl Upload<'_> {
                 return Poll::Ready(Err(UploadFailure::Refused(Refusal { status: 400, reason })));
             }
             if !self.progress.reading_from_client.replace(true) {
-                self.client.deadline.set(self.timeouts.body);
+                self.client.deadline.set(*self.timeouts.body);
             }
             match ready!(self.client.socket.poll_read(context, self.body.spare())) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(UploadFailure::ClientGone)),
                 Ok(count) => self.body.advance(count),
             }
             self.progress.reading_from_client.set(false);
-            self.client.deadline.set(self.timeouts.response);
+            self.client.deadline.set(*self.timeouts.response);
             // Streamed parts of the body are not kept, so the request cannot be sent a second time.
             self.progress.is_buffered.set(false);
             let decoded = self.decoder.advance(self.body.filled()).map_err(UploadFailure::Refused)?;

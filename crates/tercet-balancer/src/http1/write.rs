@@ -141,13 +141,14 @@ mod tests {
 
     use super::*;
     use crate::config::Limits;
+    use crate::http1::HeadLimits;
     use crate::http1::response::RequestInfo;
     use crate::http1::{Method, request as parser, response as response_parser};
 
     #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
     fn check_request(bytes: &str, expected: Expect) {
         let buffer = format!("{bytes}\r\n").into_bytes();
-        let head = parser::parse(&buffer, &Limits::default().request_head()).unwrap().unwrap();
+        let head = parser::parse(&buffer, &HeadLimits::of_requests(&Limits::default())).unwrap().unwrap();
         let mut out = Vec::new();
         request(&mut out, &buffer, &head, b"fallback");
         expected.assert_eq(&String::from_utf8(out).unwrap().replace("\r\n", "\n"));
@@ -163,9 +164,10 @@ mod tests {
         expected: Expect,
     ) {
         let buffer = format!("{bytes}\r\n").into_bytes();
-        let head = response_parser::parse(&buffer, &Limits::default().response_head(), request_info)
-            .unwrap()
-            .unwrap();
+        let head =
+            response_parser::parse(&buffer, &HeadLimits::of_responses(&Limits::default()), request_info)
+                .unwrap()
+                .unwrap();
         let mut out = Vec::new();
         response(&mut out, &buffer, &head, framing.unwrap_or(head.framing), client, keep_alive);
         expected.assert_eq(&String::from_utf8(out).unwrap().replace("\r\n", "\n"));

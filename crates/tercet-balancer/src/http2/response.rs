@@ -41,6 +41,7 @@ fn push(headers: &mut HeaderMap, name: &[u8], value: &[u8]) -> Option<()> {
 mod tests {
     use super::*;
     use crate::config::Limits;
+    use crate::http1::HeadLimits;
     use crate::http1::Method;
     use crate::http1::response::{RequestInfo, parse};
 
@@ -50,7 +51,8 @@ mod tests {
             b"HTTP/1.1 200 OK\r\nX-One: 1\r\nConnection: close\r\nKeep-Alive: 5\r\nSet-Cookie: a\r\n\
             Transfer-Encoding: chunked\r\nSet-Cookie: b\r\n\r\n";
         let request_info = RequestInfo { method: Method::Get, upgrade: false };
-        let head = parse(buffer, &Limits::default().response_head(), request_info).unwrap().unwrap();
+        let head =
+            parse(buffer, &HeadLimits::of_responses(&Limits::default()), request_info).unwrap().unwrap();
         let response = convert(buffer, &head).unwrap();
         let lines: Vec<_> =
             response.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();

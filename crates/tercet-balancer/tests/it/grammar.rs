@@ -8,14 +8,17 @@ use crate::rules::{BODIES, REQUESTS, RESPONSE_BODIES, RESPONSES, Rule, Verdict};
 
 /// Reads one request to its end; `None` when it is incomplete.
 fn read_request(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
-    let Some(head) = request::parse(bytes, &Limits::default().request_head())? else { return Ok(None) };
+    let Some(head) = request::parse(bytes, &HeadLimits::of_requests(&Limits::default()))? else {
+        return Ok(None);
+    };
     read_body(&bytes[head.length..], head.framing, head.length)
 }
 
 /// Reads a response to GET, with its interim responses, to its end.
 fn read_response(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
     let request_info = RequestInfo { method: Method::Get, upgrade: false };
-    let Some(head) = response::parse(bytes, &Limits::default().response_head(), request_info)? else {
+    let Some(head) = response::parse(bytes, &HeadLimits::of_responses(&Limits::default()), request_info)?
+    else {
         return Ok(None);
     };
     if head.is_interim() {

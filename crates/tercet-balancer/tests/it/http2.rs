@@ -386,7 +386,7 @@ fn a_stopping_balancer_finishes_http2_requests_in_flight() {
         released.lock().unwrap().recv().unwrap();
         reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
     });
-    let balancer = Running::with(Config { drain: TIMEOUT, ..config_for(&[server], "") });
+    let balancer = Running::with(Config { drain: TIMEOUT.into(), ..config_for(&[server], "") });
     let mut peer = Peer::connect(balancer.address, &[]);
     peer.send(&frames::request(1));
     wait.recv().unwrap();

@@ -1,7 +1,6 @@
 //! A running balancer for a test: on port 0, stopped on drop, with its logs in a temporary folder.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use tempfile::TempDir;
 use tercet_balancer::{Balancer, Config, Listening};
@@ -97,5 +96,5 @@ pub(crate) fn config_for(servers: &[SocketAddr], more: &str) -> Config {
         "listen = [\"127.0.0.1:0\"]\nworkers = 2\ndrain = \"1s\"\nserved-by = \"x-served-by\"\nservers = [{}]\n{more}",
         named.join(", ")
     );
-    Config::parse(&text, Path::new("test.toml")).unwrap_or_else(|problems| panic!("{text}\n{problems}"))
+    Config::parse(&text, "test.toml").unwrap_or_else(|problems| panic!("{text}\n{}", problems.lines()))
 }

@@ -56,7 +56,7 @@ impl Authority {
 /// A balancer with this `listen` entry, in front of a server.
 fn listening(server: &Backend, listen: &str) -> Running {
     let text = format!("listen = [{listen}]\nservers = [\"{}\"]", server.address);
-    let listen = Config::parse(&text, Path::new("test.toml")).unwrap().listen;
+    let listen = Config::parse(&text, "test.toml").unwrap().listen;
     Running::with(Config { listen, ..config(&[server], "") })
 }
 
@@ -223,7 +223,7 @@ fn websockets_are_forwarded_under_tls() {
         "listen = [{{ address = \"127.0.0.1:0\", certificates = [{}] }}]\nservers = [\"{address}\"]\nhealth.interval = \"1h\"",
         authority.issue("shop.example")
     );
-    let balancer = Running::with(Config::parse(&text, Path::new("test.toml")).unwrap());
+    let balancer = Running::with(Config::parse(&text, "test.toml").unwrap());
     let stream = connect(&balancer, &authority, &[]);
     let (mut socket, response) = tungstenite::client("wss://shop.example/chat", stream).unwrap();
     assert_eq!(response.status(), 101);

@@ -6,15 +6,15 @@ mod parts;
 mod state;
 mod tls;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ipnet::IpNet;
-use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tercet_options::document::{Section, Spans};
+use tercet_options::schema::OptionsOf;
+use tercet_options::{Mistakes, api};
 
 use self::machines::Placement;
-use super::{Api, Application, Balancer, Database, Policy, Program, Secret, Server, Topology, names};
-use crate::diagnostic::Mistakes;
+use super::{Api, Application, Balancer, Database, Program, Secret, Server, Topology, names};
 use crate::file::{self, File, Located};
 
 /// The role of requests without a token, unless the file names another.
@@ -22,13 +22,13 @@ const ANONYMOUS: &str = "anon";
 
 impl Topology {
     /// What the file means. It is only to be used when there are no mistakes.
-    pub(crate) fn from_file(file: File, folder: &str, mistakes: &mut Mistakes) -> Self {
+    pub(crate) fn from_file(file: File, folder: &str, mistakes: &mut Mistakes, spans: &Spans) -> Self {
         let placement = Placement::read(&file, mistakes);
-        let balancer = balancer(&file.balancer, &placement, mistakes);
+        let balancer = balancer(&file.balancer, &placement, mistakes, spans);
         let parts = parts::place(&file, &balancer, &placement, mistakes);
         Self {
             name: name(file.name.as_ref(), folder, mistakes),
-            application: application(&file.application, file.api, mistakes),
+            application: application(&file.application, file.api, mistakes, spans),
             database: database(&file.database, mistakes),
             state: state::read(&file.state, mistakes),
             machines: placement.machines,
@@ -47,75 +47,39 @@ fn name(name: Option<&Located<String>>, folder: &str, mistakes: &mut Mistakes) -
     name.to_string()
 }
 
-fn balancer(section: &file::Balancer, placement: &Placement, mistakes: &mut Mistakes) -> Balancer {
+fn balancer(
+    section: &file::Balancer,
+    placement: &Placement,
+    mistakes: &mut Mistakes,
+    spans: &Spans,
+) -> Balancer {
     let default: &[&str] = if placement.named { &["0.0.0.0:80", "[::]:80"] } else { &["127.0.0.1:8080"] };
     let listen = addresses::read(section.listen.as_ref(), default, &[], mistakes);
     let tls = tls::read(section, placement, &listen, mistakes);
-    Balancer {
-        listen,
-        tls,
-        policy: policy(section, mistakes),
-        trusted_proxies: section
-            .trusted_proxies
-            .iter()
-            .flatten()
-            .filter_map(|it| network(it, mistakes))
-            .collect(),
-        options: [
-            ("health", table(&section.health)),
-            ("retries", table(&section.retries)),
-            ("limits", table(&section.limits)),
-            ("timeouts", table(&section.timeouts)),
-        ]
-        .map(|(name, table)| (name.to_owned(), table.into()))
-        .into_iter()
-        .collect(),
+    let mut at = Section { mistakes, spans, path: "balancer" };
+    if let Some(options) = typed(&section.options, &mut at) {
+        options.check(&mut at);
     }
+    Balancer { listen, tls, options: section.options.written.clone() }
 }
 
-/// What a section says, by the keys' names.
-fn table(section: &impl Serialize) -> toml::Table {
-    toml::Table::try_from(section).expect("a section serialises to plain keys")
-}
-
-fn policy(section: &file::Balancer, mistakes: &mut Mistakes) -> Policy {
-    if let Some(hash_on) = &section.hash_on {
-        if *section.policy != file::Policy::Hash {
-            mistakes
-                .add(hash_on.span(), "hash-on means nothing with this policy", "for policy = \"hash\"")
-                .hint("set policy = \"hash\", or leave it out");
-        }
-        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        if hash_on.is_empty() || !hash_on.chars().all(is_token) {
-            mistakes
-                .add(hash_on.span(), format!("{:?} is no header's name", **hash_on), "not a name")
-                .hint("write \"client\", or a header like \"authorization\"");
-        }
-    }
-    match *section.policy {
-        file::Policy::RoundRobin => Policy::RoundRobin,
-        file::Policy::LeastConnections => Policy::LeastConnections,
-        file::Policy::RandomTwo => Policy::RandomTwo,
-        file::Policy::Hash => {
-            Policy::Hash { on: section.hash_on.as_ref().map_or("client", |on| on.as_str()).to_owned() }
-        }
-    }
-}
-
-fn network(text: &Located<String>, mistakes: &mut Mistakes) -> Option<IpNet> {
-    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    if network.is_err() {
-        mistakes
-            .add(text.span(), format!("{:?} is no network", **text), "not a network")
-            .hint("write it like 10.0.0.0/8");
-    }
-    network.ok()
+/// The options of a section as the tier has them, to look for contradictions; each one was checked before.
+fn typed<T: DeserializeOwned>(options: &OptionsOf<T>, section: &mut Section<'_>) -> Option<T> {
+    options
+        .written
+        .clone()
+        .try_into()
+        .map_err(|error: toml::de::Error| {
+            section.mistakes.add_without_position(error.message());
+        })
+        .ok()
 }
 
 fn application(
     section: &file::Application,
-    api: Option<Located<file::Api>>,
+    api: Option<Located<OptionsOf<api::Options>>>,
     mistakes: &mut Mistakes,
+    spans: &Spans,
 ) -> Application {
     if let Some(health) = &section.health {
         if !health.starts_with('/') || health.contains(|c: char| c.is_whitespace() || c.is_control()) {
@@ -134,7 +98,7 @@ fn application(
             .hint("add run, or leave this out");
     }
     let Some(run) = &section.run else {
-        return Application { server: Server::Api(options(api.as_ref(), mistakes)) };
+        return Application { server: Server::Api(options(api.as_deref(), mistakes, spans)) };
     };
     if let Some(api) = api {
         mistakes
@@ -155,19 +119,29 @@ fn application(
 }
 
 /// The API's options as PostgREST spells them, without the secret.
-fn options(api: Option<&Located<file::Api>>, mistakes: &mut Mistakes) -> Api {
-    let absent = file::Api::default();
-    let section = api.map_or(&absent, |api| &**api);
-    let mut options = table(section);
-    options.entry("db-anon-role").or_insert_with(|| toml::Value::from(ANONYMOUS));
-    let jwt_secret = section.jwt_secret.as_ref().map(|secret| {
+fn options(section: Option<&OptionsOf<api::Options>>, mistakes: &mut Mistakes, spans: &Spans) -> Api {
+    let absent = OptionsOf::default();
+    let section = section.unwrap_or(&absent);
+    let mut at = Section { mistakes, spans, path: "api" };
+    let typed = typed(section, &mut at).unwrap_or_default();
+    typed.check(&mut at);
+    let jwt_secret = typed.jwt_secret.as_ref().map(|secret| {
+        let secret = secret.expose();
         if secret.strip_prefix('@').unwrap_or(secret).trim().is_empty() {
-            mistakes
-                .add(secret.span(), "jwt-secret is empty", "empty")
-                .hint("leave it out for no tokens at all");
+            at.mistake("jwt-secret", "is empty", "empty").hint("leave it out for no tokens at all");
         }
         Secret::parse(secret)
     });
+    let mut options = section.written.clone();
+    options.remove("jwt-secret");
+    options.entry("db-anon-role").or_insert_with(|| toml::Value::from(ANONYMOUS));
+    for (_, value) in &mut options {
+        // PostgREST's way of writing a list.
+        if let toml::Value::Array(names) = value {
+            let names: Vec<&str> = names.iter().filter_map(toml::Value::as_str).collect();
+            *value = names.join(",").into();
+        }
+    }
     Api { options, jwt_secret }
 }
 

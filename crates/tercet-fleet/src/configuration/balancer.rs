@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
-use tercet_config::{Balancer, Policy};
+use tercet_config::Balancer;
 
 /// What depends on where the balancer runs.
 #[derive(Debug)]
@@ -76,10 +76,6 @@ pub enum Admin {
 #[serde(rename_all = "kebab-case")]
 struct Configuration<'a> {
     listen: Vec<Listen<'a>>,
-    policy: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hash_on: Option<&'a str>,
-    trusted_proxies: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     served_by: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "duration")]
@@ -122,12 +118,6 @@ impl Place<'_> {
     pub fn configuration(&self, balancer: &Balancer) -> Result<String, toml::ser::Error> {
         toml::to_string(&Configuration {
             listen: listens(balancer, self),
-            policy: balancer.policy.to_string(),
-            hash_on: match &balancer.policy {
-                Policy::Hash { on } => Some(on),
-                _ => None,
-            },
-            trusted_proxies: balancer.trusted_proxies.iter().map(ToString::to_string).collect(),
             served_by: self.served_by,
             drain: self.drain,
             options: options(balancer, self),

@@ -322,36 +322,28 @@ fn the_balancer_has_a_socket_that_stays() {
         &desired,
         "balancer.toml",
         expect![[r#"
-        listen = ["192.0.2.1:80"]
-        policy = "round-robin"
-        trusted-proxies = []
+            listen = ["192.0.2.1:80"]
 
-        [health]
-        path = "/ready"
+            [health]
+            path = "/ready"
 
-        [limits]
+            [access-log]
+            format = "json"
+            to = "stdout"
 
-        [retries]
+            [admin]
+            socket = "/run/tercet-balancer/admin.sock"
 
-        [timeouts]
+            [[servers]]
+            name = "app-1"
+            address = "127.0.0.1:8081"
+            health-address = "127.0.0.1:9081"
 
-        [access-log]
-        format = "json"
-        to = "stdout"
-
-        [admin]
-        socket = "/run/tercet-balancer/admin.sock"
-
-        [[servers]]
-        name = "app-1"
-        address = "127.0.0.1:8081"
-        health-address = "127.0.0.1:9081"
-
-        [[servers]]
-        name = "app-2"
-        address = "10.0.0.11:8081"
-        health-address = "10.0.0.11:9081"
-    "#]],
+            [[servers]]
+            name = "app-2"
+            address = "10.0.0.11:8081"
+            health-address = "10.0.0.11:9081"
+        "#]],
     );
     check(
         &desired,
@@ -388,7 +380,6 @@ fn certificates_reach_the_balancer_as_credentials() {
     let Contents::Text(text) = &file("balancer.toml").contents else { panic!("it is secret") };
     let configuration: toml::Table = text.parse().expect("TOML");
     assert_eq!(configuration["listen"].as_array().map(Vec::len), Some(4));
-    assert_eq!(configuration["policy"].as_str(), Some("round-robin"));
     let mut shown = String::new();
     for path in ["balancer.toml", "tercet-balancer.service", "tercet-balancer.socket"] {
         let Contents::Text(text) = &file(path).contents else { panic!("{path} is secret") };

@@ -25,7 +25,7 @@ async fn serve(arguments: &cli::Api) -> Outcome {
     let source = ConfigSource { file: arguments.config.clone(), environment: super::environment() };
     let action = &arguments.action;
     if action.example {
-        return print(tercet_api::config::EXAMPLE);
+        return print(&tercet_options::reference::api_example());
     }
     if action.dump_config {
         return print(&server::configuration(&source).await.map_err(failure)?.dump());
@@ -61,7 +61,7 @@ async fn serve(arguments: &cli::Api) -> Outcome {
 
 fn failure(error: ServerError) -> Failure {
     match error {
-        ServerError::Config(error) => Failure::input_message(error.to_string()),
+        ServerError::Config(mistakes) => Failure::input(mistakes),
         other => other.into(),
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use anyhow::Context as _;
 use listenfd::ListenFd;
 use tercet_balancer::supervisor::worker;
-use tercet_balancer::{Config, Supervisor};
+use tercet_balancer::{Supervisor, config};
 use tercet_observe::event::ProcessEvent;
 use tercet_observe::log::Destination;
 use tercet_observe::{Format, Log};
@@ -27,8 +27,7 @@ pub(crate) fn run(arguments: &cli::Balancer) -> Outcome {
 
 /// Runs the supervisor, which holds the listening sockets.
 fn supervise(arguments: &cli::Balancer, log: &Log) -> Result<anyhow::Result<()>, Failure> {
-    let config =
-        Config::load(&arguments.config).map_err(|problems| Failure::input_message(problems.to_string()))?;
+    let config = config::load(&arguments.config).map_err(Failure::input)?;
     let mut given = ListenFd::from_env();
     let mut sockets = Vec::new();
     for index in 0..given.len() {

@@ -1,7 +1,5 @@
 //! `tercet plan`: shows what an apply would do, operation by operation.
 
-use std::path::Path;
-
 use serde_json::json;
 use tercet_fleet::execute::plan_of;
 use tercet_fleet::intent::{Consent, Wanted};
@@ -26,10 +24,8 @@ pub(crate) fn run(arguments: &cli::Plan) -> Outcome {
 /// Validates the balancer's configuration before anything is changed.
 pub(crate) fn check(plan: &ExecutionPlan) -> Outcome {
     let Some(text) = &plan.balancer else { return Ok(()) };
-    match tercet_balancer::Config::parse(text, Path::new("[balancer]")) {
-        Ok(_) => Ok(()),
-        Err(problems) => Err(Failure::input_message(problems.to_string())),
-    }
+    tercet_balancer::Config::parse(text, "[balancer]").map_err(Failure::input)?;
+    Ok(())
 }
 
 /// Prints a plan on standard output.

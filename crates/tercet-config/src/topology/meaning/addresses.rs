@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use crate::diagnostic::Mistakes;
 use crate::file::Located;
+use tercet_options::Mistakes;
 
 /// What a list says, or else `default`; `taken` is listened on already.
 pub(super) fn read(

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::diagnostic::Mistakes;
 use crate::file::{self, File, Located};
 use crate::topology::{Machine, Reach, Tier, names, network};
+use tercet_options::Mistakes;
 
 /// The machines, checked against each other.
 pub(super) struct Placement {

@@ -1,9 +1,9 @@
 //! What runs on which machine, at which port.
 
 use super::machines::Placement;
-use crate::diagnostic::Mistakes;
 use crate::file::{File, Located};
 use crate::topology::{ADMIN_PORT_DISTANCE, Balancer, Part, Port, Tier};
+use tercet_options::Mistakes;
 
 /// The first application server's port unless the file names one.
 const APPLICATION_PORT: u16 = 8081;

@@ -1,8 +1,8 @@
 //! `[state]`: the recipients' notation and the authority's fingerprint. Whether a key is one, only age can tell.
 
-use crate::diagnostic::Mistakes;
 use crate::file::{self, Located};
 use crate::topology::State;
+use tercet_options::Mistakes;
 
 /// How the public keys begin that state can be encrypted to.
 const KINDS: [&str; 3] = ["age1", "ssh-ed25519 ", "ssh-rsa "];

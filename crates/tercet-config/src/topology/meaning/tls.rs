@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use super::addresses;
 use super::machines::Placement;
-use crate::diagnostic::Mistakes;
 use crate::file::{self, Located};
 use crate::topology::{Certificate, Tls};
+use tercet_options::Mistakes;
 
 /// What the section says of TLS; `plain` are the addresses without.
 pub(super) fn read(
@@ -37,7 +37,7 @@ pub(super) fn read(
         listen_named: section.tls_listen.is_some(),
         certificates,
         redirect: section.redirect_to_https.as_ref().map_or(placement.named, |redirect| **redirect),
-        hsts: section.hsts.as_ref().map(|hsts| hsts.as_str().to_owned()),
+        hsts: section.hsts.as_ref().map(|hsts| hsts.to_string()),
     })
 }
 

@@ -172,7 +172,7 @@ impl Plan {
         };
         let text = place.configuration(balancer).context("the balancer's configuration cannot be written")?;
         let path = private.write("balancer.toml", &text)?;
-        tercet_balancer::config::Config::load(&path)?;
+        tercet_balancer::config::load(&path).map_err(|mistakes| anyhow::anyhow!(mistakes.lines()))?;
         Ok(Balancer {
             listen: self.listen.iter().chain(&self.tls_listen).copied().collect(),
             admin: self.balancer_admin,

@@ -1,6 +1,6 @@
-//! Where a text holds secrets, so that no message shows them.
+//! Finds the secrets of a text, so that no message shows them.
 //!
-//! Of a TOML document the values say it. A text that is no TOML, and comments, are looked at line by line.
+//! In a TOML document they are found by the rules of the schema; in comments, and in a text that is not TOML, line by line.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -9,13 +9,15 @@ use serde_json::Value as Json;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Adds where the values stand that must not be shown: those the schema calls `writeOnly`, and those of keys it does
-/// not know, since a misspelt key may have been meant to be a secret one. A text that names a file is none.
+use crate::schema::is_set_by_tercet;
+
+/// Adds the positions of the values that must not be shown: those that are `writeOnly` in the schema, and those of unknown
+/// keys, since the key may be a misspelt one of a secret. A text that names a file is not secret.
 pub(super) fn find(schema: &Json, table: &DeTable<'_>, hidden: &mut Vec<Range<usize>>) {
     for (key, value) in table {
         match schema["properties"].get(key.get_ref().as_ref()) {
-            Some(rule) => look(rule, value, hidden),
-            None => hide(value, hidden),
+            Some(rule) if !is_set_by_tercet(rule) => look(rule, value, hidden),
+            _ => hide(value, hidden),
         }
     }
 }
@@ -29,6 +31,8 @@ fn look(rule: &Json, value: &Spanned<DeValue<'_>>, hidden: &mut Vec<Range<usize>
         }
         return;
     }
+    let table = rule["anyOf"].as_array().into_iter().flatten().find(|form| form["properties"].is_object());
+    let rule = table.unwrap_or(rule);
     match value.get_ref() {
         // Also where a list of tables should be and one is.
         DeValue::Table(inner) if rule["items"].is_object() => find(&rule["items"], inner, hidden),
@@ -42,7 +46,7 @@ fn look(rule: &Json, value: &Spanned<DeValue<'_>>, hidden: &mut Vec<Range<usize>
     }
 }
 
-/// What stands in a text that must not be shown: the first and last line of a PEM file (RFC 7468), age's identities.
+/// Texts that begin a private key: the first and last line of a PEM file (RFC 7468), age's identities.
 const PRIVATE_KEYS: [&str; 2] = ["PRIVATE KEY-----", "AGE-SECRET-KEY-"];
 
 /// Every scalar in it: a table's own span may be no more than its header.
@@ -94,10 +98,10 @@ pub(super) fn find_by_line(schema: &Json, text: &str, broken: bool, hidden: &mut
     }
 }
 
-/// What people call secrets that this file has no key for.
+/// Usual names of secrets that are not keys of the file.
 const OTHER_NAMES: [&str; 4] = ["secret", "password", "token", "db-uri"];
 
-/// Whether what stands before an `=` cannot be a key, so that the line belongs to a value that began above.
+/// Whether the text before an `=` cannot be a key, so that the line belongs to a value that began above.
 fn is_continued(key: &str) -> bool {
     !key.trim().chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }

@@ -1,4 +1,4 @@
-//! A value together with where it stands in the text.
+//! A value with its position in the text.
 
 use std::borrow::Cow;
 use std::ops::{Deref, Range};
@@ -10,10 +10,11 @@ use toml::Spanned;
 /// A value and the bytes of the text it was read from.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Located<T>(Spanned<T>);
+pub struct Located<T>(Spanned<T>);
 
 impl<T> Located<T> {
-    pub(crate) fn span(&self) -> Range<usize> {
+    /// Its bytes in the text.
+    pub fn span(&self) -> Range<usize> {
         self.0.span()
     }
 }
@@ -26,14 +27,14 @@ impl<T> Deref for Located<T> {
     }
 }
 
-/// A default stands nowhere.
+/// A default has no position.
 impl<T: Default> Default for Located<T> {
     fn default() -> Self {
         Self(Spanned::new(0..0, T::default()))
     }
 }
 
-/// Where it stands is no part of what the file may say.
+/// The position is no part of the schema.
 impl<T: JsonSchema> JsonSchema for Located<T> {
     fn inline_schema() -> bool {
         T::inline_schema()

@@ -1,10 +1,10 @@
-//! What a rule of the JSON Schema says about one value, in words a person would use.
+//! Compares one value with a rule of the JSON Schema, and says in words which values the rule allows.
 
 use serde_json::Value as Json;
 use toml::de::DeValue;
 
 use super::suggestion::nearest;
-use crate::file::{FORMATS, Format};
+use crate::format::Format;
 
 /// Why a value of the right type is still refused.
 pub(super) struct Refusal {
@@ -31,12 +31,7 @@ fn kind(rule: &Json) -> &str {
     if rule["oneOf"].is_array() { "string" } else { rule["type"].as_str().unwrap_or_default() }
 }
 
-/// How the rule wants an amount to be written.
-fn format(rule: &Json) -> Option<&Format> {
-    FORMATS.iter().find(|format| rule["format"] == format.name)
-}
-
-/// What the rule wants.
+/// The types that the rule allows.
 pub(super) fn describe(rule: &Json) -> String {
     if let Some(forms) = rule["anyOf"].as_array() {
         return forms.iter().map(describe).collect::<Vec<_>>().join(" or ");
@@ -58,7 +53,7 @@ pub(super) fn article(kind: &str) -> String {
     format!("{article} {kind}")
 }
 
-/// How to write what was probably meant.
+/// How to write the value that was probably meant.
 pub(super) fn repair(rule: &Json, path: &str, value: &DeValue<'_>) -> Option<String> {
     match (kind(rule), value) {
         ("array", DeValue::String(text)) if kind(&rule["items"]) == "string" => {
@@ -66,8 +61,8 @@ pub(super) fn repair(rule: &Json, path: &str, value: &DeValue<'_>) -> Option<Str
         }
         ("array", DeValue::Table(_)) if path != "machine" => Some("put it in brackets: [{ … }]".to_owned()),
         ("array", DeValue::Table(_)) => Some("write the header in double brackets: [[machine]]".to_owned()),
-        ("string", DeValue::Integer(_)) if let Some(format) = format(rule) => {
-            Some(format!("write a {} like {}", format.name, format.like))
+        ("string", DeValue::Integer(_)) if let Some(format) = Format::of(rule) => {
+            Some(format.hint.to_owned())
         }
         ("string", DeValue::Integer(number)) => Some(format!("write \"{number}\"")),
         ("integer" | "boolean", DeValue::String(text)) => Some(format!("write {text} without quotes"))
@@ -80,12 +75,8 @@ pub(super) fn repair(rule: &Json, path: &str, value: &DeValue<'_>) -> Option<Str
 pub(super) fn refusal(rule: &Json, value: &DeValue<'_>) -> Option<Refusal> {
     match value {
         DeValue::String(text) => {
-            if let Some(format) = format(rule) {
-                return (!format.is(text)).then(|| Refusal {
-                    message: format!("can't be {text:?}"),
-                    label: "a whole number and a unit",
-                    hint: format!("write a {} like {}", format.name, format.like),
-                });
+            if let Some(format) = Format::of(rule) {
+                return match_format(format, rule, text);
             }
             let choices: Vec<&str> =
                 rule["oneOf"].as_array()?.iter().filter_map(|choice| choice["const"].as_str()).collect();
@@ -108,8 +99,10 @@ pub(super) fn refusal(rule: &Json, value: &DeValue<'_>) -> Option<Refusal> {
                 message: "is out of range".to_owned(),
                 label: "out of range",
                 hint: match (least, most) {
-                    (Some(least), Some(most)) => format!("from {least} to {most}"),
-                    (Some(least), None) => format!("at least {least}"),
+                    (Some(least), Some(most)) if most < i64::from(u32::MAX) => {
+                        format!("from {least} to {most}")
+                    }
+                    (Some(least), _) => format!("at least {least}"),
                     (None, Some(most)) => format!("at most {most}"),
                     (None, None) => "write an integer of at most 64 bits".to_owned(),
                 },
@@ -117,4 +110,36 @@ pub(super) fn refusal(rule: &Json, value: &DeValue<'_>) -> Option<Refusal> {
         }
         _ => None,
     }
+}
+
+/// Whether a string does not have its format, or is an amount out of the rule's range.
+fn match_format(format: &Format, rule: &Json, text: &str) -> Option<Refusal> {
+    if !format.is(text) {
+        return Some(Refusal {
+            message: format!("can't be {text:?}"),
+            label: format.label,
+            hint: format.hint.to_owned(),
+        });
+    }
+    let (least, most) = (rule["x-minimum"].as_str()?, rule["x-maximum"].as_str()?);
+    let amount = format.amount(text)?;
+    let inside = format.amount(least)? <= amount && amount <= format.amount(most)?;
+    (!inside).then(|| Refusal {
+        message: "is out of range".to_owned(),
+        label: "out of range",
+        hint: format!("from {least} to {most}"),
+    })
+}
+
+/// Whether a list has fewer items than its rule allows.
+pub(super) fn too_few(form: &Json, rule: &Json, length: usize) -> Option<Refusal> {
+    let least = form["minItems"].as_u64().or_else(|| rule["minItems"].as_u64())?;
+    (length < least as usize).then(|| Refusal {
+        message: "is empty".to_owned(),
+        label: "empty",
+        hint: match rule["examples"].get(0) {
+            Some(example) => format!("for example: {example}"),
+            None => format!("at least {least}"),
+        },
+    })
 }

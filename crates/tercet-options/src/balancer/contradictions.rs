@@ -1,0 +1,82 @@
+//! Contradictions between options of the balancer, names that must differ, and ports that must be given.
+
+use std::collections::HashSet;
+
+use super::{Config, Policy};
+use crate::document::Section;
+
+impl Config {
+    /// Reports every contradiction. `section` is the table in which these options are written.
+    pub fn check(&self, section: &mut Section<'_>) {
+        self.check_listen(section);
+        self.check_servers(section);
+        if self.hash_on.is_some() && self.policy != Policy::Hash {
+            section
+                .mistake("hash-on", "has no effect with this policy", "for policy = \"hash\"")
+                .hint("set policy = \"hash\", or leave it out");
+        }
+        if self.limits.target > self.limits.head {
+            section
+                .mistake("limits.target", "is more than limits.head", "longer than a whole head")
+                .hint("raise limits.head as well");
+        }
+        if self.limits.requests_per_second > 0 && self.limits.request_burst == 0 {
+            section
+                .mistake("limits.request-burst", "is 0, which refuses every request", "0 requests")
+                .hint("set it to 1 or more");
+        }
+        if *self.health.ejection_time_max < *self.health.ejection_time {
+            section
+                .mistake("health.ejection-time-max", "is less than health.ejection-time", "less")
+                .hint("raise it");
+        }
+    }
+
+    fn check_listen(&self, section: &mut Section<'_>) {
+        let mut seen = HashSet::new();
+        for (index, listen) in self.listen.iter().enumerate() {
+            let option = |name: &str| format!("listen[{index}]{name}");
+            let address = listen.address;
+            if address.port() != 0 && !seen.insert(address) {
+                section
+                    .mistake(&option(""), &format!("is {address} again"), "again")
+                    .hint("remove one of the two");
+            }
+            let plain = listen.certificates.is_empty();
+            if listen.redirect_to_https && !plain {
+                section
+                    .mistake(
+                        &option(".redirect-to-https"),
+                        "would redirect TLS to itself",
+                        "with certificates",
+                    )
+                    .hint("set redirect-to-https on the address without certificates");
+            }
+            if listen.hsts.is_some() && plain {
+                section
+                    .mistake(&option(".hsts"), "has no effect without TLS", "without certificates")
+                    .hint("set hsts on the address with certificates");
+            }
+        }
+    }
+
+    fn check_servers(&self, section: &mut Section<'_>) {
+        let mut names = HashSet::new();
+        for (index, server) in self.servers.iter().enumerate() {
+            let option = |name: &str| format!("servers[{index}].{name}");
+            if !names.insert(&server.name) {
+                section
+                    .mistake(&option("name"), &format!("is {} again", server.name), "again")
+                    .hint("give each server a different name");
+            }
+            let addresses = [("address", Some(server.address)), ("health-address", server.health_address)];
+            for (name, address) in addresses {
+                if address.is_some_and(|address| address.port() == 0) {
+                    section
+                        .mistake(&option(name), "has port 0", "port 0")
+                        .hint("give the port that the server listens on");
+                }
+            }
+        }
+    }
+}

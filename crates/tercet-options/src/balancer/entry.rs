@@ -1,0 +1,129 @@
+//! Options that may be written in more than one way: an address or a table, a word or a name.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
+
+use super::{AccessLogTo, HashOn, Listen, Server};
+use crate::format;
+
+/// An entry of type `T`, or only its address.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum EntryOrAddress<T> {
+    /// The address.
+    Address(SocketAddr),
+    /// All options of the entry.
+    Entry(T),
+}
+
+impl From<EntryOrAddress<Self>> for Listen {
+    fn from(entry: EntryOrAddress<Self>) -> Self {
+        match entry {
+            EntryOrAddress::Address(address) => Self::on(address),
+            EntryOrAddress::Entry(listen) => listen,
+        }
+    }
+}
+
+impl From<EntryOrAddress<Self>> for Server {
+    fn from(entry: EntryOrAddress<Self>) -> Self {
+        match entry {
+            EntryOrAddress::Address(address) => Self::new(address.to_string(), address),
+            EntryOrAddress::Entry(server) if server.name.is_empty() => {
+                Self { name: server.address.to_string(), ..server }
+            }
+            EntryOrAddress::Entry(server) => server,
+        }
+    }
+}
+
+/// Reads a list whose entries may be addresses.
+pub(super) fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + From<EntryOrAddress<T>>,
+{
+    let entries = Vec::<EntryOrAddress<T>>::deserialize(deserializer)?;
+    Ok(entries.into_iter().map(T::from).collect())
+}
+
+impl<T: JsonSchema> JsonSchema for EntryOrAddress<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let entry = generator.subschema_for::<T>();
+        json_schema!({"anyOf": [format::schema("address"), entry]})
+    }
+}
+
+/// A network in the schema.
+pub(super) struct Network;
+
+impl JsonSchema for Network {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Network".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        format::schema("network")
+    }
+}
+
+/// Reads networks; an address alone is the network of that address.
+pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let network = |text: String| {
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map_err(|_| de::Error::invalid_value(de::Unexpected::Str(&text), &"a network"))
+    };
+    Vec::<String>::deserialize(deserializer)?.into_iter().map(network).collect()
+}
+
+impl From<String> for HashOn {
+    fn from(name: String) -> Self {
+        if name == "client" { Self::Client } else { Self::Header(name) }
+    }
+}
+
+impl From<HashOn> for String {
+    fn from(hash_on: HashOn) -> Self {
+        match hash_on {
+            HashOn::Client => "client".to_owned(),
+            HashOn::Header(name) => name,
+        }
+    }
+}
+
+impl From<PathBuf> for AccessLogTo {
+    fn from(path: PathBuf) -> Self {
+        match path.to_str() {
+            Some("stdout") => Self::Stdout,
+            Some("off") => Self::Off,
+            _ => Self::File(path),
+        }
+    }
+}
+
+impl From<AccessLogTo> for PathBuf {
+    fn from(to: AccessLogTo) -> Self {
+        match to {
+            AccessLogTo::Stdout => Self::from("stdout"),
+            AccessLogTo::Off => Self::from("off"),
+            AccessLogTo::File(path) => path,
+        }
+    }
+}

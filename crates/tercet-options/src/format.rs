@@ -1,0 +1,131 @@
+//! The formats of strings: the schema names one (`format`), and this says which strings have it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use serde_json::{Value as Json, json};
+
+use crate::file_mode::FileMode;
+use crate::quantity::{DURATION, SIZE, Unit};
+
+/// A format: its name in the schema, and what the user reads about a string that does not have it.
+pub(crate) struct Format {
+    pub(crate) name: &'static str,
+    pub(crate) label: &'static str,
+    pub(crate) hint: &'static str,
+    /// The units of an amount; empty for other formats.
+    units: &'static [Unit],
+    is: fn(&str) -> bool,
+}
+
+/// All formats.
+const FORMATS: [Format; 10] = [
+    Format {
+        name: "duration",
+        label: "a whole number and a unit",
+        hint: "write a duration like \"250ms\", \"5s\", \"2m\" or \"1h\"",
+        units: &DURATION,
+        is: |text| crate::quantity::parse(text, &DURATION).is_some(),
+    },
+    Format {
+        name: "size",
+        label: "a whole number and a unit",
+        hint: "write a size like \"512B\", \"64KiB\" or \"10MiB\"",
+        units: &SIZE,
+        is: |text| crate::quantity::parse(text, &SIZE).is_some(),
+    },
+    Format {
+        name: "address",
+        label: "not IP:PORT",
+        hint: "write it like 0.0.0.0:8080, or [::]:8080 for IPv6",
+        units: &[],
+        is: |text| text.parse::<SocketAddr>().is_ok(),
+    },
+    Format {
+        name: "network",
+        label: "not a network",
+        hint: "write it like 10.0.0.0/8",
+        units: &[],
+        is: |text| text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok(),
+    },
+    Format {
+        name: "header name",
+        label: "not a header name",
+        hint: "write it like \"x-served-by\"",
+        units: &[],
+        is: is_header_name,
+    },
+    Format {
+        name: "client or header name",
+        label: "not a header name",
+        hint: "write \"client\", or a header like \"authorization\"",
+        units: &[],
+        is: is_header_name,
+    },
+    Format {
+        name: "file mode",
+        label: "not permission bits",
+        hint: "write an octal number from \"600\" to \"777\"",
+        units: &[],
+        is: |text| FileMode::parse(text).is_some(),
+    },
+    Format {
+        name: "proxy uri",
+        label: "not a URL",
+        hint: "write it like \"https://example.com:8443/basePath\"",
+        units: &[],
+        is: is_proxy_uri,
+    },
+    Format {
+        name: "path",
+        label: "not a path",
+        hint: "start it with / and percent-encode all but ASCII",
+        units: &[],
+        is: |text| text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()),
+    },
+    Format {
+        name: "server name",
+        label: "not a server name",
+        hint: "use 1 to 64 letters, digits and . _ - : [ ]",
+        units: &[],
+        is: |text| {
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:[]".contains(&byte);
+            (1..=64).contains(&text.len()) && text.bytes().all(fits)
+        },
+    },
+];
+
+impl Format {
+    /// The format that a rule of the schema names, if it names one of these.
+    pub(crate) fn of(rule: &Json) -> Option<&'static Self> {
+        FORMATS.iter().find(|format| rule["format"] == format.name)
+    }
+
+    /// Whether a string has the format.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        (self.is)(text)
+    }
+
+    /// The amount that a string of the format is, in the smallest unit; `None` for a format without units.
+    pub(crate) fn amount(&self, text: &str) -> Option<u64> {
+        crate::quantity::parse(text, self.units)
+    }
+}
+
+/// A string of the format called `name`.
+pub(crate) fn schema(name: &str) -> schemars::Schema {
+    schemars::json_schema!({"type": "string", "format": json!(name)})
+}
+
+/// Whether a text is a URI of http or https with a host.
+fn is_proxy_uri(text: &str) -> bool {
+    text.parse::<http::Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    })
+}
+
+/// Whether a text can name a header: a token of RFC 9110, section 5.6.2.
+fn is_header_name(text: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_token)
+}
