@@ -285,7 +285,7 @@ fn wrong_types_and_values() {
               help: choose one of crit, error, warn, info, debug
 
             Error:
-              × jwt-secret is empty
+              × api.jwt-secret is empty
                 ╭─[tercet.toml:11:14]
              10 │ log-level = "loud"
              11 │ jwt-secret = **
@@ -467,32 +467,21 @@ bodies = "10MiB"
 headers = 0
 "#,
         expect![[r#"
-              × tercet.toml has 7 mistakes
+              × tercet.toml has 6 mistakes
 
             Error:
-              × hash-on means nothing with this policy
+              × balancer.hash-on can't be "user name"
                ╭─[tercet.toml:3:11]
              2 │ [balancer]
              3 │ hash-on = "user name"
                ·           ─────┬─────
-               ·                ╰── for policy = "hash"
-             4 │ trusted-proxies = ["10.0.0.0/8", "proxy"]
-               ╰────
-              help: set policy = "hash", or leave it out
-
-            Error:
-              × "user name" is no header's name
-               ╭─[tercet.toml:3:11]
-             2 │ [balancer]
-             3 │ hash-on = "user name"
-               ·           ─────┬─────
-               ·                ╰── not a name
+               ·                ╰── not a header name
              4 │ trusted-proxies = ["10.0.0.0/8", "proxy"]
                ╰────
               help: write "client", or a header like "authorization"
 
             Error:
-              × "proxy" is no network
+              × balancer.trusted-proxies can't be "proxy"
                ╭─[tercet.toml:4:34]
              3 │ hash-on = "user name"
              4 │ trusted-proxies = ["10.0.0.0/8", "proxy"]
@@ -1048,6 +1037,51 @@ fn a_mistake_is_the_same_in_a_tiers_own_file() {
 fn options_that_only_a_tiers_own_file_has() {
     check(
         "[balancer]\nservers = []\nhealth.path = \"/up\"\n[api]\nurl-use-legacy-target-names = true\ndb-schemas = \"pg_catalog\"\n",
-        expect![[""]],
+        expect![[r#"
+              × tercet.toml has 4 mistakes
+
+            Error:
+              × servers is set by tercet and can't be set in [balancer]
+               ╭─[tercet.toml:2:1]
+             1 │ [balancer]
+             2 │ servers = []
+               · ───┬───
+               ·    ╰── set by tercet
+             3 │ health.path = *****
+               ╰────
+              help: servers in [application] is their number
+
+            Error:
+              × path is set by tercet and can't be set in [balancer.health]
+               ╭─[tercet.toml:3:8]
+             2 │ servers = []
+             3 │ health.path = *****
+               ·        ──┬─
+               ·          ╰── set by tercet
+             4 │ [api]
+               ╰────
+              help: health in [application] is the path of your own program
+
+            Error:
+              × url-use-legacy-target-names is set by tercet and can't be set in [api]
+               ╭─[tercet.toml:5:1]
+             4 │ [api]
+             5 │ url-use-legacy-target-names = ****
+               · ─────────────┬─────────────
+               ·              ╰── set by tercet
+             6 │ db-schemas = "pg_catalog"
+               ╰────
+              help: it is an option of `tercet api` alone
+
+            Error:
+              × api.db-schemas can't expose "pg_catalog"
+               ╭─[tercet.toml:6:14]
+             5 │ url-use-legacy-target-names = ****
+             6 │ db-schemas = "pg_catalog"
+               ·              ──────┬─────
+               ·                    ╰── a system schema
+               ╰────
+              help: expose views in a schema of your own
+        "#]],
     );
 }
