@@ -16,7 +16,11 @@ fuzz_target!(|text: &str| {
             let lines = text.lines().count().max(1);
             assert!(mistakes.iter().count() > 0);
             for mistake in mistakes.iter() {
-                assert!(mistake.line().is_none_or(|line| line <= lines), "line {:?} of {lines}", mistake.line());
+                assert!(
+                    mistake.line().is_none_or(|line| line <= lines),
+                    "line {:?} of {lines}",
+                    mistake.line()
+                );
             }
             let mut shown = String::new();
             NarratableReportHandler::new()

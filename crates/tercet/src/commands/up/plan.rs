@@ -291,11 +291,11 @@ mod tests {
                 limits = { body = "1MiB" }
             "#,
             expect![[r#"
-                policy = "hash"
-                hash-on = "authorization"
-                trusted-proxies = ["10.0.0.0/8"]
                 served-by = "x-served-by"
                 drain = "10000ms"
+                hash-on = "authorization"
+                policy = "hash"
+                trusted-proxies = ["10.0.0.0/8"]
 
                 [[listen]]
                 address = "127.0.0.1:8080"
@@ -315,10 +315,6 @@ mod tests {
 
                 [limits]
                 body = "1MiB"
-
-                [retries]
-
-                [timeouts]
 
                 [access-log]
                 format = "combined"
