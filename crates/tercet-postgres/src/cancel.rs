@@ -1,4 +1,4 @@
-//! Asking PostgreSQL to stop what a connection is doing
+//! Cancel requests: stop the statement that a connection is running
 //! (<https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS>).
 
 use std::io;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::startup;
 use crate::target::{Host, Target};
 
-/// What it takes to cancel whatever one connection is running.
+/// Sends cancel requests for one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Canceller {
     pub(crate) target: Arc<Target>,
@@ -22,9 +22,8 @@ pub(crate) struct Canceller {
 }
 
 impl Canceller {
-    /// Sends the request and waits until the server has passed it on. The server closes this connection
-    /// after it has signalled the other one's process, so once this returns, nothing that is started later
-    /// can be hit.
+    /// Sends the request over a second connection and waits until the server has closed that. The server closes it
+    /// after it has signalled the process of the first, so a statement that starts later is not cancelled.
     pub(crate) async fn cancel(&self) -> io::Result<()> {
         let attempt = async {
             let mut stream =
@@ -36,7 +35,7 @@ impl Canceller {
             match stream.read(&mut [0]).await {
                 Ok(0) => Ok(()),
                 Ok(_) => Err(io::Error::other("unexpected answer to a cancel request")),
-                // A server that closes without TLS's goodbye has still done its work.
+                // A server that closes without TLS's close_notify has still sent the signal.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
                 Err(error) => Err(error),
             }

@@ -1,4 +1,4 @@
-//! One connection, shared by many requests: each sends whole transactions and waits for its own answer.
+//! One connection, shared by many requests: each sends complete transactions and waits for its result.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -26,8 +26,8 @@ use crate::user_timeout::UserTimeout;
 
 type Answer = oneshot::Receiver<Result<Results, DatabaseError>>;
 
-/// A connection of this thread. A task on the thread's [`tokio::task::LocalSet`] moves its bytes: everything
-/// that is asked for in one turn of the event loop leaves in one write.
+/// A connection of this thread. A task on the thread's [`tokio::task::LocalSet`] reads and writes its socket. The
+/// messages queued in one iteration of the event loop are sent in one write.
 #[derive(Debug)]
 pub struct Connection {
     state: Rc<RefCell<State>>,
@@ -36,11 +36,11 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to the first of the target's hosts that will do, and starts the task that serves the
-    /// connection. Must be called on a `LocalSet` or local runtime.
+    /// Connects to the first of the target's hosts that accepts the login and has the wanted session attributes, and
+    /// starts the task that serves the connection. Must be called on a `LocalSet` or local runtime.
     ///
     /// # Errors
-    /// No host would have us; the error is the last one's.
+    /// No host is suitable; the error is that of the last one.
     pub async fn connect(target: &Arc<Target>, prepare: bool) -> Result<Self, ConnectError> {
         let passes: &[SessionAttributes] = match target.session_attributes {
             SessionAttributes::PreferStandby => &[SessionAttributes::Standby, SessionAttributes::Any],
@@ -91,7 +91,7 @@ impl Connection {
         }
     }
 
-    /// Whether the server is of the wanted kind.
+    /// Whether the server has the wanted session attributes.
     async fn fits(&self, wanted: SessionAttributes) -> Result<bool, DatabaseError> {
         let sql = match wanted {
             SessionAttributes::Any | SessionAttributes::PreferStandby => return Ok(true),
@@ -108,50 +108,50 @@ impl Connection {
         Ok(rows.first().and_then(|row| row.text(0)) == Some("t"))
     }
 
-    /// Runs one statement in a transaction of its own and returns its rows.
+    /// Runs one statement in a separate transaction and returns its rows.
     ///
     /// # Errors
-    /// PostgreSQL refused it, or the connection broke.
+    /// The statement failed, or the connection broke.
     pub async fn query(&self, statement: &Statement) -> Result<Rows, DatabaseError> {
         Ok(self.exchange([statement]).await?.pop().unwrap_or_default())
     }
 
     /// Runs statements in one round trip up to one Sync, and returns the rows of each. Outside a transaction
-    /// block they are one implicit transaction: all of it happens, or nothing.
+    /// block they are one implicit transaction, which takes effect completely or not at all.
     ///
-    /// They are queued when this is called, not when the future is first polled.
+    /// The call queues them; the first poll of the future is not needed for that.
     ///
     /// # Errors
-    /// PostgreSQL refused one of them or the commit, or the connection broke.
+    /// One of them or the commit failed, or the connection broke.
     pub fn exchange<'a>(&self, statements: impl IntoIterator<Item = &'a Statement>) -> Exchange {
         Exchange(self.send(statements, true).map_err(Some))
     }
 
-    /// Like [`Connection::exchange`], with statements that are all parsed anew: nothing that was prepared is relied on.
+    /// Like [`Connection::exchange`], but parses each statement anew and uses no prepared statement.
     ///
     /// # Errors
-    /// As those of [`Connection::exchange`].
+    /// Those of [`Connection::exchange`].
     pub fn exchange_anew<'a>(&self, statements: impl IntoIterator<Item = &'a Statement>) -> Exchange {
         Exchange(self.send(statements, false).map_err(Some))
     }
 
     /// Runs a text of any number of statements by the simple query protocol
-    /// (<https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SIMPLE-QUERY>), and returns the rows of
-    /// each. Without a `BEGIN` in it, several are one transaction.
+    /// (<https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SIMPLE-QUERY>), and returns the
+    /// rows of each. Several statements without a `BEGIN` are one transaction.
     ///
-    /// It is queued when this is called, not when the future is first polled.
+    /// The call queues the text; the first poll of the future is not needed for that.
     ///
     /// # Errors
-    /// PostgreSQL refused a statement, whose position is in the whole text; or the connection broke.
+    /// A statement failed (the position in the error counts from the beginning of the text), or the connection broke.
     pub fn simple_query(&self, sql: &str) -> Exchange {
         let (reply, answer) = oneshot::channel();
         let queued = refuse_nul(sql.as_bytes()).and_then(|()| self.command(sql, Pending::simple(reply)));
         Exchange(queued.map(|()| answer).map_err(Some))
     }
 
-    /// Queues commands that must succeed, and returns their answer. They leave in the same write as what was queued
-    /// before them and what is queued behind them. If they fail, the connection is closed, and what is queued behind
-    /// them is not answered.
+    /// Queues commands that must succeed, and returns their result. They are sent in the same write as the exchanges
+    /// before and behind them. If they fail, the connection is closed, and the exchanges behind them fail with
+    /// [`DatabaseError::Closed`].
     pub fn essential(&self, commands: &str) -> Exchange {
         let (reply, answer) = oneshot::channel();
         Exchange(self.command(commands, Pending::essential(Some(reply))).map(|()| answer).map_err(Some))
@@ -197,7 +197,7 @@ impl Connection {
             Ok(())
         })();
         if let Err(error) = encoded {
-            // Nothing of it has left: take it back.
+            // No byte of the exchange was sent yet, so it can be removed from the buffer.
             state.out.truncate(start);
             for sql in parses.iter().flatten() {
                 state.prepared.forget(sql);
@@ -211,9 +211,9 @@ impl Connection {
         Ok(answer)
     }
 
-    /// [`Connection::essential`] commands whose answer is not read.
+    /// Queues [`Connection::essential`] commands whose result is discarded.
     pub fn ensure(&self, commands: &str) {
-        // A connection that is closed needs them no more.
+        // An error means that the connection is closed, where the commands have no purpose.
         let _ = self.command(commands, Pending::essential(None));
     }
 
@@ -222,7 +222,7 @@ impl Connection {
         if let Some(reason) = &state.closed {
             return Err(reason.copy());
         }
-        // The simple protocol: it works whatever has become of what was prepared.
+        // The simple query protocol does not depend on prepared statements.
         let start = state.out.len();
         frontend::query(commands, &mut state.out)?;
         state.push(pending, start);
@@ -230,10 +230,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Listens on `channel`; the notifications arrive at the receiver, which ends when the connection does.
+    /// Listens on `channel` and returns a receiver of its notifications, which ends with the connection.
     ///
     /// # Errors
-    /// PostgreSQL refused it, or the connection broke.
+    /// The statement failed, or the connection broke.
     pub async fn listen(
         &self,
         channel: &str,
@@ -245,8 +245,8 @@ impl Connection {
         Ok(receiver)
     }
 
-    /// Cancels what is running and waits until the server has passed that on: what is started afterwards is
-    /// not touched. Only sensible when no other request is running or queued on it.
+    /// Cancels the running statement and waits until the server has signalled its process, so a statement that starts
+    /// later is not cancelled. Only sensible when no other request is running or queued on the connection.
     ///
     /// # Errors
     /// The server cannot be reached.
@@ -255,50 +255,50 @@ impl Connection {
         async move { canceller.cancel().await }
     }
 
-    /// How many exchanges are waiting for their answer.
+    /// The number of exchanges without a complete result.
     #[inline]
     pub fn in_flight(&self) -> usize {
         self.state.borrow().pending.len()
     }
 
-    /// A number that grows with everything that is heard from the server.
+    /// A counter that grows with each read from the server.
     #[inline]
     pub fn heard(&self) -> u64 {
         self.state.borrow().heard
     }
 
-    /// Gives the connection up: every pending exchange fails with `reason`.
+    /// Closes the connection; every pending exchange fails with `reason`.
     pub fn give_up(&self, reason: DatabaseError) {
         let mut state = self.state.borrow_mut();
         state.close(reason);
         state.wake();
     }
 
-    /// Whether what is running has done its work and is only being committed: then a cancel would not undo it, but
-    /// break off the wait for the synchronous standbys.
+    /// Whether all statements of the running exchange are complete and only the commit is pending. A cancel would
+    /// then not undo them, but end the wait for the synchronous standbys.
     #[inline]
     pub fn is_committing(&self) -> bool {
         self.state.borrow().pending.front().is_some_and(Pending::is_completed)
     }
 
-    /// Why the connection is closed, when it is for a server that cannot be reached.
+    /// The reason why the connection is closed, if it is that the server is unreachable.
     pub fn unreachable(&self) -> Option<DatabaseError> {
         self.state.borrow().closed.as_ref().filter(|reason| reason.is_unreachable()).map(DatabaseError::copy)
     }
 
-    /// Whether the connection is of no use any more.
+    /// Whether the connection is closed.
     #[inline]
     pub fn is_closed(&self) -> bool {
         self.state.borrow().closed.is_some()
     }
 
-    /// Whether the last exchange left no transaction open.
+    /// Whether no transaction is open after the last exchange.
     #[inline]
     pub fn is_idle(&self) -> bool {
         self.state.borrow().transaction == b'I'
     }
 
-    /// Prepares everything anew: the schema has changed.
+    /// Closes all prepared statements, since the schema has changed.
     pub fn forget_statements(&self) {
         self.state.borrow_mut().prepared.forget_all();
     }
@@ -309,19 +309,19 @@ impl Connection {
         &self.version
     }
 
-    /// Where the server is.
+    /// The server's address.
     pub fn address(&self) -> String {
         self.canceller.host.to_string()
     }
 
-    /// The server process that serves this connection.
+    /// The id of the server process (backend) of this connection.
     #[inline]
     pub fn process_id(&self) -> i32 {
         self.canceller.process_id
     }
 }
 
-/// The answer to an exchange that has been queued. Dropping it abandons the answer, not the work.
+/// The result of a queued exchange. Dropping it discards the result; the statements run all the same.
 #[derive(Debug)]
 pub struct Exchange(Result<Answer, Option<DatabaseError>>);
 
@@ -406,8 +406,8 @@ fn bind(
     })
 }
 
-/// Refuses text with NUL, which PostgreSQL has none of, in PostgreSQL's words: nothing that it would cut, or refuse after others on
-/// this connection have queued behind it, is sent.
+/// Rejects text with NUL, which PostgreSQL's text cannot contain, with PostgreSQL's wording. PostgreSQL would
+/// truncate it, or reject it when other exchanges are already queued behind it.
 fn refuse_nul(text: &[u8]) -> Result<(), DatabaseError> {
     if memchr::memchr(0, text).is_none() {
         return Ok(());

@@ -1,5 +1,5 @@
-//! Connection strings (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING>): URIs, written and
-//! read, and pairs of keyword and value. What the parameters mean is [`Target`](crate::Target)'s to know.
+//! Connection strings (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING>): writes and
+//! parses URIs, parses `keyword=value` pairs. [`Target`](crate::Target) interprets the parameters.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,38 +9,38 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_e
 /// All but the unreserved characters (RFC 3986, section 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What is most often wrong with a connection string.
+/// The hint for the most frequent mistake in a connection string.
 const ENCODING: &str =
     "hint: in a URI, percent-encode special characters of the password: / as %2F, ? as %3F, # as %23";
 
-/// A connection string that cannot be used. Never quotes a password.
+/// An invalid connection string. Its text never contains a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// Neither a URI nor `keyword=value` pairs.
     #[error("not a connection string: {0}")]
     Syntax(&'static str),
-    /// A parameter of libpq's this client does not have.
+    /// A parameter of libpq that this client does not support.
     #[error("connection parameter \"{0}\" is not supported")]
     Unsupported(&'static str),
-    /// A parameter that libpq does not have either: its name may be a part of an ill-encoded password.
+    /// A parameter that libpq does not have. Its name is not shown, since it may be part of a badly encoded password.
     #[error("unknown connection parameter; {ENCODING}")]
     Unknown,
-    /// A parameter with a value it cannot have, which may be a part of an ill-encoded password.
+    /// A parameter with an invalid value, which is not shown, since it may be part of a badly encoded password.
     #[error("connection parameter \"{0}\" has a value that is not supported; {ENCODING}")]
     Value(&'static str),
-    /// A service that cannot be looked up.
+    /// The service cannot be read from the service files.
     #[error("connection service: {0}")]
     Service(String),
     /// No user is given.
     #[error("no user to connect as; hint: write postgres://USER@HOST/DATABASE")]
     NoUser,
-    /// Certificates are to be verified against nothing.
+    /// `sslmode` verifies certificates, and there is no root certificate.
     #[error("sslmode verifies the server's certificate, but sslrootcert is not given")]
     NoRootCertificate,
 }
 
-/// A connection URI. `server` is `HOST:PORT` as it is, or empty where the parameters name a Unix socket; all else is
-/// percent-encoded.
+/// Formats a connection URI. `server` is `HOST:PORT` and is not encoded; it is empty where the parameters name a Unix
+/// socket. All else is percent-encoded.
 pub fn uri(
     user: &str,
     password: Option<&str>,
@@ -62,7 +62,7 @@ pub fn uri(
     uri
 }
 
-/// The parameters of a URI, which is here without its scheme.
+/// Parses the parameters of a URI, given without its scheme.
 pub(crate) fn parse_uri(rest: &str) -> Result<BTreeMap<String, String>, TargetError> {
     let mut parameters = BTreeMap::new();
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -110,7 +110,7 @@ pub(crate) fn parse_uri(rest: &str) -> Result<BTreeMap<String, String>, TargetEr
     Ok(parameters)
 }
 
-/// The parameters of a text of `keyword=value` pairs.
+/// Parses the parameters of a text of `keyword=value` pairs.
 pub(crate) fn parse_keywords(text: &str) -> Result<BTreeMap<String, String>, TargetError> {
     let mut parameters = BTreeMap::new();
     let mut rest = text.trim_start();

@@ -1,6 +1,7 @@
-//! Roles and databases as they should be, and the SQL that brings them there, whatever they are now.
+//! The desired state of roles and databases, and the SQL that creates or alters them.
 //!
-//! The SQL is a script for psql and for the simple query protocol alike; it begins and commits its own transaction.
+//! The SQL does not depend on the present state. It runs in psql and by the simple query protocol; it begins and
+//! commits a transaction.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::quote::{identifier, literal};
 
 /// A role without the attributes superuser, createdb, createrole, replication and bypassrls
-/// (<https://www.postgresql.org/docs/current/sql-createrole.html>). `S` keeps its password's SCRAM verifier: a type that
-/// does not print it.
+/// (<https://www.postgresql.org/docs/current/sql-createrole.html>). `S` is the type of its password's SCRAM verifier,
+/// whose `Debug` form does not show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Role<S> {
@@ -28,7 +29,7 @@ pub struct Role<S> {
     pub settings: BTreeMap<String, String>,
 }
 
-/// What becomes of settings and memberships of a role that its definition does not have.
+/// How to treat settings and memberships of a role that its definition does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Others {
     /// They stay, except the setting `role`.
@@ -92,7 +93,7 @@ impl Database {
         format!("create database {name} owner {owner} template template0 encoding 'UTF8'")
     }
 
-    /// SQL that sets the owner and the privileges of the database, which is there.
+    /// SQL that sets the owner and the privileges of the database, which must exist.
     pub fn sql(&self) -> String {
         let name = identifier(&self.name);
         let owner = identifier(&self.owner);

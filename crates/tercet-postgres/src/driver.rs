@@ -1,5 +1,5 @@
-//! The task behind a connection: writes what is queued, reads what comes, hands each answer to the
-//! exchange that waits for it.
+//! The task of a connection: writes the queued messages, reads those of the server, and delivers each result to the
+//! exchange that it belongs to.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -27,42 +27,44 @@ use crate::statement::{Notification, Results};
 use crate::stream::Stream;
 use crate::user_timeout::UserTimeout;
 
-/// Bytes read at once, at least.
+/// The minimum capacity of a read, in bytes.
 const READ: usize = 32 * 1024;
-/// Bytes read at once, at most.
+/// The maximum capacity of a read, in bytes.
 const LONG_READ: usize = 1024 * 1024;
-/// Bytes of a message's tag and length.
+/// The size of a message's tag and length, in bytes.
 const HEADER: usize = 5;
-/// Rows up to this many bytes are copied out of the read buffer, which can then be used again; longer ones
-/// keep their part of it.
+/// Rows up to this size in bytes are copied out of the read buffer, which can then be reused; longer ones share its
+/// memory.
 const SHORT_ROW: usize = 8 * 1024;
 
-/// The texts whose Parse an exchange carries; `None` for an unnamed one.
+/// The statements that an exchange parses; `None` for an unnamed one.
 pub(crate) type Parses = SmallVec<[Option<Arc<str>>; 3]>;
 
-/// The statements of an exchange that were prepared before it, and the types of their columns; `None` for others.
+/// The statements of an exchange that were prepared by an earlier one, with the types of their columns; `None` for
+/// others.
 pub(crate) type Relied = SmallVec<[Option<(Arc<str>, Option<Types>)>; 3]>;
-/// Where an exchange's answer goes.
+/// The sender of an exchange's result.
 pub(crate) type Reply = oneshot::Sender<Result<Results, DatabaseError>>;
 
-/// The function of PostgreSQL's that waits until a commit is on the synchronous standbys: the `routine` field of the
-/// warning that it has stopped waiting. The text is translated, and SQL can raise any text; this field it cannot set.
+/// The C function of PostgreSQL that waits until a commit is on the synchronous standbys. It is the `routine` field
+/// of the warning that the wait was cancelled. That field identifies the warning: the message is translated, and SQL
+/// can raise any message but cannot set this field.
 const REPLICATION_WAIT: &[u8] = b"SyncRepWaitForLSN";
 
-/// An exchange that waits for its ReadyForQuery.
+/// An exchange whose ReadyForQuery has not been received.
 #[derive(Debug)]
 pub(crate) struct Pending {
     reply: Option<Reply>,
-    /// Whether the connection is given up when it fails.
+    /// Whether the connection is closed when the exchange fails.
     essential: bool,
-    /// What it committed may not be on a synchronous standby.
+    /// Whether its commit may be missing on the synchronous standbys.
     unreplicated: bool,
-    /// How long it is, in bytes.
+    /// The size of its messages, in bytes.
     length: usize,
     parses: Parses,
     parsed: usize,
     relied: Relied,
-    /// Statements bound to their parameters so far.
+    /// The number of statements that are bound to their parameters.
     bound: usize,
     results: Results,
     rows: Rows,
@@ -74,12 +76,12 @@ impl Pending {
         Self::with(Some(reply), false, parses, relied)
     }
 
-    /// A text of statements that are neither prepared nor described.
+    /// An exchange by the simple query protocol: its statements are neither prepared nor described.
     pub(crate) fn simple(reply: Reply) -> Self {
         Self::with(Some(reply), false, Parses::new(), Relied::new())
     }
 
-    /// One that must succeed, or the connection is of no use.
+    /// An exchange that must succeed; otherwise the connection is closed.
     pub(crate) fn essential(reply: Option<Reply>) -> Self {
         Self::with(reply, true, Parses::new(), Relied::new())
     }
@@ -100,12 +102,12 @@ impl Pending {
         }
     }
 
-    /// The statement that was prepared before this exchange, if it is one that comes next.
+    /// The next statement without a result, if an earlier exchange prepared it.
     fn relied(&self) -> Option<&(Arc<str>, Option<Types>)> {
         self.relied.get(self.results.len()).and_then(Option::as_ref)
     }
 
-    /// How far the statement that comes next has come.
+    /// The stage of the next statement without a result.
     fn stage(&self) -> Stage {
         if self.relied.is_empty() || self.bound > self.results.len() {
             Stage::Running
@@ -114,7 +116,7 @@ impl Pending {
         }
     }
 
-    /// Whether every statement has said CommandComplete: only the commit is left.
+    /// Whether CommandComplete was received for every statement, so that only the commit is pending.
     pub(crate) fn is_completed(&self) -> bool {
         !self.relied.is_empty() && self.results.len() >= self.relied.len()
     }
@@ -133,7 +135,7 @@ impl Pending {
         if failed { Err(DatabaseError::Closed) } else { Ok(()) }
     }
 
-    /// The answer is the connection's end.
+    /// Fails the exchange, since the connection is closed for `reason`.
     fn cut_off(self, reason: &DatabaseError) {
         let error = match self.error {
             Some(error) => error,
@@ -146,22 +148,22 @@ impl Pending {
     }
 }
 
-/// What a connection's users and its task share.
+/// The state that a [`Connection`](crate::Connection) and its task share.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) out: BytesMut,
     pub(crate) pending: std::collections::VecDeque<Pending>,
-    /// The lengths of all that is pending, in bytes.
+    /// The total size of all pending exchanges, in bytes.
     unanswered: usize,
     pub(crate) prepared: Prepared,
     pub(crate) notifications: Option<mpsc::UnboundedSender<Notification>>,
     /// The status of the last ReadyForQuery: `I`, `T` or `E`.
     pub(crate) transaction: u8,
-    /// The `Connection` was dropped.
+    /// Whether the `Connection` was dropped.
     pub(crate) closing: bool,
-    /// Grows with everything that is heard.
+    /// Grows with each read from the server.
     pub(crate) heard: u64,
-    /// Why the connection is of no use.
+    /// The reason why the connection is closed.
     pub(crate) closed: Option<DatabaseError>,
     driver: Option<Waker>,
 }
@@ -182,7 +184,7 @@ impl State {
         }
     }
 
-    /// Queues an exchange whose messages begin in `out` at `start`, to be answered after those before it.
+    /// Queues an exchange whose messages begin at `start` in `out`. Results arrive in the order of the queue.
     pub(crate) fn push(&mut self, pending: Pending, start: usize) {
         let length = self.out.len() - start;
         self.unanswered += length;
@@ -220,7 +222,7 @@ impl State {
                 match self.pending.front_mut() {
                     Some(front) => {
                         error.stage = front.stage();
-                        // What failed before it ran may be out of date: it is prepared anew.
+                        // A prepared statement that failed before it ran may be stale, so it is prepared anew.
                         if error.stage != Stage::Running
                             && let Some((sql, _)) = front.relied()
                         {
@@ -228,7 +230,7 @@ impl State {
                         }
                         front.error = Some(DatabaseError::Server(Box::new(error)));
                     }
-                    // In answer to no statement: the server is about to close the connection.
+                    // An error without an exchange: the server is about to close the connection.
                     None => self.closed = Some(DatabaseError::Server(Box::new(error))),
                 }
             }
@@ -244,7 +246,7 @@ impl State {
                 let types = body.fields().map(|field| Ok(field.type_oid())).collect::<Vec<_>>();
                 let types = Types::from(types.map_err(protocol)?);
                 let front = self.pending.front_mut().ok_or_else(unexpected)?;
-                // Only what is parsed is described, and right after it is.
+                // Only parsed statements are described, directly after their Parse.
                 if let Some(Some(sql)) = front.parsed.checked_sub(1).and_then(|last| front.parses.get(last)) {
                     self.prepared.described(sql, &types);
                 }
@@ -269,7 +271,7 @@ impl State {
         Ok(())
     }
 
-    /// A statement is done.
+    /// A statement is complete.
     fn completed(&mut self) -> Result<(), DatabaseError> {
         let front = self.front()?;
         let mut rows = std::mem::take(&mut front.rows);
@@ -280,12 +282,12 @@ impl State {
         Ok(())
     }
 
-    /// An exchange is done, and the transaction is as `status` says.
+    /// An exchange is complete; `status` is that of the transaction.
     fn ready(&mut self, status: u8) -> Result<(), DatabaseError> {
         self.transaction = status;
         let pending = self.pending.pop_front().ok_or_else(unexpected)?;
         self.unanswered -= pending.length;
-        // What was not parsed because of an error before it is not there.
+        // Statements that were skipped because of an earlier error are not prepared.
         for sql in pending.parses[pending.parsed..].iter().flatten() {
             self.prepared.forget(sql);
         }
@@ -306,11 +308,11 @@ fn protocol(error: io::Error) -> DatabaseError {
     DatabaseError::Protocol(error.to_string())
 }
 
-/// The future that serves one connection until it is closed from either side.
+/// The future that serves one connection until the client or the server closes it.
 pub(crate) struct Driver {
     stream: Stream,
     buffer: BytesMut,
-    /// Bytes the message at the end of the buffer still lacks.
+    /// The number of bytes that the message at the end of the buffer lacks.
     missing: usize,
     user_timeout: UserTimeout,
     state: Rc<RefCell<State>>,
@@ -339,7 +341,7 @@ impl Driver {
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), DatabaseError>> {
-        // At once for the rest of a long message, so that it is not read in pieces.
+        // Capacity for the rest of a long message, so that one read can take it.
         self.buffer.reserve(self.missing.clamp(READ, LONG_READ));
         let read = ready!(pin!(self.stream.read_buf(&mut self.buffer)).poll(context))?;
         if read == 0 {
@@ -349,7 +351,7 @@ impl Driver {
         state.heard += 1;
         loop {
             let (tag, length) = match Header::parse(&self.buffer).map_err(protocol)? {
-                // The length counts itself and not the tag.
+                // The length includes itself but not the tag.
                 Some(header) => (header.tag(), header.len() as usize + 1),
                 None => (0, HEADER),
             };
@@ -357,7 +359,7 @@ impl Driver {
                 self.missing = length - self.buffer.len();
                 return Poll::Ready(Ok(()));
             }
-            // What every exchange consists of is read in place: a message of its own is an allocation.
+            // The messages of every exchange are parsed in place, since a `Message` is an allocation.
             match (tag, &self.buffer[HEADER..length]) {
                 (BIND_COMPLETE_TAG, _) => state.front()?.bound += 1,
                 (CLOSE_COMPLETE_TAG, _) => {}
@@ -413,7 +415,7 @@ impl Future for Driver {
             Ok(()) => {
                 let mut goodbye = BytesMut::new();
                 frontend::terminate(&mut goodbye);
-                // The server takes a closed stream for a goodbye as well.
+                // The server treats a closed stream like Terminate, so an error does not matter.
                 let _ = Pin::new(&mut self.stream).poll_write(context, &goodbye);
                 DatabaseError::Closed
             }

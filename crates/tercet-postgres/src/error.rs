@@ -1,4 +1,4 @@
-//! What can go wrong between this process and PostgreSQL.
+//! Errors of connections and statements.
 
 use std::fmt;
 use std::io;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::backend::ErrorFields;
 
-/// A statement, or the connection it needed, failed.
+/// A statement or its connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// PostgreSQL said no.
+    /// PostgreSQL returned an error.
     #[error("{0}")]
     Server(Box<ServerError>),
     /// No connection could be made.
@@ -19,42 +19,45 @@ pub enum DatabaseError {
     /// The connection broke.
     #[error("the connection to PostgreSQL broke: {0}")]
     Io(#[from] io::Error),
-    /// The connection was closed before the statement was answered.
+    /// The connection was closed before the statement's result arrived.
     #[error("the connection to PostgreSQL was closed")]
     Closed,
-    /// Committed, but the wait for the synchronous standbys was broken off: it may be on none of them.
+    /// The transaction is committed, but the wait for the synchronous standbys was cancelled, so it may be missing on
+    /// all of them.
     #[error("committed, but maybe not on a synchronous standby")]
     Unreplicated,
-    /// PostgreSQL said nothing for this long, though it was asked something; the connection was given up.
+    /// The response timed out after this time; the connection was closed.
     #[error("PostgreSQL has not answered for {} s", .0.as_secs())]
     Stalled(Duration),
-    /// PostgreSQL sent something that was not expected here.
+    /// PostgreSQL sent an unexpected message.
     #[error("unexpected message from PostgreSQL: {0}")]
     Protocol(String),
 }
 
-/// No connection could be made: refused, unresolvable, TLS refused, not let in, nothing said in time, ….
+/// No connection could be made: connection refused, unknown host name, TLS failed, login rejected, timed out, ….
 ///
-/// A type of its own, so that what PostgreSQL says while connecting (whatever its SQLSTATE: `28000`, `53300`, `57P03`)
-/// cannot be taken for what it says of a statement.
+/// It is a separate type, so that PostgreSQL's errors during the startup handshake (with any SQLSTATE: `28000`,
+/// `53300`,
+/// `57P03`) cannot be mistaken for those of a statement.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot connect to {address}: {reason}")]
 pub struct ConnectError {
-    /// Where to.
+    /// The server's address.
     pub address: String,
-    /// Why not.
+    /// The reason.
     pub reason: String,
-    /// SQLSTATE, where PostgreSQL refused the login.
+    /// SQLSTATE, if PostgreSQL rejected the login.
     pub sqlstate: Option<String>,
 }
 
 impl ConnectError {
-    /// Whether PostgreSQL has no connection left, for this role, this database or at all.
+    /// Whether a connection limit is reached: of the server, the database or the role.
     pub fn is_full(&self) -> bool {
         self.sqlstate.as_deref() == Some("53300")
     }
 
-    /// Whether the login is refused in a way that only a person can change: role, password, database or `pg_hba.conf`.
+    /// Whether the login is rejected for a reason that only an operator can change: role, password, database or
+    /// `pg_hba.conf`.
     pub fn is_refusal(&self) -> bool {
         matches!(self.sqlstate.as_deref(), Some("28P01" | "28000" | "3D000"))
     }
@@ -67,7 +70,7 @@ impl From<ConnectError> for DatabaseError {
 }
 
 impl DatabaseError {
-    /// PostgreSQL's own error, when it is one.
+    /// PostgreSQL's error, if it is one.
     #[inline]
     pub fn server(&self) -> Option<&ServerError> {
         match self {
@@ -76,39 +79,39 @@ impl DatabaseError {
         }
     }
 
-    /// The five characters of SQLSTATE, when PostgreSQL said them.
+    /// SQLSTATE, if the error is PostgreSQL's.
     #[inline]
     pub fn code(&self) -> Option<&str> {
         self.server().map(|error| error.code.as_str())
     }
 
-    /// Whether the session remembers what is not there any more, see [`ServerError::stale`]. The same statement may
-    /// succeed in a new session.
+    /// Whether the session's caches are stale, see [`ServerError::stale`]. The same statement may succeed in a new
+    /// session.
     #[inline]
     pub fn is_stale(&self) -> bool {
         self.server().is_some_and(|error| error.stale)
     }
 
-    /// Whether the statement failed for what had been prepared of it, before it did anything. The same text may succeed
-    /// when it is parsed anew.
+    /// Whether a prepared statement failed before it ran. The same text may succeed when it is parsed anew.
     #[inline]
     pub fn is_of_prepared(&self) -> bool {
         self.server().is_some_and(|error| error.stage == Stage::Binding { prepared: true })
     }
 
-    /// Whether what had been prepared of the statement is gone: a function has run `DEALLOCATE`. The code alone says
-    /// nothing, any function can raise it; that the statement was never bound is what only PostgreSQL says.
+    /// Whether the prepared statement does not exist any more, because a function has run `DEALLOCATE`. The code
+    /// alone is no proof, since any function can raise it; but only PostgreSQL fails a statement before it is bound.
     #[inline]
     pub fn is_of_deallocated(&self) -> bool {
         self.is_of_prepared() && self.code() == Some("26000")
     }
 
-    /// Whether the peer has acknowledged nothing for too long: it cannot be reached, by other connections neither.
+    /// Whether the TCP user timeout has expired. Then the server is unreachable for other connections too.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::TimedOut)
     }
 
-    /// Whether the connection broke, or was closed by PostgreSQL, before the statement was answered. Another may go on.
+    /// Whether the connection broke, or PostgreSQL closed it, before the statement's result arrived. A retry on
+    /// another connection may succeed.
     pub fn is_lost(&self) -> bool {
         match self {
             Self::Io(_) => !self.is_unreachable(),
@@ -118,7 +121,7 @@ impl DatabaseError {
         }
     }
 
-    /// Whether the connection is of no use any more.
+    /// Whether the connection cannot be used any more.
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Server(error) => matches!(error.severity.as_str(), "FATAL" | "PANIC"),
@@ -127,7 +130,7 @@ impl DatabaseError {
         }
     }
 
-    /// The same error for every exchange that was pending on a broken connection.
+    /// A copy, for another exchange that was pending on the broken connection.
     #[must_use]
     pub fn copy(&self) -> Self {
         match self {
@@ -152,42 +155,42 @@ pub struct ServerError {
     pub code: String,
     /// The primary message.
     pub message: String,
-    /// More about the problem.
+    /// The detail message.
     pub detail: Option<String>,
-    /// What to do about it.
+    /// The hint.
     pub hint: Option<String>,
-    /// Where in the call stack.
+    /// The context: the call stack.
     pub context: Option<String>,
-    /// The schema of the object at fault.
+    /// The schema of the object that the error is about.
     pub schema: Option<String>,
-    /// The table at fault.
+    /// The table that the error is about.
     pub table: Option<String>,
-    /// The column at fault.
+    /// The column that the error is about.
     pub column: Option<String>,
     /// The constraint that was violated.
     pub constraint: Option<String>,
-    /// Whether the session remembers what is not there any more: a plan whose result has another type now, the number
-    /// of a type that was dropped and made again. PostgreSQL reports it under codes that mean other things as well, so
-    /// the C function that raised it decides. Its name is not kept, nor are source file and line.
+    /// Whether the session's caches are stale: a cached plan whose result type has changed, the OID of a type that
+    /// was dropped and created again. PostgreSQL reports this under codes with other meanings too, so the C function
+    /// that raised the error decides. The function's name, source file and line are not stored.
     pub stale: bool,
-    /// Whether PostgreSQL refused to let the session become a role.
+    /// Whether PostgreSQL rejected a `SET ROLE`.
     pub refuses_role: bool,
-    /// The character of the statement's text that it is about, counted from 1.
+    /// The position in the statement's text, in characters from 1.
     pub position: Option<usize>,
-    /// How far its statement had come.
+    /// The stage of its statement.
     pub stage: Stage,
 }
 
-/// How far a statement had come when it failed.
+/// The stage in which a statement failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stage {
-    /// It may have run, or what failed is no statement.
+    /// The statement may have run, or the error is not a statement's.
     #[default]
     Running,
-    /// It was not parsed yet, or not bound to its parameters: it has done nothing.
+    /// The statement was not parsed or not bound to its parameters, so it has had no effect.
     Binding {
-        /// Whether it had been prepared by an earlier exchange: then the schema may have changed since, and the same
-        /// text may succeed when it is parsed anew.
+        /// Whether an earlier exchange prepared it. The schema may have changed since then, and the same text may
+        /// succeed when it is parsed anew.
         prepared: bool,
     },
 }
@@ -206,7 +209,7 @@ impl ServerError {
         line
     }
 
-    /// Reads the fields of an ErrorResponse.
+    /// Parses the fields of an ErrorResponse.
     pub(crate) fn parse(fields: &mut ErrorFields<'_>) -> io::Result<Self> {
         let mut error = Self::default();
         let mut localised_severity = String::new();
@@ -240,8 +243,9 @@ impl ServerError {
     }
 }
 
-/// The C functions that raise what SQL tells them to: in PL/pgSQL, PL/Perl, PL/Python and PL/Tcl, and what another
-/// server has said to `dblink` and `postgres_fdw`.
+/// The C functions that raise errors which SQL defines: those of PL/pgSQL, PL/Perl, PL/Python and PL/Tcl, and those
+/// of
+/// `dblink` and `postgres_fdw`, which repeat another server's errors.
 const RAISING: [&str; 8] = [
     "exec_stmt_raise",
     "do_util_elog",
@@ -253,8 +257,8 @@ const RAISING: [&str; 8] = [
     "pgfdw_report_error",
 ];
 
-/// See [`ServerError::stale`]. Messages of internal errors (`XX000`) are never localised; SQL can imitate them, but not
-/// the function.
+/// See [`ServerError::stale`]. Messages of internal errors (`XX000`) are never localised. SQL can raise the same
+/// messages, but not with the same function.
 #[inline]
 fn is_stale(code: &str, routine: &str, message: &str) -> bool {
     match code {

@@ -1,10 +1,9 @@
-//! Records of `pg_hba.conf` and `pg_ident.conf`
-//! (<https://www.postgresql.org/docs/current/auth-pg-hba-conf.html>). The first record that matches decides, and without
-//! one the connection is rejected.
+//! Records of `pg_hba.conf` and `pg_ident.conf` (<https://www.postgresql.org/docs/current/auth-pg-hba-conf.html>).
+//! The first record that matches decides, and without one the connection is rejected.
 
 use std::net::IpAddr;
 
-/// How a connection of a record may come over TCP.
+/// Whether a record for TCP requires TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// With or without TLS.
@@ -13,18 +12,18 @@ pub enum Transport {
     Tls,
 }
 
-/// How a client proves that it is the role.
+/// The authentication method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method<'a> {
-    /// The operating system's user of the same name, over a Unix socket.
+    /// `peer`: the operating system user has the role's name; over a Unix socket.
     Peer,
-    /// The operating system's user that a map of `pg_ident.conf` allows, over a Unix socket.
+    /// `peer` with a map of `pg_ident.conf` that allows the operating system user; over a Unix socket.
     PeerMap(&'a str),
-    /// The password.
+    /// A password, by SCRAM-SHA-256.
     Scram,
-    /// The password, and a certificate whose common name is the role's.
+    /// A password, by SCRAM-SHA-256, and a client certificate whose common name is the role's name.
     ScramAndCertificate,
-    /// A certificate whose common name is the role's.
+    /// A client certificate whose common name is the role's name.
     Certificate,
 }
 
@@ -40,7 +39,7 @@ impl Method<'_> {
     }
 }
 
-/// A name as a field: in quotes, where no keyword has its special meaning.
+/// A name as a field: quoted, so that it is never a keyword.
 pub fn name(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
@@ -60,8 +59,8 @@ pub fn host(transport: Transport, database: &str, role: &str, address: IpAddr, m
     format!("{kind} {database} {role} {address}/{length} {}\n", method.text())
 }
 
-/// A record of `pg_ident.conf` (<https://www.postgresql.org/docs/current/auth-username-maps.html>): the operating system's
-/// `user` may be the role. Both are fields: plain or a [`name`].
+/// A record of `pg_ident.conf` (<https://www.postgresql.org/docs/current/auth-username-maps.html>): the operating
+/// system user `user` may log in as `role`. Both are fields: plain or a [`name`].
 pub fn ident(map: &str, user: &str, role: &str) -> String {
     format!("{map} {user} {role}\n")
 }

@@ -1,10 +1,10 @@
-//! PostgreSQL seen from a client: connection strings, TLS, login, the wire protocol; quoting, `pg_hba.conf`, the SQL that
+//! PostgreSQL's client side: connection strings, TLS, login, the wire protocol; quoting, `pg_hba.conf`, the SQL that
 //! creates roles and databases.
 //!
-//! [`Connection`] runs statements in the extended protocol with many transactions in flight, cancels and listens. Values
-//! travel as text with unspecified types, so that PostgreSQL infers them
-//! (<https://www.postgresql.org/docs/current/protocol.html>). The crate knows nothing of HTTP, of tercet's tiers or of
-//! what is stored; it does not read the environment, starts no thread and no process.
+//! [`Connection`] runs statements by the extended query protocol with many transactions in flight, cancels and
+//! listens. Parameters are sent as text with unspecified types, so that PostgreSQL infers them
+//! (<https://www.postgresql.org/docs/current/protocol.html>). The crate knows nothing of HTTP, of tercet's tiers or
+//! of the databases' content. It does not read the environment, and starts no thread and no process.
 
 mod cancel;
 mod connection;

@@ -1,8 +1,8 @@
-//! Which statements a connection has prepared, bounded.
+//! The prepared statements of a connection, a bounded cache.
 //!
-//! A text is prepared when it is seen for the second time, so that shapes that never come back cost the
-//! server nothing. Two generations approximate "least recently used": when the young one is full, what is
-//! left in the old one is closed.
+//! A text is prepared at its second use, so that statements that are used once cost the server no memory. Two
+//! generations approximate "least recently used": when the young one is full, the statements that are left in the
+//! old one are closed.
 
 use std::sync::Arc;
 
@@ -10,24 +10,24 @@ use rustc_hash::FxHashMap;
 
 use crate::row::Types;
 
-/// Statements a generation holds.
+/// The maximum number of statements in a generation.
 const GENERATION: usize = 64;
 
 /// How to run a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// Parse it without a name, for this once.
+    /// Parse it as the unnamed statement.
     Unnamed,
-    /// Parse it under this name, then use it.
+    /// Parse it with this name, then bind it.
     Parse(u64),
-    /// It is there under this name, and its columns are of these types, where it was described.
+    /// Bind the prepared statement of this name. Its columns are of these types, if it was described.
     Named(u64, Option<Types>),
 }
 
 #[derive(Clone, Debug)]
 enum State {
     Seen,
-    /// Its Parse is on the way: until it is confirmed no other exchange may rely on it.
+    /// Its Parse is in flight. No other exchange may use the name before ParseComplete.
     Parsing(u64),
     Ready(u64, Option<Types>),
 }
@@ -41,7 +41,7 @@ impl State {
     }
 }
 
-/// The statements of one connection.
+/// The prepared statements of one connection.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     enabled: bool,
@@ -85,7 +85,7 @@ impl Prepared {
         Use::Unnamed
     }
 
-    /// The Parse of `sql` under a name succeeded.
+    /// Records that the named Parse of `sql` succeeded.
     pub(crate) fn parsed(&mut self, sql: &Arc<str>) {
         if let Some(state) = self.young.get_mut(sql).or_else(|| self.old.get_mut(sql))
             && let State::Parsing(name) = *state
@@ -94,14 +94,14 @@ impl Prepared {
         }
     }
 
-    /// The columns of `sql` are of these types.
+    /// Records the types of the columns of `sql`.
     pub(crate) fn described(&mut self, sql: &Arc<str>, of: &Types) {
         if let Some(State::Ready(_, types)) = self.young.get_mut(sql).or_else(|| self.old.get_mut(sql)) {
             *types = Some(Arc::clone(of));
         }
     }
 
-    /// The Parse of `sql` under a name failed or was skipped, or what was prepared is of no use any more.
+    /// Removes `sql`: its named Parse failed or was skipped, or the prepared statement is stale.
     pub(crate) fn forget(&mut self, sql: &Arc<str>) {
         for generation in [&mut self.young, &mut self.old] {
             if let Some(State::Ready(name, _)) = generation.remove(sql) {
@@ -110,13 +110,13 @@ impl Prepared {
         }
     }
 
-    /// Forgets everything: the schema has changed.
+    /// Removes all statements, since the schema has changed.
     pub(crate) fn forget_all(&mut self) {
         let states = self.young.drain().chain(self.old.drain());
         self.closing.extend(states.filter_map(|(_, state)| state.name()));
     }
 
-    /// The names that are to be closed before the next statement.
+    /// Takes the names of the statements to close before the next exchange.
     pub(crate) fn take_closing(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.closing)
     }

@@ -1,6 +1,6 @@
-//! Quoting: a text that PostgreSQL reads back as it is, whatever characters it has.
+//! Quoting of any text as an SQL identifier, an SQL string constant or a value of `postgresql.conf`.
 
-/// Adds a name as an identifier of SQL
+/// Appends a name as an SQL identifier
 /// (<https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS>).
 #[inline]
 pub fn push_identifier(sql: &mut String, name: &str) {
@@ -13,17 +13,17 @@ pub fn push_identifier(sql: &mut String, name: &str) {
     sql.push('"');
 }
 
-/// A name as an identifier of SQL, see [`push_identifier`].
+/// A name as an SQL identifier, see [`push_identifier`].
 pub fn identifier(name: &str) -> String {
     let mut sql = String::with_capacity(name.len() + 2);
     push_identifier(&mut sql, name);
     sql
 }
 
-/// Adds a text as a string constant of SQL
-/// (<https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-STRINGS>): as ` E'…'` where the meaning
-/// of a backslash would depend on `standard_conforming_strings`, with a space before the `E`, as libpq's
-/// `PQescapeLiteral` has it: no letter in front of it can become part of it.
+/// Appends a text as an SQL string constant
+/// (<https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-STRINGS>). A text with a backslash
+/// becomes ` E'…'`, since its meaning would otherwise depend on `standard_conforming_strings`. As in libpq's
+/// `PQescapeLiteral`, a space separates the `E` from a letter before it.
 pub fn push_literal(sql: &mut String, text: &str) {
     sql.push_str(if text.contains('\\') { " E'" } else { "'" });
     for character in text.chars() {
@@ -35,7 +35,7 @@ pub fn push_literal(sql: &mut String, text: &str) {
     sql.push('\'');
 }
 
-/// A text as a string constant of SQL, see [`push_literal`].
+/// A text as an SQL string constant, see [`push_literal`].
 pub fn literal(text: &str) -> String {
     let mut sql = String::with_capacity(text.len() + 2);
     push_literal(&mut sql, text);

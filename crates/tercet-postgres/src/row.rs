@@ -1,4 +1,4 @@
-//! Rows as they came: a row stays one piece of memory in the protocol's encoding, and is read in place.
+//! Rows of a result. A row is one piece of memory in the protocol's encoding, and its columns are read in place.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use bytes::Bytes;
 
 use crate::error::DatabaseError;
 
-/// The OIDs of the types of a statement's columns, in order; those of domains are their base types'.
+/// The OIDs of the types of a statement's columns, in order; a domain has the OID of its base type.
 pub type Types = Arc<[u32]>;
 
-/// The rows one statement returned.
+/// The rows that one statement returned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
     rows: Vec<Row>,
@@ -18,7 +18,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The types of the columns as PostgreSQL described them with these rows, where the statement asked for that
+    /// The types of the columns, if the statement requested them
     /// ([`Statement::described`](crate::Statement::described)).
     #[inline]
     pub fn types(&self) -> Option<&[u32]> {
@@ -59,16 +59,16 @@ impl IntoIterator for Rows {
 
 /// One row: its columns in PostgreSQL's text format, `None` where NULL.
 ///
-/// It holds the body of a DataRow: a count, then a length (-1 for NULL) and bytes for each column
+/// It is the body of a DataRow: a count, then a length (-1 for NULL) and bytes for each column
 /// (<https://www.postgresql.org/docs/current/protocol-message-formats.html>).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row(Bytes);
 
 impl Row {
-    /// A row from a DataRow's body.
+    /// Checks and takes the body of a DataRow.
     ///
     /// # Errors
-    /// The columns are not as long as they say.
+    /// The lengths of the columns do not add up to that of the body.
     pub(crate) fn parse(body: Bytes) -> Result<Self, DatabaseError> {
         let malformed = || DatabaseError::Protocol("a row that is not as long as it says".to_owned());
         let (count, mut rest) = body.split_first_chunk().ok_or_else(malformed)?;
@@ -101,13 +101,14 @@ impl Row {
         self.get(index).map(|value| self.0.slice_ref(value))
     }
 
-    /// Like [`Row::get`], as text; `None` also when it is not UTF-8 (it always is: the client encoding says so).
+    /// Like [`Row::get`], as text; `None` also when it is not UTF-8, which cannot happen with the client encoding
+    /// UTF8.
     #[inline]
     pub fn text(&self, index: usize) -> Option<&str> {
         self.get(index).and_then(|column| std::str::from_utf8(column).ok())
     }
 
-    /// How many columns the row has.
+    /// The number of columns.
     #[inline]
     pub fn len(&self) -> usize {
         self.0.first_chunk().map_or(0, |count| u16::from_be_bytes(*count).into())
@@ -119,14 +120,14 @@ impl Row {
         self.len() == 0
     }
 
-    /// Bytes it takes in memory.
+    /// The row's size in memory, in bytes.
     #[inline]
     pub fn size(&self) -> usize {
         self.0.len()
     }
 }
 
-/// The first column of what is left of a row, and the rest.
+/// Splits the first column from the rest of a row.
 #[inline]
 fn column(rest: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     let (length, rest) = rest.split_first_chunk()?;

@@ -1,9 +1,9 @@
-//! SCRAM-SHA-256 verifiers: what PostgreSQL stores in place of a password.
+//! SCRAM-SHA-256 verifiers, which PostgreSQL stores instead of passwords.
 
 use std::fmt;
 
 /// A SCRAM-SHA-256 verifier (RFC 5803), as `CREATE ROLE … PASSWORD` takes it
-/// (<https://www.postgresql.org/docs/current/catalog-pg-authid.html>). Its `Debug` form says nothing.
+/// (<https://www.postgresql.org/docs/current/catalog-pg-authid.html>). Its `Debug` form does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Verifier(String);
 
@@ -13,7 +13,7 @@ impl Verifier {
         Self(postgres_protocol::password::scram_sha_256(password.as_bytes()))
     }
 
-    /// The verifier itself, for the moment it is sent or stored.
+    /// The verifier's text, to send or store it.
     pub fn reveal(&self) -> &str {
         &self.0
     }

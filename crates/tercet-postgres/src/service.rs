@@ -1,18 +1,18 @@
-//! libpq's connection service files: parameters kept under a name
+//! libpq's connection service files: named sets of connection parameters
 //! (<https://www.postgresql.org/docs/current/libpq-pgservice.html>).
 //!
-//! What a connection string says wins over its service, and that over the environment. The environment is handed
-//! in; only the files it and the string name are read.
+//! A parameter of the connection string overrides one of its service, which overrides the environment. The caller
+//! passes the environment in; only the files that it and the string name are read.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::connection_string::TargetError;
 
-/// Where Debian's and the upstream packages' libpq look for the file of the whole system.
+/// The folders of the system-wide service file: those of Debian's libpq and of the upstream packages.
 const SYSTEM: [&str; 2] = ["/etc/postgresql-common", "/etc/sysconfig/pgsql"];
 
-/// Adds what the service that `parameters` or the environment name has and they have not.
+/// Adds the parameters that `parameters` lacks from the service that `parameters` or the environment names.
 pub(crate) fn complete(
     parameters: &mut BTreeMap<String, String>,
     environment: &BTreeMap<String, String>,
@@ -24,7 +24,7 @@ pub(crate) fn complete(
     };
     let failed = |problem: String| TargetError::Service(problem);
     let own = named.as_ref().or_else(|| variable("PGSERVICEFILE")).map(PathBuf::from);
-    // A file that is named must be there; the usual ones may be missing.
+    // A file that is named must exist; the default files may be missing.
     let must_exist = own.is_some();
     let own = own.or_else(|| variable("HOME").map(|home| Path::new(home).join(".pg_service.conf")));
     let folders: Vec<&str> = match variable("PGSYSCONFDIR") {
@@ -53,7 +53,7 @@ pub(crate) fn complete(
     ))
 }
 
-/// The parameters of the section of that name; a mistake in it is told by its line.
+/// The parameters in the section of that name; an error has the number of the line.
 fn section(text: &str, name: &str) -> Result<Option<BTreeMap<String, String>>, String> {
     let mut found = None;
     for (index, line) in text.lines().enumerate() {
@@ -74,7 +74,7 @@ fn section(text: &str, name: &str) -> Result<Option<BTreeMap<String, String>>, S
                 return Err(format!("line {}: a service cannot name another", index + 1));
             }
             Some((name, value)) => {
-                // The first of several counts, as in libpq.
+                // The first of several applies, as in libpq.
                 parameters.entry(name.trim_end().to_owned()).or_insert_with(|| value.trim_start().to_owned());
             }
             None => return Err(format!("line {}: expected parameter=value", index + 1)),

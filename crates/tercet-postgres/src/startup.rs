@@ -1,4 +1,5 @@
-//! From a [`Target`] to a connection that is ready for queries: resolve, connect, TLS, authenticate.
+//! The startup handshake: from a [`Target`] to a connection that is ready for queries. It resolves the host name,
+//! connects, starts TLS and authenticates.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,10 +23,10 @@ use crate::target::{Host, SslMode, Target};
 use crate::tls;
 use crate::user_timeout;
 
-/// A connection that has said ReadyForQuery.
+/// A connection after its first ReadyForQuery.
 pub(crate) struct Started {
     pub(crate) stream: Stream,
-    /// What was read and not yet used.
+    /// Bytes that were read but not parsed.
     pub(crate) buffer: BytesMut,
     pub(crate) process_id: i32,
     pub(crate) secret_key: i32,
@@ -33,14 +34,15 @@ pub(crate) struct Started {
     pub(crate) parameters: BTreeMap<String, String>,
 }
 
-/// The longest message of a server that has not let us in yet; libpq takes longer ones for another protocol as well.
+/// The maximum length of a message before authentication, in bytes. libpq also treats a longer one as another
+/// protocol.
 const LONGEST_MESSAGE: usize = 30_000;
 
-/// Why a server does not let us in.
+/// Why the handshake failed.
 enum Refusal {
-    /// It said so.
+    /// The server sent an ErrorResponse.
     Server(Box<ServerError>),
-    /// It cannot be talked to.
+    /// Any other reason, such as an error of the network, of TLS or of the protocol.
     Other(String),
 }
 
@@ -67,7 +69,7 @@ impl From<io::Error> for Refusal {
 /// Connects to one host and logs in.
 pub(crate) async fn start(target: &Target, host: &Host) -> Result<Started, ConnectError> {
     let attempt = async {
-        // `allow` starts without TLS and `prefer` with it; both have a second way.
+        // `allow` tries without TLS first, `prefer` with it; both may try the other way.
         let first = open(target, host, target.ssl_mode >= SslMode::Prefer).await.map_err(Refusal::Other)?;
         let encrypted = matches!(first, Stream::Tls(_));
         match log_in(target, first).await {
@@ -88,7 +90,7 @@ pub(crate) async fn start(target: &Target, host: &Host) -> Result<Started, Conne
     }
 }
 
-/// Whether `pg_hba.conf` may let in with TLS what it refused without, or the other way round.
+/// Whether `pg_hba.conf` may accept with TLS a login that it rejected without TLS, or the other way round.
 fn has_second_way(mode: SslMode, host: &Host, encrypted: bool, error: &ServerError) -> bool {
     matches!(host, Host::Tcp { .. })
         && error.code == "28000"
@@ -99,7 +101,7 @@ fn has_second_way(mode: SslMode, host: &Host, encrypted: bool, error: &ServerErr
         }
 }
 
-/// Opens a stream, with TLS where `encrypt` says so and the server can (or must, by `sslmode`).
+/// Opens a stream. With `encrypt` it requests TLS; a server without TLS is an error if `sslmode` requires TLS.
 pub(crate) async fn open(target: &Target, host: &Host, encrypt: bool) -> Result<Stream, String> {
     let (name, address, port) = match host {
         Host::Unix(path) => {
@@ -144,7 +146,7 @@ pub(crate) async fn open(target: &Target, host: &Host, encrypt: bool) -> Result<
     }
 }
 
-/// The first of these addresses that takes the connection, each within `limit`.
+/// Connects to the first of these addresses that accepts the connection within `limit`.
 async fn reach(addresses: &[SocketAddr], limit: Duration) -> Result<TcpStream, String> {
     let mut reason = "the name has no address".to_owned();
     for address in addresses {
@@ -159,7 +161,7 @@ async fn reach(addresses: &[SocketAddr], limit: Duration) -> Result<TcpStream, S
     Err(reason)
 }
 
-/// Messages to and from a server that has not said ReadyForQuery yet.
+/// The messages to and from a server before its first ReadyForQuery.
 struct Handshake {
     stream: Stream,
     buffer: BytesMut,
@@ -174,7 +176,7 @@ impl Handshake {
         Ok(())
     }
 
-    /// The next message; an ErrorResponse is an error.
+    /// Reads the next message; an ErrorResponse is an error.
     async fn receive(&mut self) -> Result<Message, Refusal> {
         loop {
             if Header::parse(&self.buffer)?.is_some_and(|header| header.len() as usize > LONGEST_MESSAGE) {

@@ -1,4 +1,4 @@
-//! What is sent to PostgreSQL and what comes back, as plain values.
+//! Statements, their results, and notifications, as plain values.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use crate::row::Rows;
 /// One SQL statement with its parameters. The same `sql` is prepared once per connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
-    /// The text, with `$1`, `$2`, … where the parameters go.
+    /// The text, with `$1`, `$2`, … for the parameters.
     pub sql: Arc<str>,
     /// The parameters in PostgreSQL's text format; `None` is NULL. Their types are inferred.
     pub parameters: Vec<Option<Bytes>>,
-    /// Whether PostgreSQL is asked for the types of the columns; the same for the same `sql`, always.
+    /// Whether to request the types of the columns. It must always be the same for the same `sql`.
     pub described: bool,
 }
 
@@ -24,8 +24,8 @@ impl Statement {
         Self { sql: sql.into(), parameters, described: false }
     }
 
-    /// The same statement, whose rows come with their [types](crate::Rows::types). That costs nothing once it is
-    /// prepared: PostgreSQL refuses a prepared statement whose types have changed (`0A000`).
+    /// The same statement, whose rows have [types](crate::Rows::types). They need no message once the statement is
+    /// prepared, since PostgreSQL rejects a prepared statement whose types have changed (`0A000`).
     #[must_use]
     #[inline]
     pub fn described(self) -> Self {
@@ -40,7 +40,7 @@ impl From<&str> for Statement {
     }
 }
 
-/// Rows of each statement of an exchange, in order.
+/// The rows of each statement of an exchange, in order.
 pub type Results = SmallVec<[Rows; 3]>;
 
 /// A `NOTIFY` (<https://www.postgresql.org/docs/current/sql-notify.html>).

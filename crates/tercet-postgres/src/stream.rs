@@ -1,4 +1,4 @@
-//! The bytes' way to PostgreSQL: TCP, TLS or a Unix socket, as one type.
+//! A byte stream to PostgreSQL over TCP, TLS or a Unix socket, as one type.
 
 use std::io;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// The TCP connection below, if it is one.
+    /// The underlying TCP connection; `None` for a Unix socket.
     pub(crate) fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Self::Tcp(stream) => Some(stream),

@@ -1,8 +1,8 @@
-//! Where PostgreSQL is and how to log in: libpq's connection URIs and keyword strings
-//! (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING>), read into one value.
+//! Connection parameters: the server's address, the login, TLS and timeouts. They come from libpq's connection
+//! strings (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING>).
 //!
-//! A parameter that is not supported is an error that names it. The process environment is not read here:
-//! the caller passes it in as a map (`PGHOST`, `PGUSER`, …).
+//! An unsupported parameter is an error that names it. The module does not read the process environment: the caller
+//! passes it in as a map (`PGHOST`, `PGUSER`, …).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,18 +13,18 @@ use std::time::Duration;
 use crate::connection_string::TargetError;
 use crate::{connection_string, service};
 
-/// Seconds to wait for a connection when `connect_timeout` is not given.
+/// The default of `connect_timeout`, in seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most seconds to wait for a connection, whatever `connect_timeout` says.
+/// The maximum of `connect_timeout`, in seconds.
 const LONGEST_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long an address may not answer when `connect_timeout` is not given, and how long a server may acknowledge nothing
-/// when `tcp_user_timeout` is not: clients of a database that cannot be reached get an error soon.
+/// The timeout to connect to one address if `connect_timeout` is not given, and the default of `tcp_user_timeout`.
+/// Both are short, so that clients of an unreachable database soon get an error.
 const UNREACHABLE: Duration = Duration::from_secs(2);
 
-/// `application_name` when it is not given.
+/// The default of `application_name`.
 const APPLICATION_NAME: &str = "tercet";
 
-/// The environment variables that stand in for parameters, as libpq has them.
+/// libpq's environment variables, with the parameters that they are the defaults of.
 const ENVIRONMENT: [(&str, &str); 15] = [
     ("PGHOST", "host"),
     ("PGHOSTADDR", "hostaddr"),
@@ -43,7 +43,7 @@ const ENVIRONMENT: [(&str, &str); 15] = [
     ("PGCHANNELBINDING", "channel_binding"),
 ];
 
-/// libpq's parameters that this client does not have.
+/// libpq's parameters that this client does not support.
 const UNSUPPORTED: [&str; 22] = [
     "gssdelegation",
     "gsslib",
@@ -69,15 +69,14 @@ const UNSUPPORTED: [&str; 22] = [
     "sslsni",
 ];
 
-/// One place to try.
+/// One of the servers to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
-    /// A TCP address: the name certificates are checked against, the address to use instead of resolving
-    /// it, and the port.
+    /// A TCP address.
     Tcp {
-        /// The host's name or address as given.
+        /// The host's name or address as given; certificates are verified against it.
         name: String,
-        /// `hostaddr`, when given.
+        /// `hostaddr`, if given: the address to connect to without resolving the name.
         address: Option<IpAddr>,
         /// The port.
         port: u16,
@@ -110,72 +109,73 @@ impl fmt::Display for Host {
     }
 }
 
-/// `sslmode`: how much TLS is asked for, from none to a verified name.
+/// `sslmode`: from no TLS to TLS with a verified certificate and name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SslMode {
-    /// Never.
+    /// No TLS.
     Disable,
-    /// Only when the server insists.
+    /// TLS only if the server rejects a connection without it.
     Allow,
-    /// When the server can.
+    /// TLS if the server supports it.
     #[default]
     Prefer,
-    /// Always, without verifying the server.
+    /// TLS, without verification of the server.
     Require,
-    /// Always, and the certificate is from a trusted authority.
+    /// TLS; the server's certificate is from a trusted authority.
     VerifyCa,
-    /// Always, and the certificate is from a trusted authority and names the host.
+    /// TLS; the server's certificate is from a trusted authority and names the host.
     VerifyFull,
 }
 
-/// `target_session_attrs`: which of several servers will do.
+/// `target_session_attrs`: which of several servers are suitable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SessionAttributes {
     /// Any.
     #[default]
     Any,
-    /// One that accepts writes.
+    /// A server whose sessions accept writes.
     ReadWrite,
-    /// One that does not.
+    /// A server whose sessions do not accept writes.
     ReadOnly,
-    /// One that is not in recovery.
+    /// A server that is not in recovery.
     Primary,
-    /// One in recovery.
+    /// A server in recovery.
     Standby,
-    /// One in recovery, else any.
+    /// A server in recovery; any if there is none.
     PreferStandby,
 }
 
-/// Everything needed to connect.
+/// The parameters of a connection.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Tried in this order.
+    /// The servers, in the order in which they are tried.
     pub hosts: Vec<Host>,
     /// The database.
     pub database: String,
-    /// Who logs in.
+    /// The role that logs in.
     pub user: String,
-    /// With what, unless the server trusts.
+    /// The password, if there is one.
     pub password: Option<String>,
     /// `application_name`.
     pub application_name: String,
     /// `options`, such as `-c geqo=off`.
     pub options: Option<String>,
-    /// How much TLS.
+    /// `sslmode`.
     pub ssl_mode: SslMode,
-    /// The authorities that are trusted, PEM.
+    /// `sslrootcert`: the file of the trusted authorities, PEM.
     pub ssl_root_certificate: Option<PathBuf>,
-    /// The client's certificate chain, PEM.
+    /// `sslcert`: the file of the client's certificate chain, PEM.
     pub ssl_certificate: Option<PathBuf>,
-    /// Its key, PEM.
+    /// `sslkey`: the file of the client's key, PEM.
     pub ssl_key: Option<PathBuf>,
-    /// How long one host may take.
+    /// The timeout for one host, from name resolution to login.
     pub connect_timeout: Duration,
-    /// How long an address may take to take a connection.
+    /// The timeout for one address to accept the TCP connection.
     pub reach_timeout: Duration,
-    /// How long a server may acknowledge nothing before the connection is given up; `None` as the system says.
+    /// `tcp_user_timeout`: how long data may stay unacknowledged before the connection is closed; `None` for the system's
+    /// default.
     pub user_timeout: Option<Duration>,
-    /// Which server will do.
+    /// `target_session_attrs`.
     pub session_attributes: SessionAttributes,
 }
 
@@ -190,7 +190,7 @@ impl fmt::Debug for Target {
 }
 
 impl Target {
-    /// One host, without a password and without TLS; all else as where a connection string leaves it out.
+    /// One host, without a password and without TLS. All other parameters have the defaults of a connection string.
     pub fn new(host: Host, database: impl Into<String>, user: impl Into<String>) -> Self {
         Self {
             hosts: vec![host],
@@ -210,8 +210,8 @@ impl Target {
         }
     }
 
-    /// Reads a connection string; what it leaves out comes from the service it names, then from `environment`, then
-    /// from libpq's defaults.
+    /// Parses a connection string. Parameters that it lacks come from the service that it names, then from
+    /// `environment`, then from libpq's defaults.
     ///
     /// # Errors
     /// The string is malformed, has an unsupported parameter or a contradiction.
@@ -229,7 +229,7 @@ impl Target {
         Self::from_parameters(parameters, environment.get("USER"))
     }
 
-    /// All hosts as they are shown to people.
+    /// All hosts, for messages.
     pub fn address(&self) -> String {
         self.hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(",")
     }
@@ -264,7 +264,7 @@ impl Target {
             session_attributes: take("target_session_attrs")
                 .map_or(Ok(SessionAttributes::default()), |value| session_attributes(&value))?,
         };
-        // Parameters that have one value this client can honour.
+        // Parameters of which this client supports one value.
         for (name, allowed) in [
             ("client_encoding", &["auto", "utf8", "utf-8"][..]),
             ("gssencmode", &["disable", "prefer"]),
@@ -343,13 +343,13 @@ fn session_attributes(value: &str) -> Result<SessionAttributes, TargetError> {
     })
 }
 
-/// Milliseconds; 0 leaves it to the system (PostgreSQL manual, section 34.1.2).
+/// Parses milliseconds; 0 is the system's default (PostgreSQL manual, section 34.1.2).
 fn user_timeout(value: &str) -> Result<Option<Duration>, TargetError> {
     let milliseconds: u32 = value.trim().parse().map_err(|_| TargetError::Value("tcp_user_timeout"))?;
     Ok((milliseconds > 0).then(|| Duration::from_millis(milliseconds.into())))
 }
 
-/// Seconds; 0 means forever in libpq. Here every wait has an end.
+/// Parses seconds. libpq waits without limit at 0; this client always has a limit.
 fn connect_timeout(value: &str) -> Result<Duration, TargetError> {
     match value.parse() {
         Ok(0) => Ok(LONGEST_CONNECT_TIMEOUT),

@@ -1,4 +1,4 @@
-//! TLS towards PostgreSQL: what each `sslmode` verifies
+//! TLS to PostgreSQL, with the verification of each `sslmode`
 //! (<https://www.postgresql.org/docs/current/libpq-ssl.html>).
 
 use std::path::Path;
@@ -13,10 +13,10 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 
 use crate::target::{SslMode, Target};
 
-/// Builds the client configuration that `target` asks for.
+/// Builds the TLS client configuration of `target`.
 ///
 /// # Errors
-/// A certificate or key file cannot be read or makes no sense; the message names it.
+/// A certificate or key file cannot be read or is invalid; the message names it.
 pub(crate) fn client_config(target: &Target) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match &target.ssl_root_certificate {
@@ -29,7 +29,7 @@ pub(crate) fn client_config(target: &Target) -> Result<ClientConfig, String> {
             .map_err(|error| format!("{}: {error}", path.display()))?;
             match target.ssl_mode {
                 SslMode::VerifyFull => verifier,
-                // libpq: a root certificate turns `require` into `verify-ca`.
+                // As in libpq, `require` with a root certificate is `verify-ca`.
                 _ => Arc::new(AnyName(verifier)),
             }
         }
@@ -50,7 +50,7 @@ pub(crate) fn client_config(target: &Target) -> Result<ClientConfig, String> {
         (None, None) => builder.with_no_client_auth(),
         _ => return Err("sslcert and sslkey go together".to_owned()),
     };
-    // PostgreSQL 17 refuses a TLS handshake that offers other protocols only.
+    // PostgreSQL 17 rejects a TLS handshake whose ALPN offers only other protocols.
     config.alpn_protocols = vec![b"postgresql".to_vec()];
     Ok(config)
 }
@@ -69,7 +69,7 @@ fn root_certificates(path: &Path) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// Verifies the chain and not the name: `verify-ca`.
+/// `verify-ca`: verifies the certificate chain, but not the name.
 #[derive(Debug)]
 struct AnyName(Arc<WebPkiServerVerifier>);
 
@@ -113,7 +113,7 @@ impl ServerCertVerifier for AnyName {
     }
 }
 
-/// Encrypts without knowing to whom: `require` and weaker, without a root certificate.
+/// `require` and weaker without a root certificate: encrypts without verification of the server.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

@@ -1,7 +1,8 @@
-//! How long a server may acknowledge nothing before the kernel gives the connection up.
+//! The TCP user timeout: how long sent data may stay unacknowledged before the kernel closes the connection.
 //!
-//! A server that runs a statement reads nothing, and takes no more than its buffers hold. Linux does not tell such a
-//! server from one that is out of reach (`TCP_USER_TIMEOUT`, tcp(7)), so while more than that is on the way it waits longer.
+//! A server that runs a statement does not read, so it acknowledges no more than its receive buffer holds. By
+//! `TCP_USER_TIMEOUT` (tcp(7)), Linux does not distinguish such a server from an unreachable one. So the timeout is longer
+//! while more data than that is in flight.
 
 use std::io;
 use std::time::Duration;
@@ -11,25 +12,24 @@ use tokio::net::TcpStream;
 
 use crate::stream::Stream;
 
-/// How long an idle connection's peer may say nothing before it is asked whether it is there, and again: the least that
-/// Linux knows.
+/// The time and interval of TCP keepalive probes on an idle connection: the minimum of Linux.
 const KEEPALIVE: Duration = Duration::from_secs(1);
 
-/// What a server's buffers hold in any case, in bytes: half of what Linux gives a connection to begin with (`tcp_rmem`).
+/// The bytes that a server's receive buffer always holds: half of the initial size on Linux (`tcp_rmem`).
 const HELD: usize = 32 * 1024;
 
-/// How long a server may acknowledge nothing while its buffers may be full.
+/// The minimum timeout while the server's receive buffer may be full.
 const LONG: Duration = Duration::from_secs(30);
 
-/// Has the kernel end a connection whose peer acknowledges nothing for `limit`: neither data nor the question whether it
-/// is there. A server that is slow acknowledges all the same.
+/// Makes the kernel close a connection whose peer acknowledges neither data nor keepalive probes for `limit`. A slow
+/// server still acknowledges both.
 pub(crate) fn set(stream: &TcpStream, limit: Option<Duration>) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
     socket.set_tcp_user_timeout(limit)
 }
 
-/// Waits longer while a server may not have read what was sent to it.
+/// Sets a longer timeout while the server may have unread data.
 #[derive(Debug)]
 pub(crate) struct UserTimeout {
     limit: Option<Duration>,
@@ -41,7 +41,7 @@ impl UserTimeout {
         Self { limit, is_long: false }
     }
 
-    /// So many bytes are on their way, or wait for an answer.
+    /// Adjusts the timeout to `unanswered`, the bytes of all exchanges without a complete result.
     pub(crate) fn adjust(&mut self, stream: &Stream, unanswered: usize) -> io::Result<()> {
         let is_long = unanswered > HELD;
         if is_long != std::mem::replace(&mut self.is_long, is_long)
