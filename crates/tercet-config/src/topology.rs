@@ -1,8 +1,8 @@
-//! What a `tercet.toml` means: machines, the tiers they carry, and the parts that run on them.
+//! The topology that a `tercet.toml` declares: machines, their tiers, and the parts that run on them.
 //!
-//! A [`Topology`] is only made by [`parse`](crate::parse), so each one is valid: there is one balancer, at least
-//! one application server, one database or the address of one, and every part is on a machine that carries
-//! its tier. It knows nothing of processes, units or firewalls: those are computed from it.
+//! Only [`parse`](crate::parse) makes a [`Topology`], so each one is valid: there is one balancer, at least one
+//! application server, one database or the URL of one, and every part is on a machine that carries its tier. The
+//! module knows nothing of processes, units or firewalls, which are computed from a topology.
 
 pub(crate) mod edge;
 mod meaning;
@@ -19,7 +19,7 @@ use self::edge::Edge;
 pub use self::program::Program;
 pub use self::secret::Secret;
 
-/// Everything a project is made of.
+/// The machines and parts of a project.
 #[derive(Clone, Debug)]
 pub struct Topology {
     name: String,
@@ -32,22 +32,22 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// What the project is called: lower case letters, digits, `_` and `-`, at most 40.
+    /// The project's name: lower case letters, digits, `_` and `-`, at most 40.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The machines, in the order of the file; this one alone when it names none.
+    /// The machines, in the order of the file; only this machine if the file names none.
     pub fn machines(&self) -> &[Machine] {
         &self.machines
     }
 
-    /// The one machine with everything on it, when the file names none: what `tercet up` runs.
+    /// Whether this machine carries all tiers, because the file names no machine. `tercet up` runs such a topology.
     pub fn only_this_machine(&self) -> bool {
         self.machines.iter().all(|machine| machine.reach == Reach::ThisMachine)
     }
 
-    /// Everything that runs: the balancer, then the application servers, then the database if it is tercet's.
+    /// The parts: the balancer, then the application servers, then the database if tercet runs it.
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
@@ -67,17 +67,17 @@ impl Topology {
         &self.database
     }
 
-    /// Who can read the operator state that the machines keep.
+    /// The encryption and signature of the operator state that the machines store.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// Every connection that is meant to be made, and no other: the edges of the topology.
+    /// The edges of the topology: all allowed connections.
     pub fn edges(&self) -> Vec<Edge<'_>> {
         edge::between(self)
     }
 
-    /// The addresses a part listens on: where its edges end, and nowhere else.
+    /// The addresses that a part listens on: the ends of its edges.
     pub fn addresses(&self, part: &Part) -> Vec<SocketAddr> {
         let edges = self.edges();
         let ends = edges.iter().filter(|edge| edge.to.name == part.name);
@@ -88,27 +88,27 @@ impl Topology {
         addresses
     }
 
-    /// The machine a part runs on.
+    /// The machine that a part runs on.
     pub fn machine_of(&self, part: &Part) -> &Machine {
         &self.machines[part.machine]
     }
 }
 
-/// A machine and what it carries.
+/// A machine and its tiers.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    /// What it is called.
+    /// The machine's name.
     pub name: String,
-    /// How a command gets there.
+    /// How commands run on it.
     pub reach: Reach,
-    /// The private address its tiers are reached at; loopback for this machine.
+    /// The private address of its tiers; loopback for this machine.
     pub address: IpAddr,
-    /// The tiers it carries, in the order of the picture.
+    /// The tiers that it carries, from the balancer to the database.
     pub tiers: Vec<Tier>,
 }
 
 impl Machine {
-    /// The machine the command runs on.
+    /// The machine that the command runs on.
     pub(crate) fn this() -> Self {
         Self {
             name: "this machine".to_owned(),
@@ -119,21 +119,21 @@ impl Machine {
     }
 }
 
-/// How a command gets to a machine.
+/// How commands run on a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// It is the one the command runs on.
+    /// Locally: it is the machine that the command runs on.
     ThisMachine,
-    /// By OpenSSH, to this destination; it never starts with `-`.
+    /// By OpenSSH to this destination, which never starts with `-`.
     Ssh(String),
 }
 
-/// A line of the tercet.
+/// A tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
-    /// Where clients connect.
+    /// The load balancer, which clients connect to.
     Balancer,
-    /// What answers requests.
+    /// The application servers.
     Application,
     /// PostgreSQL.
     Database,
@@ -149,35 +149,35 @@ impl fmt::Display for Tier {
     }
 }
 
-/// One thing that runs: the balancer, an application server, the database.
+/// A part: the balancer, an application server or the database.
 #[derive(Clone, Debug)]
 pub struct Part {
     /// `balancer`, `app-1`, `app-2`, …, `database`.
     pub name: String,
     /// Its tier.
     pub tier: Tier,
-    /// The port it is reached at; the balancer's first.
+    /// The port that it listens on; the first of the balancer's.
     pub port: Port,
-    /// On machines, the port an application server's successor takes while a release is rolled: the two
+    /// On named machines, the port of an application server's successor during a rolling release. The two ports
     /// alternate.
     pub standby: Option<u16>,
-    /// Which of [`Topology::machines`] it runs on.
+    /// The index of its machine in [`Topology::machines`].
     machine: usize,
 }
 
 impl Part {
-    /// The ports it may be found at.
+    /// The ports that it may listen on.
     pub fn ports(&self) -> Vec<u16> {
         [self.port.number].into_iter().chain(self.standby).collect()
     }
 }
 
-/// The port of a data API server's admin endpoint on a machine, by the server's own port.
+/// The port of a data API server's admin endpoint on a named machine, from the server's port.
 pub fn admin_port(port: u16) -> u16 {
     port + ADMIN_PORT_DISTANCE
 }
 
-/// How far an admin endpoint's port is from its server's.
+/// The difference between the ports of an admin endpoint and of its server.
 pub(crate) const ADMIN_PORT_DISTANCE: u16 = 1000;
 
 /// A TCP port.
@@ -185,71 +185,71 @@ pub(crate) const ADMIN_PORT_DISTANCE: u16 = 1000;
 pub struct Port {
     /// Its number.
     pub number: u16,
-    /// Whether it must be this one; otherwise the next free one of this machine may be taken.
+    /// Whether only this number is allowed; otherwise tercet may use the next free port of this machine.
     pub fixed: bool,
 }
 
-/// Tier 1: where clients connect.
+/// Tier 1: the balancer.
 #[derive(Clone, Debug)]
 pub struct Balancer {
-    /// The addresses to speak plain HTTP on, never empty.
+    /// The addresses of the listeners without TLS, never empty.
     pub listen: Vec<SocketAddr>,
-    /// How it speaks TLS, if it does.
+    /// The listeners with TLS, if it has certificates.
     pub tls: Option<Tls>,
-    /// The balancer's own options as the file gives them.
+    /// The balancer's options as written in the file.
     pub options: toml::Table,
 }
 
 impl Balancer {
-    /// The addresses to listen on: the plain ones, then those with TLS.
+    /// The addresses to listen on: those without TLS, then those with TLS.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.listen.iter().chain(self.tls.iter().flat_map(|tls| &tls.listen)).copied()
     }
 }
 
-/// How the balancer speaks TLS.
+/// The balancer's TLS listeners and certificates.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// The addresses to speak it on, never empty.
+    /// The addresses of the TLS listeners, never empty.
     pub listen: Vec<SocketAddr>,
-    /// Whether the file names them; otherwise the next free port of this machine may be taken.
+    /// Whether the file names them; otherwise tercet may use the next free port of this machine.
     pub listen_named: bool,
-    /// Never empty.
+    /// The certificates, never empty.
     pub certificates: Vec<Certificate>,
-    /// Whether requests to the plain addresses are redirected to https.
+    /// Whether requests to the listeners without TLS are redirected to https.
     pub redirect: bool,
-    /// How long browsers use only https for the host name, like `365d`.
+    /// The `max-age` of `strict-transport-security`, like `365d`.
     pub hsts: Option<String>,
 }
 
 /// PEM files, relative to the folder of `tercet.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// The certificate and those up to its authority.
+    /// The certificate chain.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
 }
 
-/// Tier 2: what answers the requests.
+/// Tier 2: the application servers.
 #[derive(Clone, Debug)]
 pub struct Application {
-    /// The data API or the person's own program.
+    /// The data API or the user's program.
     pub server: Server,
 }
 
-/// What an application server runs.
+/// The program of an application server.
 #[derive(Clone, Debug)]
 pub enum Server {
     /// The built-in data API.
     Api(Api),
-    /// The person's own program.
+    /// The user's program.
     Own {
         /// The command.
         program: Program,
         /// The command that prepares the shipped folder on each machine, before a release starts.
         build: Option<Program>,
-        /// The path that answers when it can take requests; starts with `/`. Without one it can as soon as it accepts
+        /// The path of its health check; starts with `/`. Without one, a server is healthy when it accepts
         /// connections.
         health: Option<String>,
     },
@@ -258,10 +258,10 @@ pub enum Server {
 /// The options of the data API.
 #[derive(Clone)]
 pub struct Api {
-    /// PostgREST's options as the file gives them, except the token secret; `db-anon-role` is always there.
-    /// `app.settings` may be secrets.
+    /// PostgREST's options as written in the file, without the token secret. `db-anon-role` is always set.
+    /// `app.settings` may contain secrets.
     pub options: toml::Table,
-    /// What tokens are verified with (`jwt-secret`).
+    /// The secret or keys that verify tokens (`jwt-secret`).
     pub jwt_secret: Option<Secret>,
 }
 
@@ -278,19 +278,19 @@ impl fmt::Debug for Api {
 /// Tier 3.
 #[derive(Clone, Debug)]
 pub struct Database {
-    /// The folder of the migrations, relative to the file's.
+    /// The folder of the migrations, relative to that of the file.
     pub migrations: PathBuf,
-    /// Whether the file names that folder; one that it does not name may be missing.
+    /// Whether the file names that folder; otherwise it may be missing.
     pub migrations_named: bool,
-    /// The owner's URL of a PostgreSQL that already exists; tercet runs its own when there is none.
+    /// The URL of an existing database, with its owner as the user; without one, tercet runs PostgreSQL.
     pub url: Option<Secret>,
 }
 
-/// Who can read the operator state that the machines keep, and whose word for it counts.
+/// The encryption and signature of the operator state that the machines store.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// The public keys it is encrypted to, in age's or ssh's notation.
+    /// The public keys that it is encrypted to, in the format of age or ssh.
     pub recipients: Vec<String>,
-    /// The SHA-256 of the certificate of the authority that signs it: `sha256:` and 64 hexadecimal digits.
+    /// The fingerprint of the certificate authority that signs it: `sha256:` and 64 hexadecimal digits.
     pub authority: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! `jwt-role-claim-key`: the path to the role in a token's claims: a JSONPath that starts at `$`, or the older kind
-//! of PostgREST's own (<https://docs.postgrest.org/en/latest/references/auth.html#jwt-role-extraction>).
+//! `jwt-role-claim-key`: the path to the role in a token's claims. It is a JSONPath that starts with `$`, or a path
+//! in PostgREST's older syntax (<https://docs.postgrest.org/en/latest/references/auth.html#jwt-role-extraction>).
 
 mod json_path;
 
@@ -20,9 +20,9 @@ pub struct RoleClaim {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Path {
-    /// RFC 9535; the first it leads to counts.
+    /// A JSONPath (RFC 9535); the first node it selects is the role.
     Json(JsonPath),
-    /// PostgREST's before version 16.
+    /// The syntax of PostgREST before version 16.
     Steps(Vec<Step>),
 }
 
@@ -32,9 +32,9 @@ enum Step {
     Key(String),
     /// `[0]`
     Index(usize),
-    /// `[1:]`: characters of a text, from the end where negative.
+    /// `[1:]`: characters of a string; a negative index counts from the end.
     Slice(Option<i64>, Option<i64>),
-    /// `[?(@ == "text")]`: the first text of an array that is like this.
+    /// `[?(@ == "text")]`: the first string of an array for which the comparison is true.
     First(Comparison, String),
 }
 
@@ -54,7 +54,7 @@ impl Default for RoleClaim {
 }
 
 impl RoleClaim {
-    /// Reads a path; `None` when it is malformed.
+    /// Parses a path; `None` if it is malformed.
     pub fn parse(text: &str) -> Option<Self> {
         let path = if text.starts_with('$') {
             Path::Json(JsonPath::parse(text)?)
@@ -64,12 +64,12 @@ impl RoleClaim {
         Some(Self { text: text.to_owned(), path })
     }
 
-    /// The path as it was written.
+    /// The path as written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The role the claims name, when they do; what is not a text is taken as its JSON.
+    /// The role in the claims, if there is one; a value that is not a string is formatted as JSON.
     pub fn find(&self, claims: &Value) -> Option<String> {
         let found = match &self.path {
             Path::Json(path) => (*path.find(claims).first()?).clone(),

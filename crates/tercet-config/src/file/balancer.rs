@@ -1,4 +1,5 @@
-//! The `[balancer]` section: the listeners, and the balancer's own options by their own names.
+//! The `[balancer]` section: the listeners, and the balancer's options with the same names as in its configuration
+//! file.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -1,45 +1,45 @@
-//! The edges of the picture: who may connect to whom, where, and why.
+//! The edges of a topology: the allowed connections, each with its two ends, address, port, protocol and reason.
 //!
-//! Firewall rules, `pg_hba.conf`, listen addresses and drawings are computed from this list; nothing else may
-//! open a port. How an operator gets to a machine is no edge between tiers and is not here.
+//! Firewall rules, `pg_hba.conf`, listen addresses and drawings are computed from this list; nothing else may open a
+//! port. An operator's SSH connection to a machine is not between tiers and is not in the list.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Machine, Part, Server, Tier, Topology, admin_port};
 
-/// One edge.
+/// An allowed connection.
 #[derive(Clone, Debug)]
 pub struct Edge<'a> {
-    /// Who connects.
+    /// The client.
     pub from: End<'a>,
-    /// The part that is connected to.
+    /// The server: the part that listens.
     pub to: &'a Part,
-    /// The machine that part runs on.
+    /// The server's machine.
     pub machine: &'a Machine,
-    /// The address that part listens on for it: loopback when both ends are on one machine.
+    /// The address that the server listens on: loopback if both ends are on one machine.
     pub address: IpAddr,
-    /// The TCP port there.
+    /// The TCP port.
     pub port: u16,
-    /// What is spoken.
+    /// The protocol.
     pub protocol: Protocol,
-    /// What for, in a few words.
+    /// The reason, in a few words.
     pub why: &'static str,
 }
 
-/// Who connects.
+/// The client of an edge.
 #[derive(Clone, Copy, Debug)]
 pub enum End<'a> {
-    /// Any client that can reach the address.
+    /// Any client to which the address is reachable.
     Internet,
-    /// A part, on its machine.
+    /// A part and its machine.
     Part(&'a Part, &'a Machine),
 }
 
-/// What is spoken on an edge.
+/// The protocol of an edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP in the clear.
+    /// HTTP without TLS.
     Http,
     /// HTTP over TLS.
     Https,
@@ -58,7 +58,7 @@ impl fmt::Display for Protocol {
 }
 
 impl Edge<'_> {
-    /// Whether it never leaves the machine.
+    /// Whether both ends are on one machine.
     pub fn is_local(&self) -> bool {
         self.address.is_loopback()
     }
@@ -75,7 +75,7 @@ impl fmt::Display for Edge<'_> {
     }
 }
 
-/// Every edge of a topology, in the order of the picture.
+/// All edges of a topology, from the internet to the database.
 pub(super) fn between(topology: &Topology) -> Vec<Edge<'_>> {
     let of = |tier| topology.parts.iter().filter(move |part| part.tier == tier);
     let mut edges = Vec::new();

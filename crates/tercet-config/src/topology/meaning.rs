@@ -1,4 +1,4 @@
-//! From what the file says to what it means, reporting everything in it that contradicts itself.
+//! Converts the keys of the file to a topology and reports all contradictions.
 
 mod addresses;
 mod machines;
@@ -21,7 +21,7 @@ use crate::file::{self, File, Located};
 const ANONYMOUS: &str = "anon";
 
 impl Topology {
-    /// What the file means. It is only to be used when there are no mistakes.
+    /// Converts the file to a topology, which is only valid if there are no mistakes.
     pub(crate) fn from_file(file: File, folder: &str, mistakes: &mut Mistakes, spans: &Spans) -> Self {
         let placement = Placement::read(&file, mistakes);
         let balancer = balancer(&file.balancer, &placement, mistakes, spans);
@@ -63,7 +63,7 @@ fn balancer(
     Balancer { listen, tls, options: section.options.written.clone() }
 }
 
-/// The options of a section as the tier has them, to look for contradictions; each one was checked before.
+/// The options of a section as the tier's type, to find contradictions; each value has been checked.
 fn typed<T: DeserializeOwned>(options: &OptionsOf<T>, section: &mut Section<'_>) -> Option<T> {
     options
         .written
@@ -118,7 +118,7 @@ fn application(
     Application { server: Server::Own { program, build, health } }
 }
 
-/// The API's options as PostgREST spells them, without the secret.
+/// The data API's options by PostgREST's names, without the secret.
 fn options(section: Option<&OptionsOf<api::Options>>, mistakes: &mut Mistakes, spans: &Spans) -> Api {
     let absent = OptionsOf::default();
     let section = section.unwrap_or(&absent);
@@ -136,7 +136,7 @@ fn options(section: Option<&OptionsOf<api::Options>>, mistakes: &mut Mistakes, s
     options.remove("jwt-secret");
     options.entry("db-anon-role").or_insert_with(|| toml::Value::from(ANONYMOUS));
     for (_, value) in &mut options {
-        // PostgREST's way of writing a list.
+        // PostgREST's notation of a list.
         if let toml::Value::Array(names) = value {
             let names: Vec<&str> = names.iter().filter_map(toml::Value::as_str).collect();
             *value = names.join(",").into();

@@ -1,19 +1,19 @@
-//! Names that become names elsewhere: of a database, a role, a folder, a unit.
+//! Project and machine names, from which the names of databases, roles, folders and units are made.
 
-/// The longest a name may be: `NAME_owner` must fit PostgreSQL's 63 bytes with room to spare.
+/// The maximum length of a name: `NAME_owner` must be shorter than PostgreSQL's maximum of 63 bytes.
 const LONGEST: usize = 40;
 
-/// What a name must look like, in words.
+/// The syntax of a name, for messages.
 pub(super) const RULE: &str = "lower case letters, digits, _ and -, a letter first, at most 40";
 
-/// Whether a name is as [`RULE`] says.
+/// Whether a name follows [`RULE`].
 pub(super) fn is_name(text: &str) -> bool {
     text.len() <= LONGEST
         && text.starts_with(|first: char| first.is_ascii_lowercase())
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-'))
 }
 
-/// A folder's name made into a project's.
+/// Makes a project's name from a folder's name.
 pub(super) fn from_folder(folder: &str) -> String {
     let lower = folder.to_lowercase();
     let kept =

@@ -1,9 +1,9 @@
-//! Which addresses may carry what is between the tiers.
+//! The addresses that connections between tiers may use.
 
 use std::net::IpAddr;
 
-/// Whether the internet can't route to it: RFC 1918, shared space of RFC 6598 (overlay networks use it), unique
-/// local addresses of RFC 4193.
+/// Whether an address is not routed on the internet: a private one (RFC 1918), one of the shared address space (RFC
+/// 6598, which overlay networks use) or a unique local one (RFC 4193).
 pub(super) fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {

@@ -1,14 +1,14 @@
-//! The command line of a person's own program.
+//! The command line of the user's program.
 //!
-//! It is split like a shell splits words, and nothing more of a shell happens to it: what a request or a
-//! setting says can never become a command.
+//! It is split into words by the quoting rules of a shell, but no shell runs it. So no request or setting can become
+//! a command.
 
 use serde::{Deserialize, Serialize};
 
-/// The placeholders a command may have.
+/// The placeholders of a command.
 const PLACEHOLDERS: [&str; 2] = ["{host}", "{port}"];
 
-/// A command with `{host}` and `{port}` still in it.
+/// A command with the placeholders `{host}` and `{port}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Program {
@@ -16,7 +16,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Splits the command; the error says what is wrong with it.
+    /// Splits the command; the error is the reason why it is invalid.
     pub(crate) fn parse(command: &str) -> Result<Self, String> {
         let words = shlex::split(command).ok_or("a quote is not closed")?;
         if words.first().is_none_or(String::is_empty) {
@@ -42,7 +42,7 @@ impl Program {
         Ok(Self { words })
     }
 
-    /// The program and its arguments, for a server that is to listen there.
+    /// The program and its arguments, for a server that listens on `host` and `port`.
     pub fn words(&self, host: &str, port: u16) -> Vec<String> {
         let port = port.to_string();
         self.words.iter().map(|word| word.replace("{host}", host).replace("{port}", &port)).collect()

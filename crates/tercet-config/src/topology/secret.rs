@@ -1,19 +1,19 @@
-//! A value that no log, error or argument list may show.
+//! A secret value, which no log, error or argument list may contain.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// A secret, or the file that holds it.
+/// A secret, or the name of its file.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Secret {
-    /// Written out in `tercet.toml`.
+    /// The secret, written in `tercet.toml`.
     Inline(String),
-    /// In a file, named relative to the folder of `tercet.toml`.
+    /// The secret's file, relative to the folder of `tercet.toml`.
     File(PathBuf),
 }
 
 impl Secret {
-    /// Reads `"@path"` as a file and anything else as the secret itself.
+    /// Parses `"@path"` as a file and any other text as the secret.
     pub(crate) fn parse(text: &str) -> Self {
         match text.strip_prefix('@') {
             Some(path) => Self::File(path.into()),

@@ -1,5 +1,5 @@
-//! The part of JSONPath (RFC 9535) that leads from a token's claims to a role: names, indices, slices, wildcards,
-//! descendants, and filters that compare with a literal. Functions are not understood, and a path with one is refused.
+//! The supported part of JSONPath (RFC 9535): names, indices, slices, wildcards, descendants, and filters that
+//! compare with a literal. A path with a function is rejected.
 
 use serde_json::Value;
 use winnow::ascii::{dec_int, multispace0};
@@ -7,11 +7,11 @@ use winnow::combinator::{alt, cut_err, delimited, eof, opt, preceded, repeat, se
 use winnow::prelude::*;
 use winnow::token::{any, none_of, take_while};
 
-/// A path that starts at `$`.
+/// A path that starts with `$`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct JsonPath(Vec<Segment>);
 
-/// What is looked for in every node found so far, or in all below them too.
+/// The selectors for the children of each node, and for all descendants of it with `descendants`.
 #[derive(Clone, Debug, PartialEq)]
 struct Segment {
     descendants: bool,
@@ -27,14 +27,14 @@ enum Selector {
     Filter(Any),
 }
 
-/// Conditions of which one must hold, each of several that all must.
+/// A logical-or of logical-ands.
 type Any = Vec<Vec<Test>>;
 
 #[derive(Clone, Debug, PartialEq)]
 struct Test {
     negated: bool,
     path: JsonPath,
-    /// Nothing: the path must lead somewhere.
+    /// `None`: the test is true if the path selects a node.
     comparison: Option<(Comparison, Value)>,
 }
 
@@ -45,12 +45,12 @@ enum Comparison {
 }
 
 impl JsonPath {
-    /// Reads a path; `None` when it is malformed or more than is understood.
+    /// Parses a path; `None` if it is malformed or not supported.
     pub(super) fn parse(text: &str) -> Option<Self> {
         terminated(preceded('$', segments), eof).parse(text).ok()
     }
 
-    /// All it leads to, in the order of the RFC.
+    /// The nodes that the path selects, in the order of the RFC.
     pub(super) fn find<'v>(&self, root: &'v Value) -> Vec<&'v Value> {
         self.0.iter().fold(vec![root], |nodes, segment| segment.walk(&nodes))
     }
@@ -103,7 +103,7 @@ impl Test {
         let found = self.path.find(node);
         let holds = match &self.comparison {
             None => !found.is_empty(),
-            // Nothing is equal to no literal.
+            // An absent node is not equal to any literal.
             Some((Comparison::Equal, literal)) => found.first().is_some_and(|value| *value == literal),
             Some((Comparison::NotEqual, literal)) => found.first().is_none_or(|value| *value != literal),
         };
@@ -119,7 +119,7 @@ fn children(node: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
     }
 }
 
-/// A place from the end where negative.
+/// The index in an array of this length; a negative one counts from the end.
 fn place(index: i64, length: usize) -> Option<usize> {
     let length = i64::try_from(length).ok()?;
     usize::try_from(if index < 0 { length + index } else { index }).ok()

@@ -1,11 +1,11 @@
-//! The addresses the balancer listens on.
+//! The addresses that the balancer listens on.
 
 use std::net::SocketAddr;
 
 use crate::file::Located;
 use tercet_options::Mistakes;
 
-/// What a list says, or else `default`; `taken` is listened on already.
+/// Parses a list of addresses, or else `default`. `taken` are the addresses of other listeners.
 pub(super) fn read(
     list: Option<&Located<Vec<Located<String>>>>,
     default: &[&str],
@@ -28,7 +28,7 @@ pub(super) fn read(
             added.hint("write it like 0.0.0.0:8080, or [::]:8080 for IPv6");
             continue;
         };
-        // Any two free ports are two.
+        // Port 0 is a free port, a different one each time.
         if address.port() != 0 && (addresses.contains(&address) || taken.contains(&address)) {
             mistakes.add(text.span(), format!("the balancer can't listen on {address} twice"), "again");
         }

@@ -1,4 +1,4 @@
-//! The machines of the file, and which tiers each carries.
+//! The machines of the file and their tiers.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use tercet_options::Mistakes;
 /// The machines, checked against each other.
 pub(super) struct Placement {
     pub(super) machines: Vec<Machine>,
-    /// Whether the file names them; otherwise it is this machine alone.
+    /// Whether the file names them; otherwise there is only this machine.
     pub(super) named: bool,
 }
 
@@ -28,7 +28,7 @@ impl Placement {
         Self { machines, named: true }
     }
 
-    /// The machines that carry a tier, by their place in the list.
+    /// The indices of the machines that carry a tier.
     pub(super) fn carrying(&self, tier: Tier) -> impl Iterator<Item = usize> {
         let machines = self.machines.iter().enumerate();
         machines.filter(move |(_, machine)| machine.tiers.contains(&tier)).map(|(index, _)| index)
@@ -51,7 +51,7 @@ fn machine(entry: &Located<file::Machine>, mistakes: &mut Mistakes) -> Machine {
         mistakes.add(name.span(), message, "not a name").hint(names::RULE);
     }
     if let Some(ssh) = &entry.ssh
-        // A destination that looks like an option would be one to ssh.
+        // ssh would take a destination that begins with `-` as an option.
         && (ssh.is_empty() || ssh.starts_with('-') || ssh.contains(|c: char| c.is_whitespace() || c.is_control()))
     {
         let message = format!("{:?} is no ssh destination", **ssh);
@@ -80,7 +80,7 @@ fn machine(entry: &Located<file::Machine>, mistakes: &mut Mistakes) -> Machine {
     }
 }
 
-/// The entries that an earlier one says already.
+/// The entries that repeat an earlier one.
 fn twice(tiers: &[Located<file::Tier>]) -> impl Iterator<Item = &Located<file::Tier>> {
     let indexed = tiers.iter().enumerate();
     indexed
@@ -111,7 +111,7 @@ fn address(text: &Located<String>, mistakes: &mut Mistakes) -> Option<IpAddr> {
     Some(address)
 }
 
-/// No two machines share a name, a destination or an address.
+/// Reports machines that share a name, a destination or an address.
 fn unique(file: &File, mistakes: &mut Mistakes) {
     for key in ["name", "ssh", "address"] {
         let value = |machine: &'_ Located<file::Machine>| match key {
@@ -130,7 +130,7 @@ fn unique(file: &File, mistakes: &mut Mistakes) {
     }
 }
 
-/// There is one balancer, an application, and one database or its URL.
+/// Reports a topology without exactly one balancer, an application server, and one database or the URL of one.
 fn tiers_once(file: &File, mistakes: &mut Mistakes) {
     let carriers = |wanted: Tier| {
         let lists = file.machine.iter().filter_map(|machine| machine.tiers.as_ref());

@@ -1,16 +1,16 @@
-//! What runs on which machine, at which port.
+//! The parts, each with its machine and port.
 
 use super::machines::Placement;
 use crate::file::{File, Located};
 use crate::topology::{ADMIN_PORT_DISTANCE, Balancer, Part, Port, Tier};
 use tercet_options::Mistakes;
 
-/// The first application server's port unless the file names one.
+/// The default of the first application server's port.
 const APPLICATION_PORT: u16 = 8081;
-/// PostgreSQL's port unless the file names one.
+/// The default of PostgreSQL's port.
 const DATABASE_PORT: u16 = 5432;
 
-/// Places the balancer, the application servers and the database.
+/// Assigns the balancer, the application servers and the database to machines and ports.
 pub(super) fn place(
     file: &File,
     balancer: &Balancer,
@@ -44,7 +44,7 @@ fn port(named: Option<&Located<u16>>, default: u16, placement: &Placement) -> Po
     Port { number: named.map_or(default, |port| **port), fixed: placement.named || named.is_some() }
 }
 
-/// Deals the application servers out to their machines, in turn.
+/// Assigns the application servers to their machines by round-robin.
 fn servers(file: &File, placement: &Placement, parts: &mut Vec<Part>, mistakes: &mut Mistakes) {
     let machines: Vec<usize> = placement.carrying(Tier::Application).collect();
     if machines.is_empty() {
@@ -66,7 +66,7 @@ fn servers(file: &File, placement: &Placement, parts: &mut Vec<Part>, mistakes: 
     };
     let first = port(section.port.as_ref(), APPLICATION_PORT, placement);
     let each = count.div_ceil(machines.len());
-    // On machines, as many again for the successors, and all of them again for the admin endpoints.
+    // On named machines each server has a second port for its successor, and each port an admin port.
     let last = if placement.named { 2 * each + usize::from(ADMIN_PORT_DISTANCE) } else { each } - 1;
     if usize::from(first.number) + last > usize::from(u16::MAX) {
         let span = section.port.as_ref().map(Located::span).unwrap_or_default();
@@ -85,7 +85,7 @@ fn servers(file: &File, placement: &Placement, parts: &mut Vec<Part>, mistakes: 
     }
 }
 
-/// No two parts on a machine have the same port, as far as the file names them.
+/// Reports parts of one machine with the same port, as far as the file names the ports.
 fn apart(file: &File, balancer: &Balancer, parts: &[Part], mistakes: &mut Mistakes) {
     let span = |part: &Part| match part.tier {
         Tier::Balancer => file.balancer.listen.as_ref().and_then(|listen| listen.first()).map(Located::span),

@@ -1,10 +1,11 @@
-//! `[state]`: the recipients' notation and the authority's fingerprint. Whether a key is one, only age can tell.
+//! The `[state]` section. It checks the formats of the recipients and of the fingerprint; only age can validate a
+//! key.
 
 use crate::file::{self, Located};
 use crate::topology::State;
 use tercet_options::Mistakes;
 
-/// How the public keys begin that state can be encrypted to.
+/// The prefixes of the public keys that state can be encrypted to.
 const KINDS: [&str; 3] = ["age1", "ssh-ed25519 ", "ssh-rsa "];
 
 pub(super) fn read(section: &file::State, mistakes: &mut Mistakes) -> State {
@@ -31,7 +32,7 @@ pub(super) fn read(section: &file::State, mistakes: &mut Mistakes) -> State {
     State { recipients, authority }
 }
 
-/// A public key without the comment that ssh's may have.
+/// A public key without the comment of an ssh key.
 fn recipient(text: &Located<String>, mistakes: &mut Mistakes) -> String {
     if !KINDS.iter().any(|kind| text.starts_with(kind)) {
         mistakes

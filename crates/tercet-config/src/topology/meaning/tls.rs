@@ -1,4 +1,4 @@
-//! How the balancer speaks TLS.
+//! The balancer's TLS listeners and certificates.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::file::{self, Located};
 use crate::topology::{Certificate, Tls};
 use tercet_options::Mistakes;
 
-/// What the section says of TLS; `plain` are the addresses without.
+/// The TLS configuration of the section; `plain` are the addresses without TLS.
 pub(super) fn read(
     section: &file::Balancer,
     placement: &Placement,
@@ -47,7 +47,7 @@ fn certificate(entry: &Located<file::Certificate>, mistakes: &mut Mistakes) -> C
             mistakes.add(path.span(), format!("{key} names no file"), "empty");
             PathBuf::new()
         }
-        // What is found wrong with a file names it: that would show the key.
+        // A message about a file contains its name, and here that would be the private key.
         Some(path) if path.contains("-----BEGIN") => {
             mistakes
                 .add(
