@@ -37,9 +37,9 @@ pub(crate) struct File {
     /// The machines that carry the tiers, one `[[machine]]` each. Without any, everything runs on this one.
     #[serde(default)]
     pub(crate) machine: Vec<Located<Machine>>,
-    /// Who can read the operator state that the machines keep, encrypted: the certificate authority, the passwords
-    /// and the token secret in `.tercet/`. `tercet state push` and every `tercet apply` put it there, `tercet state
-    /// pull` fetches it.
+    /// Who can read the operator state that the machines keep, encrypted: the certificate authority, the passwords and
+    /// the token secret in `.tercet/`. `tercet state push` and every `tercet apply` put it there, `tercet state pull`
+    /// fetches it.
     #[serde(default)]
     pub(crate) state: State,
 }
@@ -108,9 +108,9 @@ pub(crate) struct Machine {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct State {
-    /// The public keys it is encrypted to, one for each operator: age's (`age1…`; `tercet state identity` makes one),
-    /// or those of ssh keys (`ssh-ed25519 …`, `ssh-rsa …`). Without any, `tercet state push` asks for a passphrase
-    /// and `tercet apply` does not push.
+    /// The public keys it is encrypted to, one for each operator: age's (`age1…`; `tercet state identity` makes one), or
+    /// those of ssh keys (`ssh-ed25519 …`, `ssh-rsa …`). Without any, `tercet state push` asks for a passphrase and
+    /// `tercet apply` does not push.
     #[schemars(extend("examples" = [["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"]]))]
     pub(crate) recipients: Option<Vec<Located<String>>>,
     /// The fingerprint of the certificate authority that signs it: state with another signature is never pulled.

@@ -1,7 +1,7 @@
-//! A private PostgreSQL cluster in a folder of its own: made once, configured at every start.
+//! A private PostgreSQL cluster in a separate folder: initialised once, configured at every start.
 //!
-//! It says what to run; the supervisor runs it. It holds the cluster's lock as long as it
-//! lives, so that a server that it finds running there is an orphan.
+//! The module returns the program to run; the supervisor runs it. A [`Cluster`] holds the lock of the folder, so a
+//! server that is already running there is an orphan.
 
 pub mod configuration;
 mod place;
@@ -24,11 +24,11 @@ use crate::account::Account;
 use crate::installation::{Installation, Search};
 use crate::program::Program;
 
-/// The superuser, who may only come through the private socket.
+/// The superuser, who may only connect through the private Unix socket.
 pub const SUPERUSER: &str = "postgres";
 
-/// How PostgreSQL is stopped: each signal and how long to wait before the next. SIGINT is a "fast" shutdown,
-/// SIGQUIT an "immediate" one, from which it recovers at its next start; see
+/// The signals that stop PostgreSQL, each with the time before the next. SIGINT is a "fast" shutdown, SIGQUIT an
+/// "immediate" one, after which the next start does crash recovery; see
 /// <https://www.postgresql.org/docs/current/server-shutdown.html>.
 pub const STOP: [(Signal, Duration); 3] = [
     (Signal::INT, Duration::from_secs(20)),
@@ -36,26 +36,26 @@ pub const STOP: [(Signal, Duration); 3] = [
     (Signal::KILL, Duration::from_secs(1)),
 ];
 
-/// How often the state of a starting or stopping server is looked at.
+/// The interval of checks of a starting or stopping server.
 const TICK: Duration = Duration::from_millis(10);
-/// How long an orphaned server has to stop before it is killed.
+/// The time that an orphaned server has to stop before it is killed.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(6);
 
-/// A cluster could not be made or used.
+/// A cluster could not be initialised or used.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// A file or folder of the cluster.
+    /// A file or folder of the cluster cannot be read or written.
     #[error("{}: {source}", path.display())]
     File {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// Another process has the cluster.
+    /// Another process holds the lock of the cluster.
     #[error("the database in {} is in use by another process", .0.display())]
     InUse(PathBuf),
-    /// No installation fits the data.
+    /// No installation has the major version of the data.
     #[error(
         "the data in {} belongs to PostgreSQL {major}, which is not on this machine; \
          hint: install postgresql-{major}, or move the data with pg_dump", data.display()
@@ -63,18 +63,18 @@ pub enum ClusterError {
     NoSuchMajor {
         /// The data directory.
         data: PathBuf,
-        /// The major version it was made by.
+        /// The major version of the data.
         major: u32,
     },
     /// `initdb` failed.
     #[error("initdb could not make a cluster in {}: {output}", place.display())]
     Initdb {
-        /// Where.
+        /// The cluster's folder.
         place: PathBuf,
-        /// The end of what it printed.
+        /// The last lines of its standard error.
         output: String,
     },
-    /// Processes that belong to the data directory do not end.
+    /// Processes of the data directory do not exit.
     #[error("the processes {pids:?} still use {} and do not stop; hint: look at them, then kill them", data.display())]
     Orphans {
         /// The data directory.
@@ -88,14 +88,14 @@ fn file_error(path: &Path) -> impl FnOnce(io::Error) -> ClusterError {
     |source| ClusterError::File { path: path.to_owned(), source }
 }
 
-/// A cluster, and the right to run it.
+/// A cluster and the lock of its folder.
 #[derive(Debug)]
 pub struct Cluster {
     place: Place,
     account: Account,
     sockets: Sockets,
     port: u16,
-    /// Held, never read.
+    /// The lock, released on drop.
     _lock: File,
 }
 
@@ -104,7 +104,7 @@ pub struct Cluster {
 enum Sockets {
     /// Beside the data.
     Beside(PathBuf),
-    /// Where paths are shorter; a socket's path has room for about 100 bytes.
+    /// In a temporary folder with a shorter path, since the path of a socket is limited to about 100 bytes.
     Short(tempfile::TempDir),
 }
 
@@ -118,11 +118,11 @@ impl Sockets {
 }
 
 impl Cluster {
-    /// Takes possession of the cluster in `place`, which need not exist yet, to run as `account` and to listen on
-    /// `port` of the loopback.
+    /// Locks the cluster in `place`, which is created if it is missing. PostgreSQL will run as `account` and listen
+    /// on `port` of loopback.
     ///
     /// # Errors
-    /// Another process has it, or its folders cannot be made.
+    /// Another process holds the lock, or a folder cannot be created.
     pub fn open(place: Place, account: Account, port: u16) -> Result<Self, ClusterError> {
         place.create(&account)?;
         let path = place.lock();
@@ -136,15 +136,16 @@ impl Cluster {
         Ok(Self { place, account, sockets, port, _lock: lock })
     }
 
-    /// The major version its data was made by; `None` when there is no data yet.
+    /// The major version of the data; `None` if there is no data yet.
     pub fn major(&self) -> Option<u32> {
         fs::read_to_string(self.place.data().join("PG_VERSION")).ok()?.trim().parse().ok()
     }
 
-    /// The installation its data asks for, or the first one when there is no data yet.
+    /// The installation of the data's major version, or the first one if there is no data yet; `None` if PostgreSQL
+    /// is not installed.
     ///
     /// # Errors
-    /// There is data, and no installation of its major version. `Ok(None)`: nothing is installed at all.
+    /// There are installations, but none of the data's major version.
     pub fn installation(&self, search: &Search) -> Result<Option<Installation>, ClusterError> {
         let found = search.find(self.major());
         match self.major() {
@@ -155,7 +156,7 @@ impl Cluster {
         }
     }
 
-    /// Makes the data directory when it is missing. One that was interrupted is begun again.
+    /// Initialises the data directory if it is missing. An interrupted initialisation starts again.
     ///
     /// # Errors
     /// `initdb` fails, or files cannot be written.
@@ -206,7 +207,7 @@ impl Cluster {
         fs::rename(&partial, &data).map_err(file_error(&data))
     }
 
-    /// Writes the configuration for a server of `database`, and says what to run.
+    /// Writes the configuration for a server of `database`, and returns the program to run.
     ///
     /// # Errors
     /// The configuration cannot be written.
@@ -229,7 +230,7 @@ impl Cluster {
         }
         Ok(Program {
             path: installation.programs.join("postgres"),
-            // PostgreSQL finds everything else by what this file says.
+            // postgresql.conf in this folder has the paths of all else.
             arguments: vec!["-D".into(), folder.into_os_string()],
             environment: installation.environment(),
             folder: self.place.data(),
@@ -237,11 +238,11 @@ impl Cluster {
         })
     }
 
-    /// Makes the cluster startable after a crash or a power cut: ends orphaned server processes,
-    /// then removes what they left. Call it before every start.
+    /// Makes the cluster startable after a crash or a power cut: stops orphaned server processes, then removes their
+    /// lock files. Call it before every start.
     ///
     /// # Errors
-    /// Processes of the cluster do not end.
+    /// Processes of the cluster do not exit.
     pub async fn recover(&self) -> Result<(), ClusterError> {
         let data = self.place.data();
         let deadline = tokio::time::Instant::now() + ORPHAN_PATIENCE;
@@ -267,14 +268,14 @@ impl Cluster {
             .is_some_and(|status| status.pid == pid && status.accepts_connections)
     }
 
-    /// Waits until the server with this process id accepts connections; forever, when it never does.
+    /// Waits until the server with this process id accepts connections, without a timeout.
     pub async fn ready(&self, pid: u32) {
         while !self.is_ready(pid) {
             tokio::time::sleep(TICK).await;
         }
     }
 
-    /// How to connect as the superuser: through the private socket.
+    /// The connection parameters of the superuser, through the private socket.
     pub fn superuser(&self, database: &str) -> Target {
         Target::new(Host::socket(self.sockets.path(), self.port), database, SUPERUSER)
     }
@@ -284,14 +285,14 @@ impl Cluster {
         self.sockets.path()
     }
 
-    /// The port of the loopback it listens on.
+    /// The port of loopback that it listens on.
     pub fn port(&self) -> u16 {
         self.port
     }
 }
 
-/// A locale that is the same on every machine and knows Unicode: characters have their classes and
-/// cases, and sort by code point, so that no upgrade of a C library ever corrupts an index.
+/// A locale with Unicode's character classes and case mapping, the same on every machine. It sorts by code point, so
+/// that an upgrade of the C library does not corrupt indexes.
 fn locale(installation: &Installation) -> &'static [&'static str] {
     if installation.version.major >= 17 {
         &["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]

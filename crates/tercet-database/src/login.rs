@@ -1,4 +1,4 @@
-//! One attempt to log in over TCP: whether PostgreSQL accepts it, and what the role may do.
+//! A login attempt over TCP: whether PostgreSQL accepts it, and whether the role has privileged attributes.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,43 +7,44 @@ use std::time::Duration;
 
 use tercet_postgres::{Connection, Host, SslMode, Target};
 
-/// The longest attempt. The caller has a shorter timeout, by which it tells that there is no answer.
+/// The timeout of an attempt. The caller has a shorter one, by which it reports a timeout.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Who tries, where, with what.
+/// The parameters of a login attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Login<'a> {
-    /// Where PostgreSQL listens.
+    /// The address of PostgreSQL.
     pub address: SocketAddr,
-    /// Which database.
+    /// The database.
     pub database: &'a str,
-    /// As which role.
+    /// The role.
     pub role: &'a str,
-    /// The password offered when asked.
+    /// The password, sent if PostgreSQL requests it.
     pub password: &'a str,
-    /// What the connection is wrapped in.
+    /// Whether the connection uses TLS.
     pub tls: Tls<'a>,
 }
 
-/// What a connection is wrapped in.
+/// The TLS of a connection.
 #[derive(Clone, Copy, Debug)]
 pub enum Tls<'a> {
-    /// Nothing.
+    /// No TLS.
     None,
     /// TLS, with the server's certificate and name checked against an authority.
     Verified {
         /// The authority's certificate, PEM.
         authority: &'a Path,
-        /// The client's certificate and key, PEM, when it has one.
+        /// The client's certificate and key, PEM, if it has them.
         client: Option<(&'a Path, &'a Path)>,
     },
 }
 
-/// Logs in and out again; the error says who refused and why, on one line. What the role may do beyond becoming
-/// another is an error as well: no role that logs in over the network may. Must be called on a `LocalSet`.
+/// Logs in and closes the connection. The error is one line with the reason of the rejection. A role with a
+/// privileged attribute (superuser, createrole, createdb, replication, bypassrls) is an error too, since no role that
+/// logs in over the network may have one. Must be called on a `LocalSet`.
 ///
 /// # Errors
-/// It was refused, or it was not and should have been weaker.
+/// The login failed, or the role has a privileged attribute.
 pub async fn attempt(login: &Login<'_>) -> Result<(), String> {
     let mut target = Target {
         password: Some(login.password.to_owned()),

@@ -1,7 +1,7 @@
-//! Migrations: the SQL files of a folder, each applied once, in order, in a transaction of its own.
+//! Migrations: the SQL files of a folder, each applied once, in order, in a separate transaction.
 //!
-//! The table `tercet.migrations`, its checksums (SHA-384 of the file) and the advisory lock are those of sqlx's migrator,
-//! which was used before: databases that it migrated are recognised.
+//! The table `tercet.migrations`, its checksums (SHA-384 of the file) and the advisory lock are those of sqlx's
+//! migrator, which earlier versions used. So databases that it migrated are recognised.
 
 mod session;
 
@@ -18,14 +18,14 @@ use tercet_postgres::{ConnectError, DatabaseError, Target};
 
 use self::session::{Applied, Session, TABLE};
 
-/// How a file begins that holds a single statement which allows no transaction around it, such as
+/// The beginning of a file with a single statement that cannot run in a transaction block, such as
 /// `create index concurrently`.
 const WITHOUT_TRANSACTION: &str = "-- no-transaction";
 
-/// How long a server may acknowledge nothing, at least, before a migration is given up.
+/// The minimum TCP user timeout of a migration.
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The migrations of a folder, read and in order.
+/// The migrations of a folder, in order.
 #[derive(Debug)]
 pub struct Migrations {
     folder: PathBuf,
@@ -50,7 +50,7 @@ impl File {
         self.sql.starts_with(WITHOUT_TRANSACTION)
     }
 
-    /// What failed while it was run, by its line and column where PostgreSQL tells.
+    /// The error of a statement of the file, with line and column if PostgreSQL returned a position.
     fn explain(&self, error: &DatabaseError) -> MigrationError {
         let server = error.server();
         MigrationError::Statement {
@@ -61,57 +61,57 @@ impl File {
     }
 }
 
-/// The migrations are not what they should be, or did not succeed.
+/// The migrations are invalid or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
     /// A file or the folder cannot be read.
     #[error("{}: {source}", path.display())]
     File {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// A name without a number.
+    /// A file's name does not begin with a version.
     #[error("{}: a migration's name begins with its number; hint: rename it to 0001_{}", .0.display(), suggestion(.0))]
     Name(PathBuf),
-    /// Two files with the same number.
+    /// Two files have the same version.
     #[error("{} and {} have the same number; hint: give the newer one the next number", .0.display(), .1.display())]
     Twice(PathBuf, PathBuf),
-    /// An applied file was edited.
+    /// A file was changed after it was applied.
     #[error(
         "{}: it has been applied already, and its text was different then; \
          hint: put the old text back, and write what is new as a migration of its own", .0.display()
     )]
     Changed(PathBuf),
-    /// An applied file is gone.
+    /// The file of an applied migration is missing.
     #[error(
         "migration {version} has been applied already, and its file is no longer in {}; hint: put it back",
         folder.display()
     )]
     Missing {
-        /// Its number.
+        /// The migration's version.
         version: i64,
-        /// Where it should be.
+        /// The folder of the migrations.
         folder: PathBuf,
     },
-    /// A record of a migration that failed. tercet writes none.
+    /// The table records a failed migration. tercet writes no such record.
     #[error(
         "migration {version} is recorded as failed in {TABLE}; \
          hint: delete the record if nothing of the migration is in the database"
     )]
     Failed {
-        /// Its number.
+        /// The migration's version.
         version: i64,
     },
-    /// A statement failed; nothing of its file was kept.
+    /// A statement failed. The transaction of its file, if it has one, was rolled back.
     #[error("{}{}: {message}", path.display(), Place(*.place))]
     Statement {
         /// The file.
         path: PathBuf,
-        /// Line and column of the fault, from 1, when PostgreSQL tells.
+        /// Line and column of the error, from 1, if PostgreSQL returned a position.
         place: Option<(usize, usize)>,
-        /// What PostgreSQL says, with detail and hint.
+        /// PostgreSQL's message, with detail and hint.
         message: String,
     },
     /// The database cannot be reached or used.
@@ -132,7 +132,7 @@ impl From<ConnectError> for MigrationError {
 }
 
 impl MigrationError {
-    /// Whether there is no such database (yet).
+    /// Whether the database does not exist (yet).
     pub fn is_no_database(&self) -> bool {
         // PostgreSQL manual, appendix A: invalid_catalog_name.
         matches!(self, Self::Database(DatabaseError::Connect(error)) if error.sqlstate.as_deref() == Some("3D000"))
@@ -152,11 +152,11 @@ fn suggestion(path: &Path) -> String {
 }
 
 impl Migrations {
-    /// Reads the `.sql` files of a folder: `0001_books.sql`, `20260131_authors.sql`. Other files are not
-    /// migrations; a folder that is not there holds none.
+    /// Reads the `.sql` files of a folder: `0001_books.sql`, `20260131_authors.sql`. Other files are not migrations.
+    /// A folder that does not exist has none.
     ///
     /// # Errors
-    /// A file has no number or another's, or cannot be read.
+    /// A file has no version or that of another file, or cannot be read.
     pub fn read(folder: &Path) -> Result<Self, MigrationError> {
         let error = |path: &Path, source| MigrationError::File { path: path.to_owned(), source };
         let mut files = BTreeMap::new();
@@ -185,21 +185,21 @@ impl Migrations {
         Ok(Self { folder: folder.to_owned(), files })
     }
 
-    /// How many there are.
+    /// The number of migrations.
     pub fn count(&self) -> usize {
         self.files.len()
     }
 
-    /// Applies those the database has not seen, after any other migrator is done; returns how many there were. Must be called
-    /// on a `LocalSet`, like [`Migrations::pending`].
+    /// Applies the pending migrations, after any other migrator has finished, and returns their number. Must be
+    /// called on a `LocalSet`, like [`Migrations::pending`].
     ///
     /// # Errors
-    /// See [`MigrationError`]. What came before the failing file stays applied.
+    /// See [`MigrationError`]. The migrations before the failed one stay applied.
     pub async fn apply(&self, database: &Target) -> Result<u64, MigrationError> {
         if self.files.is_empty() {
             return Ok(0);
         }
-        // A migration may take long, and is not to end with a short interruption of the network.
+        // A migration may take long, and a short interruption of the network should not end it.
         let user_timeout = database.user_timeout.map(|limit| limit.max(USER_TIMEOUT));
         let session = Session::begin(&Arc::new(Target { user_timeout, ..database.clone() })).await?;
         session.lock().await?;
@@ -212,17 +212,17 @@ impl Migrations {
         Ok(unseen.len() as u64)
     }
 
-    /// The files the database has not seen, in order. Changes nothing.
+    /// The files of the pending migrations, in order. Changes nothing.
     ///
     /// # Errors
-    /// What it has seen is another text or no longer there, or it cannot be read.
+    /// The file of an applied migration was changed or is missing, or the database cannot be read.
     pub async fn pending(&self, database: &Target) -> Result<Vec<&Path>, MigrationError> {
         let session = Session::begin(&Arc::new(database.clone())).await?;
         let unseen = self.unseen(&session.applied().await?)?;
         Ok(unseen.into_iter().map(|(_, file)| file.path.as_path()).collect())
     }
 
-    /// The files that are not among the applied ones, which must be here and unchanged.
+    /// The files of the pending migrations. Those of the applied ones must exist and be unchanged.
     fn unseen(&self, applied: &BTreeMap<i64, Applied>) -> Result<Vec<(i64, &File)>, MigrationError> {
         if let Some((version, _)) = applied.iter().find(|(_, applied)| !applied.success) {
             return Err(MigrationError::Failed { version: *version });
@@ -243,7 +243,7 @@ impl Migrations {
     }
 }
 
-/// Where the character with this number, from 1, is: its line and column, from 1.
+/// The line and column, from 1, of the character at `position`, from 1.
 fn line_and_column(sql: &str, position: usize) -> (usize, usize) {
     let before: String = sql.chars().take(position.saturating_sub(1)).collect();
     let line = before.matches('\n').count() + 1;

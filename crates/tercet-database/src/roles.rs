@@ -1,7 +1,7 @@
-//! The roles a database is used by, under the names the PostgREST ecosystem knows, and what each may do.
+//! The roles of a database, with the names that PostgREST's documentation uses, and their privileges.
 //!
-//! `NAME_owner` owns the database and runs migrations. `authenticator` is all an application server may log
-//! in as; it has no rights of its own and can only become a request role: `anon` or `authenticated`.
+//! `NAME_owner` owns the database and runs migrations. `authenticator` is the only role that an application server
+//! may log in as. It has no privileges except that it can become a request role: `anon` or `authenticated`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,23 +11,23 @@ use tercet_postgres::{Connection, Database, DatabaseError, Others, Role, Stateme
 
 use crate::secret::Password;
 
-/// All an application server may log in as.
+/// The role that an application server logs in as.
 pub const AUTHENTICATOR: &str = "authenticator";
-/// What a request without a token runs as.
+/// The role of requests without a token.
 pub const ANONYMOUS: &str = "anon";
-/// What a request with a token runs as, unless the token names another role.
+/// The role of requests with a token, unless the token names another role.
 pub const AUTHENTICATED: &str = "authenticated";
 
-/// The role that owns the database `name`.
+/// The name of the role that owns the database `name`.
 pub fn owner(name: &str) -> String {
     format!("{name}_owner")
 }
 
 /// The roles of the database `name`, each after those it is a member of. Those without a verifier have no password.
 ///
-/// `session_role` is what a session of `authenticator` begins as: `None` for the data API, which chooses a role for each
-/// request and must have no rights until it has; a request role for a person's own program, whose statements would
-/// otherwise all be refused.
+/// `session_role` is the initial role of the sessions of `authenticator`. It is `None` for the data API, which sets a
+/// role for each request and must have no privileges before that. For the user's program it is a request role, since
+/// its statements would otherwise all be rejected.
 pub fn roles<S>(
     name: &str,
     owner_verifier: Option<S>,
@@ -69,12 +69,12 @@ pub struct Passwords {
     pub authenticator: Password,
 }
 
-/// Makes the [roles] and the database `name` where they are missing, and sets the passwords. Settings and memberships
-/// that a superuser has added to a role stay. What a database's roles may do in it is set once, when it is made: after that
-/// it is the migrations' to change. Must be called on a `LocalSet`, like all here that connects.
+/// Creates the [roles] and the database `name` if they are missing, and sets the passwords. Settings and memberships
+/// that a superuser has added to a role stay. The privileges in the database are granted once, when it is created;
+/// after that, only migrations change them. Must be called on a `LocalSet`, like all functions here that connect.
 ///
 /// # Errors
-/// A statement fails. `connect` gives a superuser's connection to the database of a name.
+/// A statement fails. `connect` returns the parameters of a superuser's connection to the database of a name.
 pub async fn prepare(
     connect: impl Fn(&str) -> Target,
     name: &str,
@@ -82,7 +82,7 @@ pub async fn prepare(
     session_role: Option<&str>,
 ) -> Result<(), DatabaseError> {
     let server = Connection::connect(&Arc::new(connect("postgres")), false).await?;
-    // The verifier, not the password: PostgreSQL may log the statement.
+    // Statements contain the verifier instead of the password, since PostgreSQL may log them.
     let (owner, authenticator) = (passwords.owner.verifier(), passwords.authenticator.verifier());
     for role in roles(name, Some(owner), Some(authenticator), session_role) {
         server.simple_query(&role.sql(Others::Kept, Verifier::reveal)).await?;
@@ -94,8 +94,8 @@ pub async fn prepare(
     grant_once(&Arc::new(connect(name)), name).await
 }
 
-/// Says who may connect to the database `name` and what the roles may do in it, once in its life: after that it is the
-/// migrations' to change. `superuser` connects to that database.
+/// Grants the CONNECT privilege on the database `name` and the privileges of the roles in it, unless this was done
+/// before; after that, only migrations change them. `superuser` connects to that database.
 ///
 /// # Errors
 /// A statement fails.
@@ -108,10 +108,10 @@ pub async fn grant_once(superuser: &Arc<Target>, name: &str) -> Result<(), Datab
     Ok(())
 }
 
-/// Whether [`grant_once`] was done in the database that `superuser` connects to.
+/// Whether [`grant_once`] has run in the database that `superuser` connects to.
 ///
 /// # Errors
-/// It cannot be asked.
+/// The query fails.
 pub async fn are_granted(superuser: &Arc<Target>) -> Result<bool, DatabaseError> {
     is_granted(&Connection::connect(superuser, false).await?).await
 }
@@ -121,7 +121,7 @@ async fn is_granted(connection: &Connection) -> Result<bool, DatabaseError> {
     Ok(!schema.is_empty())
 }
 
-/// What the roles may do in a new database, as one transaction.
+/// The SQL that grants the privileges in a new database, as one transaction.
 fn rights(name: &str) -> String {
     include_str!("roles/rights.sql").replace(":\"owner\"", &identifier(&owner(name)))
 }

@@ -1,7 +1,7 @@
 //! The text of `postgresql.conf`, `pg_hba.conf` and `pg_ident.conf`.
 //!
-//! They are rewritten at every start, outside the data directory: PostgreSQL can read them and not change them.
-//! `ALTER SYSTEM` keeps an operator's settings in the data directory.
+//! The files are rewritten at every start, outside the data directory. PostgreSQL can read but not change them.
+//! `ALTER SYSTEM` stores an operator's settings in the data directory.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -12,7 +12,7 @@ use tercet_postgres::quote;
 use super::SUPERUSER;
 use crate::roles::{self, AUTHENTICATOR};
 
-/// The map by which a system user may be the superuser through the socket.
+/// The user name map that allows a system user to log in as the superuser over the socket.
 const MAP: &str = "tercet";
 
 /// The parameters of the files.
@@ -33,7 +33,7 @@ pub struct Configuration<'a> {
 }
 
 impl Configuration<'_> {
-    /// Each file's name and text.
+    /// The name and text of each file.
     pub fn files(&self) -> [(&'static str, String); 3] {
         [
             ("postgresql.conf", self.postgresql()),
@@ -79,7 +79,8 @@ default_text_search_config = 'pg_catalog.english'
         )
     }
 
-    /// See <https://www.postgresql.org/docs/current/auth-pg-hba-conf.html>: connections that no line matches are refused.
+    /// See <https://www.postgresql.org/docs/current/auth-pg-hba-conf.html>: a connection that matches no record is
+    /// rejected.
     fn host_based_authentication(&self) -> String {
         let (database, owner) = (hba::name(self.database), hba::name(&roles::owner(self.database)));
         let host = |role: &str| {

@@ -3,7 +3,7 @@
 //! ```text
 //! PLACE/                 the user that runs tercet, 0750
 //!   lock
-//!   configuration/       PostgreSQL reads, cannot write
+//!   configuration/       PostgreSQL can read but not write
 //!   data/                PostgreSQL's, 0700
 //!   socket/              PostgreSQL's, 0700
 //! ```
@@ -30,16 +30,16 @@ const SOCKET_FOLDER_LIMIT: usize = 104 - "/.s.PGSQL.65535".len() - 1;
 pub struct Place(PathBuf);
 
 impl Place {
-    /// The cluster's folder for the project whose private folder is `private`: in it, as `postgresql`, when
-    /// PostgreSQL runs as its owner; else in a folder of its own below `shared`, which is made at the
-    /// first call and linked from there.
+    /// The cluster's folder for the project whose private folder is `private`. If PostgreSQL runs as the owner of
+    /// `private`, it is `postgresql` in that folder. Otherwise it is a separate folder below `shared`, which the
+    /// first call creates and links from there.
     ///
     /// # Errors
-    /// The link or a folder cannot be made or read.
+    /// The link or a folder cannot be created or read.
     pub fn of(private: &Path, shared: &Path, name: &str, account: &Account) -> Result<Self, ClusterError> {
         let beside = private.join("postgresql");
         if !account.is_another() {
-            // An earlier run kept it elsewhere, and it was handed over.
+            // An earlier run as root created it elsewhere and transferred its ownership.
             return Ok(Self(fs::read_link(&beside).unwrap_or(beside)));
         }
         match fs::read_link(&beside) {
@@ -56,7 +56,7 @@ impl Place {
         Ok(Self(place))
     }
 
-    /// The folder itself.
+    /// The path of the folder.
     pub fn folder(&self) -> &Path {
         &self.0
     }
@@ -87,7 +87,7 @@ impl Place {
         Ok(())
     }
 
-    /// The folder for the socket, emptied: beside the data, or where paths are shorter.
+    /// The folder for the socket, emptied: beside the data, or a temporary folder with a shorter path.
     pub(super) fn sockets(&self, account: &Account) -> Result<Sockets, ClusterError> {
         let beside = self.0.join("socket");
         if beside.as_os_str().as_bytes().len() <= SOCKET_FOLDER_LIMIT {
@@ -102,7 +102,7 @@ impl Place {
     }
 }
 
-/// Makes the account that will run it the owner of the cluster that root kept elsewhere and linked as `beside`.
+/// Transfers the cluster that root created elsewhere and linked as `beside` to the account that will run it.
 ///
 /// # Errors
 /// A process uses the cluster, or its owner cannot be changed.

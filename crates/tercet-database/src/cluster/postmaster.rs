@@ -1,4 +1,4 @@
-//! The processes of a data directory, and the lock files that killed ones leave.
+//! The processes of a data directory, and the lock files that killed processes leave.
 //!
 //! PostgreSQL guards its data directory by `postmaster.pid`, see
 //! <https://www.postgresql.org/docs/current/storage-file-layout.html>. After a power cut the process id in
@@ -25,7 +25,8 @@ impl Status {
         Self::parse(&fs::read_to_string(data.join("postmaster.pid")).ok()?)
     }
 
-    /// The first line is the process id, the eighth the state; a file may be read while it is being written.
+    /// Line 1 is the process id, line 8 the status. PostgreSQL may still be writing the file: without line 1 there is no
+    /// status, without line 8 the server is not ready.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let pid = lines.next()?.trim().parse().ok()?;
@@ -33,8 +34,7 @@ impl Status {
     }
 }
 
-/// The processes whose working directory is `data`: all of PostgreSQL's, the postmaster among them.
-/// Empty where there is no `/proc`.
+/// The processes whose working directory is `data`: the postmaster and all its children. Empty without `/proc`.
 pub(super) fn processes(data: &Path) -> Vec<i32> {
     let Ok(data) = data.canonicalize() else { return Vec::new() };
     fs::read_dir("/proc")
@@ -49,7 +49,7 @@ pub(super) fn processes(data: &Path) -> Vec<i32> {
         .collect()
 }
 
-/// A shell may have the data directory as its working directory too.
+/// Whether it is a PostgreSQL process. A shell may have the data directory as its working directory too.
 fn is_postgres(process: &Path) -> bool {
     let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
     matches!(name.trim(), "postgres" | "postmaster")
@@ -63,8 +63,8 @@ pub(super) fn signal(data: &Path, signal: Signal) {
     }
 }
 
-/// Removes the lock files of a server that no longer runs. Only where processes can be
-/// inspected; elsewhere PostgreSQL's own check decides.
+/// Removes the lock files that a killed server left. The caller must have checked that no process of `data` runs.
+/// Without `/proc` it cannot; then nothing is removed, and PostgreSQL's check of the lock files decides.
 pub(super) fn forget(data: &Path, sockets: &Path) -> Result<(), ClusterError> {
     if !Path::new("/proc/self/cwd").exists() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! A session that migrates: its lock, the table of what was applied, and one file at a time.
+//! A database session that applies migrations: the advisory lock, the table of applied migrations, and the files.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tercet_postgres::{Connection, DatabaseError, Statement, Target};
 
 use super::{File, MigrationError};
 
-/// The table that records what was applied; in a schema that no API exposes.
+/// The table of applied migrations, in a schema that is never exposed.
 pub(super) const TABLE: &str = "tercet.migrations";
 
 const CREATE: &str = "
@@ -31,14 +31,14 @@ pub(super) struct Applied {
 
 pub(super) struct Session {
     connection: Connection,
-    /// The key of the advisory lock of every migrator of this database.
+    /// The key of the advisory lock that all migrators of this database use.
     lock: String,
 }
 
 impl Session {
     pub(super) async fn begin(target: &Arc<Target>) -> Result<Self, MigrationError> {
         let connection = Connection::connect(target, false).await?;
-        // Literals of times in a file mean the same everywhere, whatever the database or the role has set.
+        // Literals of times in a file have the same meaning for all settings of the database and the role.
         connection.simple_query("set datestyle to 'ISO, MDY'; set timezone to 'UTC'").await?;
         let rows = connection.query(&"select current_database()".into()).await?;
         let database = rows.first().and_then(|row| row.text(0)).unwrap_or_default();
@@ -46,8 +46,8 @@ impl Session {
         Ok(Self { connection, lock })
     }
 
-    /// Waits until no other migrator is at work on the database. The lock ends with the session at the latest
-    /// (<https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS>).
+    /// Acquires the advisory lock, after any other migrator of the database has released it. The end of the session
+    /// releases it (<https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS>).
     pub(super) async fn lock(&self) -> Result<(), DatabaseError> {
         self.run("select pg_advisory_lock($1)", &[&self.lock]).await
     }
@@ -60,13 +60,13 @@ impl Session {
         self.connection.simple_query(CREATE).await.map(drop)
     }
 
-    /// What the database has seen, by number.
+    /// The applied migrations by version.
     pub(super) async fn applied(&self) -> Result<BTreeMap<i64, Applied>, MigrationError> {
         let exists = statement("select where to_regclass($1) is not null", &[TABLE]);
         if self.connection.query(&exists).await?.is_empty() {
             return Ok(BTreeMap::new());
         }
-        // As text whatever `bytea_output` says.
+        // Encoded as text, so that `bytea_output` does not matter.
         let select = "select version, success, '\\x' || encode(checksum, 'hex') from tercet.migrations";
         let mut applied = BTreeMap::new();
         for row in self.connection.query(&select.into()).await? {
@@ -83,7 +83,7 @@ impl Session {
         Ok(applied)
     }
 
-    /// Runs a file and records it, in one transaction where the file allows one.
+    /// Runs a file and records it, in one transaction unless the file begins with `-- no-transaction`.
     pub(super) async fn apply(&self, version: i64, file: &File) -> Result<(), MigrationError> {
         let began = Instant::now();
         let (version, checksum) = (version.to_string(), file.checksum());
@@ -98,7 +98,7 @@ impl Session {
         )
         .await?;
         if !file.is_alone() {
-            // Constraints that are deferred are checked here.
+            // Deferred constraints are checked here.
             self.connection.simple_query("commit").await.map_err(|error| file.explain(&error))?;
         }
         let elapsed = began.elapsed().as_nanos().to_string();
@@ -115,7 +115,7 @@ fn statement(sql: &str, values: &[&str]) -> Statement {
     Statement::new(sql, values.iter().map(|value| Some((*value).to_owned().into())).collect())
 }
 
-/// The key by which sqlx's migrator locks a database: a constant times the CRC-32 (ISO 3309) of its name.
+/// The key of sqlx's advisory lock for a database: a constant times the CRC-32 (ISO 3309) of its name.
 fn lock_key(database: &str) -> i64 {
     let crc = database.bytes().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| crc >> 1 ^ (crc & 1).wrapping_mul(0xedb8_8320))
