@@ -172,8 +172,8 @@ pub struct Target {
     pub connect_timeout: Duration,
     /// The timeout for one address to accept the TCP connection.
     pub reach_timeout: Duration,
-    /// `tcp_user_timeout`: how long data may stay unacknowledged before the connection is closed; `None` for the system's
-    /// default.
+    /// `tcp_user_timeout`: how long data may stay unacknowledged before the connection is closed; `None` for the
+    /// system's default.
     pub user_timeout: Option<Duration>,
     /// `target_session_attrs`.
     pub session_attributes: SessionAttributes,

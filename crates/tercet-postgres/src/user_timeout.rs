@@ -1,8 +1,8 @@
 //! The TCP user timeout: how long sent data may stay unacknowledged before the kernel closes the connection.
 //!
 //! A server that runs a statement does not read, so it acknowledges no more than its receive buffer holds. By
-//! `TCP_USER_TIMEOUT` (tcp(7)), Linux does not distinguish such a server from an unreachable one. So the timeout is longer
-//! while more data than that is in flight.
+//! `TCP_USER_TIMEOUT` (tcp(7)), Linux does not distinguish such a server from an unreachable one. So the timeout is
+//! longer while more data than that is in flight.
 
 use std::io;
 use std::time::Duration;

@@ -25,8 +25,8 @@ impl Status {
         Self::parse(&fs::read_to_string(data.join("postmaster.pid")).ok()?)
     }
 
-    /// Line 1 is the process id, line 8 the status. PostgreSQL may still be writing the file: without line 1 there is no
-    /// status, without line 8 the server is not ready.
+    /// Line 1 is the process id, line 8 the status. PostgreSQL may still be writing the file: without line 1 the result
+    /// is `None`, without line 8 the server is not ready.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let pid = lines.next()?.trim().parse().ok()?;
