@@ -37,8 +37,7 @@ pub enum DatabaseError {
 /// No connection could be made: connection refused, unknown host name, TLS failed, login rejected, timed out, ….
 ///
 /// It is a separate type, so that PostgreSQL's errors during the startup handshake (with any SQLSTATE: `28000`,
-/// `53300`,
-/// `57P03`) cannot be mistaken for those of a statement.
+/// `53300`, `57P03`) cannot be mistaken for those of a statement.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot connect to {address}: {reason}")]
 pub struct ConnectError {
@@ -244,8 +243,7 @@ impl ServerError {
 }
 
 /// The C functions that raise errors which SQL defines: those of PL/pgSQL, PL/Perl, PL/Python and PL/Tcl, and those
-/// of
-/// `dblink` and `postgres_fdw`, which repeat another server's errors.
+/// of `dblink` and `postgres_fdw`, which repeat another server's errors.
 const RAISING: [&str; 8] = [
     "exec_stmt_raise",
     "do_util_elog",
