@@ -1,8 +1,8 @@
 //! HTTP/2 connections of clients (RFC 9113), selected by ALPN under TLS, or with prior knowledge (h2c).
 //!
-//! The `h2` crate implements the protocol. Each stream is converted to an HTTP/1.1 request and written into a [`pipe`],
-//! whose other end is served like any HTTP/1 connection. So server selection, retries, limits and logs are shared, and
-//! the rules of HTTP/1.1 are checked as well.
+//! The `h2` crate implements the protocol. Each stream is converted to an HTTP/1.1 request and written into a
+//! [`pipe`](crate::pipe), whose other end is served like any HTTP/1 connection. So server selection, retries, limits and
+//! logs are shared, and the rules of HTTP/1.1 are checked as well.
 
 mod guard;
 mod request;

@@ -119,7 +119,7 @@ pub(crate) struct State {
     pub(crate) authority: Option<Located<String>>,
 }
 
-/// A line of the tercet.
+/// A tier.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Tier {

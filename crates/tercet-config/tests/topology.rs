@@ -46,10 +46,10 @@ fn the_empty_file() {
         app-2 on port 8082 or the next free one
         database on port 5432 or the next free one
         internet → balancer http 127.0.0.1:8080: requests of clients
-        balancer → app-1 http 127.0.0.1:8081: requests in turn, health checks
-        balancer → app-2 http 127.0.0.1:8082: requests in turn, health checks
-        app-1 → app-2 http 127.0.0.1:8082: application servers may ask each other
-        app-2 → app-1 http 127.0.0.1:8081: application servers may ask each other
+        balancer → app-1 http 127.0.0.1:8081: requests by round-robin, health checks
+        balancer → app-2 http 127.0.0.1:8082: requests by round-robin, health checks
+        app-1 → app-2 http 127.0.0.1:8082: application servers may connect to each other
+        app-2 → app-1 http 127.0.0.1:8081: application servers may connect to each other
         app-1 → database postgres 127.0.0.1:5432: queries, one transaction a request
         app-2 → database postgres 127.0.0.1:5432: queries, one transaction a request
     "]],
@@ -97,18 +97,18 @@ tiers = ["database"]
             database on port 5432
             internet → balancer http 0.0.0.0:80: requests of clients
             internet → balancer http [::]:80: requests of clients
-            balancer → app-1 http 10.0.0.11:8081: requests in turn, health checks
+            balancer → app-1 http 10.0.0.11:8081: requests by round-robin, health checks
             balancer → app-1 http 10.0.0.11:9081: whether it is ready, metrics
-            balancer → app-1 http 10.0.0.11:8082: requests in turn, health checks
+            balancer → app-1 http 10.0.0.11:8082: requests by round-robin, health checks
             balancer → app-1 http 10.0.0.11:9082: whether it is ready, metrics
-            balancer → app-2 http 10.0.0.12:8081: requests in turn, health checks
+            balancer → app-2 http 10.0.0.12:8081: requests by round-robin, health checks
             balancer → app-2 http 10.0.0.12:9081: whether it is ready, metrics
-            balancer → app-2 http 10.0.0.12:8082: requests in turn, health checks
+            balancer → app-2 http 10.0.0.12:8082: requests by round-robin, health checks
             balancer → app-2 http 10.0.0.12:9082: whether it is ready, metrics
-            app-1 → app-2 http 10.0.0.12:8081: application servers may ask each other
-            app-1 → app-2 http 10.0.0.12:8082: application servers may ask each other
-            app-2 → app-1 http 10.0.0.11:8081: application servers may ask each other
-            app-2 → app-1 http 10.0.0.11:8082: application servers may ask each other
+            app-1 → app-2 http 10.0.0.12:8081: application servers may connect to each other
+            app-1 → app-2 http 10.0.0.12:8082: application servers may connect to each other
+            app-2 → app-1 http 10.0.0.11:8081: application servers may connect to each other
+            app-2 → app-1 http 10.0.0.11:8082: application servers may connect to each other
             app-1 → database postgres 10.0.0.13:5432: queries, one transaction a request
             app-2 → database postgres 10.0.0.13:5432: queries, one transaction a request
         "#]],
@@ -150,30 +150,30 @@ tiers = ["application"]
             database on port 5432
             internet → balancer http 0.0.0.0:80: requests of clients
             internet → balancer http [::]:80: requests of clients
-            balancer → app-1 http [fd00::2]:9000: requests in turn, health checks
+            balancer → app-1 http [fd00::2]:9000: requests by round-robin, health checks
             balancer → app-1 http [fd00::2]:10000: whether it is ready, metrics
-            balancer → app-1 http [fd00::2]:9002: requests in turn, health checks
+            balancer → app-1 http [fd00::2]:9002: requests by round-robin, health checks
             balancer → app-1 http [fd00::2]:10002: whether it is ready, metrics
-            balancer → app-2 http [fd00::3]:9000: requests in turn, health checks
+            balancer → app-2 http [fd00::3]:9000: requests by round-robin, health checks
             balancer → app-2 http [fd00::3]:10000: whether it is ready, metrics
-            balancer → app-2 http [fd00::3]:9002: requests in turn, health checks
+            balancer → app-2 http [fd00::3]:9002: requests by round-robin, health checks
             balancer → app-2 http [fd00::3]:10002: whether it is ready, metrics
-            balancer → app-3 http [fd00::2]:9001: requests in turn, health checks
+            balancer → app-3 http [fd00::2]:9001: requests by round-robin, health checks
             balancer → app-3 http [fd00::2]:10001: whether it is ready, metrics
-            balancer → app-3 http [fd00::2]:9003: requests in turn, health checks
+            balancer → app-3 http [fd00::2]:9003: requests by round-robin, health checks
             balancer → app-3 http [fd00::2]:10003: whether it is ready, metrics
-            app-1 → app-2 http [fd00::3]:9000: application servers may ask each other
-            app-1 → app-2 http [fd00::3]:9002: application servers may ask each other
-            app-1 → app-3 http 127.0.0.1:9001: application servers may ask each other
-            app-1 → app-3 http 127.0.0.1:9003: application servers may ask each other
-            app-2 → app-1 http [fd00::2]:9000: application servers may ask each other
-            app-2 → app-1 http [fd00::2]:9002: application servers may ask each other
-            app-2 → app-3 http [fd00::2]:9001: application servers may ask each other
-            app-2 → app-3 http [fd00::2]:9003: application servers may ask each other
-            app-3 → app-1 http 127.0.0.1:9000: application servers may ask each other
-            app-3 → app-1 http 127.0.0.1:9002: application servers may ask each other
-            app-3 → app-2 http [fd00::3]:9000: application servers may ask each other
-            app-3 → app-2 http [fd00::3]:9002: application servers may ask each other
+            app-1 → app-2 http [fd00::3]:9000: application servers may connect to each other
+            app-1 → app-2 http [fd00::3]:9002: application servers may connect to each other
+            app-1 → app-3 http 127.0.0.1:9001: application servers may connect to each other
+            app-1 → app-3 http 127.0.0.1:9003: application servers may connect to each other
+            app-2 → app-1 http [fd00::2]:9000: application servers may connect to each other
+            app-2 → app-1 http [fd00::2]:9002: application servers may connect to each other
+            app-2 → app-3 http [fd00::2]:9001: application servers may connect to each other
+            app-2 → app-3 http [fd00::2]:9003: application servers may connect to each other
+            app-3 → app-1 http 127.0.0.1:9000: application servers may connect to each other
+            app-3 → app-1 http 127.0.0.1:9002: application servers may connect to each other
+            app-3 → app-2 http [fd00::3]:9000: application servers may connect to each other
+            app-3 → app-2 http [fd00::3]:9002: application servers may connect to each other
             app-1 → database postgres [fd00::1]:5432: queries, one transaction a request
             app-2 → database postgres [fd00::1]:5432: queries, one transaction a request
             app-3 → database postgres [fd00::1]:5432: queries, one transaction a request
@@ -191,7 +191,7 @@ fn a_database_that_already_exists() {
             balancer on port 8080 or the next free one
             app-1 on port 8081 or the next free one
             internet → balancer http 127.0.0.1:8080: requests of clients
-            balancer → app-1 http 127.0.0.1:8081: requests in turn, health checks
+            balancer → app-1 http 127.0.0.1:8081: requests by round-robin, health checks
         "]],
     );
 }

@@ -76,7 +76,7 @@ pub enum MigrationError {
     #[error("{}: a migration's name begins with its number; hint: rename it to 0001_{}", .0.display(), suggestion(.0))]
     Name(PathBuf),
     /// Two files have the same version.
-    #[error("{} and {} have the same number; hint: give the newer one the next number", .0.display(), .1.display())]
+    #[error("duplicate migration version: {}, {}; hint: give the newer file the next number", .0.display(), .1.display())]
     Twice(PathBuf, PathBuf),
     /// A file was changed after it was applied.
     #[error(
@@ -287,7 +287,7 @@ mod tests {
         check(
             &["1_a.sql", "0001_b.sql"],
             expect![
-                "FOLDER/0001_b.sql and FOLDER/1_a.sql have the same number; hint: give the newer one the next number"
+                "duplicate migration version: FOLDER/0001_b.sql, FOLDER/1_a.sql; hint: give the newer file the next number"
             ],
         );
         assert_eq!(Migrations::read(Path::new("/nowhere")).unwrap().count(), 0);

@@ -15,7 +15,7 @@ use tercet_machine::Secret;
 use crate::agent::{Change, Connection, Reply, Request};
 use crate::at_once::at_once;
 use crate::fleet::{Fleet, Member, unexpected};
-use crate::lease::{Lease, LeaseOperation, LeaseRequest, SECONDS};
+use crate::lease::{LEASE_SECONDS, Lease, LeaseOperation, LeaseRequest};
 use crate::progress::{Listener, Progress};
 
 /// The leases of a fleet.
@@ -75,7 +75,9 @@ pub(crate) fn with_leases<R>(
     let result = std::thread::scope(|scope| {
         let leases = &leases;
         scope.spawn(move || {
-            while stopped.recv_timeout(Duration::from_secs(SECONDS / 3)) == Err(RecvTimeoutError::Timeout) {
+            while stopped.recv_timeout(Duration::from_secs(LEASE_SECONDS / 3))
+                == Err(RecvTimeoutError::Timeout)
+            {
                 let renewed = at_once(&leases.held(), |it| {
                     let renewed = leases.ask(it, LeaseOperation::Renew);
                     // A machine that leaves the project delays no other: only its own changes fail.

@@ -20,7 +20,7 @@ use tercet_machine::Secret;
 const FOLDER: &str = "/var/lib/tercet";
 
 /// Seconds a lease lasts when it is not renewed.
-pub(crate) const SECONDS: u64 = 60;
+pub(crate) const LEASE_SECONDS: u64 = 60;
 
 /// How often a lock is tried again.
 const POLL: Duration = Duration::from_millis(20);
@@ -81,7 +81,7 @@ fn decide(lease: Option<Lease>, request: &LeaseRequest, now: u64) -> Result<Leas
     let renewed = |fence, taken_over_from| Lease {
         owner: request.owner.clone(),
         token: request.token.clone(),
-        expires: now + SECONDS,
+        expires: now + LEASE_SECONDS,
         fence,
         taken_over_from,
     };

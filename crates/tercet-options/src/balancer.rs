@@ -222,7 +222,7 @@ options! {
         /// The retry budget: retries in flight for every 100 requests in flight, so that an outage is not multiplied.
         #[schemars(range(max = 100))]
         budget_percent: u32 = 20,
-        /// Retries in flight that are allowed beyond the budget.
+        /// The smallest retry budget: so many retries may be in flight even where `budget-percent` allows fewer.
         budget_minimum: u32 = 3,
     }
 }

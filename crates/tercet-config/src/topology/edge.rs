@@ -95,7 +95,13 @@ pub(super) fn between(topology: &Topology) -> Vec<Edge<'_>> {
         }
         for server in of(Tier::Application) {
             for port in server.ports() {
-                edges.push(inside(topology, balancer, server, port, "requests in turn, health checks"));
+                edges.push(inside(
+                    topology,
+                    balancer,
+                    server,
+                    port,
+                    "requests by round-robin, health checks",
+                ));
                 if server.standby.is_some() && matches!(topology.application.server, Server::Api(_)) {
                     let port = admin_port(port);
                     edges.push(inside(topology, balancer, server, port, "whether it is ready, metrics"));
@@ -106,7 +112,13 @@ pub(super) fn between(topology: &Topology) -> Vec<Edge<'_>> {
     for server in of(Tier::Application) {
         for peer in of(Tier::Application).filter(|peer| peer.name != server.name) {
             for port in peer.ports() {
-                edges.push(inside(topology, server, peer, port, "application servers may ask each other"));
+                edges.push(inside(
+                    topology,
+                    server,
+                    peer,
+                    port,
+                    "application servers may connect to each other",
+                ));
             }
         }
     }
