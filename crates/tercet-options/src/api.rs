@@ -1,7 +1,7 @@
 //! The options of the data API: PostgREST's by PostgREST's names, and tercet's own. They are those of `tercet api --config
 //! FILE`, of the environment (`PGRST_…`), of the database (`pgrst.…`) and of `[api]` in `tercet.toml`.
 //!
-//! Beside the keywords of [`schema`](crate::schema) the options here may have: `x-in-database`, the database may set it;
+//! Beside the keywords of [`schema`] the options here may have: `x-in-database`, the database may set it;
 //! `x-aliases`, PostgREST's older names of it; `x-words`, other words for a value. The last two are of PostgREST's syntax, not
 //! of `tercet.toml`.
 

@@ -1,7 +1,7 @@
 //! The options of the balancer: `tercet balancer --config FILE`, and `[balancer]` of `tercet.toml`.
 //!
 //! An option is set by `x-set-by-tercet` to be one of the balancer's own file only. Ranges and formats are in the types
-//! and in the attributes; [`contradictions`] has the rules between options.
+//! and in the attributes; `contradictions` has the rules between options.
 
 mod contradictions;
 mod entry;

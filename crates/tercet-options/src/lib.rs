@@ -4,7 +4,7 @@
 //! declarations. Pure: this crate opens no file, no socket and no environment variable. It does not know what a tier does
 //! with an option.
 //!
-//! A declaration is a field of a struct in [`options!`](macro@self::options); the name is the field's, with `-` for `_`.
+//! A declaration is a field of a struct in `options!`; the name is the field's, with `-` for `_`.
 //! What serde and JSON Schema have no word for is a keyword of the schema that starts with `x-`, see [`schema`].
 
 /// Declares a table of options, each with its default: `name: Type = default`.

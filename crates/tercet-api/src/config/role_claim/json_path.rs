@@ -27,7 +27,7 @@ enum Selector {
     Filter(Any),
 }
 
-/// A logical-or of logical-ands.
+/// A disjunction of conjunctions.
 type Any = Vec<Vec<Test>>;
 
 #[derive(Clone, Debug, PartialEq)]
