@@ -39,13 +39,21 @@ pub enum Tls<'a> {
     },
 }
 
-/// Logs in and closes the connection. The error is one line with the reason of the rejection. A role with a
-/// privileged attribute (superuser, createrole, createdb, replication, bypassrls) is an error too, since no role that
-/// logs in over the network may have one. Must be called on a `LocalSet`.
+/// What a role that logged in may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// Its own privileges, and to become another role.
+    Ordinary,
+    /// It has a privileged attribute: superuser, createrole, createdb, replication or bypassrls. No role that logs in over
+    /// the network may have one.
+    Privileged,
+}
+
+/// Logs in and closes the connection. Must be called on a `LocalSet`.
 ///
 /// # Errors
-/// The login failed, or the role has a privileged attribute.
-pub async fn attempt(login: &Login<'_>) -> Result<(), String> {
+/// The login failed; one line with the reason.
+pub async fn attempt(login: &Login<'_>) -> Result<Power, String> {
     let mut target = Target {
         password: Some(login.password.to_owned()),
         connect_timeout: LONGEST,
@@ -66,9 +74,5 @@ pub async fn attempt(login: &Login<'_>) -> Result<(), String> {
     let powers = "select from pg_roles where rolname = session_user \
                   and (rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls)";
     let powerful = connection.query(&powers.into()).await.map_err(|error| error.to_string())?;
-    if powerful.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("{} logs in and may do more than become a request role", login.role))
-    }
+    Ok(if powerful.is_empty() { Power::Ordinary } else { Power::Privileged })
 }

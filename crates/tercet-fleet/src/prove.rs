@@ -198,7 +198,11 @@ fn database(fleet: &Fleet<'_>, member: &Member<'_>) -> Result<Vec<Check>> {
         return Err(unexpected(&member.machine.name));
     };
     let checks = cases.iter().zip(reached).map(|((_, _, _, what, allowed), reached)| {
-        let passed = (reached == Reachability::Open) == *allowed;
+        let passed = match reached {
+            Reachability::Open => *allowed,
+            Reachability::Privileged => false,
+            _ => !allowed,
+        };
         let rule = (!passed).then(|| {
             format!(
                 "{}: pg_hba.conf {} accept this",
@@ -223,6 +227,7 @@ fn database(fleet: &Fleet<'_>, member: &Member<'_>) -> Result<Vec<Check>> {
 fn outcome(reached: &Reachability) -> String {
     match reached {
         Reachability::Open => "open".to_owned(),
+        Reachability::Privileged => "open, and the role is privileged".to_owned(),
         Reachability::Refused => "connection refused".to_owned(),
         Reachability::TimedOut => "timed out".to_owned(),
         Reachability::Rejected(why) => format!("rejected: {why}"),

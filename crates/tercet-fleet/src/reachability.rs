@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use tercet_database::login::{self, Login, Tls};
+use tercet_database::login::{self, Login, Power, Tls};
 use tokio::task::LocalSet;
 
 use crate::at_once::outcomes;
@@ -21,6 +21,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 pub enum Reachability {
     /// Connected, or logged in.
     Open,
+    /// Logged in as a role with a privileged attribute, which is never allowed over the network.
+    Privileged,
     /// Connection refused: no firewall dropped it, and no process listens.
     Refused,
     /// Timed out, or unreachable.
@@ -96,7 +98,8 @@ async fn log_in(attempt: &DatabaseLogin, folder: &Path) -> Result<Reachability> 
     };
     Ok(match tokio::time::timeout(TIMEOUT * 2, login::attempt(&login)).await {
         Err(_) => Reachability::TimedOut,
-        Ok(Ok(())) => Reachability::Open,
+        Ok(Ok(Power::Ordinary)) => Reachability::Open,
+        Ok(Ok(Power::Privileged)) => Reachability::Privileged,
         Ok(Err(refusal)) => Reachability::Rejected(refusal),
     })
 }

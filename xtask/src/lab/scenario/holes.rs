@@ -22,7 +22,8 @@ pub(super) fn found_and_mended(scenario: &Scenario<'_>) -> Result<()> {
         "FAIL operator → app1 10.77.0.11:6379",
         "FAIL operator → app1 [fd77::11]:6379",
         "FAIL lb → app2 10.77.0.12:8081",
-        "FAIL app1 → db 10.77.0.20:5432: db: pg_hba.conf must not let this in",
+        "FAIL app1 → db 10.77.0.20:5432: db: pg_hba.conf must not accept this",
+        "open, and the role is privileged",
     ] {
         ensure!(printed.contains(hole), "prove did not find: {hole}\n{printed}");
     }

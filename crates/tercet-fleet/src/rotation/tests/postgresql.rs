@@ -9,7 +9,7 @@ use std::process::{Child, Stdio};
 
 use tercet_database::Account;
 use tercet_database::installation::Search;
-use tercet_database::login::{self, Login, Tls};
+use tercet_database::login::{self, Login, Power, Tls};
 use tercet_database::program::Program;
 use tercet_database::roles::AUTHENTICATOR;
 use tercet_postgres::{Connection, Host, Target};
@@ -138,7 +138,7 @@ impl Server {
                 Tls::Verified { authority: &authority, client: Some(client) }
             },
         };
-        block_on(login::attempt(&login))
+        block_on(login::attempt(&login)).map(|power| assert_eq!(power, Power::Ordinary))
     }
 }
 
