@@ -198,7 +198,7 @@ fn destroyed(scenario: &Scenario<'_>) -> Result<()> {
     ensure!(printed.contains("has no operator state"), "{printed}");
     // The data belongs to no project, and is used only with --take-over.
     let printed = scenario.fail("apply", &["--yes"])?;
-    ensure!(printed.contains("there is a database shop in its PostgreSQL already"), "{printed}");
+    ensure!(printed.contains("its PostgreSQL has a database shop already"), "{printed}");
     scenario.succeed("apply", &["--yes", "--take-over"])?;
     let answer = scenario.get("/event?number=eq.41")?;
     ensure!(answer.contains("\"number\":41"), "{answer}");
