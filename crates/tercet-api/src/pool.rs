@@ -300,14 +300,28 @@ impl Inner {
                 }));
                 self.dispatch();
             }
-            // While there are connections, requests wait for one of them.
-            Err(error) if self.slots.borrow().is_empty() && self.opening.get() == 0 => {
-                for waiter in self.waiters.take() {
-                    let _ = waiter.grant.send(Err(error.copy()));
+            Err(error) => {
+                let was_last = self.slots.borrow().is_empty() && self.opening.get() == 0;
+                // PostgreSQL rejected the login: it runs, and requests wait for an open connection.
+                let rejected = matches!(&error, DatabaseError::Connect(error) if error.sqlstate.is_some());
+                if was_last || !rejected && !self.is_reachable() {
+                    self.fail_waiters(&error);
                 }
-                (self.on_unreachable)(&error);
+                if was_last {
+                    (self.on_unreachable)(&error);
+                }
             }
-            Err(_) => {}
+        }
+    }
+
+    /// Whether a connection has been answered lately.
+    fn is_reachable(&self) -> bool {
+        self.answered.get().elapsed() < REACHABLE_WITHIN
+    }
+
+    fn fail_waiters(&self, error: &DatabaseError) {
+        for waiter in self.waiters.take() {
+            let _ = waiter.grant.send(Err(error.copy()));
         }
     }
 
@@ -330,13 +344,11 @@ impl Inner {
             if !fit || slot.opened + self.options.max_lifetime < slot.last_activity.get() {
                 self.remove(|other| Rc::ptr_eq(other, slot));
             }
-            // No connection has been answered lately: a new one would fail as well.
+            // A new connection would fail as well.
             if let Some(error) = connection.unreachable()
-                && self.answered.get().elapsed() >= REACHABLE_WITHIN
+                && !self.is_reachable()
             {
-                for waiter in self.waiters.take() {
-                    let _ = waiter.grant.send(Err(error.copy()));
-                }
+                self.fail_waiters(&error);
             }
         }
         if slot.users.get() == 0 && slot.needs_reset.take() {

@@ -1,5 +1,6 @@
 //! A request's lease of a connection, and its cleanup when the request is cancelled.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -170,7 +171,8 @@ impl Granted {
 
     /// Rolls back and resets the session, so that the connection can be leased exclusively again.
     async fn finish(mut self) {
-        if let Some(exchange) = self.in_flight.take() {
+        if let Some(mut exchange) = self.in_flight.take() {
+            let mut ended = false;
             let answered = self.slot.connection.in_flight() <= usize::from(self.reset.is_some());
             let too_late = answered || self.slot.is_committing();
             if self.slot.users.get() == 1 && !too_late {
@@ -178,9 +180,19 @@ impl Granted {
                 // connection is closed), or nothing.
                 self.slot.exclusive.set(true);
                 // If the cancel fails, the statement runs until its timeout.
-                let _ = self.slot.connection.cancel().await;
+                let mut cancel = pin!(self.slot.connection.cancel());
+                tokio::select! {
+                    _ = &mut exchange => ended = true,
+                    _ = &mut cancel => {}
+                }
+                // A cancel in progress could hit the connection's next statement, unless there is none.
+                if ended && !self.slot.connection.is_closed() {
+                    let _ = cancel.await;
+                }
             }
-            let _ = exchange.await;
+            if !ended {
+                let _ = exchange.await;
+            }
             self.slot.committing.set(false);
         }
         if self.mode == LeaseMode::Exclusive && !self.slot.connection.is_idle() && self.reset.is_none() {
