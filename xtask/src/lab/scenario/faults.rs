@@ -69,7 +69,7 @@ pub(super) fn database_unreachable(scenario: &Scenario<'_>) -> Result<()> {
         "app1",
         &format!(
             "nft -f - <<'.'\ntable inet cut {{\n chain output {{\n  type filter hook output priority -10;\n  ip daddr {database} drop\n \
-             }}\n}}\n."
+             }}\n chain input {{\n  type filter hook input priority -10;\n  ip saddr {database} drop\n }}\n}}\n."
         ),
     )?;
     let begin = std::time::Instant::now();
