@@ -203,12 +203,15 @@ fn database(fleet: &Fleet<'_>, member: &Member<'_>) -> Result<Vec<Check>> {
             Reachability::Privileged => false,
             _ => !allowed,
         };
-        let rule = (!passed).then(|| {
-            format!(
-                "{}: pg_hba.conf {} accept this",
-                edge.machine.name,
-                if *allowed { "must" } else { "must not" }
-            )
+        let rule = (!passed).then(|| match (allowed, &reached) {
+            (true, Reachability::Privileged) => {
+                format!(
+                    "{}: the role must have no privileged attribute (superuser, createrole, …)",
+                    edge.machine.name
+                )
+            }
+            (true, _) => format!("{}: pg_hba.conf must accept this", edge.machine.name),
+            (false, _) => format!("{}: pg_hba.conf must not accept this", edge.machine.name),
         });
         Check {
             from: member.machine.name.clone(),
