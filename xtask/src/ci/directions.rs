@@ -23,7 +23,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tercet-balancer", &["tercet-observe", "tercet-options"]),
     ("tercet-config", &["tercet-options"]),
     ("tercet-database", &["tercet-postgres"]),
-    ("tercet-fleet", &["tercet-config", "tercet-database", "tercet-machine", "tercet-postgres"]),
+    (
+        "tercet-fleet",
+        &["tercet-config", "tercet-database", "tercet-machine", "tercet-options", "tercet-postgres"],
+    ),
     ("tercet-machine", &["tercet-postgres"]),
     ("tercet-observe", &[]),
     ("tercet-options", &[]),

@@ -1,4 +1,4 @@
-//! The balancer's configuration file, as far as a topology decides it; everything else is the balancer's default.
+//! The balancer's configuration file: the options of `tercet.toml`, and those that depend on the topology.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,69 +6,51 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use tercet_config::Balancer;
+use tercet_options::balancer::{AccessLogFormat, Certificate};
 
-/// What depends on where the balancer runs.
+/// The options that depend on the machine the balancer runs on.
 #[derive(Debug)]
 pub struct Place<'a> {
-    /// The addresses it speaks plain HTTP on.
+    /// The plain HTTP bind addresses.
     pub listen: &'a [SocketAddr],
-    /// The addresses it speaks TLS on.
+    /// The TLS bind addresses.
     pub tls_listen: &'a [SocketAddr],
-    /// The files of its certificates, as it finds them.
+    /// Its certificates.
     pub certificates: Vec<Certificate>,
     /// The servers.
     pub servers: Vec<Server>,
-    /// The path of the health check; without one a server is healthy while it accepts connections.
+    /// The path of the health check; without one, a server that accepts connections is healthy.
     pub health_path: Option<&'a str>,
-    /// The response header that names the server, if one does.
+    /// The response header that names the server, if there is one.
     pub served_by: Option<&'a str>,
-    /// How long requests in flight may take when it stops; the balancer's default when it is `None`.
+    /// How long requests in flight may take when it stops; `None`: the balancer's default.
     pub drain: Option<Duration>,
-    /// How a line of its access log looks; they all go to standard output.
-    pub log_format: LogFormat,
-    /// Where it is looked into.
+    /// The format of its access log, which goes to standard output.
+    pub log_format: AccessLogFormat,
+    /// Its admin socket or metrics endpoint.
     pub admin: Admin,
 }
 
-/// PEM files.
-#[derive(Clone, Debug, Serialize)]
-pub struct Certificate {
-    /// The certificate and those up to its authority.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
-
-/// A server requests are handed to.
+/// A server that requests are sent to.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Server {
     /// Its name.
     pub name: String,
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
-    /// The address of its health check, if it is a different one.
+    /// The address of its health check, if it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_address: Option<SocketAddr>,
 }
 
-/// How a line of the access log looks.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogFormat {
-    /// For people.
-    Combined,
-    /// For programs.
-    Json,
-}
-
-/// Where the balancer is looked into.
+/// The admin endpoint of the balancer.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Admin {
-    /// At this Unix socket, where it can be steered as well.
+    /// The admin socket, which also takes commands.
     Socket(PathBuf),
-    /// At this address.
+    /// The metrics endpoint.
     Metrics(SocketAddr),
 }
 
@@ -106,12 +88,12 @@ enum Listen<'a> {
 
 #[derive(Serialize)]
 struct AccessLog {
-    format: LogFormat,
+    format: AccessLogFormat,
     to: &'static str,
 }
 
 impl Place<'_> {
-    /// The text of the configuration file of this balancer here.
+    /// The text of the configuration file.
     ///
     /// # Errors
     /// A path is not UTF-8.
@@ -128,7 +110,7 @@ impl Place<'_> {
     }
 }
 
-/// The addresses in the clear, then those with TLS.
+/// The plain listeners, then those with TLS.
 fn listens<'a>(balancer: &'a Balancer, place: &'a Place<'_>) -> Vec<Listen<'a>> {
     let tls = balancer.tls.as_ref();
     let redirects = tls.is_some_and(|tls| tls.redirect);
@@ -147,7 +129,7 @@ fn listens<'a>(balancer: &'a Balancer, place: &'a Place<'_>) -> Vec<Listen<'a>> 
     plain.chain(secure).collect()
 }
 
-/// The tables of the file's options, with complete health checks.
+/// The options of `tercet.toml`, with the path of the health check.
 fn options(balancer: &Balancer, place: &Place<'_>) -> toml::Table {
     let mut options = balancer.options.clone();
     if let Some(path) = place.health_path {

@@ -8,11 +8,12 @@ use tercet_machine::Desired;
 use tercet_machine::file::{Contents, File};
 use tercet_machine::path::Owner;
 use tercet_machine::unit::{Goal, Unit};
+use tercet_options::balancer::{AccessLogFormat, Certificate};
 
 use super::file::{public_file, unit_file};
 use super::hardening;
 use super::project::Project;
-use crate::configuration::balancer::{Admin, Certificate, LogFormat, Place, Server};
+use crate::configuration::balancer::{Admin, Place, Server};
 use crate::deployment::Serving;
 use crate::paths::{ADMIN_SOCKET, CONFIGURATION, CREDENTIALS};
 
@@ -113,7 +114,7 @@ pub(crate) fn configuration(project: &Project<'_>, serving: &[Serving<'_>]) -> S
         health_path,
         served_by: None,
         drain: None,
-        log_format: LogFormat::Json,
+        log_format: AccessLogFormat::Json,
         admin: Admin::Socket(ADMIN_SOCKET.into()),
     };
     place.configuration(balancer).expect("the paths on machines are UTF-8")

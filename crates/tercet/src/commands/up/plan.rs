@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use anyhow::Context as _;
 use tercet_config::{Api, Part, Server, Tier, Topology};
 use tercet_fleet::configuration::api::{READY, plain_text};
-use tercet_fleet::configuration::balancer::{self as configuration, Admin, LogFormat};
+use tercet_fleet::configuration::balancer::{self as configuration, Admin};
+use tercet_options::balancer::{AccessLogFormat, Certificate};
 
 use super::application::{self, Application};
 use super::balancer::{Balancer, DRAIN};
@@ -151,7 +152,7 @@ impl Plan {
             address: at.address,
             health_address: at.admin,
         };
-        let certificate = |pair: &tercet_config::Certificate| configuration::Certificate {
+        let certificate = |pair: &tercet_config::Certificate| Certificate {
             certificate: project.folder.join(&pair.certificate),
             key: project.folder.join(&pair.key),
         };
@@ -167,7 +168,7 @@ impl Plan {
             },
             served_by: Some(SERVED_BY),
             drain: Some(DRAIN),
-            log_format: if json { LogFormat::Json } else { LogFormat::Combined },
+            log_format: if json { AccessLogFormat::Json } else { AccessLogFormat::Combined },
             admin: Admin::Metrics(self.balancer_admin),
         };
         let text = place.configuration(balancer).context("the balancer's configuration cannot be written")?;
