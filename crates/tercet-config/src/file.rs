@@ -14,7 +14,7 @@ use tercet_options::schema::OptionsOf;
 
 pub(crate) use self::balancer::{Balancer, Certificate};
 
-/// The one file a person writes. Every key has a default: the empty file is valid and means one balancer on
+/// The file that a user writes. Every key has a default: the empty file is valid and means one balancer on
 /// `127.0.0.1:8080`, two data API servers, and a PostgreSQL of its own.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

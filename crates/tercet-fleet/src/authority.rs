@@ -57,7 +57,7 @@ impl Authority {
     /// The authority kept in `folder`; made there when there is none.
     ///
     /// # Errors
-    /// The folder cannot be read or written, or what is in it is no key.
+    /// The folder cannot be read or written, or a file in it is not a key.
     pub(crate) fn kept_in(folder: &Path, project: &str) -> Result<Self> {
         let params = authority_params(project);
         let key = match fs::read_to_string(folder.join("authority.key")) {

@@ -15,7 +15,7 @@ use tercet_machine::Secret;
 use crate::configuration;
 use crate::paths::LIBRARY;
 
-/// The most a person's own program may weigh when it is shipped: 512 MiB.
+/// The size limit of a user's own program: 512 MiB.
 const ARCHIVE_LIMIT: usize = 512 << 20;
 
 /// How many digits of its digest a release is named by.

@@ -85,7 +85,7 @@ impl<'a> Rotation<'a> {
         Secrets::by(&self.record, self.project, self.topology)
     }
 
-    /// The phases that are to come, numbered: what a person confirms.
+    /// The remaining phases, numbered, for the operator to confirm.
     pub fn runbook(&self) -> String {
         let kind = self.phase.kind();
         let phases = kind.phases();
@@ -211,7 +211,7 @@ fn describe(phase: Phase, topology: &Topology) -> String {
     }
 }
 
-/// Refuses what is not tercet's to rotate.
+/// Refuses to rotate secrets and certificates that tercet did not create.
 fn check(project: &Path, topology: &Topology, kind: Kind) -> Result<()> {
     if matches!(kind, Kind::TokenKeys | Kind::RetiredTokenKey) {
         return match &topology.application().server {

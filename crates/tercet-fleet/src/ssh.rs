@@ -132,7 +132,7 @@ impl Remote<'_> {
     /// Runs a shell command on the machine with `input` on its standard input and returns its standard output.
     ///
     /// # Errors
-    /// The machine cannot be reached, or the command fails: named, with the end of what it wrote.
+    /// The machine cannot be reached, or the command fails; the error has the machine's name and the end of the output.
     pub fn run(&self, command: &str, input: &[u8]) -> Result<String> {
         let mut output = String::new();
         self.converse(command, input, |line| {

@@ -243,7 +243,7 @@ impl TransactionEnd {
         matches!(self, Self::Rollback | Self::RollbackAllowOverride)
     }
 
-    /// Whether the request may say otherwise.
+    /// Whether a request may override it.
     pub fn allows_override(self) -> bool {
         matches!(self, Self::CommitAllowOverride | Self::RollbackAllowOverride)
     }

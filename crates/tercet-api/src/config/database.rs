@@ -20,7 +20,7 @@ fn settings() -> impl Iterator<Item = String> {
 /// What a transaction must be told before it does anything: isolation level, whether it may write, whether it may be
 /// deferred (<https://www.postgresql.org/docs/current/sql-set-transaction.html>).
 ///
-/// The values are as they were found. PostgreSQL reads them, and refuses what it does not know.
+/// The values are as the database has them. PostgreSQL parses them, and rejects invalid ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Characteristics {
     isolation: Option<String>,

@@ -1,4 +1,4 @@
-//! A configuration as its own file would say it, without its secrets: for logs and the admin endpoint.
+//! A configuration in the form of its file, without secrets: for logs and the admin endpoint.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use toml::Value;
 use super::Config;
 
 impl Config {
-    /// Every option that is in effect. Passwords and keys are left out.
+    /// All options in effect. Passwords and keys are left out.
     pub fn dump(&self) -> String {
         let mut options = toml::Table::try_from(&self.options)
             .expect("an option is written as a string, number or boolean");

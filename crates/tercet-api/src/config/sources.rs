@@ -1,4 +1,4 @@
-//! The sources of options: a file, the environment and the database. Each option is a text there.
+//! The sources of options: a file, the environment and the database, each with options as texts.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use tercet_options::document::flat::{self, Written};
 use tercet_options::reference::properties;
 use tercet_options::{Mistakes, Section, Spans};
 
-/// Options of some PostgREST that are not here: to ignore one would be to do something else than was asked for.
+/// Options of PostgREST that are not implemented. They are mistakes: ignoring one would change the meaning of a configuration.
 const NOT_IMPLEMENTED: [&str; 6] = [
     "admin-server-config-enabled",
     "db-load-guc-config",
@@ -59,7 +59,7 @@ impl<'a> Sources<'a> {
         Section { mistakes: &mut self.mistakes, spans: &self.spans, path: "" }
     }
 
-    /// All options. One whose text is not a value of it has its default, and a mistake is reported.
+    /// All options. An invalid one has its default, and a mistake is reported.
     pub(super) fn options(&mut self) -> Options {
         let mut options = toml::Table::new();
         for (name, rule) in properties(rules()).into_iter().filter(|(name, _)| *name != "app") {
@@ -88,8 +88,8 @@ impl<'a> Sources<'a> {
         options
     }
 
-    /// All mistakes, and warnings. The environment is not ours alone (Kubernetes names a service `pgrst` by `PGRST_PORT`): a
-    /// variable is a mistake only where PostgREST would understand it.
+    /// All mistakes, and warnings. Other programs set variables too (Kubernetes sets `PGRST_PORT` for a service `pgrst`), so
+    /// an unknown variable is a mistake only if it is an option of PostgREST.
     pub(super) fn finish(mut self) -> (Mistakes, Vec<String>) {
         flat::check_names(&self.file, rules(), APP_SETTINGS, &mut self.mistakes);
         let mut warnings = Vec::new();
@@ -159,8 +159,8 @@ impl<'a> Sources<'a> {
         Some((self.interpolate(&written.text), Some(written.span.clone())))
     }
 
-    /// Replaces `$(NAME)` by the environment variable of that name, as configuration files of PostgREST may
-    /// have it; what is not in the environment stays as it is written. `$$(` is `$(` itself.
+    /// Replaces `$(NAME)` by the environment variable of that name, as in PostgREST's
+    /// configuration files; an unset variable stays as it is written. `$$(` stands for `$(`.
     fn interpolate(&self, text: &str) -> String {
         let mut result = String::with_capacity(text.len());
         let mut rest = text;

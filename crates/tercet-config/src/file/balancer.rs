@@ -19,19 +19,19 @@ pub(crate) struct Balancer {
     /// `["0.0.0.0:80", "[::]:80"]`.
     #[schemars(extend("examples" = [["0.0.0.0:8080"]]))]
     pub(crate) listen: Option<Located<Vec<Located<String>>>>,
-    /// Certificates with their keys, for TLS: `[{ certificate = "tls/shop.crt", key = "tls/shop.key" }]`. Which one a
-    /// client gets is decided by the name it asks for. Default: none, and no TLS.
+    /// Certificates with their keys, for TLS: `[{ certificate = "tls/shop.crt", key = "tls/shop.key" }]`. The
+    /// certificate is selected by the host name the client requests (SNI). Default: none, and no TLS.
     #[serde(default)]
     pub(crate) certificates: Vec<Located<Certificate>>,
-    /// The addresses to speak TLS on, besides those of `listen`, each `IP:PORT`. Only with `certificates`. Default:
+    /// The TLS bind addresses, besides those of `listen`, each `IP:PORT`. Only with `certificates`. Default:
     /// `["127.0.0.1:8443"]`; with `[[machine]]`s `["0.0.0.0:443", "[::]:443"]`.
     #[schemars(extend("examples" = [["0.0.0.0:8443"]]))]
     pub(crate) tls_listen: Option<Located<Vec<Located<String>>>>,
     /// Whether requests to the addresses of `listen` are answered by a permanent redirect (308) to the same URL with
     /// https, at port 443. Only with `certificates`. Default: true with `[[machine]]`s, else false.
     pub(crate) redirect_to_https: Option<Located<bool>>,
-    /// For how long browsers that came by https shall use nothing else for this name (`strict-transport-security`).
-    /// Only with `certificates`. Default: not said.
+    /// How long browsers use only https for the host name (`strict-transport-security`). Only with `certificates`.
+    /// Default: the header is not sent.
     #[schemars(extend("examples" = ["365d"]))]
     pub(crate) hsts: Option<Located<Duration>>,
 }
@@ -40,7 +40,7 @@ pub(crate) struct Balancer {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Certificate {
-    /// The PEM file with the certificate and those up to its authority, relative to `tercet.toml`.
+    /// The PEM file with the certificate chain, the server's certificate first, relative to `tercet.toml`.
     pub(crate) certificate: Option<Located<String>>,
     /// The PEM file with the private key, relative to `tercet.toml`.
     pub(crate) key: Option<Located<String>>,

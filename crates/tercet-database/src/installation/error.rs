@@ -19,7 +19,7 @@ pub enum FetchError {
     Tool {
         /// The command line.
         command: String,
-        /// The end of what it printed.
+        /// The end of its output.
         output: String,
     },
     /// The download site could not be reached, or its archive is damaged.

@@ -1,8 +1,8 @@
-//! The data API's options, by PostgREST's names.
+//! The data API's configuration: the options of `tercet.toml`, and those that tercet sets.
 
 use tercet_config::Api;
 
-/// The path of its admin endpoint that answers 200 when it can take requests.
+/// The readiness path of its admin endpoint.
 pub const READY: &str = "/ready";
 
 /// Escapes the strings of a table: in the data API's configuration `$(NAME)` is an environment variable.
@@ -15,13 +15,12 @@ fn plain(table: toml::Table) -> toml::Table {
     table.into_iter().map(|(name, it)| (name, value(it))).collect()
 }
 
-/// A text that means itself in the data API's configuration.
+/// Escapes a text for the data API's configuration.
 pub fn plain_text(text: &str) -> String {
     text.replace("$(", "$$(")
 }
 
-/// The person's own options, what ties a server's log lines to the balancer's, and the project's name as the title of
-/// the API.
+/// The options of `tercet.toml`, the header with the request id, and the project's name as the title of the API.
 pub fn options(api: &Api, project: &str) -> toml::Table {
     let mut options = plain(api.options.clone());
     options.entry("openapi-title").or_insert_with(|| project.into());

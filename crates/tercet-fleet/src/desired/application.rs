@@ -22,7 +22,7 @@ use crate::paths::{CREDENTIALS, CREDENTIALS_PREFIX};
 use crate::release::{API_CONF, ID_DIGITS, Kind, Release};
 use crate::report::SECTION;
 
-/// The secrets a unit gets, as systemd credentials, and what they hold.
+/// The secrets of a unit, as systemd credentials.
 fn credentials(project: &Project<'_>, machine: &Machine) -> Vec<(&'static str, Contents)> {
     let secrets = project.secrets;
     let secret = |text: String| Contents::Secret(Secret::new(text));
@@ -35,7 +35,7 @@ fn credentials(project: &Project<'_>, machine: &Machine) -> Vec<(&'static str, C
         // libpq's password file (PostgreSQL manual, section 34.16): for programs that read PGPASSFILE.
         ("pgpass", secret(format!("*:*:*:{AUTHENTICATOR}:{}\n", secrets.authenticator.reveal()))),
         ("jwt-secret", Contents::Secret(secrets.jwt.clone())),
-        // The variables of a person's own program that are secret. systemd reads the file as root; unlike `Environment=`,
+        // The secret variables of a user's own program. systemd reads the file as root; unlike `Environment=`,
         // it never shows the values (systemd.exec(5)).
         (ENVIRONMENT, secret(variable("DATABASE_URL", &database(project, machine, None)))),
     ]

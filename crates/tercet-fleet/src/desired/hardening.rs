@@ -1,4 +1,4 @@
-//! What a unit of tercet may not do (systemd.exec(5)); `systemd-analyze security` judges it.
+//! The hardening of tercet's units (systemd.exec(5)), as `systemd-analyze security` rates it.
 
 /// Lines of a `[Service]` section for a server that listens, connects and writes nothing but logs.
 pub(super) const SERVICE: &str = "\
@@ -36,5 +36,5 @@ Restart=always
 RestartSec=200ms
 ";
 
-/// One line more for what makes no code while it runs: not for a person's own program.
+/// For programs that generate no code at run time, so not for a user's own program.
 pub(super) const NO_NEW_CODE: &str = "MemoryDenyWriteExecute=yes\n";

@@ -423,7 +423,7 @@ fn certificates_reach_the_balancer_as_credentials() {
     assert!(openings(&desired).contains("tcp dport 443"));
 }
 
-/// A program of the person's own.
+/// A user's own program.
 fn own(run: &str) -> Release {
     let text = format!("[application]\nrun = {run:?}\n");
     let topology =
