@@ -9,6 +9,7 @@ pub mod installation;
 pub mod login;
 pub mod migration;
 pub mod program;
+pub mod recovery;
 pub mod roles;
 pub mod secret;
 
@@ -16,4 +17,5 @@ pub use account::Account;
 pub use cluster::Cluster;
 pub use installation::Installation;
 pub use program::Program;
+pub use recovery::RecoveryTarget;
 pub use secret::Password;

@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod apply;
+pub(crate) mod backup;
 pub(crate) mod balancer;
 pub(crate) mod child;
 pub(crate) mod completions;
@@ -13,6 +14,7 @@ pub(crate) mod machine;
 pub(crate) mod man;
 pub(crate) mod plan;
 pub(crate) mod prove;
+pub(crate) mod restore;
 pub(crate) mod rotate;
 pub(crate) mod state;
 pub(crate) mod status;

@@ -32,6 +32,8 @@ fn main() -> ExitCode {
         Command::Rollback(arguments) => commands::apply::rollback(&arguments),
         Command::Rotate(what) => commands::rotate::run(&what),
         Command::Destroy(arguments) => commands::destroy::run(&arguments),
+        Command::Backup(arguments) => commands::backup::run(&arguments),
+        Command::Restore(arguments) => commands::restore::run(&arguments),
         Command::Prove(arguments) => commands::prove::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::State(arguments) => commands::state::run(arguments),
