@@ -9,6 +9,7 @@ mod generate;
 mod lab;
 mod packages;
 mod prerequisites;
+mod s3;
 mod test;
 mod tools;
 mod workspace;
@@ -54,6 +55,8 @@ enum Task {
     /// Start machines as containers, to try `tercet apply` on.
     #[command(subcommand)]
     Lab(lab::Lab),
+    /// Serve a stand-in for an S3 object store, to try backups with.
+    S3(s3::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         }
         Task::Bench(bench) => bench.run(&workspace),
         Task::Lab(lab) => lab.run(&workspace),
+        Task::S3(arguments) => s3::run(&arguments),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

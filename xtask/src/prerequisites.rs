@@ -21,6 +21,8 @@ const NODE: Prerequisite =
     Prerequisite { what: "node", package: "nodejs", present: || runs("node", &["--version"]) };
 const NPM: Prerequisite =
     Prerequisite { what: "npm", package: "npm", present: || runs("npm", &["--version"]) };
+const PGBACKREST: Prerequisite =
+    Prerequisite { what: "pgBackRest", package: "pgbackrest", present: || runs("pgbackrest", &["version"]) };
 const POSTGRESQL: Prerequisite =
     Prerequisite { what: "PostgreSQL's server programs", package: "postgresql", present: postgresql };
 const PYTHON: Prerequisite = Prerequisite {
@@ -32,7 +34,7 @@ const PYTHON: Prerequisite = Prerequisite {
 pub(crate) const HAS_VENV: &[&str] = &["-c", "import venv, ensurepip"];
 
 /// For the tests.
-pub(crate) const OF_TESTS: &[Prerequisite] = &[CURL, NODE, NPM, POSTGRESQL, PYTHON];
+pub(crate) const OF_TESTS: &[Prerequisite] = &[CURL, NODE, NPM, PGBACKREST, POSTGRESQL, PYTHON];
 /// For the gate and the fuzz targets.
 pub(crate) const OF_TOOLS: &[Prerequisite] = &[CXX, PYTHON];
 
