@@ -18,6 +18,7 @@ use tercet_postgres::{Host, Target};
 
 use self::configuration::Configuration;
 pub use self::place::Place;
+pub(crate) use self::place::create_owned;
 #[cfg(target_os = "linux")]
 pub use self::place::hand_over;
 use crate::account::Account;
@@ -84,7 +85,7 @@ pub enum ClusterError {
     },
 }
 
-fn file_error(path: &Path) -> impl FnOnce(io::Error) -> ClusterError {
+pub(crate) fn file_error(path: &Path) -> impl FnOnce(io::Error) -> ClusterError {
     |source| ClusterError::File { path: path.to_owned(), source }
 }
 
@@ -169,7 +170,7 @@ impl Cluster {
         if partial.exists() {
             fs::remove_dir_all(&partial).map_err(file_error(&partial))?;
         }
-        place::create_owned(&partial, &self.account)?;
+        create_owned(&partial, &self.account)?;
         let mut arguments: Vec<std::ffi::OsString> = [
             "--username",
             SUPERUSER,
@@ -207,26 +208,39 @@ impl Cluster {
         fs::rename(&partial, &data).map_err(file_error(&data))
     }
 
-    /// Writes the configuration for a server of `database`, and returns the program to run.
+    /// Writes the configuration for a server of `database`, and returns the program to run. The server archives its WAL by
+    /// `archive_command`; where there is no archive, this is `true`.
     ///
     /// # Errors
     /// The configuration cannot be written.
-    pub fn program(&self, installation: &Installation, database: &str) -> Result<Program, ClusterError> {
-        let user =
-            Account::current().map_err(|error| file_error(self.place.folder())(io::Error::other(error)))?;
-        let folder = self.place.configuration();
-        let data = self.place.data();
+    pub fn program(
+        &self,
+        installation: &Installation,
+        database: &str,
+        archive_command: &str,
+    ) -> Result<Program, ClusterError> {
+        let user = self.user()?;
         let configuration = Configuration {
-            folder: &folder,
-            data: &data,
+            folder: &self.place.configuration(),
+            data: &self.place.data(),
             sockets: self.sockets.path(),
             port: self.port,
             database,
-            superuser_is: &user.name,
+            superuser_is: &user,
+            archive_command,
         };
-        for (name, text) in configuration.files() {
-            let path = folder.join(name);
-            place::write_readable_by(&path, &text, &self.account)?;
+        self.configured(installation, configuration.files())
+    }
+
+    /// Writes the files of a configuration, and returns the program that reads them.
+    pub(crate) fn configured(
+        &self,
+        installation: &Installation,
+        files: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Result<Program, ClusterError> {
+        let folder = self.place.configuration();
+        for (name, text) in files {
+            place::write_readable_by(&folder.join(name), &text, &self.account)?;
         }
         Ok(Program {
             path: installation.programs.join("postgres"),
@@ -236,6 +250,12 @@ impl Cluster {
             folder: self.place.data(),
             account: self.account.clone(),
         })
+    }
+
+    /// The system user that may connect as superuser: the one of this process.
+    pub(crate) fn user(&self) -> Result<String, ClusterError> {
+        let user = Account::current().map_err(|error| file_error(self.folder())(io::Error::other(error)))?;
+        Ok(user.name)
     }
 
     /// Makes the cluster startable after a crash or a power cut: stops orphaned server processes, then removes their
@@ -283,6 +303,21 @@ impl Cluster {
     /// The folder of the private socket, for `psql -h`.
     pub fn socket_folder(&self) -> &Path {
         self.sockets.path()
+    }
+
+    /// The folder of the cluster.
+    pub fn folder(&self) -> &Path {
+        self.place.folder()
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.place.data()
+    }
+
+    /// The account that PostgreSQL runs as.
+    pub fn account(&self) -> &Account {
+        &self.account
     }
 
     /// The port of loopback that it listens on.

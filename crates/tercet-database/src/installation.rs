@@ -77,10 +77,26 @@ impl Installation {
         })
     }
 
-    /// The whole environment of its programs; nothing is inherited.
+    /// The path of one of its programs, such as `pg_basebackup`: beside `postgres`, or, where that is a symbolic link, in
+    /// the folder that it points to.
+    pub fn program(&self, name: &str) -> PathBuf {
+        let beside = self.programs.join(name);
+        if beside.exists() {
+            return beside;
+        }
+        let linked = self.programs.join("postgres").canonicalize().ok();
+        linked
+            .and_then(|postgres| Some(postgres.parent()?.join(name)))
+            .filter(|path| path.exists())
+            .unwrap_or(beside)
+    }
+
+    /// The whole environment of its programs; nothing is inherited. Shell commands that the server runs, such as
+    /// `restore_command`, find the system's programs.
     pub fn environment(&self) -> Vec<(OsString, OsString)> {
-        let mut environment =
-            vec![("PATH".into(), self.programs.clone().into_os_string()), ("LC_ALL".into(), "C".into())];
+        let mut path = self.programs.clone().into_os_string();
+        path.push(":/usr/bin:/bin");
+        let mut environment = vec![("PATH".into(), path), ("LC_ALL".into(), "C".into())];
         environment.extend(library_path(&self.libraries));
         environment
     }

@@ -30,6 +30,9 @@ pub struct Configuration<'a> {
     pub database: &'a str,
     /// The system user that may connect as superuser over the socket.
     pub superuser_is: &'a str,
+    /// The shell command that archives a complete WAL segment
+    /// (<https://www.postgresql.org/docs/current/runtime-config-wal.html#GUC-ARCHIVE-COMMAND>).
+    pub archive_command: &'a str,
 }
 
 impl Configuration<'_> {
@@ -49,6 +52,7 @@ impl Configuration<'_> {
         let ident = setting(&self.folder.join("pg_ident.conf"));
         let sockets = setting(self.sockets);
         let port = self.port;
+        let archive_command = quote::setting(self.archive_command);
         format!(
             "\
 # Written by tercet at every start. Your own settings: ALTER SYSTEM SET … as the superuser.
@@ -67,6 +71,11 @@ shared_buffers = '128MB'
 dynamic_shared_memory_type = posix
 # Short statements are what an API sends: compiling them costs more than it saves.
 jit = off
+
+# Set from the first start on, since a change needs a restart: backups need the archive, and change feeds logical WAL.
+wal_level = logical
+archive_mode = on
+archive_command = {archive_command}
 
 log_destination = 'stderr'
 logging_collector = off
@@ -89,6 +98,7 @@ default_text_search_config = 'pg_catalog.english'
         [
             "# Written by tercet at every start. The superuser never comes over the network.\n".to_owned(),
             hba::local("all", SUPERUSER, Method::PeerMap(MAP)),
+            hba::local("replication", SUPERUSER, Method::PeerMap(MAP)),
             hba::local(&database, AUTHENTICATOR, Method::Scram),
             host(&owner),
             host(AUTHENTICATOR),
@@ -104,7 +114,7 @@ default_text_search_config = 'pg_catalog.english'
 }
 
 /// A path as a value of `postgresql.conf`.
-fn setting(path: &Path) -> String {
+pub(crate) fn setting(path: &Path) -> String {
     quote::setting(&path.display().to_string())
 }
 
@@ -123,12 +133,14 @@ mod tests {
             port: 5432,
             database: "all",
             superuser_is: "ada",
+            archive_command: "true",
         };
         let [(_, postgresql), (_, hba), (_, ident)] = configuration.files();
         assert!(postgresql.contains("data_directory = '/it''s here/data'\n"), "{postgresql}");
         expect![[r#"
             # Written by tercet at every start. The superuser never comes over the network.
             local all postgres peer map=tercet
+            local replication postgres peer map=tercet
             local "all" authenticator scram-sha-256
             host "all" "all_owner" 127.0.0.1/32 scram-sha-256
             host "all" authenticator 127.0.0.1/32 scram-sha-256

@@ -56,6 +56,11 @@ impl Place {
         Ok(Self(place))
     }
 
+    /// The cluster whose folder is `folder` itself.
+    pub fn at(folder: PathBuf) -> Self {
+        Self(folder)
+    }
+
     /// The path of the folder.
     pub fn folder(&self) -> &Path {
         &self.0
@@ -151,7 +156,7 @@ fn create(folder: &Path, mode: u32) -> Result<(), ClusterError> {
 
 /// Creates a folder that only `account` can enter. Its parent belongs to this process's user, so no other user
 /// could create anything there.
-pub(super) fn create_owned(folder: &Path, account: &Account) -> Result<(), ClusterError> {
+pub(crate) fn create_owned(folder: &Path, account: &Account) -> Result<(), ClusterError> {
     match fs::DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(file_error(folder)(error)),
         _ => give(folder, account),

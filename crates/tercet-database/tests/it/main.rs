@@ -5,5 +5,6 @@
 mod cluster;
 mod fetch;
 mod migration;
+mod restored;
 mod roles;
 mod server;

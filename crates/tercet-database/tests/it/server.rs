@@ -17,6 +17,7 @@ pub(crate) struct Server {
     installation: Installation,
     pub(crate) cluster: Cluster,
     pub(crate) passwords: Passwords,
+    archive_command: String,
     folder: tempfile::TempDir,
 }
 
@@ -47,19 +48,28 @@ impl Server {
     }
 
     pub(crate) async fn start_from(installation: Installation) -> Self {
-        let folder = folder();
+        Self::start_in(folder(), installation, "true").await
+    }
+
+    /// Starts one in `folder` that archives its WAL.
+    pub(crate) async fn start_in(
+        folder: tempfile::TempDir,
+        installation: Installation,
+        archive_command: &str,
+    ) -> Self {
         let cluster = open(folder.path()).unwrap();
         cluster.initialise(&installation).await.unwrap();
         let password = || Password::generate().unwrap();
         let passwords = Passwords { owner: password(), authenticator: password() };
-        let process = run(&cluster, &installation).await;
+        let archive_command = archive_command.to_owned();
+        let process = run(&cluster, &installation, &archive_command).await;
         roles::prepare(|database| cluster.superuser(database), NAME, &passwords, None).await.unwrap();
-        Self { process, installation, cluster, passwords, folder }
+        Self { process, installation, cluster, passwords, archive_command, folder }
     }
 
     /// Starts it again, after whatever happened to its process.
     pub(crate) async fn restart(&mut self) {
-        self.process = run(&self.cluster, &self.installation).await;
+        self.process = run(&self.cluster, &self.installation, &self.archive_command).await;
     }
 
     /// Kills the postmaster alone, the way the kernel does when memory runs out.
@@ -105,9 +115,9 @@ impl Drop for Server {
     }
 }
 
-async fn run(cluster: &Cluster, installation: &Installation) -> tokio::process::Child {
+async fn run(cluster: &Cluster, installation: &Installation, archive_command: &str) -> tokio::process::Child {
     cluster.recover().await.unwrap();
-    let program = cluster.program(installation, NAME).unwrap();
+    let program = cluster.program(installation, NAME, archive_command).unwrap();
     let log = tempfile::tempfile().unwrap();
     let mut process = tokio::process::Command::from(program.command())
         .stdin(Stdio::null())

@@ -112,7 +112,7 @@ impl Part for Database {
 
     async fn launch(&mut self) -> anyhow::Result<Launch> {
         self.cluster.recover().await?;
-        let program = self.cluster.program(&self.installation, &self.name)?;
+        let program = self.cluster.program(&self.installation, &self.name, "true")?;
         let account = &program.account;
         Ok(Launch {
             account: account.is_another().then_some((account.uid, account.gid)),
