@@ -90,7 +90,7 @@ impl RecoveryTarget {
 
 /// The time that `text`, a span like `10 minutes ago`, names.
 fn ago(text: &str, now: Timestamp) -> Option<Timestamp> {
-    let span = Span::from_str(text).ok().filter(|span| span.is_negative())?;
+    let span = Span::from_str(text).ok().filter(Span::is_negative)?;
     // A day has 24 hours here: the zone of the person is not that of the database.
     let hours = (i64::from(span.get_weeks()) * 7 + i64::from(span.get_days())).checked_mul(24)?;
     let rest = span.weeks(0).days(0);
