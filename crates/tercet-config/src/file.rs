@@ -37,6 +37,9 @@ pub(crate) struct File {
     /// The machines that carry the tiers, one `[[machine]]` each. Without any, everything runs on this one.
     #[serde(default)]
     pub(crate) machine: Vec<Located<Machine>>,
+    /// Backups of the database on machines: when they are made and checked, how long they are kept, and where. This
+    /// section, or a machine with the tier `backup`, turns them on. Times are calendar expressions of systemd.time(7).
+    pub(crate) backup: Option<Located<Backup>>,
     /// Who can read the operator state that the machines keep, encrypted: the certificate authority, the passwords and
     /// the token secret in `.tercet/`. `tercet state push` and every `tercet apply` put it there, `tercet state pull`
     /// fetches it.
@@ -99,7 +102,8 @@ pub(crate) struct Machine {
     /// The private address the tiers use among themselves.
     #[schemars(extend("examples" = ["10.0.0.10"]))]
     pub(crate) address: Option<Located<String>>,
-    /// What it carries: one or more of `balancer`, `application`, `database`.
+    /// What it carries: one or more of `balancer`, `application`, `database`, `backup`. The backups may share a machine
+    /// with anything but the database.
     #[schemars(extend("examples" = [["balancer"]]))]
     pub(crate) tiers: Option<Located<Vec<Located<Tier>>>>,
 }
@@ -129,4 +133,38 @@ pub(crate) enum Tier {
     Application,
     /// PostgreSQL.
     Database,
+    /// The backups of the database.
+    Backup,
+}
+
+/// Backups of the database on machines.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Backup {
+    /// When full backups are made. Default: `Sun 03:00`.
+    #[schemars(extend("examples" = ["Sun 03:00"]))]
+    pub(crate) full: Option<Located<String>>,
+    /// When incremental backups are made, of what has changed since the last backup. Default: `*-*-* 03:00`, each day.
+    #[schemars(extend("examples" = ["*-*-* 03:00"]))]
+    pub(crate) incremental: Option<Located<String>>,
+    /// How far back the database can be restored to, in days or weeks. Default: `4 weeks`. The last backup that passed
+    /// its check is kept longer than that if need be.
+    #[schemars(extend("examples" = ["4 weeks"]))]
+    pub(crate) keep: Option<Located<String>>,
+    /// When the latest backup is checked: restored, recovered to the end of the archive, and verified. Default:
+    /// `*-*-* 05:00`, each day. `never` needs `allow-unchecked`.
+    #[schemars(extend("examples" = ["*-*-* 05:00"]))]
+    pub(crate) check: Option<Located<String>>,
+    /// Whether `check` may be `never`. Default: false.
+    pub(crate) allow_unchecked: Option<Located<bool>>,
+    /// An object store with Amazon's S3 protocol, instead of a machine with the tier `backup`: bucket, folder, endpoint
+    /// and region. Backups there are encrypted.
+    #[schemars(extend("examples" = ["s3://bucket/shop?endpoint=s3.example.com&region=eu-central-1"]))]
+    pub(crate) to: Option<Located<String>>,
+    /// The access key of the object store. A leading `@` names a file that holds it.
+    #[schemars(extend("writeOnly" = true, "examples" = ["@secrets/s3-key"]))]
+    pub(crate) key: Option<Located<String>>,
+    /// The secret key of the object store. A leading `@` names a file that holds it.
+    #[schemars(extend("writeOnly" = true, "examples" = ["@secrets/s3-secret"]))]
+    pub(crate) secret: Option<Located<String>>,
 }

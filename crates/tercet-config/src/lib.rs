@@ -11,6 +11,7 @@ pub use tercet_options::{Mistake, Mistakes};
 
 use self::file::File;
 pub use self::reference::{json_schema, markdown};
+pub use self::topology::backup::{Backup, Repository, S3};
 pub use self::topology::edge::{Edge, End, Protocol};
 pub use self::topology::{
     Api, Application, Balancer, Certificate, Database, Machine, Part, Port, Program, Reach, Secret, Server,

@@ -4,6 +4,7 @@
 //! application server, one database or the URL of one, and every part is on a machine that carries its tier. The
 //! module knows nothing of processes, units or firewalls, which are computed from a topology.
 
+pub(crate) mod backup;
 pub(crate) mod edge;
 mod meaning;
 mod names;
@@ -15,7 +16,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use self::edge::Edge;
+use self::backup::{Backup, Repository};
+use self::edge::{Edge, Protocol};
 pub use self::program::Program;
 pub use self::secret::Secret;
 
@@ -29,6 +31,7 @@ pub struct Topology {
     application: Application,
     database: Database,
     state: State,
+    backup: Option<Backup>,
 }
 
 impl Topology {
@@ -47,7 +50,7 @@ impl Topology {
         self.machines.iter().all(|machine| machine.reach == Reach::ThisMachine)
     }
 
-    /// The parts: the balancer, then the application servers, then the database if tercet runs it.
+    /// The parts: the balancer, then the application servers, then the database if tercet runs it, then its backups.
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
@@ -72,6 +75,20 @@ impl Topology {
         &self.state
     }
 
+    /// When and where the database is backed up; `None` without backups.
+    pub fn backup(&self) -> Option<&Backup> {
+        self.backup.as_ref()
+    }
+
+    /// The machine that makes the backups: the one with the tier, or with an object store the database's.
+    pub fn backup_machine(&self) -> Option<&Machine> {
+        let tier = match self.backup.as_ref()?.repository {
+            Repository::Machine => Tier::Backup,
+            Repository::S3(_) => Tier::Database,
+        };
+        self.machines.iter().find(|machine| machine.tiers.contains(&tier))
+    }
+
     /// The edges of the topology: all allowed connections.
     pub fn edges(&self) -> Vec<Edge<'_>> {
         edge::between(self)
@@ -80,7 +97,8 @@ impl Topology {
     /// The addresses that a part listens on: the ends of its edges.
     pub fn addresses(&self, part: &Part) -> Vec<SocketAddr> {
         let edges = self.edges();
-        let ends = edges.iter().filter(|edge| edge.to.name == part.name);
+        let own = |edge: &&Edge<'_>| edge.protocol != Protocol::Backup || part.tier == Tier::Backup;
+        let ends = edges.iter().filter(|edge| edge.to.name == part.name).filter(own);
         let mut addresses: Vec<SocketAddr> =
             ends.map(|edge| SocketAddr::new(edge.address, edge.port)).collect();
         addresses.sort_unstable();
@@ -137,6 +155,13 @@ pub enum Tier {
     Application,
     /// PostgreSQL.
     Database,
+    /// The backups of the database.
+    Backup,
+}
+
+impl Tier {
+    /// All tiers, from the balancer to the backups.
+    pub const ALL: [Self; 4] = [Self::Balancer, Self::Application, Self::Database, Self::Backup];
 }
 
 impl fmt::Display for Tier {
@@ -145,14 +170,15 @@ impl fmt::Display for Tier {
             Self::Balancer => "balancer",
             Self::Application => "application",
             Self::Database => "database",
+            Self::Backup => "backup",
         })
     }
 }
 
-/// A part: the balancer, an application server or the database.
+/// A part: the balancer, an application server, the database or its backups.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// `balancer`, `app-1`, `app-2`, …, `database`.
+    /// `balancer`, `app-1`, `app-2`, …, `database`, `backup`.
     pub name: String,
     /// Its tier.
     pub tier: Tier,

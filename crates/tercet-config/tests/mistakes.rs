@@ -789,7 +789,7 @@ tiers = ["application"]
                ·         ─┬
                ·          ╰── nothing
                ╰────
-              help: one or more of balancer, application, database
+              help: one or more of balancer, application, database, backup
         "#]],
     );
     check(
@@ -1082,6 +1082,143 @@ fn options_that_only_a_tiers_own_file_has() {
                ·                    ╰── a system schema
                ╰────
               help: expose views in a schema of your own
+        "#]],
+    );
+}
+
+#[test]
+fn backups_that_are_none() {
+    check(
+        r#"
+[[machine]]
+name = "all"
+ssh = "all"
+address = "10.0.0.1"
+tiers = ["balancer", "application", "database", "backup"]
+[backup]
+full = "every $day"
+keep = "4 months"
+check = "never"
+key = "@secrets/key"
+"#,
+        expect![[r#"
+              × tercet.toml has 5 mistakes
+
+            Error:
+              × the backups would be lost with the database's machine
+               ╭─[tercet.toml:6:49]
+             5 │ address = "10.0.0.1"
+             6 │ tiers = ["balancer", "application", "database", "backup"]
+               ·                                                 ────┬───
+               ·                                                     ╰── same machine
+             7 │ [backup]
+               ╰────
+              help: give another machine the tier "backup", or use an object store: `to` in [backup]
+
+            Error:
+              × "every $day" is no calendar expression
+               ╭─[tercet.toml:8:8]
+             7 │ [backup]
+             8 │ full = "every $day"
+               ·        ──────┬─────
+               ·              ╰── not a time
+             9 │ keep = "4 months"
+               ╰────
+              help: write it as systemd.time(7) says: daily, "Sun 03:00", "*-*-* 03:00"
+
+            Error:
+              × "4 months" is no number of days or weeks
+                ╭─[tercet.toml:9:8]
+              8 │ full = "every $day"
+              9 │ keep = "4 months"
+                ·        ─────┬────
+                ·             ╰── how long?
+             10 │ check = "never"
+                ╰────
+              help: write "10 days" or "4 weeks"; at most 3650 days
+
+            Error:
+              × a backup that is never restored may not be one
+                ╭─[tercet.toml:10:9]
+              9 │ keep = "4 months"
+             10 │ check = "never"
+                ·         ───┬───
+                ·            ╰── never
+             11 │ key = "@secrets/key"
+                ╰────
+              help: name a time, or add allow-unchecked = true
+
+            Error:
+              × key is for an object store, and there is no `to`
+                ╭─[tercet.toml:11:7]
+             10 │ check = "never"
+             11 │ key = "@secrets/key"
+                ·       ───────┬──────
+                ·              ╰── for to
+                ╰────
+              help: leave it out, or add to
+        "#]],
+    );
+    check(
+        "[backup]\nkeep = \"4 weeks\"\n",
+        expect![[r#"
+          × tercet.toml has a mistake
+
+        Error:
+          × [backup] is for machines, and the file names none
+           ╭─[tercet.toml:1:1]
+         1 │ [backup]
+           · ────┬───
+           ·     ╰── for machines
+         2 │ keep = "4 weeks"
+           ╰────
+          help: leave it out: `tercet backup` backs the database of `tercet up` up
+    "#]],
+    );
+    check(
+        r#"
+[[machine]]
+name = "all"
+ssh = "all"
+address = "10.0.0.1"
+tiers = ["balancer", "application", "database"]
+[backup]
+to = "https://example.com/bucket"
+key = ""
+"#,
+        expect![[r#"
+              × tercet.toml has 3 mistakes
+
+            Error:
+              × the object store has no secret
+               ╭─[tercet.toml:8:6]
+             7 │ [backup]
+             8 │ to = "https://example.com/bucket"
+               ·      ──────────────┬─────────────
+               ·                    ╰── not without
+             9 │ key = **
+               ╰────
+              help: name a file that holds it: secret = "@secrets/s3-secret"
+
+            Error:
+              × "https://example.com/bucket" is no object store
+               ╭─[tercet.toml:8:6]
+             7 │ [backup]
+             8 │ to = "https://example.com/bucket"
+               ·      ──────────────┬─────────────
+               ·                    ╰── not an object store
+             9 │ key = **
+               ╰────
+              help: write it like s3://bucket/folder?endpoint=s3.example.com&region=eu-central-1
+
+            Error:
+              × key is empty
+               ╭─[tercet.toml:9:7]
+             8 │ to = "https://example.com/bucket"
+             9 │ key = **
+               ·       ─┬
+               ·        ╰── empty
+               ╰────
         "#]],
     );
 }

@@ -274,3 +274,59 @@ fn with_a_certificate_there_are_addresses_with_tls() {
     expect!["http 10.0.0.1:80, https 10.0.0.1:443, redirect false"]
         .assert_eq(&doors(&format!("{pair}{named}{machine}")));
 }
+
+#[test]
+fn backups_on_a_machine_of_their_own() {
+    let machines = r#"
+        name = "shop"
+        machine = [
+            { name = "one", ssh = "one", address = "10.0.0.10", tiers = ["balancer", "application", "database"] },
+            { name = "vault", ssh = "vault", address = "10.0.0.30", tiers = ["backup"] },
+        ]
+    "#;
+    check(
+        machines,
+        expect![[r#"
+        shop
+        one (one, 10.0.0.10): balancer, application, database
+        vault (vault, 10.0.0.30): backup
+        balancer on port 80
+        app-1 on port 8081
+        database on port 5432
+        backup on port 8432
+        internet → balancer http 0.0.0.0:80: requests of clients
+        internet → balancer http [::]:80: requests of clients
+        balancer → app-1 http 127.0.0.1:8081: requests by round-robin, health checks
+        balancer → app-1 http 127.0.0.1:9081: whether it is ready, metrics
+        balancer → app-1 http 127.0.0.1:8082: requests by round-robin, health checks
+        balancer → app-1 http 127.0.0.1:9082: whether it is ready, metrics
+        app-1 → database postgres 127.0.0.1:5432: queries, one transaction a request
+        database → backup backup 10.0.0.30:8432: the write-ahead log, restores
+        backup → database backup 10.0.0.10:8432: backups
+    "#]],
+    );
+    let backup = |text: &str| format!("{:?}\n", parse(&format!("{machines}{text}")).backup());
+    expect![[r#"
+        Some(Backup { full: "Sun 03:00", incremental: "*-*-* 03:00", check: Some("*-*-* 05:00"), keep_days: 28, repository: Machine })
+    "#]].assert_eq(&backup(""));
+    expect![[r#"
+        Some(Backup { full: "Mon 01:00", incremental: "*-*-* 03:00", check: None, keep_days: 10, repository: Machine })
+    "#]].assert_eq(&backup(
+        "backup = { full = \"Mon 01:00\", keep = \"10 days\", check = \"never\", allow-unchecked = true }",
+    ));
+}
+
+#[test]
+fn backups_in_an_object_store() {
+    let topology = parse(
+        r#"
+        machine = [{ name = "one", ssh = "one", address = "10.0.0.10", tiers = ["balancer", "application", "database"] }]
+        backup = { to = "s3://bucket/shop?endpoint=s3.example.com:9000&region=eu", key = "@secrets/key", secret = "hush" }
+    "#,
+    );
+    assert!(topology.edges().iter().all(|edge| edge.port != 8432));
+    assert_eq!(topology.backup_machine().unwrap().name, "one");
+    expect![[r#"
+        S3(S3 { bucket: "bucket", folder: "/shop", endpoint: "s3.example.com", port: 9000, region: "eu", key: File("secrets/key"), secret: Inline(…) })
+    "#]].assert_eq(&format!("{:?}\n", topology.backup().unwrap().repository));
+}

@@ -8,12 +8,14 @@ mod change;
 mod message;
 mod postgres;
 mod serve;
+mod task;
 
 use anyhow::{Context as _, Result, bail};
 use tercet_machine::Secret;
 
 pub use self::message::{BalancerState, Change, Query, Reply, Request, ServerState};
 pub use self::serve::serve;
+pub use self::task::TaskState;
 use crate::ssh::Remote;
 
 /// The agent on a machine.

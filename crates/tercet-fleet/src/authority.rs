@@ -51,6 +51,8 @@ pub(crate) enum Subject<'a> {
     Server(IpAddr),
     /// A client that logs in as this role.
     Client(&'a str),
+    /// Both ends of the backup protocol on the machine of this name and address.
+    Machine(&'a str, IpAddr),
 }
 
 impl Authority {
@@ -125,7 +127,7 @@ impl Subject<'_> {
     fn record(self) -> String {
         match self {
             Self::Server(address) => format!("Server({address}) and loopback"),
-            Self::Client(_) => format!("{self:?}"),
+            Self::Client(_) | Self::Machine(..) => format!("{self:?}"),
         }
     }
 }
@@ -153,6 +155,14 @@ fn identity_params(subject: Subject<'_>, now: SystemTime) -> Result<CertificateP
                 params.subject_alt_names.push(SanType::IpAddress(loopback));
             }
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        }
+        Subject::Machine(name, address) => {
+            params.distinguished_name = common_name(name);
+            // pgBackRest compares the text of the address with DNS names.
+            params.subject_alt_names =
+                vec![SanType::IpAddress(address), SanType::DnsName(address.to_string().try_into()?)];
+            params.extended_key_usages =
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         }
         Subject::Client(role) => {
             params.distinguished_name = common_name(role);

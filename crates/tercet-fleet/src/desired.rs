@@ -4,6 +4,7 @@
 //! [`Topology::edges`](tercet_config::Topology::edges), and nothing else may.
 
 mod application;
+mod backup;
 mod balancer;
 mod check;
 mod database;
@@ -85,8 +86,11 @@ impl Project<'_> {
                 // A balancer in front of nothing would answer 503: it comes when something serves.
                 Tier::Balancer if serving.is_empty() => {}
                 Tier::Balancer => balancer::add(&mut desired, self, serving),
+                // It has parts on the database's machine, too.
+                Tier::Backup => {}
             }
         }
+        backup::add(&mut desired, self, machine, system);
         desired
     }
 }

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, anyhow};
 use self::survey::survey;
 use crate::agent::{Change, Query, Reply};
 use crate::at_once::at_once;
+use crate::backup::Task;
 use crate::fenced::{Leases, with_leases};
 use crate::fleet::Fleet;
 use crate::intent::Wanted;
@@ -150,6 +151,7 @@ impl Execution<'_, '_, '_> {
             (Action::AwaitReady { instance, .. }, Some(Request::Query(query))) => self
                 .ask(operation, query)
                 .with_context(|| format!("{}, release {}, is not ready", instance.part, instance.release)),
+            (Action::AwaitTask { task }, Some(_)) => self.await_task(&operation.machine, task),
             (_, Some(Request::Query(query))) => self.ask(operation, query),
             (Action::Ship { .. }, Some(Request::Change(change))) => {
                 self.change(operation, change, &self.wanted.archive)
@@ -174,6 +176,14 @@ impl Execution<'_, '_, '_> {
         let mut gone = self.gone.lock().expect("no thread panics while holding it");
         gone.insert(id);
         self.fleet.remember(&gone, false)
+    }
+
+    /// Waits until a task has ended, and passes its lines on. An interrupt ends the wait, not the task.
+    fn await_task(&self, machine: &str, task: &Task) -> Result<()> {
+        self.fleet.await_task(machine, task, &mut |line| {
+            (self.listener)(Progress::Step { machine: machine.to_owned(), step: line.to_owned() });
+            self.leases.check()
+        })
     }
 
     fn ask(&self, operation: &Operation, query: Query) -> Result<()> {

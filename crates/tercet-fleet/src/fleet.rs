@@ -5,7 +5,8 @@ mod leaving;
 use std::fmt;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use tercet_config::{Machine, Reach, Tier, Topology};
@@ -14,6 +15,8 @@ use tercet_machine::Desired;
 pub(crate) use self::leaving::Leaving;
 use crate::agent::{Agent, BalancerState, Query, Reply};
 use crate::at_once::{all_in_one, at_once, outcomes};
+use crate::backup::Task;
+use crate::backup::record::Record as BackupRecord;
 use crate::desired::Project;
 use crate::identity::{Data, Identity, how_to_get_state};
 use crate::paths::{self, PROGRAM_DIGITS};
@@ -47,6 +50,8 @@ pub struct Fleet<'a> {
     /// The file of the running binary.
     binary: &'a Path,
     pub(crate) secrets: Option<Secrets>,
+    /// The project's own checks of restored copies: the name and text of each SQL file.
+    checks: Vec<(String, String)>,
     /// The operator's user and host, for messages to other operators.
     pub(crate) operator: String,
     /// Set by an interrupt.
@@ -196,6 +201,7 @@ impl<'a> Fleet<'a> {
             program: paths::program(&crate::digest(&bytes)[..PROGRAM_DIGITS]),
             binary: operator.binary,
             secrets: None,
+            checks: checks(folder)?,
             operator: operator.name.clone(),
             interrupted: operator.interrupted,
         })
@@ -251,7 +257,7 @@ impl<'a> Fleet<'a> {
 
     pub(crate) fn project(&self) -> Result<Project<'_>> {
         let secrets = self.secrets.as_ref().context("these machines were opened for reading only")?;
-        Ok(Project { topology: self.topology, secrets, program: &self.program })
+        Ok(Project { topology: self.topology, secrets, program: &self.program, checks: &self.checks })
     }
 
     /// Reads the identity of the project's data from the PostgreSQL on `machine`.
@@ -328,6 +334,53 @@ impl<'a> Fleet<'a> {
         }
     }
 
+    /// The record of the backups and what the repository has now; `None` where none are set up.
+    ///
+    /// # Errors
+    /// The machine that makes them cannot be reached, or the repository cannot be read.
+    pub fn backups(&self) -> Result<Option<BackupRecord>> {
+        let Some(machine) = self.topology.backup_machine() else { return Ok(None) };
+        match self.agent(self.member(&machine.name)?).ask(Query::Backups)? {
+            Reply::Backups(record) => Ok(Some(*record)),
+            _ => Err(unexpected(&machine.name)),
+        }
+    }
+
+    /// Waits until a task has ended, and calls `each` with each of its lines.
+    ///
+    /// # Errors
+    /// The task failed: with its last line. Or the machine cannot be reached, or `each` fails.
+    pub fn await_task(
+        &self,
+        machine: &str,
+        task: &Task,
+        each: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<()> {
+        let member = self.member(machine)?;
+        let mut seen = 0;
+        loop {
+            let Reply::Task(state) = self.agent(member).ask(Query::Task(task.clone()))? else {
+                bail!(unexpected(machine));
+            };
+            // The last line of a failed task is its error.
+            let told = state.lines.len() - usize::from(state.failed && !state.lines.is_empty());
+            for line in state.lines.iter().take(told).skip(seen) {
+                each(line)?;
+            }
+            seen = seen.max(told);
+            if state.failed {
+                bail!("{machine}: {}", state.lines.last().map_or("it failed without a word", String::as_str));
+            }
+            if !state.runs {
+                return Ok(());
+            }
+            std::thread::sleep(TASK_INTERVAL);
+            if self.interrupted.load(Ordering::Relaxed) {
+                bail!("{machine}: {task} goes on there\nhint: `tercet backup list` shows what becomes of it");
+            }
+        }
+    }
+
     /// The machines that carry a tier.
     pub(crate) fn carrying(&self, tier: Tier) -> impl Iterator<Item = &Member<'a>> {
         self.machines.iter().filter(move |member| member.machine.tiers.contains(&tier))
@@ -343,6 +396,32 @@ impl<'a> Fleet<'a> {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.machines.iter().map(|member| member.machine.name.as_str())
     }
+}
+
+/// The interval of questions about a task.
+const TASK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The folder of the project's own checks of restored copies.
+const CHECKS: &str = "checks";
+
+/// The name and text of each SQL file in the project's folder of checks, in their order.
+fn checks(project: &Path) -> Result<Vec<(String, String)>> {
+    let folder = project.join(CHECKS);
+    let entries = match std::fs::read_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| folder.display().to_string())?,
+    };
+    let mut checks = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
+        if path.extension().is_some_and(|it| it == "sql") && !name.starts_with('.') {
+            let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            checks.push((name.to_owned(), text));
+        }
+    }
+    checks.sort();
+    Ok(checks)
 }
 
 /// A machine by the operator's ssh.

@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use tercet_config::Tier;
+use tercet_database::RecoveryTarget;
 
+use crate::backup::Task;
 use crate::fleet::Fleet;
 use crate::migrate::Migrate;
 use crate::release::{self, Release};
@@ -18,7 +20,6 @@ pub struct Consent {
 
 /// The goal of an execution plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub enum Intent {
     /// The state that the project's files describe.
     Apply {
@@ -33,6 +34,10 @@ pub enum Intent {
     Rollback,
     /// The present release, with other secrets.
     Rotate,
+    /// A task on the machine that makes the backups.
+    Task(Task),
+    /// The database as it was.
+    Restore(Restore),
     /// Nothing: all recorded resources are removed from the machines.
     Destroy {
         /// Whether the project's database is dropped.
@@ -40,12 +45,27 @@ pub enum Intent {
     },
 }
 
+/// What becomes of the database as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restore {
+    /// It is restored beside the database, to be looked at.
+    Beside(RecoveryTarget),
+    /// It replaces the database.
+    Replace(RecoveryTarget),
+    /// The data before the last replacement replaces the database.
+    Undo,
+    /// Copies, and data that replacements left, are removed.
+    Drop,
+}
+
 impl Intent {
     /// What the operator consents to.
     pub(crate) fn consent(&self) -> Consent {
         match self {
             Self::Apply { consent, .. } => *consent,
-            Self::Rollback | Self::Rotate | Self::Destroy { .. } => Consent::default(),
+            Self::Rollback | Self::Rotate | Self::Task(_) | Self::Restore(_) | Self::Destroy { .. } => {
+                Consent::default()
+            }
         }
     }
 
@@ -53,7 +73,7 @@ impl Intent {
     pub(crate) fn migrate(&self) -> Option<&Migrate> {
         match self {
             Self::Apply { migrate, .. } => migrate.as_ref(),
-            Self::Rollback | Self::Rotate | Self::Destroy { .. } => None,
+            Self::Rollback | Self::Rotate | Self::Task(_) | Self::Restore(_) | Self::Destroy { .. } => None,
         }
     }
 }
@@ -95,6 +115,16 @@ impl Wanted {
     /// The present release, with the present secrets.
     pub fn rotate() -> Self {
         Self { intent: Intent::Rotate, archive: Vec::new() }
+    }
+
+    /// A task on the machine that makes the backups.
+    pub fn task(task: Task) -> Self {
+        Self { intent: Intent::Task(task), archive: Vec::new() }
+    }
+
+    /// The database as it was.
+    pub fn restore(restore: Restore) -> Self {
+        Self { intent: Intent::Restore(restore), archive: Vec::new() }
     }
 
     /// Nothing on any machine.

@@ -8,6 +8,7 @@
 pub mod agent;
 mod at_once;
 mod authority;
+pub mod backup;
 mod build;
 pub mod configuration;
 mod deployment;
@@ -34,7 +35,7 @@ pub mod remembered;
 pub mod replicas;
 pub mod report;
 pub mod rotation;
-mod secrets;
+pub mod secrets;
 pub mod ssh;
 pub mod state;
 pub mod survey;

@@ -196,11 +196,13 @@ fn command(machine: &Machine, selection: &Selection, reading: Reading<'_>) -> Op
     });
     let units = machine.tiers.iter().filter(|tier| selection.tier.is_none_or(|wanted| wanted == **tier));
     let units: Vec<&str> = units
-        .map(|tier| match tier {
-            Tier::Balancer => "--unit=tercet-balancer.service",
-            Tier::Application => "--unit=tercet-app-*",
-            Tier::Database => "--unit=postgresql@*",
+        .flat_map(|tier| match tier {
+            Tier::Balancer => &["--unit=tercet-balancer.service"][..],
+            Tier::Application => &["--unit=tercet-app-*"],
+            Tier::Database => &["--unit=postgresql@*", "--unit=tercet-heartbeat.service"],
+            Tier::Backup => &["--unit=tercet-backup-*", "--unit=tercet-pgbackrest.service"],
         })
+        .copied()
         .collect();
     words.extend(units.iter().map(|unit| (*unit).to_owned()));
     words.push("--unit=tercet-check.service".to_owned());

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
+use tercet_database::RecoveryTarget;
 use tercet_database::migration::Migrations;
 use tercet_database::roles;
-use tercet_postgres::{Host, Target};
+use tercet_postgres::{Connection, Host, Target, quote};
 use tokio::task::LocalSet;
 
 /// Where Debian's PostgreSQL has its Unix sockets.
-const SOCKETS: &str = "/var/run/postgresql";
+pub(crate) const SOCKETS: &str = "/var/run/postgresql";
 
 /// The migrations to apply and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,9 +68,14 @@ pub struct DatabaseState {
     pub pending: Vec<String>,
 }
 
-/// Applies them; how many were new. Only `postgres` can: PostgreSQL knows it by the socket.
-pub(crate) fn apply(migrate: &Migrate) -> Result<u64> {
+/// Applies them, after a restore point with the name of the release they are for; how many were new. Only `postgres` can:
+/// PostgreSQL knows it by the socket.
+pub(crate) fn apply(migrate: &Migrate, release: &str) -> Result<u64> {
     with_files(migrate, async |migrations| {
+        let name = RecoveryTarget::restore_point(release);
+        let connection = Connection::connect(&target(migrate, "postgres").into(), false).await?;
+        let point = format!("select pg_create_restore_point({})", quote::literal(&name));
+        connection.query(&point.as_str().into()).await?;
         roles::grant_once(&target(migrate, "postgres").into(), &migrate.database).await?;
         Ok(migrations.apply(&target(migrate, &roles::owner(&migrate.database))).await?)
     })

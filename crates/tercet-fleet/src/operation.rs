@@ -7,10 +7,13 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use tercet_database::RecoveryTarget;
 use tercet_machine::unit::{Goal, Unit};
 use tercet_machine::{Desired, Step};
 
 use crate::agent::{Change, Query};
+use crate::backup::Task;
+use crate::backup::replace::Replaced;
 use crate::deployment::Placed;
 use crate::identity::{Data, Identity};
 use crate::instance::Instance;
@@ -71,6 +74,8 @@ pub enum Action {
     Migrate {
         /// All migrations of the project.
         migrate: Migrate,
+        /// The release that they are for; its restore point precedes them.
+        release: String,
         /// The names of the new ones.
         new: Vec<String>,
     },
@@ -149,6 +154,40 @@ pub enum Action {
     },
     /// Removes tercet's binaries and state, and last the machine's identity.
     Erase,
+    /// Initialises the repository of the backups; expects a running PostgreSQL that archives.
+    InitialiseRepository {
+        /// Whether it has backups of another cluster.
+        is_another_cluster: bool,
+    },
+    /// Starts a task that goes on by itself.
+    StartTask {
+        /// The task.
+        task: Task,
+    },
+    /// Waits until a task has ended.
+    AwaitTask {
+        /// The task.
+        task: Task,
+    },
+    /// Has a copy of the database as it was be restored beside it, and served for a day.
+    RestoreCopy {
+        /// What it was.
+        target: RecoveryTarget,
+    },
+    /// Removes the copy.
+    DropCopy,
+    /// Makes and verifies a copy that is to replace the database.
+    PrepareReplacement {
+        /// What it is.
+        target: Replaced,
+    },
+    /// Replaces the database by the copy; expects a prepared one.
+    ReplaceDatabase {
+        /// What it is.
+        target: Replaced,
+    },
+    /// Removes the data that replacements left.
+    DropReplaced,
     /// Removes application servers, releases and binaries beyond the retention.
     CleanUp {
         /// The application servers.
@@ -205,7 +244,21 @@ impl Operation {
             Action::Ship { release } => Request::Change(Change::Ship(release.clone())),
             Action::Build { release } => Request::Change(Change::Build(release.clone())),
             Action::MarkUsed { release } => Request::Change(Change::MarkUsed(release.clone())),
-            Action::Migrate { migrate, .. } => Request::Change(Change::Migrate(migrate.clone())),
+            Action::Migrate { migrate, release, .. } => {
+                Request::Change(Change::Migrate { migrate: migrate.clone(), release: release.clone() })
+            }
+            Action::InitialiseRepository { is_another_cluster } => {
+                Request::Change(Change::InitialiseRepository { is_another_cluster: *is_another_cluster })
+            }
+            Action::StartTask { task } => Request::Change(Change::StartTask(task.clone())),
+            Action::RestoreCopy { target } => Request::Change(Change::RestoreCopy(target.clone())),
+            Action::DropCopy => Request::Change(Change::DropCopy),
+            Action::PrepareReplacement { target } => {
+                Request::Change(Change::PrepareReplacement(target.clone()))
+            }
+            Action::ReplaceDatabase { target } => Request::Change(Change::ReplaceDatabase(target.clone())),
+            Action::DropReplaced => Request::Change(Change::DropReplaced),
+            Action::AwaitTask { task } => Request::Query(Query::Task(task.clone())),
             Action::EndSessions { from, port } => {
                 let addresses = from.iter().map(|(_, address)| *address).collect();
                 Request::Change(Change::EndSessions { port: *port, addresses })
@@ -307,6 +360,29 @@ impl fmt::Display for Operation {
                     _ => Ok(()),
                 }
             }
+            Action::InitialiseRepository { is_another_cluster: false } => {
+                write!(f, "initialise the repository of the backups")
+            }
+            Action::InitialiseRepository { is_another_cluster: true } => {
+                write!(f, "have the repository of the backups accept those of the new cluster")
+            }
+            Action::StartTask { task } => write!(f, "start {task}"),
+            Action::RestoreCopy { target } => write!(f, "restore a copy of the database: {target}"),
+            Action::DropCopy => write!(f, "remove the copy of the database"),
+            Action::PrepareReplacement { target: Replaced::By(target) } => {
+                write!(f, "restore a copy beside the database and verify it: {target}")
+            }
+            Action::PrepareReplacement { target: Replaced::ByTheOneBefore } => {
+                write!(f, "recover the data before the last replacement, beside the database")
+            }
+            Action::ReplaceDatabase { .. } => {
+                write!(
+                    f,
+                    "stop PostgreSQL, replace the database by the copy, and start it; the old data stays"
+                )
+            }
+            Action::DropReplaced => write!(f, "remove the data that replacements left"),
+            Action::AwaitTask { task } => write!(f, "wait for {task}"),
             Action::Migrate { new, .. } if new.is_empty() => {
                 write!(f, "set the roles' rights in the database")
             }

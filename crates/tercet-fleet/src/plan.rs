@@ -3,9 +3,11 @@
 //! Pure: a [`Survey`] and an [`Intent`] in, an [`ExecutionPlan`] out. The plan never waits for a server that it
 //! replaces; only servers that the plan starts must become ready.
 
+mod backup;
 mod data;
 pub(crate) mod destroy;
 pub(crate) mod leaving;
+mod restore;
 mod retention;
 mod rollout;
 
@@ -96,7 +98,7 @@ impl<'p> Target<'p> {
             Intent::Apply { release, .. } => release.clone(),
             Intent::Rollback => previous(&now)?,
             Intent::Rotate => in_use(&now)?,
-            Intent::Destroy { .. } => bail!("what is destroyed runs no release"),
+            Intent::Destroy { .. } | Intent::Task(_) | Intent::Restore(_) => bail!("no release is deployed"),
         };
         let serving = parts(project)
             .map(|part| {
@@ -199,8 +201,11 @@ pub(crate) fn desired_of(project: &Project<'_>, survey: &Survey, intent: &Intent
 /// # Errors
 /// The intent cannot be reached; the error names the obstacle.
 pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<ExecutionPlan> {
-    if let Intent::Destroy { with_data } = intent {
-        return Ok(destroy::plan(project, survey, *with_data));
+    match intent {
+        Intent::Destroy { with_data } => return Ok(destroy::plan(project, survey, *with_data)),
+        Intent::Task(task) => return backup::task(project, survey, task),
+        Intent::Restore(wanted) => return restore::plan(project, survey, wanted),
+        Intent::Apply { .. } | Intent::Rollback | Intent::Rotate => {}
     }
     let target = Target::of(project, survey, intent)?;
     let consent = intent.consent();
@@ -210,6 +215,7 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
         data::check(&target, survey)?;
     }
     data::check_unowned(&target, survey, consent)?;
+    backup::check(&target, survey)?;
     leaving::check(&target, survey, consent)?;
     rollout::drop_unknown(&mut plan, &target, survey);
     let serving = target.with_releases(&target.serving);
@@ -217,6 +223,7 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
         plan.balancer = Some(balancer_configuration(project, &serving));
     }
     converge(&mut plan, &target, survey, consent)?;
+    backup::initialise(&mut plan, &target, survey);
     ship(&mut plan, &target, survey, intent)?;
     migrate(&mut plan, &target, survey, intent);
     rollout::add(&mut plan, &target, survey)?;
@@ -229,6 +236,7 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
             .map(|it| Operation::on(&it.name, Action::MarkUsed { release: target.release.clone() })),
     );
     plan.stage(survey.machines.iter().filter_map(|machine| retention.clean_up(&target, machine)));
+    backup::first(&mut plan, &target, survey);
     leaving::add(&mut plan, &target, survey)?;
     leaving::note_unreached(&mut plan, survey, "apply");
     Ok(plan)
@@ -345,7 +353,8 @@ fn migrate(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, inten
         return;
     };
     if !state.prepared || !state.pending.is_empty() {
-        let action = Action::Migrate { migrate: migrate.clone(), new: state.pending.clone() };
+        let release = target.release.id.clone();
+        let action = Action::Migrate { migrate: migrate.clone(), release, new: state.pending.clone() };
         plan.stage([Operation::on(&machine.name, action)]);
     }
 }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 
 use anyhow::Result;
 use serde::Serialize;
-use tercet_config::{End, Tier};
+use tercet_config::{End, Protocol, Tier};
 use tercet_database::roles::{AUTHENTICATOR, owner};
 
 use crate::agent::{Query, Reply};
@@ -157,7 +157,7 @@ fn allowed(fleet: &Fleet<'_>, from: Option<&Member<'_>>, to: &Member<'_>, addres
 fn database(fleet: &Fleet<'_>, member: &Member<'_>) -> Result<Vec<Check>> {
     let edges = fleet.topology.edges();
     let edge = edges.iter().find(|edge| {
-        edge.to.tier == Tier::Database
+        edge.protocol == Protocol::Postgres
             && matches!(edge.from, End::Part(_, from) if from.name == member.machine.name)
     });
     let Some(edge) = edge else { return Ok(Vec::new()) };

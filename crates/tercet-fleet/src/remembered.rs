@@ -86,8 +86,7 @@ impl Record {
     }
 
     fn remembered(self) -> Remembered {
-        let tiers = [Tier::Balancer, Tier::Application, Tier::Database];
-        let tiers = tiers.into_iter().filter(|tier| self.tiers.contains(&tier.to_string())).collect();
+        let tiers = Tier::ALL.into_iter().filter(|tier| self.tiers.contains(&tier.to_string())).collect();
         let machine = Machine { name: self.name, reach: Reach::Ssh(self.ssh), address: self.address, tiers };
         Remembered { machine, id: self.id, cut_off: self.cut_off }
     }

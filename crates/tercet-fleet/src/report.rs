@@ -3,15 +3,20 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use tercet_database::RecoveryTarget;
 use tercet_machine::firewall::Firewall;
 use tercet_machine::inventory::{self, Inventory};
 
+use crate::backup::copy;
+use crate::backup::record::Record;
+use crate::backup::replace::{self, Replacement};
+use crate::backup::settings::Settings;
 use crate::identity::{self, Identity};
 use crate::instance::Instance;
 use crate::paths::{CONFIGURATION, CREDENTIALS, LIBRARY, PROGRAM_DIGITS, STATE, program};
@@ -20,6 +25,9 @@ use crate::state::Held;
 
 /// The section of a unit's file that tercet reads and systemd ignores.
 pub(crate) const SECTION: &str = "[X-Tercet]";
+
+/// The beginnings of the names of units that run for a moment, and of their timers.
+const TASKS: [&str; 4] = ["tercet-check.", "tercet-heartbeat.", "tercet-backup-", "tercet-restored."];
 
 /// A machine's report.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -46,6 +54,18 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// The resources that tercet created.
     pub inventory: Inventory,
+    /// The backups, on the machine that makes them.
+    #[serde(default)]
+    pub backups: Option<Record>,
+    /// The target of the copy that is restored beside the database.
+    #[serde(default)]
+    pub copy: Option<RecoveryTarget>,
+    /// How far the last replacement of the database is.
+    #[serde(default)]
+    pub replacement: Option<Replacement>,
+    /// The folders of data that replacements left.
+    #[serde(default)]
+    pub replaced: Vec<PathBuf>,
     /// Seconds since the machine booted.
     pub uptime: u64,
     /// Load average of the last minute.
@@ -93,7 +113,7 @@ pub(crate) fn read() -> Result<Report> {
     for entry in fs::read_dir("/etc/systemd/system").context("/etc/systemd/system")? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name == Firewall::BOOT_UNIT || name.starts_with("tercet-check.") {
+        if name == Firewall::BOOT_UNIT || TASKS.iter().any(|task| name.starts_with(task)) {
             continue;
         }
         if let Some(text) = name.starts_with("tercet-").then(|| fs::read_to_string(&path).ok()).flatten() {
@@ -124,6 +144,10 @@ pub(crate) fn read() -> Result<Report> {
         credentials: names(CREDENTIALS).filter(|name| Path::new(CREDENTIALS).join(name).is_dir()).collect(),
         warnings: crate::validity::warnings(),
         inventory: inventory::read(Path::new(STATE)).context("what tercet made here")?,
+        backups: Settings::read()?.filter(|it| it.makes_backups).map(|_| Record::read()).transpose()?,
+        copy: copy::present(),
+        replacement: Replacement::read()?,
+        replaced: replace::left()?,
         uptime: number(&fs::read_to_string("/proc/uptime")?) as u64,
         load: number(&fs::read_to_string("/proc/loadavg")?),
         memory: (kib("MemTotal:"), kib("MemAvailable:")),

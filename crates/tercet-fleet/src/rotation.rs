@@ -8,7 +8,7 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use tercet_config::{End, Server, Tier, Topology};
+use tercet_config::{End, Protocol, Server, Tier, Topology};
 
 use crate::fleet::Fleet;
 use crate::operator_folder::{FOLDER, NEXT};
@@ -27,7 +27,19 @@ pub struct Rotation<'a> {
     /// Whether the phase is written down.
     recorded: bool,
     /// Two rotations of one folder would overtake each other.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// The lock of the folder, released on drop. Closing the file is not enough: a process that another thread is just
+/// starting has the file open, too, until it executes its program.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // An error leaves it to the end of the process.
+        let _ = self.0.unlock();
+    }
 }
 
 impl<'a> Rotation<'a> {
@@ -56,7 +68,7 @@ impl<'a> Rotation<'a> {
         }
         let record = Record::open(project)?;
         let rotation =
-            |record, phase, recorded| Self { project, topology, record, phase, recorded, _lock: lock };
+            |record, phase, recorded| Self { project, topology, record, phase, recorded, _lock: Lock(lock) };
         match record.phase() {
             Some(phase) if phase.kind() == kind => Ok(rotation(record, phase, true)),
             Some(phase) => bail!("{}", unfinished(phase)),
@@ -158,7 +170,8 @@ impl<'a> Rotation<'a> {
 fn describe(phase: Phase, topology: &Topology) -> String {
     let names = |local: bool| {
         let edges = topology.edges();
-        let names = edges.iter().filter(|edge| edge.to.tier == Tier::Database && (!local || edge.is_local()));
+        let names =
+            edges.iter().filter(|edge| edge.protocol == Protocol::Postgres && (!local || edge.is_local()));
         let names = names.filter_map(|edge| match edge.from {
             End::Part(part, _) => Some(part.name.as_str()),
             End::Internet => None,

@@ -1,11 +1,12 @@
 //! The operator's secrets: the certificate authority, passwords. In the project's `.tercet/fleet/`, 0700; files 0600.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use tercet_config::{Server, Tier, Topology};
+use tercet_config::{Machine, Repository, Server, Tier, Topology};
 use tercet_database::Password;
 use tercet_database::roles::AUTHENTICATOR;
 use tercet_machine::Secret;
@@ -50,7 +51,25 @@ pub struct Secrets {
     pub certificates: Vec<Identity>,
     /// The URL of a PostgreSQL that exists already, when tercet.toml names one.
     pub database_url: Option<Secret>,
+    /// What machines identify themselves with in the backup protocol, by machine; empty without a backup machine.
+    pub backup: BTreeMap<String, Identity>,
+    /// The keys of the object store of the backups.
+    pub store: Option<Store>,
 }
+
+/// The keys of an object store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// The access key.
+    pub key: Secret,
+    /// The secret key.
+    pub secret: Secret,
+    /// The key that the backups are encrypted with. Without it they cannot be read.
+    pub cipher: Secret,
+}
+
+/// The file of the key that the backups in an object store are encrypted with.
+pub(crate) const CIPHER_KEY: &str = "backup-key";
 
 impl Secrets {
     /// Refuses a folder's secrets that are not the machine's.
@@ -147,8 +166,42 @@ impl Secrets {
             jwt,
             certificates: certificates(project, topology)?,
             database_url: read(topology.database().url.as_ref())?,
+            backup: machines_of_backup(topology)
+                .map(|machine| {
+                    let subject = Subject::Machine(&machine.name, machine.address);
+                    let name = format!("backup-{}", machine.name);
+                    Ok((machine.name.clone(), ca.identity(issued, &name, subject)?))
+                })
+                .collect::<Result<_>>()?,
+            store: match topology.backup().map(|backup| &backup.repository) {
+                Some(Repository::S3(s3)) => Some(Store {
+                    key: self::read(project, &s3.key)?,
+                    secret: self::read(project, &s3.secret)?,
+                    cipher: Secret::new(Password::kept_in(&folder.join(CIPHER_KEY))?.reveal()),
+                }),
+                _ => None,
+            },
         })
     }
+}
+
+/// The key that the backups are encrypted with; `None` where they are not.
+///
+/// # Errors
+/// It cannot be read or made.
+pub fn backup_key(project: &Path, topology: &Topology) -> Result<Option<Secret>> {
+    let Some(Repository::S3(_)) = topology.backup().map(|backup| &backup.repository) else { return Ok(None) };
+    let key = Password::kept_in(&private_folder(project)?.join(CIPHER_KEY))?;
+    Ok(Some(Secret::new(key.reveal())))
+}
+
+/// The machines that speak the backup protocol.
+fn machines_of_backup(topology: &Topology) -> impl Iterator<Item = &Machine> {
+    let has_tier = topology.machines().iter().any(|it| it.tiers.contains(&Tier::Backup));
+    let speaks = move |it: &&Machine| {
+        has_tier && (it.tiers.contains(&Tier::Database) || it.tiers.contains(&Tier::Backup))
+    };
+    topology.machines().iter().filter(speaks)
 }
 
 /// Whether anything is kept in the project's folder.

@@ -27,6 +27,8 @@ pub struct System {
     pub operator: (IpAddr, u16),
     /// The major version of PostgreSQL its distribution has.
     pub postgresql: u32,
+    /// The size of the file system that PostgreSQL's data is on, in KiB.
+    pub data_kib: u64,
 }
 
 /// Reads the system of a machine.
@@ -83,6 +85,7 @@ fn check_system(text: &str) -> Result<System> {
             .collect(),
         operator: operator.zip(port).context("sshd does not say where the connection comes from")?,
         postgresql,
+        data_kib: value("data").parse().context("the size of its disk is unknown")?,
     })
 }
 
@@ -92,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    const GOOD: &str = "system=debian\nversion=\"12\"\nsystemd=yes\narchitecture=ARCH\nmemory=1024\ndisk=999999\n\
+    const GOOD: &str = "system=debian\nversion=\"12\"\nsystemd=yes\narchitecture=ARCH\nmemory=1024\ndisk=999999\ndata=999999\n\
                         machine-id=1\nconnection=10.0.0.5 50000 10.0.0.20 22\n";
 
     #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 pub mod absent;
 pub mod cluster;
+pub mod data_directory;
 pub mod directory;
 pub mod file;
 pub mod firewall;
@@ -20,6 +21,8 @@ crate::registry::resources! {
     User in users: Vec<user::User>;
     /// Directories.
     Directory in directories: Vec<directory::Directory>;
+    /// Directories of data.
+    DataDirectory in data_directories: Vec<data_directory::DataDirectory>;
     /// Files.
     File in files: Vec<file::File>;
     /// Paths that do not exist.

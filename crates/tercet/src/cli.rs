@@ -161,12 +161,33 @@ impl LogOptions {
     }
 }
 
-/// The agent that an operator's tercet runs on a machine, over ssh.
+/// The agent that an operator's tercet runs on a machine, over ssh; or a task that a timer starts there.
 #[derive(Args, Debug)]
 pub(crate) struct Machine {
-    /// Only print warnings about certificates that expire soon
-    #[arg(long)]
-    pub(crate) check: bool,
+    #[command(subcommand)]
+    pub(crate) task: Option<MachineTask>,
+}
+
+/// A task that a timer starts on a machine.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MachineTask {
+    /// Print warnings about certificates that expire soon.
+    Certificates,
+    /// Make a backup.
+    BackUp {
+        /// Copy everything
+        #[arg(long)]
+        full: bool,
+    },
+    /// Check a backup.
+    CheckBackup {
+        /// Its id, or latest
+        backup: String,
+    },
+    /// Restore a copy beside the database, and serve it.
+    Copy,
+    /// Write the time into the database, and look at the archive.
+    Heartbeat,
 }
 
 /// The project, and how to connect to its machines.

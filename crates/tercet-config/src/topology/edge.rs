@@ -45,6 +45,8 @@ pub enum Protocol {
     Https,
     /// PostgreSQL's protocol.
     Postgres,
+    /// pgBackRest's protocol, over TLS with certificates of both ends.
+    Backup,
 }
 
 impl fmt::Display for Protocol {
@@ -53,6 +55,7 @@ impl fmt::Display for Protocol {
             Self::Http => "http",
             Self::Https => "https",
             Self::Postgres => "postgres",
+            Self::Backup => "backup",
         })
     }
 }
@@ -126,6 +129,14 @@ pub(super) fn between(topology: &Topology) -> Vec<Edge<'_>> {
         for server in of(Tier::Application) {
             let port = database.port.number;
             edges.push(inside(topology, server, database, port, "queries, one transaction a request"));
+        }
+        for backup in of(Tier::Backup) {
+            let port = backup.port.number;
+            for (from, to, why) in
+                [(database, backup, "the write-ahead log, restores"), (backup, database, "backups")]
+            {
+                edges.push(Edge { protocol: Protocol::Backup, ..inside(topology, from, to, port, why) });
+            }
         }
     }
     edges

@@ -1,6 +1,7 @@
 //! Converts the keys of the file to a topology and reports all contradictions.
 
 mod addresses;
+mod backup;
 mod machines;
 mod parts;
 mod state;
@@ -26,11 +27,14 @@ impl Topology {
         let placement = Placement::read(&file, mistakes);
         let balancer = balancer(&file.balancer, &placement, mistakes, spans);
         let parts = parts::place(&file, &balancer, &placement, mistakes);
+        let backup = backup::read(&file, &placement, mistakes);
+        backup::apart(&file, mistakes);
         Self {
             name: name(file.name.as_ref(), folder, mistakes),
             application: application(&file.application, file.api, mistakes, spans),
             database: database(&file.database, mistakes),
             state: state::read(&file.state, mistakes),
+            backup,
             machines: placement.machines,
             parts,
             balancer,

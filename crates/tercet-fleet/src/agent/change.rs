@@ -14,13 +14,16 @@ use tercet_machine::path::Owner;
 use tercet_machine::{Desired, Secret, Step, cluster, inventory, package, plan, probe, unit};
 
 use super::message::{Change, DatabaseTask, Reply};
-use super::postgres;
-use crate::build;
+use super::{postgres, task};
+use crate::backup::Task;
+use crate::backup::pgbackrest::PgBackRest;
+use crate::backup::settings::{Settings, in_folder};
 use crate::identity::{self, Data, Identity};
 use crate::lease;
 use crate::paths::{LIBRARY, RUNTIME, STATE};
 use crate::release::{API_CONF, Kind, Release};
 use crate::state;
+use crate::{backup, build};
 
 /// Makes a change; `say` sends progress. `payload` is the data after the request.
 pub(super) fn make(
@@ -74,7 +77,26 @@ pub(super) fn make(
                 format!("{}: this release is not complete here", release.record().display())
             })?;
         }
-        Change::Migrate(migrate) => say(&postgres::ask(DatabaseTask::Migrate(migrate))?)?,
+        Change::Migrate { migrate, release } => {
+            say(&postgres::ask(DatabaseTask::Migrate(migrate, release))?)?;
+        }
+        Change::InitialiseRepository { is_another_cluster } => {
+            initialise_repository(is_another_cluster, say)?;
+        }
+        Change::StartTask(task) => task::start(&task)?,
+        Change::RestoreCopy(target) => {
+            backup::copy::ask(&target)?;
+            task::start(&Task::Copy)?;
+        }
+        Change::DropCopy => drop_copy()?,
+        Change::PrepareReplacement(target) => backup::replace::prepare(&target, &mut |line| {
+            // A failed write to a disconnected operator is ignored.
+            drop(say(&Reply::Progress(line.to_owned())));
+        })?,
+        Change::ReplaceDatabase(target) => backup::replace::replace(&target, &mut |line| {
+            drop(say(&Reply::Progress(line.to_owned())));
+        })?,
+        Change::DropReplaced => backup::replace::drop_before()?,
     }
     say(&Reply::Done)
 }
@@ -123,6 +145,23 @@ fn converge(
     }
     inventory::forget(state, desired).context("the inventory")?;
     unconfirmed.map_or(Ok(()), |firewall| say(&Reply::Unconfirmed(firewall)))
+}
+
+/// Initialises the repository, and waits until the database's write-ahead log arrives in it.
+fn initialise_repository(is_another_cluster: bool, say: &mut impl FnMut(&Reply) -> Result<()>) -> Result<()> {
+    let settings = Settings::here()?;
+    let engine = PgBackRest { settings: &settings };
+    engine.initialise(is_another_cluster)?;
+    say(&Reply::Progress("wait for the first segment of the write-ahead log".to_owned()))?;
+    engine.check_archive()?;
+    backup::run::save(&backup::run::read(engine)?)
+}
+
+/// Stops the server of the copy; its unit removes the folder.
+fn drop_copy() -> Result<()> {
+    let output = Command::new("systemctl").args(["stop", "--", backup::copy::UNIT]).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+    remove(&in_folder(backup::copy::FOLDER))
 }
 
 /// Drops the project's database and those of its roles that no other object depends on.

@@ -4,9 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use tercet_database::RecoveryTarget;
 use tercet_machine::firewall::Firewall;
 use tercet_machine::{Desired, Facts};
 
+use super::task::TaskState;
+use crate::backup::Task;
+use crate::backup::record::Record;
+use crate::backup::replace::Replaced;
 use crate::identity::{Data, Identity};
 use crate::lease::{Lease, LeaseRequest};
 use crate::migrate::{DatabaseState, Migrate};
@@ -82,6 +87,10 @@ pub enum Query {
     },
     /// Read the state of tercet's parts.
     Report,
+    /// Read the state of a task.
+    Task(Task),
+    /// Read the backups from the repository.
+    Backups,
     /// Read the stored operator state.
     State,
     /// Read from the balancer's admin socket.
@@ -145,16 +154,38 @@ pub enum Change {
     Build(Release),
     /// Mark a release as the one used last.
     MarkUsed(Release),
-    /// Apply the migrations that are missing.
-    Migrate(Migrate),
+    /// Apply the migrations that are missing, after a restore point.
+    Migrate {
+        /// The migrations.
+        migrate: Migrate,
+        /// The release that they are for.
+        release: String,
+    },
+    /// Initialise the repository of the backups.
+    InitialiseRepository {
+        /// Whether it has backups of another cluster.
+        is_another_cluster: bool,
+    },
+    /// Start a task.
+    StartTask(Task),
+    /// Restore a copy beside the database, by a task.
+    RestoreCopy(RecoveryTarget),
+    /// Remove the copy.
+    DropCopy,
+    /// Make and verify a copy that is to replace the database.
+    PrepareReplacement(Replaced),
+    /// Replace the database by the copy.
+    ReplaceDatabase(Replaced),
+    /// Remove the data that replacements left.
+    DropReplaced,
 }
 
 /// A task that runs as PostgreSQL's user.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DatabaseTask {
-    /// Apply the migrations that are missing.
-    Migrate(Migrate),
+    /// Apply the migrations that are missing, after a restore point of this name if one is given.
+    Migrate(Migrate, String),
     /// Read the state of the schema.
     State(Migrate),
 }
@@ -181,6 +212,10 @@ pub enum Reply {
     Connected(Vec<Reachability>),
     /// To the login attempts: one for each.
     Tried(Vec<Reachability>),
+    /// To a query for a task.
+    Task(TaskState),
+    /// To a query for the backups.
+    Backups(Box<Record>),
     /// To a report.
     Report(Box<Report>),
     /// The operator state that is kept there.

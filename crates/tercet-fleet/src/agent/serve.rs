@@ -10,9 +10,11 @@ use tercet_machine::{Secret, probe};
 
 use super::change;
 use super::message::{BalancerState, DatabaseTask, Query, Reply, Request};
-use super::postgres;
+use super::{postgres, task};
+use crate::backup::pgbackrest::PgBackRest;
+use crate::backup::settings::Settings;
 use crate::paths::ADMIN_SOCKET;
-use crate::{lease, migrate, reachability, report, state};
+use crate::{backup, lease, migrate, reachability, report, state};
 
 /// The number of restarts after which a unit counts as failed.
 const HOPELESS: u32 = 5;
@@ -48,7 +50,9 @@ fn answer(
         Request::Query(query) => say(&read(query)?),
         Request::Lease(request) => say(&Reply::Lease(lease::serve(&request)?)),
         Request::Change { fence, project, change } => change::make(change, &project, fence, payload, say),
-        Request::Database(DatabaseTask::Migrate(migrate)) => say(&Reply::Migrated(migrate::apply(&migrate)?)),
+        Request::Database(DatabaseTask::Migrate(migrate, release)) => {
+            say(&Reply::Migrated(migrate::apply(&migrate, &release)?))
+        }
         Request::Database(DatabaseTask::State(migrate)) => say(&Reply::Database(migrate::state(&migrate)?)),
     }
 }
@@ -71,6 +75,11 @@ fn read(query: Query) -> Result<Reply> {
             Reply::Tried(reachability::log_in_all(&logins, &credentials)?)
         }
         Query::Report => Reply::Report(Box::new(report::read()?)),
+        Query::Task(task) => Reply::Task(task::state(&task)?),
+        Query::Backups => {
+            let settings = Settings::here()?;
+            Reply::Backups(Box::new(backup::run::read(PgBackRest { settings: &settings })?))
+        }
         Query::State => Reply::State(state::kept()?),
         Query::Balancer { target } => {
             let (status, body) = balancer(&target)?;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
-use tercet_config::{End, Machine, Part, Tier};
+use tercet_config::{End, Machine, Part, Protocol, Tier};
 use tercet_database::roles::AUTHENTICATOR;
 use tercet_machine::Desired;
 use tercet_machine::Secret;
@@ -198,7 +198,8 @@ fn database(project: &Project<'_>, machine: &Machine, password: Option<&str>) ->
     }
     let edges = topology.edges();
     let edge = edges.iter().find(|edge| {
-        edge.to.tier == Tier::Database && matches!(edge.from, End::Part(_, from) if from.name == machine.name)
+        edge.protocol == Protocol::Postgres
+            && matches!(edge.from, End::Part(_, from) if from.name == machine.name)
     });
     let edge =
         edge.expect("without a URL there is a database, and every application server has an edge to it");

@@ -15,7 +15,7 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>) {
         "tercet-check.service",
         format!(
             "[Unit]\nDescription=tercet: warn about certificates whose end is near\n\n\
-             [Service]\nType=oneshot\nExecStart={} machine --check\nProtectSystem=strict\nProtectHome=yes\nPrivateTmp=yes\n\
+             [Service]\nType=oneshot\nExecStart={} machine certificates\nProtectSystem=strict\nProtectHome=yes\nPrivateTmp=yes\n\
              PrivateNetwork=yes\nNoNewPrivileges=yes\nCapabilityBoundingSet=CAP_DAC_READ_SEARCH\n",
             project.program
         ),

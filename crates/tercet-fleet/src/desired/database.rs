@@ -4,20 +4,23 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use tercet_config::{End, Machine, Server, Tier, Topology};
+use tercet_config::{End, Machine, Protocol, Server, Tier, Topology};
 use tercet_database::roles::{self, AUTHENTICATED, AUTHENTICATOR, owner};
 use tercet_machine::Desired;
-use tercet_machine::cluster::Cluster;
+use tercet_machine::cluster::{Cluster, Place};
 use tercet_machine::directory::Directory;
 use tercet_machine::file::{Contents, File};
 use tercet_machine::package::Package;
 use tercet_machine::path::Owner;
 use tercet_machine::unit::{Goal, Unit};
 use tercet_postgres::hba::{self, Method, Transport};
+use tercet_postgres::quote;
 
+use super::backup;
 use super::file::unit_file;
 use super::project::Project;
 use super::temporary_edge::TemporaryEdge;
+use crate::backup::settings::{data, programs};
 use crate::system::System;
 
 /// The map by which the operating system's `postgres` may be the owner: for migrations.
@@ -50,6 +53,14 @@ pub(super) fn add(
         Contents::Text(settings(&addresses, part.port.number, system)),
         0o640,
     );
+    let archive = own(
+        folder.join("conf.d/tercet-archive.conf"),
+        Contents::Text(format!(
+            "archive_command = {}\n",
+            quote::setting(&backup::archive_command(project.topology))
+        )),
+        0o640,
+    );
     let hba = own(folder.join("pg_hba.conf"), Contents::Text(hba(project, machine, &from)), 0o640);
     let ident = own(folder.join("pg_ident.conf"), Contents::Text(ident(project.topology)), 0o640);
     let drop_in = unit_file(
@@ -74,7 +85,8 @@ pub(super) fn add(
         },
     ]);
     // Certificates and keys are read again by a reload (PostgreSQL manual, section 19.9.3).
-    let reload_when = identity.iter().chain([&hba, &ident]).map(|file| file.path.clone()).collect();
+    let reload_when = identity.iter().chain([&hba, &ident, &archive]).map(|file| file.path.clone()).collect();
+    let place = Place { unit: unit.clone(), data: data(major), programs: programs(major) };
     desired.units.push(Unit {
         name: unit,
         enabled: None,
@@ -83,8 +95,8 @@ pub(super) fn add(
         reload_when,
     });
     desired.files.extend(identity);
-    desired.files.extend([settings, hba, ident, drop_in]);
-    desired.cluster = Some(cluster(project, part.port.number));
+    desired.files.extend([settings, archive, hba, ident, drop_in]);
+    desired.cluster = Some(cluster(project, part.port.number, place));
 }
 
 /// Settings by the machine's size: a quarter of its memory for PostgreSQL's own cache, as its manual advises
@@ -99,6 +111,7 @@ fn settings(addresses: &BTreeSet<IpAddr>, port: u16, system: &System) -> String 
          ssl_ca_file = '/etc/tercet/postgresql/authority.crt'\nssl_min_protocol_version = 'TLSv1.3'\n\
          password_encryption = 'scram-sha-256'\nidle_in_transaction_session_timeout = '60s'\n\
          shared_buffers = '{}MB'\neffective_cache_size = '{}MB'\nmaintenance_work_mem = '{}MB'\n\
+         wal_level = logical\narchive_mode = on\narchive_timeout = '60s'\n\
          log_connections = off\nlog_line_prefix = '%m [%p] %q%u@%d '\n",
         addresses.join(", "),
         (megabytes / 4).clamp(32, 16_384),
@@ -130,7 +143,7 @@ pub(crate) fn hba(project: &Project<'_>, machine: &Machine, temporary: &[IpAddr]
         host(Transport::Tls, address, method)
     };
     let mut seen = BTreeSet::new();
-    for edge in topology.edges().iter().filter(|edge| edge.to.tier == Tier::Database) {
+    for edge in topology.edges().iter().filter(|edge| edge.protocol == Protocol::Postgres) {
         let End::Part(_, from) = edge.from else { continue };
         if !seen.insert(&from.name) {
             continue;
@@ -152,7 +165,7 @@ fn ident(topology: &Topology) -> String {
     hba::ident(IDENT_MAP, "postgres", &hba::name(&owner(topology.name())))
 }
 
-fn cluster(project: &Project<'_>, port: u16) -> Cluster {
+fn cluster(project: &Project<'_>, port: u16, place: Place) -> Cluster {
     let name = project.topology.name();
     // A person's own program does not choose a role for each request: its sessions begin as one.
     let session_role = match project.topology.application().server {
@@ -162,6 +175,7 @@ fn cluster(project: &Project<'_>, port: u16) -> Cluster {
     let verifier = project.secrets.authenticator_verifier.clone();
     Cluster {
         port,
+        place: Some(place),
         // The owner comes by the socket alone, without a password.
         roles: roles::roles(name, None, Some(verifier), session_role).into(),
         databases: vec![roles::database(name)],

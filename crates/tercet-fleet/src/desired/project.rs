@@ -13,4 +13,6 @@ pub struct Project<'a> {
     pub secrets: &'a Secrets,
     /// Where tercet's own binary is on every machine.
     pub program: &'a str,
+    /// The project's own checks of restored copies: the name and text of each SQL file.
+    pub checks: &'a [(String, String)],
 }

@@ -16,7 +16,7 @@ use super::{Project, instance};
 use crate::authority::Identity;
 use crate::deployment::{Placed, Serving, seen_by_the_balancer};
 use crate::release::{Kind, Release};
-use crate::secrets::Secrets;
+use crate::secrets::{Secrets, Store};
 use crate::system::System;
 
 pub(crate) const FOUR: &str = r#"
@@ -35,6 +35,16 @@ pub(crate) const SHARED: &str = r#"
     machine = [
         { name = "one", ssh = "one", address = "10.0.0.10", tiers = ["balancer", "application", "database"] },
         { name = "two", ssh = "two", address = "10.0.0.11", tiers = ["application"] },
+    ]
+"#;
+
+pub(crate) const BACKED_UP: &str = r#"
+    name = "shop"
+    machine = [
+        { name = "lb", ssh = "lb", address = "10.0.0.10", tiers = ["balancer"] },
+        { name = "app1", ssh = "app1", address = "10.0.0.11", tiers = ["application"] },
+        { name = "db", ssh = "db", address = "10.0.0.20", tiers = ["database"] },
+        { name = "vault", ssh = "vault", address = "10.0.0.30", tiers = ["backup"] },
     ]
 "#;
 
@@ -69,6 +79,17 @@ pub(crate) fn secrets(topology: &Topology) -> Secrets {
             Some(tercet_config::Secret::Inline(url)) => Some(Secret::new(url)),
             _ => None,
         },
+        backup: topology
+            .machines()
+            .iter()
+            .filter(|_| topology.parts().iter().any(|part| part.name == "backup"))
+            .map(|machine| (machine.name.clone(), identity(&format!("{} backup", machine.name))))
+            .collect(),
+        store: topology.backup_machine().map(|_| Store {
+            key: Secret::new("hush key"),
+            secret: Secret::new("hush secret"),
+            cipher: Secret::new("hush cipher"),
+        }),
     }
 }
 
@@ -108,8 +129,12 @@ fn desired_of(text: &str, machine: &str, release: &Release) -> Desired {
     let topology =
         tercet_config::parse(text, Origin { file: "tercet.toml", folder: "shop" }).expect("a valid file");
     let secrets = secrets(&topology);
-    let project =
-        Project { topology: &topology, secrets: &secrets, program: "/usr/local/lib/tercet/1/tercet" };
+    let project = Project {
+        topology: &topology,
+        secrets: &secrets,
+        program: "/usr/local/lib/tercet/1/tercet",
+        checks: &[],
+    };
     let parts = topology.parts().iter().filter(|part| part.name.starts_with("app-"));
     let serving: Vec<Serving<'_>> = parts
         .map(|part| {
@@ -132,6 +157,7 @@ fn system(address: IpAddr) -> System {
         addresses: vec![address],
         operator: (IpAddr::from([192, 0, 2, 7]), 22),
         postgresql: 15,
+        data_kib: 40 << 20,
     }
 }
 
@@ -218,22 +244,25 @@ fn postgresql_accepts_application_machines_only() {
         &desired(SHARED, "one"),
         "conf.d/tercet.conf",
         expect![[r#"
-        listen_addresses = '10.0.0.10, 127.0.0.1'
-        port = 5432
-        max_connections = 200
-        ssl = on
-        ssl_cert_file = '/etc/tercet/postgresql/server.crt'
-        ssl_key_file = '/etc/tercet/postgresql/server.key'
-        ssl_ca_file = '/etc/tercet/postgresql/authority.crt'
-        ssl_min_protocol_version = 'TLSv1.3'
-        password_encryption = 'scram-sha-256'
-        idle_in_transaction_session_timeout = '60s'
-        shared_buffers = '1024MB'
-        effective_cache_size = '3072MB'
-        maintenance_work_mem = '256MB'
-        log_connections = off
-        log_line_prefix = '%m [%p] %q%u@%d '
-    "#]],
+            listen_addresses = '10.0.0.10, 127.0.0.1'
+            port = 5432
+            max_connections = 200
+            ssl = on
+            ssl_cert_file = '/etc/tercet/postgresql/server.crt'
+            ssl_key_file = '/etc/tercet/postgresql/server.key'
+            ssl_ca_file = '/etc/tercet/postgresql/authority.crt'
+            ssl_min_protocol_version = 'TLSv1.3'
+            password_encryption = 'scram-sha-256'
+            idle_in_transaction_session_timeout = '60s'
+            shared_buffers = '1024MB'
+            effective_cache_size = '3072MB'
+            maintenance_work_mem = '256MB'
+            wal_level = logical
+            archive_mode = on
+            archive_timeout = '60s'
+            log_connections = off
+            log_line_prefix = '%m [%p] %q%u@%d '
+        "#]],
     );
 }
 
@@ -546,4 +575,244 @@ fn a_program_gets_the_url_of_its_database_as_it_was_written() {
         ExecStart="server" "a b" "50%%" "$$5"
     "#]]
     .assert_eq(&lines);
+}
+
+#[test]
+fn backups_go_over_two_edges_to_a_machine_of_their_own() {
+    expect![[r#"
+        ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
+        ip saddr 10.0.0.11 ip daddr 10.0.0.20 tcp dport 5432 accept comment "app1 to database"
+        ip saddr 10.0.0.30 ip daddr 10.0.0.20 tcp dport 8432 accept comment "vault to database"
+    "#]]
+    .assert_eq(&openings(&desired(BACKED_UP, "db")));
+    expect![[r#"
+        ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
+        ip saddr 10.0.0.20 ip daddr 10.0.0.30 tcp dport 8432 accept comment "db to backup"
+    "#]]
+    .assert_eq(&openings(&desired(BACKED_UP, "vault")));
+    let (db, vault) = (desired(BACKED_UP, "db"), desired(BACKED_UP, "vault"));
+    check(
+        &db,
+        "pgbackrest.conf",
+        expect![[r#"
+        # Written by tercet; changes are undone by the next apply.
+        [global]
+        log-level-file=off
+        lock-path=/var/lib/tercet-backup/lock
+        start-fast=y
+        process-max=2
+        compress-type=zst
+        expire-auto=n
+        tls-server-address=10.0.0.20
+        tls-server-port=8432
+        tls-server-ca-file=/etc/tercet/backup/authority.crt
+        tls-server-cert-file=/etc/tercet/backup/machine.crt
+        tls-server-key-file=/etc/tercet/backup/machine.key
+        tls-server-auth=vault=shop
+        repo1-host=10.0.0.30
+        repo1-host-type=tls
+        repo1-host-port=8432
+        repo1-host-ca-file=/etc/tercet/backup/authority.crt
+        repo1-host-cert-file=/etc/tercet/backup/machine.crt
+        repo1-host-key-file=/etc/tercet/backup/machine.key
+        archive-push-queue-max=10737418240
+
+        [shop]
+        pg1-path=/var/lib/postgresql/15/main
+        pg1-port=5432
+    "#]],
+    );
+    check(
+        &vault,
+        "pgbackrest.conf",
+        expect![[r#"
+        # Written by tercet; changes are undone by the next apply.
+        [global]
+        log-level-file=off
+        lock-path=/var/lib/tercet-backup/lock
+        start-fast=y
+        process-max=2
+        compress-type=zst
+        expire-auto=n
+        tls-server-address=10.0.0.30
+        tls-server-port=8432
+        tls-server-ca-file=/etc/tercet/backup/authority.crt
+        tls-server-cert-file=/etc/tercet/backup/machine.crt
+        tls-server-key-file=/etc/tercet/backup/machine.key
+        tls-server-auth=db=shop
+        repo1-path=/var/lib/tercet-backup/repository
+        repo1-bundle=y
+
+        [shop]
+        pg1-path=/var/lib/postgresql/15/main
+        pg1-port=5432
+        pg1-host=10.0.0.20
+        pg1-host-type=tls
+        pg1-host-port=8432
+        pg1-host-ca-file=/etc/tercet/backup/authority.crt
+        pg1-host-cert-file=/etc/tercet/backup/machine.crt
+        pg1-host-key-file=/etc/tercet/backup/machine.key
+    "#]],
+    );
+    check(
+        &db,
+        "tercet-archive.conf",
+        expect![[r#"
+        archive_command = '/usr/bin/pgbackrest --stanza=shop archive-push %p'
+    "#]],
+    );
+    check(
+        &desired(FOUR, "db"),
+        "tercet-archive.conf",
+        expect![[r#"
+        archive_command = '/bin/true'
+    "#]],
+    );
+    check(
+        &vault,
+        "backup.json",
+        expect![[r#"
+            {
+              "database": "shop",
+              "major": 15,
+              "port": 5432,
+              "makes_backups": true,
+              "keep_days": 28,
+              "queue_limit": 10737418240
+            }
+        "#]],
+    );
+    check(
+        &vault,
+        "tercet-backup-check@.service",
+        expect![[r#"
+            [Unit]
+            Description=tercet: check-backup %i
+            Wants=network-online.target
+            After=network-online.target
+
+            [Service]
+            Type=oneshot
+            ExecStart=/usr/local/lib/tercet/1/tercet machine check-backup %i
+            User=postgres
+            TimeoutStartSec=infinity
+            ProtectSystem=strict
+            ProtectHome=yes
+            PrivateTmp=yes
+            PrivateDevices=yes
+            ProtectKernelTunables=yes
+            ProtectKernelModules=yes
+            ProtectKernelLogs=yes
+            ProtectControlGroups=yes
+            ProtectClock=yes
+            ProtectHostname=yes
+            NoNewPrivileges=yes
+            RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+            RestrictNamespaces=yes
+            RestrictRealtime=yes
+            RestrictSUIDSGID=yes
+            LockPersonality=yes
+            SystemCallArchitectures=native
+            SystemCallFilter=@system-service
+            CapabilityBoundingSet=
+            ReadWritePaths=/var/lib/tercet-backup /var/lib/tercet/metrics
+            CPUWeight=20
+            IOWeight=20
+        "#]],
+    );
+    check(
+        &vault,
+        "tercet-backup-check.timer",
+        expect![[r#"
+        [Unit]
+        Description=tercet: when tercet-backup-check@latest.service starts
+
+        [Timer]
+        OnCalendar=*-*-* 05:00
+        RandomizedDelaySec=10m
+        Persistent=yes
+        Unit=tercet-backup-check@latest.service
+
+        [Install]
+        WantedBy=timers.target
+    "#]],
+    );
+    check(
+        &db,
+        "tercet-heartbeat.timer",
+        expect![[r#"
+        [Unit]
+        Description=tercet: when tercet-heartbeat.service starts
+
+        [Timer]
+        OnBootSec=10s
+        OnUnitActiveSec=30s
+        AccuracySec=1s
+        Unit=tercet-heartbeat.service
+
+        [Install]
+        WantedBy=timers.target
+    "#]],
+    );
+    let units = |desired: &Desired| {
+        let units =
+            desired.units.iter().filter(|unit| unit.name.contains("back") || unit.name.contains("beat"));
+        units.map(|unit| format!("{}\n", unit.name)).collect::<String>()
+    };
+    expect![[r#"
+        tercet-pgbackrest.service
+        tercet-heartbeat.timer
+    "#]]
+    .assert_eq(&units(&db));
+    expect![[r#"
+        tercet-pgbackrest.service
+        tercet-backup-full.timer
+        tercet-backup-incremental.timer
+        tercet-backup-check.timer
+    "#]]
+    .assert_eq(&units(&vault));
+    assert!(units(&desired(BACKED_UP, "app1")).is_empty());
+}
+
+#[test]
+fn the_keys_of_an_object_store_are_in_a_secret_file_of_the_databases_machine() {
+    let text = format!(
+        "{FOUR}backup = {{ to = \"s3://bucket/shop?endpoint=s3.example.com&region=eu\", key = \"@key\", secret = \"@secret\" }}"
+    );
+    let db = desired(&text, "db");
+    check(
+        &db,
+        "pgbackrest.conf",
+        expect![[r#"
+        # Written by tercet; changes are undone by the next apply.
+        [global]
+        log-level-file=off
+        lock-path=/var/lib/tercet-backup/lock
+        start-fast=y
+        process-max=2
+        compress-type=zst
+        expire-auto=n
+        repo1-type=s3
+        repo1-path=/shop
+        repo1-s3-bucket=bucket
+        repo1-s3-endpoint=s3.example.com
+        repo1-storage-port=443
+        repo1-s3-region=eu
+        repo1-s3-uri-style=path
+        repo1-cipher-type=aes-256-cbc
+        repo1-bundle=y
+        archive-push-queue-max=10737418240
+
+        [shop]
+        pg1-path=/var/lib/postgresql/15/main
+        pg1-port=5432
+    "#]],
+    );
+    let secrets = db.files.iter().find(|file| file.path.ends_with("tercet-secrets.conf")).expect("the keys");
+    assert!(
+        matches!(&secrets.contents, Contents::Secret(text) if text.reveal().contains("repo1-cipher-pass=hush cipher"))
+    );
+    assert_eq!(secrets.mode, 0o600);
+    assert!(db.units.iter().all(|unit| unit.name != "tercet-pgbackrest.service"));
+    assert!(!openings(&db).contains("8432"));
 }

@@ -39,7 +39,7 @@ pub(super) fn survey(fleet: &Fleet<'_>, wanted: &Wanted) -> Result<Survey> {
         moved: fleet.moved.iter().map(|it| (*it).clone()).collect(),
     };
     let mut desired = match wanted.intent {
-        Intent::Destroy { .. } => Vec::new(),
+        Intent::Destroy { .. } | Intent::Task(_) | Intent::Restore(_) => Vec::new(),
         _ => desired_of(&fleet.project()?, &survey, &wanted.intent)?,
     };
     desired.extend(survey.leaving.iter().map(|it| {

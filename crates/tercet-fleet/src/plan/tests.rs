@@ -9,7 +9,7 @@ use tercet_machine::Facts;
 use tercet_machine::cluster::ClusterFacts;
 
 use super::*;
-use crate::desired::tests::{FOUR, secrets};
+use crate::desired::tests::{BACKED_UP, FOUR, secrets};
 use crate::identity::Data;
 use crate::instance::Instance;
 use crate::migrate::{DatabaseState, Migrate};
@@ -77,6 +77,7 @@ impl Fleet {
                 addresses: vec![machine.address],
                 operator: (IpAddr::from([192, 0, 2, 7]), 22),
                 postgresql: 15,
+                data_kib: 40 << 20,
             },
             report: Report::default(),
             facts: Facts::default(),
@@ -89,7 +90,7 @@ impl Fleet {
     }
 
     fn project(&self) -> Project<'_> {
-        Project { topology: &self.topology, secrets: &self.secrets, program: &self.program }
+        Project { topology: &self.topology, secrets: &self.secrets, program: &self.program, checks: &[] }
     }
 
     /// The same with every server serving `release`, and `others` kept, used last first.
@@ -534,4 +535,37 @@ fn secrets_of_an_older_generation_are_refused() {
             hint: copy .tercet from the folder it was applied from, or `tercet apply --take-over` replaces its secrets
         "#]],
     );
+}
+
+#[test]
+fn the_repository_comes_before_the_first_migration_and_the_first_backup_last() {
+    let mut fleet = Fleet::bare(BACKED_UP);
+    fleet.check(
+        &intent(release('b', '1')),
+        expect![[r#"
+        lb: record that it belongs to project shop
+        app1: record that it belongs to project shop
+        db: record that it belongs to project shop
+        vault: record that it belongs to project shop
+        vault: initialise the repository of the backups
+        app1: ship release bbbbbbbbbbbb
+        db: migrate the database: 0001_event.sql
+        app1: start app-1 of release bbbbbbbbbbbb on port 8081
+        app1: wait until app-1 is ready: http://10.0.0.11:9081/ready
+        lb: wait until the balancer finds app-1 healthy
+        lb: record that the project's data is in database shop on db
+        app1: record that the project's data is in database shop on db
+        db: record that the project's data is in database shop on db
+        vault: record that the project's data is in database shop on db
+        vault: start a full backup
+        vault: wait for a full backup
+        vault: start the check of the latest backup
+        vault: wait for the check of the latest backup
+    "#]],
+    );
+    fleet.survey.machines[2].system.distribution.1 = "13".to_owned();
+    fleet.check(&intent(release('b', '1')), expect![[r#"
+        db runs debian 13 and vault runs debian 12: PostgreSQL and pgBackRest must have the same version on both
+        hint: use the same distribution on both, or an object store: `to` in [backup]
+    "#]]);
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 pub use tercet_postgres::Database;
@@ -15,7 +15,7 @@ use tercet_postgres::Others;
 use tercet_postgres::quote::{self, literal};
 
 use crate::change::Change;
-use crate::command::{CommandError, output, run_with_input};
+use crate::command::{CommandError, output, run, run_with_input};
 use crate::error::Error;
 use crate::resource::{Action, Context, Resource};
 use crate::secret::Secret;
@@ -26,10 +26,24 @@ use crate::secret::Secret;
 pub struct Cluster {
     /// The port its Unix socket is named after.
     pub port: u16,
+    /// Where it is; pages without checksums get them there.
+    pub place: Option<Place>,
     /// Roles, each after those it is a member of.
     pub roles: Vec<Role>,
     /// Databases.
     pub databases: Vec<Database>,
+}
+
+/// The location of a cluster, for changes while it is stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// The unit that runs it.
+    pub unit: String,
+    /// The data directory.
+    pub data: PathBuf,
+    /// The folder of PostgreSQL's programs.
+    pub programs: PathBuf,
 }
 
 /// A role whose verifier cannot be printed.
@@ -41,6 +55,9 @@ pub struct ClusterFacts {
     /// The system identifier that initdb generated: it distinguishes this data from all other.
     #[serde(default)]
     pub identifier: String,
+    /// Whether pages have checksums.
+    #[serde(default)]
+    pub checksums: bool,
     /// By name.
     pub roles: BTreeMap<String, RoleFacts>,
     /// By name.
@@ -111,6 +128,12 @@ pub enum Step {
         /// The differences.
         changes: Vec<Change>,
     },
+    /// Gives every page a checksum, while PostgreSQL is stopped (PostgreSQL manual, `pg_checksums`). An interrupted run
+    /// starts again.
+    EnableChecksums {
+        /// The cluster's location.
+        place: Place,
+    },
 }
 
 impl Resource for Option<Cluster> {
@@ -131,8 +154,10 @@ impl Resource for Option<Cluster> {
     }
 
     fn diff(&self, facts: &Self::Facts, _context: &mut Context<'_>) -> Vec<Step> {
-        let Some(Cluster { port, roles, databases }) = self else { return Vec::new() };
-        let none = ClusterFacts::default();
+        let Some(Cluster { port, place, roles, databases }) = self else { return Vec::new() };
+        let none = ClusterFacts { checksums: true, ..ClusterFacts::default() };
+        let without = facts.as_ref().is_some_and(|facts| !facts.checksums);
+        let checksums = place.clone().filter(|_| without).map(|place| Step::EnableChecksums { place });
         let (facts, port) = (facts.as_ref().unwrap_or(&none), *port);
         let roles = roles.iter().filter_map(|role| {
             let changes = role_changes(role, facts.roles.get(&role.name));
@@ -142,7 +167,7 @@ impl Resource for Option<Cluster> {
             let changes = database_changes(database, facts.databases.get(&database.name));
             (!changes.is_empty()).then(|| Step::EnsureDatabase { port, database: database.clone(), changes })
         });
-        roles.chain(databases).collect()
+        checksums.into_iter().chain(roles).chain(databases).collect()
     }
 
     fn recorded(&self, _files: &BTreeSet<&Path>) -> Self::Record {
@@ -164,6 +189,7 @@ impl Action for Step {
     fn changes(&self) -> &[Change] {
         match self {
             Self::EnsureRole { changes, .. } | Self::EnsureDatabase { changes, .. } => changes,
+            Self::EnableChecksums { .. } => &[],
         }
     }
 
@@ -171,6 +197,7 @@ impl Action for Step {
         let (port, sql) = match self {
             Self::EnsureRole { port, role, .. } => (port, role.sql(Others::Removed, Secret::reveal)),
             Self::EnsureDatabase { port, database, .. } => (port, database.script()),
+            Self::EnableChecksums { place } => return Ok(enable_checksums(place)?),
         };
         // It may contain verifiers, so it is passed on standard input.
         run_with_input("runuser", &psql(&port.to_string()), &sql)?;
@@ -183,7 +210,23 @@ impl fmt::Display for Step {
         match self {
             Self::EnsureRole { role, .. } => write!(f, "set database role {}", role.name),
             Self::EnsureDatabase { database, .. } => write!(f, "set database {}", database.name),
+            Self::EnableChecksums { .. } => {
+                f.write_str("enable data checksums: PostgreSQL is stopped while its pages are rewritten")
+            }
         }
+    }
+}
+
+fn enable_checksums(place: &Place) -> Result<(), CommandError> {
+    let program = place.programs.join("pg_checksums").display().to_string();
+    let data = place.data.display().to_string();
+    run("systemctl", &["stop", "--", &place.unit])?;
+    let enabled = run("runuser", &["-u", "postgres", "--", &program, "--enable", "--pgdata", &data]);
+    // It runs again whatever came of it.
+    run("systemctl", &["start", "--", &place.unit])?;
+    match enabled {
+        Err(CommandError::Failed { message, .. }) if message.contains("already enabled") => Ok(()),
+        enabled => enabled.map(drop),
     }
 }
 

@@ -27,6 +27,12 @@ pub struct Directory {
 }
 
 impl Directory {
+    /// The step that creates it, or sets owner and mode.
+    pub(crate) fn step(&self, context: &Context<'_>) -> Option<Step> {
+        let changes = self.changes(context);
+        (!changes.is_empty()).then(|| Step::Make { directory: self.clone(), changes })
+    }
+
     fn changes(&self, context: &Context<'_>) -> Vec<Change> {
         let facts = context.paths.get(&self.path);
         let mut changes = Vec::new();
@@ -87,11 +93,7 @@ impl Resource for Vec<Directory> {
     }
 
     fn diff(&self, (): &(), context: &mut Context<'_>) -> Vec<Step> {
-        let differing = self.iter().filter_map(|directory| {
-            let changes = directory.changes(context);
-            (!changes.is_empty()).then(|| Step::Make { directory: directory.clone(), changes })
-        });
-        differing.collect()
+        self.iter().filter_map(|directory| directory.step(context)).collect()
     }
 
     fn removal(recorded: &Self::Record, (): &(), context: &mut Context<'_>) -> Vec<Step> {

@@ -74,6 +74,7 @@ fn running(started: u64, reloaded: u64) -> BTreeMap<String, UnitFacts> {
 fn a_bare_machine_gets_everything_in_order_and_the_firewall_last() {
     let sysctls = [Sysctl { key: "net.core.somaxconn".to_owned(), value: "4096".to_owned() }];
     let desired = Desired {
+        data_directories: Vec::new(),
         packages: vec![Package("nftables".to_owned()), Package("postgresql-15".to_owned())],
         users: vec![User("tercet".to_owned())],
         directories: vec![Directory { path: "/etc/tercet".into(), owner: Owner::root(), mode: 0o750 }],
@@ -87,6 +88,7 @@ fn a_bare_machine_gets_everything_in_order_and_the_firewall_last() {
         firewall: Some(Firewall { rules: "  chain input {}\n".to_owned(), revert_seconds: 60 }),
         units: vec![unit(&["/etc/tercet/key"], &[])],
         cluster: Some(Cluster {
+            place: None,
             port: 5432,
             roles: vec![Role {
                 name: "authenticator".to_owned(),
@@ -146,6 +148,7 @@ fn a_bare_machine_gets_everything_in_order_and_the_firewall_last() {
 fn drift_is_shown_line_by_line_unless_it_is_secret() {
     let text = Contents::Text("port = 1\nhost = a\n".to_owned());
     let desired = Desired {
+        data_directories: Vec::new(),
         files: vec![file("/a", text), file("/b", Contents::Secret(Secret::new("hush")))],
         ..Desired::default()
     };

@@ -1,6 +1,7 @@
 //! `tercet backup`: makes, lists and checks backups of the project's database, of `tercet up` and on machines.
 
 mod here;
+mod listing;
 mod machines;
 
 use crate::cli::{self, BackupVerb};

@@ -131,14 +131,11 @@ pub(crate) fn trace(arguments: &cli::Trace) -> Outcome {
 }
 
 fn tier(name: &str) -> Result<Tier, Failure> {
-    [Tier::Balancer, Tier::Application, Tier::Database]
-        .into_iter()
-        .find(|tier| tier.to_string() == name)
-        .ok_or_else(|| {
-            Failure::input_message(format!(
-                "there is no tier {name}\nhint: balancer, application or database"
-            ))
-        })
+    Tier::ALL.into_iter().find(|tier| tier.to_string() == name).ok_or_else(|| {
+        Failure::input_message(format!(
+            "there is no tier {name}\nhint: balancer, application, database or backup"
+        ))
+    })
 }
 
 /// Hours, minutes, seconds in UTC.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tercet_fleet::agent::BalancerState;
 use tercet_fleet::all_in_one;
+use tercet_fleet::backup::record::Record;
 use tercet_fleet::report::Report;
 
 use crate::cli;
@@ -85,6 +86,7 @@ fn describe(
     for (name, report) in reports {
         text.extend(report.warnings.iter().map(|warning| format!("{name}: {warning}\n")));
     }
+    text.extend(reports.iter().filter_map(|(name, report)| Some(backups(name, report.backups.as_ref()?))));
     if let Some(balancer) = balancer {
         let mut rows = vec![
             ["server", "address", "state", "requests", "failed", "per second"].map(str::to_owned).to_vec(),
@@ -105,6 +107,24 @@ fn describe(
             ]);
         }
         text = format!("{text}\n{}", table(&rows));
+    }
+    text
+}
+
+/// What a machine says of the backups it makes.
+fn backups(machine: &str, record: &Record) -> String {
+    let Some(latest) = record.latest() else { return format!("{machine}: there is no backup yet\n") };
+    let checked = match record.checks.get(&latest.id) {
+        None => "not checked".to_owned(),
+        Some(checked) if checked.passed() => "passed its check".to_owned(),
+        Some(checked) => {
+            format!("FAILED its check: {}", checked.failures().collect::<Vec<_>>().join("; "))
+        }
+    };
+    let mut text =
+        format!("{machine}: the last backup, {}, ended at {}: {checked}\n", latest.id, latest.finished);
+    if let Some(failure) = &record.failure {
+        text += &format!("{machine}: the attempt at {} failed: {}\n", failure.at, failure.why);
     }
     text
 }

@@ -25,12 +25,17 @@ impl Spinner {
         Self { bar: spinner }
     }
 
-    /// Prints one line.
-    #[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
+    /// Prints what happens.
     pub(crate) fn print(&self, progress: &Progress) {
+        self.line(&progress.to_string());
+    }
+
+    /// Prints one line of text.
+    #[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
+    pub(crate) fn line(&self, text: &str) {
         match &self.bar {
-            Some(spinner) => spinner.println(progress.to_string()),
-            None => eprintln!("{progress}"),
+            Some(spinner) => spinner.println(text),
+            None => eprintln!("{text}"),
         }
     }
 

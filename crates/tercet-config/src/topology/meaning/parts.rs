@@ -9,8 +9,10 @@ use tercet_options::Mistakes;
 const APPLICATION_PORT: u16 = 8081;
 /// The default of PostgreSQL's port.
 const DATABASE_PORT: u16 = 5432;
+/// The port of the backup protocol, pgBackRest's default.
+pub(crate) const BACKUP_PORT: u16 = 8432;
 
-/// Assigns the balancer, the application servers and the database to machines and ports.
+/// Assigns the balancer, the application servers, the database and its backups to machines and ports.
 pub(super) fn place(
     file: &File,
     balancer: &Balancer,
@@ -35,6 +37,10 @@ pub(super) fn place(
                 machine,
             });
         }
+    }
+    for machine in placement.carrying(Tier::Backup).take(1) {
+        let port = Port { number: BACKUP_PORT, fixed: true };
+        parts.push(Part { name: "backup".to_owned(), tier: Tier::Backup, port, standby: None, machine });
     }
     apart(file, balancer, &parts, mistakes);
     parts
@@ -91,6 +97,7 @@ fn apart(file: &File, balancer: &Balancer, parts: &[Part], mistakes: &mut Mistak
         Tier::Balancer => file.balancer.listen.as_ref().and_then(|listen| listen.first()).map(Located::span),
         Tier::Application => file.application.port.as_ref().map(Located::span),
         Tier::Database => file.database.port.as_ref().map(Located::span),
+        Tier::Backup => None,
     };
     for (index, second) in parts.iter().enumerate() {
         for first in parts[..index].iter().filter(|first| first.machine == second.machine) {

@@ -94,7 +94,7 @@ impl Server {
 
     /// Gives PostgreSQL on `machine` the secrets.
     fn converge(&self, topology: &Topology, machine: &str, secrets: &Secrets) {
-        let project = Project { topology, secrets, program: "tercet" };
+        let project = Project { topology, secrets, program: "tercet", checks: &[] };
         let machine = topology.machines().iter().find(|it| it.name == machine).unwrap();
         // This test is the application machine.
         let lines =

@@ -1,5 +1,6 @@
 select json_build_object(
   'identifier', (select system_identifier::text from pg_control_system()),
+  'checksums', current_setting('data_checksums') = 'on',
   'roles', (
     select coalesce(json_object_agg(r.rolname, json_build_object(
       'login', r.rolcanlogin,

@@ -73,7 +73,7 @@ impl Plan {
                     let number = if here { part.port.number } else { LISTEN };
                     default_listen = Some(SocketAddr::new(LOOPBACK, port(part, number)?));
                 }
-                Tier::Balancer => {}
+                Tier::Balancer | Tier::Backup => {}
             }
         }
         let listen = match default_listen {

@@ -1,0 +1,62 @@
+//! Tasks in units of their own, which go on when the operator's connection ends.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::backup::Task;
+use crate::report;
+
+/// How long systemd may take to start a unit.
+const START: Duration = Duration::from_secs(10);
+
+/// The state of a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskState {
+    /// Whether it runs; one that stays runs until it is ready.
+    pub runs: bool,
+    /// Whether its last run failed.
+    pub failed: bool,
+    /// The last lines of its last run.
+    pub lines: Vec<String>,
+}
+
+/// Starts a task; one that runs already goes on.
+pub(super) fn start(task: &Task) -> Result<()> {
+    let unit = task.unit()?;
+    let before = invocation(&unit)?;
+    let output =
+        Command::new("systemctl").args(["start", "--no-block", "--", &unit]).output().context("systemctl")?;
+    ensure!(output.status.success(), "{unit}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let begin = Instant::now();
+    while invocation(&unit)? == before && !report::state(&unit)?.active.starts_with("activ") {
+        ensure!(begin.elapsed() < START, "{unit} does not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// The state of a task.
+pub(super) fn state(task: &Task) -> Result<TaskState> {
+    let unit = task.unit()?;
+    let active = report::state(&unit)?.active;
+    let invocation = invocation(&unit)?;
+    let output = Command::new("journalctl")
+        .args(["--no-pager", "--quiet", "--output=cat", "--lines=200"])
+        .arg(format!("_SYSTEMD_INVOCATION_ID={invocation}"))
+        .output()
+        .context("journalctl")?;
+    let lines = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    Ok(TaskState { runs: active == "activating", failed: active == "failed", lines })
+}
+
+/// The id of a unit's last run (systemd.exec(5), `$INVOCATION_ID`).
+fn invocation(unit: &str) -> Result<String> {
+    let output = Command::new("systemctl")
+        .args(["show", "--property=InvocationID", "--value", "--", unit])
+        .output()
+        .context("systemctl")?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

@@ -1,0 +1,115 @@
+//! The task on the database's machine that runs each half minute: it writes the time and the catalogue into the
+//! database, so that a restored copy shows what it lacks, and looks at the archive.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, bail};
+use tercet_database::catalogue::Catalogue;
+use tercet_database::heartbeat;
+use tercet_postgres::{Connection, Host, Target, quote};
+use tokio::task::LocalSet;
+
+use super::metrics::Archive;
+use super::pgbackrest::PgBackRest;
+use super::settings::{Settings, data};
+use crate::migrate::SOCKETS;
+
+/// How long archiving may fail before the task fails: one retry of PostgreSQL is no news.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The size of a segment of the write-ahead log, in bytes.
+const SEGMENT: u64 = 16 << 20;
+
+/// What PostgreSQL says of its archiver.
+struct Archiver {
+    /// The segment that could not be archived, if the last attempt failed.
+    failed: Option<String>,
+}
+
+/// Runs the task.
+///
+/// # Errors
+/// PostgreSQL does not answer, or segments of the write-ahead log are not archived: the error names the cause.
+pub(crate) fn run() -> Result<()> {
+    let settings = Settings::here()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let archiver = LocalSet::new().block_on(&runtime, beat(&settings)).context("PostgreSQL")?;
+    let wal = data(settings.major).join("pg_wal");
+    let (waiting, lag) = queue(&wal)?;
+    let archive = Archive {
+        lag_seconds: lag.as_secs_f64(),
+        queue: waiting * SEGMENT,
+        queue_limit: settings.queue_limit,
+        fails: archiver.failed.is_some(),
+    };
+    archive.write()?;
+    let Some(segment) = archiver.failed.filter(|_| lag > PATIENCE) else { return Ok(()) };
+    let engine = PgBackRest { settings: &settings };
+    let Err(cause) = engine.push(&wal.join(&segment).display().to_string()) else { return Ok(()) };
+    bail!("{}", describe(&archive, &segment, &format!("{cause:#}")))
+}
+
+/// Writes heartbeat and catalogue, and asks for the archiver.
+async fn beat(settings: &Settings) -> Result<Archiver> {
+    let socket = Host::socket(Path::new(SOCKETS), settings.port);
+    let target = Arc::new(Target::new(socket, &settings.database, "postgres"));
+    heartbeat::beat(&target).await?;
+    let catalogue = Catalogue::read(&target).await?;
+    let connection = Connection::connect(&target, false).await?;
+    let json = quote::literal(&serde_json::to_string(&catalogue)?);
+    // A new row only when it differs: it would be in the write-ahead log each time.
+    connection
+        .simple_query(&format!(
+            "set client_min_messages to warning;
+             create table if not exists tercet.catalogue (catalogue jsonb not null);
+             create unique index if not exists catalogue_one_row on tercet.catalogue ((true));
+             insert into tercet.catalogue values ({json}) on conflict ((true)) do update set catalogue = excluded.catalogue
+                where catalogue.catalogue - 'at' is distinct from excluded.catalogue - 'at'"
+        ))
+        .await?;
+    let select = "select last_failed_wal from pg_stat_archiver
+                  where last_failed_time > coalesce(last_archived_time, '-infinity')";
+    let rows = connection.query(&select.into()).await?;
+    let failed = rows.first().and_then(|row| row.text(0)).map(str::to_owned);
+    // It becomes part of a path.
+    Ok(Archiver {
+        failed: failed.filter(|name| name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'.')),
+    })
+}
+
+/// The number of complete segments that wait to be archived, and how long the oldest has.
+fn queue(wal: &Path) -> Result<(u64, Duration)> {
+    let folder = wal.join("archive_status");
+    let (mut count, mut oldest) = (0, Duration::ZERO);
+    for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().ends_with(".ready") {
+            count += 1;
+            // It may have been archived since.
+            let modified = entry.metadata().and_then(|metadata| metadata.modified());
+            let age = modified.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+            oldest = oldest.max(age.unwrap_or_default());
+        }
+    }
+    Ok((count, oldest))
+}
+
+fn describe(archive: &Archive, segment: &str, cause: &str) -> String {
+    let mebibytes = |bytes: u64| bytes >> 20;
+    let consequence = if archive.queue > archive.queue_limit {
+        "write-ahead log is dropped: the database cannot be restored to a time from then on until the next backup"
+    } else if archive.queue > archive.queue_limit / 2 {
+        "more than half of the queue is used: when it is full, write-ahead log is dropped"
+    } else {
+        "what has been committed since then is on this machine alone"
+    };
+    format!(
+        "the write-ahead log has not been archived for {:.0} s, from segment {segment} on: {cause}; {} of {} MiB of its queue wait; {consequence}",
+        archive.lag_seconds,
+        mebibytes(archive.queue),
+        mebibytes(archive.queue_limit)
+    )
+}

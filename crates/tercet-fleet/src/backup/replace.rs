@@ -1,0 +1,362 @@
+//! The database is replaced by a copy of it as it was at a time, on its own machine.
+//!
+//! The copy is made and verified beside the running database. Then PostgreSQL stops, the two data directories change
+//! places, and it starts again. The old one stays until it is dropped, so the change can be undone.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use jiff::Timestamp;
+use rustix::fs::statvfs;
+use serde::{Deserialize, Serialize};
+use tercet_database::restored::{Expectation, Recovery};
+use tercet_database::{ControlData, RecoveryTarget, RestoredCluster};
+use tercet_postgres::{Connection, Host, Target};
+use tokio::task::LocalSet;
+
+use super::copy::{last_commit, recover, stamp};
+use super::pgbackrest::PgBackRest;
+use super::run::{self, open};
+use super::settings::{Settings, data};
+use crate::migrate::SOCKETS;
+
+/// Where a machine keeps how far a replacement is.
+const FILE: &str = "/var/lib/tercet/replacement.json";
+/// The folder of the copy, beside the data directory.
+const COPY: &str = "tercet-restored";
+/// The beginning of the names of folders with data before a replacement.
+const BEFORE: &str = "main.before-";
+/// How long the end of the write-ahead log may take to arrive in the archive.
+const ARCHIVE: Duration = Duration::from_secs(60);
+
+/// How far a replacement is, and what it left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replacement {
+    /// What the copy is.
+    pub target: Replaced,
+    /// How far it is.
+    pub phase: Phase,
+    /// The name of the folder with the data before it, beside the data directory.
+    pub before: String,
+    /// When it began: RFC 3339.
+    pub since: Timestamp,
+}
+
+/// What the database is replaced by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Replaced {
+    /// The database as it was.
+    By(RecoveryTarget),
+    /// The database before the last replacement.
+    ByTheOneBefore,
+}
+
+/// How far a replacement is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The copy is being made; the database is as it was.
+    Preparing,
+    /// The copy is verified; the database is as it was.
+    Prepared,
+    /// The data directories change places.
+    Replacing,
+    /// The database is the copy.
+    Done,
+}
+
+impl Replacement {
+    /// Reads it; `None` when nothing was ever replaced.
+    pub(crate) fn read() -> Result<Option<Self>> {
+        match fs::read(FILE) {
+            Ok(text) => serde_json::from_slice(&text).map(Some).context(FILE),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).context(FILE),
+        }
+    }
+
+    fn write(&self) -> Result<()> {
+        let folder = Path::new(FILE).parent().context("a file is in a folder")?;
+        let mut file =
+            tempfile::NamedTempFile::new_in(folder).with_context(|| folder.display().to_string())?;
+        serde_json::to_writer_pretty(&mut file, self)?;
+        file.as_file().sync_all()?;
+        file.persist(FILE).context(FILE)?;
+        sync(folder)
+    }
+
+    /// The folder with the data before it.
+    fn before(&self, settings: &Settings) -> PathBuf {
+        parent(settings).join(&self.before)
+    }
+}
+
+/// Makes and verifies the copy. One that is there for the same target is used.
+///
+/// # Errors
+/// There is no room, the target cannot be reached, or the copy is damaged: the database is as it was.
+pub(crate) fn prepare(target: &Replaced, say: &mut dyn FnMut(&str)) -> Result<()> {
+    let settings = Settings::here()?;
+    let there = Replacement::read()?;
+    if let Some(there) = &there {
+        match there.phase {
+            Phase::Prepared | Phase::Replacing if there.target == *target => return Ok(()),
+            // The data before it can be brought back as soon as it has left its place.
+            Phase::Replacing if *target == Replaced::ByTheOneBefore && there.before(&settings).exists() => {}
+            Phase::Replacing => bail!(
+                "a replacement is half done\nhint: run the same `tercet restore` again, which finishes it"
+            ),
+            _ => {}
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let replacement = Replacement {
+        target: target.clone(),
+        phase: Phase::Preparing,
+        before: format!("{BEFORE}{}", stamp()),
+        since: Timestamp::now(),
+    };
+    match target {
+        Replaced::By(target) => {
+            LocalSet::new().block_on(&runtime, restore_verified(&settings, target, say))?;
+        }
+        Replaced::ByTheOneBefore => {
+            let there = there.filter(|it| it.phase >= Phase::Replacing).context("nothing was replaced")?;
+            LocalSet::new().block_on(&runtime, bring_back(&settings, &there, say))?;
+        }
+    }
+    Replacement { phase: Phase::Prepared, ..replacement }.write()
+}
+
+/// Restores a copy beside the database, recovers it to the target, and verifies it.
+async fn restore_verified(
+    settings: &Settings,
+    target: &RecoveryTarget,
+    say: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let engine = PgBackRest { settings };
+    let record = run::read(engine)?;
+    let largest =
+        super::copy::candidates(&record, target)?.iter().map(|it| it.size).max().unwrap_or_default();
+    room(settings, largest)?;
+    let copy = open(settings, &folder(settings)).await?;
+    let server = recover(engine, &record, &copy, target, say).await?;
+    say(&format!("the copy is the database at {target}; {}", last_commit(&server)));
+    verify(settings, server, &copy, say).await
+}
+
+/// Verifies a copy, which is removed if it is damaged.
+async fn verify(
+    settings: &Settings,
+    server: tercet_database::restored::Server<'_>,
+    copy: &RestoredCluster,
+    say: &mut dyn FnMut(&str),
+) -> Result<()> {
+    say("verify the copy");
+    let expectation = Expectation {
+        database: &settings.database,
+        heartbeat: None,
+        catalogue: None,
+        checks: Path::new(super::settings::CHECKS),
+    };
+    let verification = server.verify(&expectation).await;
+    let failures = verification.failures().collect::<Vec<_>>().join("; ");
+    if failures.is_empty() {
+        return Ok(());
+    }
+    copy.clear()?;
+    bail!(
+        "the copy is damaged: {failures}\nhint: nothing was replaced; restore to an earlier time, or from an earlier backup"
+    )
+}
+
+/// Makes the data before the last replacement a copy again: on a timeline of its own, so that a later recovery follows it.
+async fn bring_back(settings: &Settings, there: &Replacement, say: &mut dyn FnMut(&str)) -> Result<()> {
+    let copy = open(settings, &folder(settings)).await?;
+    let before = there.before(settings);
+    if before.exists() {
+        copy.clear()?;
+        fs::remove_dir(copy.data())?;
+        fs::rename(&before, copy.data()).with_context(|| before.display().to_string())?;
+    }
+    let control = ControlData::read(copy.installation(), &copy.data())?;
+    let engine = PgBackRest { settings };
+    let recovery = Recovery {
+        restore_command: engine.restore_command(),
+        target: RecoveryTarget::Latest,
+        timeline: Some(control.timeline),
+        segments: Vec::new(),
+    };
+    let server = copy.start(Some(&recovery), "").await?;
+    say(&format!("the data before the replacement; {}", last_commit(&server)));
+    server.stop().await;
+    Ok(())
+}
+
+/// Has the data directories change places. Expects a prepared copy; repeated after an interruption, it goes on.
+///
+/// # Errors
+/// PostgreSQL does not stop or start.
+pub(crate) fn replace(target: &Replaced, say: &mut dyn FnMut(&str)) -> Result<()> {
+    let settings = Settings::here()?;
+    let mut replacement = Replacement::read()?.context("there is no copy")?;
+    ensure!(replacement.target == *target, "the copy is another one\nhint: run `tercet restore` again");
+    if replacement.phase == Phase::Done {
+        return Ok(());
+    }
+    ensure!(replacement.phase >= Phase::Prepared, "the copy is not verified yet");
+    let (main, copy) = (data(settings.major), folder(&settings).join("data"));
+    let before = replacement.before(&settings);
+    if replacement.phase == Phase::Prepared {
+        archive_the_end(&settings, say);
+        replacement.phase = Phase::Replacing;
+        replacement.write()?;
+    }
+    say("stop PostgreSQL");
+    systemctl("stop", &settings)?;
+    if copy.exists() {
+        if !before.exists() {
+            fs::rename(&main, &before).with_context(|| main.display().to_string())?;
+        }
+        history_is_ready(&copy)?;
+        fs::rename(&copy, &main).with_context(|| copy.display().to_string())?;
+        sync(&parent(&settings))?;
+    }
+    say("start PostgreSQL");
+    systemctl("start", &settings)?;
+    replacement.phase = Phase::Done;
+    replacement.write()?;
+    let folder = folder(&settings);
+    fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())
+}
+
+/// The folders of data that replacements left.
+pub(crate) fn left() -> Result<Vec<PathBuf>> {
+    let Some(settings) = Settings::read()? else { return Ok(Vec::new()) };
+    let entries = fs::read_dir(parent(&settings)).into_iter().flatten().flatten();
+    let is_left = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(BEFORE);
+    Ok(entries.filter(|it| is_left(&it.file_name())).map(|it| it.path()).collect())
+}
+
+/// Removes the data that replacements left, and a copy that was not used.
+pub(crate) fn drop_before() -> Result<()> {
+    let settings = Settings::here()?;
+    if let Some(there) = Replacement::read()? {
+        ensure!(
+            there.phase != Phase::Replacing,
+            "a replacement is half done\nhint: run the same `tercet restore` again"
+        );
+        fs::remove_file(FILE).context(FILE)?;
+    }
+    for before in left()? {
+        fs::remove_dir_all(&before).with_context(|| before.display().to_string())?;
+    }
+    let folder = folder(&settings);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// What has been committed until now is in the archive, too: the data that is replaced could be restored from it. A
+/// PostgreSQL that does not run, or does not archive, delays nothing.
+fn archive_the_end(settings: &Settings, say: &mut dyn FnMut(&str)) {
+    let archived = || -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        LocalSet::new().block_on(&runtime, async {
+            let socket = Host::socket(Path::new(SOCKETS), settings.port);
+            let target = Arc::new(Target::new(socket, "postgres", "postgres"));
+            let connection = Connection::connect(&target, false).await?;
+            let switch = "select pg_walfile_name(pg_switch_wal())";
+            let rows = connection.query(&switch.into()).await?;
+            let segment = rows.first().and_then(|row| row.text(0)).unwrap_or_default().to_owned();
+            let begin = Instant::now();
+            loop {
+                let select = "select last_archived_wal from pg_stat_archiver";
+                let rows = connection.query(&select.into()).await?;
+                let last = rows.first().and_then(|row| row.text(0)).unwrap_or_default();
+                if last.get(..24).unwrap_or_default() >= segment.as_str() {
+                    return Ok(());
+                }
+                ensure!(
+                    begin.elapsed() < ARCHIVE,
+                    "segment {segment} is not archived within {} s",
+                    ARCHIVE.as_secs()
+                );
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+    };
+    if let Err(error) = archived() {
+        say(&format!(
+            "what was committed last may not be in the archive: {error:#}; it is in the data that is kept"
+        ));
+    }
+}
+
+/// Has PostgreSQL archive the history of the copy's timeline, which was made while it did not archive. Without it, no
+/// recovery from an earlier backup would follow the new timeline.
+fn history_is_ready(copy: &Path) -> Result<()> {
+    let wal = copy.join("pg_wal");
+    let status = wal.join("archive_status");
+    for entry in fs::read_dir(&wal).with_context(|| wal.display().to_string())? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".history") && !status.join(format!("{name}.done")).exists() {
+            let path = status.join(format!("{name}.ready"));
+            let owner = fs::metadata(&status).with_context(|| status.display().to_string())?;
+            fs::write(&path, "").with_context(|| path.display().to_string())?;
+            std::os::unix::fs::chown(&path, Some(owner.uid()), Some(owner.gid()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a copy for which the disk has no room.
+fn room(settings: &Settings, size: u64) -> Result<()> {
+    let parent = parent(settings);
+    let disk = statvfs(&parent).with_context(|| parent.display().to_string())?;
+    let free = disk.f_bavail * disk.f_frsize;
+    // The write-ahead log of the recovery, and room to start.
+    let needed = size + size / 10 + (256 << 20);
+    ensure!(
+        free >= needed,
+        "{} has {} MiB free, and the copy needs {} MiB beside the database, which stays until it is dropped\n\
+         hint: make room, or `tercet restore --drop` if an earlier replacement left its data there",
+        parent.display(),
+        free >> 20,
+        needed >> 20
+    );
+    Ok(())
+}
+
+/// The folder of the data directory.
+fn parent(settings: &Settings) -> PathBuf {
+    data(settings.major).parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// The folder of the copy.
+fn folder(settings: &Settings) -> PathBuf {
+    parent(settings).join(COPY)
+}
+
+fn systemctl(verb: &str, settings: &Settings) -> Result<()> {
+    let unit = format!("postgresql@{}-main.service", settings.major);
+    let output = Command::new("systemctl").args([verb, "--", &unit]).output().context("systemctl")?;
+    ensure!(
+        output.status.success(),
+        "systemctl {verb} {unit}: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
+}
+
+fn sync(folder: &Path) -> Result<()> {
+    let synced = fs::File::open(folder).and_then(|it| it.sync_all());
+    synced.with_context(|| folder.display().to_string())
+}
