@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use jiff::Timestamp;
 use tercet_database::catalogue::Catalogue;
 use tercet_database::heartbeat;
 use tercet_postgres::{Connection, Host, Target, quote};
@@ -14,7 +15,7 @@ use tokio::task::LocalSet;
 
 use super::metrics::Archive;
 use super::pgbackrest::PgBackRest;
-use super::settings::{Settings, data};
+use super::settings::{Settings, data, in_folder};
 use crate::migrate::SOCKETS;
 
 /// How long archiving may fail before the task fails: one retry of PostgreSQL is no news.
@@ -22,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The size of a segment of the write-ahead log, in bytes.
 const SEGMENT: u64 = 16 << 20;
+
+/// The time at which the queue was last seen beyond its limit: write-ahead log is dropped then, in silence.
+const HOLE: &str = "archive-hole.json";
 
 /// What PostgreSQL says of its archiver.
 struct Archiver {
@@ -46,8 +50,26 @@ pub(crate) fn run() -> Result<()> {
         fails: archiver.failed.is_some(),
     };
     archive.write()?;
-    let Some(segment) = archiver.failed.filter(|_| lag > PATIENCE) else { return Ok(()) };
+    let hole = in_folder(HOLE);
+    if archive.queue > archive.queue_limit {
+        fs::write(&hole, serde_json::to_vec(&Timestamp::now())?)
+            .with_context(|| hole.display().to_string())?;
+    }
     let engine = PgBackRest { settings: &settings };
+    if let Some(since) = fs::read(&hole).ok().and_then(|text| serde_json::from_slice::<Timestamp>(&text).ok())
+    {
+        // A backup that began after it needs nothing of what was dropped.
+        let closed =
+            engine.catalogue().is_ok_and(|it| it.backups.iter().any(|backup| backup.started > since));
+        ensure!(
+            closed,
+            "the queue of the write-ahead log was beyond its limit of {} MiB at {since}, and what does not fit is dropped: the \
+             database cannot be restored to a time from then on; hint: `tercet backup --full` closes the gap",
+            archive.queue_limit >> 20
+        );
+        fs::remove_file(&hole).with_context(|| hole.display().to_string())?;
+    }
+    let Some(segment) = archiver.failed.filter(|_| lag > PATIENCE) else { return Ok(()) };
     let Err(cause) = engine.push(&wal.join(&segment).display().to_string()) else { return Ok(()) };
     bail!("{}", describe(&archive, &segment, &format!("{cause:#}")))
 }

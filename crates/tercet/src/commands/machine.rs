@@ -35,6 +35,6 @@ pub(crate) fn run(arguments: &cli::Machine) -> Outcome {
 /// Tells systemd that the unit is ready (sd_notify(3)).
 fn notify_ready() {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    // Without systemd nobody waits for it.
+    // An error leaves the unit in its start, which has no timeout.
     let _ = std::os::unix::net::UnixDatagram::unbound().and_then(|it| it.send_to(b"READY=1", socket));
 }
