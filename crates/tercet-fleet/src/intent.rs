@@ -16,6 +16,8 @@ pub struct Consent {
     pub take_over: bool,
     /// A project that has had data starts with an empty database.
     pub new_database: bool,
+    /// The database moves to the machine that the file names.
+    pub move_database: bool,
 }
 
 /// The goal of an execution plan.

@@ -188,6 +188,8 @@ pub enum Action {
     },
     /// Removes the data that replacements left.
     DropReplaced,
+    /// Stops PostgreSQL, after the end of its write-ahead log is archived.
+    StopDatabase,
     /// Removes application servers, releases and binaries beyond the retention.
     CleanUp {
         /// The application servers.
@@ -258,6 +260,7 @@ impl Operation {
             }
             Action::ReplaceDatabase { target } => Request::Change(Change::ReplaceDatabase(target.clone())),
             Action::DropReplaced => Request::Change(Change::DropReplaced),
+            Action::StopDatabase => Request::Change(Change::StopDatabase),
             Action::AwaitTask { task } => Request::Query(Query::Task(task.clone())),
             Action::EndSessions { from, port } => {
                 let addresses = from.iter().map(|(_, address)| *address).collect();
@@ -380,6 +383,9 @@ impl fmt::Display for Operation {
                     f,
                     "stop PostgreSQL, replace the database by the copy, and start it; the old data stays"
                 )
+            }
+            Action::StopDatabase => {
+                write!(f, "stop PostgreSQL, after the end of its write-ahead log is archived")
             }
             Action::DropReplaced => write!(f, "remove the data that replacements left"),
             Action::AwaitTask { task } => write!(f, "wait for {task}"),

@@ -7,6 +7,7 @@ mod backup;
 mod data;
 pub(crate) mod destroy;
 pub(crate) mod leaving;
+mod moving;
 mod restore;
 mod retention;
 mod rollout;
@@ -211,7 +212,9 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
     let consent = intent.consent();
     let mut plan = ExecutionPlan::default();
     identify(&mut plan, &target, survey, consent)?;
-    if !consent.new_database {
+    if consent.move_database {
+        moving::check(&target, survey)?;
+    } else if !consent.new_database {
         data::check(&target, survey)?;
     }
     data::check_unowned(&target, survey, consent)?;
@@ -222,7 +225,13 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
     if project.topology.machines().iter().any(|machine| machine.tiers.contains(&Tier::Balancer)) {
         plan.balancer = Some(balancer_configuration(project, &serving));
     }
+    if consent.move_database {
+        moving::stop(&mut plan, &target, survey);
+    }
     converge(&mut plan, &target, survey, consent)?;
+    if consent.move_database {
+        moving::bring(&mut plan, &target, survey);
+    }
     backup::initialise(&mut plan, &target, survey);
     ship(&mut plan, &target, survey, intent)?;
     migrate(&mut plan, &target, survey, intent);
@@ -289,7 +298,7 @@ fn identify(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, cons
 /// The database first, since the others need it; then the others at the same time, but for those whose application
 /// servers are restarted: these one after the other.
 fn converge(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, consent: Consent) -> Result<()> {
-    let data = data::recorded(target, survey).filter(|_| !consent.new_database);
+    let data = data::recorded(target, survey).filter(|_| !consent.new_database && !consent.move_database);
     let (mut database, mut others, mut restarting) = (Vec::new(), Vec::new(), Vec::new());
     for machine in &survey.machines {
         let desired = target.before(machine)?;

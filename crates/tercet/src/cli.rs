@@ -40,6 +40,9 @@ pub(crate) enum Command {
     Destroy(Destroy),
     Backup(Backup),
     Restore(Restore),
+    /// Move a part of a project to another machine.
+    #[command(subcommand)]
+    Move(Move),
     Prove(Prove),
     Status(Status),
     State(State),
@@ -349,6 +352,26 @@ pub(crate) struct Restore {
     /// Do not ask for confirmation; takes the project's name, as a safeguard
     #[arg(long, value_name = "PROJECT")]
     pub(crate) yes: Option<String>,
+}
+
+/// The part that moves.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Move {
+    Database(MoveDatabase),
+}
+
+/// Move the database to another machine, by its backups.
+///
+/// Give the new machine the tier "database" in tercet.toml first, in place of the old one. PostgreSQL stops on the old
+/// machine once all of its write-ahead log is archived; the new one starts with a copy recovered to the end of it, and the
+/// application servers are replaced one by one. The old machine keeps its data.
+#[derive(Args, Debug)]
+pub(crate) struct MoveDatabase {
+    #[command(flatten)]
+    pub(crate) change: Change,
+    /// The new machine
+    #[arg(long, value_name = "MACHINE")]
+    pub(crate) to: String,
 }
 
 /// A change of the machines.

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Command::Destroy(arguments) => commands::destroy::run(&arguments),
         Command::Backup(arguments) => commands::backup::run(&arguments),
         Command::Restore(arguments) => commands::restore::run(&arguments),
+        Command::Move(cli::Move::Database(arguments)) => commands::apply::move_database(&arguments),
         Command::Prove(arguments) => commands::prove::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::State(arguments) => commands::state::run(arguments),

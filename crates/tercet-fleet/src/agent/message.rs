@@ -178,6 +178,8 @@ pub enum Change {
     ReplaceDatabase(Replaced),
     /// Remove the data that replacements left.
     DropReplaced,
+    /// Stop PostgreSQL, after the end of its write-ahead log is archived.
+    StopDatabase,
 }
 
 /// A task that runs as PostgreSQL's user.

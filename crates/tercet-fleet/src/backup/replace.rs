@@ -236,6 +236,21 @@ pub(crate) fn replace(target: &Replaced, say: &mut dyn FnMut(&str)) -> Result<()
     fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())
 }
 
+/// Stops PostgreSQL, after the end of its write-ahead log is in the archive. One that is stopped stays so.
+///
+/// # Errors
+/// It does not stop, or its end does not arrive in the archive.
+pub(crate) fn stop() -> Result<()> {
+    let settings = Settings::here()?;
+    if Path::new(SOCKETS).join(format!(".s.PGSQL.{}", settings.port)).exists() {
+        archive(&settings)?;
+    }
+    // It does not come back at the next boot (pg_createcluster(1), "start.conf").
+    let start = format!("/etc/postgresql/{}/main/start.conf", settings.major);
+    fs::write(&start, "manual\n").with_context(|| start.clone())?;
+    systemctl("stop", &settings)
+}
+
 /// The folders of data that replacements left.
 pub(crate) fn left() -> Result<Vec<PathBuf>> {
     let Some(settings) = Settings::read()? else { return Ok(Vec::new()) };
@@ -267,37 +282,37 @@ pub(crate) fn drop_before() -> Result<()> {
 /// What has been committed until now is in the archive, too: the data that is replaced could be restored from it. A
 /// PostgreSQL that does not run, or does not archive, delays nothing.
 fn archive_the_end(settings: &Settings, say: &mut dyn FnMut(&str)) {
-    let archived = || -> Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&runtime, async {
-            let socket = Host::socket(Path::new(SOCKETS), settings.port);
-            let target = Arc::new(Target::new(socket, "postgres", "postgres"));
-            let connection = Connection::connect(&target, false).await?;
-            let switch = "select pg_walfile_name(pg_switch_wal())";
-            let rows = connection.query(&switch.into()).await?;
-            let segment = rows.first().and_then(|row| row.text(0)).unwrap_or_default().to_owned();
-            let begin = Instant::now();
-            loop {
-                let select = "select last_archived_wal from pg_stat_archiver";
-                let rows = connection.query(&select.into()).await?;
-                let last = rows.first().and_then(|row| row.text(0)).unwrap_or_default();
-                if last.get(..24).unwrap_or_default() >= segment.as_str() {
-                    return Ok(());
-                }
-                ensure!(
-                    begin.elapsed() < ARCHIVE,
-                    "segment {segment} is not archived within {} s",
-                    ARCHIVE.as_secs()
-                );
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        })
-    };
-    if let Err(error) = archived() {
+    if let Err(error) = archive(settings) {
         say(&format!(
             "what was committed last may not be in the archive: {error:#}; it is in the data that is kept"
         ));
     }
+}
+
+/// Ends the segment of the write-ahead log, and waits until it is in the archive.
+fn archive(settings: &Settings) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, async {
+        let socket = Host::socket(Path::new(SOCKETS), settings.port);
+        let target = Arc::new(Target::new(socket, "postgres", "postgres"));
+        let connection = Connection::connect(&target, false).await?;
+        let rows = connection.query(&"select pg_walfile_name(pg_switch_wal())".into()).await?;
+        let segment = rows.first().and_then(|row| row.text(0)).unwrap_or_default().to_owned();
+        let begin = Instant::now();
+        loop {
+            let rows = connection.query(&"select last_archived_wal from pg_stat_archiver".into()).await?;
+            let last = rows.first().and_then(|row| row.text(0)).unwrap_or_default();
+            if last.get(..24).unwrap_or_default() >= segment.as_str() {
+                return Ok(());
+            }
+            ensure!(
+                begin.elapsed() < ARCHIVE,
+                "segment {segment} is not archived within {} s",
+                ARCHIVE.as_secs()
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
 }
 
 /// Has PostgreSQL archive the history of the copy's timeline, which was made while it did not archive. Without it, no

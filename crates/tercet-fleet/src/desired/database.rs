@@ -61,6 +61,8 @@ pub(super) fn add(
         )),
         0o640,
     );
+    // A database that was moved away does not start at boot.
+    let start = own(folder.join("start.conf"), Contents::Text("auto\n".to_owned()), 0o644);
     let hba = own(folder.join("pg_hba.conf"), Contents::Text(hba(project, machine, &from)), 0o640);
     let ident = own(folder.join("pg_ident.conf"), Contents::Text(ident(project.topology)), 0o640);
     let drop_in = unit_file(
@@ -95,7 +97,7 @@ pub(super) fn add(
         reload_when,
     });
     desired.files.extend(identity);
-    desired.files.extend([settings, archive, hba, ident, drop_in]);
+    desired.files.extend([settings, archive, start, hba, ident, drop_in]);
     desired.cluster = Some(cluster(project, part.port.number, place));
 }
 

@@ -19,8 +19,9 @@ pub(super) fn check(target: &Target<'_>, survey: &Survey) -> Result<()> {
     let refuse = |what: String| {
         bail!(
             "{}: {what}\nthe project's data is in {data}\nhint: put `name` and the database's machine in tercet.toml back to what \
-             they were, or bring the data there first (pg_dump and pg_restore); `tercet apply --new-database` starts with an \
+             they were, or move the data there (`tercet move database --to {}`); `tercet apply --new-database` starts with an \
              empty one and leaves the old as it is",
+            machine.name,
             machine.name
         )
     };

@@ -114,7 +114,7 @@ pub(super) fn temporary_edges(target: &Target<'_>, survey: &Survey) -> Vec<Tempo
 
 /// Refuses to remove tercet's configuration from the PostgreSQL that has the project's data.
 pub(super) fn check(target: &Target<'_>, survey: &Survey, consent: Consent) -> Result<()> {
-    if consent.new_database {
+    if consent.new_database || consent.move_database {
         return Ok(());
     }
     let leaving = survey.leaving.iter().map(|it| (&it.surveyed.name, it.surveyed.report.inventory.cluster));
@@ -125,7 +125,7 @@ pub(super) fn check(target: &Target<'_>, survey: &Survey, consent: Consent) -> R
     match without.into_iter().find(|(_, cluster)| cluster.is_some()) {
         Some((name, _)) => bail!(
             "{name}: its PostgreSQL has the project's data, and tercet.toml has no database there any more\n\
-             hint: give the machine its tier back, or bring the data elsewhere first (pg_dump and pg_restore); `tercet apply \
+             hint: give the machine its tier back, or move the data to another machine (`tercet move database --to NAME`); `tercet apply \
              --new-database` leaves it as it is, without a connection from outside"
         ),
         None => Ok(()),

@@ -9,15 +9,19 @@ use tercet_machine::Facts;
 use tercet_machine::cluster::ClusterFacts;
 
 use super::*;
-use crate::desired::tests::{BACKED_UP, FOUR, secrets};
+use crate::backup::record::Record;
+use crate::backup::replace::{Phase, Replaced, Replacement};
+use crate::desired::tests::{FOUR, secrets};
 use crate::identity::Data;
 use crate::instance::Instance;
+use crate::intent::Restore;
 use crate::migrate::{DatabaseState, Migrate};
 use crate::paths;
 use crate::report::{Report, UnitState};
 use crate::secrets::Secrets;
 use crate::system::System;
 
+mod backup;
 mod leaving;
 
 /// A fleet that a test changes before it is planned for.
@@ -395,7 +399,7 @@ fn check_refused(change: impl FnOnce(&mut Fleet), expected: Expect) {
     change(&mut fleet);
     let error = fleet.plan(&intent(release.clone())).expect_err("a refusal");
     expected.assert_eq(&format!("{error:#}\n"));
-    let consent = Consent { take_over: true, new_database: true };
+    let consent = Consent { take_over: true, new_database: true, move_database: false };
     let Intent::Apply { release, migrate, .. } = intent(release) else { panic!("it is an apply") };
     fleet.plan(&Intent::Apply { release, migrate, consent }).expect("a plan, since the person says so");
 }
@@ -433,18 +437,18 @@ fn data_is_not_left_behind_in_silence() {
     check_refused(
         at_database(|facts| facts.cluster = Some(cluster("8"))),
         expect![[r#"
-        db: its PostgreSQL cluster is another one, 8
-        the project's data is in database shop of PostgreSQL cluster 7 on db, since 2026-11-29T12:00:00Z
-        hint: put `name` and the database's machine in tercet.toml back to what they were, or bring the data there first (pg_dump and pg_restore); `tercet apply --new-database` starts with an empty one and leaves the old as it is
-    "#]],
+            db: its PostgreSQL cluster is another one, 8
+            the project's data is in database shop of PostgreSQL cluster 7 on db, since 2026-11-29T12:00:00Z
+            hint: put `name` and the database's machine in tercet.toml back to what they were, or move the data there (`tercet move database --to db`); `tercet apply --new-database` starts with an empty one and leaves the old as it is
+        "#]],
     );
     check_refused(
         at_database(|facts| facts.cluster = None),
         expect![[r#"
-        db: PostgreSQL is not installed on it: it would start empty
-        the project's data is in database shop of PostgreSQL cluster 7 on db, since 2026-11-29T12:00:00Z
-        hint: put `name` and the database's machine in tercet.toml back to what they were, or bring the data there first (pg_dump and pg_restore); `tercet apply --new-database` starts with an empty one and leaves the old as it is
-    "#]],
+            db: PostgreSQL is not installed on it: it would start empty
+            the project's data is in database shop of PostgreSQL cluster 7 on db, since 2026-11-29T12:00:00Z
+            hint: put `name` and the database's machine in tercet.toml back to what they were, or move the data there (`tercet move database --to db`); `tercet apply --new-database` starts with an empty one and leaves the old as it is
+        "#]],
     );
     check_refused(
         at_database(|facts| {
@@ -453,7 +457,7 @@ fn data_is_not_left_behind_in_silence() {
         expect![[r#"
             db: there is no database shop in its PostgreSQL cluster any more
             the project's data is in database shop of PostgreSQL cluster 7 on db, since 2026-11-29T12:00:00Z
-            hint: put `name` and the database's machine in tercet.toml back to what they were, or bring the data there first (pg_dump and pg_restore); `tercet apply --new-database` starts with an empty one and leaves the old as it is
+            hint: put `name` and the database's machine in tercet.toml back to what they were, or move the data there (`tercet move database --to db`); `tercet apply --new-database` starts with an empty one and leaves the old as it is
         "#]],
     );
     // Known from the machines alone, when the operator's own note is lost.
@@ -466,7 +470,7 @@ fn data_is_not_left_behind_in_silence() {
         expect![[r#"
             db: PostgreSQL is not installed on it: it would start empty
             the project's data is in database shop of PostgreSQL cluster 7 on db, since 2026-11-29T12:00:00Z
-            hint: put `name` and the database's machine in tercet.toml back to what they were, or bring the data there first (pg_dump and pg_restore); `tercet apply --new-database` starts with an empty one and leaves the old as it is
+            hint: put `name` and the database's machine in tercet.toml back to what they were, or move the data there (`tercet move database --to db`); `tercet apply --new-database` starts with an empty one and leaves the old as it is
         "#]],
     );
 }
@@ -535,37 +539,4 @@ fn secrets_of_an_older_generation_are_refused() {
             hint: copy .tercet from the folder it was applied from, or `tercet apply --take-over` replaces its secrets
         "#]],
     );
-}
-
-#[test]
-fn the_repository_comes_before_the_first_migration_and_the_first_backup_last() {
-    let mut fleet = Fleet::bare(BACKED_UP);
-    fleet.check(
-        &intent(release('b', '1')),
-        expect![[r#"
-        lb: record that it belongs to project shop
-        app1: record that it belongs to project shop
-        db: record that it belongs to project shop
-        vault: record that it belongs to project shop
-        vault: initialise the repository of the backups
-        app1: ship release bbbbbbbbbbbb
-        db: migrate the database: 0001_event.sql
-        app1: start app-1 of release bbbbbbbbbbbb on port 8081
-        app1: wait until app-1 is ready: http://10.0.0.11:9081/ready
-        lb: wait until the balancer finds app-1 healthy
-        lb: record that the project's data is in database shop on db
-        app1: record that the project's data is in database shop on db
-        db: record that the project's data is in database shop on db
-        vault: record that the project's data is in database shop on db
-        vault: start a full backup
-        vault: wait for a full backup
-        vault: start the check of the latest backup
-        vault: wait for the check of the latest backup
-    "#]],
-    );
-    fleet.survey.machines[2].system.distribution.1 = "13".to_owned();
-    fleet.check(&intent(release('b', '1')), expect![[r#"
-        db runs debian 13 and vault runs debian 12: PostgreSQL and pgBackRest must have the same version on both
-        hint: use the same distribution on both, or an object store: `to` in [backup]
-    "#]]);
 }

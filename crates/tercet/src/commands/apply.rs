@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 
 use anyhow::bail;
 use similar::TextDiff;
+use tercet_config::Tier;
 use tercet_fleet::Fleet;
 use tercet_fleet::execute::{Executed, execute, plan_of};
 use tercet_fleet::fleet::WithoutState;
@@ -18,10 +19,31 @@ use crate::fleet::{Machines, Spinner};
 use crate::terminal::confirm;
 
 pub(crate) fn run(arguments: &cli::Apply) -> Outcome {
-    let consent = Consent { take_over: arguments.take_over, new_database: arguments.new_database };
+    let consent = Consent {
+        take_over: arguments.take_over,
+        new_database: arguments.new_database,
+        move_database: false,
+    };
     change(&arguments.change, consent.take_over, &arguments.forget, "apply", |fleet| {
         Wanted::apply(fleet, consent)
     })
+}
+
+/// `tercet move database`: an apply that brings the data to the machine that the file names.
+pub(crate) fn move_database(arguments: &cli::MoveDatabase) -> Outcome {
+    let machines = Machines::of(&arguments.change.machines)?;
+    let topology = &machines.project().topology;
+    let database = topology.machines().iter().find(|it| it.tiers.contains(&Tier::Database));
+    if database.is_none_or(|it| it.name != arguments.to) {
+        let there = database.map_or("no machine", |it| &it.name);
+        return Err(Failure::input_message(format!(
+            "tercet.toml puts the database on {there}, not on {}\nhint: give {} the tier \"database\" there, in place of the old \
+             machine; then this command moves the data",
+            arguments.to, arguments.to
+        )));
+    }
+    let consent = Consent { move_database: true, ..Consent::default() };
+    change(&arguments.change, false, &[], "move", |fleet| Wanted::apply(fleet, consent))
 }
 
 pub(crate) fn rollback(arguments: &cli::Change) -> Outcome {

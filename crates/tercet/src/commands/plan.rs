@@ -10,7 +10,11 @@ use crate::failure::{Failure, Outcome};
 use crate::fleet::{Machines, Spinner};
 
 pub(crate) fn run(arguments: &cli::Plan) -> Outcome {
-    let consent = Consent { take_over: arguments.take_over, new_database: arguments.new_database };
+    let consent = Consent {
+        take_over: arguments.take_over,
+        new_database: arguments.new_database,
+        move_database: false,
+    };
     let machines = Machines::of(&arguments.machines)?;
     let spinner = Spinner::new("looking at the machines");
     let fleet = machines.open(&spinner, arguments.take_over, &arguments.forget)?;

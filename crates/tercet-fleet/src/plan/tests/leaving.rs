@@ -216,7 +216,7 @@ fn the_database_of_the_project_is_not_given_up_in_silence() {
     let error = fleet.plan(&apply(Consent::default())).expect_err("a refusal");
     expect![[r#"
         db: its PostgreSQL has the project's data, and tercet.toml has no database there any more
-        hint: give the machine its tier back, or bring the data elsewhere first (pg_dump and pg_restore); `tercet apply --new-database` leaves it as it is, without a connection from outside
+        hint: give the machine its tier back, or move the data to another machine (`tercet move database --to NAME`); `tercet apply --new-database` leaves it as it is, without a connection from outside
     "#]].assert_eq(&format!("{error:#}\n"));
     let consent = Consent { new_database: true, ..Consent::default() };
     assert!(fleet.plan(&apply(consent)).is_ok());

@@ -1,0 +1,171 @@
+//! Backups, restores and moves of the database as operations of a plan.
+
+use expect_test::expect;
+use jiff::Timestamp;
+use tercet_database::RecoveryTarget;
+use tercet_machine::cluster::ClusterFacts;
+
+use super::{Fleet, data, intent, release};
+use crate::backup::record::{Backup, Kind, Record};
+use crate::backup::replace::{Phase, Replaced, Replacement};
+use crate::desired::tests::BACKED_UP;
+use crate::intent::{Consent, Intent, Restore};
+
+#[test]
+fn the_repository_comes_before_the_first_migration_and_the_first_backup_last() {
+    let mut fleet = Fleet::bare(BACKED_UP);
+    fleet.check(
+        &intent(release('b', '1')),
+        expect![[r#"
+        lb: record that it belongs to project shop
+        app1: record that it belongs to project shop
+        db: record that it belongs to project shop
+        vault: record that it belongs to project shop
+        vault: initialise the repository of the backups
+        app1: ship release bbbbbbbbbbbb
+        db: migrate the database: 0001_event.sql
+        app1: start app-1 of release bbbbbbbbbbbb on port 8081
+        app1: wait until app-1 is ready: http://10.0.0.11:9081/ready
+        lb: wait until the balancer finds app-1 healthy
+        lb: record that the project's data is in database shop on db
+        app1: record that the project's data is in database shop on db
+        db: record that the project's data is in database shop on db
+        vault: record that the project's data is in database shop on db
+        vault: start a full backup
+        vault: wait for a full backup
+        vault: start the check of the latest backup
+        vault: wait for the check of the latest backup
+    "#]],
+    );
+    fleet.survey.machines[2].system.distribution.1 = "13".to_owned();
+    fleet.check(&intent(release('b', '1')), expect![[r#"
+        db runs debian 13 and vault runs debian 12: PostgreSQL and pgBackRest must have the same version on both
+        hint: use the same distribution on both, or an object store: `to` in [backup]
+    "#]]);
+}
+
+/// A fleet whose file now has the database on `db2`.
+fn moving() -> Fleet {
+    let text = BACKED_UP.replace(
+        "\"db\", ssh = \"db\", address = \"10.0.0.20\"",
+        "\"db2\", ssh = \"db2\", address = \"10.0.0.21\"",
+    );
+    let mut fleet = Fleet::bare(&text);
+    fleet.secrets.data = Some(data());
+    let backup = Backup {
+        id: "20261129-030000F".to_owned(),
+        kind: Kind::Full,
+        prior: None,
+        started: Timestamp::UNIX_EPOCH,
+        finished: Timestamp::UNIX_EPOCH,
+        size: 1 << 20,
+        stored: 1 << 20,
+        cluster: "7".to_owned(),
+        is_damaged: false,
+        damage: Vec::new(),
+    };
+    let record = Record { cluster: Some("7".to_owned()), backups: vec![backup], ..Record::default() };
+    fleet.report("vault").backups = Some(record);
+    fleet
+}
+
+#[test]
+fn a_database_moves_by_its_backups_and_only_when_it_is_asked_to() {
+    let mut fleet = moving();
+    fleet.check(&intent(release('b', '1')), expect![[r#"
+        db2: PostgreSQL is not installed on it: it would start empty
+        the project's data is in database shop of PostgreSQL cluster 7 on db, since 2026-11-29T12:00:00Z
+        hint: put `name` and the database's machine in tercet.toml back to what they were, or move the data there (`tercet move database --to db2`); `tercet apply --new-database` starts with an empty one and leaves the old as it is
+    "#]]);
+    let moved = |fleet: &Fleet| {
+        let Intent::Apply { release, migrate, .. } = intent(release('b', '1')) else { unreachable!() };
+        let consent = Consent { move_database: true, ..Consent::default() };
+        let intent = Intent::Apply { release, migrate, consent };
+        match fleet.plan(&intent) {
+            Ok(plan) => plan
+                .operations()
+                .filter(|it| ["db", "db2", "vault"].contains(&it.machine.as_str()))
+                .map(|it| format!("{it}\n"))
+                .chain(plan.notes.iter().cloned())
+                .collect::<String>(),
+            Err(error) => format!("{error:#}\n"),
+        }
+    };
+    expect![[r#"
+        db2: record that it belongs to project shop
+        vault: record that it belongs to project shop
+        db2: converge, 52 steps
+        vault: converge, 46 steps
+        db2: restore a copy beside the database and verify it: the end of the archive
+        db2: stop PostgreSQL, replace the database by the copy, and start it; the old data stays
+        db2: migrate the database: 0001_event.sql
+        db2: record that the project's data is in database shop on db2
+        vault: record that the project's data is in database shop on db2
+        vault: start the check of the latest backup
+        vault: wait for the check of the latest backup
+        db cannot be reached: what it committed and did not archive is not moved; switch it off, so that it does not come backthe data on the old machine stays there; the empty cluster of db2 stays until `tercet restore --drop`"#]].assert_eq(&moved(&fleet));
+    fleet.report("vault").backups = None;
+    expect![[r#"
+        there is no backup to restore
+        hint: tercet backup makes one
+    "#]]
+    .assert_eq(&moved(&fleet));
+    fleet = moving();
+    fleet.survey.machines[2].facts.cluster = Some(ClusterFacts {
+        databases: serde_json::from_value(serde_json::json!({ "wiki": { "owner": "wiki", "connect": [] } }))
+            .expect("facts"),
+        ..ClusterFacts::default()
+    });
+    expect![[r#"
+        db2: its PostgreSQL has databases of its own: wiki
+        hint: choose another machine
+    "#]]
+    .assert_eq(&moved(&fleet));
+}
+
+#[test]
+fn a_restore_is_verified_before_it_replaces_the_database_and_can_be_undone() {
+    let mut fleet = Fleet::bare(BACKED_UP);
+    fleet.report("vault").backups = moving().report("vault").backups.clone();
+    let restore = |fleet: &Fleet, restore| match fleet.plan(&Intent::Restore(restore)) {
+        Ok(plan) => plan.to_string(),
+        Err(error) => format!("{error:#}\n"),
+    };
+    let time = |seconds| RecoveryTarget::Time(Timestamp::from_second(seconds).expect("a time"));
+    expect![[r#"
+          1. vault: restore a copy of the database: 1970-01-01T01:00:00Z
+        note: from backup 20261129-030000F of 1970-01-01T00:00:00Z, which was not checked: 1 MiB, and the write-ahead log up to 1970-01-01T01:00:00Z
+    "#]].assert_eq(&restore(&fleet, Restore::Beside(time(3600))));
+    expect![[r#"
+          1. db: restore a copy beside the database and verify it: 1970-01-01T01:00:00Z
+          2. db: stop PostgreSQL, replace the database by the copy, and start it; the old data stays
+          3. db: set the roles and passwords in the database
+          4. vault: start a full backup
+        note: from backup 20261129-030000F of 1970-01-01T00:00:00Z, which was not checked: 1 MiB, and the write-ahead log up to 1970-01-01T01:00:00Z
+        note: what was committed after 1970-01-01T01:00:00Z is lost from the database, and kept in the data before it
+    "#]].assert_eq(&restore(&fleet, Restore::Replace(time(3600))));
+    expect![[r#"
+        the database cannot be restored to 1969-12-31T23:59:59Z: the oldest backup ended at 1970-01-01T00:00:00Z
+        hint: name a time from then on
+    "#]].assert_eq(&restore(&fleet, Restore::Beside(time(-1))));
+    expect![[r#"
+        db: nothing was replaced, so there is nothing to return to
+    "#]]
+    .assert_eq(&restore(&fleet, Restore::Undo));
+    let since = Timestamp::from_second(7200).expect("a time");
+    let before = "main.before-19700101-020000".to_owned();
+    fleet.report("db").replaced = vec![format!("/var/lib/postgresql/15/{before}").into()];
+    fleet.report("db").replacement =
+        Some(Replacement { target: Replaced::By(time(3600)), phase: Phase::Done, before, since });
+    expect![[r#"
+          1. db: recover the data before the last replacement, beside the database
+          2. db: stop PostgreSQL, replace the database by the copy, and start it; the old data stays
+          3. db: set the roles and passwords in the database
+          4. vault: start a full backup
+        note: what was committed since 1970-01-01T02:00:00Z is lost from the database, and kept in the data before it
+    "#]].assert_eq(&restore(&fleet, Restore::Undo));
+    expect![[r#"
+          1. db: remove the data that replacements left
+        note: db: /var/lib/postgresql/15/main.before-19700101-020000 is removed: `tercet restore --undo` is not possible then
+    "#]].assert_eq(&restore(&fleet, Restore::Drop));
+}
