@@ -9,12 +9,9 @@ use tercet_machine::Facts;
 use tercet_machine::cluster::ClusterFacts;
 
 use super::*;
-use crate::backup::record::Record;
-use crate::backup::replace::{Phase, Replaced, Replacement};
 use crate::desired::tests::{FOUR, secrets};
 use crate::identity::Data;
 use crate::instance::Instance;
-use crate::intent::Restore;
 use crate::migrate::{DatabaseState, Migrate};
 use crate::paths;
 use crate::report::{Report, UnitState};
