@@ -12,6 +12,9 @@ use tercet_database::wal::Segment;
 use super::record::{Backup, Kind};
 use super::settings::{ACCOUNT, Settings};
 
+/// How often a file and its copy are compared before they count as unequal.
+const COPY_ATTEMPTS: u32 = 3;
+
 /// pgBackRest for one cluster.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PgBackRest<'s> {
@@ -48,9 +51,12 @@ impl PgBackRest<'_> {
         self.run("check", &[], &mut |_| {})
     }
 
-    /// Makes a backup; `say` gets pgBackRest's lines.
+    /// Makes a backup; `say` gets pgBackRest's lines. An incremental one reads all files, too: a page that the disk has
+    /// damaged changes neither size nor time of its file.
     pub(crate) fn back_up(self, full: bool, say: &mut dyn FnMut(&str)) -> Result<()> {
-        self.run("backup", &[if full { "--type=full" } else { "--type=incr" }], say)
+        let kind: &[&str] = if full { &["--type=full"] } else { &["--type=incr", "--delta"] };
+        // Without a number pgBackRest warns that nothing expires: that is done before.
+        self.run("backup", &[kind, &["--repo1-retention-full=9999999"]].concat(), say)
     }
 
     /// Removes all but the last `count` full backups, the backups that depend on them, and the write-ahead log that no
@@ -64,19 +70,45 @@ impl PgBackRest<'_> {
         self.run("archive-push", &[path], &mut |_| {})
     }
 
-    /// The findings of pgBackRest's own comparison of the repository with its checksums. Only the text counts, since the
-    /// exit status is 0 in any case (pgbackrest#2502).
+    /// The findings of pgBackRest's own comparison of the repository with its checksums, of which only the text counts, since
+    /// the exit status is 0 in any case (pgbackrest#2502), and of files that the repository has twice.
     ///
     /// # Errors
-    /// It could not be made.
+    /// The comparison could not be made.
     pub(crate) fn verify(self) -> Result<Vec<String>> {
         let text = self.read("verify", &["--output=text", "--verbose"])?;
         let (_, status) = text.split_once("status: ").unwrap_or(("", &text));
-        if status.starts_with("ok") {
-            return Ok(Vec::new());
+        let mut found = Vec::new();
+        if !status.starts_with("ok") {
+            let says_nothing = |line: &&str| line.is_empty() || line.ends_with(": 0");
+            let lines = status.lines().map(str::trim).filter(|line| !says_nothing(line));
+            found.extend(lines.map(str::to_owned));
         }
-        let says_nothing = |line: &&str| line.is_empty() || line.ends_with(": 0");
-        Ok(status.lines().map(str::trim).filter(|line| !says_nothing(line)).map(str::to_owned).collect())
+        found.extend(self.unequal_copies()?);
+        Ok(found)
+    }
+
+    /// Manifests and catalogues that differ from their copy: one of the two is damaged, which pgBackRest does not report as
+    /// long as it can read the other.
+    fn unequal_copies(self) -> Result<Vec<String>> {
+        let stanza = &self.settings.database;
+        let catalogues = [format!("backup/{stanza}/backup.info"), format!("archive/{stanza}/archive.info")];
+        let backups = self.catalogue()?.backups;
+        let manifests = backups.iter().map(|it| format!("backup/{stanza}/{}/backup.manifest", it.id));
+        let mut found = Vec::new();
+        for path in catalogues.into_iter().chain(manifests) {
+            // A backup that ends now writes one after the other.
+            let mut attempts = (0..COPY_ATTEMPTS).map(|_| {
+                Ok(self.content("repo-get", &["--raw", &path])?
+                    == self.content("repo-get", &["--raw", &format!("{path}.copy")])?)
+            });
+            match attempts.find(|equal| !matches!(equal, Ok(false))) {
+                None => found.push(format!("{path} differs from {path}.copy: one of them is damaged")),
+                Some(Ok(_)) => {}
+                Some(Err::<bool, anyhow::Error>(error)) => found.push(format!("{path}: {error:#}")),
+            }
+        }
+        Ok(found)
     }
 
     /// Reads the catalogue.
@@ -107,15 +139,20 @@ impl PgBackRest<'_> {
         Ok(names.filter_map(|name| name.get(..24)?.parse().ok()).collect())
     }
 
-    /// The command by which PostgreSQL fetches a segment of the archive.
+    /// The command by which PostgreSQL fetches a segment of the archive, into a cluster that is not the one of the
+    /// configuration.
     pub(crate) fn restore_command(self) -> String {
-        format!("/usr/bin/pgbackrest --stanza={} archive-get %f \"%p\"", self.settings.database)
+        let stanza = &self.settings.database;
+        format!(
+            "/usr/bin/pgbackrest --stanza={stanza} --reset-pg1-host --pg1-path=\"$PWD\" archive-get %f \"%p\""
+        )
     }
 
     /// Restores a backup's files into an empty folder, without anything that starts a recovery.
     pub(crate) fn restore(self, id: &str, folder: &str, say: &mut dyn FnMut(&str)) -> Result<()> {
         let (set, path) = (format!("--set={id}"), format!("--pg1-path={folder}"));
-        self.run("restore", &[&set, &path, "--archive-mode=off", "--type=none"], say)
+        // The backups' machine has the database's as host, and this is a cluster here.
+        self.run("restore", &[&set, &path, "--reset-pg1-host", "--archive-mode=off", "--type=none"], say)
     }
 
     fn command(self, command: &str, options: &[&str]) -> Command {
@@ -170,11 +207,35 @@ impl PgBackRest<'_> {
             return Ok(());
         }
         ensure!(!errors.is_empty(), "pgbackrest {command} ended with {status}");
-        bail!("pgbackrest {command}: {}", errors.join("; "))
+        bail!("pgbackrest {command}: {}", self.with_refusal(&errors.join("; ")))
+    }
+
+    /// Runs a command that prints a text.
+    fn read(self, command: &str, options: &[&str]) -> Result<String> {
+        Ok(String::from_utf8(self.content(command, options)?)?)
+    }
+
+    /// An error with the code by which an object store refused a request: pgBackRest begins with requests whose responses
+    /// have no body, and so no code. One for a small file has.
+    fn with_refusal(self, error: &str) -> String {
+        let refused = error.contains("HTTP request failed with 403");
+        if !refused || error.contains("<Code>") {
+            return error.to_owned();
+        }
+        let file = format!("archive/{}/archive.info", self.settings.database);
+        let output = self
+            .command("repo-get", &["--raw", &file])
+            .args(["--log-level-console=off", "--log-level-stderr=error"])
+            .output();
+        let text = output.map(|it| String::from_utf8_lossy(&it.stderr).into_owned()).unwrap_or_default();
+        let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+        code.map_or(error.to_owned(), |(code, _)| {
+            format!("the object store refuses the request, {code}: {error}")
+        })
     }
 
     /// Runs a command that prints a result.
-    fn read(self, command: &str, options: &[&str]) -> Result<String> {
+    fn content(self, command: &str, options: &[&str]) -> Result<Vec<u8>> {
         let output = self
             .command(command, options)
             .args(["--log-level-console=off", "--log-level-stderr=error"])
@@ -184,9 +245,9 @@ impl PgBackRest<'_> {
             let text = String::from_utf8_lossy(&output.stderr);
             let lines: Vec<&str> =
                 text.lines().map(|line| line.trim_start_matches("ERROR: ").trim()).collect();
-            bail!("pgbackrest {command}: {}", lines.join("; "));
+            bail!("pgbackrest {command}: {}", self.with_refusal(&lines.join("; ")));
         }
-        Ok(String::from_utf8(output.stdout)?)
+        Ok(output.stdout)
     }
 }
 

@@ -4,6 +4,8 @@ mod here;
 mod listing;
 mod machines;
 
+use tercet_config::{Tier, Topology};
+
 use crate::cli::{self, BackupVerb};
 use crate::failure::Outcome;
 use crate::project::Project;
@@ -21,4 +23,12 @@ pub(crate) fn run(arguments: &cli::Backup) -> Outcome {
     } else {
         machines::run(arguments)
     }
+}
+
+/// The line about a database on machines without backups; none if it has them, or if it is not tercet's.
+pub(super) fn missing(topology: &Topology) -> Option<&'static str> {
+    let has_database = topology.parts().iter().any(|part| part.tier == Tier::Database);
+    (has_database && topology.backup().is_none()).then_some(
+        "backup: none; the database is lost with its machine\nhint: give another machine the tier \"backup\", or name an object store in [backup]\n",
+    )
 }

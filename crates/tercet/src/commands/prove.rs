@@ -3,10 +3,12 @@
 use anyhow::anyhow;
 use tercet_fleet::prove::Check;
 
+use super::backup;
 use crate::cli;
 use crate::failure::Outcome;
 use crate::fleet::{Machines, Spinner, table};
 
+#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 pub(crate) fn run(arguments: &cli::Prove) -> Outcome {
     let machines = Machines::of(&arguments.machines)?;
     let spinner = Spinner::new("testing every connection");
@@ -14,6 +16,9 @@ pub(crate) fn run(arguments: &cli::Prove) -> Outcome {
     let checks = tercet_fleet::prove::prove(&fleet)?;
     spinner.finish();
     print(&checks, arguments.json);
+    if let Some(missing) = backup::missing(&machines.project().topology).filter(|_| !arguments.json) {
+        print!("{missing}");
+    }
     match checks.iter().filter(|check| !check.passed).count() {
         0 => Ok(()),
         failed => Err(anyhow!("{failed} of {} connections are not as expected", checks.len()).into()),

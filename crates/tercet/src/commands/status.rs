@@ -8,6 +8,7 @@ use tercet_fleet::all_in_one;
 use tercet_fleet::backup::record::Record;
 use tercet_fleet::report::Report;
 
+use super::backup;
 use crate::cli;
 use crate::failure::Outcome;
 use crate::fleet::{Machines, Spinner, table};
@@ -39,6 +40,7 @@ pub(crate) fn run(arguments: &cli::Status) -> Outcome {
                 print!("\x1b[H\x1b[2J");
             }
             print!("{}", describe(&reports, &errors, balancer.as_ref(), before.as_ref()));
+            print!("{}", backup::missing(&machines.project().topology).unwrap_or_default());
         }
         before = balancer;
         if !arguments.watch || machines.interrupted() {

@@ -68,11 +68,10 @@ fn await_copy(machines: &Machines, fleet: &tercet_fleet::Fleet<'_>) -> Outcome {
     let topology = &machines.project().topology;
     let machine = &topology.backup_machine().ok_or_else(|| anyhow!("the project has no backups"))?.name;
     let spinner = Spinner::new("restoring the copy");
+    let mut look = None;
     let copied = fleet.await_task(machine, &Task::Copy, &mut |line| {
         match line.strip_prefix("look at it: ") {
-            Some(command) => {
-                spinner.line(&format!("look at it: tercet exec {machine} -- {command} -c 'select …'"));
-            }
+            Some(command) => look = Some(command.to_owned()),
             None => spinner.line(line),
         }
         Ok(())
@@ -80,6 +79,9 @@ fn await_copy(machines: &Machines, fleet: &tercet_fleet::Fleet<'_>) -> Outcome {
     spinner.finish();
     copied?;
     println!("the copy is on {machine}, for a day or until `tercet restore --drop`");
+    if let Some(command) = look {
+        println!("look at it: tercet exec {machine} -- {command} -c 'select …'");
+    }
     Ok(())
 }
 
