@@ -40,6 +40,9 @@ pub(crate) struct File {
     /// Backups of the database on machines: when they are made and checked, how long they are kept, and where. This
     /// section, or a machine with the tier `backup`, turns them on. Times are calendar expressions of systemd.time(7).
     pub(crate) backup: Option<Located<Backup>>,
+    /// The firewalls of the machines. They accept the edges of the topology, and the operator's ssh.
+    #[serde(default)]
+    pub(crate) firewall: Firewall,
     /// Who can read the operator state that the machines keep, encrypted: the certificate authority, the passwords and
     /// the token secret in `.tercet/`. `tercet state push` and every `tercet apply` put it there, `tercet state pull`
     /// fetches it.
@@ -135,6 +138,17 @@ pub(crate) enum Tier {
     Database,
     /// The backups of the database.
     Backup,
+}
+
+/// The firewalls of the machines.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Firewall {
+    /// The networks that ssh is accepted from, in place of the address that the operator connects from at the apply: with
+    /// another address than that, an operator is locked out. `["anywhere"]` accepts it from every address, if sshd accepts
+    /// keys only.
+    #[schemars(extend("examples" = [["203.0.113.0/24", "2001:db8::/32"]]))]
+    pub(crate) ssh_from: Option<Located<Vec<Located<String>>>>,
 }
 
 /// Backups of the database on machines.

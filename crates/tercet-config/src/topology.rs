@@ -11,6 +11,7 @@ mod names;
 mod network;
 mod program;
 mod secret;
+mod ssh_from;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,6 +21,7 @@ use self::backup::{Backup, Repository};
 use self::edge::{Edge, Protocol};
 pub use self::program::Program;
 pub use self::secret::Secret;
+pub use self::ssh_from::{Network, SshFrom};
 
 /// The machines and parts of a project.
 #[derive(Clone, Debug)]
@@ -32,6 +34,7 @@ pub struct Topology {
     database: Database,
     state: State,
     backup: Option<Backup>,
+    ssh_from: SshFrom,
 }
 
 impl Topology {
@@ -73,6 +76,11 @@ impl Topology {
     /// The encryption and signature of the operator state that the machines store.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Where the machines accept the operator's ssh from.
+    pub fn ssh_from(&self) -> &SshFrom {
+        &self.ssh_from
     }
 
     /// When and where the database is backed up; `None` without backups.

@@ -1222,3 +1222,80 @@ key = ""
         "#]],
     );
 }
+
+#[test]
+fn firewalls_that_lock_out() {
+    let machine = "name = \"all\"\nssh = \"all\"\naddress = \"10.0.0.1\"\ntiers = [\"balancer\", \"application\", \"database\"]\n";
+    check(
+        &format!("[firewall]\nssh-from = []\n[[machine]]\n{machine}"),
+        expect![[r#"
+          × tercet.toml has a mistake
+
+        Error:
+          × no address could connect by ssh
+           ╭─[tercet.toml:2:12]
+         1 │ [firewall]
+         2 │ ssh-from = []
+           ·            ─┬
+           ·             ╰── none
+         3 │ [[machine]]
+           ╰────
+          help: leave it out for the address that you connect from, or name networks
+    "#]],
+    );
+    check(
+        &format!(
+            "[firewall]\nssh-from = [\"203.0.113.0/24\", \"anywhere\", \"10.0.0.0/0\"]\n[[machine]]\n{machine}"
+        ),
+        expect![[r#"
+              × tercet.toml has 2 mistakes
+
+            Error:
+              × "anywhere" is no network
+               ╭─[tercet.toml:2:31]
+             1 │ [firewall]
+             2 │ ssh-from = ["203.0.113.0/24", "anywhere", "10.0.0.0/0"]
+               ·                               ─────┬────
+               ·                                    ╰── not a network
+             3 │ [[machine]]
+               ╰────
+              help: write it like 203.0.113.0/24 or 2001:db8::/32; or ["anywhere"] alone
+
+            Error:
+              × "10.0.0.0/0" is no network
+               ╭─[tercet.toml:2:43]
+             1 │ [firewall]
+             2 │ ssh-from = ["203.0.113.0/24", "anywhere", "10.0.0.0/0"]
+               ·                                           ──────┬─────
+               ·                                                 ╰── not a network
+             3 │ [[machine]]
+               ╰────
+              help: write it like 203.0.113.0/24 or 2001:db8::/32; or ["anywhere"] alone
+        "#]],
+    );
+    let other = "name = \"two\"\nssh = \"two\"\naddress = \"fd00::2\"\ntiers = [\"application\"]\n";
+    check(
+        &format!("[[machine]]\n{machine}[[machine]]\n{other}"),
+        expect![[r#"
+          × tercet.toml has a mistake
+
+        Error:
+          × the machines have addresses of both IPv4 and IPv6
+            ╭─[tercet.toml:4:11]
+          3 │ ssh = "all"
+          4 │ address = "10.0.0.1"
+            ·           ─────┬────
+            ·                ╰── the first
+          5 │ tiers = ["balancer", "application", "database"]
+          6 │ [[machine]]
+          7 │ name = "two"
+          8 │ ssh = "two"
+          9 │ address = "fd00::2"
+            ·           ────┬────
+            ·               ╰── another family
+         10 │ tiers = ["application"]
+            ╰────
+          help: write the private addresses of one family
+    "#]],
+    );
+}

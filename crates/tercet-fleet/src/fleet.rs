@@ -2,6 +2,7 @@
 
 mod leaving;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use tercet_config::{Machine, Reach, Tier, Topology};
+use tercet_config::{Machine, Reach, SshFrom, Tier, Topology};
 use tercet_machine::Desired;
 
 pub(crate) use self::leaving::Leaving;
@@ -123,7 +124,13 @@ impl<'a> Fleet<'a> {
         operator: &Operator<'a>,
         listener: Listener<'_>,
     ) -> Result<Self> {
-        let (mut fleet, missing) = Self::look(topology, folder, ssh, operator, listener)?;
+        let (mut fleet, mut missing) = Self::look(topology, folder, ssh, operator, listener)?;
+        for member in &fleet.machines {
+            if let Err(error) = fits(topology, member.machine, &member.system) {
+                let name = member.machine.name.clone();
+                missing.push((name.clone(), error.context(format!("{name} cannot be used"))));
+            }
+        }
         if missing.is_empty() {
             fleet.upload(listener)?;
             if !operator.take_over {
@@ -432,6 +439,48 @@ fn remote<'a>(ssh: &'a Ssh, machine: &'a Machine) -> Result<Remote<'a>> {
         );
     };
     Ok(ssh.to(&machine.name, destination))
+}
+
+/// Refuses a machine that does not have the file's address, or on which others use the ports of its parts.
+fn fits(topology: &Topology, machine: &Machine, system: &System) -> Result<()> {
+    let mut wrong = Vec::new();
+    if !system.addresses.contains(&machine.address) {
+        let there: Vec<String> = system.addresses.iter().map(ToString::to_string).collect();
+        wrong.push(format!(
+            "it does not have the address {}, but {}\nhint: write the private one that the other machines reach it at",
+            machine.address,
+            if there.is_empty() { "none".to_owned() } else { there.join(", ") }
+        ));
+    }
+    let mut seen = BTreeSet::new();
+    for edge in topology.edges().iter().filter(|edge| edge.machine.name == machine.name) {
+        if let Some(occupant) = system.occupant(edge.address, edge.port).filter(|_| seen.insert(edge.port)) {
+            wrong.push(format!(
+                "port {} is in use by {}, and {} needs it\nhint: stop that, or name another port in tercet.toml",
+                edge.port, occupant.processes[0], edge.to.name
+            ));
+        }
+    }
+    if let SshFrom::Networks(networks) = topology.ssh_from() {
+        let (operator, _) = system.operator;
+        if !networks.iter().any(|network| network.contains(operator)) {
+            wrong.push(format!(
+                "ssh-from in [firewall] does not have the address that you connect from, {operator}: you would be locked out\n\
+                 hint: add it, or a network that contains it"
+            ));
+        }
+    }
+    if *topology.ssh_from() == SshFrom::Anywhere && system.accepts_passwords {
+        wrong.push(
+            "its sshd accepts passwords, and ssh-from in [firewall] is \"anywhere\"\nhint: set `PasswordAuthentication no` in \
+             /etc/ssh/sshd_config and reload ssh"
+                .to_owned(),
+        );
+    }
+    if !wrong.is_empty() {
+        bail!("{}", wrong.join("\n"));
+    }
+    Ok(())
 }
 
 /// Refuses a fleet in which one machine has two names.

@@ -41,7 +41,9 @@ pub struct Check {
     pub allowed: bool,
     /// The result.
     pub outcome: String,
-    /// Whether the result is the expected one.
+    /// Whether it was tried: there was a route from the client to the server.
+    pub tried: bool,
+    /// Whether the result is the expected one, as far as it was tried.
     pub passed: bool,
     /// The rule that should have allowed or stopped it, for an unexpected result.
     pub rule: Option<String>,
@@ -102,54 +104,124 @@ fn network(
             _ => return Err(unexpected(&member.machine.name)),
         },
     };
-    let checks = others.into_iter().zip(reached).map(|((place, address), reached)| {
+    let direct = from.is_some() || fleet.machines[0].remote.is_direct()?;
+    let mut checks = Vec::new();
+    for ((place, address), reached) in others.into_iter().zip(reached) {
         let to = &fleet.machines[place];
-        let allowed = allowed(fleet, from, to, address);
-        let passed = match reached {
-            Reachability::Open => allowed,
-            // Accepted by the firewall and refused: the port of the next release, which has no listener yet.
-            Reachability::Refused => allowed && fleet.topology.parts().iter().any(|part| part.ports().len() > 1),
-            _ => !allowed,
-        };
-        let rule = (!passed).then(|| {
-            let name = &to.machine.name;
-            if allowed {
-                format!("{name}: a rule of chain input, table inet tercet, must accept this, and a process must listen")
-            } else {
-                format!("{name}: the policy of chain input, table inet tercet, must drop this")
-            }
-        });
-        Check {
+        let expected = expected(fleet, from, to, address, direct)?;
+        let passed = passes(expected, &reached, from.is_none());
+        let rule = (!passed).then(|| rule(fleet, from, to, address, expected, &reached));
+        checks.push(Check {
             from: from.map_or("operator", |member| &member.machine.name).to_owned(),
             to: to.machine.name.clone(),
             address,
             what: "tcp".to_owned(),
-            allowed,
+            allowed: matches!(expected, Expected::Open | Expected::OpenOrRefused),
             outcome: outcome(&reached),
+            tried: reached != Reachability::NoRoute,
             passed,
             rule,
-        }
-    });
-    Ok(checks.collect())
+        });
+    }
+    Ok(checks)
 }
 
-/// Whether the topology has an edge from `from` to `to`.
-fn allowed(fleet: &Fleet<'_>, from: Option<&Member<'_>>, to: &Member<'_>, address: SocketAddr) -> bool {
+/// The expected result of a connection attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    /// It connects.
+    Open,
+    /// It connects, or is refused: the port of the next release has no listener yet.
+    OpenOrRefused,
+    /// It is dropped.
+    Closed,
+    /// Either: it is the operator's ssh, at another address than ssh uses.
+    Any,
+}
+
+/// Whether a result is an expected one. Without a route from where the operator is, nothing was tested; between machines
+/// an edge needs one.
+fn passes(expected: Expected, reached: &Reachability, is_operator: bool) -> bool {
+    match (expected, reached) {
+        (Expected::Any, _)
+        | (Expected::OpenOrRefused, Reachability::Refused)
+        | (Expected::Open | Expected::OpenOrRefused, Reachability::Open) => true,
+        (Expected::Open | Expected::OpenOrRefused, Reachability::NoRoute) => is_operator,
+        (Expected::Open | Expected::OpenOrRefused, _) => false,
+        (Expected::Closed, reached) => !matches!(reached, Reachability::Open | Reachability::Refused),
+    }
+}
+
+/// What decides an unexpected result, and where to look.
+fn rule(
+    fleet: &Fleet<'_>,
+    from: Option<&Member<'_>>,
+    to: &Member<'_>,
+    address: SocketAddr,
+    expected: Expected,
+    reached: &Reachability,
+) -> String {
+    let name = &to.machine.name;
+    match (expected, reached) {
+        (Expected::Closed, _) => {
+            format!(
+                "{name}: the policy of chain input, table inet tercet, must drop this: `nft list table inet tercet` there"
+            )
+        }
+        (_, Reachability::NoRoute) => {
+            let from = from.map_or("the operator", |it| &it.machine.name);
+            format!(
+                "{from}: there is no route to {}: look at `ip route get {}` there",
+                address.ip(),
+                address.ip()
+            )
+        }
+        (_, Reachability::Refused) => {
+            let edges = fleet.topology.edges();
+            let part = edges.iter().find(|edge| edge.machine.name == *name && edge.port == address.port());
+            let part = part.map_or("a process", |edge| edge.to.name.as_str());
+            format!("{name}: the firewall accepts this, and {part} does not listen: look at `tercet status`")
+        }
+        _ => format!(
+            "{name}: a rule of chain input, table inet tercet, must accept this: `nft list table inet tercet` there; another \
+             table, or a firewall in between, may drop it"
+        ),
+    }
+}
+
+/// The result that the topology's edges let expect. `direct` says that ssh connects without a jump host.
+fn expected(
+    fleet: &Fleet<'_>,
+    from: Option<&Member<'_>>,
+    to: &Member<'_>,
+    address: SocketAddr,
+    direct: bool,
+) -> Result<Expected> {
     // ssh: from the source of the operator's connections, which may be a machine of the fleet.
     let (operator, ssh) = to.system.operator;
     if address.port() == ssh {
-        return address.is_ipv4() == operator.is_ipv4()
-            && from.is_none_or(|from| {
-                from.system.addresses.contains(&operator) || from.machine.address == operator
-            });
+        let Some(from) = from else {
+            let used = (to.remote.host()?.as_str(), 0).to_socket_addrs();
+            let is_used = direct && used.into_iter().flatten().any(|it| it.ip() == address.ip());
+            return Ok(if is_used { Expected::Open } else { Expected::Any });
+        };
+        let is_operator = from.system.addresses.contains(&operator) || from.machine.address == operator;
+        let is_open = is_operator && address.is_ipv4() == operator.is_ipv4();
+        return Ok(if is_open { Expected::Open } else { Expected::Closed });
     }
-    fleet.topology.edges().iter().any(|edge| {
+    let edges = fleet.topology.edges();
+    let edge = edges.iter().find(|edge| {
         let public = matches!(edge.from, End::Internet)
             && (edge.address == address.ip()
                 || edge.address.is_unspecified() && edge.address.is_ipv4() == address.is_ipv4());
         let private = matches!(edge.from, End::Part(_, machine) if from.is_some_and(|it| it.machine.name == machine.name))
             && edge.address == address.ip();
         edge.machine.name == to.machine.name && edge.port == address.port() && (public || private)
+    });
+    Ok(match edge {
+        Some(edge) if edge.to.standby.is_some() => Expected::OpenOrRefused,
+        Some(_) => Expected::Open,
+        None => Expected::Closed,
     })
 }
 
@@ -220,6 +292,7 @@ fn database(fleet: &Fleet<'_>, member: &Member<'_>) -> Result<Vec<Check>> {
             what: format!("postgres: {what}"),
             allowed: *allowed,
             outcome: outcome(&reached),
+            tried: reached != Reachability::NoRoute,
             passed,
             rule,
         }
@@ -233,6 +306,35 @@ fn outcome(reached: &Reachability) -> String {
         Reachability::Privileged => "open, and the role is privileged".to_owned(),
         Reachability::Refused => "connection refused".to_owned(),
         Reachability::TimedOut => "timed out".to_owned(),
+        Reachability::NoRoute => "no route from here".to_owned(),
         Reachability::Rejected(why) => format!("rejected: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_route_proves_nothing_where_the_operator_is_and_fails_an_edge_between_machines() {
+        use Expected::{Any, Closed, Open, OpenOrRefused};
+        use Reachability::{NoRoute, Open as Connected, Refused, TimedOut};
+        for (expected, reached, operator, machine) in [
+            (Open, Connected, true, true),
+            (Open, Refused, false, false),
+            (Open, TimedOut, false, false),
+            (Open, NoRoute, true, false),
+            (OpenOrRefused, Refused, true, true),
+            (OpenOrRefused, TimedOut, false, false),
+            (Closed, Connected, false, false),
+            (Closed, Refused, false, false),
+            (Closed, TimedOut, true, true),
+            (Closed, NoRoute, true, true),
+            (Any, Connected, true, true),
+            (Any, TimedOut, true, true),
+        ] {
+            assert_eq!(passes(expected, &reached, true), operator, "{expected:?} {reached:?}, operator");
+            assert_eq!(passes(expected, &reached, false), machine, "{expected:?} {reached:?}, machine");
+        }
     }
 }

@@ -25,8 +25,10 @@ pub enum Reachability {
     Privileged,
     /// Connection refused: no firewall dropped it, and no process listens.
     Refused,
-    /// Timed out, or unreachable.
+    /// Timed out: a firewall dropped it, or the machine is off.
     TimedOut,
+    /// No route to the address from here, which says nothing about the machine's firewall.
+    NoRoute,
     /// PostgreSQL rejected the login.
     Rejected(String),
 }
@@ -65,8 +67,11 @@ pub enum LoginMeans {
 pub(crate) fn connect_all(targets: &[SocketAddr]) -> Vec<Reachability> {
     outcomes(targets, |target| match TcpStream::connect_timeout(target, TIMEOUT) {
         Ok(_) => Reachability::Open,
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Reachability::Refused,
-        Err(_) => Reachability::TimedOut,
+        Err(error) => match error.kind() {
+            ErrorKind::ConnectionRefused => Reachability::Refused,
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Reachability::NoRoute,
+            _ => Reachability::TimedOut,
+        },
     })
 }
 

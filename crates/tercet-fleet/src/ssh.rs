@@ -24,14 +24,45 @@ pub fn shell_words(words: &[String]) -> String {
     words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect::<Vec<_>>().join(" ")
 }
 
-/// A shell command that runs as root, by sudo where ssh logs in as another user. It keeps standard input and
-/// `SSH_CONNECTION`, which sudo would drop.
+/// The line before the output of a command. What comes earlier is a greeting of the login shell.
+const MARKER: &str = "tercet: the output begins";
+
+/// A command that runs as root, by sudo where ssh logs in as another user. It keeps standard input and `SSH_CONNECTION`,
+/// which sudo would drop, and prints [`MARKER`] first. It depends on nothing of the account: any login shell can execute it,
+/// files are made with the usual modes (umask(2)), and the system's programs are found.
 fn as_root(command: &str) -> String {
-    let command = shell_words(&[command.to_owned()]);
-    format!(
-        "c={command}; [ \"$(id -u)\" = 0 ] && exec sh -c \"$c\"; \
+    let environment = "umask 022; PATH=\"$PATH:/usr/local/sbin:/usr/sbin:/sbin\"; export PATH; ";
+    let command = shell_words(&[format!("{environment}{command}")]);
+    let script = format!(
+        "echo \"{MARKER}\"; c={command}; [ \"$(id -u)\" = 0 ] && exec sh -c \"$c\"; \
          exec sudo -n -- env SSH_CONNECTION=\"$SSH_CONNECTION\" sh -c \"$c\""
-    )
+    );
+    format!("exec sh -c {}", shell_words(&[script]))
+}
+
+/// The output of a command, after the greeting of a login shell.
+#[derive(Debug, Default)]
+struct Output {
+    /// What came before the marker.
+    greeting: String,
+    /// Whether the command has begun.
+    begun: bool,
+}
+
+impl Output {
+    /// Whether a line is the command's.
+    fn takes(&mut self, line: &str) -> bool {
+        if self.begun {
+            return true;
+        }
+        self.begun = line == MARKER;
+        // A forced command or a login shell that refuses to run explains itself in a few lines.
+        if !self.begun && self.greeting.len() < 1024 {
+            self.greeting.push_str(line);
+            self.greeting.push('\n');
+        }
+        false
+    }
 }
 
 /// A machine, reached by ssh.
@@ -103,8 +134,10 @@ impl Ssh {
     /// # Errors
     /// No folder can be made for the shared connections.
     pub fn new(config: Option<PathBuf>) -> Result<Self> {
-        // The path of a Unix socket is at most 108 bytes, so the folder cannot be inside the project's.
-        let sockets = tempfile::Builder::new().prefix("tercet-").tempdir().context("no temporary folder")?;
+        // The path of a Unix socket is at most 108 bytes, of which ssh takes 57 for the name: not in the project's folder,
+        // nor in one that TMPDIR names.
+        let sockets =
+            tempfile::Builder::new().prefix("tercet-").tempdir_in("/tmp").context("no temporary folder")?;
         Ok(Self { config, sockets })
     }
 
@@ -127,6 +160,17 @@ impl Remote<'_> {
             .find_map(|line| line.strip_prefix("hostname "))
             .map(str::to_owned)
             .with_context(|| format!("{}: ssh -G does not tell its host name", self.name))
+    }
+
+    /// Whether ssh connects to the machine itself, without a jump host or another command in between.
+    ///
+    /// # Errors
+    /// As [`host`](Self::host).
+    pub(crate) fn is_direct(&self) -> Result<bool> {
+        let output =
+            self.ssh_command(&["-G"]).arg("--").arg(self.destination).output().context("cannot run ssh")?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(!text.lines().any(|line| line.starts_with("proxyjump ") || line.starts_with("proxycommand ")))
     }
 
     /// Runs a shell command on the machine with `input` on its standard input and returns its standard output.
@@ -188,6 +232,7 @@ impl Remote<'_> {
         command
             .args(["-T", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"])
             .args(["-o", &format!("ConnectTimeout={CONNECT_SECONDS}")])
+            .args(["-o", "RemoteCommand=none", "-o", "ClearAllForwardings=yes"])
             .args(["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3", "-o", "LogLevel=ERROR"])
             .args(options);
         command
@@ -197,6 +242,7 @@ impl Remote<'_> {
         let mut stdin = child.stdin.take().expect("standard input is piped");
         let stdout = child.stdout.take().expect("standard output is piped");
         let mut stderr = child.stderr.take().expect("standard error is piped");
+        let mut output = Output::default();
         let (result, errors) = std::thread::scope(|scope| {
             // All three at once: any pipe may fill up. A command that reads no input explains why on standard error.
             scope.spawn(move || drop(stdin.write_all(input)));
@@ -207,11 +253,23 @@ impl Remote<'_> {
                 let _ = (&mut stderr).take(64 << 10).read_to_end(&mut text);
                 String::from_utf8_lossy(&text).trim().to_owned()
             });
-            let result = BufReader::new(stdout).lines().try_for_each(|line: io::Result<String>| each(&line?));
+            let result = BufReader::new(stdout).lines().try_for_each(|line: io::Result<String>| {
+                let line = line?;
+                if output.takes(&line) { each(&line) } else { Ok(()) }
+            });
             (result, errors.join().unwrap_or_default())
         });
         let status = child.wait()?;
         result?;
+        if !output.begun && status.code() != Some(255) {
+            let Self { name, destination, .. } = self;
+            let said = [output.greeting.trim(), &errors].join(" ");
+            bail!(
+                "{name}: the account of {destination} runs no commands: {}\nhint: its login shell, or a forced command of its key, \
+                 must let `ssh {destination} true` run",
+                said.trim()
+            );
+        }
         self.judge(status, &errors)
     }
 
@@ -293,12 +351,22 @@ mod tests {
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap());
         let output = Command::new("sh")
-            .args(["-c", &as_root(command)])
+            // As of an account whose files are private (pam_umask(8)).
+            .args(["-c", &format!("umask 077; {}", as_root(command))])
             .env("PATH", path)
             .env("SSH_CONNECTION", "1.2.3.4 5")
             .output()
             .unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{MARKER}\n{expected}"));
+    }
+
+    #[test]
+    fn a_greeting_before_the_output_is_no_output() {
+        let mut output = Output::default();
+        let lines = ["Welcome to app1", "", MARKER, "one", MARKER];
+        let taken: Vec<&str> = lines.into_iter().filter(|line| output.takes(line)).collect();
+        assert_eq!(taken, ["one", MARKER]);
+        assert!(output.greeting.starts_with("Welcome"));
     }
 
     #[test]
@@ -306,5 +374,6 @@ mod tests {
         let command = "echo 'it''s' \"$((1 + 1))\" $SSH_CONNECTION";
         check("0", command, "its 2 1.2.3.4 5\n");
         check("1000", command, "sudo -n --\nits 2 1.2.3.4 5\n");
+        check("1000", "umask", "sudo -n --\n0022\n");
     }
 }

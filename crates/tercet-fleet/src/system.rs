@@ -29,6 +29,21 @@ pub struct System {
     pub postgresql: u32,
     /// The size of the file system that PostgreSQL's data is on, in KiB.
     pub data_kib: u64,
+    /// The TCP sockets that processes outside of tercet's units listen on.
+    pub listeners: Vec<Listener>,
+    /// Whether sshd accepts passwords.
+    pub accepts_passwords: bool,
+}
+
+/// A TCP socket that processes listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// The names of the processes.
+    pub processes: Vec<String>,
 }
 
 /// Reads the system of a machine.
@@ -41,52 +56,111 @@ pub(crate) fn look(remote: &Remote<'_>) -> Result<System> {
 }
 
 fn check_system(text: &str) -> Result<System> {
-    let value = |key: &str| {
+    let values = |key: &'static str| {
         text.lines()
             .filter_map(|line| line.split_once('='))
-            .find(|(name, _)| *name == key)
-            .map_or("", |(_, value)| value.trim_matches('"'))
+            .filter(move |(name, _)| *name == key)
+            .map(|(_, value)| value.trim_matches('"'))
     };
+    let value = |key: &'static str| values(key).next().unwrap_or_default();
+    // All that is wrong, since each is mended by hand.
+    let mut wrong = Vec::new();
     let (system, version) = (value("system"), value("version"));
     let postgresql = match (system, version) {
         ("debian", "12") => 15,
         ("debian", "13") => 17,
         ("ubuntu", "22.04") => 14,
         ("ubuntu", "24.04") => 16,
-        _ => bail!(
-            "it runs {} {version}\nhint: Debian 12 or 13, or Ubuntu 22.04 or 24.04",
-            if system.is_empty() { "an unknown system" } else { system }
-        ),
+        _ => {
+            wrong.push(format!(
+                "it runs {} {version}\nhint: Debian 12 or 13, or Ubuntu 22.04 or 24.04",
+                if system.is_empty() { "an unknown system" } else { system }
+            ));
+            0
+        }
     };
     if value("systemd") != "yes" {
-        bail!("systemd is not its first process");
+        wrong.push("systemd is not its first process".to_owned());
     }
     if value("architecture") != std::env::consts::ARCH {
-        bail!(
+        wrong.push(format!(
             "it is {}, and this tercet is for {}\nhint: apply with a tercet built for its architecture",
             value("architecture"),
             std::env::consts::ARCH
-        );
+        ));
     }
-    let disk: u64 = value("disk").parse().context("its free disk space is unknown")?;
-    if disk < DISK_KIB {
-        bail!("only {} MiB of its disk are free\nhint: tercet needs {} MiB", disk >> 10, DISK_KIB >> 10);
+    for (key, folder) in [("disk", "/usr/local"), ("free", "/var/lib")] {
+        let free: u64 =
+            value(key).parse().with_context(|| format!("its free disk space in {folder} is unknown"))?;
+        if free < DISK_KIB {
+            wrong.push(format!(
+                "only {} MiB of its disk are free in {folder}\nhint: tercet needs {} MiB",
+                free >> 10,
+                DISK_KIB >> 10
+            ));
+        }
+    }
+    let broken: Vec<&str> = values("broken").collect();
+    if !broken.is_empty() {
+        wrong.push(format!(
+            "packages are half installed: {}\nhint: `dpkg --audit` there says what to do",
+            broken.join(", ")
+        ));
     }
     let mut connection = value("connection").split(' ');
     let operator = connection.next().and_then(|address| address.parse().ok());
     let port = connection.nth(2).and_then(|port| port.parse().ok());
+    if !wrong.is_empty() {
+        bail!("{}", wrong.join("\n"));
+    }
     Ok(System {
         distribution: (system.to_owned(), version.to_owned()),
         id: value("machine-id").to_owned(),
         memory_kib: value("memory").parse().context("its memory is unknown")?,
-        addresses: text
-            .lines()
-            .filter_map(|line| line.strip_prefix("address=")?.split('/').next()?.parse().ok())
-            .collect(),
+        addresses: values("address").filter_map(address).collect(),
         operator: operator.zip(port).context("sshd does not say where the connection comes from")?,
         postgresql,
         data_kib: value("data").parse().context("the size of its disk is unknown")?,
+        listeners: values("listener").filter_map(listener).collect(),
+        accepts_passwords: value("passwords") == "yes",
     })
+}
+
+/// The address of `10.0.0.10/24 eth0`, unless the interface belongs to containers or virtual machines: their bridges have the
+/// same addresses on every machine.
+fn address(text: &str) -> Option<IpAddr> {
+    const OTHERS: [&str; 9] =
+        ["docker", "br-", "virbr", "veth", "cni", "flannel", "podman", "lxcbr", "lxdbr"];
+    let (address, interface) = text.split_once(' ')?;
+    let is_machines = !OTHERS.iter().any(|prefix| interface.starts_with(prefix));
+    address.split('/').next().filter(|_| is_machines)?.parse().ok()
+}
+
+/// The listener of `10.0.0.10:80 users:(("nginx",pid=12,fd=6),("nginx",pid=13,fd=6))`, as ss(8) shows it.
+fn listener(text: &str) -> Option<Listener> {
+    let (socket, users) = text.split_once(' ')?;
+    let (address, port) = socket.rsplit_once(':')?;
+    let address = address.split('%').next().unwrap_or_default().trim_matches(['[', ']']);
+    let processes = users.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+    Some(Listener {
+        // `*` stands for all addresses of both families.
+        address: if address == "*" { Some([0, 0, 0, 0].into()) } else { address.parse().ok() }?,
+        port: port.parse().ok()?,
+        processes,
+    })
+}
+
+impl System {
+    /// The processes of others that listen where a part of the machine would: on `port` of `address`. Those of tercet's units
+    /// and of PostgreSQL's are not among the listeners, but for the sockets that systemd holds for them.
+    pub(crate) fn occupant(&self, address: IpAddr, port: u16) -> Option<&Listener> {
+        let ours = ["tercet", "systemd"];
+        self.listeners.iter().find(|it| {
+            let overlaps = it.address == address || it.address.is_unspecified() || address.is_unspecified();
+            let is_ours = it.processes.iter().any(|name| ours.contains(&name.as_str()));
+            it.port == port && overlaps && !is_ours && !it.processes.is_empty()
+        })
+    }
 }
 
 #[cfg(test)]
@@ -95,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    const GOOD: &str = "system=debian\nversion=\"12\"\nsystemd=yes\narchitecture=ARCH\nmemory=1024\ndisk=999999\ndata=999999\n\
+    const GOOD: &str = "system=debian\nversion=\"12\"\nsystemd=yes\narchitecture=ARCH\nmemory=1024\ndisk=999999\ndata=999999\nfree=999999\n\
                         machine-id=1\nconnection=10.0.0.5 50000 10.0.0.20 22\n";
 
     #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
@@ -120,12 +194,37 @@ mod tests {
         );
         check("systemd=yes", "", expect!["systemd is not its first process"]);
         check(
-            "999999",
-            "2048",
-            expect![[r"
-            only 2 MiB of its disk are free
-            hint: tercet needs 512 MiB"]],
+            "disk=999999",
+            "disk=2048",
+            expect![[r#"
+                only 2 MiB of its disk are free in /usr/local
+                hint: tercet needs 512 MiB"#]],
+        );
+        check(
+            "systemd=yes\n",
+            "broken=curl\nbroken=vim\n",
+            expect![[r#"
+            systemd is not its first process
+            packages are half installed: curl, vim
+            hint: `dpkg --audit` there says what to do"#]],
         );
         check("connection=10", "connection=x", expect!["sshd does not say where the connection comes from"]);
+    }
+
+    #[test]
+    fn bridges_of_containers_are_no_addresses_and_a_port_in_use_names_its_process() {
+        let text = format!(
+            "{}address=10.0.0.10/24 eth0\naddress=172.17.0.1/16 docker0\nlistener=0.0.0.0:80 users:((\"nginx\",pid=1,fd=6),(\"nginx\",pid=2,fd=6))\n\
+             listener=[::]:80 users:((\"nginx\",pid=1,fd=7))\nlistener=*:5432 users:((\"systemd\",pid=1,fd=5))\nlistener=127.0.0.1:8081 users:((\"node\",pid=8,fd=5))\n",
+            GOOD.replace("ARCH", std::env::consts::ARCH)
+        );
+        let system = check_system(&text).unwrap();
+        assert_eq!(system.addresses, [IpAddr::from([10, 0, 0, 10])]);
+        let occupant =
+            |address: [u8; 4], port| system.occupant(address.into(), port).map(|it| it.processes.join(" "));
+        assert_eq!(occupant([0, 0, 0, 0], 80).as_deref(), Some("nginx nginx"));
+        assert_eq!(occupant([10, 0, 0, 10], 5432), None);
+        assert_eq!(occupant([10, 0, 0, 10], 8081), None);
+        assert_eq!(occupant([127, 0, 0, 1], 8081).as_deref(), Some("node"));
     }
 }

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod backup;
+mod firewall;
 mod machines;
 mod parts;
 mod state;
@@ -35,6 +36,7 @@ impl Topology {
             database: database(&file.database, mistakes),
             state: state::read(&file.state, mistakes),
             backup,
+            ssh_from: firewall::read(&file.firewall, mistakes),
             machines: placement.machines,
             parts,
             balancer,

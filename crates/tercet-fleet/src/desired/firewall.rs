@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use tercet_config::{End, Machine, Topology};
+use tercet_config::{End, Machine, SshFrom, Topology};
 use tercet_machine::firewall::Firewall;
 
 use super::temporary_edge::TemporaryEdge;
@@ -37,12 +37,23 @@ pub(super) fn of(
         String::from("\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n");
     rules += ALWAYS;
     let (operator, port) = system.operator;
-    writeln!(rules, "\t\t{} tcp dport {port} accept comment \"ssh of the operator\"", source(operator))
-        .expect("writing to a String cannot fail");
+    let sources = match topology.ssh_from() {
+        SshFrom::Here => vec![source(operator) + " "],
+        SshFrom::Networks(networks) => networks
+            .iter()
+            .map(|it| format!("{} saddr {it} ", if it.is_ipv4() { "ip" } else { "ip6" }))
+            .collect(),
+        SshFrom::Anywhere => vec![String::new()],
+    };
+    for source in sources {
+        writeln!(rules, "\t\t{source}tcp dport {port} accept comment \"ssh of the operator\"")
+            .expect("writing to a String cannot fail");
+    }
     for line in openings(topology, machine, temporary) {
         rules += &line;
     }
-    rules += "\t}\n\tchain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n";
+    // What the machine forwards for containers or virtual machines is theirs.
+    rules += "\t}\n";
     Firewall { rules, revert_seconds: REVERT_SECONDS }
 }
 

@@ -20,6 +20,7 @@ use crate::secrets::{Secrets, Store};
 use crate::system::System;
 
 mod backup;
+mod firewall;
 
 pub(crate) const FOUR: &str = r#"
     name = "shop"
@@ -160,6 +161,8 @@ fn system(address: IpAddr) -> System {
         operator: (IpAddr::from([192, 0, 2, 7]), 22),
         postgresql: 15,
         data_kib: 40 << 20,
+        listeners: Vec::new(),
+        accepts_passwords: false,
     }
 }
 
@@ -174,48 +177,6 @@ fn check(desired: &Desired, path: &str, expected: Expect) {
 fn openings(desired: &Desired) -> String {
     let rules = &desired.firewall.as_ref().expect("every machine has a firewall").rules;
     rules.lines().filter(|line| line.contains("comment")).map(|line| format!("{}\n", line.trim())).collect()
-}
-
-#[test]
-fn firewalls_open_the_arrows_and_nothing_else() {
-    expect![[r#"
-        ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
-        meta nfproto ipv4 tcp dport 80 accept comment "the internet to balancer"
-        meta nfproto ipv6 tcp dport 80 accept comment "the internet to balancer"
-    "#]]
-    .assert_eq(&openings(&desired(FOUR, "lb")));
-    expect![[r#"
-        ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
-        ip saddr 10.0.0.10 ip daddr 10.0.0.11 tcp dport 8081 accept comment "lb to app-1"
-        ip saddr 10.0.0.10 ip daddr 10.0.0.11 tcp dport 9081 accept comment "lb to app-1"
-        ip saddr 10.0.0.10 ip daddr 10.0.0.11 tcp dport 8082 accept comment "lb to app-1"
-        ip saddr 10.0.0.10 ip daddr 10.0.0.11 tcp dport 9082 accept comment "lb to app-1"
-        ip saddr 10.0.0.12 ip daddr 10.0.0.11 tcp dport 8081 accept comment "app2 to app-1"
-        ip saddr 10.0.0.12 ip daddr 10.0.0.11 tcp dport 8082 accept comment "app2 to app-1"
-    "#]]
-    .assert_eq(&openings(&desired(FOUR, "app1")));
-    expect![[r#"
-        ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
-        ip saddr 10.0.0.11 ip daddr 10.0.0.20 tcp dport 5432 accept comment "app1 to database"
-        ip saddr 10.0.0.12 ip daddr 10.0.0.20 tcp dport 5432 accept comment "app2 to database"
-    "#]]
-    .assert_eq(&openings(&desired(FOUR, "db")));
-    expect![[r#"
-        ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
-        ip daddr 192.0.2.1 tcp dport 80 accept comment "the internet to balancer"
-        ip saddr 10.0.0.11 ip daddr 10.0.0.10 tcp dport 8081 accept comment "two to app-1"
-        ip saddr 10.0.0.11 ip daddr 10.0.0.10 tcp dport 8082 accept comment "two to app-1"
-        ip saddr 10.0.0.11 ip daddr 10.0.0.10 tcp dport 5432 accept comment "two to database"
-    "#]]
-    .assert_eq(&openings(&desired(SHARED, "one")));
-    expect![[r#"
-        ip saddr 192.0.2.7 tcp dport 22 accept comment "ssh of the operator"
-        ip saddr 10.0.0.10 ip daddr 10.0.0.11 tcp dport 8081 accept comment "one to app-2"
-        ip saddr 10.0.0.10 ip daddr 10.0.0.11 tcp dport 9081 accept comment "one to app-2"
-        ip saddr 10.0.0.10 ip daddr 10.0.0.11 tcp dport 8082 accept comment "one to app-2"
-        ip saddr 10.0.0.10 ip daddr 10.0.0.11 tcp dport 9082 accept comment "one to app-2"
-    "#]]
-    .assert_eq(&openings(&desired(SHARED, "two")));
 }
 
 #[test]

@@ -79,6 +79,8 @@ impl Fleet {
                 operator: (IpAddr::from([192, 0, 2, 7]), 22),
                 postgresql: 15,
                 data_kib: 40 << 20,
+                listeners: Vec::new(),
+                accepts_passwords: false,
             },
             report: Report::default(),
             facts: Facts::default(),

@@ -9,7 +9,16 @@ sed -n 's/^MemTotal: *\([0-9]*\) kB/memory=\1/p' /proc/meminfo
 df -Pk /usr/local | sed -n '2s/[^ ]* *[^ ]* *[^ ]* *\([0-9]*\).*/disk=\1/p'
 data=/var/lib/postgresql
 [ -d $data ] || data=/var/lib
-df -Pk $data | sed -n '2s/[^ ]* *\([0-9]*\).*/data=\1/p'
+df -Pk $data | sed -n '2s/[^ ]* *\([0-9]*\) *[^ ]* *\([0-9]*\).*/data=\1\nfree=\2/p'
 echo "machine-id=$(cat /etc/machine-id 2>/dev/null)"
 echo "connection=$SSH_CONNECTION"
-ip -o address show scope global | sed -n 's/.* inet6\{0,1\} \([^ ]*\).*/address=\1/p'
+ip -o address show scope global | sed -n 's/^[0-9]*: *\([^ ]*\) .* inet6\{0,1\} \([^ ]*\).*/address=\2 \1/p'
+dpkg --audit 2>/dev/null | sed -n 's/^ \([^ ]*\) .*/broken=\1/p'
+ss -Hltnp 2>/dev/null | while read -r _ _ _ socket _ users; do
+  pid=${users#*pid=}
+  case $(cat "/proc/${pid%%,*}/cgroup" 2>/dev/null) in
+    *tercet-* | *postgresql*) ;;
+    *) echo "listener=$socket $users" ;;
+  esac
+done
+sshd -T 2>/dev/null | sed -n 's/^passwordauthentication \(.*\)/passwords=\1/p'

@@ -68,15 +68,17 @@ impl Firewall {
     /// The name of the unit that loads the rules at boot.
     pub const BOOT_UNIT: &str = "tercet-firewall.service";
 
-    /// The file of that unit, which runs before any network is up (systemd.special(7), network-pre.target).
+    /// The file of that unit, which runs before any network is up (systemd.special(7), network-pre.target), and after each
+    /// start and reload of nftables.service, whose rules begin with a flush of all tables.
     pub fn boot_unit() -> File {
         File {
             path: format!("/etc/systemd/system/{}", Self::BOOT_UNIT).into(),
             contents: Contents::Text(format!(
                 "[Unit]\nDescription=tercet: firewall\nDefaultDependencies=no\nBefore=network-pre.target shutdown.target\n\
-                 Wants=network-pre.target\nConflicts=shutdown.target\nAfter=local-fs.target\nConditionPathExists={RULES}\n\n\
-                 [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/sbin/nft -f {RULES}\n\n\
-                 [Install]\nWantedBy=sysinit.target\n"
+                 Wants=network-pre.target\nConflicts=shutdown.target\n\
+                 After=local-fs.target nftables.service\nPartOf=nftables.service\nReloadPropagatedFrom=nftables.service\nConditionPathExists={RULES}\n\n\
+                 [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/sbin/nft -f {RULES}\nExecReload=/usr/sbin/nft -f {RULES}\n\n\
+                 [Install]\nWantedBy=sysinit.target nftables.service\n"
             )),
             owner: Owner::root(),
             mode: 0o644,

@@ -43,12 +43,23 @@ pub(crate) fn print(checks: &[Check], as_json: bool) {
             check.what.clone(),
             if check.allowed { "yes" } else { "no" }.to_owned(),
             check.outcome.clone(),
-            if check.passed { "ok" } else { "FAIL" }.to_owned(),
+            match (check.passed, check.tried) {
+                (true, true) => "ok",
+                (true, false) => "not tried",
+                (false, _) => "FAIL",
+            }
+            .to_owned(),
         ]);
     }
     print!("{}", table(&rows));
-    let silent = checks.len() - checks.iter().filter(shown).count();
+    let untried = checks.iter().filter(|check| !shown(check) && !check.tried).count();
+    let silent = checks.len() - checks.iter().filter(shown).count() - untried;
     println!("and {silent} forbidden connections got no answer");
+    if untried > 0 {
+        println!(
+            "and {untried} could not be tried: there is no route to these addresses, which proves nothing"
+        );
+    }
     for check in checks.iter().filter(|check| !check.passed) {
         if let Some(rule) = &check.rule {
             println!("FAIL {} → {} {}: {rule}", check.from, check.to, check.address);

@@ -24,6 +24,7 @@ impl Placement {
         }
         let machines: Vec<Machine> = file.machine.iter().map(|entry| machine(entry, mistakes)).collect();
         unique(file, mistakes);
+        one_family(file, &machines, mistakes);
         tiers_once(file, mistakes);
         Self { machines, named: true }
     }
@@ -110,6 +111,20 @@ fn address(text: &Located<String>, mistakes: &mut Mistakes) -> Option<IpAddr> {
             .hint("the tiers talk over a private network: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10 or fc00::/7");
     }
     Some(address)
+}
+
+/// Reports addresses of both families: a machine with one cannot connect to one with the other.
+fn one_family(file: &File, machines: &[Machine], mistakes: &mut Mistakes) {
+    let written = || file.machine.iter().filter_map(|entry| entry.address.as_ref()).zip(machines);
+    let Some((first, machine)) = written().next() else { return };
+    let is_other =
+        |it: &&Machine| it.address.is_ipv4() != machine.address.is_ipv4() && !it.address.is_unspecified();
+    if let Some((second, _)) = written().find(|(_, it)| is_other(it)) {
+        mistakes
+            .add(second.span(), "the machines have addresses of both IPv4 and IPv6", "another family")
+            .and(first.span(), "the first")
+            .hint("write the private addresses of one family");
+    }
 }
 
 /// Reports machines that share a name, a destination or an address.
