@@ -1,12 +1,14 @@
 //! The report of this machine: the state of tercet's parts, and its releases.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use tercet_database::RecoveryTarget;
@@ -72,6 +74,12 @@ pub struct Report {
     pub load: f64,
     /// Memory in KiB: total and available.
     pub memory: (u64, u64),
+    /// The size and the free space of the file systems that tercet writes to, in KiB, by a folder on each.
+    #[serde(default)]
+    pub disks: BTreeMap<PathBuf, (u64, u64)>,
+    /// When the first of tercet's certificates expires.
+    #[serde(default)]
+    pub certificates_end: Option<Timestamp>,
 }
 
 /// The state of a unit.
@@ -151,7 +159,23 @@ pub(crate) fn read() -> Result<Report> {
         uptime: number(&fs::read_to_string("/proc/uptime")?) as u64,
         load: number(&fs::read_to_string("/proc/loadavg")?),
         memory: (kib("MemTotal:"), kib("MemAvailable:")),
+        disks: disks(),
+        certificates_end: crate::validity::first_end(),
     })
+}
+
+/// The file systems that tercet writes to, each once.
+fn disks() -> BTreeMap<PathBuf, (u64, u64)> {
+    let mut disks = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for folder in ["/", "/var/lib/postgresql", "/var/lib/tercet-backup"] {
+        let (Ok(metadata), Ok(disk)) = (fs::metadata(folder), rustix::fs::statvfs(folder)) else { continue };
+        if seen.insert(metadata.dev()) {
+            let kib = |blocks: u64| blocks * disk.f_frsize / 1024;
+            disks.insert(folder.into(), (kib(disk.f_blocks), kib(disk.f_bavail)));
+        }
+    }
+    disks
 }
 
 /// The instance a unit's file is about, when it is an application server's.

@@ -31,10 +31,15 @@ const MARKER: &str = "tercet: the output begins";
 /// which sudo would drop, and prints [`MARKER`] first. It depends on nothing of the account: any login shell can execute it,
 /// files are made with the usual modes (umask(2)), and the system's programs are found.
 fn as_root(command: &str) -> String {
+    as_root_after(&format!("echo \"{MARKER}\"; "), command)
+}
+
+/// The same with another beginning.
+fn as_root_after(beginning: &str, command: &str) -> String {
     let environment = "umask 022; PATH=\"$PATH:/usr/local/sbin:/usr/sbin:/sbin\"; export PATH; ";
     let command = shell_words(&[format!("{environment}{command}")]);
     let script = format!(
-        "echo \"{MARKER}\"; c={command}; [ \"$(id -u)\" = 0 ] && exec sh -c \"$c\"; \
+        "{beginning}c={command}; [ \"$(id -u)\" = 0 ] && exec sh -c \"$c\"; \
          exec sudo -n -- env SSH_CONNECTION=\"$SSH_CONNECTION\" sh -c \"$c\""
     );
     format!("exec sh -c {}", shell_words(&[script]))
@@ -210,6 +215,21 @@ impl Remote<'_> {
     ) -> Result<()> {
         let child = self.spawn(&["-o", "ControlPath=none"], command)?;
         self.talk(child, input, each)
+    }
+
+    /// Runs a shell command on the machine with this process's standard input, output and error, byte for byte.
+    ///
+    /// # Errors
+    /// The machine cannot be reached, or the command fails.
+    pub fn connect(&self, command: &str) -> Result<()> {
+        let status = self
+            .ssh_command(&["-o", "ControlPath=none"])
+            .arg("--")
+            .arg(self.destination)
+            .arg(as_root_after("", command))
+            .status()
+            .context("cannot run ssh\nhint: install the OpenSSH client")?;
+        self.judge(status, "")
     }
 
     fn spawn(&self, options: &[&str], command: &str) -> Result<Child> {

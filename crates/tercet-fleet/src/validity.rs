@@ -110,15 +110,28 @@ fn seconds(time: SystemTime) -> i64 {
 /// logs them each day, weeks before a certificate expires.
 pub fn warnings() -> Vec<String> {
     let now = SystemTime::now();
+    here().iter().filter_map(|(path, validity)| validity.warning(path, now)).collect()
+}
+
+/// When the first of tercet's certificates on the machine this runs on expires; `None` where there are none.
+pub(crate) fn first_end() -> Option<jiff::Timestamp> {
+    let ends = here().into_iter().map(|(_, validity)| validity.not_after);
+    ends.min().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+}
+
+/// The certificates on the machine this runs on, in the order of their paths.
+fn here() -> Vec<(PathBuf, Validity)> {
     let mut paths = Vec::new();
-    for folder in [CREDENTIALS.into(), Path::new(CONFIGURATION).join("postgresql")] {
+    let configuration = Path::new(CONFIGURATION);
+    for folder in [CREDENTIALS.into(), configuration.join("postgresql"), configuration.join("backup")] {
         collect(&folder, &mut paths);
     }
     paths.sort();
-    paths
-        .iter()
-        .filter_map(|path| Validity::of(&std::fs::read_to_string(path).ok()?).ok()?.warning(path, now))
-        .collect()
+    let read = |path: PathBuf| {
+        let validity = Validity::of(&std::fs::read_to_string(&path).ok()?).ok()?;
+        Some((path, validity))
+    };
+    paths.into_iter().filter_map(read).collect()
 }
 
 /// The certificates in a folder and those in it.

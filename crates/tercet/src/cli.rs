@@ -426,7 +426,7 @@ pub(crate) struct Logs {
     /// Keep printing new lines
     #[arg(long, short)]
     pub(crate) follow: bool,
-    /// Only lines of this tier: balancer, application or database
+    /// Only lines of this tier: balancer, application, database or backup
     #[arg(long, value_name = "TIER")]
     pub(crate) tier: Option<String>,
     /// Only lines of at least this level
@@ -459,9 +459,12 @@ pub(crate) struct Trace {
 /// Run a command on a machine, or on all machines of a tier.
 #[derive(Args, Debug)]
 pub(crate) struct Exec {
-    /// A machine's name, or a tier: balancer, application or database
+    /// A machine's name, or a tier: balancer, application, database or backup
     #[arg(value_name = "WHERE")]
     pub(crate) on: String,
+    /// Connect standard input and output with the command's, byte for byte; on one machine
+    #[arg(long)]
+    pub(crate) raw: bool,
     #[command(flatten)]
     pub(crate) machines: Machines,
     /// The command

@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use tercet_fleet::ssh::shell_words;
 
 use crate::cli;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::fleet::Machines;
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the command is the one place that prints")]
@@ -12,6 +12,16 @@ pub(crate) fn run(arguments: &cli::Exec) -> Outcome {
     let machines = Machines::of(&arguments.machines)?;
     let remotes = machines.remotes(std::slice::from_ref(&arguments.on))?;
     let command = shell_words(&arguments.command);
+    if arguments.raw {
+        let [(_, remote)] = &remotes[..] else {
+            return Err(Failure::input_message(format!(
+                "--raw is for one machine, and {} are {}\nhint: name one of them",
+                remotes.len(),
+                arguments.on
+            )));
+        };
+        return Ok(remote.connect(&command)?);
+    }
     let failed: usize = std::thread::scope(|scope| {
         let running: Vec<_> = remotes
             .iter()

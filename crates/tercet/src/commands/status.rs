@@ -63,7 +63,9 @@ fn describe(
 ) -> String {
     let mut rows =
         vec![["machine", "up", "load", "memory", "part", "state", "restarts"].map(str::to_owned).to_vec()];
+    let mut machines = vec![["machine", "disk", "certificates until"].map(str::to_owned).to_vec()];
     for (name, report) in reports {
+        machines.push(vec![name.clone(), disks(report), certificates(report)]);
         let (all, available) = report.memory;
         let machine = [
             name.clone(),
@@ -84,7 +86,7 @@ fn describe(
     for (name, _) in errors {
         rows.push(vec![name.clone(), "cannot be read".to_owned()]);
     }
-    let mut text = table(&rows);
+    let mut text = format!("{}\n{}", table(&rows), table(&machines));
     for (name, report) in reports {
         text.extend(report.warnings.iter().map(|warning| format!("{name}: {warning}\n")));
     }
@@ -111,6 +113,20 @@ fn describe(
         text = format!("{text}\n{}", table(&rows));
     }
     text
+}
+
+/// The free space of a machine's file systems.
+fn disks(report: &Report) -> String {
+    let shown = report.disks.iter().map(|(folder, (size, free))| {
+        let percent = if *size == 0 { 0 } else { free * 100 / size };
+        format!("{} {} GiB free ({percent} %)", folder.display(), free >> 20)
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+/// The day on which the first of a machine's certificates expires.
+fn certificates(report: &Report) -> String {
+    report.certificates_end.map_or("-".to_owned(), |end| end.strftime("%Y-%m-%d").to_string())
 }
 
 /// What a machine says of the backups it makes.
