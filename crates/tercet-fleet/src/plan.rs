@@ -228,6 +228,7 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
     if consent.move_database {
         moving::stop(&mut plan, &target, survey);
     }
+    backup::before_packages(&mut plan, &target, survey);
     converge(&mut plan, &target, survey, consent)?;
     if consent.move_database {
         moving::bring(&mut plan, &target, survey);

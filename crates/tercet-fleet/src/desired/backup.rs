@@ -71,7 +71,10 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
     desired.packages.push(Package("pgbackrest".to_owned()));
     if !has_database {
         // To restore and verify.
-        desired.packages.push(Package(format!("postgresql-{}", system.postgresql)));
+        desired.packages.push(programs(system));
+        let without = without_cluster();
+        desired.directories.extend(without.directories);
+        desired.files.extend(without.files);
     }
     desired.directories.extend([
         folder(CONFIGURATION.into(), Owner::root(), 0o755),
@@ -142,6 +145,22 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
         if let Some(calendar) = &backup.check {
             timer(desired, "tercet-backup-check.timer", "tercet-backup-check@latest.service", &at(calendar));
         }
+    }
+}
+
+/// The package with PostgreSQL's programs.
+pub(crate) fn programs(system: &System) -> Package {
+    Package(format!("postgresql-{}", system.postgresql))
+}
+
+/// What has PostgreSQL's package create no cluster when it is installed (pg_createcluster(1)): it must be there before.
+pub(crate) fn without_cluster() -> Desired {
+    let folder = PathBuf::from("/etc/postgresql-common");
+    let text = "# Written by tercet: this machine keeps backups, and has no database of its own.\ncreate_main_cluster = false\n";
+    Desired {
+        files: vec![public_file(folder.join("createcluster.conf"), text.to_owned())],
+        directories: vec![Directory { path: folder, owner: Owner::root(), mode: 0o755 }],
+        ..Desired::default()
     }
 }
 

@@ -2,11 +2,12 @@
 
 use anyhow::{Context as _, Result, bail};
 use tercet_config::Tier;
+use tercet_machine::plan as steps;
 
 use super::{ExecutionPlan, Target};
 use crate::backup::Task;
 use crate::backup::record::Record;
-use crate::desired::Project;
+use crate::desired::{Project, programs, without_cluster};
 use crate::operation::{Action, Operation};
 use crate::survey::{Survey, Surveyed};
 
@@ -44,6 +45,16 @@ pub(super) fn check(target: &Target<'_>, survey: &Survey) -> Result<()> {
             backup.name
         ),
         _ => Ok(()),
+    }
+}
+
+/// Adds what must be there before PostgreSQL's package is installed on a machine that only restores.
+pub(super) fn before_packages(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey) {
+    let Some(machine) = carrying(target.project, survey, Tier::Backup) else { return };
+    if !machine.facts.packages.contains_key(&programs(&machine.system).0) {
+        let desired = Box::new(without_cluster());
+        let steps = steps(&desired, &machine.facts);
+        plan.stage([Operation::on(&machine.name, Action::Converge { desired, data: None, steps })]);
     }
 }
 

@@ -94,8 +94,9 @@ fn a_database_moves_by_its_backups_and_only_when_it_is_asked_to() {
     expect![[r#"
         db2: record that it belongs to project shop
         vault: record that it belongs to project shop
+        vault: converge, 2 steps
         db2: converge, 52 steps
-        vault: converge, 46 steps
+        vault: converge, 48 steps
         db2: restore a copy beside the database and verify it: the end of the archive
         db2: stop PostgreSQL, replace the database by the copy, and start it; the old data stays
         db2: migrate the database: 0001_event.sql
