@@ -169,6 +169,8 @@ pub enum Action {
         /// The task.
         task: Task,
     },
+    /// Has PostgreSQL archive the write-ahead log up to now, so that a restore can reach the last minute.
+    Archive,
     /// Has a copy of the database as it was be restored beside it, and served for a day.
     RestoreCopy {
         /// What it was.
@@ -253,6 +255,7 @@ impl Operation {
                 Request::Change(Change::InitialiseRepository { is_another_cluster: *is_another_cluster })
             }
             Action::StartTask { task } => Request::Change(Change::StartTask(task.clone())),
+            Action::Archive => Request::Change(Change::Archive),
             Action::RestoreCopy { target } => Request::Change(Change::RestoreCopy(target.clone())),
             Action::DropCopy => Request::Change(Change::DropCopy),
             Action::PrepareReplacement { target } => {
@@ -370,6 +373,7 @@ impl fmt::Display for Operation {
                 write!(f, "have the repository of the backups accept those of the new cluster")
             }
             Action::StartTask { task } => write!(f, "start {task}"),
+            Action::Archive => write!(f, "archive the write-ahead log up to now"),
             Action::RestoreCopy { target } => write!(f, "restore a copy of the database: {target}"),
             Action::DropCopy => write!(f, "remove the copy of the database"),
             Action::PrepareReplacement { target: Replaced::By(target) } => {

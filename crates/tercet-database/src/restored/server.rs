@@ -90,7 +90,13 @@ fn gap(messages: &Messages, recovery: &Recovery, control: &ControlData) -> Optio
     };
     let gap = Gap::find(end, recovery.segments.iter().copied(), control.segment_size)?;
     let reason = messages.invalid.clone().filter(|_| gap.damaged);
-    Some(Gap { reason, reached: messages.last_commit, ..gap })
+    let at = match messages.restored.filter(|_| gap.damaged) {
+        // PostgreSQL found the record invalid, or its restore command the file after the last one.
+        Some(restored) if reason.is_some() => restored,
+        Some(restored) => restored.next(control.segment_size),
+        None => gap.at,
+    };
+    Some(Gap { at, reason, reached: messages.last_commit, ..gap })
 }
 
 /// Reads the log until its pipe is closed, and keeps it in a file.

@@ -246,16 +246,26 @@ async fn a_gap_in_the_archive_and_its_end_are_named_with_the_time_they_let_one_r
 async fn a_recovery_to_the_end_reports_a_gap_and_a_damaged_segment() {
     let source = Source::start().await;
     let (first, second) = (source.backup().await, source.backup().await);
+    let third = source.backup().await;
     source.insert(1001).await;
     let damaged = source.archived().await;
     source.insert(1002).await;
     let last = source.archived().await;
+
+    // A restore command that checks the files, as pgBackRest's does.
+    let recovery = source.recovery(RecoveryTarget::Latest);
+    let restore_command = format!("test %f != {damaged} && {}", recovery.restore_command);
+    let server = third.start(Some(&Recovery { restore_command, ..recovery }), "").await.unwrap();
+    let gap = server.gap().unwrap().to_string();
+    assert!(gap.starts_with(&format!("WAL segment {damaged} in the archive is damaged")), "{gap}");
+    server.stop().await;
 
     let mut file = std::fs::File::options().write(true).open(source.archive.join(&damaged)).unwrap();
     let zeros = vec![0; 16 << 20];
     file.write_all(&zeros).unwrap();
     let server = first.start(Some(&source.recovery(RecoveryTarget::Latest)), "").await.unwrap();
     let gap = server.gap().unwrap().to_string();
+    assert!(gap.starts_with(&format!("WAL segment {damaged} in the archive is damaged")), "{gap}");
     assert!(gap.contains(&format!("goes on to {last}")), "{gap}");
     let verification = server.verify(&expectation(None, Path::new("/nowhere"))).await;
     assert_eq!(finding(&verification, Check::Recovery), (Outcome::Failed, gap.as_str()));

@@ -84,6 +84,9 @@ pub(super) fn make(
             initialise_repository(is_another_cluster, say)?;
         }
         Change::StartTask(task) => task::start(&task)?,
+        Change::Archive => backup::replace::archive_until_now(&mut |line| {
+            drop(say(&Reply::Progress(line.to_owned())));
+        })?,
         Change::RestoreCopy(target) => {
             backup::copy::ask(&target)?;
             task::start(&Task::Copy)?;

@@ -178,6 +178,8 @@ pub enum Change {
     ReplaceDatabase(Replaced),
     /// Remove the data that replacements left.
     DropReplaced,
+    /// Archive the write-ahead log up to now.
+    Archive,
     /// Stop PostgreSQL, after the end of its write-ahead log is archived.
     StopDatabase,
 }

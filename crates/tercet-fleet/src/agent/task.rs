@@ -43,13 +43,19 @@ pub(super) fn state(task: &Task) -> Result<TaskState> {
     let unit = task.unit()?;
     let active = report::state(&unit)?.active;
     let invocation = invocation(&unit)?;
+    // One that ends has not yet succeeded or failed.
+    let runs = matches!(active.as_str(), "activating" | "deactivating");
+    if !runs {
+        // Its last lines may still be on their way to the journal.
+        Command::new("journalctl").arg("--sync").output().context("journalctl")?;
+    }
     let output = Command::new("journalctl")
         .args(["--no-pager", "--quiet", "--output=cat", "--lines=200"])
         .arg(format!("_SYSTEMD_INVOCATION_ID={invocation}"))
         .output()
         .context("journalctl")?;
     let lines = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
-    Ok(TaskState { runs: active == "activating", failed: active == "failed", lines })
+    Ok(TaskState { runs, failed: active == "failed", lines })
 }
 
 /// The id of a unit's last run (systemd.exec(5), `$INVOCATION_ID`).

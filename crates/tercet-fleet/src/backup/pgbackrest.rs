@@ -80,7 +80,8 @@ impl PgBackRest<'_> {
         let (_, status) = text.split_once("status: ").unwrap_or(("", &text));
         let mut found = Vec::new();
         if !status.starts_with("ok") {
-            let says_nothing = |line: &&str| line.is_empty() || line.ends_with(": 0");
+            let says_nothing =
+                |line: &&str| line.is_empty() || line.ends_with(": 0") || line.contains(", status: valid,");
             let lines = status.lines().map(str::trim).filter(|line| !says_nothing(line));
             found.extend(lines.map(str::to_owned));
         }

@@ -279,6 +279,23 @@ pub(crate) fn drop_before() -> Result<()> {
     Ok(())
 }
 
+/// Has what was committed until now archived, and a heartbeat after it: recovery to a time ends at the first commit after
+/// that time.
+///
+/// # Errors
+/// This machine has no part in the backups.
+pub(crate) fn archive_until_now(say: &mut dyn FnMut(&str)) -> Result<()> {
+    let settings = Settings::here()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let socket = Host::socket(Path::new(SOCKETS), settings.port);
+    let target = Arc::new(Target::new(socket, &settings.database, "postgres"));
+    if let Err(error) = LocalSet::new().block_on(&runtime, tercet_database::heartbeat::beat(&target)) {
+        say(&format!("no heartbeat: {error:#}"));
+    }
+    archive_the_end(&settings, say);
+    Ok(())
+}
+
 /// What has been committed until now is in the archive, too: the data that is replaced could be restored from it. A
 /// PostgreSQL that does not run, or does not archive, delays nothing.
 fn archive_the_end(settings: &Settings, say: &mut dyn FnMut(&str)) {

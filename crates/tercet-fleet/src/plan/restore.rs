@@ -32,6 +32,7 @@ pub(super) fn plan(project: &Project<'_>, survey: &Survey, wanted: &Restore) -> 
                     machine.name
                 );
             }
+            plan.stage([Operation::on(&database.name, Action::Archive)]);
             let start = Action::RestoreCopy { target: target.clone() };
             plan.stage([Operation::on(&machine.name, start)]);
         }
@@ -40,6 +41,7 @@ pub(super) fn plan(project: &Project<'_>, survey: &Survey, wanted: &Restore) -> 
             plan.notes.push(format!(
                 "what was committed after {target} is lost from the database, and kept in the data before it"
             ));
+            plan.stage([Operation::on(&database.name, Action::Archive)]);
             replace(&mut plan, project, database, machine, &Replaced::By(target.clone()));
         }
         Restore::Undo => {
