@@ -305,6 +305,13 @@ impl Cluster {
         self.sockets.path()
     }
 
+    /// The folder and the port of the Unix socket of the server that runs on the data directory `data`, by its lock file; `None`
+    /// if none accepts connections.
+    pub fn socket_of(data: &Path) -> Option<(PathBuf, u16)> {
+        let status = postmaster::Status::read(data).filter(|status| status.accepts_connections)?;
+        Some((status.sockets, status.port))
+    }
+
     /// The folder of the cluster.
     pub fn folder(&self) -> &Path {
         self.place.folder()

@@ -129,7 +129,7 @@ impl RestoredCluster {
             &self.installation,
             configuration::files(&self.cluster, recovery, &self.cluster.user()?),
         )?;
-        program.arguments.extend(configuration::arguments(&self.cluster, preload_libraries));
+        program.arguments.extend(configuration::arguments(&self.cluster, major, preload_libraries));
         let mut words = self.launcher.iter().cloned();
         if let Some(wrapper) = words.next() {
             let inner = std::mem::replace(&mut program.path, wrapper.into()).into_os_string();

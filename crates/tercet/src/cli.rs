@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Trace(Trace),
     Exec(Exec),
     #[command(hide = true)]
+    Archive(Archive),
+    #[command(hide = true)]
     Machine(Machine),
     Completions(Completions),
     Man(Man),
@@ -485,6 +487,15 @@ pub(crate) struct Man {
     /// The folder to write tercet.1, tercet-up.1, … to; without it, print tercet.1
     #[arg(value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
+}
+
+/// Copy a file of PostgreSQL's WAL into an archive; PostgreSQL runs this as its `archive_command`.
+#[derive(Args, Debug)]
+pub(crate) struct Archive {
+    /// The file
+    pub(crate) file: PathBuf,
+    /// Its path in the archive
+    pub(crate) target: PathBuf,
 }
 
 /// Run a program that is terminated with its parent process.

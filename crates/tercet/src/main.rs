@@ -1,5 +1,6 @@
 //! The `tercet` command: the only place that prints, reads the environment or exits.
 
+mod backups;
 mod cli;
 mod commands;
 mod failure;
@@ -44,6 +45,9 @@ fn main() -> ExitCode {
         Command::Machine(arguments) => commands::machine::run(&arguments),
         Command::Completions(arguments) => commands::completions::run(&arguments),
         Command::Man(arguments) => commands::man::run(&arguments),
+        Command::Archive(arguments) => {
+            backups::archive::copy(&arguments.file, &arguments.target).map_err(failure::Failure::Failed)
+        }
         Command::Child(arguments) => commands::child::run(&arguments),
     };
     match outcome {

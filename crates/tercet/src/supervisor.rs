@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use self::backoff::Backoff;
 pub(crate) use self::probe::{LastFailure, accepts, answers};
 use self::process::Process;
-pub(crate) use self::process::this_executable;
+pub(crate) use self::process::{ends_with_this_process, this_executable};
 use crate::output::{Output, PartLog};
 
 /// A process to supervise.

@@ -7,17 +7,21 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{ClusterError, file_error};
 
 /// The content of `postmaster.pid`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Status {
     pub(super) pid: u32,
     pub(super) accepts_connections: bool,
+    /// The port, which is a part of the socket's name; 0 while it is unknown.
+    pub(super) port: u16,
+    /// The folder of the socket.
+    pub(super) sockets: PathBuf,
 }
 
 impl Status {
@@ -25,12 +29,15 @@ impl Status {
         Self::parse(&fs::read_to_string(data.join("postmaster.pid")).ok()?)
     }
 
-    /// Line 1 is the process id, line 8 the status. PostgreSQL may still be writing the file: without line 1 the result
+    /// Line 1 is the process id, line 4 the port, line 5 the folder of the socket, line 8 the status. PostgreSQL may still be writing the file: without line 1 the result
     /// is `None`, without line 8 the server is not ready.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let pid = lines.next()?.trim().parse().ok()?;
-        Some(Self { pid, accepts_connections: lines.nth(6).is_some_and(|state| state.trim() == "ready") })
+        let port = lines.nth(2).and_then(|port| port.trim().parse().ok()).unwrap_or(0);
+        let sockets = PathBuf::from(lines.next().unwrap_or_default());
+        let accepts_connections = lines.nth(2).is_some_and(|state| state.trim() == "ready");
+        Some(Self { pid, accepts_connections, port, sockets })
     }
 }
 
@@ -84,8 +91,8 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Option<(u32, bool)>) {
-        let expected = expected.map(|(pid, accepts_connections)| Status { pid, accepts_connections });
-        assert_eq!(Status::parse(text), expected, "{text:?}");
+        let status = Status::parse(text).map(|status| (status.pid, status.accepts_connections));
+        assert_eq!(status, expected, "{text:?}");
     }
 
     #[test]

@@ -52,14 +52,20 @@ pub(super) fn files(
 }
 
 /// The arguments of the server (<https://www.postgresql.org/docs/current/app-postgres.html>).
-pub(super) fn arguments(cluster: &Cluster, preload_libraries: &str) -> impl Iterator<Item = OsString> {
+pub(super) fn arguments(
+    cluster: &Cluster,
+    major: u32,
+    preload_libraries: &str,
+) -> impl Iterator<Item = OsString> {
     let file = |name| cluster.folder().join("configuration").join(name).into_os_string();
     let fixed = [
         ("listen_addresses", ""),
         ("unix_socket_permissions", "0700"),
         ("ssl", "off"),
         ("hot_standby", "off"),
-        ("archive_mode", "off"),
+        // Nothing is archived, but WAL of the new timeline is marked for the archive of the server that takes it over.
+        ("archive_mode", "on"),
+        ("archive_command", ""),
         ("max_wal_senders", "0"),
         ("synchronous_standby_names", ""),
         ("shared_buffers", "64MB"),
@@ -89,7 +95,8 @@ pub(super) fn arguments(cluster: &Cluster, preload_libraries: &str) -> impl Iter
         ("ident_file", file("pg_ident.conf")),
         ("shared_preload_libraries", preload_libraries.into()),
     ];
-    fixed.into_iter().chain(own).flat_map(|(name, value)| {
+    let library = (major >= 15).then(|| ("archive_library", OsString::new()));
+    fixed.into_iter().chain(own).chain(library).flat_map(|(name, value)| {
         let mut argument = OsString::from(format!("{name}="));
         argument.push(value);
         ["-c".into(), argument]

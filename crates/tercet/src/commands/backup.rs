@@ -1,6 +1,6 @@
 //! `tercet backup`: makes, lists and checks backups of the project's database, of `tercet up` and on machines.
 
-mod here;
+pub(crate) mod here;
 mod listing;
 mod machines;
 

@@ -5,12 +5,12 @@
 
 mod application;
 mod balancer;
-mod database;
+pub(crate) mod database;
 mod plan;
 mod ports;
-mod private;
+pub(crate) mod private;
 #[cfg(target_os = "linux")]
-mod privileges;
+pub(crate) mod privileges;
 mod progress;
 
 use std::ffi::OsString;
@@ -49,7 +49,7 @@ const BALANCER_TIER: u8 = 3;
 pub(crate) fn run(arguments: &cli::Up) -> Outcome {
     let project = Project::to_bring_up(&arguments.folder)?;
     #[cfg(target_os = "linux")]
-    privileges::drop_root(&project)?;
+    privileges::drop_root(&project, privileges::Running::Refused)?;
     let migrations = migrations(&project)?;
     let private = PrivateFolder::lock(&project.folder)?;
     let style = Style::of_standard_output(arguments.json);
@@ -118,7 +118,7 @@ async fn start(
         let url = project.reveal(url)?;
         (None, url)
     } else {
-        let database = Database::prepare(topology.name(), private, plan.database, output).await?;
+        let database = Database::prepare(project, private, plan.database, output).await?;
         let cluster = database.cluster.clone();
         supervisor.start(DATABASE_TIER, database).await?;
         let passwords = database::passwords(private)?;

@@ -95,6 +95,13 @@ impl Process {
     }
 }
 
+/// The words before a program that is terminated with this process: SIGQUIT, which PostgreSQL's processes end with.
+pub(crate) fn ends_with_this_process() -> std::io::Result<Vec<std::ffi::OsString>> {
+    let parent = std::process::id().to_string();
+    let words = ["child", "--parent", &parent, "--quit", "--"].map(Into::into);
+    Ok(std::iter::once(this_executable()?.into_os_string()).chain(words).collect())
+}
+
 /// This process's executable, also if its file was replaced or is in a folder that this user cannot access.
 pub(crate) fn this_executable() -> std::io::Result<PathBuf> {
     let path = std::env::current_exe()?;

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,7 +17,9 @@ use tercet_postgres::{Host, Target};
 
 use super::PrivateFolder;
 use super::progress::Progress;
+use crate::backups::{Backups, replacement};
 use crate::output::Output;
+use crate::project::Project;
 use crate::supervisor::{Launch, OnParentDeath, Part};
 
 /// Root's folder of clusters, which PostgreSQL's account must be able to access.
@@ -30,20 +32,25 @@ pub(super) struct Database {
     pub(super) name: String,
     pub(super) cluster: Rc<Cluster>,
     pub(super) installation: Installation,
+    /// The project's backups, whose archive the WAL goes to.
+    pub(super) backups: Backups,
 }
 
 impl Database {
     /// Opens or creates the project's cluster, and finds or downloads PostgreSQL's programs.
     pub(super) async fn prepare(
-        name: &str,
+        project: &Project,
         private: &PrivateFolder,
         port: u16,
         output: &Output,
     ) -> anyhow::Result<Self> {
-        let account = Account::for_postgresql()?;
-        let place = Place::of(private.folder(), SHARED_DATA.as_ref(), name, &account)?;
+        let name = project.topology.name();
+        let (place, account) = place(name, private.folder())?;
+        if let Some(message) = replacement::finish(place.folder())? {
+            output.block(&format!("  {message}\n"));
+        }
         let cluster = Cluster::open(place, account.clone(), port)?;
-        let search = Search::system(std::env::var_os("PATH").as_ref(), cache(&account)?);
+        let search = search(&account)?;
         let installation = if let Some(installation) = cluster.installation(&search)? {
             installation
         } else {
@@ -55,8 +62,20 @@ impl Database {
             progress.step("creating the database cluster");
             cluster.initialise(&installation).await?;
         }
-        Ok(Self { name: name.to_owned(), cluster: Rc::new(cluster), installation })
+        let backups = Backups::of(private.folder());
+        Ok(Self { name: name.to_owned(), cluster: Rc::new(cluster), installation, backups })
     }
+}
+
+/// The folder of the project's cluster, and the account that PostgreSQL runs as.
+pub(crate) fn place(name: &str, private: &Path) -> anyhow::Result<(Place, Account)> {
+    let account = Account::for_postgresql()?;
+    Ok((Place::of(private, SHARED_DATA.as_ref(), name, &account)?, account))
+}
+
+/// Where to search for PostgreSQL's programs.
+pub(crate) fn search(account: &Account) -> anyhow::Result<Search> {
+    Ok(Search::system(std::env::var_os("PATH").as_ref(), cache(account)?))
 }
 
 /// The generated passwords of the project.
@@ -112,7 +131,11 @@ impl Part for Database {
 
     async fn launch(&mut self) -> anyhow::Result<Launch> {
         self.cluster.recover().await?;
-        let program = self.cluster.program(&self.installation, &self.name, "true")?;
+        let program = self.cluster.program(
+            &self.installation,
+            &self.name,
+            &self.backups.archive_command(&self.cluster, &self.installation)?,
+        )?;
         let account = &program.account;
         Ok(Launch {
             account: account.is_another().then_some((account.uid, account.gid)),

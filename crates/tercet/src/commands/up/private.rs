@@ -25,6 +25,18 @@ pub(crate) struct PrivateFolder {
     _lock: File,
 }
 
+/// The folder is locked by another process.
+#[derive(Debug)]
+pub(crate) struct IsUp(String);
+
+impl std::fmt::Display for IsUp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for IsUp {}
+
 /// The content of the lock file, for the error that a second `tercet up` gets.
 #[derive(Deserialize, Serialize)]
 struct Holder {
@@ -126,12 +138,14 @@ pub(super) fn lock(path: &Path) -> anyhow::Result<File> {
             file.read_to_string(&mut text).with_context(name)?;
             let folder = path.parent().and_then(Path::parent).unwrap_or(path).display();
             match serde_json::from_str::<Holder>(&text) {
-                Ok(Holder { pid, since }) => bail!(
+                Ok(Holder { pid, since }) => bail!(IsUp(format!(
                     "{folder} is up already: process {pid} runs it since {since}; \
                      hint: stop that one by Ctrl-C or `kill {pid}`"
-                ),
+                ))),
                 // The holder has not written its id yet.
-                Err(_) => bail!("{folder} is up already: another process has just started to run it"),
+                Err(_) => {
+                    bail!(IsUp(format!("{folder} is up already: another process has just started to run it")))
+                }
             }
         }
     }

@@ -28,15 +28,27 @@ use crate::supervisor::this_executable;
 /// The system users to become if root owns the folder; the first that exists.
 const SYSTEM_USERS: [&str; 2] = ["tercet", "nobody"];
 
+/// What to do if a `tercet up` runs in the folder, which has given root's files to the user already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Running {
+    /// Fail.
+    Refused,
+    /// Go on.
+    Allowed,
+}
+
 /// Returns at once unless the user is root. As root it does not return: the process continues as another user.
-pub(super) fn drop_root(project: &Project) -> Outcome {
+pub(crate) fn drop_root(project: &Project, running: Running) -> Outcome {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
     let owner = fs::metadata(&project.folder)?.uid();
     let login = login(owner)?;
     as_account(&login, || reachable(project, &login, owner))??;
-    hand_over(&project.folder, &login)?;
+    match hand_over(&project.folder, &login) {
+        Err(error) if running == Running::Allowed && error.is::<private::IsUp>() => {}
+        handed_over => handed_over?,
+    }
     let low_ports = project.topology.only_this_machine()
         && project.topology.balancer().addresses().any(|address| (1..1024).contains(&address.port()));
     become_account(&login, low_ports).with_context(|| {
