@@ -168,10 +168,9 @@ pub(crate) fn copy(file: &Path, target: &Path) -> anyhow::Result<()> {
 fn write_sparse(path: &Path, content: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    for block in content.chunks(BLOCK) {
-        if block.iter().all(|byte| *byte == 0) {
-            file.seek(SeekFrom::Current(block.len() as i64))?;
-        } else {
+    for (index, block) in content.chunks(BLOCK).enumerate() {
+        if block.iter().any(|byte| *byte != 0) {
+            file.seek(SeekFrom::Start((index * BLOCK) as u64))?;
             file.write_all(block)?;
         }
     }

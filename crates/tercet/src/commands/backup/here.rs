@@ -259,6 +259,17 @@ async fn beat(live: &Live, backup: &Backup) -> anyhow::Result<Option<(Catalogue,
     }
     let serving = live.serve().await?;
     let beaten = async {
+        let cluster = Catalogue::read(&serving.superuser("postgres")).await?;
+        if !cluster.databases.contains(&live.name) {
+            let others: Vec<_> =
+                cluster.databases.iter().filter(|name| *name != "postgres").cloned().collect();
+            bail!(
+                "the cluster has no database {}, it has {}; hint: after the folder was renamed, name = \"…\" in \
+                 tercet.toml names the former one",
+                live.name,
+                others.join(", ")
+            );
+        }
         heartbeat::beat(&serving.superuser(&live.name)).await?;
         let catalogue = Catalogue::read(&serving.superuser(&live.name)).await?;
         serving.archive_all().await?;

@@ -116,6 +116,9 @@ impl Live {
         if self.is_up() {
             let (sockets, port) = Cluster::socket_of(&data)
                 .context("tercet up is running, and its database is not ready; hint: repeat when it is up")?;
+            if !sockets.is_dir() {
+                bail!("tercet up was started before this folder was renamed; hint: restart it");
+            }
             return Ok(Serving { sockets, port, own: None, installation, control, archive });
         }
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
