@@ -67,6 +67,13 @@ pub(crate) struct Backup {
     pub(crate) preload_libraries: String,
 }
 
+/// The history of a cluster: it and its timeline, which is the latest in the archive if it is `None`.
+#[derive(Clone, Debug)]
+pub(crate) struct History {
+    pub(crate) system_identifier: String,
+    pub(crate) timeline: Option<u32>,
+}
+
 /// A folder of a backup.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -154,31 +161,34 @@ impl Backups {
         Ok(self.all()?.into_iter().rev().find(|entry| id == "latest" || entry.id == id))
     }
 
-    /// The newest backup from which the target can be reached on the timeline of the live cluster, or, if that does not exist
-    /// any more, on any.
+    /// The history of the newest backup's cluster, for a restore after that was lost; `None` if there is no backup.
+    pub(crate) fn last_history(&self) -> anyhow::Result<Option<History>> {
+        let newest = self.all()?.into_iter().rev().find_map(|entry| entry.backup.ok());
+        Ok(newest.map(|backup| {
+            let timeline = self.archive(&backup.system_identifier).timeline();
+            History { timeline, system_identifier: backup.system_identifier }
+        }))
+    }
+
+    /// The newest backup from which the target can be reached in this history.
     ///
     /// # Errors
     /// There is none; the error says from when on there is one.
     pub(crate) fn reaching(
         &self,
         target: &RecoveryTarget,
-        live: Option<&ControlData>,
+        history: Option<&History>,
     ) -> anyhow::Result<(Entry, Backup)> {
         let all = self.all()?;
         let mut usable = Vec::new();
         let damaged = all.iter().filter(|entry| entry.backup.is_err()).count();
         for entry in all {
-            let Ok(backup) = entry.backup.clone() else { continue };
-            let reachable = match live {
-                Some(live) if live.system_identifier != backup.system_identifier => false,
-                Some(live) => self.archive(&live.system_identifier).is_in_history(
-                    live.timeline,
-                    backup.timeline,
-                    &backup.end_location,
-                )?,
-                None => true,
-            };
-            if reachable {
+            let (Ok(backup), Some(history)) = (entry.backup.clone(), history) else { continue };
+            let archive = self.archive(&backup.system_identifier);
+            let reachable = history.timeline.map_or(Ok(true), |timeline| {
+                archive.is_in_history(timeline, backup.timeline, &backup.end_location)
+            });
+            if backup.system_identifier == history.system_identifier && reachable? {
                 usable.push((entry, backup));
             }
         }

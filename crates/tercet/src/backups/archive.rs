@@ -13,6 +13,8 @@ use super::{listing, size_on_disk};
 
 /// The unit of copying. A block of zeros is not written, so that a segment that was switched early needs little room.
 const BLOCK: usize = 64 << 10;
+/// The file with the timeline that the cluster continued on after a restore.
+const TIMELINE: &str = "timeline";
 
 /// The folder of an archive.
 #[derive(Debug)]
@@ -93,6 +95,20 @@ impl Archive {
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
         Ok(history(&text).any(|(ancestor, end)| ancestor == timeline && position(location) <= Some(end)))
+    }
+
+    /// The timeline that the cluster continued on after the last restore; `None` if there was none.
+    pub(crate) fn timeline(&self) -> Option<u32> {
+        fs::read_to_string(self.folder.join(TIMELINE)).ok()?.trim().parse().ok()
+    }
+
+    /// Records the timeline that the cluster continues on, for a restore after the cluster was lost: the latest timeline in the
+    /// archive may be of a restore that was undone.
+    pub(crate) fn continue_on(&self, timeline: u32) -> anyhow::Result<()> {
+        let path = self.folder.join(TIMELINE);
+        let partial = path.with_extension("new");
+        let written = fs::write(&partial, format!("{timeline}\n")).and_then(|()| fs::rename(&partial, &path));
+        written.with_context(|| path.display().to_string())
     }
 
     /// Copies the timeline history files of a data directory, which a recovery needs before the server archives them.

@@ -92,6 +92,10 @@ impl Copy {
         }
     }
 
+    pub(crate) fn installation(&self) -> &Installation {
+        self.cluster.installation()
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.cluster.data()
     }

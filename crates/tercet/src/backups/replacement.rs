@@ -77,12 +77,12 @@ pub(crate) fn finish(folder: &Path) -> anyhow::Result<Option<String>> {
     )))
 }
 
-/// The newest data directory that was replaced.
-pub(crate) fn newest(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
+/// The data directories that were replaced, the oldest first.
+pub(crate) fn all(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut replaced = super::listing(folder)?;
     replaced.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(BEFORE)));
     replaced.sort();
-    Ok(replaced.pop())
+    Ok(replaced)
 }
 
 fn sync(folder: &Path) -> anyhow::Result<()> {
@@ -119,7 +119,7 @@ mod tests {
             assert!(finish(folder.path()).unwrap().is_none());
             let expected = if there.contains(&"restored/data") { "restored/data" } else { "data" };
             assert_eq!(data(folder.path()), expected);
-            assert_eq!(newest(folder.path()).unwrap().unwrap(), folder.path().join("data.before-1"));
+            assert_eq!(all(folder.path()).unwrap(), [folder.path().join("data.before-1")]);
         }
     }
 
@@ -128,8 +128,8 @@ mod tests {
         let folder = cluster(&["data", "restored/data"]);
         let before = replace(folder.path(), &folder.path().join("restored/data")).unwrap().unwrap();
         assert_eq!(
-            (data(folder.path()).as_str(), newest(folder.path()).unwrap()),
-            ("restored/data", Some(before.clone()))
+            (data(folder.path()).as_str(), all(folder.path()).unwrap()),
+            ("restored/data", vec![before.clone()])
         );
         replace(folder.path(), &before).unwrap();
         assert_eq!(data(folder.path()), "data");

@@ -104,7 +104,11 @@ fn a_database_is_restored_to_a_time_beside_it_and_in_its_place_and_back() {
     for passed in ["recovery", "heartbeat", "catalogue", "relations", "own check", "schema", "checksums"] {
         assert!(checked.contains(&format!("  passed   {passed}")), "{checked}");
     }
-    assert_eq!(list(path)["backups"][0]["passed"], true);
+    let passed = |path: &Path| {
+        let findings = list(path)["backups"][0]["checked"]["findings"].clone();
+        findings.as_array().unwrap().iter().all(|finding| finding["outcome"] != "failed")
+    };
+    assert!(passed(path));
     let query = "select string_agg(id::text, ',' order by id) from book";
     assert_eq!(look(path, &three, query), "1,2,3");
     assert_eq!(look(path, "latest", query), "1,2,3,4");
@@ -140,10 +144,31 @@ fn a_database_is_restored_to_a_time_beside_it_and_in_its_place_and_back() {
     assert_eq!(look(path, "latest", query), "1,2,3,4,5,6");
     system.stop(Signal::TERM);
 
+    // The databases before the restores are kept until they are dropped.
+    let kept = || {
+        std::fs::read_dir(folder.cluster())
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("data.before-"))
+            .count()
+    };
+    assert_eq!(kept(), 1);
+    assert!(tercet::run(path, ["restore", "--drop", "--yes", "other"]).contains("nothing was changed"));
+    assert!(tercet::run(path, ["restore", "--drop", "--yes", "shop"]).contains("are removed"));
+    assert_eq!(kept(), 0);
+
     // A false check keeps the database as it is.
     folder.write("checks/books.sql", "select count(*) > 4 from book");
     let failed = replace(&three);
     assert!(failed.contains("books.sql: its result is f") && failed.contains("is unchanged"), "{failed}");
+    let system = System::start(path);
+    assert_eq!(ids(&system), [1, 2, 3, 4, 5, 6]);
+    system.stop(Signal::TERM);
+
+    // Killed between the two renames of a replacement.
+    let cluster = folder.cluster();
+    std::fs::rename(cluster.join("data"), cluster.join("data.before-1")).unwrap();
+    std::fs::write(cluster.join("replacement.json"), r#"{"before":"data.before-1","new":"restored/data"}"#)
+        .unwrap();
     let system = System::start(path);
     assert_eq!(ids(&system), [1, 2, 3, 4, 5, 6]);
 }
@@ -169,7 +194,7 @@ fn damage_of_a_backup_or_its_archive_is_named() {
     damaged.write_all(b"damage").unwrap();
     let failed = check();
     assert!(failed.contains("base.tar.gz is damaged") && failed.ends_with("exit code 1\n"), "{failed}");
-    assert_eq!(list(path)["backups"][0]["passed"], false);
+    assert!(tercet::run(path, ["backup", "list"]).contains("FAILED its check: "));
     assert!(!path.join(".tercet/backups/20200101-000000.partial").exists());
     assert!(!path.join(".tercet/backups/check").exists());
     std::fs::write(&file, whole).unwrap();
@@ -209,4 +234,74 @@ fn damage_of_a_backup_or_its_archive_is_named() {
     assert!(replaced.contains("the database is replaced"), "{replaced}");
     let system = System::start(path);
     assert_eq!(ids(&system), [1]);
+}
+
+/// The commands of a guide page: the lines of its `sh` blocks, and its indented lines that begin with this word.
+fn commands(page: &str, indented: &str) -> Vec<String> {
+    let mut in_block = false;
+    let mut commands = Vec::new();
+    for line in page.lines() {
+        if let Some(kind) = line.strip_prefix("```") {
+            in_block = kind == "sh";
+        } else if in_block || line.strip_prefix("    ").is_some_and(|line| line.starts_with(indented)) {
+            commands.push(line.trim().to_owned());
+        }
+    }
+    commands
+}
+
+#[test]
+fn the_commands_of_the_guide_work() {
+    let folder = Folder::with(&[BOOKS, NAME]);
+    let path = folder.path();
+    if geteuid().is_root() {
+        assert!(Command::new("chown").args(["-R", "daemon"]).arg(path).status().unwrap().success());
+    }
+    let page = include_str!("../../../../docs/guide/backup-and-restore.md");
+    let (tercets, dumps): (Vec<_>, Vec<_>) =
+        commands(page, "pg_").into_iter().partition(|command| command.starts_with("tercet "));
+    let run = |index: usize, expected: &str, time: &str| {
+        let command = &tercets[index];
+        let command = command.strip_prefix("tercet ").unwrap().replace(r#""10 minutes ago""#, time);
+        assert_eq!(command, expected.replace("TIME", time));
+        let mut words: Vec<&str> = command.split(' ').collect();
+        if words.iter().any(|word| ["--replace", "--undo", "--drop"].contains(word)) {
+            words.extend(["--yes", "shop"]);
+        }
+        tercet::run(path, words)
+    };
+    let mut system = System::start(path);
+    let address = system.wait_for(|line| line["event"] == "part_ready" && line["name"] == "database");
+    let port = address["address"].as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
+    assert!(run(0, "backup", "").contains("is made"));
+    assert!(run(1, "backup check", "").contains("passed   recovery"));
+    assert!(run(2, "backup list", "").contains("passed 20"));
+    insert(&system, 2);
+    let two = now();
+    insert(&system, 3);
+
+    let [to_table, dump, restore] = dumps.as_slice() else { panic!("{dumps:?}") };
+    assert!(to_table.contains("--data-only --table=book shop > book.sql"), "{to_table}");
+    let shell = |command: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command]).current_dir(path).env("PGPORT", &port);
+        if geteuid().is_root() {
+            shell.uid(std::fs::metadata(path).unwrap().uid());
+        }
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    shell(dump);
+    insert(&system, 4);
+    shell(restore);
+    assert_eq!(ids(&system), [1, 2, 3]);
+
+    assert_eq!(look(path, &two, "select max(id) from book"), "2");
+    system.stop(Signal::TERM);
+    assert_eq!(tercets[3], "tercet restore --to \"10 minutes ago\"");
+    assert!(run(4, "restore --to TIME --replace", &two).contains("is replaced"));
+    assert!(run(5, "restore --undo", "").contains("is back"));
+    assert!(run(6, "restore --drop", "").contains("are removed"));
+    assert_eq!(tercets.len(), 7);
+    assert_eq!(ids(&System::start(path)), [1, 2, 3]);
 }

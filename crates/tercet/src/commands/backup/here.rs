@@ -88,8 +88,10 @@ async fn take(live: &Live, full: bool) -> Outcome {
     if full {
         say("every backup of tercet up is full: --full changes nothing");
     }
-    say("WAL is archived from now on, so that it can be recovered to any later time");
-    say("next: tercet backup check");
+    say(
+        "the write-ahead log is archived from now on, so that the database can be restored to any later time",
+    );
+    say("next: tercet backup check, which restores a copy and verifies it");
     Ok(())
 }
 

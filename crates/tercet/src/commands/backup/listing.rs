@@ -23,15 +23,27 @@ pub(super) struct Entry {
     pub(super) checked: Option<Verification>,
 }
 
+/// A backup that cannot be read.
+#[derive(Debug, Serialize)]
+pub(super) struct Damaged {
+    /// Its id.
+    pub(super) id: String,
+    /// The file, and what is wrong with it.
+    pub(super) cause: String,
+}
+
 /// Prints the list on standard output, the oldest first.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
-pub(super) fn print(entries: &[Entry], as_json: bool) {
+pub(super) fn print(entries: &[Entry], damaged: &[Damaged], as_json: bool) {
     if as_json {
-        println!("{:#}", serde_json::json!({ "backups": entries }));
-    } else if entries.is_empty() {
+        println!("{:#}", serde_json::json!({ "backups": entries, "damaged": damaged }));
+    } else if entries.is_empty() && damaged.is_empty() {
         println!("there is no backup yet\nhint: tercet backup makes one");
     } else {
         print!("{}", text(entries));
+        for Damaged { id, cause } in damaged {
+            println!("{id} is damaged: {cause}");
+        }
     }
 }
 

@@ -66,7 +66,7 @@ fn list(arguments: &cli::BackupList) -> Outcome {
         stored: backup.stored,
         checked: record.checks.get(&backup.id).cloned(),
     });
-    print(&entries.collect::<Vec<_>>(), arguments.json);
+    print(&entries.collect::<Vec<_>>(), &[], arguments.json);
     if let Some(failure) = record.failure.as_ref().filter(|_| !arguments.json) {
         return Err(anyhow!("the last attempt at {} failed: {}", failure.at, failure.why).into());
     }

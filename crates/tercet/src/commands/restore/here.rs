@@ -8,7 +8,7 @@ use anyhow::bail;
 use tercet_database::restored::Server;
 use tercet_database::{ControlData, Recovery, RecoveryTarget};
 
-use crate::backups::{self, Archive, Copy};
+use crate::backups::{self, Archive, Copy, History, Size, replacement, size_on_disk};
 use crate::cli;
 use crate::commands::backup::here::live::Live;
 use crate::commands::backup::here::{block_on, say, stopped, until_stopped};
@@ -26,7 +26,7 @@ pub(super) fn run(project: &Project, arguments: &cli::Restore, target: Option<&R
         Some(target) if arguments.replace => replace::run(&live, project, target, arguments.yes.as_deref()),
         Some(target) => block_on(beside(&live, target)),
         None if arguments.undo => replace::undo(&live, arguments.yes.as_deref()),
-        None => drop_copy(&live),
+        None => drop_copies(&live, arguments.yes.as_deref()),
     }
 }
 
@@ -69,34 +69,40 @@ struct Restored {
     complete: bool,
 }
 
-/// The control file of the live cluster; `None` if that is lost or damaged.
-fn control(live: &Live) -> Option<ControlData> {
-    live.control().unwrap_or_else(|error| {
+/// The history of the live cluster, and whether that is there: if it is lost or damaged, the history of the newest backup.
+fn history(live: &Live) -> anyhow::Result<(Option<History>, bool)> {
+    let control = live.control().unwrap_or_else(|error| {
         say(&format!("the present database cannot be read: {error:#}"));
         None
+    });
+    Ok(match control {
+        Some(ControlData { system_identifier, timeline, .. }) => {
+            (Some(History { system_identifier, timeline: Some(timeline) }), true)
+        }
+        None => (live.backups.last_history()?, false),
     })
 }
 
-/// Unpacks the newest backup that reaches the target into `folder`. The WAL of the live cluster is archived first, or, if it is
-/// stopped, read where it is.
+/// Unpacks the newest backup that reaches the target into `folder`. The write-ahead log of the live cluster is archived first,
+/// or, if it is stopped, read where it is.
 async fn restore(live: &Live, target: &RecoveryTarget, folder: &Path) -> anyhow::Result<Restored> {
-    let control = control(live);
-    let (entry, backup) = live.backups.reaching(target, control.as_ref())?;
-    if live.is_up() && control.is_some() {
+    let (history, is_there) = history(live)?;
+    let (entry, backup) = live.backups.reaching(target, history.as_ref())?;
+    if live.is_up() && is_there {
         live.serve().await?.archive_all().await?;
     }
     let archive = live.backups.archive(&backup.system_identifier);
     if !archive.folder().is_dir() {
-        bail!("{} is missing: the WAL since the backup is lost", archive.folder().display());
+        bail!("{} is missing: the write-ahead log since the backup is lost", archive.folder().display());
     }
     let stopped_data = Some(live.data()).filter(|data| !live.is_up() && data.join("pg_wal").is_dir());
-    let timeline = control.as_ref().map(|control| control.timeline);
+    let timeline = history.and_then(|history| history.timeline);
     let recovery = archive.recovery(target.clone(), timeline, stopped_data.as_deref())?;
     say(&format!("restoring backup {} and recovering it to {target}", entry.id));
     let installation = live.installation(backup.major)?;
     let copy = Copy::unpack(&entry, &backup, folder, live.account.clone(), installation).await?;
-    // Without a live cluster, WAL that was not archived is lost.
-    Ok(Restored { copy, archive, recovery, complete: control.is_some() })
+    // Without the live cluster, what it had not archived is lost.
+    Ok(Restored { copy, archive, recovery, complete: is_there })
 }
 
 impl Restored {
@@ -112,16 +118,27 @@ impl Restored {
     }
 }
 
-/// Removes the copy that a killed command left.
-fn drop_copy(live: &Live) -> Outcome {
+/// Removes the copy that a killed command left, and the databases before the last restores, after a confirmation.
+fn drop_copies(live: &Live, yes: Option<&str>) -> Outcome {
     let _lock = live.backups.lock()?;
     let folder = live.backups.restored_folder();
-    if !folder.exists() {
-        say("there is no restored copy");
+    if folder.exists() {
+        // A killed command's server ended with it.
+        backups::remove_folder(&folder)?;
+        say("the restored copy is removed");
+    }
+    let replaced = replacement::all(live.folder())?;
+    if replaced.is_empty() {
+        say("no database before a restore is kept");
         return Ok(());
     }
-    // A killed command's server ended with it.
-    backups::remove_folder(&folder)?;
-    say("the restored copy is removed");
+    for path in &replaced {
+        say(&format!("{}: {}", path.display(), Size(size_on_disk(path)?)));
+    }
+    replace::confirm(live, "remove them", yes)?;
+    for path in &replaced {
+        backups::remove_folder(path)?;
+    }
+    say("the databases before the restores are removed");
     Ok(())
 }

@@ -7,6 +7,7 @@
 //!   run/           generated configurations, written at each start
 //!   log/
 //!   postgresql/    the database; see tercet_database::cluster
+//!   backups/       its backups and WAL archive; see crate::backups
 //! ```
 
 use std::fs::{self, DirBuilder, File, TryLockError};

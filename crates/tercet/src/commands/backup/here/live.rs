@@ -94,11 +94,16 @@ impl Live {
     /// The control file of its data directory; `None` if that does not exist.
     pub(crate) fn control(&self) -> anyhow::Result<Option<ControlData>> {
         let data = self.data();
-        let Ok(text) = std::fs::read_to_string(data.join("PG_VERSION")) else { return Ok(None) };
-        let major = text.trim().parse().with_context(|| data.join("PG_VERSION").display().to_string())?;
-        ControlData::read(&self.installation(major)?, &data)
-            .map(Some)
-            .with_context(|| data.display().to_string())
+        data.join("PG_VERSION").exists().then(|| self.control_of(&data)).transpose()
+    }
+
+    /// The control file of a data directory.
+    pub(crate) fn control_of(&self, data: &Path) -> anyhow::Result<ControlData> {
+        let version = data.join("PG_VERSION");
+        let named = || version.display().to_string();
+        let major =
+            std::fs::read_to_string(&version).with_context(named)?.trim().parse().with_context(named)?;
+        ControlData::read(&self.installation(major)?, data).with_context(|| data.display().to_string())
     }
 
     /// Connects to its server, which is started unless it runs.

@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
-use tercet_database::RecoveryTarget;
 use tercet_database::restored::{Check, Expectation};
+use tercet_database::{ControlData, RecoveryTarget};
 
 use super::restore;
 use crate::backups::{self, replacement};
@@ -24,12 +24,12 @@ pub(super) fn run(live: &Live, project: &Project, target: &RecoveryTarget, yes: 
     refuse_if_up(live)?;
     let _lock = live.backups.lock()?;
     // The error of a target that no backup reaches comes before the question.
-    live.backups.reaching(target, super::control(live).as_ref())?;
+    live.backups.reaching(target, super::history(live)?.0.as_ref())?;
     say(&format!("the database {} is replaced by itself as of {target}", live.name));
     say(
         "transactions committed later are not in it; the present database is kept, for tercet restore --undo",
     );
-    confirm(live, yes)?;
+    confirm(live, "replace its database", yes)?;
     let folder = live.folder().join(RESTORED);
     let outcome = block_on(async { Ok(until_stopped(replace(live, project, target, &folder)).await?) });
     let removed = backups::remove_folder(&folder);
@@ -61,12 +61,14 @@ async fn replace(
     }
     let data = restored.copy.data();
     restored.archive.take_histories(&data)?;
+    let control = ControlData::read(restored.copy.installation(), &data)?;
+    restored.archive.continue_on(control.timeline)?;
     let before = replacement::replace(live.folder(), &data)?;
     say(&format!("the database is replaced; its last commit: {last_commit}"));
     if let Some(before) = before {
         say(&format!("the one before it is kept: {}", before.display()));
         say("  return to it: tercet restore --undo");
-        say(&format!("  remove it:    rm -r {}", before.display()));
+        say("  remove it:    tercet restore --drop");
     }
     say("next: tercet up, which applies the migrations that are newer; then tercet backup");
     Ok(())
@@ -76,11 +78,13 @@ async fn replace(
 pub(super) fn undo(live: &Live, yes: Option<&str>) -> Outcome {
     refuse_if_up(live)?;
     let _lock = live.backups.lock()?;
-    let Some(before) = replacement::newest(live.folder())? else {
+    let Some(before) = replacement::all(live.folder())?.pop() else {
         return Err(Failure::input_message("no database was replaced here: there is nothing to undo"));
     };
     say(&format!("the database {} is replaced by {}", live.name, before.display()));
-    confirm(live, yes)?;
+    confirm(live, "replace its database", yes)?;
+    let control = live.control_of(&before)?;
+    live.backups.archive(&control.system_identifier).continue_on(control.timeline)?;
     let replaced = replacement::replace(live.folder(), &before)?;
     say("the database before the restore is back");
     if let Some(replaced) = replaced {
@@ -100,14 +104,11 @@ fn refuse_if_up(live: &Live) -> Outcome {
 }
 
 /// Asks for the project's name.
-fn confirm(live: &Live, yes: Option<&str>) -> Outcome {
+pub(super) fn confirm(live: &Live, verb: &str, yes: Option<&str>) -> Outcome {
     let name = &live.name;
     let answer = match yes {
         Some(answer) => answer.to_owned(),
-        None => ask(
-            &format!("type the project's name, {name}, to replace its database: "),
-            &format!("--yes {name}"),
-        )?,
+        None => ask(&format!("type the project's name, {name}, to {verb}: "), &format!("--yes {name}"))?,
     };
     if answer == *name {
         return Ok(());
