@@ -31,6 +31,9 @@ fn help() {
               rollback     Return to the previous release
               rotate       Replace secrets, certificates or keys without downtime
               destroy      Take the project down: remove everything that tercet made on its machines
+              backup       Back the database up, list the backups, or check one by restoring it
+              restore      Restore the database as it was at a time
+              move         Move a part of a project to another machine
               prove        Test all allowed and forbidden connections, from here and from each machine
               status       Show the state of the machines, their units and releases, and the balancer's servers
               state        Share the operator state with other operators, through the machines
