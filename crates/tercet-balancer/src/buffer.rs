@@ -23,31 +23,36 @@ impl Meter {
     pub(crate) fn bytes(&self) -> usize {
         self.0.get()
     }
+
+    fn add(&self, bytes: usize) {
+        self.0.set(self.0.get() + bytes);
+    }
 }
 
 /// Bytes between a producer (a socket) and a consumer (a parser or another socket).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    meter: Meter,
+    /// None without capacity.
+    meter: Option<Meter>,
 }
 
 impl Buffer {
     pub(crate) fn new(capacity: usize, meter: &Meter) -> Self {
         let meter = meter.clone();
-        meter.0.set(meter.0.get() + capacity);
-        Self { bytes: vec![0; capacity], start: 0, end: 0, meter }
+        meter.add(capacity);
+        Self { bytes: vec![0; capacity], start: 0, end: 0, meter: Some(meter) }
     }
 
     /// A buffer without capacity.
     pub(crate) fn empty() -> Self {
-        Self::new(0, &Meter::default())
+        Self::default()
     }
 
     fn grow(&mut self, capacity: usize) {
-        self.meter.0.set(self.meter.0.get() + capacity - self.bytes.len());
+        self.meter.get_or_insert_default().add(capacity - self.bytes.len());
         self.bytes.resize(capacity, 0);
     }
 
@@ -125,7 +130,9 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.meter.0.set(self.meter.0.get() - self.bytes.len());
+        if let Some(meter) = &self.meter {
+            meter.0.set(meter.0.get() - self.bytes.len());
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::buffer::{Buffer, Meter, SMALL};
+use crate::buffer::Buffer;
 use crate::pool::Pool;
 use crate::server::Server;
 use crate::socket::Socket;
@@ -222,7 +222,7 @@ impl Pipeline {
             outgoing: Vec::new(),
             written: 0,
             unsent: 0,
-            incoming: Buffer::new(SMALL, &Meter::default()),
+            incoming: Buffer::empty(),
             front: 0,
             first_unsent: 0,
             slots: VecDeque::new(),

@@ -2,7 +2,7 @@
 //!
 //! While they serve requests, workers share only atomics and rarely contended locks; see [`crate::shared`].
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ pub(crate) struct Worker {
     pub(crate) access_log: LogHandle,
     /// The worker's number, from 0.
     pub(crate) index: usize,
+    /// The configuration as of its last use: requests count references to it without another thread.
+    config: RefCell<Rc<Arc<Config>>>,
     connections: Cell<usize>,
     stopping: Cell<bool>,
     idle: Notify,
@@ -43,16 +45,17 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, access_log: LogHandle) -> Self {
-        let buffer_pool = BufferPool::new(worker_count(&shared.config.load()));
+        let config = shared.config.load_full();
         Self {
             shared,
             clock: Clock::new(),
             pool: Pool::default(),
             pipelines: Pipelines::default(),
-            buffer_pool,
+            buffer_pool: BufferPool::new(worker_count(&config)),
             http2: WorkerBudget::default(),
             access_log,
             index,
+            config: RefCell::new(Rc::new(config)),
             connections: Cell::new(0),
             stopping: Cell::new(false),
             idle: Notify::new(),
@@ -72,8 +75,13 @@ impl Worker {
     }
 
     /// The configuration in force.
-    pub(crate) fn config(&self) -> Arc<Config> {
-        self.shared.config.load_full()
+    pub(crate) fn config(&self) -> Rc<Arc<Config>> {
+        let current = self.shared.config.load();
+        let mut known = self.config.borrow_mut();
+        if !Arc::ptr_eq(&current, &known) {
+            *known = Rc::new(Arc::clone(&current));
+        }
+        Rc::clone(&known)
     }
 
     /// Whether the worker is draining.

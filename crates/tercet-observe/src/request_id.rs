@@ -1,13 +1,17 @@
 //! The request id, the same in the log lines of every tier.
 
-use uuid::Uuid;
+use uuid::{ContextV7, Timestamp, Uuid};
 
 /// The header's name.
 pub const HEADER: &str = "x-request-id";
 
-/// A fresh id: a UUIDv7 (RFC 9562 section 5.7), so ids sort by time.
+/// A fresh id: a UUIDv7 (RFC 9562 section 5.7), so ids sort by time; those of one thread in their order.
 pub fn fresh() -> Uuid {
-    Uuid::now_v7()
+    thread_local! {
+        // One for all threads would be behind a lock.
+        static CONTEXT: ContextV7 = const { ContextV7::new() };
+    }
+    CONTEXT.with(|context| Uuid::new_v7(Timestamp::now(context)))
 }
 
 /// Whether an id from a trusted peer is valid: 1 to 128 visible ASCII characters without quotes,

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, Write as _};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::progress::Progress;
@@ -119,6 +120,9 @@ impl Download<'_> {
     /// Writes a head to the output. `None` for an interim response, which an HTTP/1.0 client does not get (RFC 9110
     /// section 15.2).
     fn write_head(&mut self, head: &ResponseHead) -> Option<Begun> {
+        if self.output.capacity() == 0 {
+            *self.output = self.buffer_pool.take_output();
+        }
         self.output.clear();
         let buffer = self.incoming.filled();
         if head.is_interim() {
@@ -243,18 +247,33 @@ impl Download<'_> {
 
     /// Reads more from the server, into a buffer of up to `limit` bytes; 0 is the end.
     async fn read(&mut self, limit: usize) -> Result<usize, DownloadFailure> {
-        if !self.incoming.ensure_spare(limit) {
+        if self.incoming.is_empty() && self.incoming.capacity() <= SMALL {
+            self.buffer_pool.give_back_response(std::mem::take(self.incoming));
+        } else if !self.incoming.ensure_spare(limit) {
             let reason = "a head or a chunk line is longer than allowed";
             return Err(DownloadFailure::Invalid(Refusal { status: 502, reason }));
         }
         if self.progress.status.get() != 0 {
             self.client.deadline.set(self.client.response_timeout(*self.config.timeouts.response_body));
         }
-        let count = poll_fn(|context| self.socket.poll_read(context, self.incoming.spare()))
-            .await
-            .map_err(|_| DownloadFailure::Closed)?;
+        let count = poll_fn(|context| self.poll_read(context)).await.map_err(|_| DownloadFailure::Closed)?;
         self.incoming.advance(count);
         Ok(count)
+    }
+
+    /// Reads into the buffer, or if it has no capacity into one that is taken from the pool once there are bytes.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.incoming.capacity() > 0 {
+            return self.socket.poll_read(context, self.incoming.spare());
+        }
+        let mut buffer = self.buffer_pool.take_response();
+        let read = self.socket.poll_read(context, buffer.spare());
+        if read.is_pending() {
+            self.buffer_pool.give_back_response(buffer);
+        } else {
+            *self.incoming = buffer;
+        }
+        read
     }
 
     /// Sends the output, and then the first `count` received bytes.
