@@ -8,6 +8,7 @@ mod body;
 mod call;
 mod condition;
 mod count;
+mod embedded;
 mod fragment;
 mod join;
 mod node;
@@ -96,7 +97,7 @@ pub struct Answer {
 impl Query {
     /// The query for a plan.
     pub fn new(plan: &StatementPlan) -> Self {
-        let mut sql = Sql::new();
+        let mut sql = Sql::of(plan);
         match rows::statement(&mut sql, plan) {
             Some(columns) => Self::with(sql, Form::Rows(columns), plan),
             None => Self::in_one_row(plan),
@@ -106,7 +107,7 @@ impl Query {
     /// The query for a plan whose body PostgreSQL builds: the general form, independent of the schema cache's
     /// columns.
     pub fn in_one_row(plan: &StatementPlan) -> Self {
-        let mut sql = Sql::new();
+        let mut sql = Sql::of(plan);
         let form = if let MediaType::Plan { format, options, .. } = &plan.media_type {
             explain(&mut sql, *format, options);
             Form::Explain
@@ -279,7 +280,7 @@ fn estimate(plan: &StatementPlan) -> Option<Estimate> {
     if plan.explains() || !matches!(plan.command, Command::Read) {
         return None;
     }
-    let mut sql = Sql::new();
+    let mut sql = Sql::of(plan);
     explain(&mut sql, PlanFormat::Json, &[]);
     count::rows(&mut sql, &plan.tree);
     Some(Estimate { statement: sql.into_statement(), above })

@@ -6,6 +6,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use tercet_postgres::{Statement, quote};
 
+use super::embedded;
+use crate::plan::StatementPlan;
 use crate::schema::QualifiedName;
 
 /// SQL text and its parameters.
@@ -15,12 +17,29 @@ pub(super) struct Sql {
     parameters: Vec<Option<Bytes>>,
     /// The byte range of the type assertions.
     assertions: Range<usize>,
+    /// Whether embedded rows are `json` instead of `jsonb`.
+    embeds_json: bool,
 }
 
 impl Sql {
     /// Empty, with capacity for most statements.
     pub(super) fn new() -> Self {
-        Self { text: String::with_capacity(1024), parameters: Vec::with_capacity(4), assertions: 0..0 }
+        Self {
+            text: String::with_capacity(1024),
+            parameters: Vec::with_capacity(4),
+            assertions: 0..0,
+            embeds_json: false,
+        }
+    }
+
+    /// Empty, for this plan.
+    pub(super) fn of(plan: &StatementPlan) -> Self {
+        Self { embeds_json: embedded::may_be_json(plan), ..Self::new() }
+    }
+
+    /// Ends a `json` expression of embedded rows, and converts it if it has to be `jsonb`.
+    pub(super) fn embedded(&mut self) -> &mut Self {
+        if self.embeds_json { self } else { self.push("::jsonb") }
     }
 
     /// Adds a constant of this program.

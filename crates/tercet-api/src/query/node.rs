@@ -61,10 +61,8 @@ fn selection(sql: &mut Sql, node: &ReadNode, qualifier: &QualifiedName) {
             Shape::Object | Shape::Array if child.selects_nothing() => {}
             Shape::Object => {
                 separate(sql);
-                sql.push("row_to_json(")
-                    .name(&embed.join_alias)
-                    .push(".*)::jsonb AS ")
-                    .name(embed.shown_name());
+                sql.push("row_to_json(").name(&embed.join_alias).push(".*)").embedded();
+                sql.push(" AS ").name(embed.shown_name());
             }
             Shape::Array => {
                 separate(sql);
@@ -172,10 +170,11 @@ fn join(sql: &mut Sql, child: &ReadNode) {
 
 /// All rows as one JSON array under the join's alias, and the values of each spread field as another.
 fn gather(sql: &mut Sql, embed: &Embed, fields: &[SpreadField]) {
-    sql.push("SELECT json_agg(").name(&embed.join_alias).push(")::jsonb AS ").name(&embed.join_alias);
+    sql.push("SELECT json_agg(").name(&embed.join_alias).push(")").embedded();
+    sql.push(" AS ").name(&embed.join_alias);
     for spread in fields {
-        sql.push(", json_agg(").name(&embed.join_alias).push(".").name(&spread.name);
-        sql.push(")::jsonb AS ").name(&spread.name);
+        sql.push(", json_agg(").name(&embed.join_alias).push(".").name(&spread.name).push(")").embedded();
+        sql.push(" AS ").name(&spread.name);
     }
 }
 

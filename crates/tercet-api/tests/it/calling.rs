@@ -136,8 +136,9 @@ fn returned_rows_support_selection_and_filters() {
     check(
         "GET /rpc/books_by?author=Ada&select=title,tags(label)&price=gt.1&tags.order=id",
         &expect![[r#"
-        [{"title":"Notes","tags":[{"label": "classic"}, {"label": "maths"}]}]
-    "#]],
+            [{"title":"Notes","tags":[{"label":"classic"},
+             {"label":"maths"}]}]
+        "#]],
     );
     check(
         "GET /rpc/books_by?author=Ada&select=title,price.sum()&order=title.desc",
@@ -149,7 +150,7 @@ fn returned_rows_support_selection_and_filters() {
     check(
         "POST /rpc/books_by?select=title,writer(name)&order=price&limit=1\n\n{\"author\": \"Ada\"}",
         &expect![[r#"
-            [{"title":"More notes","writer":{"name": "Ada"}}]
+            [{"title":"More notes","writer":{"name":"Ada"}}]
         "#]],
     );
 }

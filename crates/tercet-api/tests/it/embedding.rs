@@ -10,33 +10,36 @@ fn embeds_by_foreign_keys() {
     check(
         "GET /copies?select=id,books(title),shelves(number)&order=id",
         &expect![[r#"
-        [{"id":1,"books":{"title": "Notes"},"shelves":{"number": 1}},
-         {"id":2,"books":{"title": "Notes"},"shelves":{"number": 2}},
-         {"id":3,"books":{"title": "Thoughts"},"shelves":null}]
-    "#]],
+            [{"id":1,"books":{"title":"Notes"},"shelves":{"number":1}},
+             {"id":2,"books":{"title":"Notes"},"shelves":{"number":2}},
+             {"id":3,"books":{"title":"Thoughts"},"shelves":null}]
+        "#]],
     );
     check(
         "GET /books?select=id,covers(colour),tags(label)&order=id&tags.order=id",
         &expect![[r#"
-        [{"id":1,"covers":{"colour": "red"},"tags":[{"label": "classic"}, {"label": "maths"}]},
-         {"id":2,"covers":{"colour": "blue"},"tags":[]},
-         {"id":3,"covers":null,"tags":[{"label": "maths"}]},
-         {"id":4,"covers":null,"tags":[]}]
-    "#]],
+            [{"id":1,"covers":{"colour":"red"},"tags":[{"label":"classic"},
+             {"label":"maths"}]},
+             {"id":2,"covers":{"colour":"blue"},"tags":[]},
+             {"id":3,"covers":null,"tags":[{"label":"maths"}]},
+             {"id":4,"covers":null,"tags":[]}]
+        "#]],
     );
     check(
         "GET /authors?select=name,books!author_id(title,copies(id))&id=eq.1&books.order=id&books.copies.order=id",
         &expect![[r#"
-            [{"name":"Ada","books":[{"title": "Notes", "copies": [{"id": 1}, {"id": 2}]}, {"title": "More notes", "copies": []}]}]
+            [{"name":"Ada","books":[{"title":"Notes","copies":[{"id":1},
+             {"id":2}]},
+             {"title":"More notes","copies":[]}]}]
         "#]],
     );
     check(
         "GET /sales?select=id,books(title)&order=id",
         &expect![[r#"
-        [{"id":1,"books":{"title": "Notes"}},
-         {"id":2,"books":{"title": "Notes"}},
-         {"id":3,"books":{"title": "Thoughts"}}]
-    "#]],
+            [{"id":1,"books":{"title":"Notes"}},
+             {"id":2,"books":{"title":"Notes"}},
+             {"id":3,"books":{"title":"Thoughts"}}]
+        "#]],
     );
 }
 
@@ -45,16 +48,16 @@ fn embeds_views_by_projected_keys() {
     check(
         "GET /cheap_ebooks?select=title,authors(name)&order=ebook",
         &expect![[r#"
-        [{"title":"Thoughts","authors":{"name": "Blaise"}},
-         {"title":"Curves","authors":{"name": "Carl"}}]
-    "#]],
+            [{"title":"Thoughts","authors":{"name":"Blaise"}},
+             {"title":"Curves","authors":{"name":"Carl"}}]
+        "#]],
     );
     check(
         "GET /authors?select=name,cheap_ebooks(title)&id=gt.1&order=id",
         &expect![[r#"
-        [{"name":"Blaise","cheap_ebooks":[{"title": "Thoughts"}]},
-         {"name":"Carl","cheap_ebooks":[{"title": "Curves"}]}]
-    "#]],
+            [{"name":"Blaise","cheap_ebooks":[{"title":"Thoughts"}]},
+             {"name":"Carl","cheap_ebooks":[{"title":"Curves"}]}]
+        "#]],
     );
     check(
         "GET /contracts?select=id,authors(name)",
@@ -76,23 +79,23 @@ fn several_relationships_need_a_hint() {
     check(
         "GET /books?select=id,authors!translator_id(name)&order=id",
         &expect![[r#"
-        [{"id":1,"authors":null},
-         {"id":2,"authors":{"name": "Ada"}},
-         {"id":3,"authors":null},
-         {"id":4,"authors":{"name": "Carl"}}]
-    "#]],
+            [{"id":1,"authors":null},
+             {"id":2,"authors":{"name":"Ada"}},
+             {"id":3,"authors":null},
+             {"id":4,"authors":{"name":"Carl"}}]
+        "#]],
     );
     check(
         "GET /books?select=id,authors!books_translator_id_fkey(name)&id=eq.2",
         &expect![[r#"
-        [{"id":2,"authors":{"name": "Ada"}}]
-    "#]],
+            [{"id":2,"authors":{"name":"Ada"}}]
+        "#]],
     );
     check(
         "GET /books?select=id,by:author_id(name)&id=eq.2",
         &expect![[r#"
-        [{"id":2,"by":{"name": "Blaise"}}]
-    "#]],
+            [{"id":2,"by":{"name":"Blaise"}}]
+        "#]],
     );
     check(
         "GET /books?select=id,authors!nonsense(name)",
@@ -122,18 +125,18 @@ fn a_tree_is_embedded_in_itself() {
     check(
         "GET /sections?select=name,sections(name)&order=id",
         &expect![[r#"
-        [{"name":"all","sections":[{"name": "science"}]},
-         {"name":"science","sections":[{"name": "maths"}]},
-         {"name":"maths","sections":[]}]
-    "#]],
+            [{"name":"all","sections":[{"name":"science"}]},
+             {"name":"science","sections":[{"name":"maths"}]},
+             {"name":"maths","sections":[]}]
+        "#]],
     );
     check(
         "GET /sections?select=name,parent_id(name)&order=id",
         &expect![[r#"
-        [{"name":"all","parent_id":null},
-         {"name":"science","parent_id":{"name": "all"}},
-         {"name":"maths","parent_id":{"name": "science"}}]
-    "#]],
+            [{"name":"all","parent_id":null},
+             {"name":"science","parent_id":{"name":"all"}},
+             {"name":"maths","parent_id":{"name":"science"}}]
+        "#]],
     );
 }
 
@@ -142,9 +145,9 @@ fn functions_are_relationships() {
     check(
         "GET /books?select=id,siblings(title),writer(name)&id=lt.3&order=id",
         &expect![[r#"
-        [{"id":1,"siblings":[{"title": "More notes"}],"writer":{"name": "Ada"}},
-         {"id":2,"siblings":[],"writer":{"name": "Blaise"}}]
-    "#]],
+            [{"id":1,"siblings":[{"title":"More notes"}],"writer":{"name":"Ada"}},
+             {"id":2,"siblings":[],"writer":{"name":"Blaise"}}]
+        "#]],
     );
 }
 
@@ -153,8 +156,8 @@ fn embedded_rows_filter_and_order() {
     check(
         "GET /books?select=id,tags!inner(label)&tags.label=eq.maths&order=id&tags.order=id",
         &expect![[r#"
-            [{"id":1,"tags":[{"label": "maths"}]},
-             {"id":3,"tags":[{"label": "maths"}]}]
+            [{"id":1,"tags":[{"label":"maths"}]},
+             {"id":3,"tags":[{"label":"maths"}]}]
         "#]],
     );
     check(
@@ -175,11 +178,11 @@ fn embedded_rows_filter_and_order() {
     check(
         "GET /books?select=id,writer(name)&order=writer(name).desc,id",
         &expect![[r#"
-        [{"id":3,"writer":{"name": "Carl"}},
-         {"id":2,"writer":{"name": "Blaise"}},
-         {"id":1,"writer":{"name": "Ada"}},
-         {"id":4,"writer":{"name": "Ada"}}]
-    "#]],
+            [{"id":3,"writer":{"name":"Carl"}},
+             {"id":2,"writer":{"name":"Blaise"}},
+             {"id":1,"writer":{"name":"Ada"}},
+             {"id":4,"writer":{"name":"Ada"}}]
+        "#]],
     );
     check(
         "GET /books?select=id,tags(label)&order=tags(label)",
@@ -191,7 +194,7 @@ fn embedded_rows_filter_and_order() {
     check(
         "GET /books?select=id,tags!inner(label)&tags.label=eq.maths&limit=1&order=id\nprefer: count=exact",
         &expect![[r#"
-            [{"id":1,"tags":[{"label": "maths"}]}]
+            [{"id":1,"tags":[{"label":"maths"}]}]
             total 2
         "#]],
     );
@@ -218,16 +221,16 @@ fn filters_use_the_alias() {
         &Policy { legacy_target_names: true, ..permissive() },
         request,
         &expect![[r#"
-        [{"id":1,"labels":[{"label": "maths"}]},
-         {"id":2,"labels":[]}]
-    "#]],
+            [{"id":1,"labels":[{"label":"maths"}]},
+             {"id":2,"labels":[]}]
+        "#]],
     );
     check(
         "GET /books?select=id,labels:tags(label)&labels.label=eq.maths&order=id&id=lt.3",
         &expect![[r#"
-        [{"id":1,"labels":[{"label": "maths"}]},
-         {"id":2,"labels":[]}]
-    "#]],
+            [{"id":1,"labels":[{"label":"maths"}]},
+             {"id":2,"labels":[]}]
+        "#]],
     );
 }
 

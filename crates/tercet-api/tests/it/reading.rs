@@ -248,8 +248,9 @@ fn rows_are_ordered_limited_and_counted() {
         &capped,
         "GET /authors?select=id,books!author_id(id)&limit=5&order=id&books.order=id",
         &expect![[r#"
-            [{"id":1,"books":[{"id": 1}, {"id": 4}]},
-             {"id":2,"books":[{"id": 2}]}]
+            [{"id":1,"books":[{"id":1},
+             {"id":4}]},
+             {"id":2,"books":[{"id":2}]}]
         "#]],
     );
     check(

@@ -119,7 +119,7 @@ fn embeddings() {
         "GET /books?select=title,authors!author_id(name)&authors=not.is.null",
         &expect![[r#"
             SELECT "_postgrest_t"."title", "_postgrest_t"."authors"
-            FROM (SELECT "shop"."books"."title", row_to_json("books_authors_1".*)::jsonb AS "authors"
+            FROM (SELECT "shop"."books"."title", row_to_json("books_authors_1".*) AS "authors"
             FROM "shop"."books"
             LEFT JOIN LATERAL (SELECT "authors_1"."name"
             FROM "shop"."authors" AS "authors_1"
@@ -134,10 +134,10 @@ fn embeddings() {
             SELECT "_postgrest_t"."name", "_postgrest_t"."books"
             FROM (SELECT "shop"."authors"."name", COALESCE("authors_books_1"."authors_books_1", '[]') AS "books"
             FROM "shop"."authors"
-            INNER JOIN LATERAL (SELECT json_agg("authors_books_1")::jsonb AS "authors_books_1"
+            INNER JOIN LATERAL (SELECT json_agg("authors_books_1") AS "authors_books_1"
             FROM (SELECT "books_1"."title", COALESCE("books_tags_2"."books_tags_2", '[]') AS "tags"
             FROM "shop"."books" AS "books_1"
-            LEFT JOIN LATERAL (SELECT json_agg("books_tags_2")::jsonb AS "books_tags_2"
+            LEFT JOIN LATERAL (SELECT json_agg("books_tags_2") AS "books_tags_2"
             FROM (SELECT "tags_2"."label"
             FROM "shop"."tags" AS "tags_2", "shop"."book_tags"
             WHERE "tags_2"."id" = "shop"."book_tags"."tag_id" AND "shop"."book_tags"."book_id" = "books_1"."id"
@@ -151,9 +151,9 @@ fn embeddings() {
         "GET /books?select=title,siblings(id),writer(name)",
         &expect![[r#"
             SELECT "_postgrest_t"."title", "_postgrest_t"."siblings", "_postgrest_t"."writer"
-            FROM (SELECT "shop"."books"."title", COALESCE("books_siblings_1"."books_siblings_1", '[]') AS "siblings", row_to_json("books_writer_1".*)::jsonb AS "writer"
+            FROM (SELECT "shop"."books"."title", COALESCE("books_siblings_1"."books_siblings_1", '[]') AS "siblings", row_to_json("books_writer_1".*) AS "writer"
             FROM "shop"."books"
-            LEFT JOIN LATERAL (SELECT json_agg("books_siblings_1")::jsonb AS "books_siblings_1"
+            LEFT JOIN LATERAL (SELECT json_agg("books_siblings_1") AS "books_siblings_1"
             FROM (SELECT "books_1"."id"
             FROM "shop"."siblings"(("shop"."books".*)::"shop"."books") AS "books_1") AS "books_siblings_1") AS "books_siblings_1" ON TRUE
             LEFT JOIN LATERAL (SELECT "authors_1"."name"
@@ -169,7 +169,7 @@ fn embeddings() {
             LEFT JOIN LATERAL (SELECT "covers_1"."colour"
             FROM "shop"."covers" AS "covers_1"
             WHERE "covers_1"."book_id" = "shop"."books"."id") AS "books_covers_1" ON TRUE
-            LEFT JOIN LATERAL (SELECT json_agg("books_tags_1")::jsonb AS "books_tags_1", json_agg("books_tags_1"."label")::jsonb AS "label"
+            LEFT JOIN LATERAL (SELECT json_agg("books_tags_1") AS "books_tags_1", json_agg("books_tags_1"."label") AS "label"
             FROM (SELECT "tags_1"."label"
             FROM "shop"."tags" AS "tags_1", "shop"."book_tags"
             WHERE "tags_1"."id" = "shop"."book_tags"."tag_id" AND "shop"."book_tags"."book_id" = "shop"."books"."id") AS "books_tags_1") AS "books_tags_1" ON TRUE) _postgrest_t

@@ -35,7 +35,7 @@ fn rows_are_inserted() {
     check(
         "POST /books?select=id,authors!author_id(name)\nprefer: return=representation\n\n{\"id\": 9, \"title\": \"x\", \"author_id\": 3, \"price\": 1}",
         &expect![[r#"
-            [{"id":9,"authors":{"name": "Carl"}}]
+            [{"id":9,"authors":{"name":"Carl"}}]
         "#]],
     );
     check(
@@ -165,8 +165,8 @@ fn rows_are_updated_and_deleted() {
     check(
         "DELETE /copies?or=(id.eq.1,id.eq.3)&select=id,books(title)&order=id\nprefer: return=representation",
         &expect![[r#"
-            [{"id":1,"books":{"title": "Notes"}},
-             {"id":3,"books":{"title": "Thoughts"}}]
+            [{"id":1,"books":{"title":"Notes"}},
+             {"id":3,"books":{"title":"Thoughts"}}]
         "#]],
     );
     check(
