@@ -19,6 +19,10 @@ use crate::low_ports;
 use crate::supervisor::this_executable;
 
 pub(crate) fn run(arguments: &cli::Child) -> Outcome {
+    // Ctrl-C on the terminal is for the parent alone, which stops the parts in order. And Linux shares the processor among
+    // sessions first (sched(7), "autogroup"): in one session, all parts together would count as much as one server
+    // process of PostgreSQL. It fails below a subreaper, whose program leads a process group of that session.
+    let _ = rustix::process::setsid();
     if let Some((uid, gid)) = arguments.account {
         become_user(Uid::from_raw(uid), Gid::from_raw(gid))
             .with_context(|| format!("cannot become user id {uid}"))?;

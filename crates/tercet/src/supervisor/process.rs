@@ -53,8 +53,6 @@ impl Process {
         // One pipe, so that lines stay in order.
         let (reader, writer) = std::io::pipe()?;
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-        // Ctrl-C on the terminal is for this process alone: the children are stopped in order.
-        command.process_group(0);
         let mut command = tokio::process::Command::from(command);
         let child = command.kill_on_drop(true).spawn().context("cannot start a process")?;
         // Close our writers, so that the reader ends with the child.

@@ -120,7 +120,8 @@ impl Plan {
                 database_url: database_url.to_owned(),
             }),
             (Server::Api(api), Some(admin)) => {
-                let options = api_options(api, project, at.address, admin, database_url)?;
+                let mut options = api_options(api, project, at.address, admin, database_url)?;
+                options.entry("server-threads").or_insert_with(|| self.threads_of_server().into());
                 let text = toml::to_string(&options).context("the data API's options cannot be written")?;
                 let config = private.write(&format!("{}.toml", at.name), &text)?;
                 Ok(application::Server::Api { config, admin, json })
@@ -138,6 +139,13 @@ impl Plan {
             })
         };
         servers.map(application).collect()
+    }
+
+    /// How many threads a data API server has: all of them together one per core. More would find less to do at a time,
+    /// and take turns on the cores.
+    fn threads_of_server(&self) -> i64 {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        (cores / self.servers.len().max(1)).clamp(1, 1024) as i64
     }
 
     /// The balancer; writes its configuration.
