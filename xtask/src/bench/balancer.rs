@@ -8,12 +8,12 @@ mod idle;
 pub(super) mod peer;
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use self::peer::{Peer, Port};
+use self::peer::{Peer, Port, Root};
 use super::load::Load;
 use super::process::{Running, Usage};
 use super::{machine, report};
@@ -32,6 +32,10 @@ pub(crate) struct Arguments {
     /// Only scenarios whose name holds this; the table is then printed and not written.
     #[arg(long)]
     only: Option<String>,
+    /// Also nginx and HAProxy of another Debian release, installed below this folder, for example by `mmdebstrap
+    /// --variant=essential --include=nginx-light,haproxy trixie FOLDER`; not with instant servers.
+    #[arg(long, value_name = "FOLDER")]
+    other_root: Option<PathBuf>,
 }
 
 /// One kind of load.
@@ -93,9 +97,14 @@ impl Scenario {
 
     /// Whether this peer is measured here: slow servers answer pipelined requests one after the other, so
     /// it makes no sense for them.
-    fn includes(&self, peer: Peer) -> bool {
-        peer != Peer::TercetPipelining
-            || self.workers == 1 && !matches!(self.answer, Answer::Quick | Answer::Slow)
+    /// Other releases are measured where users are.
+    fn includes(&self, peer: Peer, root: Option<&Root>) -> bool {
+        let is_slow = matches!(self.answer, Answer::Quick | Answer::Slow);
+        match peer {
+            Peer::TercetPipelining => self.workers == 1 && !is_slow,
+            _ if peer.is_other() => root.is_some() && self.workers == 2 && is_slow,
+            _ => true,
+        }
     }
 }
 
@@ -159,6 +168,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let cores = Cores::of_this_machine()?;
     output(workspace.command("cargo").args(["build", "--release", "--quiet", "--package", "tercet"]))?;
 
+    let root = arguments.other_root.as_deref().map(Root::new).transpose()?;
+    let root = root.as_ref();
     let folder = workspace.target.join("bench-balancer");
     // Left over from an interrupted benchmark.
     let _ = std::fs::remove_dir_all(&folder);
@@ -166,7 +177,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let _servers = start(&peer::servers(&folder)?, &folder, "servers", &cores.others)?;
     let balancer = |peer: Peer, workers: u16| -> Result<Balancer> {
         let name = format!("{}, {workers}", peer.name());
-        let command = peer.command(workspace, &folder, workers)?;
+        let command = peer.command(workspace, &folder, workers, root)?;
         let running = start(&command, &folder, &name, cores.of_balancer(workers))?;
         running.wait_until_it_answers(&peer.url(workers, Port::Plain, "/"))?;
         Ok(Balancer { peer, workers, running })
@@ -177,7 +188,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let mut balancers = Vec::new();
     for workers in WORKERS {
         for peer in Peer::ALL {
-            if scenarios.iter().any(|scenario| scenario.workers == workers && scenario.includes(peer)) {
+            if scenarios.iter().any(|scenario| scenario.workers == workers && scenario.includes(peer, root)) {
                 balancers.push(balancer(peer, workers)?);
             }
         }
@@ -190,9 +201,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         machine::description()?,
         arguments.rounds,
         arguments.seconds,
-        Peer::ALL.map(Peer::version).join(", ")
+        Peer::ALL.iter().filter_map(|peer| peer.version(root)).collect::<Vec<_>>().join(", ")
     );
-    let rows = measure(workspace, scenarios, &balancers, &cores, arguments)?;
+    let rows = measure(workspace, scenarios, &balancers, &cores, arguments, root)?;
     write_loads(&mut text, &rows);
     write_goals(&mut text, &rows);
     if arguments.only.is_none() {
@@ -261,6 +272,7 @@ fn measure(
     balancers: &[Balancer],
     cores: &Cores,
     arguments: &Arguments,
+    root: Option<&Root>,
 ) -> Result<Vec<Row>> {
     let row = |scenario| Row { scenario, samples: Default::default() };
     let mut rows: Vec<Row> = scenarios.into_iter().map(row).collect();
@@ -268,7 +280,7 @@ fn measure(
         for row in &mut rows {
             println!("round {round}: {}", row.scenario.name());
             for balancer in balancers {
-                if balancer.workers == row.scenario.workers && row.scenario.includes(balancer.peer) {
+                if balancer.workers == row.scenario.workers && row.scenario.includes(balancer.peer, root) {
                     let sample = sample(workspace, &row.scenario, balancer, cores, arguments.seconds)?;
                     row.samples[balancer.peer as usize].push(sample);
                 }

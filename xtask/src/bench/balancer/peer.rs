@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 
 use crate::command::output;
 use crate::workspace::Workspace;
@@ -28,7 +28,40 @@ pub(super) enum Peer {
     TercetPipelining,
     Nginx,
     HaProxy,
+    /// Those of another Debian release.
+    OtherNginx,
+    OtherHaProxy,
 }
+
+/// The programs of another Debian release, installed below a folder: run with its own libraries.
+#[derive(Debug)]
+pub(super) struct Root(PathBuf);
+
+impl Root {
+    /// The one in this folder.
+    ///
+    /// # Errors
+    /// A program or the loader is not there.
+    pub(super) fn new(folder: &Path) -> Result<Self> {
+        let root = Self(folder.canonicalize().with_context(|| folder.display().to_string())?);
+        for path in ["usr/sbin/nginx", "usr/sbin/haproxy", LOADER] {
+            if !root.0.join(path).exists() {
+                bail!("{}: not there", root.0.join(path).display());
+            }
+        }
+        Ok(root)
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.0.join(LOADER));
+        command.arg("--library-path").arg(self.0.join("usr/lib/x86_64-linux-gnu"));
+        command.arg(self.0.join("usr/sbin").join(name));
+        command
+    }
+}
+
+/// The dynamic loader, ld.so(8).
+const LOADER: &str = "usr/lib64/ld-linux-x86-64.so.2";
 
 /// One of a balancer's listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +71,14 @@ pub(super) enum Port {
 }
 
 impl Peer {
-    pub(super) const ALL: [Self; 4] = [Self::Tercet, Self::TercetPipelining, Self::Nginx, Self::HaProxy];
+    pub(super) const ALL: [Self; 6] = [
+        Self::Tercet,
+        Self::TercetPipelining,
+        Self::Nginx,
+        Self::HaProxy,
+        Self::OtherNginx,
+        Self::OtherHaProxy,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -46,7 +86,25 @@ impl Peer {
             Self::TercetPipelining => "tercet, pipelining",
             Self::Nginx => "nginx",
             Self::HaProxy => "HAProxy",
+            Self::OtherNginx => "the other nginx",
+            Self::OtherHaProxy => "the other HAProxy",
         }
+    }
+
+    /// Whether it belongs to another Debian release.
+    pub(super) fn is_other(self) -> bool {
+        matches!(self, Self::OtherNginx | Self::OtherHaProxy)
+    }
+
+    /// The program; only with a root for those of another release.
+    fn program(self, root: Option<&Root>) -> Result<Command> {
+        let root = || root.with_context(|| format!("{} needs a root", self.name()));
+        Ok(match self {
+            Self::OtherNginx => root()?.program("nginx"),
+            Self::OtherHaProxy => root()?.program("haproxy"),
+            Self::HaProxy => Command::new("haproxy"),
+            Self::Nginx | Self::Tercet | Self::TercetPipelining => Command::new("nginx"),
+        })
     }
 
     /// Where it listens when it runs with so many workers.
@@ -62,19 +120,26 @@ impl Peer {
         format!("{scheme}://{}{path}", self.address(workers, port))
     }
 
-    pub(super) fn version(self) -> String {
-        let said = match self {
-            Self::Tercet => return "tercet of this tree".to_owned(),
-            Self::TercetPipelining => return "the same with `pipeline = 16`".to_owned(),
-            // It prints the version on standard error.
-            Self::Nginx => output(Command::new("sh").args(["-c", "nginx -v 2>&1"])),
-            Self::HaProxy => output(Command::new("haproxy").arg("-v")),
-        };
-        said.ok().and_then(|said| said.lines().next().map(str::to_owned)).unwrap_or_default()
+    pub(super) fn version(self, root: Option<&Root>) -> Option<String> {
+        match self {
+            Self::Tercet => return Some("tercet of this tree".to_owned()),
+            Self::TercetPipelining => return Some("the same with `pipeline = 16`".to_owned()),
+            _ => {}
+        }
+        let said = self.program(root).ok()?.arg("-v").output().ok()?;
+        // nginx prints it on standard error.
+        let said = [said.stdout, said.stderr].concat();
+        Some(format!("{}: {}", self.name(), String::from_utf8_lossy(&said).lines().next()?))
     }
 
     /// The command that runs it on so many threads, with its configuration written to `folder`.
-    pub(super) fn command(self, workspace: &Workspace, folder: &Path, workers: u16) -> Result<Command> {
+    pub(super) fn command(
+        self,
+        workspace: &Workspace,
+        folder: &Path,
+        workers: u16,
+        root: Option<&Root>,
+    ) -> Result<Command> {
         let own = folder.join(format!("{}, {workers}", self.name()));
         fs::create_dir_all(&own)?;
         let certificate = certificate(folder)?;
@@ -94,7 +159,7 @@ impl Peer {
                 command.args(["balancer", "--config", &at("balancer.toml")]);
                 command
             }
-            Self::Nginx => {
+            Self::Nginx | Self::OtherNginx => {
                 let text = format!(
                     "{}http {{ {} access_log {} combined buffer=64k flush=1s;
                      upstream servers {{ server 127.0.0.1:{one}; server 127.0.0.1:{other}; keepalive 256; keepalive_requests 1000000000; }}
@@ -108,11 +173,11 @@ impl Peer {
                     at("access.log")
                 );
                 fs::write(own.join("nginx.conf"), text)?;
-                let mut command = Command::new("nginx");
+                let mut command = self.program(root)?;
                 command.args(["-c", &at("nginx.conf"), "-e", &at("error.log")]);
                 command
             }
-            Self::HaProxy => {
+            Self::HaProxy | Self::OtherHaProxy => {
                 let text = format!(
                     "global\n nbthread {workers}\n maxconn 60000\n no strict-limits\n log stdout format raw local0\n ssl-default-bind-options ssl-min-ver TLSv1.2\n\
                      defaults\n mode http\n log global\n option httplog\n timeout client 3600s\n timeout server 60s\n timeout connect 5s\n timeout http-keep-alive 3600s\n maxconn 60000\n\
@@ -120,7 +185,7 @@ impl Peer {
                      backend b\n balance roundrobin\n http-reuse always\n server one 127.0.0.1:{one} check inter 250ms\n server other 127.0.0.1:{other} check inter 250ms\n"
                 );
                 fs::write(own.join("haproxy.cfg"), text)?;
-                let mut command = Command::new("haproxy");
+                let mut command = self.program(root)?;
                 command.args(["-db", "-f", &at("haproxy.cfg")]);
                 command
             }
