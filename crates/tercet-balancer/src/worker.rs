@@ -36,7 +36,8 @@ pub(crate) struct Worker {
     pub(crate) access_log: LogHandle,
     /// The worker's number, from 0.
     pub(crate) index: usize,
-    /// The configuration as of its last use: requests count references to it without another thread.
+    /// The configuration as of its last use.
+    #[expect(clippy::redundant_allocation, reason = "all threads would write the counter of the Arc")]
     config: RefCell<Rc<Arc<Config>>>,
     connections: Cell<usize>,
     stopping: Cell<bool>,
@@ -75,6 +76,7 @@ impl Worker {
     }
 
     /// The configuration in force.
+    #[expect(clippy::redundant_allocation, reason = "as the field")]
     pub(crate) fn config(&self) -> Rc<Arc<Config>> {
         let current = self.shared.config.load();
         let mut known = self.config.borrow_mut();

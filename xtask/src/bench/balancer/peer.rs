@@ -140,7 +140,8 @@ impl Peer {
         workers: u16,
         root: Option<&Root>,
     ) -> Result<Command> {
-        let own = folder.join(format!("{}, {workers}", self.name()));
+        // No space: nginx's configuration names files in it.
+        let own = folder.join(format!("{self:?}-{workers}"));
         fs::create_dir_all(&own)?;
         let certificate = certificate(folder)?;
         let (plain, tls) = (self.address(workers, Port::Plain), self.address(workers, Port::Tls));

@@ -145,7 +145,7 @@ impl Plan {
     /// and take turns on the cores.
     fn threads_of_server(&self) -> i64 {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        (cores / self.servers.len().max(1)).clamp(1, 1024) as i64
+        i64::try_from(cores / self.servers.len().max(1)).map_or(1, |threads| threads.clamp(1, 1024))
     }
 
     /// The balancer; writes its configuration.
