@@ -15,10 +15,10 @@ use tercet_database::RecoveryTarget;
 use tercet_machine::firewall::Firewall;
 use tercet_machine::inventory::{self, Inventory};
 
-use crate::backup::copy;
 use crate::backup::record::Record;
 use crate::backup::replace::{self, Replacement};
 use crate::backup::settings::Settings;
+use crate::backup::{copy, heartbeat};
 use crate::identity::{self, Identity};
 use crate::instance::Instance;
 use crate::paths::{CONFIGURATION, CREDENTIALS, LIBRARY, PROGRAM_DIGITS, STATE, program};
@@ -52,7 +52,7 @@ pub struct Report {
     pub programs: Vec<String>,
     /// The folders of credentials.
     pub credentials: Vec<String>,
-    /// Warnings about certificates that expire soon.
+    /// Warnings about certificates that expire soon, and about write-ahead log that is not archived.
     pub warnings: Vec<String>,
     /// The resources that tercet created.
     pub inventory: Inventory,
@@ -150,7 +150,7 @@ pub(crate) fn read() -> Result<Report> {
         incomplete,
         programs: programs(),
         credentials: names(CREDENTIALS).filter(|name| Path::new(CREDENTIALS).join(name).is_dir()).collect(),
-        warnings: crate::validity::warnings(),
+        warnings: crate::validity::warnings().into_iter().chain(heartbeat::failure()).collect(),
         inventory: inventory::read(Path::new(STATE)).context("what tercet made here")?,
         backups: Settings::read()?.filter(|it| it.makes_backups).map(|_| Record::read()).transpose()?,
         copy: copy::present(),

@@ -33,11 +33,30 @@ struct Archiver {
     failed: Option<String>,
 }
 
+/// The error of the last run, while there is one.
+const FAILURE: &str = "heartbeat-failure";
+
 /// Runs the task.
 ///
 /// # Errors
 /// PostgreSQL does not answer, or segments of the write-ahead log are not archived: the error names the cause.
 pub(crate) fn run() -> Result<()> {
+    let result = beat_and_look();
+    let path = in_folder(FAILURE);
+    // A full disk must not hide the error itself.
+    match &result {
+        Ok(()) => drop(fs::remove_file(path)),
+        Err(error) => drop(fs::write(path, format!("{error:#}"))),
+    }
+    result
+}
+
+/// The error of the last run, if it failed.
+pub(crate) fn failure() -> Option<String> {
+    fs::read_to_string(in_folder(FAILURE)).ok()
+}
+
+fn beat_and_look() -> Result<()> {
     let settings = Settings::here()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let archiver = LocalSet::new().block_on(&runtime, beat(&settings)).context("PostgreSQL")?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use jiff::Timestamp;
 use serde::Deserialize;
 use tercet_database::wal::Segment;
@@ -118,7 +118,8 @@ impl PgBackRest<'_> {
     /// The repository cannot be read.
     pub(crate) fn catalogue(self) -> Result<Catalogue> {
         let text = self.read("info", &["--output=json"])?;
-        let mut catalogue = parse(&text).context("pgbackrest info")?;
+        let refused = |error: anyhow::Error| anyhow!(self.with_refusal(&format!("{error:#}")));
+        let mut catalogue = parse(&text).map_err(refused).context("pgbackrest info")?;
         for backup in catalogue.backups.iter_mut().filter(|it| it.is_damaged) {
             let text = self.read("info", &["--output=json", &format!("--set={}", backup.id)])?;
             backup.damage = damaged_files(&text);
