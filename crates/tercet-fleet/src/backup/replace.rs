@@ -7,7 +7,6 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -16,7 +15,7 @@ use rustix::fs::statvfs;
 use serde::{Deserialize, Serialize};
 use tercet_database::restored::{Expectation, Recovery};
 use tercet_database::{ControlData, RecoveryTarget, RestoredCluster};
-use tercet_postgres::{Connection, Host, Target};
+use tercet_machine::cluster;
 use tokio::task::LocalSet;
 
 use super::copy::{last_commit, recover, stamp};
@@ -279,20 +278,12 @@ pub(crate) fn drop_before() -> Result<()> {
     Ok(())
 }
 
-/// Has what was committed until now archived, and a heartbeat after it: recovery to a time ends at the first commit after
-/// that time.
+/// Has what was committed until now archived, if PostgreSQL runs and archives.
 ///
 /// # Errors
 /// This machine has no part in the backups.
 pub(crate) fn archive_until_now(say: &mut dyn FnMut(&str)) -> Result<()> {
-    let settings = Settings::here()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let socket = Host::socket(Path::new(SOCKETS), settings.port);
-    let target = Arc::new(Target::new(socket, &settings.database, "postgres"));
-    if let Err(error) = LocalSet::new().block_on(&runtime, tercet_database::heartbeat::beat(&target)) {
-        say(&format!("no heartbeat: {error:#}"));
-    }
-    archive_the_end(&settings, say);
+    archive_the_end(&Settings::here()?, say);
     Ok(())
 }
 
@@ -308,28 +299,17 @@ fn archive_the_end(settings: &Settings, say: &mut dyn FnMut(&str)) {
 
 /// Ends the segment of the write-ahead log, and waits until it is in the archive.
 fn archive(settings: &Settings) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, async {
-        let socket = Host::socket(Path::new(SOCKETS), settings.port);
-        let target = Arc::new(Target::new(socket, "postgres", "postgres"));
-        let connection = Connection::connect(&target, false).await?;
-        let rows = connection.query(&"select pg_walfile_name(pg_switch_wal())".into()).await?;
-        let segment = rows.first().and_then(|row| row.text(0)).unwrap_or_default().to_owned();
-        let begin = Instant::now();
-        loop {
-            let rows = connection.query(&"select last_archived_wal from pg_stat_archiver".into()).await?;
-            let last = rows.first().and_then(|row| row.text(0)).unwrap_or_default();
-            if last.get(..24).unwrap_or_default() >= segment.as_str() {
-                return Ok(());
-            }
-            ensure!(
-                begin.elapsed() < ARCHIVE,
-                "segment {segment} is not archived within {} s",
-                ARCHIVE.as_secs()
-            );
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    })
+    let segment = cluster::end_segment(settings.port)?;
+    let begin = Instant::now();
+    while cluster::last_archived(settings.port)?.get(..24).unwrap_or_default() < segment.as_str() {
+        ensure!(
+            begin.elapsed() < ARCHIVE,
+            "segment {segment} is not archived within {} s",
+            ARCHIVE.as_secs()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
 }
 
 /// Has PostgreSQL archive the history of the copy's timeline, which was made while it did not archive. Without it, no

@@ -282,6 +282,25 @@ pub fn end_sessions(port: u16, role: &str, addresses: &[IpAddr]) -> Result<u64, 
     Ok(ended.trim().parse().unwrap_or_default())
 }
 
+/// Commits a transaction and ends the segment of the write-ahead log; returns the segment's name.
+///
+/// # Errors
+/// PostgreSQL does not answer.
+pub fn end_segment(port: u16) -> Result<String, CommandError> {
+    // A recovery to a time ends at the first commit after that time.
+    let sql = "do $$ begin perform pg_current_xact_id(); end $$;\nselect pg_walfile_name(pg_switch_wal());\n";
+    Ok(run_with_input("runuser", &psql(&port.to_string()), sql)?.trim().to_owned())
+}
+
+/// Returns the name of the file that was archived last; empty if none was.
+///
+/// # Errors
+/// PostgreSQL does not answer.
+pub fn last_archived(port: u16) -> Result<String, CommandError> {
+    let sql = "select last_archived_wal from pg_stat_archiver;\n";
+    Ok(run_with_input("runuser", &psql(&port.to_string()), sql)?.trim().to_owned())
+}
+
 /// Drops a database of the cluster with this system identifier, with its sessions, and those of `roles` that no other
 /// object in the cluster depends on. Returns the roles that remain.
 ///
