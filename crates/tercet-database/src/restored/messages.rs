@@ -53,8 +53,11 @@ impl Messages {
             self.ready = true;
         } else if let Some(rest) = text.strip_prefix("restored log file \"") {
             if let Some(segment) = rest.split('"').next().and_then(|name| name.parse().ok()) {
+                // PostgreSQL restores a segment again when a record in it is invalid.
+                if self.restored != Some(segment) {
+                    self.invalid = None;
+                }
                 self.restored = Some(segment);
-                self.invalid = None;
             }
         } else if let Some(rest) = text.strip_prefix("redo done at ") {
             self.end = rest.split(' ').next().map(str::to_owned);

@@ -76,7 +76,8 @@ impl PgBackRest<'_> {
     /// # Errors
     /// The comparison could not be made.
     pub(crate) fn verify(self) -> Result<Vec<String>> {
-        let text = self.read("verify", &["--output=text", "--verbose"])?;
+        let (text, log) = self.output("verify", &["--output=text", "--verbose"], "info")?;
+        let text = String::from_utf8(text)?;
         let (_, status) = text.split_once("status: ").unwrap_or(("", &text));
         let mut found = Vec::new();
         if !status.starts_with("ok") {
@@ -84,6 +85,9 @@ impl PgBackRest<'_> {
                 |line: &&str| line.is_empty() || line.ends_with(": 0") || line.contains(", status: valid,");
             let lines = status.lines().map(str::trim).filter(|line| !says_nothing(line));
             found.extend(lines.map(str::to_owned));
+            // The files are in the log alone.
+            let files = log.lines().filter_map(|line| line.strip_prefix("INFO: invalid "));
+            found.extend(files.map(|file| format!("invalid {file}")));
         }
         found.extend(self.unequal_copies()?);
         Ok(found)
@@ -238,18 +242,23 @@ impl PgBackRest<'_> {
 
     /// Runs a command that prints a result.
     fn content(self, command: &str, options: &[&str]) -> Result<Vec<u8>> {
+        Ok(self.output(command, options, "error")?.0)
+    }
+
+    /// Runs a command that prints a result; returns its log at this level, too.
+    fn output(self, command: &str, options: &[&str], level: &str) -> Result<(Vec<u8>, String)> {
         let output = self
             .command(command, options)
-            .args(["--log-level-console=off", "--log-level-stderr=error"])
+            .args(["--log-level-console=off", &format!("--log-level-stderr={level}")])
             .output()
             .context("/usr/bin/pgbackrest")?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
         if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr);
             let lines: Vec<&str> =
                 text.lines().map(|line| line.trim_start_matches("ERROR: ").trim()).collect();
             bail!("pgbackrest {command}: {}", self.with_refusal(&lines.join("; ")));
         }
-        Ok(output.stdout)
+        Ok((output.stdout, text))
     }
 }
 
