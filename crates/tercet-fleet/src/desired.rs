@@ -25,7 +25,9 @@ use tercet_machine::unit::{Goal, Unit};
 use tercet_machine::user::User;
 
 pub(crate) use self::application::{credentials_folder, instance, running};
-pub(crate) use self::backup::{programs, without_cluster};
+pub(crate) use self::backup::{
+    CONFIGURATION as ENGINE_CONFIGURATION, KEYS as BACKUP_KEYS, programs, without_cluster,
+};
 pub(crate) use self::balancer::{configuration as balancer_configuration, rotation};
 #[cfg(test)]
 pub(crate) use self::database::hba;

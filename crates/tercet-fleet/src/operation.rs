@@ -159,6 +159,8 @@ pub enum Action {
         /// Whether it has backups of another cluster.
         is_another_cluster: bool,
     },
+    /// Waits until the write-ahead log arrives in the repository.
+    CheckArchive,
     /// Starts a task that goes on by itself.
     StartTask {
         /// The task.
@@ -254,6 +256,7 @@ impl Operation {
             Action::InitialiseRepository { is_another_cluster } => {
                 Request::Change(Change::InitialiseRepository { is_another_cluster: *is_another_cluster })
             }
+            Action::CheckArchive => Request::Change(Change::CheckArchive),
             Action::StartTask { task } => Request::Change(Change::StartTask(task.clone())),
             Action::Archive => Request::Change(Change::Archive),
             Action::RestoreCopy { target } => Request::Change(Change::RestoreCopy(target.clone())),
@@ -372,6 +375,7 @@ impl fmt::Display for Operation {
             Action::InitialiseRepository { is_another_cluster: true } => {
                 write!(f, "have the repository of the backups accept those of the new cluster")
             }
+            Action::CheckArchive => write!(f, "wait until the write-ahead log arrives in the repository"),
             Action::StartTask { task } => write!(f, "start {task}"),
             Action::Archive => write!(f, "archive the write-ahead log up to now"),
             Action::RestoreCopy { target } => write!(f, "restore a copy of the database: {target}"),

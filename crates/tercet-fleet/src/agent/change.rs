@@ -83,6 +83,10 @@ pub(super) fn make(
         Change::InitialiseRepository { is_another_cluster } => {
             initialise_repository(is_another_cluster, say)?;
         }
+        Change::CheckArchive => {
+            let settings = Settings::here()?;
+            PgBackRest { settings: &settings }.check_archive()?;
+        }
         Change::StartTask(task) => task::start(&task)?,
         Change::Archive => backup::replace::archive_until_now(&mut |line| {
             drop(say(&Reply::Progress(line.to_owned())));

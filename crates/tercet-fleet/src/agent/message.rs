@@ -166,6 +166,8 @@ pub enum Change {
         /// Whether it has backups of another cluster.
         is_another_cluster: bool,
     },
+    /// Wait until the write-ahead log arrives in the repository.
+    CheckArchive,
     /// Start a task.
     StartTask(Task),
     /// Restore a copy beside the database, by a task.

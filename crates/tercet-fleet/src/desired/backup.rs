@@ -22,9 +22,9 @@ use crate::system::System;
 /// The unit of pgBackRest's server.
 pub(crate) const SERVER: &str = "tercet-pgbackrest.service";
 /// Certificates of the backup protocol.
-const KEYS: &str = "/etc/tercet/backup";
+pub(crate) const KEYS: &str = "/etc/tercet/backup";
 /// pgBackRest's configuration, where it looks for it.
-const CONFIGURATION: &str = "/etc/pgbackrest";
+pub(crate) const CONFIGURATION: &str = "/etc/pgbackrest";
 /// The least size of the queue of the write-ahead log, in bytes: 1 GiB.
 const LEAST_QUEUE: u64 = 1 << 30;
 

@@ -2,12 +2,14 @@
 
 use anyhow::{Context as _, Result, bail};
 use tercet_config::Tier;
-use tercet_machine::plan as steps;
+use tercet_machine::{Step, file, plan as steps};
 
 use super::{ExecutionPlan, Target};
 use crate::backup::Task;
 use crate::backup::record::Record;
-use crate::desired::{Project, programs, without_cluster};
+use crate::desired::{
+    BACKUP_KEYS as KEYS, ENGINE_CONFIGURATION as CONFIGURATION, Project, programs, without_cluster,
+};
 use crate::operation::{Action, Operation};
 use crate::survey::{Survey, Surveyed};
 
@@ -68,9 +70,25 @@ pub(super) fn initialise(plan: &mut ExecutionPlan, target: &Target<'_>, survey: 
     let is_another_cluster = match (&record.cluster, cluster) {
         (None, _) => false,
         (Some(known), Some(cluster)) if *known != cluster.identifier => true,
-        (Some(_), _) => return,
+        (Some(_), _) => {
+            // Another address, key or certificate: whether it is right shows in the archive.
+            if plan.operations().any(changes_the_way_to_the_repository) {
+                plan.stage([Operation::on(&machine.name, Action::CheckArchive)]);
+            }
+            return;
+        }
     };
     plan.stage([Operation::on(&machine.name, Action::InitialiseRepository { is_another_cluster })]);
+}
+
+/// Whether an operation writes the engine's configuration, or a key or certificate of the backup protocol.
+fn changes_the_way_to_the_repository(operation: &Operation) -> bool {
+    operation.steps().iter().any(|step| match step {
+        Step::File(file::Step::Write { file, .. }) => {
+            [CONFIGURATION, KEYS].iter().any(|folder| file.path.starts_with(folder))
+        }
+        _ => false,
+    })
 }
 
 /// Says once that there are no backups.

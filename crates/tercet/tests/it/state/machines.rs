@@ -18,8 +18,8 @@ done
 machine="MACHINES/$2" command=$3
 if [ -e "$machine/off" ]; then echo "ssh: connect to host $2: timed out" >&2; exit 255; fi
 case "$command" in
-*"sh -s"*) cat >/dev/null; cat "$machine/system"; exit ;;
-*"test -x"*) echo there; exit ;;
+*"sh -s"*) cat >/dev/null; echo "tercet: the output begins"; cat "$machine/system"; exit ;;
+*"test -x"*) echo "tercet: the output begins"; echo there; exit ;;
 esac
 command=$(printf %s "$command" | sed 's|/usr/local/lib/tercet/[0-9a-f]*/tercet|BINARY|g')
 export machine command
@@ -48,6 +48,7 @@ impl Machines {
             fs::create_dir_all(machine.join("state")).unwrap();
             let system = format!(
                 "system=debian\nversion=12\nsystemd=yes\nuser=0\narchitecture={}\nmemory=1024\ndisk=999999\n\
+                 data=999999\nfree=999999\naddress=10.0.0.1/24 eth0\naddress=10.0.0.2/24 eth0\naddress=10.0.0.9/24 eth0\n\
                  machine-id={name}\nconnection=10.0.0.5 50000 10.0.0.20 22\n",
                 std::env::consts::ARCH
             );
