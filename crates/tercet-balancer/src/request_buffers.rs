@@ -95,9 +95,11 @@ impl BufferPool {
         }
     }
 
-    /// An empty buffer for a response.
+    /// An empty buffer for a response. Beyond the budget not one that is kept: what it receives is copied to an output, which
+    /// a client that does not read holds for long.
     pub(crate) fn take_response(&self) -> Buffer {
-        self.responses.borrow_mut().pop().unwrap_or_else(|| self.small())
+        let kept = if self.allows(0) { self.responses.borrow_mut().pop() } else { None };
+        kept.unwrap_or_else(|| self.small())
     }
 
     /// Returns the buffer of a response to the pool; its content is discarded.
