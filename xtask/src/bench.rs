@@ -2,13 +2,13 @@
 
 mod api;
 mod balancer;
-mod load;
+pub(crate) mod load;
 mod machine;
 mod process;
-mod report;
+pub(crate) mod report;
 mod system;
 mod up;
-mod workload;
+pub(crate) mod workload;
 
 use anyhow::Result;
 

@@ -1,4 +1,4 @@
-//! A lab: four Debian machines, an operator and an internet client on one Linux host, without virtualisation.
+//! A lab: four Debian machines and a fifth for backups, an operator and an internet client on one Linux host, without virtualisation.
 //!
 //! Each machine is a systemd-nspawn container with systemd as PID 1, its own address, sshd and firewall, on an
 //! overlay over a shared base. The whole lab lives in one private mount, pid and network namespace, so that
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use self::machines::{MACHINES, Machine};
+use self::machines::{ALL, MACHINES, Machine};
 use crate::command::output;
 use crate::workspace::Workspace;
 
@@ -34,7 +34,7 @@ pub(crate) enum Lab {
     Status,
     /// Open a shell on a machine, or run a command there, over ssh from the operator.
     Ssh {
-        /// lb, app1, app2 or db.
+        /// lb, app1, app2, db or vault.
         machine: String,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
@@ -48,17 +48,17 @@ pub(crate) enum Lab {
     },
     /// Reboot a machine and wait until it answers again.
     Reboot {
-        /// lb, app1, app2 or db.
+        /// lb, app1, app2, db or vault.
         machine: String,
     },
     /// Cut a machine's power: it stops at once and stays off.
     Cut {
-        /// lb, app1, app2 or db.
+        /// lb, app1, app2, db or vault.
         machine: String,
     },
     /// Start a machine that was cut, and wait until it answers.
     Start {
-        /// lb, app1, app2 or db.
+        /// lb, app1, app2, db or vault.
         machine: String,
     },
     /// Run the whole-system test: bare machines to a proven system, releases, reboots, power cuts.
@@ -68,10 +68,16 @@ pub(crate) enum Lab {
         /// Leave out the stages that take minutes each; the gate does.
         #[arg(long)]
         short: bool,
+        /// Go on with the next stage after one that failed, unless it is the first apply.
+        #[arg(long)]
+        keep_going: bool,
     },
+    /// Measure what backups cost: the same load with the archive on another machine, data checksums and
+    /// `wal_level = logical`, and without. Writes docs/benchmarks.md.
+    Cost(scenario::cost::Arguments),
     /// Clients of the whole-system test.
     #[command(hide = true)]
-    Traffic { kind: traffic::Kind, address: std::net::SocketAddr, path: String },
+    Traffic { kind: traffic::Kind, address: std::net::SocketAddr, path: String, first: u64 },
     /// The first process inside the lab's namespaces.
     #[command(hide = true)]
     Inside {
@@ -102,11 +108,16 @@ impl Lab {
             Self::Reboot { machine } => lab.running()?.reboot(Machine::named(&machine)?),
             Self::Cut { machine } => lab.running()?.cut(Machine::named(&machine)?),
             Self::Start { machine } => lab.running()?.start(Machine::named(&machine)?),
-            Self::Test { only, short } => {
+            Self::Test { only, short, keep_going } => {
                 base::build(&lab, workspace)?;
-                scenario::run(workspace, &lab, only.as_deref().unwrap_or_default(), short)
+                let only = only.as_deref().unwrap_or_default();
+                scenario::run(workspace, &lab, &scenario::Choice { only, short, keep_going })
             }
-            Self::Traffic { kind, address, path } => traffic::run(kind, address, &path),
+            Self::Cost(arguments) => {
+                base::build(&lab, workspace)?;
+                scenario::cost::run(workspace, &lab, &arguments)
+            }
+            Self::Traffic { kind, address, path, first } => traffic::run(kind, address, &path, first),
             Self::Inside { tied } => inside::run(&lab, tied),
         }
     }
@@ -208,13 +219,13 @@ impl Folders {
 
     fn write_ssh_config(&self) -> Result<()> {
         let mut known = String::new();
-        for machine in MACHINES {
+        for machine in ALL {
             let key = std::fs::read_to_string(self.base.join(format!("keys/host_{}.pub", machine.name)))?;
             known += &format!("{},{} {key}", machine.name, machine.address());
         }
         std::fs::write(self.run.join("known_hosts"), known)?;
         let mut config = String::new();
-        for machine in MACHINES {
+        for machine in ALL {
             config += &format!("Host {}\n  HostName {}\n", machine.name, machine.address());
         }
         config += &format!(
@@ -289,8 +300,13 @@ impl Running<'_> {
         self.wait_for(machine)
     }
 
+    /// The machines that are on, or booting.
+    pub(crate) fn on(&self) -> impl Iterator<Item = Machine> {
+        ALL.into_iter().filter(|machine| guest::is_on(self.folders, *machine))
+    }
+
     fn print_status(&self) {
-        for machine in MACHINES {
+        for machine in ALL {
             let state = if guest::is_on(self.folders, machine) { "on" } else { "off" };
             println!(
                 "{:<5} {:<13} {state}, booted {} times",
@@ -303,8 +319,9 @@ impl Running<'_> {
 
     fn how_to_use(&self) -> String {
         format!(
-            "lb, app1, app2 and db are up; the operator's ssh configuration is {}\n\
+            "lb, app1, app2 and db are on, vault is off; the operator's ssh configuration is {}\n\
              cargo xtask lab ssh lb               a shell on a machine\n\
+             cargo xtask lab start vault          turn it on\n\
              cargo xtask lab in operator COMMAND  where the operator is\n\
              cargo xtask lab in internet COMMAND  where the internet client is\n\
              cargo xtask lab down                 remove it all",

@@ -47,7 +47,8 @@ impl Load<'_> {
     }
 }
 
-fn parse(printed: &str) -> Option<Outcome> {
+/// The results that wrk has printed.
+pub(crate) fn parse(printed: &str) -> Option<Outcome> {
     let after = |key: &str| printed.lines().find_map(|line| line.trim().strip_prefix(key)).map(str::trim);
     let requests = printed.lines().find_map(|line| line.trim().split_once(" requests in "))?.0;
     // `connect 0, read 0, write 0, timeout 0`

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::Folders;
-use super::machines::{MACHINES, SUDOER, SWITCH, inside, plain};
+use super::machines::{ALL, SUDOER, SWITCH, inside, plain};
 use crate::command::output;
 use crate::packages;
 use crate::workspace::Workspace;
@@ -45,7 +45,7 @@ const KERNEL: &[(&str, &str)] = &[
 const INSTALLED: &str = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,openssh-server,curl,ca-certificates,procps,python3,python3-venv,udev,kmod,apt-utils,sudo";
 
 /// What machines may install from the lab's own repository.
-const INSTALLABLE: &str = "nftables postgresql postgresql-contrib";
+const INSTALLABLE: &str = "nftables pgbackrest postgresql postgresql-contrib";
 
 /// The Python packages machines may install from there, by pip.
 const REQUIREMENTS: &str = "examples/fastapi/requirements.txt";
@@ -99,7 +99,7 @@ pub(super) fn build(folders: &Folders, workspace: &Workspace) -> Result<()> {
     }
     // The repository is read by an unprivileged web server, the keys by root alone.
     fs::set_permissions(base.join("keys"), fs::Permissions::from_mode(0o700))?;
-    let keys = MACHINES.iter().map(|machine| format!("host_{}", machine.name)).chain(["operator".to_owned()]);
+    let keys = ALL.iter().map(|machine| format!("host_{}", machine.name)).chain(["operator".to_owned()]);
     for key in keys {
         let path = base.join("keys").join(&key);
         output(

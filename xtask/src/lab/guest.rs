@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::machines::{Machine, SWITCH, inside, outside, plain};
+use super::machines::{Machine, OBJECT_STORE, SWITCH, inside, outside, plain};
 use super::network::{plug_in, unplug};
 use super::{Folders, until};
 use crate::command::output;
@@ -49,11 +49,13 @@ done
 exec /lib/systemd/systemd \"$@\"
 ";
 
-/// Boots the machine whenever it should be on, until the lab ends.
-pub(super) fn keep_running(folders: &Folders, machine: Machine) -> Result<()> {
+/// Boots the machine whenever it should be on, `on` from the start, until the lab ends.
+pub(super) fn keep_running(folders: &Folders, machine: Machine, on: bool) -> Result<()> {
     let folder = folders.machine(machine);
     fs::create_dir_all(&folder)?;
-    turn_on(folders, machine)?;
+    if on {
+        turn_on(folders, machine)?;
+    }
     make_disk(folders, machine)?;
     loop {
         while !is_on(folders, machine) {
@@ -120,7 +122,10 @@ fn make_disk(folders: &Folders, machine: Machine) -> Result<()> {
     fs::set_permissions(&first, fs::Permissions::from_mode(0o755))?;
     let name = machine.name;
     fs::write(root.join("etc/hostname"), format!("{name}\n"))?;
-    fs::write(root.join("etc/hosts"), format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {name}\n"))?;
+    let [switch, _] = inside(SWITCH);
+    let store = format!("{} {OBJECT_STORE}\n", plain(&switch));
+    let hosts = format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {name}\n{store}");
+    fs::write(root.join("etc/hosts"), hosts)?;
     for suffix in ["", ".pub"] {
         let key = folders.base.join(format!("keys/host_{name}{suffix}"));
         fs::copy(key, root.join(format!("etc/ssh/ssh_host_ed25519_key{suffix}")))?;

@@ -19,17 +19,24 @@ pub(crate) struct Machine {
 /// A user with passwordless sudo on every machine.
 pub(crate) const SUDOER: &str = "debian";
 
-/// The machines, the public one first.
-pub(crate) const MACHINES: [Machine; 4] = [
-    Machine { name: "lb", host: 10, public: true, login: "root" },
-    Machine { name: "app1", host: 11, public: false, login: "root" },
-    Machine { name: "app2", host: 12, public: false, login: SUDOER },
-    Machine { name: "db", host: 20, public: false, login: SUDOER },
-];
+const LB: Machine = Machine { name: "lb", host: 10, public: true, login: "root" };
+const APP1: Machine = Machine { name: "app1", host: 11, public: false, login: "root" };
+const APP2: Machine = Machine { name: "app2", host: 12, public: false, login: SUDOER };
+const DB: Machine = Machine { name: "db", host: 20, public: false, login: SUDOER };
+/// The machine of the backups: off until a stage starts it.
+pub(crate) const VAULT: Machine = Machine { name: "vault", host: 30, public: false, login: "root" };
+
+/// The machines that are on from the start, the public one first.
+pub(crate) const MACHINES: [Machine; 4] = [LB, APP1, APP2, DB];
+/// All machines.
+pub(crate) const ALL: [Machine; 5] = [LB, APP1, APP2, DB, VAULT];
 
 /// The last part of the operator's and of the internet client's address.
 pub(crate) const OPERATOR: u8 = 5;
 pub(crate) const INTERNET: u8 = 99;
+
+/// The object store's name, at the switch's address.
+pub(crate) const OBJECT_STORE: &str = "s3.lab";
 
 /// The switch's and router's own.
 pub(crate) const SWITCH: u8 = 1;
@@ -49,8 +56,8 @@ pub(crate) fn plain(address: &str) -> &str {
 
 impl Machine {
     pub(crate) fn named(name: &str) -> Result<Self> {
-        MACHINES.into_iter().find(|machine| machine.name == name).with_context(|| {
-            let names = MACHINES.map(|machine| machine.name).join(", ");
+        ALL.into_iter().find(|machine| machine.name == name).with_context(|| {
+            let names = ALL.map(|machine| machine.name).join(", ");
             format!("no machine {name} in the lab\nhint: there are {names}")
         })
     }

@@ -1,7 +1,9 @@
 //! The whole-system test: the real binary, driven by the operator, from bare machines to a proven system, through
 //! releases, faults and reboots. Each stage prints a line with its time; the first that fails ends it.
 
+mod backups;
 mod colocation;
+pub(super) mod cost;
 mod example;
 mod faults;
 mod holes;
@@ -25,7 +27,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::machines::{MACHINES, outside, plain};
+use super::machines::{MACHINES, Machine, outside, plain};
 use super::traffic::{Kind, Outcome, Traffic};
 use super::{Folders, Life, Running, until};
 use crate::command::attached;
@@ -56,8 +58,24 @@ pub(super) struct Scenario<'a> {
     ssh_config: PathBuf,
 }
 
-/// Runs the stages whose names contain `only`, or one of the texts between its bars, each project on a lab of its own; `short` leaves out those in [`LONG`].
-pub(super) fn run(workspace: &Workspace, folders: &Folders, only: &str, short: bool) -> Result<()> {
+/// The stages to run.
+pub(super) struct Choice<'a> {
+    /// Those whose names contain this, or one of the texts between its bars.
+    pub(super) only: &'a str,
+    /// Without those in [`LONG`].
+    pub(super) short: bool,
+    /// After one that failed, the next is run.
+    pub(super) keep_going: bool,
+}
+
+impl Choice<'_> {
+    fn takes(&self, name: &str) -> bool {
+        self.only.split('|').any(|text| name.contains(text)) && !(self.short && LONG.contains(&name))
+    }
+}
+
+/// Runs the chosen stages, each project on a lab of its own.
+pub(super) fn run(workspace: &Workspace, folders: &Folders, choice: &Choice<'_>) -> Result<()> {
     attached(workspace.command("cargo").args(["build", "--workspace", "--bin", "tercet"]))?;
     // A copy: a build in the meantime does not change the tested binary.
     let copy = tempfile::tempdir()?;
@@ -65,19 +83,19 @@ pub(super) fn run(workspace: &Workspace, folders: &Folders, only: &str, short: b
     std::fs::copy(workspace.target.join("debug/tercet"), &tercet)?;
     let begin = Instant::now();
     let mut ran = 0;
-    let is_wanted =
-        |name: &str| only.split('|').any(|text| name.contains(text)) && !(short && LONG.contains(&name));
+    let mut failed = 0;
     for (tiers, stages) in PROJECTS {
-        let wanted = stages.iter().filter(|(name, _)| is_wanted(name)).count();
+        let wanted = stages.iter().filter(|(name, _)| choice.takes(name)).count();
         if wanted > 0 {
             folders.down()?;
-            let result = run_project(folders, &tercet, tiers, stages, is_wanted);
+            let result = run_project(folders, &tercet, tiers, stages, choice);
             folders.down()?;
-            result?;
+            failed += result?;
         }
         ran += wanted;
     }
-    ensure!(ran > 0, "no stage of the lab has {only:?} in its name");
+    ensure!(ran > 0, "no stage of the lab has {:?} in its name", choice.only);
+    ensure!(failed == 0, "{failed} stages failed");
     println!("the lab is through in {:.0} s", begin.elapsed().as_secs_f64());
     Ok(())
 }
@@ -87,19 +105,26 @@ fn run_project(
     tercet: &Path,
     tiers: &str,
     stages: &[Named],
-    is_wanted: impl Fn(&str) -> bool,
-) -> Result<()> {
+    choice: &Choice<'_>,
+) -> Result<usize> {
+    let mut failed = 0;
     let scenario = Scenario::begin(folders, tercet, tiers)?;
     for (number, (name, stage)) in stages.iter().enumerate() {
         // The first brings the machines to what the others start from.
-        if number > 0 && !is_wanted(name) {
+        if number > 0 && !choice.takes(name) {
             continue;
         }
         let begin = Instant::now();
-        stage(&scenario).with_context(|| format!("lab: {name}"))?;
-        println!("{name:.<70} ok {:>6.1} s", begin.elapsed().as_secs_f64());
+        match stage(&scenario).with_context(|| format!("lab: {name}")) {
+            Ok(()) => println!("{name:.<70} ok {:>6.1} s", begin.elapsed().as_secs_f64()),
+            Err(error) if choice.keep_going && number > 0 => {
+                println!("error: {error:#}");
+                failed += 1;
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(())
+    Ok(failed)
 }
 
 type Stage = fn(&Scenario<'_>) -> Result<()>;
@@ -113,6 +138,8 @@ const PROJECTS: &[(&str, &[Named])] = &[
     (ONE_MACHINE, colocation::ALONE),
     (SHARED, example::STAGES),
     (FOUR_MACHINES, removal::STAGES),
+    (FOUR_MACHINES, backups::STAGES),
+    (ONE_MACHINE, backups::object_store::STAGES),
 ];
 
 /// Stages that take minutes each, or repeat a short stage at greater length.
@@ -128,6 +155,9 @@ const LONG: &[&str] = &[
     "a removed machine that is off is listed, and cleaned up when it is back",
     "destroy, killed at every operation: nothing is left, the data stays and is taken up",
     "destroy with the data leaves other databases alone",
+    backups::KILLED,
+    backups::RARE,
+    backups::POWER_CUT,
 ];
 
 const FOUR_MACHINES: &str = "lb=balancer app1=application app2=application db=database";
@@ -179,8 +209,7 @@ impl<'a> Scenario<'a> {
         let mut text = format!("name = {name:?}\n{more}\n");
         for entry in tiers.split(' ') {
             let (name, tiers) = entry.split_once('=').context("machine=tiers")?;
-            let machine =
-                MACHINES.into_iter().find(|machine| machine.name == name).context("a machine of the lab")?;
+            let machine = Machine::named(name)?;
             let tiers: Vec<String> = tiers.split('+').map(|tier| format!("{tier:?}")).collect();
             write!(
                 text,
@@ -244,8 +273,7 @@ impl<'a> Scenario<'a> {
 
     /// A shell command on a machine, as its root.
     fn on(&self, machine: &str, command: &str) -> Result<String> {
-        let machine = MACHINES.into_iter().find(|it| it.name == machine).context("a machine of the lab")?;
-        crate::command::output(self.lab.ssh(machine).arg(command))
+        crate::command::output(self.lab.ssh(Machine::named(machine)?).arg(command))
     }
 
     /// One request of the internet client: status line, headers and body.
@@ -255,12 +283,17 @@ impl<'a> Scenario<'a> {
     }
 
     fn traffic(&self, kind: Kind) -> Result<Traffic> {
+        self.traffic_from(kind, 1)
+    }
+
+    /// Clients; a writer's first number is `first`.
+    fn traffic_from(&self, kind: Kind, first: u64) -> Result<Traffic> {
         let address = format!("{}:80", public_address()).parse()?;
         let path = match kind {
             Kind::Read => "/event?number=eq.0",
             Kind::Write => "/event",
         };
-        Traffic::start(self.lab.at("internet")?, kind, address, path)
+        Traffic::start(self.lab.at("internet")?, kind, address, path, first)
     }
 
     /// Waits until the internet client is answered.

@@ -1,13 +1,14 @@
 //! Clients of the lab: readers whose every request must be answered, and a writer that records which writes
 //! were acknowledged. They run in the internet client's namespace until their standard input ends, and then print the results.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 /// Readers at once.
@@ -37,8 +38,22 @@ pub(crate) struct Outcome {
     pub(crate) slowest: u64,
     /// The first few of those, in words.
     pub(crate) examples: Vec<String>,
-    /// Of a writer: the numbers whose insertion was acknowledged.
-    pub(crate) acknowledged: Vec<u64>,
+    /// How often each status was answered; 0 stands for no answer.
+    pub(crate) statuses: BTreeMap<u16, u64>,
+    /// Answers 503 without Retry-After.
+    pub(crate) unannounced: u64,
+    /// Of a writer: the rows whose insertion was acknowledged.
+    pub(crate) acknowledged: Vec<Acknowledged>,
+}
+
+/// A row whose insertion was acknowledged: it was committed between two times, in microseconds since 1970.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Acknowledged {
+    pub(crate) number: u64,
+    /// Before the request was sent.
+    pub(crate) sent: u64,
+    /// After the answer came.
+    pub(crate) answered: u64,
 }
 
 /// Clients at work.
@@ -48,15 +63,22 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// Starts clients by a command that gets there; `place` is what `lab in` would be called with.
-    pub(crate) fn start(mut place: Command, kind: Kind, address: SocketAddr, path: &str) -> Result<Self> {
+    /// Starts clients by a command that gets there; `place` is what `lab in` would be called with. `first` is a writer's
+    /// first number.
+    pub(crate) fn start(
+        mut place: Command,
+        kind: Kind,
+        address: SocketAddr,
+        path: &str,
+        first: u64,
+    ) -> Result<Self> {
         let kind = match kind {
             Kind::Read => "read",
             Kind::Write => "write",
         };
         let mut child = place
             .arg(std::env::current_exe()?)
-            .args(["lab", "traffic", kind, &address.to_string(), path])
+            .args(["lab", "traffic", kind, &address.to_string(), path, &first.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -83,12 +105,12 @@ impl Drop for Traffic {
 }
 
 /// The clients' own process.
-pub(super) fn run(kind: Kind, address: SocketAddr, path: &str) -> Result<()> {
+pub(super) fn run(kind: Kind, address: SocketAddr, path: &str, first: u64) -> Result<()> {
     let stop = AtomicBool::new(false);
     let outcome = std::thread::scope(|scope| {
         let clients: Vec<_> = match kind {
             Kind::Read => (0..READERS).map(|_| scope.spawn(|| read(address, path, &stop))).collect(),
-            Kind::Write => vec![scope.spawn(|| write(address, path, &stop))],
+            Kind::Write => vec![scope.spawn(|| write(address, path, first, &stop))],
         };
         let mut ignored = Vec::new();
         let ended = std::io::stdin().read_to_end(&mut ignored);
@@ -101,6 +123,10 @@ pub(super) fn run(kind: Kind, address: SocketAddr, path: &str) -> Result<()> {
             all.failed += one.failed;
             all.slowest = all.slowest.max(one.slowest);
             all.examples.extend(one.examples);
+            all.unannounced += one.unannounced;
+            for (status, count) in one.statuses {
+                *all.statuses.entry(status).or_default() += count;
+            }
             all.acknowledged.extend(one.acknowledged);
         }
         all.examples.truncate(5);
@@ -123,16 +149,19 @@ fn read(address: SocketAddr, path: &str, stop: &AtomicBool) -> Outcome {
     outcome
 }
 
-fn write(address: SocketAddr, path: &str, stop: &AtomicBool) -> Outcome {
+fn write(address: SocketAddr, path: &str, first: u64, stop: &AtomicBool) -> Outcome {
     let mut outcome = Outcome::default();
     let mut connection = None;
-    for number in 1.. {
+    for number in first.. {
         if stop.load(Ordering::Relaxed) {
             break;
         }
+        let sent = now();
+        let begin = Instant::now();
         let answer = ask(&mut connection, address, "POST", path, &format!("{{\"number\":{number}}}"));
-        if answer.is_ok() {
-            outcome.acknowledged.push(number);
+        outcome.slowest = outcome.slowest.max(begin.elapsed().as_millis() as u64);
+        if matches!(answer, Ok(Answer { status: 200..300, .. })) {
+            outcome.acknowledged.push(Acknowledged { number, sent, answered: now() });
         }
         outcome.note(answer);
     }
@@ -140,7 +169,14 @@ fn write(address: SocketAddr, path: &str, stop: &AtomicBool) -> Outcome {
 }
 
 impl Outcome {
-    fn note(&mut self, answer: Result<()>) {
+    fn note(&mut self, answer: Result<Answer>) {
+        let status = answer.as_ref().map_or(0, |answer| answer.status);
+        *self.statuses.entry(status).or_default() += 1;
+        let answer = answer.and_then(|answer| {
+            self.unannounced += u64::from(answer.status == 503 && !answer.has_retry_after);
+            ensure!((200..300).contains(&answer.status), "answered {}", answer.status);
+            Ok(())
+        });
         match answer {
             Ok(()) => self.answered += 1,
             Err(error) => {
@@ -155,7 +191,18 @@ impl Outcome {
     }
 }
 
-/// One request on an idle connection, or a new one; its answer must be 2xx. An idle connection that was closed
+/// An answer, without its body.
+struct Answer {
+    status: u16,
+    has_retry_after: bool,
+}
+
+/// Microseconds since 1970.
+fn now() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |it| it.as_micros() as u64)
+}
+
+/// One request on an idle connection, or a new one. An idle connection that was closed
 /// before is replaced once: that is what any client does (RFC 9112 section 9.3.1), for either method, since no byte
 /// of an answer came.
 fn ask(
@@ -164,7 +211,7 @@ fn ask(
     method: &str,
     path: &str,
     body: &str,
-) -> Result<()> {
+) -> Result<Answer> {
     if let Some(connection) = kept {
         // What can be read now was sent before the request: a farewell.
         connection.get_ref().set_nonblocking(true)?;
@@ -182,9 +229,9 @@ fn ask(
         stream.set_nodelay(true)?;
         BufReader::new(stream)
     };
-    let (status, connection) = exchange(connection, address, method, path, body)?;
+    let (answer, connection) = exchange(connection, address, method, path, body)?;
     *kept = connection;
-    if (200..300).contains(&status) { Ok(()) } else { bail!("answered {status}") }
+    Ok(answer)
 }
 
 fn exchange(
@@ -193,7 +240,7 @@ fn exchange(
     method: &str,
     path: &str,
     body: &str,
-) -> Result<(u16, Option<BufReader<TcpStream>>)> {
+) -> Result<(Answer, Option<BufReader<TcpStream>>)> {
     write!(
         connection.get_mut(),
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -204,7 +251,7 @@ fn exchange(
     connection.read_line(&mut line).context("no answer")?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.with_context(|| format!("no answer but {line:?}"))?;
-    let (mut length, mut keep) = (0, true);
+    let (mut length, mut keep, mut has_retry_after) = (0, true, false);
     loop {
         let mut line = String::new();
         if connection.read_line(&mut line).context("half an answer")? == 0 {
@@ -218,8 +265,9 @@ fn exchange(
             length = value.trim().parse().context("its content-length")?;
         }
         keep &= line != "connection: close";
+        has_retry_after |= line.starts_with("retry-after:");
     }
     let mut answer = vec![0; length];
     connection.read_exact(&mut answer).context("half a body")?;
-    Ok((status, keep.then_some(connection)))
+    Ok((Answer { status, has_retry_after }, keep.then_some(connection)))
 }

@@ -125,7 +125,8 @@ pub(super) fn database_cut(scenario: &Scenario<'_>) -> Result<()> {
     let stored = scenario.on("db", "runuser -u postgres -- psql -Atc 'select number from event' shop")?;
     let stored: std::collections::BTreeSet<u64> =
         stored.lines().filter_map(|line| line.parse().ok()).collect();
-    let lost: Vec<&u64> = outcome.acknowledged.iter().filter(|number| !stored.contains(number)).collect();
+    let numbers = outcome.acknowledged.iter().map(|row| row.number);
+    let lost: Vec<u64> = numbers.filter(|number| !stored.contains(number)).collect();
     ensure!(lost.is_empty(), "acknowledged and lost: {lost:?}");
     Ok(())
 }

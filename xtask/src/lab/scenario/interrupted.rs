@@ -33,7 +33,7 @@ pub(super) fn first_apply(scenario: &Scenario<'_>) -> Result<()> {
 
 /// Where an apply is killed.
 #[derive(Clone, Copy)]
-enum Side {
+pub(super) enum Side {
     Operator,
     Machine,
 }
@@ -43,7 +43,7 @@ pub(super) fn release(scenario: &Scenario<'_>) -> Result<()> {
     let traffic = scenario.traffic(Kind::Read)?;
     for (side, rows, at_least) in [(Side::Operator, 401, 6), (Side::Machine, 403, 3)] {
         scenario.write(FOUR_MACHINES, &format!("api.db-max-rows = {rows}"))?;
-        each_operation(scenario, side, "", at_least)?;
+        each_operation(scenario, side, &[""], at_least, || begun(scenario))?;
     }
     lossless(&traffic.stop()?)
 }
@@ -55,18 +55,24 @@ pub(super) fn release_halfway(scenario: &Scenario<'_>) -> Result<()> {
         [(Side::Operator, 404, "lb: put app-2", 1), (Side::Machine, 405, "app1: ", 1)]
     {
         scenario.write(FOUR_MACHINES, &format!("api.db-max-rows = {rows}"))?;
-        each_operation(scenario, side, at, at_least)?;
+        each_operation(scenario, side, &[at], at_least, || begun(scenario))?;
     }
     lossless(&traffic.stop()?)
 }
 
-/// Applies until one gets through, each killed at the first operation at which none was killed before, of those that
-/// begin with `at`.
-fn each_operation(scenario: &Scenario<'_>, side: Side, at: &str, at_least: usize) -> Result<()> {
+/// Repeats a change until one gets through, each killed at the first operation at which none was killed before, of those
+/// that begin with one of `at`.
+pub(super) fn each_operation(
+    scenario: &Scenario<'_>,
+    side: Side,
+    at: &[&str],
+    at_least: usize,
+    change: impl Fn() -> Result<Command>,
+) -> Result<()> {
     let mut killed = BTreeSet::new();
     let mut hits = 0;
     get_through(|| {
-        let mut child = begun(scenario)?.spawn()?;
+        let mut child = change()?.spawn()?;
         let mut printed = String::new();
         let mut hit = false;
         for line in BufReader::new(child.stderr.take().context("standard error is piped")?).lines() {
@@ -75,7 +81,7 @@ fn each_operation(scenario: &Scenario<'_>, side: Side, at: &str, at_least: usize
             let Some((_, operation)) = line.strip_prefix('[').and_then(|line| line.split_once("] ")) else {
                 continue;
             };
-            let is_one = !hit && !line.starts_with("[undo]") && operation.starts_with(at);
+            let is_one = !hit && !line.starts_with("[undo]") && at.iter().any(|at| operation.starts_with(at));
             if !is_one || !killed.insert(operation.to_owned()) {
                 continue;
             }
@@ -170,9 +176,14 @@ enum Outcome {
 
 /// An apply, to be started and listened to.
 pub(super) fn begun(scenario: &Scenario<'_>) -> Result<Command> {
-    let mut apply = scenario.tercet("apply", &["--yes"])?;
-    apply.arg(scenario.project.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    Ok(apply)
+    begun_by(scenario, "apply", &["--yes"])
+}
+
+/// A change by another verb, to be started and listened to.
+pub(super) fn begun_by(scenario: &Scenario<'_>, verb: &str, arguments: &[&str]) -> Result<Command> {
+    let mut change = scenario.tercet(verb, arguments)?;
+    change.arg(scenario.project.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    Ok(change)
 }
 
 /// Starts an apply and kills it when it comes to one of `moments`.
@@ -194,7 +205,7 @@ fn outcome(scenario: &Scenario<'_>, moments: &[&str]) -> Result<Outcome> {
 /// No other operator may continue until the lease of the killed one has expired after a minute: that minute is
 /// spared here.
 pub(super) fn let_leases_run_out(scenario: &Scenario<'_>) -> Result<()> {
-    for machine in MACHINES {
+    for machine in scenario.lab.on() {
         scenario.on(
             machine.name,
             "cd /var/lib/tercet 2>/dev/null && sed -i 's/\"expires\":[0-9]*/\"expires\":1/' lease.json || true",
