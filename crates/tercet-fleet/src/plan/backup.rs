@@ -108,12 +108,15 @@ pub(super) fn first(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Surv
     let Some((machine, record)) = record(target.project, survey) else { return };
     let mut tasks = Vec::new();
     if record.backups.is_empty() {
-        tasks.push(Task::BackUp { full: true });
+        // The check looks for a heartbeat in the copy; the timer's first may have come before the database.
+        let database = carrying(target.project, survey, Tier::Database);
+        tasks.extend(database.map(|database| (database, Task::Heartbeat)));
+        tasks.push((machine, Task::BackUp { full: true }));
     }
     if record.checks.is_empty() && target.project.topology.backup().is_some_and(|it| it.check.is_some()) {
-        tasks.push(Task::Check { backup: "latest".to_owned() });
+        tasks.push((machine, Task::Check { backup: "latest".to_owned() }));
     }
-    for task in tasks {
+    for (machine, task) in tasks {
         plan.stage([Operation::on(&machine.name, Action::StartTask { task: task.clone() })]);
         plan.stage([Operation::on(&machine.name, Action::AwaitTask { task })]);
     }

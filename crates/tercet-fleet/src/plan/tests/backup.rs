@@ -17,25 +17,27 @@ fn the_repository_comes_before_the_first_migration_and_the_first_backup_last() {
     fleet.check(
         &intent(release('b', '1')),
         expect![[r#"
-        lb: record that it belongs to project shop
-        app1: record that it belongs to project shop
-        db: record that it belongs to project shop
-        vault: record that it belongs to project shop
-        vault: initialise the repository of the backups
-        app1: ship release bbbbbbbbbbbb
-        db: migrate the database: 0001_event.sql
-        app1: start app-1 of release bbbbbbbbbbbb on port 8081
-        app1: wait until app-1 is ready: http://10.0.0.11:9081/ready
-        lb: wait until the balancer finds app-1 healthy
-        lb: record that the project's data is in database shop on db
-        app1: record that the project's data is in database shop on db
-        db: record that the project's data is in database shop on db
-        vault: record that the project's data is in database shop on db
-        vault: start a full backup
-        vault: wait for a full backup
-        vault: start the check of the latest backup
-        vault: wait for the check of the latest backup
-    "#]],
+            lb: record that it belongs to project shop
+            app1: record that it belongs to project shop
+            db: record that it belongs to project shop
+            vault: record that it belongs to project shop
+            vault: initialise the repository of the backups
+            app1: ship release bbbbbbbbbbbb
+            db: migrate the database: 0001_event.sql
+            app1: start app-1 of release bbbbbbbbbbbb on port 8081
+            app1: wait until app-1 is ready: http://10.0.0.11:9081/ready
+            lb: wait until the balancer finds app-1 healthy
+            lb: record that the project's data is in database shop on db
+            app1: record that the project's data is in database shop on db
+            db: record that the project's data is in database shop on db
+            vault: record that the project's data is in database shop on db
+            db: start the heartbeat
+            db: wait for the heartbeat
+            vault: start a full backup
+            vault: wait for a full backup
+            vault: start the check of the latest backup
+            vault: wait for the check of the latest backup
+        "#]],
     );
     fleet.survey.machines[2].system.distribution.1 = "13".to_owned();
     fleet.check(&intent(release('b', '1')), expect![[r#"
