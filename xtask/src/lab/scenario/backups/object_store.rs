@@ -97,7 +97,6 @@ fn backed_up(scenario: &Scenario<'_>) -> Result<()> {
     )?;
     ensure!(printed.contains(on_machine.trim()) && on_machine.trim().len() >= 32, "another key is printed");
     fs::write(secrets.join("s3-secret"), "wrong")?;
-    scenario.succeed("apply", &["--yes"])?;
-    let printed = scenario.fail("backup", &[])?;
+    let printed = scenario.fail("apply", &["--yes"])?;
     named(&printed, &["SignatureDoesNotMatch"])
 }
