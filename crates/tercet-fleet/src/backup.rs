@@ -1,4 +1,4 @@
-//! Backups: the tasks that run on the machines. pgBackRest is the engine, and only [`pgbackrest`] knows its words.
+//! Backups: the tasks that run on the machines. pgBackRest is the engine, and only the module `pgbackrest` knows its words.
 
 pub(crate) mod copy;
 pub(crate) mod heartbeat;

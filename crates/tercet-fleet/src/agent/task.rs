@@ -31,7 +31,8 @@ pub(super) fn start(task: &Task) -> Result<()> {
         Command::new("systemctl").args(["start", "--no-block", "--", &unit]).output().context("systemctl")?;
     ensure!(output.status.success(), "{unit}: {}", String::from_utf8_lossy(&output.stderr).trim());
     let begin = Instant::now();
-    while invocation(&unit)? == before && !report::state(&unit)?.active.starts_with("activ") {
+    let runs = || Ok::<_, anyhow::Error>(matches!(&*report::state(&unit)?.active, "active" | "activating"));
+    while invocation(&unit)? == before && !runs()? {
         ensure!(begin.elapsed() < START, "{unit} does not start");
         std::thread::sleep(Duration::from_millis(20));
     }

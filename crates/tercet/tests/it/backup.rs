@@ -201,7 +201,7 @@ fn damage_of_a_backup_or_its_archive_is_named() {
 
     let manifest = backup(path).join("backup_manifest");
     let text = std::fs::read_to_string(&manifest).unwrap();
-    std::fs::write(&manifest, text.replacen("PG_VERSION", "PG_VERSIOM", 1)).unwrap();
+    std::fs::write(&manifest, text.replacen("PG_VERSION", "PG_0000000", 1)).unwrap();
     let failed = check();
     assert!(failed.contains("is damaged: pg_verifybackup:"), "{failed}");
     std::fs::write(&manifest, text).unwrap();

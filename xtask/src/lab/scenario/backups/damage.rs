@@ -120,7 +120,7 @@ fn archive_stopped(scenario: &Scenario<'_>) -> Result<()> {
         &format!("mkdir -p /etc/pgbackrest/conf.d; printf '[global]\\nio-timeout=5\\n' > {impatient}"),
     )?;
     scenario.on("vault", "systemctl stop tercet-pgbackrest.service")?;
-    let result = archiving_fails(scenario, &["has not been archived", "onnection refused"]);
+    let result = archiving_fails(scenario, &["has not been archived", "refused"]);
     scenario.on("vault", "systemctl start tercet-pgbackrest.service")?;
     scenario.on("db", &format!("rm {impatient}"))?;
     result?;
