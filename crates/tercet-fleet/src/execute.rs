@@ -103,6 +103,9 @@ fn run(execution: &Execution<'_, '_, '_>, plan: &ExecutionPlan) -> Result<()> {
         let Err(error) = done else { continue };
         // After an interrupt or a lost lease nothing more is changed.
         execution.leases.check().with_context(|| format!("{error:#}"))?;
+        if stage.iter().all(Operation::is_a_task) {
+            return Err(error.context("a task failed; the application servers are not affected"));
+        }
         return Err(undo(execution, &plan.stages[..=place], error));
     }
     Ok(())

@@ -322,6 +322,11 @@ impl Operation {
         actions.into_iter().map(|action| Self::on(&self.machine, action)).collect()
     }
 
+    /// Whether it starts a backup or a check, or waits for it: its failure is no reason to undo a release.
+    pub(crate) fn is_a_task(&self) -> bool {
+        matches!(self.action, Action::StartTask { .. } | Action::AwaitTask { .. })
+    }
+
     /// Whether it only waits for the effect of another operation.
     pub(crate) fn only_waits(&self) -> bool {
         matches!(self.action, Action::AwaitReady { .. } | Action::AwaitRotation { .. })
