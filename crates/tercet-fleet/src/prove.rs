@@ -17,6 +17,7 @@ use crate::at_once::at_once;
 use crate::desired::credentials_folder;
 use crate::fleet::{Fleet, Member, unexpected};
 use crate::reachability::{DatabaseLogin, LoginMeans, Reachability, connect_all};
+use crate::ssh::Route;
 
 /// Ports that are often open by mistake, checked on every machine besides those of the topology.
 const COMMON: &[u16] = &[
@@ -54,41 +55,58 @@ pub struct Check {
 /// # Errors
 /// A machine that should make attempts cannot be reached.
 pub fn prove(fleet: &Fleet<'_>) -> Result<Vec<Check>> {
-    let targets = targets(fleet)?;
+    let routes = at_once(&fleet.machines, SshRoute::of)?;
+    let targets = targets(fleet, &routes);
     let mut vantages: Vec<Option<&Member<'_>>> = vec![None];
     vantages.extend(fleet.machines.iter().map(Some));
-    let mut checks: Vec<Check> = at_once(&vantages, |from| network(fleet, *from, &targets))?.concat();
+    let mut checks: Vec<Check> =
+        at_once(&vantages, |from| network(fleet, *from, &routes, &targets))?.concat();
     let applications: Vec<&Member<'_>> =
         fleet.machines.iter().filter(|member| member.machine.tiers.contains(&Tier::Application)).collect();
     checks.extend(at_once(&applications, |member| database(fleet, member))?.concat());
     Ok(checks)
 }
 
+/// How the operator's ssh gets to a machine.
+struct SshRoute {
+    /// The addresses of the host that it connects to.
+    addresses: Vec<IpAddr>,
+    /// Whether it connects from where the operator is, without a jump host.
+    is_direct: bool,
+}
+
+impl SshRoute {
+    fn of(member: &Member<'_>) -> Result<Self> {
+        let Route { host, is_direct } = member.remote.route()?;
+        let addresses = (host.as_str(), 0).to_socket_addrs().into_iter().flatten();
+        Ok(Self { addresses: addresses.map(|address| address.ip()).collect(), is_direct })
+    }
+}
+
 /// Every address and port to check, with the index of the machine in the fleet.
-fn targets(fleet: &Fleet<'_>) -> Result<Vec<(usize, SocketAddr)>> {
+fn targets(fleet: &Fleet<'_>, routes: &[SshRoute]) -> Vec<(usize, SocketAddr)> {
     let edges = fleet.topology.edges();
     let mut targets = Vec::new();
-    for (place, member) in fleet.machines.iter().enumerate() {
+    for (place, (member, route)) in fleet.machines.iter().zip(routes).enumerate() {
         let mut ports: BTreeSet<u16> = COMMON.iter().copied().collect();
         ports.extend(edges.iter().map(|edge| edge.port));
         ports.insert(member.system.operator.1);
         let mut addresses: BTreeSet<IpAddr> = member.system.addresses.iter().copied().collect();
         addresses.insert(member.machine.address);
         // ssh may connect to a public address that the machine does not have (behind NAT).
-        let host = member.remote.host()?;
-        addresses
-            .extend((host.as_str(), 0).to_socket_addrs().into_iter().flatten().map(|address| address.ip()));
+        addresses.extend(&route.addresses);
         for address in addresses {
             targets.extend(ports.iter().map(|port| (place, SocketAddr::new(address, *port))));
         }
     }
-    Ok(targets)
+    targets
 }
 
 /// The checks from one vantage point. A machine is not checked from itself, since no firewall applies to loopback.
 fn network(
     fleet: &Fleet<'_>,
     from: Option<&Member<'_>>,
+    routes: &[SshRoute],
     targets: &[(usize, SocketAddr)],
 ) -> Result<Vec<Check>> {
     let others: Vec<(usize, SocketAddr)> = targets
@@ -104,14 +122,12 @@ fn network(
             _ => return Err(unexpected(&member.machine.name)),
         },
     };
-    let direct = from.is_some() || fleet.machines[0].remote.is_direct()?;
-    let mut checks = Vec::new();
-    for ((place, address), reached) in others.into_iter().zip(reached) {
+    let checks = others.into_iter().zip(reached).map(|((place, address), reached)| {
         let to = &fleet.machines[place];
-        let expected = expected(fleet, from, to, address, direct)?;
+        let expected = expected(fleet, from, to, &routes[place], address);
         let passed = passes(expected, &reached, from.is_none());
         let rule = (!passed).then(|| rule(fleet, from, to, address, expected, &reached));
-        checks.push(Check {
+        Check {
             from: from.map_or("operator", |member| &member.machine.name).to_owned(),
             to: to.machine.name.clone(),
             address,
@@ -121,9 +137,9 @@ fn network(
             tried: reached != Reachability::NoRoute,
             passed,
             rule,
-        });
-    }
-    Ok(checks)
+        }
+    });
+    Ok(checks.collect())
 }
 
 /// The expected result of a connection attempt.
@@ -189,25 +205,24 @@ fn rule(
     }
 }
 
-/// The result that the topology's edges let expect. `direct` says that ssh connects without a jump host.
+/// The result that the topology's edges let expect; `route` is that of the operator's ssh.
 fn expected(
     fleet: &Fleet<'_>,
     from: Option<&Member<'_>>,
     to: &Member<'_>,
+    route: &SshRoute,
     address: SocketAddr,
-    direct: bool,
-) -> Result<Expected> {
+) -> Expected {
     // ssh: from the source of the operator's connections, which may be a machine of the fleet.
     let (operator, ssh) = to.system.operator;
     if address.port() == ssh {
         let Some(from) = from else {
-            let used = (to.remote.host()?.as_str(), 0).to_socket_addrs();
-            let is_used = direct && used.into_iter().flatten().any(|it| it.ip() == address.ip());
-            return Ok(if is_used { Expected::Open } else { Expected::Any });
+            let is_used = route.is_direct && route.addresses.contains(&address.ip());
+            return if is_used { Expected::Open } else { Expected::Any };
         };
         let is_operator = from.system.addresses.contains(&operator) || from.machine.address == operator;
         let is_open = is_operator && address.is_ipv4() == operator.is_ipv4();
-        return Ok(if is_open { Expected::Open } else { Expected::Closed });
+        return if is_open { Expected::Open } else { Expected::Closed };
     }
     let edges = fleet.topology.edges();
     let edge = edges.iter().find(|edge| {
@@ -218,11 +233,11 @@ fn expected(
             && edge.address == address.ip();
         edge.machine.name == to.machine.name && edge.port == address.port() && (public || private)
     });
-    Ok(match edge {
+    match edge {
         Some(edge) if edge.to.standby.is_some() => Expected::OpenOrRefused,
         Some(_) => Expected::Open,
         None => Expected::Closed,
-    })
+    }
 }
 
 /// The login attempts from an application machine.

@@ -70,6 +70,25 @@ impl Output {
     }
 }
 
+/// How ssh gets to a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The host name or address that it connects to.
+    pub host: String,
+    /// Whether it connects from here, without a jump host or another command in between.
+    pub is_direct: bool,
+}
+
+impl Route {
+    /// Reads what `ssh -G` prints: a line for each option.
+    fn read(text: &str) -> Option<Self> {
+        let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        let is_set = |key: &str| value(key).is_some_and(|it| it != "none");
+        let is_direct = !is_set("proxyjump") && !is_set("proxycommand");
+        Some(Self { host: value("hostname")?.to_owned(), is_direct })
+    }
+}
+
 /// A machine, reached by ssh.
 #[derive(Debug)]
 pub struct Remote<'a> {
@@ -153,29 +172,15 @@ impl Ssh {
 }
 
 impl Remote<'_> {
-    /// The host name or address ssh connects to, as its configuration resolves it (`ssh -G`).
+    /// How ssh gets to the machine, by its configuration (`ssh -G`).
     ///
     /// # Errors
     /// ssh cannot be run or does not understand its configuration.
-    pub fn host(&self) -> Result<String> {
+    pub fn route(&self) -> Result<Route> {
         let output =
             self.ssh_command(&["-G"]).arg("--").arg(self.destination).output().context("cannot run ssh")?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.lines()
-            .find_map(|line| line.strip_prefix("hostname "))
-            .map(str::to_owned)
+        Route::read(&String::from_utf8_lossy(&output.stdout))
             .with_context(|| format!("{}: ssh -G does not tell its host name", self.name))
-    }
-
-    /// Whether ssh connects to the machine itself, without a jump host or another command in between.
-    ///
-    /// # Errors
-    /// As [`host`](Self::host).
-    pub(crate) fn is_direct(&self) -> Result<bool> {
-        let output =
-            self.ssh_command(&["-G"]).arg("--").arg(self.destination).output().context("cannot run ssh")?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        Ok(!text.lines().any(|line| line.starts_with("proxyjump ") || line.starts_with("proxycommand ")))
     }
 
     /// Runs a shell command on the machine with `input` on its standard input and returns its standard output.
@@ -378,6 +383,17 @@ mod tests {
             .output()
             .unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{MARKER}\n{expected}"));
+    }
+
+    #[test]
+    fn a_route_is_direct_without_a_jump_host() {
+        let route = |text: &str| Route::read(text).map(|it| (it.host, it.is_direct));
+        let host = |is_direct| Some(("10.0.0.11".to_owned(), is_direct));
+        assert_eq!(route("user root\nhostname 10.0.0.11\nport 22\n"), host(true));
+        assert_eq!(route("hostname 10.0.0.11\nproxyjump root@lb\n"), host(false));
+        assert_eq!(route("hostname 10.0.0.11\nproxycommand nc %h %p\n"), host(false));
+        assert_eq!(route("hostname 10.0.0.11\nproxycommand none\n"), host(true));
+        assert_eq!(route("user root\n"), None);
     }
 
     #[test]
