@@ -5,7 +5,6 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use jiff::Timestamp;
 use tercet_database::RecoveryTarget;
 use tercet_database::restored::{RecoveryError, RestoredCluster, Server};
 use tokio::signal::unix::{SignalKind, signal};
@@ -151,9 +150,4 @@ pub(crate) fn ask(target: &RecoveryTarget) -> Result<()> {
 pub(crate) fn present() -> Option<RecoveryTarget> {
     let text = fs::read(request()).ok().filter(|_| in_folder(FOLDER).exists())?;
     serde_json::from_slice(&text).ok()
-}
-
-/// Now, in seconds, as part of a file's name.
-pub(super) fn stamp() -> String {
-    Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string()
 }

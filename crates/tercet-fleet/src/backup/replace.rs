@@ -13,15 +13,17 @@ use anyhow::{Context as _, Result, bail, ensure};
 use jiff::Timestamp;
 use rustix::fs::statvfs;
 use serde::{Deserialize, Serialize};
-use tercet_database::restored::{Expectation, Recovery};
+use tercet_database::restored::{Expectation, Recovery, Server};
 use tercet_database::{ControlData, RecoveryTarget, RestoredCluster};
 use tercet_machine::cluster;
+use tercet_machine::file::{Contents, File};
+use tercet_machine::path::Owner;
 use tokio::task::LocalSet;
 
-use super::copy::{last_commit, recover, stamp};
+use super::copy::{candidates, last_commit, recover};
 use super::pgbackrest::PgBackRest;
 use super::run::{self, open};
-use super::settings::{Settings, data};
+use super::settings::{CHECKS, Settings, data};
 use crate::migrate::SOCKETS;
 
 /// Where a machine keeps how far a replacement is.
@@ -57,17 +59,17 @@ pub enum Replaced {
 }
 
 /// How far a replacement is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// The copy is being made; the database is as it was.
-    Preparing,
     /// The copy is verified; the database is as it was.
     Prepared,
     /// The data directories change places.
     Replacing,
     /// The database is the copy.
     Done,
+    /// The database is the copy, and the data before it is being recovered in the place of a copy.
+    Returning,
 }
 
 impl Replacement {
@@ -81,13 +83,27 @@ impl Replacement {
     }
 
     fn write(&self) -> Result<()> {
-        let folder = Path::new(FILE).parent().context("a file is in a folder")?;
-        let mut file =
-            tempfile::NamedTempFile::new_in(folder).with_context(|| folder.display().to_string())?;
-        serde_json::to_writer_pretty(&mut file, self)?;
-        file.as_file().sync_all()?;
-        file.persist(FILE).context(FILE)?;
-        sync(folder)
+        let contents = Contents::Text(serde_json::to_string_pretty(self)? + "\n");
+        let file = File { path: FILE.into(), contents, owner: Owner::root(), mode: 0o600 };
+        file.write().context(FILE)
+    }
+
+    /// Whether the data before a replacement is in the place of a copy, on its way back.
+    pub(crate) fn is_on_its_way_back(&self) -> bool {
+        match self.phase {
+            Phase::Returning => true,
+            Phase::Prepared | Phase::Replacing => self.target == Replaced::ByTheOneBefore,
+            Phase::Done => false,
+        }
+    }
+
+    /// Whether the database before it can be returned to; `left` are the folders of data that replacements left.
+    pub(crate) fn can_be_undone(&self, left: &[PathBuf]) -> bool {
+        let is_kept = || left.iter().any(|path| path.ends_with(&self.before));
+        match self.phase {
+            Phase::Prepared => self.is_on_its_way_back(),
+            Phase::Replacing | Phase::Done | Phase::Returning => self.is_on_its_way_back() || is_kept(),
+        }
     }
 
     /// The folder with the data before it.
@@ -115,22 +131,22 @@ pub(crate) fn prepare(target: &Replaced, say: &mut dyn FnMut(&str)) -> Result<()
         }
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let replacement = Replacement {
-        target: target.clone(),
-        phase: Phase::Preparing,
-        before: format!("{BEFORE}{}", stamp()),
-        since: Timestamp::now(),
-    };
-    match target {
-        Replaced::By(target) => {
-            LocalSet::new().block_on(&runtime, restore_verified(&settings, target, say))?;
+    LocalSet::new().block_on(&runtime, async {
+        match (target, there) {
+            (Replaced::By(target), there) => {
+                if let Some(there) = there.filter(Replacement::is_on_its_way_back) {
+                    put_back(&settings, there).await?;
+                }
+                restore_verified(&settings, target, say).await
+            }
+            (Replaced::ByTheOneBefore, Some(there)) if there.phase != Phase::Prepared => {
+                bring_back(&settings, there, say).await
+            }
+            (Replaced::ByTheOneBefore, _) => bail!("nothing was replaced"),
         }
-        Replaced::ByTheOneBefore => {
-            let there = there.filter(|it| it.phase >= Phase::Replacing).context("nothing was replaced")?;
-            LocalSet::new().block_on(&runtime, bring_back(&settings, &there, say))?;
-        }
-    }
-    Replacement { phase: Phase::Prepared, ..replacement }.write()
+    })?;
+    let (before, since) = (format!("{BEFORE}{}", stamp()), Timestamp::now());
+    Replacement { target: target.clone(), phase: Phase::Prepared, before, since }.write()
 }
 
 /// Restores a copy beside the database, recovers it to the target, and verifies it.
@@ -141,8 +157,7 @@ async fn restore_verified(
 ) -> Result<()> {
     let engine = PgBackRest { settings };
     let record = run::read(engine)?;
-    let largest =
-        super::copy::candidates(&record, target)?.iter().map(|it| it.size).max().unwrap_or_default();
+    let largest = candidates(&record, target)?.iter().map(|it| it.size).max().unwrap_or_default();
     room(settings, largest)?;
     let copy = open(settings, &folder(settings)).await?;
     let server = recover(engine, &record, &copy, target, say).await?;
@@ -153,7 +168,7 @@ async fn restore_verified(
 /// Verifies a copy, which is removed if it is damaged.
 async fn verify(
     settings: &Settings,
-    server: tercet_database::restored::Server<'_>,
+    server: Server<'_>,
     copy: &RestoredCluster,
     say: &mut dyn FnMut(&str),
 ) -> Result<()> {
@@ -162,7 +177,7 @@ async fn verify(
         database: &settings.database,
         heartbeat: None,
         catalogue: None,
-        checks: Path::new(super::settings::CHECKS),
+        checks: Path::new(CHECKS),
     };
     let verification = server.verify(&expectation).await;
     let failures = verification.failures().collect::<Vec<_>>().join("; ");
@@ -176,8 +191,11 @@ async fn verify(
 }
 
 /// Makes the data before the last replacement a copy again: on a timeline of its own, so that a later recovery follows it.
-async fn bring_back(settings: &Settings, there: &Replacement, say: &mut dyn FnMut(&str)) -> Result<()> {
+/// The record says so before the data leaves its place.
+async fn bring_back(settings: &Settings, mut there: Replacement, say: &mut dyn FnMut(&str)) -> Result<()> {
     let copy = open(settings, &folder(settings)).await?;
+    there.phase = Phase::Returning;
+    there.write()?;
     let before = there.before(settings);
     if before.exists() {
         copy.clear()?;
@@ -198,6 +216,19 @@ async fn bring_back(settings: &Settings, there: &Replacement, say: &mut dyn FnMu
     Ok(())
 }
 
+/// Returns the data before a replacement from the place of a copy, where an interrupted undo left it: a copy is made there,
+/// and the data stays until it is dropped.
+async fn put_back(settings: &Settings, mut there: Replacement) -> Result<()> {
+    let copy = open(settings, &folder(settings)).await?;
+    let before = there.before(settings);
+    if copy.data().exists() && !before.exists() {
+        fs::rename(copy.data(), &before).with_context(|| copy.data().display().to_string())?;
+        sync(&parent(settings))?;
+    }
+    there.phase = Phase::Done;
+    there.write()
+}
+
 /// Has the data directories change places. Expects a prepared copy; repeated after an interruption, it goes on.
 ///
 /// # Errors
@@ -206,33 +237,39 @@ pub(crate) fn replace(target: &Replaced, say: &mut dyn FnMut(&str)) -> Result<()
     let settings = Settings::here()?;
     let mut replacement = Replacement::read()?.context("there is no copy")?;
     ensure!(replacement.target == *target, "the copy is another one\nhint: run `tercet restore` again");
-    if replacement.phase == Phase::Done {
-        return Ok(());
-    }
-    ensure!(replacement.phase >= Phase::Prepared, "the copy is not verified yet");
-    let (main, copy) = (data(settings.major), folder(&settings).join("data"));
-    let before = replacement.before(&settings);
-    if replacement.phase == Phase::Prepared {
-        archive_the_end(&settings, say);
-        replacement.phase = Phase::Replacing;
-        replacement.write()?;
+    match replacement.phase {
+        Phase::Done => return Ok(()),
+        Phase::Returning => bail!("the copy is not recovered yet"),
+        Phase::Prepared => {
+            archive_the_end(&settings, say);
+            replacement.phase = Phase::Replacing;
+            replacement.write()?;
+        }
+        Phase::Replacing => {}
     }
     say("stop PostgreSQL");
     systemctl("stop", &settings)?;
-    if copy.exists() {
-        if !before.exists() {
-            fs::rename(&main, &before).with_context(|| main.display().to_string())?;
-        }
-        history_is_ready(&copy)?;
-        fs::rename(&copy, &main).with_context(|| copy.display().to_string())?;
-        sync(&parent(&settings))?;
-    }
+    change_places(&data(settings.major), &copy_data(&settings), &replacement.before(&settings))?;
     say("start PostgreSQL");
     systemctl("start", &settings)?;
     replacement.phase = Phase::Done;
     replacement.write()?;
     let folder = folder(&settings);
     fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())
+}
+
+/// Has `main` become `before`, and `copy` become `main`. Repeated after an interruption, it goes on.
+fn change_places(main: &Path, copy: &Path, before: &Path) -> Result<()> {
+    if !copy.exists() {
+        return Ok(());
+    }
+    // An interrupted replacement may have moved it away already.
+    if main.exists() && !before.exists() {
+        fs::rename(main, before).with_context(|| main.display().to_string())?;
+    }
+    history_is_ready(copy)?;
+    fs::rename(copy, main).with_context(|| copy.display().to_string())?;
+    main.parent().map_or(Ok(()), sync)
 }
 
 /// Stops PostgreSQL, after the end of its write-ahead log is in the archive. One that is stopped stays so.
@@ -250,12 +287,14 @@ pub(crate) fn stop() -> Result<()> {
     systemctl("stop", &settings)
 }
 
-/// The folders of data that replacements left.
+/// The folders of data that replacements left, also where an interrupted undo left it.
 pub(crate) fn left() -> Result<Vec<PathBuf>> {
     let Some(settings) = Settings::read()? else { return Ok(Vec::new()) };
     let entries = fs::read_dir(parent(&settings)).into_iter().flatten().flatten();
     let is_left = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(BEFORE);
-    Ok(entries.filter(|it| is_left(&it.file_name())).map(|it| it.path()).collect())
+    let returning = Replacement::read()?.filter(Replacement::is_on_its_way_back);
+    let returning = returning.map(|_| copy_data(&settings)).filter(|path| path.exists());
+    Ok(entries.filter(|it| is_left(&it.file_name())).map(|it| it.path()).chain(returning).collect())
 }
 
 /// Removes the data that replacements left, and a copy that was not used.
@@ -352,6 +391,11 @@ fn parent(settings: &Settings) -> PathBuf {
     data(settings.major).parent().map(Path::to_owned).unwrap_or_default()
 }
 
+/// The data directory of the copy.
+fn copy_data(settings: &Settings) -> PathBuf {
+    folder(settings).join("data")
+}
+
 /// The folder of the copy.
 fn folder(settings: &Settings) -> PathBuf {
     parent(settings).join(COPY)
@@ -368,7 +412,66 @@ fn systemctl(verb: &str, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
+/// Now, in seconds, as part of a file's name.
+fn stamp() -> String {
+    Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string()
+}
+
 fn sync(folder: &Path) -> Result<()> {
     let synced = fs::File::open(folder).and_then(|it| it.sync_all());
     synced.with_context(|| folder.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_directories_change_places_whatever_was_done_before() {
+        for done in 0..3 {
+            let folder = tempfile::tempdir().unwrap();
+            let [main, copy, before] = ["main", "copy", "main.before-1"].map(|name| folder.path().join(name));
+            for (path, name) in [(&main, "old"), (&copy, "new")] {
+                fs::create_dir_all(path.join("pg_wal/archive_status")).unwrap();
+                fs::write(path.join("name"), name).unwrap();
+            }
+            fs::write(copy.join("pg_wal/00000002.history"), "").unwrap();
+            // Interrupted after this many renames.
+            if done > 0 {
+                fs::rename(&main, &before).unwrap();
+            }
+            if done > 1 {
+                history_is_ready(&copy).unwrap();
+                fs::rename(&copy, &main).unwrap();
+            }
+            change_places(&main, &copy, &before).unwrap();
+            let name = |path: &Path| fs::read_to_string(path.join("name")).unwrap();
+            assert_eq!((name(&main), name(&before)), ("new".to_owned(), "old".to_owned()), "{done}");
+            assert!(main.join("pg_wal/archive_status/00000002.history.ready").exists() && !copy.exists());
+        }
+    }
+
+    #[test]
+    fn an_interrupted_undo_can_be_repeated_at_any_point() {
+        let before = "main.before-1".to_owned();
+        let kept = [PathBuf::from("/var/lib/postgresql/15/main.before-1")];
+        let check = |target: Replaced, phase, left: &[PathBuf]| {
+            let replacement =
+                Replacement { target, phase, before: before.clone(), since: Timestamp::UNIX_EPOCH };
+            (replacement.can_be_undone(left), replacement.is_on_its_way_back())
+        };
+        let restored = || Replaced::By(RecoveryTarget::Latest);
+        let undone = || Replaced::ByTheOneBefore;
+        // Nothing was replaced yet, or what was replaced is kept, or was removed.
+        assert_eq!(check(restored(), Phase::Prepared, &[]), (false, false));
+        assert_eq!(check(restored(), Phase::Replacing, &kept), (true, false));
+        assert_eq!(check(restored(), Phase::Done, &kept), (true, false));
+        assert_eq!(check(restored(), Phase::Done, &[]), (false, false));
+        // The data is on its way back.
+        assert_eq!(check(restored(), Phase::Returning, &[]), (true, true));
+        assert_eq!(check(undone(), Phase::Prepared, &[]), (true, true));
+        assert_eq!(check(undone(), Phase::Replacing, &[]), (true, true));
+        // It is back, and what it replaced can be returned to.
+        assert_eq!(check(undone(), Phase::Done, &kept), (true, false));
+    }
 }

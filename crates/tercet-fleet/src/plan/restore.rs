@@ -46,11 +46,12 @@ pub(super) fn plan(project: &Project<'_>, survey: &Survey, wanted: &Restore) -> 
         }
         Restore::Undo => {
             let (machine, _) = record(project, survey).context("the project has no backups")?;
-            let there = database.report.replacement.as_ref().filter(|it| it.phase >= Phase::Replacing);
+            let there = database.report.replacement.as_ref();
+            let there = there.filter(|it| it.phase != Phase::Prepared || it.is_on_its_way_back());
             let there = there.with_context(|| {
                 format!("{}: nothing was replaced, so there is nothing to return to", database.name)
             })?;
-            if !database.report.replaced.iter().any(|path| path.ends_with(&there.before)) {
+            if !there.can_be_undone(&database.report.replaced) {
                 bail!("{}: the data before the replacement of {} was removed", database.name, there.since);
             }
             plan.notes.push(format!(

@@ -170,6 +170,14 @@ fn a_restore_is_verified_before_it_replaces_the_database_and_can_be_undone() {
           4. vault: start a full backup
         note: what was committed since 1970-01-01T02:00:00Z is lost from the database, and kept in the data before it
     "#]].assert_eq(&restore(&fleet, Restore::Undo));
+    // An interrupted undo is repeated, although the data has left its place.
+    fleet.report("db").replacement.as_mut().expect("it is there").phase = Phase::Returning;
+    let (left, replaced) = (fleet.report("db").replaced.clone(), &mut fleet.report("db").replaced);
+    *replaced = vec!["/var/lib/postgresql/15/tercet-restored/data".into()];
+    assert!(
+        restore(&fleet, Restore::Undo).starts_with("  1. db: recover the data before the last replacement")
+    );
+    fleet.report("db").replaced = left;
     expect![[r#"
           1. db: remove the data that replacements left
         note: db: /var/lib/postgresql/15/main.before-19700101-020000 is removed: `tercet restore --undo` is not possible then
