@@ -214,8 +214,11 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
     identify(&mut plan, &target, survey, consent)?;
     if consent.move_database {
         moving::check(&target, survey)?;
-    } else if !consent.new_database {
-        data::check(&target, survey)?;
+    } else {
+        moving::check_complete(&target, survey)?;
+        if !consent.new_database {
+            data::check(&target, survey)?;
+        }
     }
     data::check_unowned(&target, survey, consent)?;
     backup::check(&target, survey)?;
@@ -227,6 +230,7 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
     }
     if consent.move_database {
         moving::stop(&mut plan, &target, survey);
+        moving::complete(&mut plan, &target, survey);
     }
     backup::before_packages(&mut plan, &target, survey);
     converge(&mut plan, &target, survey, consent)?;

@@ -7,6 +7,7 @@ use tercet_machine::{Step, file, plan as steps};
 use super::{ExecutionPlan, Target};
 use crate::backup::Task;
 use crate::backup::record::Record;
+use crate::backup::run::LATEST;
 use crate::desired::{
     BACKUP_KEYS as KEYS, ENGINE_CONFIGURATION as CONFIGURATION, Project, programs, without_cluster,
 };
@@ -114,7 +115,7 @@ pub(super) fn first(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Surv
         tasks.push((machine, Task::BackUp { full: true }));
     }
     if record.checks.is_empty() && target.project.topology.backup().is_some_and(|it| it.check.is_some()) {
-        tasks.push((machine, Task::Check { backup: "latest".to_owned() }));
+        tasks.push((machine, Task::Check { backup: LATEST.to_owned() }));
     }
     for (machine, task) in tasks {
         plan.stage([Operation::on(&machine.name, Action::StartTask { task: task.clone() })]);
@@ -124,9 +125,7 @@ pub(super) fn first(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Surv
 
 /// The plan of a task that an operator asks for.
 pub(super) fn task(project: &Project<'_>, survey: &Survey, task: &Task) -> Result<ExecutionPlan> {
-    let (machine, record) = record(project, survey).context(
-        "the project has no backups\nhint: give a machine the tier \"backup\", or name an object store in [backup], and apply",
-    )?;
+    let (machine, record) = needed_record(project, survey)?;
     if record.cluster.is_none() {
         bail!("{}: the backups are not set up yet\nhint: tercet apply", machine.name);
     }
@@ -136,10 +135,20 @@ pub(super) fn task(project: &Project<'_>, survey: &Survey, task: &Task) -> Resul
 }
 
 /// The machine that makes the backups, and its record; an empty one before the first apply.
-pub(super) fn record<'s>(project: &Project<'_>, survey: &'s Survey) -> Option<(&'s Surveyed, Record)> {
+fn record<'s>(project: &Project<'_>, survey: &'s Survey) -> Option<(&'s Surveyed, Record)> {
     let machine = &project.topology.backup_machine()?.name;
     let machine = survey.machines.iter().find(|it| it.name == *machine)?;
     Some((machine, machine.report.backups.clone().unwrap_or_default()))
+}
+
+/// The same, for what cannot be done without backups.
+///
+/// # Errors
+/// There are none.
+pub(super) fn needed_record<'s>(project: &Project<'_>, survey: &'s Survey) -> Result<(&'s Surveyed, Record)> {
+    record(project, survey).context(
+        "the project has no backups\nhint: give a machine the tier \"backup\", or name an object store in [backup], and apply",
+    )
 }
 
 /// The machine that carries a tier.

@@ -5,12 +5,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tercet_config::Tier;
 use tercet_database::RecoveryTarget;
 
-use super::backup::{carrying, record};
+use super::backup::{carrying, needed_record};
 use super::{ExecutionPlan, Target, data};
 use crate::backup::copy::candidates;
-use crate::backup::replace::Replaced;
+use crate::backup::replace::{Phase, Replaced, Replacement};
 use crate::operation::{Action, Operation};
-use crate::survey::Survey;
+use crate::survey::{Survey, Surveyed};
 
 /// The database of a cluster without a database of a user.
 const OF_POSTGRESQL: &str = "postgres";
@@ -26,8 +26,8 @@ pub(super) fn check(target: &Target<'_>, survey: &Survey) -> Result<()> {
         new.name,
         new.name
     );
-    let (_, record) = record(target.project, survey)
-        .context("a move needs backups: it restores the database on the new machine\nhint: give a machine the tier \"backup\" and apply first")?;
+    let (_, record) = needed_record(target.project, survey)
+        .context("a move restores the database on the new machine, by its backups")?;
     candidates(&record, &RecoveryTarget::Latest)?;
     let others =
         new.facts.cluster.iter().flat_map(|it| it.databases.keys()).filter(|it| *it != OF_POSTGRESQL);
@@ -57,9 +57,23 @@ pub(super) fn stop(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Surve
     }
 }
 
-/// Has the new machine start with the data.
+/// Completes an interrupted replacement on the new machine, whose PostgreSQL may have no data directory until then.
+pub(super) fn complete(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey) {
+    let new = carrying(target.project, survey, Tier::Database);
+    if let Some((new, there)) = new.and_then(|it| Some((it, interrupted(it)?))) {
+        let action = Action::ReplaceDatabase { target: there.target.clone() };
+        plan.stage([Operation::on(&new.name, action)]);
+    }
+}
+
+/// Has the new machine start with the data, unless an interrupted move has brought it there: it may have new data by now.
 pub(super) fn bring(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey) {
     let Some(new) = carrying(target.project, survey, Tier::Database) else { return };
+    let known = data::recorded(target, survey).map(|it| &it.cluster);
+    let is_there = new.facts.cluster.as_ref().map(|it| &it.identifier) == known;
+    if is_there || interrupted(new).is_some() {
+        return;
+    }
     let to = Replaced::By(RecoveryTarget::Latest);
     plan.stage([Operation::on(&new.name, Action::PrepareReplacement { target: to.clone() })]);
     plan.stage([Operation::on(&new.name, Action::ReplaceDatabase { target: to })]);
@@ -67,4 +81,22 @@ pub(super) fn bring(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Surv
         "the data on the old machine stays there; the empty cluster of {} stays until `tercet restore --drop`",
         new.name
     ));
+}
+
+/// The replacement of a machine's database that was interrupted while the data directories changed places.
+pub(super) fn interrupted(machine: &Surveyed) -> Option<&Replacement> {
+    machine.report.replacement.as_ref().filter(|it| it.phase == Phase::Replacing)
+}
+
+/// Refuses to converge a PostgreSQL whose data directories are changing places.
+pub(super) fn check_complete(target: &Target<'_>, survey: &Survey) -> Result<()> {
+    let database = carrying(target.project, survey, Tier::Database);
+    match database.and_then(|it| Some((it, interrupted(it)?))) {
+        Some((machine, there)) => bail!(
+            "{}: a replacement of its database, begun at {}, is half done\nhint: run the same `tercet restore` or `tercet move` again, which completes it",
+            machine.name,
+            there.since
+        ),
+        None => Ok(()),
+    }
 }

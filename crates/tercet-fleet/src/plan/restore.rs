@@ -6,7 +6,7 @@ use tercet_database::RecoveryTarget;
 use tercet_machine::Desired;
 
 use super::ExecutionPlan;
-use super::backup::{carrying, record};
+use super::backup::{carrying, needed_record};
 use crate::backup::Task;
 use crate::backup::copy::candidates;
 use crate::backup::replace::{Phase, Replaced};
@@ -45,7 +45,7 @@ pub(super) fn plan(project: &Project<'_>, survey: &Survey, wanted: &Restore) -> 
             replace(&mut plan, project, database, machine, &Replaced::By(target.clone()));
         }
         Restore::Undo => {
-            let (machine, _) = record(project, survey).context("the project has no backups")?;
+            let (machine, _) = needed_record(project, survey)?;
             let there = database.report.replacement.as_ref();
             let there = there.filter(|it| it.phase != Phase::Prepared || it.is_on_its_way_back());
             let there = there.with_context(|| {
@@ -72,8 +72,7 @@ fn backups<'s>(
     target: &RecoveryTarget,
     plan: &mut ExecutionPlan,
 ) -> Result<&'s Surveyed> {
-    let (machine, record) = record(project, survey)
-        .context("the project has no backups\nhint: give a machine the tier \"backup\", or name an object store in [backup], and apply")?;
+    let (machine, record) = needed_record(project, survey)?;
     let backup = candidates(&record, target)?.first().copied().cloned().context("there is no backup")?;
     let checked = match record.checks.get(&backup.id) {
         None => "which was not checked",

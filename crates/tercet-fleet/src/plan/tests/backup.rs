@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use tercet_database::RecoveryTarget;
 use tercet_machine::cluster::ClusterFacts;
 
-use super::{Fleet, data, intent, release};
+use super::{Fleet, cluster, data, intent, release};
 use crate::backup::record::{Backup, Kind, Record};
 use crate::backup::replace::{Phase, Replaced, Replacement};
 use crate::desired::tests::BACKED_UP;
@@ -71,6 +71,13 @@ fn moving() -> Fleet {
     fleet
 }
 
+/// What `tercet move database` wants.
+fn move_database() -> Intent {
+    let Intent::Apply { release, migrate, .. } = intent(release('b', '1')) else { unreachable!() };
+    let consent = Consent { move_database: true, ..Consent::default() };
+    Intent::Apply { release, migrate, consent }
+}
+
 #[test]
 fn a_database_moves_by_its_backups_and_only_when_it_is_asked_to() {
     let mut fleet = moving();
@@ -79,19 +86,14 @@ fn a_database_moves_by_its_backups_and_only_when_it_is_asked_to() {
         the project's data is in database shop of PostgreSQL cluster 7 on db, since 2026-11-29T12:00:00Z
         hint: put `name` and the database's machine in tercet.toml back to what they were, or move the data there (`tercet move database --to db2`); `tercet apply --new-database` starts with an empty one and leaves the old as it is
     "#]]);
-    let moved = |fleet: &Fleet| {
-        let Intent::Apply { release, migrate, .. } = intent(release('b', '1')) else { unreachable!() };
-        let consent = Consent { move_database: true, ..Consent::default() };
-        let intent = Intent::Apply { release, migrate, consent };
-        match fleet.plan(&intent) {
-            Ok(plan) => plan
-                .operations()
-                .filter(|it| ["db", "db2", "vault"].contains(&it.machine.as_str()))
-                .map(|it| format!("{it}\n"))
-                .chain(plan.notes.iter().cloned())
-                .collect::<String>(),
-            Err(error) => format!("{error:#}\n"),
-        }
+    let moved = |fleet: &Fleet| match fleet.plan(&move_database()) {
+        Ok(plan) => plan
+            .operations()
+            .filter(|it| ["db", "db2", "vault"].contains(&it.machine.as_str()))
+            .map(|it| format!("{it}\n"))
+            .chain(plan.notes.iter().cloned())
+            .collect::<String>(),
+        Err(error) => format!("{error:#}\n"),
     };
     expect![[r#"
         db2: record that it belongs to project shop
@@ -125,6 +127,41 @@ fn a_database_moves_by_its_backups_and_only_when_it_is_asked_to() {
         hint: choose another machine
     "#]]
     .assert_eq(&moved(&fleet));
+}
+
+/// Killed after the new machine had the data, or between its renames: what has been written there since stays.
+#[test]
+fn an_interrupted_move_goes_on_without_restoring_again() {
+    let restores = |fleet: &Fleet| {
+        let plan = fleet.plan(&move_database()).expect("a plan");
+        let on = plan.operations().filter(|it| it.machine == "db2").map(|it| format!("{it}\n"));
+        on.filter(|it| it.contains("copy") || it.contains("converge")).collect::<String>()
+    };
+    let mut fleet = moving();
+    fleet.survey.machines[2].facts.cluster = Some(cluster("7"));
+    expect![[r#"
+        db2: converge, 53 steps
+    "#]]
+    .assert_eq(&restores(&fleet));
+    fleet.survey.machines[2].facts.cluster = None;
+    fleet.report("db2").replacement = Some(Replacement {
+        target: Replaced::By(RecoveryTarget::Latest),
+        phase: Phase::Replacing,
+        before: "main.before-1".to_owned(),
+        since: Timestamp::UNIX_EPOCH,
+    });
+    expect![[r#"
+        db2: stop PostgreSQL, replace the database by the copy, and start it; the old data stays
+        db2: converge, 52 steps
+    "#]]
+    .assert_eq(&restores(&fleet));
+    fleet.check(
+        &intent(release('b', '1')),
+        expect![[r#"
+            db2: a replacement of its database, begun at 1970-01-01T00:00:00Z, is half done
+            hint: run the same `tercet restore` or `tercet move` again, which completes it
+        "#]],
+    );
 }
 
 #[test]
@@ -172,8 +209,8 @@ fn a_restore_is_verified_before_it_replaces_the_database_and_can_be_undone() {
     "#]].assert_eq(&restore(&fleet, Restore::Undo));
     // An interrupted undo is repeated, although the data has left its place.
     fleet.report("db").replacement.as_mut().expect("it is there").phase = Phase::Returning;
-    let (left, replaced) = (fleet.report("db").replaced.clone(), &mut fleet.report("db").replaced);
-    *replaced = vec!["/var/lib/postgresql/15/tercet-restored/data".into()];
+    let moved = vec!["/var/lib/postgresql/15/tercet-restored/data".into()];
+    let left = std::mem::replace(&mut fleet.report("db").replaced, moved);
     assert!(
         restore(&fleet, Restore::Undo).starts_with("  1. db: recover the data before the last replacement")
     );
