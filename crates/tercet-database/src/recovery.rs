@@ -26,18 +26,13 @@ pub enum RecoveryTarget {
 
 /// A text that names no recovery target.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{0:?} is no time\nhint: write a time with its offset (2026-11-29T21:30:00Z, 2026-11-29T22:30:00+01:00), \"10 minutes ago\", \
-     latest, or the id of a release"
-)]
-pub struct InvalidTarget(String);
-
-/// A time that has not come yet.
-#[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// The text names no target.
-    #[error(transparent)]
-    Invalid(#[from] InvalidTarget),
+    /// It is not one of the forms of a target.
+    #[error(
+        "{0:?} is no time\nhint: write a time with its offset (2026-11-29T21:30:00Z, 2026-11-29T22:30:00+01:00), \"10 minutes ago\", \
+         latest, or the id of a release"
+    )]
+    Invalid(String),
     /// The time is later than now.
     #[error("{0} has not come yet\nhint: name an earlier time, or latest")]
     Future(Timestamp),
@@ -63,7 +58,7 @@ impl RecoveryTarget {
         match time {
             Some(time) if time > now => Err(TargetError::Future(time)),
             Some(time) => Ok(Self::Time(time)),
-            None => Err(InvalidTarget(text.to_owned()).into()),
+            None => Err(TargetError::Invalid(text.to_owned())),
         }
     }
 

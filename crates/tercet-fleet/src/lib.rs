@@ -40,6 +40,7 @@ pub mod ssh;
 pub mod state;
 pub mod survey;
 mod system;
+mod systemctl;
 pub mod token_keys;
 pub mod validity;
 

@@ -23,6 +23,7 @@ use crate::lease;
 use crate::paths::{LIBRARY, RUNTIME, STATE};
 use crate::release::{API_CONF, Kind, Release};
 use crate::state;
+use crate::systemctl::systemctl;
 use crate::{backup, build};
 
 /// Makes a change; `say` sends progress. `payload` is the data after the request.
@@ -167,8 +168,7 @@ fn initialise_repository(is_another_cluster: bool, say: &mut impl FnMut(&Reply) 
 
 /// Stops the server of the copy; its unit removes the folder.
 fn drop_copy() -> Result<()> {
-    let output = Command::new("systemctl").args(["stop", "--", backup::copy::UNIT]).output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+    systemctl(&["stop", "--", backup::copy::UNIT])?;
     remove(&in_folder(backup::copy::FOLDER))
 }
 

@@ -190,7 +190,7 @@ pub enum Change {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DatabaseTask {
-    /// Apply the migrations that are missing, after a restore point of this name if one is given.
+    /// Apply the migrations that are missing, after a restore point for the release with this id.
     Migrate(Migrate, String),
     /// Read the state of the schema.
     State(Migrate),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backup::Task;
 use crate::report;
+use crate::systemctl::systemctl;
 
 /// How long systemd may take to start a unit.
 const START: Duration = Duration::from_secs(10);
@@ -27,9 +28,7 @@ pub struct TaskState {
 pub(super) fn start(task: &Task) -> Result<()> {
     let unit = task.unit()?;
     let before = invocation(&unit)?;
-    let output =
-        Command::new("systemctl").args(["start", "--no-block", "--", &unit]).output().context("systemctl")?;
-    ensure!(output.status.success(), "{unit}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    systemctl(&["start", "--no-block", "--", &unit])?;
     let begin = Instant::now();
     let runs = || Ok::<_, anyhow::Error>(matches!(&*report::state(&unit)?.active, "active" | "activating"));
     while invocation(&unit)? == before && !runs()? {
@@ -61,9 +60,5 @@ pub(super) fn state(task: &Task) -> Result<TaskState> {
 
 /// The id of a unit's last run (systemd.exec(5), `$INVOCATION_ID`).
 fn invocation(unit: &str) -> Result<String> {
-    let output = Command::new("systemctl")
-        .args(["show", "--property=InvocationID", "--value", "--", unit])
-        .output()
-        .context("systemctl")?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    systemctl(&["show", "--property=InvocationID", "--value", "--", unit])
 }

@@ -1,15 +1,15 @@
 //! The metrics of the tasks, in files that Prometheus' node exporter reads (its textfile collector).
 
 use std::fmt::Write as _;
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
+use tercet_machine::file::{Contents, File};
+use tercet_machine::path::Owner;
 
 use super::record::Record;
-use super::settings::METRICS;
+use super::settings::{ACCOUNT, METRICS};
 
 /// A gauge.
 struct Gauge {
@@ -117,9 +117,6 @@ fn write(name: &str, gauges: &[Gauge]) -> Result<()> {
         writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}")
             .expect("writing to a String cannot fail");
     }
-    let file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o644)).tempfile_in(METRICS);
-    let file = file.with_context(|| METRICS.to_owned())?;
-    fs::write(file.path(), text).with_context(|| path.display().to_string())?;
-    file.persist(&path).with_context(|| path.display().to_string())?;
-    Ok(())
+    let file = File { path, contents: Contents::Text(text), owner: Owner::of(ACCOUNT), mode: 0o644 };
+    file.write().with_context(|| file.path.display().to_string())
 }

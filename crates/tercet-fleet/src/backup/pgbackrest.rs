@@ -71,11 +71,11 @@ impl PgBackRest<'_> {
     }
 
     /// The findings of pgBackRest's own comparison of the repository with its checksums, of which only the text counts, since
-    /// the exit status is 0 in any case (pgbackrest#2502), and of files that the repository has twice.
+    /// the exit status is 0 in any case (pgbackrest#2502), and of the files of `backups` that the repository has twice.
     ///
     /// # Errors
     /// The comparison could not be made.
-    pub(crate) fn verify(self) -> Result<Vec<String>> {
+    pub(crate) fn verify(self, backups: &[Backup]) -> Result<Vec<String>> {
         let (text, log) = self.output("verify", &["--output=text", "--verbose"], "info")?;
         let text = String::from_utf8(text)?;
         let (_, status) = text.split_once("status: ").unwrap_or(("", &text));
@@ -89,16 +89,15 @@ impl PgBackRest<'_> {
             let files = log.lines().filter_map(|line| line.strip_prefix("INFO: invalid "));
             found.extend(files.map(|file| format!("invalid {file}")));
         }
-        found.extend(self.unequal_copies()?);
+        found.extend(self.unequal_copies(backups));
         Ok(found)
     }
 
     /// Manifests and catalogues that differ from their copy: one of the two is damaged, which pgBackRest does not report as
     /// long as it can read the other.
-    fn unequal_copies(self) -> Result<Vec<String>> {
+    fn unequal_copies(self, backups: &[Backup]) -> Vec<String> {
         let stanza = &self.settings.database;
         let catalogues = [format!("backup/{stanza}/backup.info"), format!("archive/{stanza}/archive.info")];
-        let backups = self.catalogue()?.backups;
         let manifests = backups.iter().map(|it| format!("backup/{stanza}/{}/backup.manifest", it.id));
         let mut found = Vec::new();
         for path in catalogues.into_iter().chain(manifests) {
@@ -113,7 +112,7 @@ impl PgBackRest<'_> {
                 Some(Err::<bool, anyhow::Error>(error)) => found.push(format!("{path}: {error:#}")),
             }
         }
-        Ok(found)
+        found
     }
 
     /// Reads the catalogue.

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tercet_database::restored::Verification;
+use tercet_machine::file::{Contents, File};
+use tercet_machine::path::Owner;
 
-use super::settings::in_folder;
+use super::settings::{ACCOUNT, in_folder};
 
 /// The backups of a project's database, as the machine that makes them last saw them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -98,17 +99,9 @@ impl Record {
     /// # Errors
     /// It cannot be written.
     pub(crate) fn write(&self) -> Result<()> {
-        let path = path();
-        let folder = path.parent().context("a file is in a folder")?;
-        let mut file =
-            tempfile::NamedTempFile::new_in(folder).with_context(|| folder.display().to_string())?;
-        serde_json::to_writer_pretty(&mut file, self)?;
-        // Root writes it, too, and the account of the folder reads it.
-        let owner = fs::metadata(folder)?;
-        fchown(file.as_file(), Some(owner.uid()), Some(owner.gid()))?;
-        file.as_file().sync_all()?;
-        file.persist(&path).with_context(|| path.display().to_string())?;
-        Ok(())
+        let contents = Contents::Text(serde_json::to_string_pretty(self)? + "\n");
+        let file = File { path: path(), contents, owner: Owner::of(ACCOUNT), mode: 0o600 };
+        file.write().with_context(|| file.path.display().to_string())
     }
 
     /// The newest backup.

@@ -6,7 +6,6 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -25,6 +24,7 @@ use super::pgbackrest::PgBackRest;
 use super::run::{self, open};
 use super::settings::{CHECKS, Settings, data};
 use crate::migrate::SOCKETS;
+use crate::systemctl::systemctl;
 
 /// Where a machine keeps how far a replacement is.
 const FILE: &str = "/var/lib/tercet/replacement.json";
@@ -248,10 +248,10 @@ pub(crate) fn replace(target: &Replaced, say: &mut dyn FnMut(&str)) -> Result<()
         Phase::Replacing => {}
     }
     say("stop PostgreSQL");
-    systemctl("stop", &settings)?;
+    systemctl(&["stop", "--", &unit(&settings)])?;
     change_places(&data(settings.major), &copy_data(&settings), &replacement.before(&settings))?;
     say("start PostgreSQL");
-    systemctl("start", &settings)?;
+    systemctl(&["start", "--", &unit(&settings)])?;
     replacement.phase = Phase::Done;
     replacement.write()?;
     let folder = folder(&settings);
@@ -284,7 +284,7 @@ pub(crate) fn stop() -> Result<()> {
     // It does not come back at the next boot (pg_createcluster(1), "start.conf").
     let start = format!("/etc/postgresql/{}/main/start.conf", settings.major);
     fs::write(&start, "manual\n").with_context(|| start.clone())?;
-    systemctl("stop", &settings)
+    systemctl(&["stop", "--", &unit(&settings)]).map(drop)
 }
 
 /// The folders of data that replacements left, also where an interrupted undo left it.
@@ -401,15 +401,9 @@ fn folder(settings: &Settings) -> PathBuf {
     parent(settings).join(COPY)
 }
 
-fn systemctl(verb: &str, settings: &Settings) -> Result<()> {
-    let unit = format!("postgresql@{}-main.service", settings.major);
-    let output = Command::new("systemctl").args([verb, "--", &unit]).output().context("systemctl")?;
-    ensure!(
-        output.status.success(),
-        "systemctl {verb} {unit}: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(())
+/// The unit of PostgreSQL.
+fn unit(settings: &Settings) -> String {
+    format!("postgresql@{}-main.service", settings.major)
 }
 
 /// Now, in seconds, as part of a file's name.

@@ -1,7 +1,6 @@
 //! Backups on a machine: pgBackRest with its configuration and its server, and the tasks that timers start.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use tercet_config::{Backup, Machine, Repository, S3, Tier, Topology};
@@ -14,6 +13,7 @@ use tercet_machine::path::Owner;
 use tercet_machine::unit::{Goal, Unit};
 
 use super::file::{public_file, unit_file};
+use super::hardening;
 use super::project::Project;
 use crate::backup::copy::{FOLDER, UNIT};
 use crate::backup::settings::{self, ACCOUNT, CHECKS, METRICS, Settings, data, in_folder};
@@ -32,29 +32,6 @@ const LEAST_QUEUE: u64 = 1 << 30;
 const MODEST: &str = "CPUWeight=20\nIOWeight=20\n";
 
 const INFALLIBLE: &str = "writing to a String cannot fail";
-
-/// The hardening of the tasks and of the server (systemd.exec(5)).
-const HARDENING: &str = "\
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
-ProtectKernelLogs=yes
-ProtectControlGroups=yes
-ProtectClock=yes
-ProtectHostname=yes
-NoNewPrivileges=yes
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-CapabilityBoundingSet=
-";
 
 /// Adds what a machine has to do with the backups; nothing on a machine that has no part in them.
 pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machine, system: &System) {
@@ -231,7 +208,7 @@ impl Here<'_> {
                     line(&mut text, "tls-server-auth", &format!("{}={}", theirs.name, topology.name()));
                     let (section, prefix) =
                         if mine == Tier::Database { (&mut text, "repo1") } else { (&mut cluster, "pg1") };
-                    line(section, &format!("{prefix}-host"), &host(theirs.address));
+                    line(section, &format!("{prefix}-host"), &theirs.address);
                     line(section, &format!("{prefix}-host-type"), &"tls");
                     line(section, &format!("{prefix}-host-port"), &port);
                     keys(section, &format!("{prefix}-host"));
@@ -266,9 +243,10 @@ impl Here<'_> {
         let text = format!(
             "[Unit]\nDescription=tercet: a copy of the database as it was\nWants=network-online.target\nAfter=network-online.target\n\n\
              [Service]\nType=notify\nExecStart={} machine copy\nExecStopPost=/bin/rm -rf {}\nUser={ACCOUNT}\nTimeoutStartSec=infinity\n\
-             RuntimeMaxSec=1d\n{HARDENING}ReadWritePaths={}\n{MODEST}",
+             RuntimeMaxSec=1d\n{}ReadWritePaths={}\n{MODEST}",
             self.project.program,
             in_folder(FOLDER).display(),
+            hardening::task(),
             settings::FOLDER,
         );
         desired.files.push(unit_file(UNIT, text));
@@ -278,10 +256,10 @@ impl Here<'_> {
     fn task(&self, desired: &mut Desired, name: &str, task: &str, more: &str) -> String {
         let text = format!(
             "[Unit]\nDescription=tercet: {task}\nWants=network-online.target\nAfter=network-online.target\n\n\
-             [Service]\nType=oneshot\nExecStart={} machine {task}\nUser={}\nTimeoutStartSec=infinity\n{HARDENING}\
+             [Service]\nType=oneshot\nExecStart={} machine {task}\nUser={ACCOUNT}\nTimeoutStartSec=infinity\n{}\
              ReadWritePaths={} {METRICS}\n{more}",
             self.project.program,
-            ACCOUNT,
+            hardening::task(),
             settings::FOLDER,
         );
         desired.files.push(unit_file(name, text));
@@ -295,8 +273,8 @@ fn server() -> String {
         "[Unit]\nDescription=tercet: pgBackRest's server, which the other end of the backups connects to\n\
          Wants=network-online.target\nAfter=network-online.target\nStartLimitIntervalSec=0\n\n\
          [Service]\nExecStart=/usr/bin/pgbackrest server\nExecReload=/bin/kill -HUP $MAINPID\nRestart=always\nRestartSec=1\n\
-         User={0}\n{HARDENING}ReadWritePaths={1}\n\n[Install]\nWantedBy=multi-user.target\n",
-        ACCOUNT,
+         User={ACCOUNT}\n{}ReadWritePaths={}\n\n[Install]\nWantedBy=multi-user.target\n",
+        hardening::task(),
         settings::FOLDER,
     )
 }
@@ -324,9 +302,4 @@ fn object_store(store: &S3) -> String {
         "repo1-type=s3\nrepo1-path={folder}\nrepo1-s3-bucket={bucket}\nrepo1-s3-endpoint={endpoint}\nrepo1-storage-port={port}\n\
          repo1-s3-region={region}\nrepo1-s3-uri-style=path\nrepo1-cipher-type=aes-256-cbc\nrepo1-bundle=y\n"
     )
-}
-
-/// A host, as pgBackRest reads an address.
-fn host(address: IpAddr) -> String {
-    address.to_string()
 }

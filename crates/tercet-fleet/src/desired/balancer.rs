@@ -142,6 +142,6 @@ fn service(project: &Project<'_>, credentials: &[File]) -> String {
          KillMode=mixed\nTimeoutStopSec=40\nRuntimeDirectory=tercet-balancer\n{credentials}{}{}\n[Install]\nWantedBy=multi-user.target\n",
         project.program,
         hardening::NO_NEW_CODE,
-        hardening::SERVICE,
+        hardening::server(),
     )
 }

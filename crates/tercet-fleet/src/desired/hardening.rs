@@ -1,8 +1,7 @@
 //! The hardening of tercet's units (systemd.exec(5)), as `systemd-analyze security` rates it.
 
-/// Lines of a `[Service]` section for a server that listens, connects and writes nothing but logs.
-pub(super) const SERVICE: &str = "\
-DynamicUser=yes
+/// Of the machine, a program sees and changes as little as it can do with.
+const SANDBOX: &str = "\
 ProtectSystem=strict
 ProtectHome=yes
 PrivateTmp=yes
@@ -13,8 +12,10 @@ ProtectKernelLogs=yes
 ProtectControlGroups=yes
 ProtectClock=yes
 ProtectHostname=yes
-ProtectProc=invisible
-ProcSubset=pid
+";
+
+/// It gains no privileges, and makes the system calls of a service.
+const RESTRICTIONS: &str = "\
 NoNewPrivileges=yes
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
 RestrictNamespaces=yes
@@ -23,6 +24,22 @@ RestrictSUIDSGID=yes
 LockPersonality=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
+";
+
+/// Lines of a `[Service]` section for a server that listens, connects and writes nothing but logs.
+pub(super) fn server() -> String {
+    let apart = "DynamicUser=yes\n";
+    let processes = "ProtectProc=invisible\nProcSubset=pid\n";
+    [apart, SANDBOX, processes, RESTRICTIONS, ONLY_SERVES].concat()
+}
+
+/// Lines of a `[Service]` section for a task that reads and writes PostgreSQL's files, as its account.
+pub(super) fn task() -> String {
+    [SANDBOX, RESTRICTIONS, "CapabilityBoundingSet=\n"].concat()
+}
+
+/// The rest, for a server.
+const ONLY_SERVES: &str = "\
 SystemCallFilter=~@privileged @resources
 CapabilityBoundingSet=
 AmbientCapabilities=
