@@ -138,7 +138,9 @@ impl<'b, 'a> Leases<'b, 'a> {
 
     fn release(&self) -> Result<()> {
         at_once(&self.held(), |member| {
-            let released = self.ask(member, LeaseOperation::Release);
+            // Asked twice: an agent that is killed, or a connection that breaks, here would block others for a minute.
+            let release = || self.ask(member, LeaseOperation::Release);
+            let released = release().or_else(|_| release());
             if self.fleet.is_leaving(&member.machine.name) { Ok(()) } else { released.map(drop) }
         })
         .map(drop)

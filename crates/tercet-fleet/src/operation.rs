@@ -190,6 +190,8 @@ pub enum Action {
         /// What it is.
         target: Replaced,
     },
+    /// Records that all that follows a replacement is complete.
+    CompleteReplacement,
     /// Removes the data that replacements left.
     DropReplaced,
     /// Stops PostgreSQL, after the end of its write-ahead log is archived.
@@ -265,6 +267,7 @@ impl Operation {
                 Request::Change(Change::PrepareReplacement(target.clone()))
             }
             Action::ReplaceDatabase { target } => Request::Change(Change::ReplaceDatabase(target.clone())),
+            Action::CompleteReplacement => Request::Change(Change::CompleteReplacement),
             Action::DropReplaced => Request::Change(Change::DropReplaced),
             Action::StopDatabase => Request::Change(Change::StopDatabase),
             Action::AwaitTask { task } => Request::Query(Query::Task(task.clone())),
@@ -400,6 +403,7 @@ impl fmt::Display for Operation {
             Action::StopDatabase => {
                 write!(f, "stop PostgreSQL, after the end of its write-ahead log is archived")
             }
+            Action::CompleteReplacement => write!(f, "record that the replacement is complete"),
             Action::DropReplaced => write!(f, "remove the data that replacements left"),
             Action::AwaitTask { task } => write!(f, "wait for {task}"),
             Action::Migrate { new, .. } if new.is_empty() => {

@@ -41,6 +41,15 @@ pub enum RecoveryError {
     /// The target is earlier than the end of the backup, from which on it is consistent.
     #[error("{0} is before the end of the backup; hint: restore an earlier backup")]
     BeforeBackup(RecoveryTarget),
+    /// The timeline to follow does not come from the end of the backup: an earlier restore went back to before it (PostgreSQL
+    /// manual, section 26.3.5, "Timelines").
+    #[error("the backup is not of the history that leads to {target}: {fatal}")]
+    OtherHistory {
+        /// The target.
+        target: RecoveryTarget,
+        /// PostgreSQL's error.
+        fatal: String,
+    },
     /// Recovery ended at a gap in the archive before it reached the target.
     #[error("{target} cannot be reached: {gap}")]
     Gap {

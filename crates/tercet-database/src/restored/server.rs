@@ -73,6 +73,8 @@ pub(super) async fn start<'a>(
         RecoveryError::BeforeTarget { target, archive_end: messages.last_commit }
     } else if fatal.starts_with("requested recovery stop point is before consistent recovery point") {
         RecoveryError::BeforeBackup(target)
+    } else if fatal.contains("is not a child of this server's history") {
+        RecoveryError::OtherHistory { target, fatal }
     } else {
         RecoveryError::Fatal(fatal)
     })

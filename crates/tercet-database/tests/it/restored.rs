@@ -194,6 +194,19 @@ async fn a_damaged_page_is_named_with_its_relation_and_block() {
 }
 
 #[tokio::test(flavor = "local")]
+async fn a_backup_from_before_a_restore_to_an_earlier_time_is_of_another_history() {
+    let source = Source::start().await;
+    let branch = value(&source.superuser, "select pg_current_wal_lsn()").await;
+    source.archived().await;
+    let restored = source.backup().await;
+    source.archived().await;
+    // What the restore leaves in the archive: timeline 2 branches off timeline 1 before the backup.
+    std::fs::write(source.archive.join("00000002.history"), format!("1\t{branch}\tbefore\n")).unwrap();
+    let error = restored.start(Some(&source.recovery(RecoveryTarget::Latest)), "").await.unwrap_err();
+    assert!(matches!(error, RecoveryError::OtherHistory { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "local")]
 async fn a_gap_in_the_archive_and_its_end_are_named_with_the_time_they_let_one_reach() {
     let source = Source::start().await;
     let before = Timestamp::now();

@@ -104,6 +104,7 @@ pub(super) fn make(
         Change::ReplaceDatabase(target) => backup::replace::replace(&target, &mut |line| {
             drop(say(&Reply::Progress(line.to_owned())));
         })?,
+        Change::CompleteReplacement => backup::replace::complete()?,
         Change::StopDatabase => backup::replace::stop()?,
         Change::DropReplaced => backup::replace::drop_before()?,
     }

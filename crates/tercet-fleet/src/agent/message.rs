@@ -178,6 +178,8 @@ pub enum Change {
     PrepareReplacement(Replaced),
     /// Replace the database by the copy.
     ReplaceDatabase(Replaced),
+    /// Record that all that follows a replacement is complete.
+    CompleteReplacement,
     /// Remove the data that replacements left.
     DropReplaced,
     /// Archive the write-ahead log up to now.

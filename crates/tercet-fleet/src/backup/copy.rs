@@ -84,8 +84,7 @@ pub(super) async fn recover<'c>(
                 }
                 return Ok(server);
             }
-            // A restore point has no time: it may be before the end of this backup.
-            Err(error) if candidates.peek().is_some() && is_out_of_reach(&error) => {
+            Err(error) if candidates.peek().is_some() && is_out_of_reach(target, &error) => {
                 say(&format!("{error:#}; an earlier backup may reach it"));
             }
             Err(error) => return Err(error),
@@ -95,8 +94,16 @@ pub(super) async fn recover<'c>(
 }
 
 /// Whether an earlier backup may do.
-fn is_out_of_reach(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(RecoveryError::BeforeTarget { .. } | RecoveryError::BeforeBackup(_)))
+fn is_out_of_reach(target: &RecoveryTarget, error: &anyhow::Error) -> bool {
+    match error.downcast_ref() {
+        // A restore in place has gone back to before this backup.
+        Some(RecoveryError::OtherHistory { .. }) => true,
+        // A restore point has no time: it may be before the end of this backup.
+        Some(RecoveryError::BeforeTarget { .. } | RecoveryError::BeforeBackup(_)) => {
+            matches!(target, RecoveryTarget::BeforeRelease(_))
+        }
+        _ => false,
+    }
 }
 
 /// The backups to try, the best first.
@@ -109,17 +116,15 @@ pub(crate) fn candidates<'r>(record: &'r Record, target: &RecoveryTarget) -> Res
         bail!("there is no backup to restore\nhint: tercet backup makes one");
     };
     match target {
-        RecoveryTarget::Latest => Ok(newest_first().take(1).collect()),
-        RecoveryTarget::BeforeRelease(_) => Ok(newest_first().collect()),
+        RecoveryTarget::Latest | RecoveryTarget::BeforeRelease(_) => Ok(newest_first().collect()),
         RecoveryTarget::Time(time) => {
-            let before = newest_first().find(|it| it.finished <= *time);
-            let before = before.with_context(|| {
-                format!(
-                    "the database cannot be restored to {time}: the oldest backup ended at {}\nhint: name a time from then on",
-                    oldest.finished
-                )
-            })?;
-            Ok(vec![before])
+            let before: Vec<_> = newest_first().filter(|it| it.finished <= *time).collect();
+            ensure!(
+                !before.is_empty(),
+                "the database cannot be restored to {time}: the oldest backup ended at {}\nhint: name a time from then on",
+                oldest.finished
+            );
+            Ok(before)
         }
     }
 }

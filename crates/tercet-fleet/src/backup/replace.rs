@@ -66,7 +66,9 @@ pub enum Phase {
     Prepared,
     /// The data directories change places.
     Replacing,
-    /// The database is the copy.
+    /// The database is the copy; the operations that follow are not complete.
+    Replaced,
+    /// The database is the copy, and all is complete.
     Done,
     /// The database is the copy, and the data before it is being recovered in the place of a copy.
     Returning,
@@ -93,7 +95,7 @@ impl Replacement {
         match self.phase {
             Phase::Returning => true,
             Phase::Prepared | Phase::Replacing => self.target == Replaced::ByTheOneBefore,
-            Phase::Done => false,
+            Phase::Replaced | Phase::Done => false,
         }
     }
 
@@ -102,7 +104,7 @@ impl Replacement {
         let is_kept = || left.iter().any(|path| path.ends_with(&self.before));
         match self.phase {
             Phase::Prepared => self.is_on_its_way_back(),
-            Phase::Replacing | Phase::Done | Phase::Returning => self.is_on_its_way_back() || is_kept(),
+            _ => self.is_on_its_way_back() || is_kept(),
         }
     }
 
@@ -122,6 +124,12 @@ pub(crate) fn prepare(target: &Replaced, say: &mut dyn FnMut(&str)) -> Result<()
     if let Some(there) = &there {
         match there.phase {
             Phase::Prepared | Phase::Replacing if there.target == *target => return Ok(()),
+            // Undone again, the undo itself would be undone.
+            Phase::Replaced
+                if (&there.target, target) == (&Replaced::ByTheOneBefore, &Replaced::ByTheOneBefore) =>
+            {
+                return Ok(());
+            }
             // The data before it can be brought back as soon as it has left its place.
             Phase::Replacing if *target == Replaced::ByTheOneBefore && there.before(&settings).exists() => {}
             Phase::Replacing => bail!(
@@ -238,7 +246,7 @@ pub(crate) fn replace(target: &Replaced, say: &mut dyn FnMut(&str)) -> Result<()
     let mut replacement = Replacement::read()?.context("there is no copy")?;
     ensure!(replacement.target == *target, "the copy is another one\nhint: run `tercet restore` again");
     match replacement.phase {
-        Phase::Done => return Ok(()),
+        Phase::Replaced | Phase::Done => return Ok(()),
         Phase::Returning => bail!("the copy is not recovered yet"),
         Phase::Prepared => {
             archive_the_end(&settings, say);
@@ -252,10 +260,20 @@ pub(crate) fn replace(target: &Replaced, say: &mut dyn FnMut(&str)) -> Result<()
     change_places(&data(settings.major), &copy_data(&settings), &replacement.before(&settings))?;
     say("start PostgreSQL");
     systemctl(&["start", "--", &unit(&settings)])?;
-    replacement.phase = Phase::Done;
+    replacement.phase = Phase::Replaced;
     replacement.write()?;
     let folder = folder(&settings);
     fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())
+}
+
+/// Records that all operations that follow a replacement are complete.
+///
+/// # Errors
+/// Nothing was replaced, or not yet.
+pub(crate) fn complete() -> Result<()> {
+    let there = Replacement::read()?.context("nothing was replaced")?;
+    ensure!(matches!(there.phase, Phase::Replaced | Phase::Done), "the database is not replaced yet");
+    Replacement { phase: Phase::Done, ..there }.write()
 }
 
 /// Has `main` become `before`, and `copy` become `main`. Repeated after an interruption, it goes on.
@@ -466,6 +484,7 @@ mod tests {
         assert_eq!(check(undone(), Phase::Prepared, &[]), (true, true));
         assert_eq!(check(undone(), Phase::Replacing, &[]), (true, true));
         // It is back, and what it replaced can be returned to.
+        assert_eq!(check(undone(), Phase::Replaced, &kept), (true, false));
         assert_eq!(check(undone(), Phase::Done, &kept), (true, false));
     }
 }

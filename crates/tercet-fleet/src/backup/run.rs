@@ -1,5 +1,6 @@
 //! The tasks on the machine that makes the backups: to make one, and to check one.
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ pub(crate) const LATEST: &str = "latest";
 /// It failed, or copied damaged pages; the record says so, too.
 pub(crate) fn back_up(full: bool, say: &mut dyn FnMut(&str)) -> Result<()> {
     let settings = Settings::here()?;
+    let _alone = alone(say)?;
     let engine = PgBackRest { settings: &settings };
     let mut record = read(engine)?;
     let made = make(engine, &mut record, full, say);
@@ -47,6 +49,23 @@ pub(crate) fn back_up(full: bool, say: &mut dyn FnMut(&str)) -> Result<()> {
         backup.stored >> 20
     ));
     Ok(())
+}
+
+/// Waits until no other backup or check runs on this machine: two backups exclude each other, and what a check restores must
+/// not expire meanwhile. The end of the process releases it.
+fn alone(say: &mut dyn FnMut(&str)) -> Result<File> {
+    let path = in_folder("task.lock");
+    let named = || path.display().to_string();
+    let file = File::options().create(true).append(true).open(&path).with_context(named)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            say("wait for another backup or check to end");
+            file.lock().with_context(named)?;
+        }
+        Err(TryLockError::Error(error)) => return Err(error).with_context(named),
+    }
+    Ok(file)
 }
 
 fn make(
@@ -78,6 +97,7 @@ fn make(
 /// It failed, or could not be done: a check is never skipped.
 pub(crate) fn check(id: &str, say: &mut dyn FnMut(&str)) -> Result<()> {
     let settings = Settings::here()?;
+    let _alone = alone(say)?;
     let engine = PgBackRest { settings: &settings };
     let mut record = read(engine)?;
     let backup = chosen(&record, id)?.clone();

@@ -63,6 +63,7 @@ pub(super) fn complete(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &S
     if let Some((new, there)) = new.and_then(|it| Some((it, interrupted(it)?))) {
         let action = Action::ReplaceDatabase { target: there.target.clone() };
         plan.stage([Operation::on(&new.name, action)]);
+        plan.stage([Operation::on(&new.name, Action::CompleteReplacement)]);
     }
 }
 
@@ -77,6 +78,7 @@ pub(super) fn bring(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Surv
     let to = Replaced::By(RecoveryTarget::Latest);
     plan.stage([Operation::on(&new.name, Action::PrepareReplacement { target: to.clone() })]);
     plan.stage([Operation::on(&new.name, Action::ReplaceDatabase { target: to })]);
+    plan.stage([Operation::on(&new.name, Action::CompleteReplacement)]);
     plan.notes.push(format!(
         "the data on the old machine stays there; the empty cluster of {} stays until `tercet restore --drop`",
         new.name

@@ -108,6 +108,7 @@ fn replace(
         steps: Vec::new(),
     })]);
     plan.stage([Operation::on(&backups.name, Action::StartTask { task: Task::BackUp { full: true } })]);
+    plan.stage([on(Action::CompleteReplacement)]);
 }
 
 fn drop(plan: &mut ExecutionPlan, survey: &Survey, database: &Surveyed) {

@@ -103,6 +103,7 @@ fn a_database_moves_by_its_backups_and_only_when_it_is_asked_to() {
         vault: converge, 48 steps
         db2: restore a copy beside the database and verify it: the end of the archive
         db2: stop PostgreSQL, replace the database by the copy, and start it; the old data stays
+        db2: record that the replacement is complete
         vault: wait until the write-ahead log arrives in the repository
         db2: migrate the database: 0001_event.sql
         db2: record that the project's data is in database shop on db2
@@ -184,6 +185,7 @@ fn a_restore_is_verified_before_it_replaces_the_database_and_can_be_undone() {
           3. db: stop PostgreSQL, replace the database by the copy, and start it; the old data stays
           4. db: set the roles and passwords in the database
           5. vault: start a full backup
+          6. db: record that the replacement is complete
         note: from backup 20261129-030000F of 1970-01-01T00:00:00Z, which was not checked: 1 MiB, and the write-ahead log up to 1970-01-01T01:00:00Z
         note: what was committed after 1970-01-01T01:00:00Z is lost from the database, and kept in the data before it
     "#]].assert_eq(&restore(&fleet, Restore::Replace(time(3600))));
@@ -205,6 +207,7 @@ fn a_restore_is_verified_before_it_replaces_the_database_and_can_be_undone() {
           2. db: stop PostgreSQL, replace the database by the copy, and start it; the old data stays
           3. db: set the roles and passwords in the database
           4. vault: start a full backup
+          5. db: record that the replacement is complete
         note: what was committed since 1970-01-01T02:00:00Z is lost from the database, and kept in the data before it
     "#]].assert_eq(&restore(&fleet, Restore::Undo));
     // An interrupted undo is repeated, although the data has left its place.

@@ -133,7 +133,15 @@ pub(super) fn killed_halfway(scenario: &Scenario<'_>) -> Result<()> {
 }
 
 pub(super) fn killed(scenario: &Scenario<'_>) -> Result<()> {
-    killed_at(scenario, 3000, &[(Side::Operator, &[""], 6), (Side::Machine, &[""], 3)])
+    killed_at(scenario, 3000, &[(Side::Operator, &[""], 6), (Side::Machine, &[""], 3)])?;
+    // The undo of the last one: the rows are deleted again, whenever it was killed.
+    each_operation(scenario, Side::Operator, &[""], 5, || {
+        interrupted::begun_by(scenario, "restore", &["--undo", "--yes", "shop"])
+    })?;
+    let rows = scenario.sql("select count(*) from event")?;
+    ensure!(rows == "0", "{rows} rows are there again");
+    scenario.answered(Duration::from_secs(10))?;
+    scenario.check_passes()
 }
 
 fn killed_at(scenario: &Scenario<'_>, first: u64, how: &[(Side, &[&str], usize)]) -> Result<()> {
