@@ -158,6 +158,7 @@ const LONG: &[&str] = &[
     backups::KILLED,
     backups::RARE,
     backups::POWER_CUT,
+    backups::MOVED,
 ];
 
 const FOUR_MACHINES: &str = "lb=balancer app1=application app2=application db=database";

@@ -1,6 +1,7 @@
 //! Backups on a machine of their own: set up, restored beside the database and in its place, damaged, interrupted.
 
 mod damage;
+mod moving;
 pub(super) mod object_store;
 mod restores;
 
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 use super::{Named, Scenario, nothing_to_do};
 use crate::lab::machines::VAULT;
+use crate::lab::traffic::Outcome;
 use crate::lab::until;
 
 /// The machines, with one for the backups.
@@ -28,11 +30,14 @@ pub(super) const STAGES: &[Named] = &[
     ("damage to the repository and the database is named by its cause", damage::often),
     (RARE, damage::rare),
     (POWER_CUT, power_cut),
+    (MOVED, moving::moved),
 ];
 
 /// The stages that take minutes each.
 pub(super) const KILLED: &str = "a restore in place killed at every operation goes on";
 pub(super) const POWER_CUT: &str = "power cut of the database in the middle of a backup";
+pub(super) const MOVED: &str =
+    "the database moved to another machine and back, under load: nothing acknowledged is lost";
 pub(super) const RARE: &str = "damage of rarer kinds is named by its cause";
 
 fn set_up(scenario: &Scenario<'_>) -> Result<()> {
@@ -165,6 +170,17 @@ impl Scenario<'_> {
 fn named(text: &str, causes: &[&str]) -> Result<()> {
     let missing: Vec<_> = causes.iter().filter(|cause| !text.contains(**cause)).collect();
     ensure!(missing.is_empty(), "{missing:?} is not named:\n{text}");
+    Ok(())
+}
+
+/// Checks what the clients saw while the database was replaced.
+fn served_or_told_to_wait(outcome: &Outcome) -> Result<()> {
+    let Outcome { statuses, unannounced, slowest, examples, .. } = outcome;
+    let allowed = statuses.keys().all(|status| matches!(status, 200 | 201 | 503));
+    ensure!(allowed, "not only successes and 503: {statuses:?}, {examples:?}");
+    ensure!(statuses.get(&503).is_some_and(|count| *count > 0), "the database was never away: {statuses:?}");
+    ensure!(*unannounced == 0, "{unannounced} answers 503 have no Retry-After");
+    ensure!(*slowest <= 5000, "a request took {slowest} ms");
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::super::interrupted::{self, Side, each_operation};
 use super::super::{MIGRATION, Scenario, nothing_to_do};
+use super::served_or_told_to_wait;
 use crate::lab::traffic::{Kind, Outcome};
 
 /// A moment, as `--to` takes it and in microseconds since 1970, and what SQL prints of it.
@@ -79,17 +80,6 @@ fn looked_at(scenario: &Scenario<'_>, outcome: &Outcome, before: &Moment) -> Res
         !left.contains("postgres") && left.lines().all(|it| it != "restored"),
         "the copy is left:\n{left}"
     );
-    Ok(())
-}
-
-/// Checks what the clients saw while the database was replaced.
-fn served_or_told_to_wait(outcome: &Outcome) -> Result<()> {
-    let Outcome { statuses, unannounced, slowest, examples, .. } = outcome;
-    let allowed = statuses.keys().all(|status| matches!(status, 200 | 503));
-    ensure!(allowed, "not only 200 and 503: {statuses:?}, {examples:?}");
-    ensure!(statuses.get(&503).is_some_and(|count| *count > 0), "the database was never away: {statuses:?}");
-    ensure!(*unannounced == 0, "{unannounced} answers 503 have no Retry-After");
-    ensure!(*slowest <= 5000, "a request took {slowest} ms");
     Ok(())
 }
 
