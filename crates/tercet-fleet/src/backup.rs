@@ -15,6 +15,16 @@ use std::fmt;
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
+/// The units of the tasks.
+pub(crate) mod units {
+    pub(crate) const FULL: &str = "tercet-backup-full.service";
+    pub(crate) const INCREMENTAL: &str = "tercet-backup-incremental.service";
+    /// A template: the instance is the id of the backup.
+    pub(crate) const CHECK: &str = "tercet-backup-check@.service";
+    pub(crate) const COPY: &str = "tercet-restored.service";
+    pub(crate) const HEARTBEAT: &str = "tercet-heartbeat.service";
+}
+
 /// A task that a timer starts on a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -42,15 +52,15 @@ impl Task {
     /// The id of the backup has characters that no id has.
     pub(crate) fn unit(&self) -> Result<String> {
         Ok(match self {
-            Self::BackUp { full: true } => "tercet-backup-full.service".to_owned(),
-            Self::BackUp { full: false } => "tercet-backup-incremental.service".to_owned(),
+            Self::BackUp { full: true } => units::FULL.to_owned(),
+            Self::BackUp { full: false } => units::INCREMENTAL.to_owned(),
             Self::Check { backup } => {
                 let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
                 ensure!(backup.bytes().all(is_plain), "{backup:?} is no id of a backup");
-                format!("tercet-backup-check@{backup}.service")
+                units::CHECK.replace('@', &format!("@{backup}"))
             }
-            Self::Copy => copy::UNIT.to_owned(),
-            Self::Heartbeat => "tercet-heartbeat.service".to_owned(),
+            Self::Copy => units::COPY.to_owned(),
+            Self::Heartbeat => units::HEARTBEAT.to_owned(),
         })
     }
 

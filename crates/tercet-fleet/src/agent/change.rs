@@ -169,7 +169,7 @@ fn initialise_repository(is_another_cluster: bool, say: &mut impl FnMut(&Reply) 
 
 /// Stops the server of the copy; its unit removes the folder.
 fn drop_copy() -> Result<()> {
-    systemctl(&["stop", "--", backup::copy::UNIT])?;
+    systemctl(&["stop", "--", backup::units::COPY])?;
     remove(&in_folder(backup::copy::FOLDER))
 }
 

@@ -15,8 +15,6 @@ use super::record::{Backup, Record};
 use super::run::{self, open};
 use super::settings::{ACCOUNT, Settings, in_folder};
 
-/// The unit that serves the copy.
-pub(crate) const UNIT: &str = "tercet-restored.service";
 /// The folder of the copy, in the folder of the backups.
 pub(crate) const FOLDER: &str = "restored";
 

@@ -15,8 +15,9 @@ use tercet_machine::unit::{Goal, Unit};
 use super::file::{public_file, unit_file};
 use super::hardening;
 use super::project::Project;
-use crate::backup::copy::{FOLDER, UNIT};
+use crate::backup::copy::FOLDER;
 use crate::backup::settings::{self, ACCOUNT, CHECKS, METRICS, Settings, data, in_folder};
+use crate::backup::units;
 use crate::system::System;
 
 /// The unit of pgBackRest's server.
@@ -97,10 +98,10 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
         desired.files.push(own(include.join("tercet-secrets.conf"), secrets, 0o600));
     }
     if has_database {
-        let service = here.task(desired, "tercet-heartbeat.service", "heartbeat", "LogLevelMax=notice\n");
+        let service = here.task(desired, units::HEARTBEAT, "heartbeat", "LogLevelMax=notice\n");
         timer(
             desired,
-            "tercet-heartbeat.timer",
+            &units::HEARTBEAT.replace(".service", ".timer"),
             &service,
             "OnBootSec=10s\nOnUnitActiveSec=30s\nAccuracySec=1s",
         );
@@ -111,13 +112,14 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
     }
     if makes_them {
         let at = |calendar: &str| format!("OnCalendar={calendar}\nRandomizedDelaySec=10m\nPersistent=yes");
-        for (kind, task, calendar) in
-            [("full", "back-up --full", &backup.full), ("incremental", "back-up", &backup.incremental)]
-        {
-            let service = here.task(desired, &format!("tercet-backup-{kind}.service"), task, MODEST);
-            timer(desired, &format!("tercet-backup-{kind}.timer"), &service, &at(calendar));
+        for (unit, task, calendar) in [
+            (units::FULL, "back-up --full", &backup.full),
+            (units::INCREMENTAL, "back-up", &backup.incremental),
+        ] {
+            let service = here.task(desired, unit, task, MODEST);
+            timer(desired, &unit.replace(".service", ".timer"), &service, &at(calendar));
         }
-        here.task(desired, "tercet-backup-check@.service", "check-backup %i", MODEST);
+        here.task(desired, units::CHECK, "check-backup %i", MODEST);
         here.copy(desired);
         if let Some(calendar) = &backup.check {
             timer(desired, "tercet-backup-check.timer", "tercet-backup-check@latest.service", &at(calendar));
@@ -249,7 +251,7 @@ impl Here<'_> {
             hardening::task(),
             settings::FOLDER,
         );
-        desired.files.push(unit_file(UNIT, text));
+        desired.files.push(unit_file(units::COPY, text));
     }
 
     /// Adds the service of a task and returns its name; `more` are further lines of its section.

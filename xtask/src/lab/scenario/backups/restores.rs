@@ -118,14 +118,18 @@ pub(super) fn in_place(scenario: &Scenario<'_>) -> Result<()> {
 /// Moments of a restore in place.
 const HALFWAY: &[&str] = &["db: restore", "db: stop"];
 
+/// The operations of an undo, without the last.
+const UNDO: &[&str] = &["db: recover", "db: stop", "db: set", "vault: start"];
+
 pub(super) fn killed_halfway(scenario: &Scenario<'_>) -> Result<()> {
     killed_at(scenario, 2000, &[(Side::Operator, HALFWAY, 2)])
 }
 
 pub(super) fn killed(scenario: &Scenario<'_>) -> Result<()> {
     killed_at(scenario, 3000, &[(Side::Operator, &[""], 6), (Side::Machine, &[""], 3)])?;
-    // The undo of the last one: the rows are deleted again, whenever it was killed.
-    each_operation(scenario, Side::Operator, &[""], 5, || {
+    // The undo of the last one: the rows are deleted again, whenever it was killed. After its last operation, the next one
+    // would be the undo of the undo.
+    each_operation(scenario, Side::Operator, UNDO, 4, || {
         interrupted::begun_by(scenario, "restore", &["--undo", "--yes", "shop"])
     })?;
     let rows = scenario.sql("select count(*) from event")?;
