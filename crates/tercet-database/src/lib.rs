@@ -15,7 +15,9 @@ pub mod program;
 pub mod recovery;
 pub mod restored;
 pub mod roles;
+pub mod scratch;
 pub mod secret;
+pub mod seeds;
 pub mod wal;
 
 pub use account::Account;
@@ -26,4 +28,6 @@ pub use installation::Installation;
 pub use program::Program;
 pub use recovery::RecoveryTarget;
 pub use restored::{Recovery, RestoredCluster};
+pub use scratch::ScratchDatabase;
 pub use secret::Password;
+pub use seeds::Seeds;

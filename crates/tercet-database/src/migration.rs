@@ -3,9 +3,11 @@
 //! The table `tercet.migrations`, its checksums (SHA-384 of the file) and the advisory lock are those of sqlx's
 //! migrator, which earlier versions used. So databases that it migrated are recognised.
 
+mod script;
 mod session;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -13,10 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use sha2::{Digest as _, Sha384};
 use tercet_postgres::{ConnectError, DatabaseError, Target};
 
-use self::session::{Applied, Session, TABLE};
+pub use self::script::Foreign;
+pub(crate) use self::session::Session;
+use self::session::{Applied, TABLE};
 
 /// The beginning of a file with a single statement that cannot run in a transaction block, such as
 /// `create index concurrently`.
@@ -32,17 +37,38 @@ pub struct Migrations {
     files: BTreeMap<i64, File>,
 }
 
+/// A SQL file.
 #[derive(Debug)]
-struct File {
-    path: PathBuf,
-    description: String,
+pub(crate) struct File {
+    pub(crate) path: PathBuf,
+    pub(crate) description: String,
     sql: String,
 }
 
 impl File {
+    /// Reads it; a byte order mark is not part of the text.
+    pub(crate) fn read(path: PathBuf, description: String) -> Result<Self, MigrationError> {
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let sql = text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned);
+                Ok(Self { path, description, sql })
+            }
+            Err(source) => Err(MigrationError::File { path, source }),
+        }
+    }
+
+    /// The text to send.
+    fn script(&self) -> Result<Cow<'_, str>, MigrationError> {
+        script::sendable(&self.sql).map_err(|(at, foreign)| MigrationError::Foreign {
+            path: self.path.clone(),
+            place: line_and_column(&self.sql, self.sql[..at].chars().count() + 1),
+            foreign,
+        })
+    }
+
     /// SHA-384 of the text, as PostgreSQL reads and writes a `bytea`
     /// (<https://www.postgresql.org/docs/current/datatype-binary.html>).
-    fn checksum(&self) -> String {
+    pub(crate) fn checksum(&self) -> String {
         Sha384::digest(&self.sql).iter().fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}"))
     }
 
@@ -56,7 +82,23 @@ impl File {
         MigrationError::Statement {
             path: self.path.clone(),
             place: server.and_then(|error| error.position).map(|at| line_and_column(&self.sql, at)),
-            message: server.map_or_else(|| error.to_string(), tercet_postgres::ServerError::one_line),
+            message: server.map_or_else(|| error.to_string(), tercet_postgres::ServerError::one_line)
+                + self.hint(server.map_or("", |error| &error.code)),
+        }
+    }
+
+    /// The way on after an error with this SQLSTATE (PostgreSQL manual, appendix A), where the file's form is its cause.
+    fn hint(&self, code: &str) -> &'static str {
+        match code {
+            // active_sql_transaction
+            "25001" if self.is_alone() => {
+                "; hint: a file with -- no-transaction has one statement: move the others to files of their own"
+            }
+            "25001" => "; hint: put the statement alone into a file whose first line is -- no-transaction",
+            _ if self.sql.lines().take(5).any(|line| line.starts_with("-- PostgreSQL database")) => {
+                "; hint: a dump fits by pg_dump --inserts --no-owner --no-privileges"
+            }
+            _ => "",
         }
     }
 }
@@ -113,6 +155,16 @@ pub enum MigrationError {
         place: Option<(usize, usize)>,
         /// PostgreSQL's message, with detail and hint.
         message: String,
+    },
+    /// A file has a part that PostgreSQL cannot run in the file's transaction. Nothing was applied.
+    #[error("{}{}: {foreign}", path.display(), Place(Some(*place)))]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Its line and column, from 1.
+        place: (usize, usize),
+        /// The part.
+        foreign: Foreign,
     },
     /// The database cannot be reached or used.
     #[error("migrations could not be applied: {0}")]
@@ -175,10 +227,8 @@ impl Migrations {
             let (number, rest) = stem.split_at(digits);
             let Ok(version) = number.parse() else { return Err(MigrationError::Name(path)) };
             let description = rest.trim_start_matches(['_', '-']).replace(['_', '-'], " ");
-            let sql = fs::read_to_string(&path).map_err(|source| error(&path, source))?;
-            if let Some(File { path: other, .. }) =
-                files.insert(version, File { path: path.clone(), description, sql })
-            {
+            let file = File::read(path.clone(), description)?;
+            if let Some(File { path: other, .. }) = files.insert(version, file) {
                 return Err(MigrationError::Twice(other, path));
             }
         }
@@ -239,7 +289,96 @@ impl Migrations {
             }
         }
         let unseen = self.files.iter().filter(|(version, _)| !applied.contains_key(version));
-        Ok(unseen.map(|(version, file)| (*version, file)).collect())
+        unseen.map(|(version, file)| file.script().map(|_| (*version, file))).collect()
+    }
+
+    /// The state of each migration, of the folder or recorded, in order. Changes nothing.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn status(&self, database: &Target) -> Result<Vec<Status>, MigrationError> {
+        let applied = Session::begin(&Arc::new(database.clone())).await?.applied().await?;
+        let versions: BTreeSet<i64> = self.files.keys().chain(applied.keys()).copied().collect();
+        let status = |version: i64| {
+            let (file, record) = (self.files.get(&version), applied.get(&version));
+            let state = match (file, record) {
+                (_, Some(record)) if !record.success => State::Failed,
+                (None, _) => State::Missing,
+                (Some(_), None) => State::Pending,
+                (Some(file), Some(record)) if file.checksum() != record.checksum => State::Changed,
+                (Some(_), Some(_)) => State::Applied,
+            };
+            Status {
+                version,
+                title: file.map_or_else(
+                    || record.map(|record| record.description.clone()).unwrap_or_default(),
+                    |file| file.description.clone(),
+                ),
+                file: file.map(|file| file.path.clone()),
+                applied: record.map(|record| record.installed_on.clone()),
+                state,
+            }
+        };
+        Ok(versions.into_iter().map(status).collect())
+    }
+
+    /// The name of the next migration's file: the number after the last, with as many digits.
+    pub fn next_name(&self, title: &str) -> String {
+        let last = self.files.iter().next_back();
+        let digits = last.and_then(|(_, file)| {
+            let name = file.path.file_name()?.to_string_lossy().into_owned();
+            Some(name.chars().take_while(char::is_ascii_digit).count())
+        });
+        let number = last.map_or(1, |(version, _)| version.saturating_add(1));
+        let words: Vec<String> = title
+            .split(|c: char| !c.is_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .map(str::to_lowercase)
+            .collect();
+        format!("{number:0width$}_{}.sql", words.join("_"), width = digits.unwrap_or(4))
+    }
+}
+
+/// A migration and whether it was applied.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Its version.
+    pub version: i64,
+    /// Its title, from the name of its file.
+    pub title: String,
+    /// Its file; `None` if that is missing.
+    pub file: Option<PathBuf>,
+    /// When it was applied (RFC 3339, UTC).
+    pub applied: Option<String>,
+    /// Its state.
+    pub state: State,
+}
+
+/// The state of a migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// It was applied, and its file is the same.
+    Applied,
+    /// It was not applied yet.
+    Pending,
+    /// Its file was changed after it was applied.
+    Changed,
+    /// It was applied, and its file is missing.
+    Missing,
+    /// It is recorded as failed.
+    Failed,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Applied => "applied",
+            Self::Pending => "pending",
+            Self::Changed => "changed",
+            Self::Missing => "missing",
+            Self::Failed => "failed",
+        })
     }
 }
 
@@ -291,6 +430,15 @@ mod tests {
             ],
         );
         assert_eq!(Migrations::read(Path::new("/nowhere")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_next_migration_has_the_next_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let next = |title: &str| Migrations::read(folder.path()).unwrap().next_name(title);
+        assert_eq!(next("Add a book's shelf!"), "0001_add_a_book_s_shelf.sql");
+        fs::write(folder.path().join("20260131_a.sql"), "\u{feff}select 1").unwrap();
+        assert_eq!(next("b"), "20260132_b.sql");
     }
 
     #[test]

@@ -100,12 +100,35 @@ pub async fn prepare(
 /// # Errors
 /// A statement fails.
 pub async fn grant_once(superuser: &Arc<Target>, name: &str) -> Result<(), DatabaseError> {
+    grant_in(superuser, &database(name), name).await
+}
+
+/// As [`grant_once`], in a database with another name than that of the project `name`.
+pub(crate) async fn grant_in(
+    superuser: &Arc<Target>,
+    database: &Database,
+    name: &str,
+) -> Result<(), DatabaseError> {
     let connection = Connection::connect(superuser, false).await?;
     if !is_granted(&connection).await? {
-        connection.simple_query(&database(name).sql()).await?;
+        connection.simple_query(&database.sql()).await?;
         connection.simple_query(&rights(name)).await?;
     }
     Ok(())
+}
+
+/// The projects whose databases are in the cluster, if that of the project `name` is not. `superuser` connects to the
+/// database `postgres`.
+///
+/// # Errors
+/// The query fails.
+pub async fn other_projects(superuser: &Arc<Target>, name: &str) -> Result<Vec<String>, DatabaseError> {
+    let server = Connection::connect(superuser, false).await?;
+    let others = "select datname from pg_database \
+                  where pg_get_userbyid(datdba) = datname || '_owner' \
+                  and not exists (select from pg_database where datname = $1) order by 1";
+    let rows = server.query(&Statement::new(others, vec![Some(name.to_owned().into())])).await?;
+    Ok(rows.iter().filter_map(|row| row.text(0).map(str::to_owned)).collect())
 }
 
 /// Whether [`grant_once`] has run in the database that `superuser` connects to.

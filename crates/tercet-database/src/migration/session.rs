@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tercet_postgres::{Connection, DatabaseError, Statement, Target};
+use tercet_postgres::{Connection, DatabaseError, Row, Statement, Target};
 
 use super::{File, MigrationError};
 
@@ -24,22 +24,27 @@ create table if not exists tercet.migrations (
 
 /// A record of the table.
 #[derive(Debug)]
-pub(super) struct Applied {
+pub(crate) struct Applied {
     pub(super) success: bool,
     pub(super) checksum: String,
+    pub(super) description: String,
+    pub(super) installed_on: String,
 }
 
-pub(super) struct Session {
+/// Undoes the settings that a file left behind, and gives the literals of times the same meaning whatever the settings of
+/// the database and the role are.
+const BEGIN: &str = "reset all; reset role; set datestyle to 'ISO, MDY'; set timezone to 'UTC'";
+
+pub(crate) struct Session {
     connection: Connection,
     /// The key of the advisory lock that all migrators of this database use.
     lock: String,
 }
 
 impl Session {
-    pub(super) async fn begin(target: &Arc<Target>) -> Result<Self, MigrationError> {
+    pub(crate) async fn begin(target: &Arc<Target>) -> Result<Self, MigrationError> {
         let connection = Connection::connect(target, false).await?;
-        // Literals of times in a file have the same meaning for all settings of the database and the role.
-        connection.simple_query("set datestyle to 'ISO, MDY'; set timezone to 'UTC'").await?;
+        connection.simple_query(BEGIN).await?;
         let rows = connection.query(&"select current_database()".into()).await?;
         let database = rows.first().and_then(|row| row.text(0)).unwrap_or_default();
         let lock = lock_key(database).to_string();
@@ -57,23 +62,30 @@ impl Session {
     }
 
     pub(super) async fn create_table(&self) -> Result<(), DatabaseError> {
-        self.connection.simple_query(CREATE).await.map(drop)
+        self.execute(CREATE).await
+    }
+
+    /// Runs statements without parameters.
+    pub(crate) async fn execute(&self, sql: &str) -> Result<(), DatabaseError> {
+        self.connection.simple_query(sql).await.map(drop)
     }
 
     /// The applied migrations by version.
-    pub(super) async fn applied(&self) -> Result<BTreeMap<i64, Applied>, MigrationError> {
+    pub(crate) async fn applied(&self) -> Result<BTreeMap<i64, Applied>, MigrationError> {
         let exists = statement("select where to_regclass($1) is not null", &[TABLE]);
         if self.connection.query(&exists).await?.is_empty() {
             return Ok(BTreeMap::new());
         }
         // Encoded as text, so that `bytea_output` does not matter.
-        let select = "select version, success, '\\x' || encode(checksum, 'hex') from tercet.migrations";
+        let select = "select version, success, '\\x' || encode(checksum, 'hex'), description, \
+                      to_char(installed_on at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') from tercet.migrations";
         let mut applied = BTreeMap::new();
         for row in self.connection.query(&select.into()).await? {
             let record = || {
                 let version = row.text(0)?.parse().ok()?;
                 let checksum = row.text(2)?.to_owned();
-                Some((version, Applied { success: row.text(1)? == "t", checksum }))
+                let (description, installed_on) = (row.text(3)?.to_owned(), row.text(4)?.to_owned());
+                Some((version, Applied { success: row.text(1)? == "t", checksum, description, installed_on }))
             };
             let wrong =
                 || DatabaseError::Protocol(format!("a record of {TABLE} without a number or checksum"));
@@ -87,10 +99,11 @@ impl Session {
     pub(super) async fn apply(&self, version: i64, file: &File) -> Result<(), MigrationError> {
         let began = Instant::now();
         let (version, checksum) = (version.to_string(), file.checksum());
+        self.execute(BEGIN).await?;
         if !file.is_alone() {
-            self.connection.simple_query("begin").await?;
+            self.execute("begin").await?;
         }
-        self.connection.simple_query(&file.sql).await.map_err(|error| file.explain(&error))?;
+        self.execute(&file.script()?).await.map_err(|error| file.explain(&error))?;
         self.run(
             "insert into tercet.migrations (version, description, success, checksum, execution_time) \
              values ($1, $2, true, $3, -1)",
@@ -99,11 +112,34 @@ impl Session {
         .await?;
         if !file.is_alone() {
             // Deferred constraints are checked here.
-            self.connection.simple_query("commit").await.map_err(|error| file.explain(&error))?;
+            self.execute("commit").await.map_err(|error| file.explain(&error))?;
         }
         let elapsed = began.elapsed().as_nanos().to_string();
         let update = "update tercet.migrations set execution_time = $1 where version = $2";
         Ok(self.run(update, &[&elapsed, &version]).await?)
+    }
+
+    /// The checksums of the applied seeds by name; `None` if the database gets no seeds.
+    pub(crate) async fn seeds(&self) -> Result<Option<BTreeMap<String, String>>, MigrationError> {
+        let exists = "select where to_regclass('tercet.seeds') is not null";
+        if self.connection.query(&exists.into()).await?.is_empty() {
+            return Ok(None);
+        }
+        let select = "select name, '\\x' || encode(checksum, 'hex') from tercet.seeds";
+        let rows = self.connection.query(&select.into()).await?;
+        let record = |row: &Row| Some((row.text(0)?.to_owned(), row.text(1)?.to_owned()));
+        Ok(Some(rows.iter().filter_map(record).collect()))
+    }
+
+    /// Runs a seed and records it, in one transaction.
+    pub(crate) async fn plant(&self, file: &File) -> Result<(), MigrationError> {
+        let script = file.script()?;
+        self.execute(BEGIN).await?;
+        self.execute("begin").await?;
+        self.execute(&script).await.map_err(|error| file.explain(&error))?;
+        let record = "insert into tercet.seeds (name, checksum) values ($1, $2)";
+        self.run(record, &[&file.description, &file.checksum()]).await?;
+        self.execute("commit").await.map_err(|error| file.explain(&error))
     }
 
     async fn run(&self, sql: &str, values: &[&str]) -> Result<(), DatabaseError> {

@@ -163,7 +163,7 @@ async fn times_mean_the_same_everywhere_and_what_is_no_statement_is_refused_by_i
     check(&server, folder, &[("1_times.sql", times)], expect!["1 applied"]).await;
     let at = "select (at at time zone 'UTC')::time || ' ' || extract(month from day) from times";
     assert_eq!(value(&owner, at).await, "03:00:00 2");
-    check(&server, folder, &[("2_copy.sql", "copy times from stdin;")], expect!["FOLDER/2_copy.sql: unexpected message from PostgreSQL: COPY from or to the client is not supported"]).await;
+    check(&server, folder, &[("2_copy.sql", "copy times from stdin;")], expect!["FOLDER/2_copy.sql:1:1: COPY … FROM stdin needs psql, since its rows are not SQL; nothing of the file was applied; hint: write INSERT; pg_dump does with --inserts or --rows-per-insert=1000"]).await;
     check(
         &server,
         folder,
@@ -203,4 +203,29 @@ async fn errors_say_nothing_of_postgresqls_own_source() {
             assert!(!told.contains(source), "{source} in {told}");
         }
     }
+}
+
+#[tokio::test(flavor = "local")]
+async fn files_of_other_tools_fit_or_are_refused_as_a_whole() {
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let dump =
+        "\u{feff}\\restrict abc\nset search_path = '';\nbegin;\ncreate table public.a (id int);\ncommit;\n";
+    check(&server, folder, &[("1_dump.sql", dump)], expect!["1 applied"]).await;
+    // The dump's settings do not reach the next file.
+    check(&server, folder, &[("2_b.sql", "create table b (id int);")], expect!["1 applied"]).await;
+    let copy = "create table d (id int);\ncopy d from stdin;\n1\n\\.\n";
+    check(
+        &server,
+        folder,
+        &[("3_c.sql", "create table c ();"), ("4_d.sql", copy)],
+        expect!["FOLDER/4_d.sql:2:1: COPY … FROM stdin needs psql, since its rows are not SQL; nothing of the file was applied; hint: write INSERT; pg_dump does with --inserts or --rows-per-insert=1000"],
+    )
+    .await;
+    check(&server, folder, &[("4_d.sql", "select 1; commit; select 1")], expect!["FOLDER/4_d.sql:1:11: COMMIT would end the transaction that the file runs in; nothing of the file was applied; hint: remove it: each file is one transaction. Put a part that needs another one into the next file"]).await;
+    check(&server, folder, &[("4_d.sql", "create index concurrently on b (id)")], expect!["FOLDER/4_d.sql: CREATE INDEX CONCURRENTLY cannot run inside a transaction block; hint: put the statement alone into a file whose first line is -- no-transaction"]).await;
+    let two = "-- no-transaction\ncreate index concurrently on b (id);\nselect 1;";
+    check(&server, folder, &[("4_d.sql", two)], expect!["FOLDER/4_d.sql: CREATE INDEX CONCURRENTLY cannot be executed from a function or multi-command string"]).await;
+    check(&server, folder, &[("4_d.sql", "select 1")], expect!["1 applied"]).await;
 }
