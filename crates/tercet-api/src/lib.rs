@@ -15,3 +15,4 @@ pub mod schema;
 pub mod server;
 pub mod token_keys;
 pub mod transaction;
+pub mod typescript;

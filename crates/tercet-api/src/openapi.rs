@@ -70,7 +70,7 @@ impl<'a> Description<'a> {
     }
 
     fn document(&self) -> Value {
-        let (title, words) = operation::words(self.cache.schema_comment(self.schema));
+        let (_, words) = operation::words(self.comment());
         let mut paths = Map::new();
         let mut schemas = Map::new();
         let mut parameters = parameter::shared();
@@ -96,7 +96,7 @@ impl<'a> Description<'a> {
         json!({
             "openapi": "3.1.0",
             "info": {
-                "title": title.or(self.server.title).unwrap_or("Data API"),
+                "title": self.title(),
                 "description": words.unwrap_or("Every table, view and function of the schema, over HTTP."),
                 "version": self.server.version(),
             },
@@ -115,6 +115,17 @@ impl<'a> Description<'a> {
                 "url": "https://postgrest.org/en/stable/references/api.html",
             },
         })
+    }
+
+    /// The schema's comment. PostgreSQL gives each database's `public` one, which is no title where the API has its own.
+    fn comment(&self) -> Option<&'a str> {
+        let comment = self.cache.schema_comment(self.schema);
+        comment.filter(|comment| self.server.title.is_none() || *comment != "standard public schema")
+    }
+
+    /// The title of the API: the first line of the schema's comment, or the configured one.
+    pub fn title(&self) -> &'a str {
+        operation::words(self.comment()).0.or(self.server.title).unwrap_or("Data API")
     }
 
     /// The relations the request role can access, by name; relations with other privileges only are left out.

@@ -283,8 +283,15 @@ impl ApiRequest {
     }
 }
 
+/// The prefix of Supabase's clients, beside paths without one. No other resource has a path like this.
+const SUPABASE: &str = "/rest/v1";
+
 impl Resource {
     fn parse(path: &str, rules: Rules<'_>) -> Result<Self, RequestError> {
+        let path = path
+            .strip_prefix(SUPABASE)
+            .filter(|path| path.is_empty() || path.starts_with('/'))
+            .unwrap_or(path);
         let mut segments = path.split('/').skip(1).map(form::decode_segment);
         let first = segments.next().transpose()?.unwrap_or_default();
         let second = segments.next().transpose()?;

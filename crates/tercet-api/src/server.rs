@@ -36,7 +36,7 @@ use tercet_postgres::DatabaseError;
 use tokio::sync::{Notify, mpsc};
 
 use self::database::{DatabaseMonitor, Inbox, ReloadBackoff};
-pub use self::inspect::{configuration, schema_cache};
+pub use self::inspect::{configuration, schema, schema_cache};
 use self::listener::Listener;
 use self::metrics::Metrics;
 use self::probe::Probe;

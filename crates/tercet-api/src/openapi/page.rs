@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
+    ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
@@ -41,6 +41,33 @@ pub enum File {
     Redoc,
     /// `/redoc/redoc.standalone.js`
     RedocScript,
+}
+
+/// Whether a browser requests the page at `/`: it prefers HTML to all else.
+pub fn is_home(parts: &Parts, rules: Rules<'_>) -> bool {
+    let accept = parts.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let prefers_html = accept.split([',', ';']).next().is_some_and(|first| first.trim() == "text/html");
+    let is_read = matches!(parts.method, Method::GET | Method::HEAD);
+    rules.describes && rules.root_routine.is_none() && is_read && prefers_html && parts.uri.path() == "/"
+}
+
+/// The page at `/`: the name of the API, and where its documentation is.
+pub fn home(title: &str, head: bool) -> Response {
+    let escaped = title.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let mut response = Response::empty(StatusCode::OK);
+    response.set_body(include_str!("page/home.html").replace("{title}", &escaped).into());
+    for (name, value) in [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, policy!("'self'")),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (VARY, "accept"),
+    ] {
+        response.headers.insert(name, HeaderValue::from_static(value));
+    }
+    if head {
+        response.drop_body();
+    }
+    response
 }
 
 impl File {

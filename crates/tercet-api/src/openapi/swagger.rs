@@ -13,7 +13,7 @@ const JSON_TYPES: [&str; 3] = [
 ];
 
 pub(super) fn document(description: &Description<'_>) -> Value {
-    let (title, rest) = words(description.cache.schema_comment(description.schema));
+    let (title, rest) = words(description.comment());
     let relations: Vec<_> = description.relations().collect();
     let definitions: Map<String, Value> = relations
         .iter()

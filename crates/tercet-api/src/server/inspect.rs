@@ -26,11 +26,19 @@ pub async fn configuration(source: &ConfigSource) -> Result<Config, ServerError>
 /// # Errors
 /// The configuration is invalid, or a query failed.
 pub async fn schema_cache(source: &ConfigSource) -> Result<Value, ServerError> {
+    Ok(schema(source).await?.dump())
+}
+
+/// The schema cache a server would load.
+///
+/// # Errors
+/// The configuration is invalid, or a query failed.
+pub async fn schema(source: &ConfigSource) -> Result<SchemaCache, ServerError> {
     let config = source.read()?;
     let connection = Connection::connect(&config.db_uri, false).await.map_err(refused)?;
     let config = effective(source, &config, &connection).await?;
     match SchemaCache::load(&connection, &config.db_schemas).await {
-        Ok(cache) => Ok(cache.dump()),
+        Ok(cache) => Ok(cache),
         Err(LoadError::Database(error)) => Err(ServerError::Refused(error)),
         Err(error) => Err(ServerError::Schema(error)),
     }

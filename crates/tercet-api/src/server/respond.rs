@@ -142,6 +142,12 @@ async fn answer(
     if let Some(file) = page::File::requested(parts, rules) {
         return Ok(file.response(parts.method == Method::HEAD));
     }
+    if page::is_home(parts, rules) {
+        let schema = config.db_schemas.first().map_or("", String::as_str);
+        let (privileges, server) = (Privileges::ignored(), server(config));
+        let title = Description { cache, schema, privileges: &privileges, server }.title();
+        return Ok(page::home(title, parts.method == Method::HEAD));
+    }
 
     let mut clock = Stopwatch::new(config);
     let identified = worker.authenticator.borrow_mut().identify(config, &parts.headers);
@@ -206,13 +212,16 @@ fn description<'a>(
     request: &'a ApiRequest,
     privileges: &'a Privileges,
 ) -> Description<'a> {
-    let server = openapi::Server {
+    Description { cache, schema: &request.schema, privileges, server: server(config) }
+}
+
+fn server(config: &Config) -> openapi::Server<'_> {
+    openapi::Server {
         proxy_uri: config.openapi_server_proxy_uri.as_deref(),
         security_active: config.openapi_security_active,
         title: config.openapi_title.as_deref(),
         version: config.openapi_version.as_deref(),
-    };
-    Description { cache, schema: &request.schema, privileges, server }
+    }
 }
 
 async fn statement(
