@@ -19,6 +19,7 @@ use std::path::PathBuf;
 
 use self::backup::{Backup, Repository};
 use self::edge::{Edge, Protocol};
+pub use self::names::from_folder as name_of;
 pub use self::program::Program;
 pub use self::secret::Secret;
 pub use self::ssh_from::{Network, SshFrom};
@@ -184,7 +185,7 @@ impl fmt::Display for Tier {
 }
 
 /// A part: the balancer, an application server, the database or its backups.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// `balancer`, `app-1`, `app-2`, …, `database`, `backup`.
     pub name: String,
@@ -310,7 +311,7 @@ impl fmt::Debug for Api {
 }
 
 /// Tier 3.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Database {
     /// The folder of the migrations, relative to that of the file.
     pub migrations: PathBuf,

@@ -3,6 +3,7 @@
 //! Parses only: the modules of [`commands`](crate::commands) interpret the arguments.
 
 mod backup;
+mod develop;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,6 +14,10 @@ use tercet_observe::Format;
 
 pub(crate) use self::backup::{
     Backup, BackupCheck, BackupKey, BackupList, BackupVerb, Move, MoveDatabase, Restore,
+};
+
+pub(crate) use self::develop::{
+    Language, Migrate, MigrateCheck, MigrateNew, MigrateReset, MigrateStatus, Sql,
 };
 
 /// A load-balanced, locked-down HTTP API over PostgreSQL on machines you own.
@@ -27,6 +32,13 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Up(Up),
     Init(Init),
+    /// Create, check and apply migrations of a project under `tercet up`.
+    #[command(subcommand)]
+    Migrate(Migrate),
+    Sql(Sql),
+    /// Print the types of a project's tables, views and functions for a programming language.
+    #[command(subcommand)]
+    Types(Language),
     Token(Token),
     Api(Api),
     Balancer(Balancer),
@@ -68,12 +80,24 @@ pub(crate) enum Command {
 /// Run all tiers of a project on this machine, in the foreground.
 ///
 /// Starts a private PostgreSQL, applies the migrations, starts the application servers and the balancer. A process
-/// that crashes is restarted. Ctrl-C stops all of them.
+/// that crashes is restarted. New migrations and changes of tercet.toml are applied while it runs. Ctrl-C stops all parts.
 #[derive(Args, Debug)]
 pub(crate) struct Up {
     /// The project's folder, with tercet.toml
     #[arg(default_value = ".", value_name = "DIR")]
     pub(crate) folder: PathBuf,
+
+    /// Do not watch migrations, seeds and tercet.toml for changes
+    #[arg(long)]
+    pub(crate) no_watch: bool,
+
+    /// Do not apply the files of seeds/ to a new database
+    #[arg(long)]
+    pub(crate) no_seeds: bool,
+
+    /// Print the log lines of all parts from the start
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
 
     /// Log as JSON, one object a line; the default if standard output is not a terminal
     #[arg(long)]
@@ -513,6 +537,9 @@ pub(crate) struct Child {
     /// Keep the capability to bind ports below 1024
     #[arg(long)]
     pub(crate) low_ports: bool,
+    /// Report an error as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Stay as a child subreaper, and terminate all of the program's descendants with it
     #[arg(long)]
     pub(crate) subreaper: bool,

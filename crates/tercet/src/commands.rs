@@ -12,13 +12,16 @@ pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod machine;
 pub(crate) mod man;
+pub(crate) mod migrate;
 pub(crate) mod plan;
 pub(crate) mod prove;
 pub(crate) mod restore;
 pub(crate) mod rotate;
+pub(crate) mod sql;
 pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod token;
+pub(crate) mod types;
 pub(crate) mod up;
 
 /// The environment variables that are UTF-8: no other is tercet's, or libpq's.

@@ -5,7 +5,8 @@
 
 use std::process::ExitCode;
 
-use miette::Report;
+use miette::{Diagnostic, Report};
+use serde_json::{Map, Value, json};
 
 /// What a command returns.
 pub(crate) type Outcome = Result<(), Failure>;
@@ -21,7 +22,7 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// Invalid input, with a diagnostic that can underline it.
-    pub(crate) fn input(diagnostic: impl miette::Diagnostic + Send + Sync + 'static) -> Self {
+    pub(crate) fn input(diagnostic: impl Diagnostic + Send + Sync + 'static) -> Self {
         Self::Input(Report::new(diagnostic))
     }
 
@@ -38,14 +39,31 @@ impl Failure {
         }
     }
 
-    /// Prints it on standard error and returns the exit code.
+    /// All of it in one line.
+    pub(crate) fn one_line(&self) -> String {
+        let report = match self {
+            Self::Input(report) => {
+                let related = report.related().into_iter().flatten();
+                let mistakes: Vec<String> = related.map(one_line).collect();
+                if mistakes.is_empty() { report.to_string() } else { mistakes.join("; ") }
+            }
+            Self::Failed(error) => format!("{error:#}"),
+        };
+        report.replace('\n', "; ")
+    }
+
+    /// Prints it on standard error, with `json` as a JSON object in one line, and returns the exit code.
     #[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
-    pub(crate) fn report(self) -> ExitCode {
+    pub(crate) fn report(self, json: bool) -> ExitCode {
         let (code, report) = match self {
             Self::Input(report) => (2, report),
             Self::Failed(error) => (1, chain(&error)),
         };
-        eprintln!("{report:?}");
+        if json {
+            eprintln!("{}", line(&report, code));
+        } else {
+            eprintln!("{report:?}");
+        }
         ExitCode::from(code)
     }
 }
@@ -62,4 +80,66 @@ fn chain(error: &anyhow::Error) -> Report {
     let mut messages = error.chain().map(ToString::to_string).rev();
     let innermost = Report::msg(messages.next().expect("a chain starts with the error itself"));
     messages.fold(innermost, Report::wrap_err)
+}
+
+/// The event `failed` of a report, in one line.
+fn line(report: &Report, code: u8) -> String {
+    let mut time = Vec::new();
+    tercet_observe::format::push_now(&mut time);
+    let causes: Vec<String> = report.chain().map(ToString::to_string).collect();
+    let text = causes.join(": ");
+    let (message, hint) = split(&text);
+    let mut object = json!({
+        "time": String::from_utf8_lossy(&time),
+        "level": "error",
+        "event": "failed",
+        "message": message,
+        "code": code,
+    });
+    if let Some(hint) = hint.or_else(|| report.help().map(|help| help.to_string())) {
+        object["hint"] = hint.into();
+    }
+    let mistakes: Vec<Value> = report.related().into_iter().flatten().map(mistake).collect();
+    if !mistakes.is_empty() {
+        object["mistakes"] = mistakes.into();
+    }
+    object.to_string()
+}
+
+/// A mistake in a file, with its line and column from 1.
+fn mistake(diagnostic: &dyn Diagnostic) -> Value {
+    let mut object = Map::new();
+    let mut set = |name: &str, value: Value| drop(object.insert(name.to_owned(), value));
+    set("message", diagnostic.to_string().into());
+    let span = diagnostic.labels().and_then(|mut labels| Some(*labels.next()?.inner()));
+    if let (Some(source), Some(span)) = (diagnostic.source_code(), span)
+        && let Ok(content) = source.read_span(&span, 0, 0)
+    {
+        set("line", (content.line() + 1).into());
+        set("column", (content.column() + 1).into());
+        if let Some(file) = content.name() {
+            set("file", file.into());
+        }
+    }
+    if let Some(help) = diagnostic.help() {
+        set("hint", help.to_string().into());
+    }
+    object.into()
+}
+
+/// A mistake with its place and hint.
+fn one_line(mistake: &dyn Diagnostic) -> String {
+    let object = self::mistake(mistake);
+    let text = |name: &str| object[name].as_str();
+    let place = text("file").map(|file| format!("{file}:{}:{}: ", object["line"], object["column"]));
+    let hint = text("hint").map(|hint| format!("; hint: {hint}"));
+    format!("{}{mistake}{}", place.unwrap_or_default(), hint.unwrap_or_default())
+}
+
+/// A message without its hint, and the hint.
+pub(crate) fn split(message: &str) -> (&str, Option<String>) {
+    match message.split_once("hint: ") {
+        Some((message, hint)) => (message.trim_end().trim_end_matches(';'), Some(hint.to_owned())),
+        None => (message, None),
+    }
 }

@@ -22,9 +22,21 @@ use crate::cli::{Arguments, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
+    // Before anything else: an invalid command line is an error, too.
+    let json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if json && error.use_stderr() => {
+            return failure::Failure::input_message(error.to_string().trim_end()).report(json);
+        }
+        Err(error) => error.exit(),
+    };
+    let outcome = match arguments.command {
         Command::Up(arguments) => commands::up::run(&arguments),
         Command::Init(arguments) => commands::init::run(&arguments),
+        Command::Migrate(verb) => commands::migrate::run(&verb),
+        Command::Sql(arguments) => commands::sql::run(&arguments),
+        Command::Types(language) => commands::types::run(&language),
         Command::Token(arguments) => commands::token::run(&arguments),
         Command::Api(arguments) => commands::api::run(&arguments),
         Command::Balancer(arguments) => commands::balancer::run(&arguments),
@@ -52,6 +64,6 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(json),
     }
 }

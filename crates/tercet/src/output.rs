@@ -1,12 +1,12 @@
 //! The log of `tercet up` and its parts: one merged log on standard output, one bounded log file per part.
 //!
-//! Text lines are prefixed with the part's name; JSON is one object a line. A blocked terminal never blocks a part: lines
-//! are written by separate threads.
+//! Text lines are prefixed with the part's name; JSON is one object a line. While the parts start, a terminal gets one line a
+//! part, and the log files get everything. A blocked terminal never blocks a part: lines are written by separate threads.
 
 mod line;
 mod log_file;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -22,6 +22,9 @@ use self::log_file::LogFile;
 /// The name of `tercet up` itself in the log.
 const OWN: &str = "up";
 
+/// The beginnings of lines of PostgreSQL that only its log file gets.
+const DETAILS: [&str; 1] = ["LOG:  checkpoint "];
+
 /// How standard output is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
@@ -29,6 +32,8 @@ pub(crate) enum Style {
     Text {
         /// Whether escape sequences may be used.
         colour: bool,
+        /// Whether the lines of starting parts are shown.
+        verbose: bool,
     },
     /// One JSON object a line.
     Json,
@@ -37,12 +42,12 @@ pub(crate) enum Style {
 impl Style {
     /// JSON if requested or if standard output is not a terminal; colours unless `NO_COLOR` is set
     /// (<https://no-color.org>).
-    pub(crate) fn of_standard_output(json: bool) -> Self {
+    pub(crate) fn of_standard_output(json: bool, verbose: bool) -> Self {
         let terminal = std::io::stdout().is_terminal();
         if json || !terminal {
             return Self::Json;
         }
-        Self::Text { colour: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
+        Self::Text { colour: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()), verbose }
     }
 }
 
@@ -57,6 +62,8 @@ struct Shared {
     style: Style,
     folder: PathBuf,
     width: usize,
+    /// Whether all parts have started.
+    started: Cell<bool>,
     own: Rc<RefCell<LogFile>>,
 }
 
@@ -77,7 +84,15 @@ impl Output {
         let terminal = log.handle();
         let width = names.iter().map(|name| name.len()).max().unwrap_or(0).max(OWN.len());
         let own = log_file(folder, OWN)?;
-        Ok(Self(Rc::new(Shared { _log: log, terminal, style, folder: folder.to_owned(), width, own })))
+        Ok(Self(Rc::new(Shared {
+            _log: log,
+            terminal,
+            style,
+            folder: folder.to_owned(),
+            width,
+            started: Cell::new(false),
+            own,
+        })))
     }
 
     pub(crate) fn style(&self) -> Style {
@@ -96,6 +111,16 @@ impl Output {
         PartLog { name: OWN.into(), colour: Colour::of(OWN), output: self.clone(), file }
     }
 
+    /// From now on a terminal gets every line.
+    pub(crate) fn started(&self) {
+        self.0.started.set(true);
+    }
+
+    /// Whether a terminal gets one line a part only.
+    fn is_brief(&self) -> bool {
+        matches!(self.0.style, Style::Text { verbose: false, .. }) && !self.0.started.get()
+    }
+
     /// Prints a block of text; nothing in JSON, where an event has the same content.
     pub(crate) fn block(&self, text: &str) {
         if self.0.style != Style::Json {
@@ -111,15 +136,28 @@ fn log_file(folder: &Path, name: &str) -> anyhow::Result<Rc<RefCell<LogFile>>> {
 }
 
 impl PartLog {
-    /// Logs a line of the part's output; `json`: whether the part logs JSON if standard output does.
+    /// Logs a line of the part's output; `json`: whether the part logs JSON.
     pub(crate) fn line(&mut self, output: &[u8], json: bool) {
         let output = output.strip_suffix(b"\r").unwrap_or(output);
         self.file.borrow_mut().line(output);
+        let is_detail = matches!(self.output.style(), Style::Text { verbose: false, .. })
+            && DETAILS.iter().any(|detail| output.starts_with(detail.as_bytes()));
+        if !self.output.is_brief() && !is_detail {
+            self.show(output, json);
+        }
+    }
+
+    fn show(&self, output: &[u8], json: bool) {
         let shared = &self.output.0;
         shared.terminal.line(|line| match shared.style {
-            Style::Text { colour } => {
+            Style::Text { colour, .. } => {
                 line::push_prefix(line, &self.name, shared.width, colour.then_some(self.colour));
-                push_text(line, output, colour);
+                if let Some(text) = json.then(|| line::readable(output)).flatten() {
+                    push_text(line, text.as_bytes(), false);
+                } else {
+                    line::push_clock(line);
+                    push_text(line, output, colour);
+                }
             }
             Style::Json if json && output.starts_with(b"{") => line.extend_from_slice(output),
             Style::Json => line::push_json(line, &self.name, output),
@@ -128,24 +166,37 @@ impl PartLog {
 
     /// Logs an event.
     pub(crate) fn event(&self, event: SupervisorEvent<'_>) {
+        let brief = self.output.is_brief().then(|| line::brief(&event));
         let event = Event::from(event);
         let mut text = Vec::new();
         event.push(&mut text, &self.name, Format::Text);
         self.file.borrow_mut().line(&text);
         let shared = &self.output.0;
-        shared.terminal.line(|line| match shared.style {
-            Style::Text { colour } => {
+        match (shared.style, brief) {
+            (_, Some(None)) => {}
+            (_, Some(Some(brief))) => shared.terminal.line(|line| push_text(line, brief.as_bytes(), false)),
+            // The summary says the same.
+            (Style::Text { .. }, None) if matches!(event, Event::Supervisor(SupervisorEvent::Up { .. })) => {}
+            (Style::Text { colour, .. }, None) => shared.terminal.line(|line| {
                 line::push_prefix(line, &self.name, shared.width, colour.then_some(self.colour));
+                line::push_clock(line);
                 push_text(line, event.to_string().as_bytes(), false);
-            }
-            Style::Json => event.push(line, &self.name, Format::Json),
-        });
+            }),
+            (Style::Json, None) => shared.terminal.line(|line| event.push(line, &self.name, Format::Json)),
+        }
     }
 
-    /// The part's last line, for the error if it does not start.
-    pub(crate) fn last_line(&self) -> Option<String> {
-        let file = self.file.borrow();
-        let last = file.last();
-        (!last.is_empty()).then(|| last.chars().filter(|character| !character.is_control()).collect())
+    /// Shows the part's last lines, if a terminal has not got them: it did not start.
+    pub(crate) fn show_last_lines(&self, json: bool) {
+        if self.output.is_brief() {
+            for last in self.last_lines() {
+                self.show(last.as_bytes(), json);
+            }
+        }
+    }
+
+    /// The part's last lines, the oldest first, for the error if it does not start.
+    pub(crate) fn last_lines(&self) -> Vec<String> {
+        self.file.borrow().last().map(str::to_owned).collect()
     }
 }

@@ -14,9 +14,11 @@ use crate::failure::Failure;
 
 /// The folder in it with tercet's own files.
 pub(crate) const STATE: &str = ".tercet";
+/// The file in it with the project's name, which the first `tercet up` writes.
+pub(crate) const NAME: &str = "name";
 
 /// A folder with a `tercet.toml`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Project {
     /// The folder, absolute.
     pub(crate) folder: PathBuf,
@@ -52,7 +54,10 @@ impl Project {
             }
         };
         let folder = folder.canonicalize().with_context(|| format!("{} can't be found", folder.display()))?;
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = match std::fs::read_to_string(folder.join(STATE).join(NAME)) {
+            Ok(recorded) => recorded.trim_end().to_owned(),
+            Err(_) => folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        };
         let shown = file.display().to_string();
         let origin = Origin { file: shown.strip_prefix("./").unwrap_or(&shown), folder: &name };
         // Complete an interrupted pull before its files are read.

@@ -6,12 +6,13 @@ mod backoff;
 mod probe;
 mod process;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tercet_observe::event::SupervisorEvent;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -40,6 +41,11 @@ pub(crate) trait Part: 'static {
     /// Why the last readiness check failed, if that is known.
     fn last_failure(&self) -> Option<String> {
         None
+    }
+
+    /// Why it ended, from the last lines of its output.
+    fn last_words(&self, lines: &[String]) -> Option<String> {
+        lines.last().map(|line| message(line))
     }
 
     /// The longest its first start may take.
@@ -98,6 +104,20 @@ enum State {
     Stopped,
 }
 
+/// The message of a line of JSON, or the line.
+fn message(line: &str) -> String {
+    let event: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+    let text = |name: &str| event[name].as_str();
+    let mistakes: Vec<&str> =
+        event["mistakes"].as_array().into_iter().flatten().filter_map(|it| it["message"].as_str()).collect();
+    match (text("message"), text("hint")) {
+        (Some(message), None) if !mistakes.is_empty() => format!("{message}: {}", mistakes.join("; ")),
+        (Some(message), Some(hint)) => format!("{message}; hint: {hint}"),
+        (Some(message), None) => message.to_owned(),
+        _ => line.chars().filter(|character| !character.is_control()).collect(),
+    }
+}
+
 /// The parts that were started, in order.
 pub(crate) struct Supervisor {
     output: Output,
@@ -105,7 +125,10 @@ pub(crate) struct Supervisor {
 }
 
 struct Running {
+    name: String,
     tier: u8,
+    /// Its process, while it has one.
+    pid: Rc<Cell<Option<u32>>>,
     orders: watch::Sender<Order>,
     task: JoinHandle<()>,
 }
@@ -126,14 +149,51 @@ impl Supervisor {
         let name = part.name().to_owned();
         let log = self.output.part_log(&name)?;
         let own = self.output.own_log();
+        let pid = Rc::new(Cell::new(None));
         let task = tokio::task::spawn_local(
-            Supervised { part, orders: orders_to_part, state, log, own, backoff: Backoff::default() }.run(),
+            Supervised {
+                part,
+                orders: orders_to_part,
+                state,
+                log,
+                own,
+                backoff: Backoff::default(),
+                pid: Rc::clone(&pid),
+            }
+            .run(),
         );
-        self.running.borrow_mut().push(Running { tier, orders, task });
+        self.running.borrow_mut().push(Running { name: name.clone(), tier, pid, orders, task });
         let state = state_of_part.wait_for(|state| *state != State::Starting).await?.clone();
         match state {
             State::Failed(reason) => Err(anyhow::anyhow!("{name} did not start: {reason}")),
             _ => Ok(()),
+        }
+    }
+
+    /// Stops the part with the name of this one, and starts this one in its place.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); the part with this name is stopped then.
+    pub(crate) async fn replace(&self, tier: u8, part: impl Part) -> anyhow::Result<()> {
+        let (same, others): (Vec<_>, Vec<_>) = std::mem::take(&mut *self.running.borrow_mut())
+            .into_iter()
+            .partition(|it| it.name == part.name());
+        self.running.borrow_mut().extend(others);
+        for running in same {
+            running.orders.send_replace(Order::Stop);
+            // A panic of the task is logged already, and its process was killed with it.
+            let _ = running.task.await;
+        }
+        self.start(tier, part).await
+    }
+
+    /// Sends a signal to the process of the part with this name, if it runs.
+    pub(crate) fn signal(&self, name: &str, signal: Signal) {
+        for running in self.running.borrow().iter().filter(|running| running.name == name) {
+            if let Some(pid) = running.pid.get().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+                // It may have exited.
+                let _ = kill_process(pid, signal);
+            }
         }
     }
 
@@ -181,6 +241,8 @@ struct Supervised<P> {
     log: PartLog,
     own: PartLog,
     backoff: Backoff,
+    /// The process, while it runs.
+    pid: Rc<Cell<Option<u32>>>,
 }
 
 /// How a process ended.
@@ -195,13 +257,17 @@ impl<P: Part> Supervised<P> {
     async fn run(mut self) {
         loop {
             let started = Instant::now();
-            let reason = match self.run_once().await {
+            let ended = self.run_once().await;
+            self.pid.set(None);
+            let reason = match ended {
                 Ok(Ended::Stopped) => break,
                 Ok(Ended::Exited(reason)) => reason,
                 Err(error) => format!("{error:#}"),
             };
             if *self.state.borrow() != State::Ready {
-                let output = self.log.last_line().map(|words| format!("; its last output: {words}"));
+                let lines = self.log.last_lines();
+                self.log.show_last_lines(true);
+                let output = self.part.last_words(&lines).map(|words| format!("; its last output: {words}"));
                 self.state.send_replace(State::Failed(reason + &output.unwrap_or_default()));
                 return;
             }
@@ -228,6 +294,7 @@ impl<P: Part> Supervised<P> {
         let started = Instant::now();
         let mut process = Process::spawn(&launch, self.log.clone())?;
         let pid = process.pid();
+        self.pid.set(Some(pid));
         self.own.event(SupervisorEvent::PartStarted { name: self.part.name(), pid });
         let first = *self.state.borrow() != State::Ready;
         let start_timeout = if first { self.part.start_timeout() } else { Duration::MAX };

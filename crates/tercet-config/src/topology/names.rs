@@ -14,7 +14,7 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 /// Makes a project's name from a folder's name.
-pub(super) fn from_folder(folder: &str) -> String {
+pub fn from_folder(folder: &str) -> String {
     let lower = folder.to_lowercase();
     let kept =
         lower.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' });

@@ -18,14 +18,25 @@ pub enum SupervisorEvent<'a> {
     PartExited { name: &'a str, reason: &'a str, restart_seconds: f64 },
     PartStopping { name: &'a str },
     PartStopped { name: &'a str, reason: &'a str },
+    PortInUse { name: &'a str, address: &'a str },
     MigrationsApplied { count: u64 },
+    MigrationsFailed { reason: &'a str },
+    SeedsApplied { count: u64 },
+    SeedsChanged { file: &'a str },
+    ConfigurationApplied { parts: Vec<&'a str> },
+    ConfigurationRefused { reason: &'a str },
+    RestartRequired { keys: Vec<&'a str> },
     Up { name: &'a str, address: &'a str, parts: Vec<(&'a str, &'a str)> },
 }
 
 impl SupervisorEvent<'_> {
     pub(super) fn level(&self) -> Level {
         match self {
-            Self::PartExited { .. } => Level::Warn,
+            Self::PartExited { .. }
+            | Self::PortInUse { .. }
+            | Self::SeedsChanged { .. }
+            | Self::RestartRequired { .. } => Level::Warn,
+            Self::MigrationsFailed { .. } | Self::ConfigurationRefused { .. } => Level::Error,
             _ => Level::Info,
         }
     }
@@ -46,6 +57,30 @@ impl fmt::Display for SupervisorEvent<'_> {
             Self::PartStopped { name, reason } => write!(f, "{name} stopped: {reason}"),
             Self::MigrationsApplied { count: 1 } => f.write_str("1 migration applied"),
             Self::MigrationsApplied { count } => write!(f, "{count} migrations applied"),
+            Self::PortInUse { name, address } => {
+                write!(f, "{name}: {address} is in use by another process now; trying the next port")
+            }
+            Self::MigrationsFailed { reason } => write!(f, "migrations not applied: {reason}"),
+            Self::SeedsApplied { count: 1 } => f.write_str("1 seed applied"),
+            Self::SeedsApplied { count } => write!(f, "{count} seeds applied"),
+            Self::SeedsChanged { file } => write!(
+                f,
+                "{file} has changed since it was applied; hint: tercet migrate reset makes the database anew"
+            ),
+            Self::ConfigurationApplied { parts } if parts.is_empty() => {
+                f.write_str("tercet.toml has changed, and no part is concerned")
+            }
+            Self::ConfigurationApplied { parts } => {
+                write!(f, "tercet.toml is applied to {}", parts.join(", "))
+            }
+            Self::ConfigurationRefused { reason } => {
+                write!(f, "the change of tercet.toml is not applied: {reason}")
+            }
+            Self::RestartRequired { keys } => write!(
+                f,
+                "tercet.toml: a change of {} takes effect when tercet up is restarted",
+                keys.join(", ")
+            ),
             Self::Up { name, address, parts } => {
                 write!(f, "{name} is up on {address}")?;
                 parts.iter().try_for_each(|(name, address)| write!(f, "; {name} {address}"))

@@ -39,7 +39,11 @@ pub(crate) fn run(arguments: &cli::Child) -> Outcome {
     if arguments.subreaper {
         // If the subreaper itself is killed, the program is killed with it.
         let mut command = Command::new(this_executable()?);
-        command.arg0("tercet").args(["child", "--parent", &std::process::id().to_string(), "--"]);
+        command.arg0("tercet").args(["child", "--parent", &std::process::id().to_string()]);
+        if arguments.json {
+            command.arg("--json");
+        }
+        command.arg("--");
         command.args(&arguments.program);
         return subreaper::run(command);
     }

@@ -20,17 +20,26 @@ pub(crate) fn run(arguments: &cli::Init) -> Outcome {
     let folder = &arguments.folder;
     refuse_to_overwrite(folder)?;
     let mut out = std::io::stdout();
+    fs::create_dir_all(folder)
+        .with_context(|| format!("{} could not be written", folder.join(FILES[0].0).display()))?;
+    let absolute = folder.canonicalize().with_context(|| folder.display().to_string())?;
+    let project = tercet_config::name_of(&absolute.file_name().unwrap_or_default().to_string_lossy());
     for (name, text) in FILES {
         let path = folder.join(name);
         let failed = || format!("{} could not be written", path.display());
         fs::create_dir_all(path.parent().expect("every name lies in the folder")).with_context(failed)?;
         // Never overwrites a file that was created meanwhile, nor follows a link.
         let mut file = OpenOptions::new().write(true).create_new(true).open(&path).with_context(failed)?;
-        file.write_all(text.as_bytes()).with_context(failed)?;
+        file.write_all(named(text, &project).as_bytes()).with_context(failed)?;
         writeln!(out, "wrote {}", path.display())?;
     }
     writeln!(out, "\nstart it with: tercet up {}", folder.display())?;
     Ok(())
+}
+
+/// The text with the project's name, which then survives a renamed folder.
+fn named(text: &str, project: &str) -> String {
+    text.replacen("# name = \"bookshop\"\n", &format!("name = \"{project}\"\n"), 1)
 }
 
 /// Fails if a file exists already, before anything is written.

@@ -1,41 +1,55 @@
 //! `tercet up`: all tiers on this machine, in the foreground.
 //!
 //! In this order: the user to run as, the private folder, ports, the database, migrations, the application servers, the
-//! balancer. Then it waits for a signal and stops everything in the reverse order.
+//! balancer. Then it applies changes of the project's files until a signal, and stops everything in the reverse order.
 
 mod application;
 mod balancer;
 pub(crate) mod database;
+mod develop;
 mod plan;
 mod ports;
 pub(crate) mod private;
 #[cfg(target_os = "linux")]
 pub(crate) mod privileges;
 mod progress;
+mod watch;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use tercet_api::config::ConfigSource;
 use tercet_config::Server;
 use tercet_database::migration::{MigrationError, Migrations};
-use tercet_database::roles;
+use tercet_database::{Cluster, Seeds, roles};
 use tercet_observe::event::SupervisorEvent;
 use tercet_postgres::Target;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 
 use self::database::Database;
+use self::develop::Development;
 use self::plan::Plan;
 use self::ports::Ports;
 use self::private::PrivateFolder;
+use self::watch::Watched;
 use crate::cli;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, Style};
 use crate::project::Project;
 use crate::supervisor::{Launch, OnParentDeath, Supervisor, this_executable};
+
+/// The folder of example rows for a development database.
+pub(crate) const SEEDS: &str = "seeds";
 
 /// The names of the parts of which there is one.
 const BALANCER: &str = "balancer";
@@ -50,17 +64,30 @@ pub(crate) fn run(arguments: &cli::Up) -> Outcome {
     let project = Project::to_bring_up(&arguments.folder)?;
     #[cfg(target_os = "linux")]
     privileges::drop_root(&project, privileges::Running::Refused)?;
-    let migrations = migrations(&project)?;
+    let inputs = Inputs {
+        migrations: migrations(&project)?,
+        seeds: seeds(&project, arguments)?,
+        watched: (!arguments.no_watch).then(|| develop::state(&project)),
+    };
     let private = PrivateFolder::lock(&project.folder)?;
-    let style = Style::of_standard_output(arguments.json);
+    let style = Style::of_standard_output(arguments.json, arguments.verbose);
     let names: Vec<&str> = project.topology.parts().iter().map(|part| part.name.as_str()).collect();
     let output = Output::open(style, &private.log(), &names)?;
     // On the main thread: the kernel kills the children when the thread that started them ends.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, supervise(&project, &migrations, &private, &output))
+    LocalSet::new().block_on(&runtime, supervise(project, inputs, &private, &output))
 }
 
-/// Reads the migrations before anything is started.
+/// What is read before anything is started.
+struct Inputs {
+    migrations: Migrations,
+    /// `None` if no seeds are applied.
+    seeds: Option<Seeds>,
+    /// The state of the project's files, if they are watched.
+    watched: Option<Watched>,
+}
+
+/// Reads the migrations.
 fn migrations(project: &Project) -> Result<Migrations, Failure> {
     let database = project.topology.database();
     let folder = project.folder.join(&database.migrations);
@@ -69,29 +96,65 @@ fn migrations(project: &Project) -> Result<Migrations, Failure> {
             format!("{} is not a folder\nhint: migrations in [database] names it", folder.display());
         return Err(Failure::input_message(message));
     }
-    Migrations::read(&folder).map_err(|error| match error {
-        MigrationError::File { .. } => Failure::Failed(error.into()),
-        wrong => Failure::input_message(wrong.to_string()),
-    })
+    Migrations::read(&folder).map_err(invalid)
 }
 
-async fn supervise(
-    project: &Project,
-    migrations: &Migrations,
-    private: &PrivateFolder,
-    output: &Output,
-) -> Outcome {
+/// Reads the seeds; they are for tercet's own database.
+fn seeds(project: &Project, arguments: &cli::Up) -> Result<Option<Seeds>, Failure> {
+    if arguments.no_seeds || project.topology.database().url.is_some() {
+        return Ok(None);
+    }
+    Seeds::read(&project.folder.join(SEEDS)).map(Some).map_err(invalid)
+}
+
+fn invalid(error: MigrationError) -> Failure {
+    match error {
+        MigrationError::File { .. } => Failure::Failed(error.into()),
+        wrong => Failure::input_message(wrong.to_string()),
+    }
+}
+
+async fn supervise(project: Project, inputs: Inputs, private: &PrivateFolder, output: &Output) -> Outcome {
     let mut stop = Stop::listen()?;
     let supervisor = Supervisor::new(output.clone());
-    // Kept to the end: a part that is restarted needs the same port.
-    let mut ports = Ports::default();
+    let Inputs { migrations, seeds, watched } = inputs;
+    let start = async {
+        let mut ports = Ports::default();
+        let plan = RefCell::new(Plan::of(&project.topology, &mut ports)?);
+        check(&plan.borrow(), &project, private)?;
+        let starting = Start {
+            project: &project,
+            private,
+            output,
+            supervisor: &supervisor,
+            plan: &plan,
+            ports: RefCell::new(ports),
+        };
+        let (owner, server) = starting.database(&migrations, seeds.as_ref()).await?;
+        let running = starting.servers(&server).await?;
+        announce(&plan.borrow(), &project, private, output);
+        let log = output.own_log();
+        let mut development = Development {
+            private,
+            supervisor: &supervisor,
+            plan: &plan,
+            owner,
+            server,
+            running,
+            seeds: seeds.is_some(),
+            log,
+        };
+        // The ports stay reserved to the end: a part that is restarted needs the same one.
+        match watched {
+            Some(watched) => development.watch(project.clone(), watched).await,
+            None => std::future::pending().await,
+        }
+        Ok::<(), Failure>(())
+    };
     let started = tokio::select! {
-        started = start(project, migrations, private, output, &supervisor, &mut ports) => started,
+        started = start => started,
         () = stop.signalled() => Ok(()),
     };
-    if started.is_ok() && !stop.was_signalled() {
-        stop.signalled().await;
-    }
     let gracefully = supervisor.stop(stop.signalled()).await;
     started?;
     if gracefully {
@@ -101,67 +164,176 @@ async fn supervise(
     }
 }
 
-/// Starts everything, from the database to the balancer.
-async fn start(
-    project: &Project,
-    migrations: &Migrations,
-    private: &PrivateFolder,
-    output: &Output,
-    supervisor: &Supervisor,
-    ports: &mut Ports,
-) -> Outcome {
-    let topology = &project.topology;
-    let plan = Plan::of(topology, ports)?;
+/// Reads the tiers' configurations as the parts will, so that a mistake is reported before anything is started.
+fn check(plan: &Plan, project: &Project, private: &PrivateFolder) -> Outcome {
+    let url = project.topology.database().url.as_ref().map(|url| project.reveal(url)).transpose()?;
+    if let Server::Api(_) = project.topology.application().server {
+        let url = url.as_deref().unwrap_or("postgresql://authenticator@localhost/postgres");
+        let config = plan.application(0, project, private, url)?.configuration();
+        let source = ConfigSource { file: config, environment: BTreeMap::new() };
+        source.read().map_err(Failure::input)?;
+    }
+    let certificates = project.topology.balancer().tls.iter().flat_map(|tls| &tls.certificates);
+    for path in certificates.flat_map(|pair| [&pair.certificate, &pair.key]) {
+        let path = project.folder.join(path);
+        std::fs::File::open(&path).map_err(|error| {
+            let path = path.display();
+            Failure::input_message(format!(
+                "{path} can't be read: {error}\nhint: certificates in [balancer] names it"
+            ))
+        })?;
+    }
+    plan.balancer(project, private).map(drop)
+}
 
-    // How migrations connect, and the URL application servers get.
-    let (owner, server) = if let Some(url) = &topology.database().url {
-        let url = project.reveal(url)?;
-        (None, url)
-    } else {
-        let database = Database::prepare(project, private, plan.database, output).await?;
-        let cluster = database.cluster.clone();
-        supervisor.start(DATABASE_TIER, database).await?;
-        let passwords = database::passwords(private)?;
-        // A user's own program does not know that it must become a request role first.
-        let own_program = matches!(topology.application().server, Server::Own { .. });
-        let session_role = own_program.then_some(roles::AUTHENTICATED);
-        let name = topology.name();
-        roles::prepare(|database| cluster.superuser(database), name, &passwords, session_role)
-            .await
-            .context("the database's roles could not be made")?;
-        let url = if own_program { database::url } else { database::socket_url };
-        let owner = database::owner(&passwords.owner, &cluster, name);
-        (Some(owner), url(&passwords.authenticator, &cluster, name))
-    };
-    if migrations.count() > 0 {
-        let parse = || Target::parse(&server, &super::environment()).context("url in [database]");
-        let count = migrations.apply(&owner.map_or_else(parse, Ok)?).await?;
-        output.own_log().event(SupervisorEvent::MigrationsApplied { count });
+/// How often a part is started on another port, because a process has taken the one that was free before.
+const MOVES: usize = 3;
+
+/// A start of all parts, from the database to the balancer.
+struct Start<'a> {
+    project: &'a Project,
+    private: &'a PrivateFolder,
+    output: &'a Output,
+    supervisor: &'a Supervisor,
+    plan: &'a RefCell<Plan>,
+    ports: RefCell<Ports>,
+}
+
+impl Start<'_> {
+    /// Starts the database, migrates it, and returns how the owner of the private one connects, and the URL that application
+    /// servers get.
+    async fn database(
+        &self,
+        migrations: &Migrations,
+        seeds: Option<&Seeds>,
+    ) -> Result<(Option<Target>, String), Failure> {
+        let (topology, log) = (&self.project.topology, self.output.own_log());
+        let (owner, server) = if let Some(url) = &topology.database().url {
+            (None, self.project.reveal(url)?)
+        } else {
+            let cluster = self.cluster().await?;
+            let passwords = database::passwords(self.private)?;
+            // A user's own program does not know that it must become a request role first.
+            let own_program = matches!(topology.application().server, Server::Own { .. });
+            let session_role = own_program.then_some(roles::AUTHENTICATED);
+            let name = topology.name();
+            refuse_another_project(&cluster, name).await?;
+            roles::prepare(|database| cluster.superuser(database), name, &passwords, session_role)
+                .await
+                .context("the database's roles could not be made")?;
+            let url = if own_program { database::url } else { database::socket_url };
+            let owner = database::owner(&passwords.owner, &cluster, name);
+            (Some(owner), url(&passwords.authenticator, &cluster, name))
+        };
+        self.private.record_name(topology.name())?;
+        if let (Some(owner), Some(seeds)) = (&owner, seeds) {
+            seeds.announce(owner).await?;
+        }
+        if migrations.count() > 0 {
+            let parse = || Target::parse(&server, &super::environment()).context("url in [database]");
+            let count = migrations.apply(&owner.clone().map_or_else(parse, Ok)?).await?;
+            log.event(SupervisorEvent::MigrationsApplied { count });
+        }
+        if let (Some(owner), Some(seeds)) = (&owner, seeds) {
+            develop::plant(seeds, owner, &log).await?;
+        }
+        Ok((owner, server))
     }
 
-    let json = output.style() == Style::Json;
-    let applications = plan.applications(project, private, &server, json)?;
-    let starting: Vec<_> =
-        applications.into_iter().map(|application| supervisor.start(APPLICATION_TIER, application)).collect();
-    all(starting).await?;
-    supervisor.start(BALANCER_TIER, plan.balancer(project, private, json)?).await?;
-    announce(&plan, project, private, output);
+    /// Starts the private PostgreSQL.
+    async fn cluster(&self) -> anyhow::Result<Rc<Cluster>> {
+        let mut moves = 0;
+        loop {
+            let port = self.plan.borrow().database;
+            let database = Database::prepare(self.project, self.private, port, self.output).await?;
+            let cluster = Rc::clone(&database.cluster);
+            let Err(error) = self.supervisor.start(DATABASE_TIER, database).await else {
+                return Ok(cluster);
+            };
+            let taken = self.plan.borrow_mut().move_database(&mut self.ports.borrow_mut())?;
+            self.moved(DATABASE, taken, &mut moves, error)?;
+        }
+    }
+
+    /// Starts the application servers and then the balancer. Returns the configuration of each.
+    async fn servers(&self, url: &str) -> anyhow::Result<BTreeMap<String, String>> {
+        let count = self.plan.borrow().count();
+        let starting = (0..count).map(|index| self.application(index, url)).collect();
+        let mut running: BTreeMap<String, String> = all(starting).await?.into_iter().collect();
+        let mut moves = 0;
+        loop {
+            let balancer =
+                self.plan.borrow().balancer(self.project, self.private).map_err(Failure::into_error)?;
+            let text = balancer.text.clone();
+            let Err(error) = self.supervisor.start(BALANCER_TIER, balancer).await else {
+                running.insert(BALANCER.to_owned(), text);
+                break;
+            };
+            let taken = self.plan.borrow_mut().move_balancer(&mut self.ports.borrow_mut())?;
+            self.moved(BALANCER, taken, &mut moves, error)?;
+        }
+        Ok(running)
+    }
+
+    async fn application(&self, index: usize, url: &str) -> anyhow::Result<(String, String)> {
+        let mut moves = 0;
+        loop {
+            let application = self.plan.borrow().application(index, self.project, self.private, url)?;
+            let started = (application.name.clone(), application.fingerprint());
+            let Err(error) = self.supervisor.start(APPLICATION_TIER, application).await else {
+                return Ok(started);
+            };
+            let taken = self.plan.borrow_mut().move_server(index, &mut self.ports.borrow_mut())?;
+            self.moved(&started.0, taken, &mut moves, error)?;
+        }
+    }
+
+    /// Returns the error of a start unless its reason is the port.
+    fn moved(
+        &self,
+        name: &str,
+        taken: Option<SocketAddr>,
+        moves: &mut usize,
+        error: anyhow::Error,
+    ) -> anyhow::Result<()> {
+        let Some(address) = taken.filter(|_| *moves < MOVES) else { return Err(error) };
+        *moves += 1;
+        self.output.own_log().event(SupervisorEvent::PortInUse { name, address: &address.to_string() });
+        Ok(())
+    }
+}
+
+/// Fails if the cluster has the database of another project, and none of this one.
+async fn refuse_another_project(cluster: &Cluster, name: &str) -> anyhow::Result<()> {
+    let others = roles::other_projects(&Arc::new(cluster.superuser("postgres")), name).await?;
+    if let [other, ..] = &others[..] {
+        anyhow::bail!(
+            "the database in {} is that of the project {}, and this one is {name}\n\
+             hint: put name = \"{other}\" into tercet.toml if the project or its folder was renamed",
+            cluster.folder().display(),
+            others.join(", "),
+        );
+    }
     Ok(())
 }
 
-/// Runs all futures concurrently; returns the first error.
-async fn all(futures: Vec<impl Future<Output = anyhow::Result<()>>>) -> anyhow::Result<()> {
+/// Runs all futures concurrently; returns their values in no order, or the first error.
+async fn all<T>(futures: Vec<impl Future<Output = anyhow::Result<T>>>) -> anyhow::Result<Vec<T>> {
     let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    let mut values = Vec::new();
     std::future::poll_fn(|context| {
         let mut index = 0;
         while let Some(future) = futures.get_mut(index) {
             match future.as_mut().poll(context) {
-                std::task::Poll::Ready(Ok(())) => drop(futures.swap_remove(index)),
-                std::task::Poll::Ready(Err(error)) => return std::task::Poll::Ready(Err(error)),
-                std::task::Poll::Pending => index += 1,
+                Poll::Ready(Ok(value)) => {
+                    values.push(value);
+                    drop(futures.swap_remove(index));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => index += 1,
             }
         }
-        if futures.is_empty() { std::task::Poll::Ready(Ok(())) } else { std::task::Poll::Pending }
+        if futures.is_empty() { Poll::Ready(Ok(std::mem::take(&mut values))) } else { Poll::Pending }
     })
     .await
 }
@@ -176,24 +348,38 @@ fn announce(plan: &Plan, project: &Project, private: &PrivateFolder, output: &Ou
         address: &url,
         parts: addresses.iter().map(|(name, address)| (name.as_str(), address.as_str())).collect(),
     });
-    let docs = ("docs".to_owned(), format!("{url}/docs"));
-    let logs = ("log files".to_owned(), private.log().display().to_string());
-    let stop = ("stop".to_owned(), format!("Ctrl-C, or kill {}", std::process::id()));
+    let mut lines = addresses.clone();
+    let mut line = |name: &str, value: String| lines.push((name.to_owned(), value));
+    if matches!(topology.application().server, Server::Api(_)) {
+        line("docs", format!("{url}/docs"));
+    }
+    line("metrics", plan.metrics());
+    if topology.database().url.is_none() {
+        line("psql", format!("tercet sql {}", shown(&project.folder)));
+    }
+    line("log files", shown(&private.log()));
+    line("stop", format!("Ctrl-C, or kill {}", std::process::id()));
     let mut block = format!("\n  {} is up on {url}\n\n", topology.name());
-    for (name, value) in addresses.iter().chain([&docs, &logs, &stop]) {
+    for (name, value) in lines {
         let _ = writeln!(block, "  {name:10} {value}");
     }
     output.block(&block);
+    output.started();
+}
+
+/// A path as short as it can be: relative to the current folder if it is in there.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    let short = path.strip_prefix(&here).unwrap_or(path);
+    if short.as_os_str().is_empty() { ".".to_owned() } else { short.display().to_string() }
 }
 
 /// The command of a part that is tercet itself.
-fn own_command(verb: &str, name: &str, config: &Path, folder: &Path, json: bool) -> anyhow::Result<Launch> {
+fn own_command(verb: &str, name: &str, config: &Path, folder: &Path) -> anyhow::Result<Launch> {
     let mut program =
         vec![this_executable()?.into_os_string(), verb.into(), "--config".into(), config.into()];
-    program.extend(["--name".into(), name.into()]);
-    if json {
-        program.push("--json".into());
-    }
+    // JSON, also for a terminal: its lines are shown as text, and errors are read from them.
+    program.extend(["--name".into(), name.into(), "--json".into()]);
     // PGRST_ variables would take precedence over the generated configuration.
     let foreign = |name: &OsString| name.as_encoded_bytes().starts_with(b"PGRST_");
     Ok(Launch {
@@ -225,11 +411,6 @@ impl Stop {
             signal(SignalKind::hangup())?,
         ];
         Ok(Self { signals, last: None })
-    }
-
-    /// Whether a signal has arrived.
-    fn was_signalled(&self) -> bool {
-        self.last.is_some()
     }
 
     /// Resolves at each signal.

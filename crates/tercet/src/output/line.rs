@@ -1,5 +1,7 @@
 //! One line of the merged log.
 
+use serde_json::Value;
+use tercet_observe::event::SupervisorEvent;
 use tercet_observe::format::{push_display, push_json_string, push_now};
 
 /// A terminal colour that is legible on light and dark backgrounds.
@@ -29,6 +31,50 @@ pub(super) fn push_prefix(line: &mut Vec<u8>, name: &str, width: usize, colour: 
         Some(Colour(colour)) => push_display(line, format_args!("\x1b[3{colour}m{name:width$} │\x1b[0m ")),
         None => push_display(line, format_args!("{name:width$} │ ")),
     }
+}
+
+/// Appends the time of day (UTC): `18:44:54 `.
+pub(super) fn push_clock(line: &mut Vec<u8>) {
+    let mut now = Vec::new();
+    push_now(&mut now);
+    line.extend_from_slice(clock(&String::from_utf8_lossy(&now)).as_bytes());
+    line.push(b' ');
+}
+
+/// The time of day of a time in RFC 3339.
+fn clock(time: &str) -> &str {
+    time.get(11..19).unwrap_or(time)
+}
+
+/// A JSON line of a tier as text without its part's name; `None` if it is not one.
+pub(super) fn readable(output: &[u8]) -> Option<String> {
+    let event: Value = serde_json::from_slice(output).ok().filter(Value::is_object)?;
+    let text = |name: &str| event[name].as_str();
+    let time = clock(text("time")?);
+    if event["event"] == "request" && event["message"].is_null() {
+        let milliseconds = event["seconds"].as_f64()? * 1000.0;
+        let method = text("method")?;
+        let (target, status) = (text("target")?, event["status"].as_u64()?);
+        let server = text("upstream").unwrap_or("-");
+        return Some(format!("{time} {status} {method} {target} {server} {milliseconds:.1} ms"));
+    }
+    let level = text("level").filter(|level| *level != "info").map(|level| format!("{level}: "));
+    Some(format!("{time} {}{}", level.unwrap_or_default(), text("message")?))
+}
+
+/// The line about an event while the parts start; `None` if there is none.
+pub(super) fn brief(event: &SupervisorEvent<'_>) -> Option<String> {
+    Some(match event {
+        SupervisorEvent::PartReady { name, address, seconds } => {
+            format!("  ✓ {name:10} {address:22} {seconds:.1} s")
+        }
+        SupervisorEvent::MigrationsApplied { .. } | SupervisorEvent::SeedsApplied { .. } => {
+            format!("  ✓ {event}")
+        }
+        SupervisorEvent::PortInUse { .. } | SupervisorEvent::SeedsChanged { .. } => format!("  ! {event}"),
+        SupervisorEvent::PartExited { .. } => format!("  ✗ {event}"),
+        _ => return None,
+    })
 }
 
 /// Appends a part's output. Colour sequences are kept, all other control characters are escaped.
@@ -98,6 +144,18 @@ mod tests {
             true,
             expect![r"ESC[36mapp-1    │ESC[0m ESC[1;32mok\u{1b}]0;title\u{7}ESC[0m"],
         );
+    }
+
+    #[test]
+    fn json_lines_of_tiers_are_readable() {
+        let read = |line: &str| readable(line.as_bytes());
+        let request = r#"{"time":"2026-11-29T18:46:27.434Z","level":"info","event":"request","part":"balancer","method":"GET","target":"/todo","upstream":"app-1","status":200,"seconds":0.138300}"#;
+        assert_eq!(read(request).unwrap(), "18:46:27 200 GET /todo app-1 138.3 ms");
+        let event =
+            r#"{"time":"2026-11-29T18:46:27.434Z","level":"warn","part":"balancer","message":"a is down"}"#;
+        assert_eq!(read(event).unwrap(), "18:46:27 warn: a is down");
+        assert_eq!(read("{}"), None);
+        assert_eq!(read("text"), None);
     }
 
     #[test]

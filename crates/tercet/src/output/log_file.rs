@@ -1,5 +1,6 @@
 //! The log file of one part, rotated by size: at most two files, the older one ending in `.1`.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,8 +11,9 @@ use tercet_observe::{Format, Log, LogHandle};
 /// The size at which the file is rotated: 10 MiB.
 const LIMIT: u64 = 10 << 20;
 
-/// The most characters of [`LogFile::last`].
-const LAST_LIMIT: usize = 300;
+/// The most lines of [`LogFile::last`], and characters of each.
+const LAST_LINES: usize = 20;
+const LAST_LIMIT: usize = 500;
 
 /// A log file that is appended to.
 pub(super) struct LogFile {
@@ -20,7 +22,7 @@ pub(super) struct LogFile {
     path: PathBuf,
     written: u64,
     limit: u64,
-    last: String,
+    last: VecDeque<String>,
 }
 
 impl LogFile {
@@ -32,7 +34,7 @@ impl LogFile {
         let log = Log::open("", Destination::File(path.to_owned()), Format::Text)?;
         let handle = log.handle();
         let written = fs::metadata(path)?.len();
-        Ok(Self { log, handle, path: path.to_owned(), written, limit, last: String::new() })
+        Ok(Self { log, handle, path: path.to_owned(), written, limit, last: VecDeque::new() })
     }
 
     pub(super) fn line(&mut self, output: &[u8]) {
@@ -41,14 +43,17 @@ impl LogFile {
         }
         self.handle.line(|line| line.extend_from_slice(output));
         if !output.trim_ascii().is_empty() {
-            self.last = String::from_utf8_lossy(output).chars().take(LAST_LIMIT).collect();
+            if self.last.len() == LAST_LINES {
+                self.last.pop_front();
+            }
+            self.last.push_back(String::from_utf8_lossy(output).trim().chars().take(LAST_LIMIT).collect());
         }
         self.written += output.len() as u64 + 1;
     }
 
-    /// The last line that was not empty, cut to a readable length.
-    pub(super) fn last(&self) -> &str {
-        self.last.trim()
+    /// The last lines that were not empty, cut to a readable length, the oldest first.
+    pub(super) fn last(&self) -> impl Iterator<Item = &str> {
+        self.last.iter().map(String::as_str)
     }
 
     /// Renames the file to `.1` and opens a new one. Lines that are being written go to either.
@@ -85,12 +90,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_that_is_not_empty_is_kept() {
+    fn the_last_lines_that_are_not_empty_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = LogFile::open(&folder.path().join("app-1.log")).unwrap();
         for output in ["the beginning", " the end", "  "] {
             file.line(output.as_bytes());
         }
-        assert_eq!(file.last(), "the end");
+        assert!(file.last().eq(["the beginning", "the end"]));
+        (0..LAST_LINES).for_each(|_| file.line(b"more"));
+        assert!(file.last().eq(["more"; LAST_LINES]));
     }
 }

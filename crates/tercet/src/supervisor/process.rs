@@ -33,7 +33,7 @@ impl Process {
     pub(super) fn spawn(launch: &Launch, log: PartLog) -> anyhow::Result<Self> {
         let mut command = std::process::Command::new(this_executable()?);
         // The name in lists of processes.
-        command.arg0("tercet").args(["child", "--parent", &std::process::id().to_string()]);
+        command.arg0("tercet").args(["child", "--json", "--parent", &std::process::id().to_string()]);
         match launch.on_parent_death {
             OnParentDeath::Kill => {}
             OnParentDeath::Quit => drop(command.arg("--quit")),

@@ -23,6 +23,9 @@ fn help() {
             Commands:
               up           Run all tiers of a project on this machine, in the foreground
               init         Write a commented tercet.toml and a first migration
+              migrate      Create, check and apply migrations of a project under `tercet up`
+              sql          Open psql on the project's database, as its owner or as a request role
+              types        Print the types of a project's tables, views and functions for a programming language
               token        Print a token for requests to a project's data API
               api          Run one data API server in the foreground
               balancer     Run one balancer in the foreground
@@ -55,7 +58,8 @@ fn help() {
             Run all tiers of a project on this machine, in the foreground.
 
             Starts a private PostgreSQL, applies the migrations, starts the application servers and the
-            balancer. A process that crashes is restarted. Ctrl-C stops all of them.
+            balancer. A process that crashes is restarted. New migrations and changes of tercet.toml are applied
+            while it runs. Ctrl-C stops all parts.
 
             Usage: tercet up [OPTIONS] [DIR]
 
@@ -66,6 +70,15 @@ fn help() {
                       [default: .]
 
             Options:
+                  --no-watch
+                      Do not watch migrations, seeds and tercet.toml for changes
+
+                  --no-seeds
+                      Do not apply the files of seeds/ to a new database
+
+              -v, --verbose
+                      Print the log lines of all parts from the start
+
                   --json
                       Log as JSON, one object a line; the default if standard output is not a terminal
 

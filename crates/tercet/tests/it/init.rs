@@ -18,7 +18,7 @@ fn it_writes_a_project() {
     "#]]
     .assert_eq(&tercet::run(folder.path(), ["init", "shop"]));
     let written = fs::read_to_string(folder.path().join("shop/tercet.toml")).unwrap();
-    assert!(written.contains("[balancer]"));
+    assert!(written.contains("[balancer]") && written.contains("\nname = \"shop\"\n"), "{written}");
 }
 
 #[test]

@@ -32,6 +32,19 @@ pub(crate) struct System {
 impl System {
     /// Starts the project in a folder and waits until it is up.
     pub(crate) fn start(folder: &Path) -> Self {
+        let mut system = Self::spawn(folder);
+        system.wait_until_up();
+        system
+    }
+
+    /// Waits until it is up.
+    pub(crate) fn wait_until_up(&mut self) {
+        let up = self.wait_for(|line| line["event"] == "up");
+        self.address = up["address"].as_str().unwrap().split_once("://").unwrap().1.parse().unwrap();
+    }
+
+    /// Starts the project in a folder.
+    pub(crate) fn spawn(folder: &Path) -> Self {
         let mut command = tercet::command();
         // The variable would win over the generated configuration if it were passed on.
         command
@@ -50,11 +63,7 @@ impl System {
             }
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut system =
-            Self { folder: folder.to_owned(), process, lines, address, read: Vec::new(), ended: false };
-        let up = system.wait_for(|line| line["event"] == "up");
-        system.address = up["address"].as_str().unwrap().split_once("://").unwrap().1.parse().unwrap();
-        system
+        Self { folder: folder.to_owned(), process, lines, address, read: Vec::new(), ended: false }
     }
 
     /// The first log line that matches, of those already read and those to come.

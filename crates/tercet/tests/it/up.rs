@@ -208,7 +208,7 @@ fn errors_at_the_start_have_the_right_exit_code() {
     check_refused(
         &[("tercet.toml", &format!("{own}run = './missing'\n"))],
         expect![[r#"
-              × app-1 did not start: exit status 1; its last output: × ./missing cannot be
+              × app-1 did not start: exit status 1; its last output: ./missing cannot be
               │ run: No such file or directory (os error 2)
 
             exit code 1

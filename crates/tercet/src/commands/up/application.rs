@@ -24,9 +24,27 @@ pub(super) struct Application {
 /// The program of an application server.
 pub(super) enum Server {
     /// `tercet api` with this configuration; its admin endpoint reports readiness.
-    Api { config: PathBuf, admin: SocketAddr, json: bool },
+    Api { config: PathBuf, admin: SocketAddr, text: String },
     /// The user's own program. It is ready when the path `health` is answered, or without one when it accepts connections.
     Own { words: Vec<String>, health: Option<String>, database_url: String },
+}
+
+impl Application {
+    /// The file of the data API's configuration.
+    pub(super) fn configuration(self) -> Option<PathBuf> {
+        match self.server {
+            Server::Api { config, .. } => Some(config),
+            Server::Own { .. } => None,
+        }
+    }
+
+    /// What a restart depends on: the configuration, or the command and the health check.
+    pub(super) fn fingerprint(&self) -> String {
+        match &self.server {
+            Server::Api { text, .. } => text.clone(),
+            Server::Own { words, health, database_url } => format!("{words:?} {health:?} {database_url}"),
+        }
+    }
 }
 
 impl Part for Application {
@@ -40,7 +58,7 @@ impl Part for Application {
 
     async fn launch(&mut self) -> anyhow::Result<Launch> {
         Ok(match &self.server {
-            Server::Api { config, json, .. } => own_command("api", &self.name, config, &self.folder, *json)?,
+            Server::Api { config, .. } => own_command("api", &self.name, config, &self.folder)?,
             Server::Own { words, database_url, .. } => {
                 let variable = |name: &str, value: String| (OsString::from(name), OsString::from(value));
                 Launch {

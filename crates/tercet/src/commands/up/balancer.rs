@@ -18,7 +18,8 @@ pub(super) struct Balancer {
     pub(super) admin: SocketAddr,
     pub(super) config: PathBuf,
     pub(super) folder: PathBuf,
-    pub(super) json: bool,
+    /// The text of its configuration.
+    pub(super) text: String,
     /// Why the last readiness check failed.
     pub(super) last_failure: LastFailure,
 }
@@ -33,7 +34,7 @@ impl Part for Balancer {
     }
 
     async fn launch(&mut self) -> anyhow::Result<Launch> {
-        own_command("balancer", super::BALANCER, &self.config, &self.folder, self.json)
+        own_command("balancer", super::BALANCER, &self.config, &self.folder)
     }
 
     async fn ready(&self, _: u32) {

@@ -154,6 +154,17 @@ impl Part for Database {
         self.cluster.ready(pid).await;
     }
 
+    /// The reason is PostgreSQL's FATAL line, and not the last one, "database system is shut down".
+    fn last_words(&self, lines: &[String]) -> Option<String> {
+        let is_fatal = |line: &&String| line.starts_with("FATAL:") || line.starts_with("PANIC:");
+        let at = lines.iter().position(|line| is_fatal(&line));
+        let Some(at) = at else { return lines.last().cloned() };
+        let more = lines[at + 1..]
+            .iter()
+            .take_while(|line| line.starts_with("DETAIL:") || line.starts_with("HINT:"));
+        Some(std::iter::once(&lines[at]).chain(more).map(String::as_str).collect::<Vec<_>>().join("; "))
+    }
+
     /// Recovery after a crash reads everything written since the last checkpoint.
     fn start_timeout(&self) -> Duration {
         Duration::from_secs(300)

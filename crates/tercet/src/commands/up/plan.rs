@@ -12,6 +12,7 @@ use super::application::{self, Application};
 use super::balancer::{Balancer, DRAIN};
 use super::ports::Ports;
 use super::private::PrivateFolder;
+use crate::failure::Failure;
 use crate::project::Project;
 use crate::supervisor::LastFailure;
 
@@ -27,11 +28,15 @@ const SERVED_BY: &str = "x-served-by";
 #[derive(Debug)]
 pub(super) struct Plan {
     listen: Vec<SocketAddr>,
+    /// Whether the file names the balancer's addresses.
+    listen_named: bool,
     /// The balancer's TLS addresses.
     tls_listen: Vec<SocketAddr>,
     balancer_admin: SocketAddr,
     servers: Vec<ServerAddresses>,
     pub(super) database: u16,
+    /// Whether the file names the database's port.
+    database_named: bool,
     runs_database: bool,
 }
 
@@ -40,6 +45,8 @@ pub(super) struct Plan {
 struct ServerAddresses {
     name: String,
     address: SocketAddr,
+    /// Whether the file names its port.
+    named: bool,
     /// The data API's admin endpoint.
     admin: Option<SocketAddr>,
 }
@@ -60,15 +67,19 @@ impl Plan {
             }
         };
         let mut servers = Vec::new();
-        let mut database = 0;
+        let (mut database, mut database_named) = (0, false);
         let mut default_listen = None;
         for part in topology.parts() {
             match part.tier {
                 Tier::Application => {
                     let address = SocketAddr::new(LOOPBACK, port(part, part.port.number)?);
-                    servers.push(ServerAddresses { name: part.name.clone(), address, admin: None });
+                    let named = part.port.fixed && here;
+                    servers.push(ServerAddresses { name: part.name.clone(), address, named, admin: None });
                 }
-                Tier::Database => database = port(part, part.port.number)?,
+                Tier::Database => {
+                    database = port(part, part.port.number)?;
+                    database_named = part.port.fixed && here;
+                }
                 Tier::Balancer if !here || !part.port.fixed => {
                     let number = if here { part.port.number } else { LISTEN };
                     default_listen = Some(SocketAddr::new(LOOPBACK, port(part, number)?));
@@ -76,6 +87,7 @@ impl Plan {
                 Tier::Balancer | Tier::Backup => {}
             }
         }
+        let listen_named = default_listen.is_none();
         let listen = match default_listen {
             Some(address) => vec![address],
             None => named(&topology.balancer().listen, ports)?,
@@ -96,49 +108,98 @@ impl Plan {
         }
         Ok(Self {
             listen,
+            listen_named,
             tls_listen,
             balancer_admin: admin(super::BALANCER)?,
             servers,
             database,
+            database_named,
             runs_database: topology.database().url.is_none(),
         })
     }
 
-    /// The application servers; writes their configurations. They connect to `database_url`.
-    pub(super) fn applications(
+    /// Moves the database to the next free port if a process has taken its port. Returns the address it had.
+    pub(super) fn move_database(&mut self, ports: &mut Ports) -> anyhow::Result<Option<SocketAddr>> {
+        let address = SocketAddr::new(LOOPBACK, self.database);
+        if self.database_named || !Ports::is_taken(address) {
+            return Ok(None);
+        }
+        self.database = ports.next_free(LOOPBACK, self.database, super::DATABASE)?;
+        Ok(Some(address))
+    }
+
+    /// Moves an application server likewise, each of its two ports.
+    pub(super) fn move_server(
+        &mut self,
+        index: usize,
+        ports: &mut Ports,
+    ) -> anyhow::Result<Option<SocketAddr>> {
+        let server = &mut self.servers[index];
+        let mut taken = None;
+        if !server.named && Ports::is_taken(server.address) {
+            taken = Some(server.address);
+            server.address.set_port(ports.next_free(LOOPBACK, server.address.port(), &server.name)?);
+        }
+        if let Some(admin) = server.admin.as_mut().filter(|admin| Ports::is_taken(**admin)) {
+            taken = Some(*admin);
+            admin.set_port(ports.any(LOOPBACK, &server.name)?);
+        }
+        Ok(taken)
+    }
+
+    /// Moves the balancer likewise.
+    pub(super) fn move_balancer(&mut self, ports: &mut Ports) -> anyhow::Result<Option<SocketAddr>> {
+        let mut taken = None;
+        if Ports::is_taken(self.balancer_admin) {
+            taken = Some(self.balancer_admin);
+            self.balancer_admin.set_port(ports.any(LOOPBACK, super::BALANCER)?);
+        }
+        if let (false, [listen]) = (self.listen_named, &mut self.listen[..])
+            && Ports::is_taken(*listen)
+        {
+            taken = Some(*listen);
+            listen.set_port(ports.next_free(listen.ip(), listen.port(), super::BALANCER)?);
+        }
+        Ok(taken)
+    }
+
+    /// The number of application servers.
+    pub(super) fn count(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// The application server with this index; writes its configuration. It connects to `database_url`.
+    pub(super) fn application(
         &self,
+        index: usize,
         project: &Project,
         private: &PrivateFolder,
         database_url: &str,
-        json: bool,
-    ) -> anyhow::Result<Vec<Application>> {
+    ) -> anyhow::Result<Application> {
         let application = project.topology.application();
-        let server = |at: &ServerAddresses| match (&application.server, at.admin) {
-            (Server::Own { program, health, .. }, _) => Ok(application::Server::Own {
+        let at = &self.servers[index];
+        let server = match (&application.server, at.admin) {
+            (Server::Own { program, health, .. }, _) => application::Server::Own {
                 words: program.words(&at.address.ip().to_string(), at.address.port()),
                 health: health.clone(),
                 database_url: database_url.to_owned(),
-            }),
+            },
             (Server::Api(api), Some(admin)) => {
                 let mut options = api_options(api, project, at.address, admin, database_url)?;
                 options.entry("server-threads").or_insert_with(|| self.threads_of_server().into());
                 let text = toml::to_string(&options).context("the data API's options cannot be written")?;
                 let config = private.write(&format!("{}.toml", at.name), &text)?;
-                Ok(application::Server::Api { config, admin, json })
+                application::Server::Api { config, admin, text }
             }
             (Server::Api(_), None) => anyhow::bail!("{} has no admin address", at.name),
         };
-        let servers = self.servers.iter();
-        let application = |at: &ServerAddresses| {
-            Ok(Application {
-                name: at.name.clone(),
-                address: at.address,
-                folder: project.folder.clone(),
-                server: server(at)?,
-                last_failure: LastFailure::default(),
-            })
-        };
-        servers.map(application).collect()
+        Ok(Application {
+            name: at.name.clone(),
+            address: at.address,
+            folder: project.folder.clone(),
+            server,
+            last_failure: LastFailure::default(),
+        })
     }
 
     /// How many threads a data API server has: all of them together one per core. More would find less to do at a time,
@@ -149,12 +210,7 @@ impl Plan {
     }
 
     /// The balancer; writes its configuration.
-    pub(super) fn balancer(
-        &self,
-        project: &Project,
-        private: &PrivateFolder,
-        json: bool,
-    ) -> anyhow::Result<Balancer> {
+    pub(super) fn balancer(&self, project: &Project, private: &PrivateFolder) -> Result<Balancer, Failure> {
         let server = |at: &ServerAddresses| configuration::Server {
             name: at.name.clone(),
             address: at.address,
@@ -176,18 +232,18 @@ impl Plan {
             },
             served_by: Some(SERVED_BY),
             drain: Some(DRAIN),
-            log_format: if json { AccessLogFormat::Json } else { AccessLogFormat::Combined },
+            log_format: AccessLogFormat::Json,
             admin: Admin::Metrics(self.balancer_admin),
         };
         let text = place.configuration(balancer).context("the balancer's configuration cannot be written")?;
         let path = private.write("balancer.toml", &text)?;
-        tercet_balancer::config::load(&path).map_err(|mistakes| anyhow::anyhow!(mistakes.lines()))?;
+        tercet_balancer::config::load(&path).map_err(Failure::input)?;
         Ok(Balancer {
             listen: self.listen.iter().chain(&self.tls_listen).copied().collect(),
             admin: self.balancer_admin,
             config: path,
+            text,
             folder: project.folder.clone(),
-            json,
             last_failure: LastFailure::default(),
         })
     }
@@ -202,6 +258,11 @@ impl Plan {
             address.set_ip(LOOPBACK);
         }
         format!("{scheme}://{address}")
+    }
+
+    /// The URL of the balancer's metrics.
+    pub(super) fn metrics(&self) -> String {
+        format!("http://{}/metrics", self.balancer_admin)
     }
 
     /// The name and addresses of each part, from the balancer to the database.
@@ -270,17 +331,20 @@ mod tests {
         let server = |name: &str, port| ServerAddresses {
             name: name.to_owned(),
             address: loopback(port),
+            named: false,
             admin: Some(loopback(port + 1000)),
         };
         let plan = Plan {
             listen: vec![loopback(8080)],
+            listen_named: false,
             tls_listen: vec![loopback(8443)],
             balancer_admin: loopback(9000),
             servers: vec![server("app-1", 8081), server("app-2", 8082)],
             database: 5432,
+            database_named: false,
             runs_database: true,
         };
-        let balancer = plan.balancer(&project, &private, false).unwrap();
+        let balancer = plan.balancer(&project, &private).unwrap();
         let text = std::fs::read_to_string(&balancer.config).unwrap();
         expected.assert_eq(&text.replace(&folder.path().display().to_string(), "/shop"));
     }
@@ -326,7 +390,7 @@ mod tests {
                 body = "1MiB"
 
                 [access-log]
-                format = "combined"
+                format = "json"
                 to = "stdout"
 
                 [admin]

@@ -67,6 +67,11 @@ impl Ports {
         }
     }
 
+    /// Whether a process has taken this address since it was reserved here.
+    pub(crate) fn is_taken(address: SocketAddr) -> bool {
+        matches!(TcpListener::bind(address), Err(error) if error.kind() == io::ErrorKind::AddrInUse)
+    }
+
     fn reserve(&mut self, address: SocketAddr) -> io::Result<()> {
         let reservation = Reservation::new(address.port())?;
         // Fails if a process listens there; this listener is closed at once.

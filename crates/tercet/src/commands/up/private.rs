@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! .tercet/
+//!   name           the project's name
 //!   lock           locked by the `tercet up` that runs here
 //!   secrets/       generated passwords
 //!   run/           generated configurations, written at each start
@@ -17,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
+
+use crate::project::NAME;
 
 /// The folder, locked until this is dropped.
 #[derive(Debug)]
@@ -76,6 +79,15 @@ impl PrivateFolder {
     /// The file of a generated password.
     pub(crate) fn secret(&self, name: &str) -> PathBuf {
         self.folder.join("secrets").join(name)
+    }
+
+    /// Writes down the project's name, which its database has: the folder may be renamed.
+    pub(crate) fn record_name(&self, name: &str) -> anyhow::Result<()> {
+        let path = self.folder.join(NAME);
+        match fs::read_to_string(&path) {
+            Ok(recorded) if recorded.trim_end() == name => Ok(()),
+            _ => fs::write(&path, format!("{name}\n")).with_context(|| path.display().to_string()),
+        }
     }
 
     /// Writes a generated configuration with mode 0600, since it may contain secrets.

@@ -18,7 +18,7 @@ pub(super) struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     pub(super) fn new(output: &'a Output) -> Self {
-        let watched = output.style() != Style::Json && std::io::stderr().is_terminal();
+        let watched = matches!(output.style(), Style::Text { .. }) && std::io::stderr().is_terminal();
         let bar = watched.then(|| {
             let bar = ProgressBar::new_spinner();
             bar.enable_steady_tick(Duration::from_millis(100));

@@ -1,6 +1,7 @@
 //! The private PostgreSQL of a project: the one of the running `tercet up`, or one that is started for a command.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -34,6 +35,8 @@ pub(crate) struct Live {
     pub(crate) account: Account,
     place: Place,
     search: Search,
+    /// The folder of log files.
+    log: PathBuf,
     /// The lock of the project; `None` while a `tercet up` has it.
     stopped: Option<PrivateFolder>,
 }
@@ -43,7 +46,7 @@ impl Live {
     pub(crate) fn open(project: &Project) -> Result<Self, Failure> {
         if project.topology.database().url.is_some() {
             return Err(Failure::input_message(
-                "url in [database] names another PostgreSQL: tercet backs up only its own\n\
+                "url in [database] names another PostgreSQL, and this command is for tercet's own\n\
                  hint: use the tools of that server",
             ));
         }
@@ -66,7 +69,8 @@ impl Live {
             super::say(&message);
         }
         let search = database::search(&account)?;
-        Ok(Self { name, backups: Backups::of(&state), account, place, search, stopped })
+        let log = state.join("log");
+        Ok(Self { name, backups: Backups::of(&state), account, place, search, log, stopped })
     }
 
     /// The folder of the cluster.
@@ -132,7 +136,7 @@ impl Live {
         let command = self.backups.archive_command(&cluster, &installation)?;
         let program = cluster.program(&installation, &self.name, &command)?;
         let words = ends_with_this_process()?;
-        let log = self.backups.folder().join("postgresql.log");
+        let log = self.log.join("command.log");
         let file = std::fs::File::create(&log).with_context(|| log.display().to_string())?;
         let mut command = std::process::Command::new(&words[0]);
         command
@@ -183,6 +187,13 @@ impl Serving {
             options,
             ..Target::new(Host::socket(&self.sockets, self.port), database, SUPERUSER)
         })
+    }
+
+    /// The superuser's connection URL.
+    pub(crate) fn uri(&self, database: &str) -> String {
+        let port = self.port.to_string();
+        let socket = [("host", self.sockets.as_os_str().as_bytes()), ("port", port.as_bytes())];
+        tercet_postgres::uri(SUPERUSER, None, "", database, &socket)
     }
 
     /// The arguments of a client program.
