@@ -123,6 +123,13 @@ impl Lab {
     }
 }
 
+/// The folder of the base system, made if it is missing: `root` is a bare Debian 12, `repository` has more packages for it.
+pub(crate) fn base(workspace: &Workspace) -> Result<PathBuf> {
+    let lab = Folders::of(workspace);
+    base::build(&lab, workspace)?;
+    Ok(lab.base)
+}
+
 /// How long a lab lives.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Life {

@@ -4,6 +4,7 @@
 mod bench;
 mod ci;
 mod command;
+mod dist;
 mod fuzz;
 mod generate;
 mod lab;
@@ -55,6 +56,8 @@ enum Task {
     /// Start machines as containers, to try `tercet apply` on.
     #[command(subcommand)]
     Lab(lab::Lab),
+    /// Make the packages that people install tercet from, or test them.
+    Dist(dist::Arguments),
     /// Serve a stand-in for an S3 object store, to try backups with.
     S3(s3::Arguments),
 }
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         }
         Task::Bench(bench) => bench.run(&workspace),
         Task::Lab(lab) => lab.run(&workspace),
+        Task::Dist(arguments) => dist::run(&workspace, &arguments),
         Task::S3(arguments) => s3::run(&arguments),
     });
     match result {

@@ -16,12 +16,16 @@ pub(crate) struct Workspace {
     pub(crate) target: PathBuf,
     /// The workspace's crates.
     pub(crate) packages: Vec<Package>,
+    /// The version of all of them.
+    pub(crate) version: String,
 }
 
 /// A crate of the workspace.
 #[derive(Deserialize)]
 pub(crate) struct Package {
     pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) version: String,
     pub(crate) dependencies: Vec<Dependency>,
 }
 
@@ -47,7 +51,9 @@ impl Workspace {
                 .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")),
         )?;
         let metadata: Metadata = serde_json::from_str(&json).context("cargo metadata: unknown form")?;
+        let version = metadata.packages.first().context("the workspace has no crate")?.version.clone();
         Ok(Self {
+            version,
             root: metadata.workspace_root,
             target: metadata.target_directory,
             packages: metadata.packages,

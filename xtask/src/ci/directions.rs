@@ -66,7 +66,8 @@ mod tests {
 
     fn check(name: &str, dependency: &str, expected: &[&str]) {
         let dependency = Dependency { name: dependency.to_owned() };
-        let package = Package { name: name.to_owned(), dependencies: vec![dependency] };
+        let package =
+            Package { name: name.to_owned(), version: String::new(), dependencies: vec![dependency] };
         assert_eq!(violations(&[package]), expected);
     }
 
