@@ -1,8 +1,8 @@
 //! Runs all tests: checks their prerequisites, prepares Node's and Python's packages, runs cargo.
 //!
-//! The tests find the packages by three variables: `TERCET_TEST_NODE`, a copy of `crates/tercet/tests/node`
+//! The tests find the packages by four variables: `TERCET_TEST_NODE`, a copy of `crates/tercet/tests/node`
 //! with its `node_modules`; `TERCET_TEST_PYTHON`, a virtual environment with the requirements of `examples/fastapi`; and
-//! `TERCET_TEST_SCHEMATHESIS`, one with those of `crates/tercet/tests/python`.
+//! `TERCET_TEST_SCHEMATHESIS` and `TERCET_TEST_PROGRAMS`, those of `crates/tercet/tests/python` and `…/programs`.
 
 use anyhow::Result;
 
@@ -24,6 +24,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     if workspace.root.join("crates/tercet/tests/python").is_dir() {
         let requirements = "crates/tercet/tests/python/requirements.txt";
         test.env("TERCET_TEST_SCHEMATHESIS", packages::python(workspace, "test-schemathesis", requirements)?);
+    }
+    if workspace.root.join("crates/tercet/tests/programs").is_dir() {
+        let requirements = "crates/tercet/tests/programs/requirements.txt";
+        test.env("TERCET_TEST_PROGRAMS", packages::python(workspace, "test-programs", requirements)?);
     }
     command::attached(&mut test)
 }

@@ -6,11 +6,13 @@
 
 mod balancer;
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 pub(crate) use tercet_options::Located;
-use tercet_options::api;
 use tercet_options::schema::OptionsOf;
+use tercet_options::{Duration, api};
 
 pub(crate) use self::balancer::{Balancer, Certificate};
 
@@ -66,6 +68,21 @@ pub(crate) struct Application {
     /// starts: it installs what the program needs. Run as it stands, without a shell, in that folder.
     #[schemars(extend("examples" = ["./prepare.sh"]))]
     pub(crate) build: Option<Located<String>>,
+    /// The command that migrates the database for your own program: `alembic upgrade head`, `manage.py migrate`. `tercet up`
+    /// runs it once at each start, after the SQL migrations and before any server, with the owner's DATABASE_URL. Run as
+    /// it stands, without a shell.
+    #[schemars(extend("examples" = [".venv/bin/alembic upgrade head"]))]
+    pub(crate) migrate: Option<Located<String>>,
+    /// What the role `authenticated`, which your own program begins as, may do with tables that `migrate` creates:
+    /// `authenticated` grants it to read and write them, `none` grants nothing. Default: `authenticated`, if there is `migrate`.
+    pub(crate) grants: Option<Located<Grants>>,
+    /// Environment variables of your own program and of `migrate`. They are no secrets: use `env-file` for those.
+    pub(crate) env: Option<Located<BTreeMap<String, String>>>,
+    /// A file with more environment variables, one `NAME=value` a line. A leading `@` may be written, as for other files.
+    #[schemars(extend("examples" = ["@secrets/app.env"]))]
+    pub(crate) env_file: Option<Located<String>>,
+    /// How long a server of your own program may take until it is ready. Default: `60s`.
+    pub(crate) start_timeout: Option<Located<Duration>>,
     /// The path your own program is asked whether it can take requests: not while it answers with a status of 500
     /// or more, or not at all. Default: it can while it accepts connections. The data API has its own path.
     #[schemars(extend("examples" = ["/health"]))]
@@ -74,6 +91,16 @@ pub(crate) struct Application {
     /// next free one.
     #[schemars(range(min = 1))]
     pub(crate) port: Option<Located<u16>>,
+}
+
+/// What your own program may do with the tables of its `migrate`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Grants {
+    /// Read and write them.
+    Authenticated,
+    /// Nothing that no migration grants.
+    None,
 }
 
 /// Tier 3: PostgreSQL.
@@ -87,6 +114,10 @@ pub(crate) struct Database {
     /// names a file that holds it.
     #[schemars(extend("writeOnly" = true, "examples" = ["@secrets/database-url"]))]
     pub(crate) url: Option<Located<String>>,
+    /// Whether the database is one that Supabase's schemas and clients expect: the schema `auth` with `uid()`, `jwt()`, `role()`,
+    /// `email()` and `users`, and privileges on all tables of `public` for every request, which row-level security
+    /// restricts. Default: false.
+    pub(crate) supabase: Option<Located<bool>>,
     /// The port of tercet's own PostgreSQL. Default: 5432, or the next free one.
     #[schemars(range(min = 1))]
     pub(crate) port: Option<Located<u16>>,

@@ -13,9 +13,11 @@ mod program;
 mod secret;
 mod ssh_from;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use self::backup::{Backup, Repository};
 use self::edge::{Edge, Protocol};
@@ -271,6 +273,33 @@ pub struct Certificate {
 pub struct Application {
     /// The data API or the user's program.
     pub server: Server,
+    /// What surrounds the user's program.
+    pub environment: Environment,
+}
+
+/// What surrounds the user's program.
+#[derive(Clone, Default)]
+pub struct Environment {
+    /// The command that migrates the database, as its owner.
+    pub migrate: Option<Program>,
+    /// Whether `authenticated` may use the tables that the owner creates; `None` leaves the privileges as they are.
+    pub grants: Option<bool>,
+    /// Environment variables.
+    pub variables: BTreeMap<String, String>,
+    /// The file with more of them, relative to the folder of `tercet.toml`.
+    pub file: Option<PathBuf>,
+    /// How long a server may take until it is ready.
+    pub start_timeout: Option<Duration>,
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.variables.keys().collect();
+        f.debug_struct("Environment")
+            .field("migrate", &self.migrate)
+            .field("variables", &names)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The program of an application server.
@@ -317,6 +346,8 @@ pub struct Database {
     pub migrations: PathBuf,
     /// Whether the file names that folder; otherwise it may be missing.
     pub migrations_named: bool,
+    /// Whether it has the schema `auth` and the privileges that Supabase's schemas expect.
+    pub supabase: bool,
     /// The URL of an existing database, with its owner as the user; without one, tercet runs PostgreSQL.
     pub url: Option<Secret>,
 }

@@ -1299,3 +1299,107 @@ fn firewalls_that_lock_out() {
     "#]],
     );
 }
+
+#[test]
+fn what_surrounds_a_program_needs_one_and_one_machine() {
+    check(
+        "[application]\nmigrate = \"alembic upgrade head\"\n",
+        expect![[r#"
+          × tercet.toml has a mistake
+
+        Error:
+          × migrate is for your own program, and there is none
+           ╭─[tercet.toml:2:11]
+         1 │ [application]
+         2 │ migrate = "alembic upgrade head"
+           ·           ───────────┬──────────
+           ·                      ╰── for run
+           ╰────
+          help: add run, or leave this out
+    "#]],
+    );
+    check(
+        "[application]\nrun = \"./serve\"\nmigrate = \"sh '\"\nenv = { PORT = \"1\" }\nstart-timeout = \"soon\"\n",
+        expect![[r#"
+              × tercet.toml has 3 mistakes
+
+            Error:
+              × migrate can't be started: a quote is not closed
+               ╭─[tercet.toml:3:11]
+             2 │ run = "./serve"
+             3 │ migrate = "sh '"
+               ·           ───┬──
+               ·              ╰── this command
+             4 │ env = { PORT = *** }
+               ╰────
+
+            Error:
+              × "PORT" can't be the name of an environment variable
+               ╭─[tercet.toml:4:7]
+             3 │ migrate = "sh '"
+             4 │ env = { PORT = *** }
+               ·       ───────┬──────
+               ·              ╰── in here
+             5 │ start-timeout = "soon"
+               ╰────
+
+            Error:
+              × application.start-timeout can't be "soon"
+               ╭─[tercet.toml:5:17]
+             4 │ env = { PORT = *** }
+             5 │ start-timeout = "soon"
+               ·                 ───┬──
+               ·                    ╰── a whole number and a unit
+               ╰────
+              help: write a duration like "250ms", "5s", "2m" or "1h"
+        "#]],
+    );
+    check(
+        "[application]\nrun = \"./serve\"\nenv-file = \"@app.env\"\n[database]\nsupabase = true\n[[machine]]\nname = \"one\"\n\
+         ssh = \"root@one\"\naddress = \"10.0.0.1\"\ntiers = [\"balancer\", \"application\", \"database\"]\n",
+        expect![[r#"
+              × tercet.toml has 2 mistakes
+
+            Error:
+              × env-file is for tercet up so far, not for machines
+               ╭─[tercet.toml:3:12]
+             2 │ run = "./serve"
+             3 │ env-file = "@app.env"
+               ·            ─────┬────
+               ·                 ╰── for one machine
+             4 │ [database]
+               ╰────
+              help: leave it out; on machines, use build and a migration
+
+            Error:
+              × supabase is for tercet up so far, not for machines
+               ╭─[tercet.toml:5:12]
+             4 │ [database]
+             5 │ supabase = true
+               ·            ──┬─
+               ·              ╰── for one machine
+             6 │ [[machine]]
+               ╰────
+              help: create the schema auth in a migration
+        "#]],
+    );
+    check(
+        "[database]\nsupabase = true\nurl = \"postgres://a@b/c\"\n",
+        expect![[r#"
+          × tercet.toml has a mistake
+
+        Error:
+          × supabase is for tercet's own PostgreSQL, and url names another
+           ╭─[tercet.toml:2:12]
+         1 │ [database]
+         2 │ supabase = true
+           ·            ──┬─
+           ·              ╰── for its own
+         3 │ url = ******************
+           ·       ─────────┬────────
+           ·                ╰── the other one
+           ╰────
+          help: keep one of the two
+    "#]],
+    );
+}

@@ -203,6 +203,29 @@ fn suggestion(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().trim_start_matches(['_', '-']).to_owned()
 }
 
+/// The advisory lock of all migrators of a database, held until this is dropped.
+pub struct Lock(Session);
+
+impl Lock {
+    /// Acquires it, after any other migrator has finished. Must be called on a `LocalSet`.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn acquire(database: &Target) -> Result<Self, MigrationError> {
+        let session = Session::begin(&Arc::new(database.clone())).await?;
+        session.lock().await?;
+        Ok(Self(session))
+    }
+
+    /// Releases it.
+    ///
+    /// # Errors
+    /// The connection is lost, and the lock with it.
+    pub async fn release(self) -> Result<(), MigrationError> {
+        Ok(self.0.unlock().await?)
+    }
+}
+
 impl Migrations {
     /// Reads the `.sql` files of a folder: `0001_books.sql`, `20260131_authors.sql`. Other files are not migrations.
     /// A folder that does not exist has none.

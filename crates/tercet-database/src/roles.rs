@@ -144,6 +144,32 @@ async fn is_granted(connection: &Connection) -> Result<bool, DatabaseError> {
     Ok(!schema.is_empty())
 }
 
+/// Makes the database that `superuser` connects to one that Supabase's schemas and clients expect, and the role
+/// `service_role`. Repeating it changes nothing.
+///
+/// # Errors
+/// A statement fails.
+pub async fn prepare_for_supabase(superuser: &Arc<Target>, name: &str) -> Result<(), DatabaseError> {
+    let sql = include_str!("roles/supabase.sql").replace(":\"owner\"", &identifier(&owner(name)));
+    Connection::connect(superuser, false).await?.simple_query(&sql).await.map(drop)
+}
+
+/// Sets what `authenticated` may do with the tables, sequences and functions that the owner creates from now on.
+///
+/// # Errors
+/// A statement fails. `database` is the owner's connection.
+pub async fn set_default_grants(database: &Target, granted: bool) -> Result<(), DatabaseError> {
+    let (verb, preposition) = if granted { ("grant", "to") } else { ("revoke", "from") };
+    let statement = |privileges: &str| {
+        format!("alter default privileges {verb} {privileges} {preposition} {AUTHENTICATED};")
+    };
+    let sql =
+        ["select, insert, update, delete on tables", "usage, select on sequences", "execute on functions"]
+            .map(statement)
+            .concat();
+    Connection::connect(&Arc::new(database.clone()), false).await?.simple_query(&sql).await.map(drop)
+}
+
 /// The SQL that grants the privileges in a new database, as one transaction.
 fn rights(name: &str) -> String {
     include_str!("roles/rights.sql").replace(":\"owner\"", &identifier(&owner(name)))

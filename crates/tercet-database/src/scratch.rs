@@ -37,18 +37,22 @@ pub struct ScratchDatabase<C> {
 }
 
 impl<C: Fn(&str) -> Target> ScratchDatabase<C> {
-    /// Creates the scratch database of the project `name`, empty and with the privileges of a new one. That of an
+    /// Creates the scratch database of the project `name`, empty and with the privileges of a new one, also with what Supabase's
+    /// schemas expect. That of an
     /// interrupted command is dropped.
     ///
     /// # Errors
     /// A statement fails.
-    pub async fn create(connect: C, name: &str) -> Result<Self, DatabaseError> {
+    pub async fn create(connect: C, name: &str, supabase: bool) -> Result<Self, DatabaseError> {
         let scratch = Self { connect, name: name.to_owned() };
         scratch.remove().await?;
         let database = Database { name: database(name), ..roles::database(name) };
         scratch.server().await?.simple_query(&database.create()).await?;
         let target = Arc::new((scratch.connect)(&database.name));
         roles::grant_in(&target, &database, name).await?;
+        if supabase {
+            roles::prepare_for_supabase(&target, name).await?;
+        }
         Ok(scratch)
     }
 

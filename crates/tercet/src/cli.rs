@@ -40,6 +40,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Types(Language),
     Token(Token),
+    Keys(Keys),
     Api(Api),
     Balancer(Balancer),
     Plan(Plan),
@@ -129,6 +130,20 @@ pub(crate) struct Token {
     /// Seconds until the token expires
     #[arg(long, default_value_t = 3600, value_name = "N")]
     pub(crate) seconds: u64,
+}
+
+/// Print the keys for clients of Supabase: tokens of the roles anon and service_role.
+///
+/// They are valid for ten years, or until the key that they are signed with is replaced. The service key bypasses row-level security: keep
+/// it on your servers.
+#[derive(Args, Debug)]
+pub(crate) struct Keys {
+    /// The project's folder, with tercet.toml
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Print them as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Run one data API server in the foreground.

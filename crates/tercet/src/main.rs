@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Sql(arguments) => commands::sql::run(&arguments),
         Command::Types(language) => commands::types::run(&language),
         Command::Token(arguments) => commands::token::run(&arguments),
+        Command::Keys(arguments) => commands::token::keys(&arguments),
         Command::Api(arguments) => commands::api::run(&arguments),
         Command::Balancer(arguments) => commands::balancer::run(&arguments),
         Command::Plan(arguments) => commands::plan::run(&arguments),

@@ -104,6 +104,9 @@ enum State {
     Stopped,
 }
 
+/// How a program ends that has not failed.
+const SUCCESS: &str = "exit status 0";
+
 /// The message of a line of JSON, or the line.
 fn message(line: &str) -> String {
     let event: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
@@ -168,6 +171,21 @@ impl Supervisor {
             State::Failed(reason) => Err(anyhow::anyhow!("{name} did not start: {reason}")),
             _ => Ok(()),
         }
+    }
+
+    /// Runs a program to its end, with its lines in the log `name`.
+    ///
+    /// # Errors
+    /// It cannot be started, or fails.
+    pub(crate) async fn run(&self, name: &str, launch: &Launch) -> anyhow::Result<()> {
+        let log = self.output.part_log(name)?;
+        let ended = Process::spawn(launch, log.clone())?.ended().await;
+        if ended == SUCCESS {
+            return Ok(());
+        }
+        log.show_last_lines(true);
+        let words = log.last_lines().last().map(|line| format!("; its last output: {}", message(line)));
+        anyhow::bail!("{name} failed: {ended}{}", words.unwrap_or_default())
     }
 
     /// Stops the part with the name of this one, and starts this one in its place.

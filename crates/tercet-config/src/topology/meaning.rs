@@ -16,7 +16,7 @@ use tercet_options::schema::OptionsOf;
 use tercet_options::{Mistakes, api};
 
 use self::machines::Placement;
-use super::{Api, Application, Balancer, Database, Program, Secret, Server, Topology, names};
+use super::{Api, Application, Balancer, Database, Environment, Program, Secret, Server, Topology, names};
 use crate::file::{self, File, Located};
 
 /// The role of requests without a token, unless the file names another.
@@ -32,8 +32,8 @@ impl Topology {
         backup::apart(&file, mistakes);
         Self {
             name: name(file.name.as_ref(), folder, mistakes),
-            application: application(&file.application, file.api, mistakes, spans),
-            database: database(&file.database, mistakes),
+            application: application(&file.application, file.api, placement.named, mistakes, spans),
+            database: database(&file.database, placement.named, mistakes),
             state: state::read(&file.state, mistakes),
             backup,
             ssh_from: firewall::read(&file.firewall, mistakes),
@@ -84,6 +84,7 @@ fn typed<T: DeserializeOwned>(options: &OptionsOf<T>, section: &mut Section<'_>)
 fn application(
     section: &file::Application,
     api: Option<Located<OptionsOf<api::Options>>>,
+    machines: bool,
     mistakes: &mut Mistakes,
     spans: &Spans,
 ) -> Application {
@@ -103,8 +104,9 @@ fn application(
             .add(build.span(), "build is for your own program, and there is none", "for run")
             .hint("add run, or leave this out");
     }
+    let environment = environment(section, machines, mistakes);
     let Some(run) = &section.run else {
-        return Application { server: Server::Api(options(api.as_deref(), mistakes, spans)) };
+        return Application { server: Server::Api(options(api.as_deref(), mistakes, spans)), environment };
     };
     if let Some(api) = api {
         mistakes
@@ -121,7 +123,60 @@ fn application(
     let program = command("run", run);
     let build = section.build.as_ref().map(|build| command("build", build));
     let health = section.health.as_ref().map(|health| health.as_str().to_owned());
-    Application { server: Server::Own { program, build, health } }
+    Application { server: Server::Own { program, build, health }, environment }
+}
+
+/// What surrounds the user's program: for `run`, and under `tercet up`.
+fn environment(section: &file::Application, machines: bool, mistakes: &mut Mistakes) -> Environment {
+    let keys = [
+        ("migrate", section.migrate.as_ref().map(Located::span)),
+        ("grants", section.grants.as_ref().map(Located::span)),
+        ("env", section.env.as_ref().map(Located::span)),
+        ("env-file", section.env_file.as_ref().map(Located::span)),
+        ("start-timeout", section.start_timeout.as_ref().map(Located::span)),
+    ];
+    for (key, span) in keys {
+        let Some(span) = span else { continue };
+        if section.run.is_none() {
+            mistakes
+                .add(span, format!("{key} is for your own program, and there is none"), "for run")
+                .hint("add run, or leave this out");
+        } else if machines {
+            mistakes
+                .add(span, format!("{key} is for tercet up so far, not for machines"), "for one machine")
+                .hint("leave it out; on machines, use build and a migration");
+        }
+    }
+    if let Some(variables) = &section.env
+        && let Some(name) = variables.keys().find(|name| !is_variable(name))
+    {
+        mistakes.add(
+            variables.span(),
+            format!("{name:?} can't be the name of an environment variable"),
+            "in here",
+        );
+    }
+    let migrate = section.migrate.as_ref().map(|text| {
+        Program::parse(text).unwrap_or_else(|reason| {
+            mistakes.add(text.span(), format!("migrate can't be started: {reason}"), "this command");
+            Program::default()
+        })
+    });
+    let grants = section.grants.as_ref().map(|grants| **grants == file::Grants::Authenticated);
+    Environment {
+        grants: grants.or_else(|| migrate.is_some().then_some(true)),
+        migrate,
+        variables: section.env.as_deref().cloned().unwrap_or_default(),
+        file: section.env_file.as_ref().map(|file| file.strip_prefix('@').unwrap_or(file).into()),
+        start_timeout: section.start_timeout.as_deref().map(|timeout| **timeout),
+    }
+}
+
+/// A name of POSIX, without those that tercet sets.
+fn is_variable(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !matches!(name, "HOST" | "PORT" | "DATABASE_URL")
 }
 
 /// The data API's options by PostgREST's names, without the secret.
@@ -151,7 +206,23 @@ fn options(section: Option<&OptionsOf<api::Options>>, mistakes: &mut Mistakes, s
     Api { options, jwt_secret }
 }
 
-fn database(section: &file::Database, mistakes: &mut Mistakes) -> Database {
+fn database(section: &file::Database, machines: bool, mistakes: &mut Mistakes) -> Database {
+    if let Some(supabase) = section.supabase.as_ref().filter(|supabase| ***supabase) {
+        if machines {
+            mistakes
+                .add(supabase.span(), "supabase is for tercet up so far, not for machines", "for one machine")
+                .hint("create the schema auth in a migration");
+        } else if let Some(url) = &section.url {
+            mistakes
+                .add(
+                    supabase.span(),
+                    "supabase is for tercet's own PostgreSQL, and url names another",
+                    "for its own",
+                )
+                .and(url.span(), "the other one")
+                .hint("keep one of the two");
+        }
+    }
     if let Some(url) = &section.url {
         if let (Some(port), false) = (&section.port, url.is_empty()) {
             mistakes
@@ -173,6 +244,7 @@ fn database(section: &file::Database, mistakes: &mut Mistakes) -> Database {
     Database {
         migrations: PathBuf::from(migrations.map_or("migrations", |folder| folder.as_str())),
         migrations_named: migrations.is_some(),
+        supabase: section.supabase.as_deref().copied().unwrap_or_default(),
         url: section.url.as_ref().map(|url| Secret::parse(url)),
     }
 }

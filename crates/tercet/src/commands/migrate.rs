@@ -90,7 +90,7 @@ fn check(arguments: &cli::MigrateCheck) -> Outcome {
     let inputs = Inputs::read(&project)?;
     let live = Live::open(&project)?;
     block_on(serving(&live, async |serving| {
-        let scratch = scratch(serving, &live.name).await?;
+        let scratch = scratch(serving, &project).await?;
         let applied = inputs.apply(&scratch.owner()).await;
         scratch.remove().await?;
         let applied = applied?;
@@ -131,7 +131,7 @@ fn reset(arguments: &cli::MigrateReset) -> Outcome {
         )));
     }
     block_on(serving(&live, async |serving| {
-        let scratch = scratch(serving, name).await?;
+        let scratch = scratch(serving, &project).await?;
         match inputs.apply(&scratch.owner()).await {
             Ok(applied) => {
                 scratch.replace().await?;
@@ -147,11 +147,12 @@ fn reset(arguments: &cli::MigrateReset) -> Outcome {
 
 async fn scratch(
     serving: &Serving,
-    name: &str,
+    project: &Project,
 ) -> anyhow::Result<ScratchDatabase<impl Fn(&str) -> Target + use<>>> {
     let superuser = serving.superuser("postgres");
     let connect = move |database: &str| Target { database: database.to_owned(), ..Target::clone(&superuser) };
-    Ok(ScratchDatabase::create(connect, name).await?)
+    let topology = &project.topology;
+    Ok(ScratchDatabase::create(connect, topology.name(), topology.database().supabase).await?)
 }
 
 /// Connects to the project's PostgreSQL, started if necessary, for `work`.

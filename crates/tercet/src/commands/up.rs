@@ -7,6 +7,7 @@ mod application;
 mod balancer;
 pub(crate) mod database;
 mod develop;
+mod environment;
 mod plan;
 mod ports;
 pub(crate) mod private;
@@ -28,8 +29,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tercet_api::config::ConfigSource;
-use tercet_config::Server;
-use tercet_database::migration::{MigrationError, Migrations};
+use tercet_config::{Program, Server};
+use tercet_database::migration::{Lock, MigrationError, Migrations};
 use tercet_database::{Cluster, Seeds, roles};
 use tercet_observe::event::SupervisorEvent;
 use tercet_postgres::Target;
@@ -173,6 +174,9 @@ fn check(plan: &Plan, project: &Project, private: &PrivateFolder) -> Outcome {
         let source = ConfigSource { file: config, environment: BTreeMap::new() };
         source.read().map_err(Failure::input)?;
     }
+    if let Server::Own { .. } = project.topology.application().server {
+        environment::variables(project, "").map_err(|error| Failure::input_message(format!("{error:#}")))?;
+    }
     let certificates = project.topology.balancer().tls.iter().flat_map(|tls| &tls.certificates);
     for path in certificates.flat_map(|pair| [&pair.certificate, &pair.key]) {
         let path = project.folder.join(path);
@@ -208,8 +212,11 @@ impl Start<'_> {
         seeds: Option<&Seeds>,
     ) -> Result<(Option<Target>, String), Failure> {
         let (topology, log) = (&self.project.topology, self.output.own_log());
+        let migrator;
         let (owner, server) = if let Some(url) = &topology.database().url {
-            (None, self.project.reveal(url)?)
+            let url = self.project.reveal(url)?;
+            migrator = url.clone();
+            (None, url)
         } else {
             let cluster = self.cluster().await?;
             let passwords = database::passwords(self.private)?;
@@ -221,23 +228,44 @@ impl Start<'_> {
             roles::prepare(|database| cluster.superuser(database), name, &passwords, session_role)
                 .await
                 .context("the database's roles could not be made")?;
+            if topology.database().supabase {
+                roles::prepare_for_supabase(&Arc::new(cluster.superuser(name)), name).await?;
+            }
             let url = if own_program { database::url } else { database::socket_url };
             let owner = database::owner(&passwords.owner, &cluster, name);
+            migrator = database::owner_url(&passwords.owner, &cluster, name);
             (Some(owner), url(&passwords.authenticator, &cluster, name))
         };
         self.private.record_name(topology.name())?;
         if let (Some(owner), Some(seeds)) = (&owner, seeds) {
             seeds.announce(owner).await?;
         }
+        let parse = || Target::parse(&server, &super::environment()).context("url in [database]");
+        let target = owner.clone().map_or_else(parse, Ok);
+        if let (Some(granted), Some(owner)) = (topology.application().environment.grants, &owner) {
+            roles::set_default_grants(owner, granted).await?;
+        }
         if migrations.count() > 0 {
-            let parse = || Target::parse(&server, &super::environment()).context("url in [database]");
-            let count = migrations.apply(&owner.clone().map_or_else(parse, Ok)?).await?;
+            let count =
+                migrations.apply(target.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?).await?;
             log.event(SupervisorEvent::MigrationsApplied { count });
+        }
+        if let Some(migrate) = &topology.application().environment.migrate {
+            self.migrate(migrate, &target?, &migrator).await?;
         }
         if let (Some(owner), Some(seeds)) = (&owner, seeds) {
             develop::plant(seeds, owner, &log).await?;
         }
         Ok((owner, server))
+    }
+
+    /// Runs the program's own migration, as the owner and under the lock of migrations.
+    async fn migrate(&self, migrate: &Program, target: &Target, url: &str) -> anyhow::Result<()> {
+        let lock = Lock::acquire(target).await?;
+        let variables = environment::variables(self.project, url)?;
+        let launch = application::own_program(&migrate.words("", 0), variables, self.project.folder.clone());
+        self.supervisor.run("migrate", &launch).await?;
+        Ok(lock.release().await?)
     }
 
     /// Starts the private PostgreSQL.

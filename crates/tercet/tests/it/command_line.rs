@@ -27,6 +27,7 @@ fn help() {
               sql          Open psql on the project's database, as its owner or as a request role
               types        Print the types of a project's tables, views and functions for a programming language
               token        Print a token for requests to a project's data API
+              keys         Print the keys for clients of Supabase: tokens of the roles anon and service_role
               api          Run one data API server in the foreground
               balancer     Run one balancer in the foreground
               plan         Show what an apply would change on the machines, without changing it

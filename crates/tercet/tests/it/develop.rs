@@ -47,6 +47,11 @@ fn new_migrations_are_served_and_changed_ones_explained() {
     let folder = project(&[("seeds/1_more.sql", "insert into book values (3, 'Dune');")]);
     let mut system = System::start(folder.path());
     assert_eq!(system.log_lines().filter(|line| line["event"] == "seeds_applied").count(), 1);
+    // A browser gets a page with the project's name, other clients the description, with it, too.
+    let page = system.ask(get("/").header("accept", "text/html,application/xhtml+xml,*/*;q=0.8"));
+    assert!(page.body.contains("<h1>shop</h1>") && page.body.contains("href=\"docs\""), "{page:?}");
+    let document = system.ask(get("/").header("accept", "*/*")).value();
+    assert_eq!((&document["swagger"], &document["info"]["title"]), (&json!("2.0"), &json!("shop")));
     folder.write("migrations/0002_shelf.sql", "create table shelf (id int); grnt select on shelf to anon;");
     let failed = event(&mut system, "migrations_failed");
     assert!(failed["reason"].as_str().unwrap().contains("0002_shelf.sql:1:"), "{failed}");
@@ -232,6 +237,39 @@ fn mistakes_are_json_for_scripts() {
     assert_eq!(mistake["hint"], "did you mean name?");
     let said = tercet::run(folder.path(), ["backup", "list", "--jsn", "--json"]);
     assert!(said.starts_with("{\"time\":") && said.ends_with("exit code 2\n"), "{said}");
+}
+
+#[test]
+fn the_commands_of_the_guide_work() {
+    let folder = project(&[]);
+    // The page's table: each row is owned by the one who writes it.
+    let todo = "create table todo (id int generated always as identity, task text,\n\
+                owner text default current_setting('request.jwt.claims', true)::json ->> 'sub');\n\
+                grant select on todo to anon, authenticated; grant insert on todo to authenticated;\n";
+    folder.write("migrations/0002_todo.sql", todo);
+    folder.write("seeds/.keep", "");
+    let system = System::start(folder.path());
+    let page = include_str!("../../../../docs/guide/develop.md");
+    let commands = page.lines().filter_map(|line| line.strip_prefix("    "));
+    let mut count = 0;
+    for command in commands.filter(|line| line.starts_with("tercet ") || line.starts_with("echo ")) {
+        let command = match command {
+            "tercet migrate reset" => "tercet migrate reset --yes shop",
+            command => command,
+        };
+        let output = tercet::command_of("sh")
+            .args(["-c", &format!("tercet() {{ '{}' \"$@\"; }}; {command}", env!("CARGO_BIN_EXE_tercet"))])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        count += 1;
+    }
+    assert_eq!(count, 10);
+    assert!(folder.path().join("migrations/0003_add_shelves.sql").exists());
+    let types = std::fs::read_to_string(folder.path().join("database.ts")).unwrap();
+    assert!(types.contains("todo: {"), "{types}");
+    drop(system);
 }
 
 /// The ports that a process has reserved (`up/ports.rs`), by its sockets with abstract names.

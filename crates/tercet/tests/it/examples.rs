@@ -19,7 +19,7 @@ pub(crate) fn copy_of(example: &str) -> TempDir {
     copy
 }
 
-fn copy_folder(source: &Path, target: &Path) {
+pub(crate) fn copy_folder(source: &Path, target: &Path) {
     for entry in source.read_dir().unwrap() {
         let entry = entry.unwrap();
         // What using the example leaves in it: .tercet, .venv, node_modules, …
@@ -151,4 +151,41 @@ fn the_guides_first_api_works() {
     let gone = request("DELETE", "/todo?id=gt.0").header("authorization", &bearer);
     assert_eq!(system.ask(gone.header("prefer", "count=exact")).header("content-range"), Some("*/1"));
     assert_eq!(system.ask(get("/todo")).value().as_array().unwrap().len(), 2);
+}
+
+/// The blocks of this language on a guide page.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut open: Option<String> = None;
+    for line in page.lines() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(name)) if name == language => open = Some(String::new()),
+            (Some(_), Some("")) => blocks.extend(open.take()),
+            (Some(block), None) => block.extend([line, "\n"]),
+            _ => {}
+        }
+    }
+    blocks
+}
+
+#[test]
+fn the_guides_pages_follow_each_other_in_one_folder() {
+    let folder = temporary();
+    let shop = folder.path().join("shop");
+    tercet::run(folder.path(), ["init", "shop"]);
+    let [shelf] = &blocks(include_str!("../../../../docs/guide/first-api.md"), "sql")[..] else { panic!() };
+    std::fs::write(shop.join("migrations/0002_shelf.sql"), shelf).unwrap();
+    let authorization = blocks(include_str!("../../../../docs/guide/authorization.md"), "sql");
+    let notes = authorization.iter().find(|block| block.contains("create policy")).unwrap();
+    std::fs::write(shop.join("migrations/0003_note.sql"), notes).unwrap();
+    let system = System::start(&shop);
+    let answer = system.ask(get("/todo?select=task,shelf(name)&order=id"));
+    assert_eq!(answer.value()[0], json!({"task": "read the first migration", "shelf": null}));
+    let [ann, ben] = ["ann", "ben"].map(|name| format!("Bearer {}", token(&shop, name)));
+    let note = request("POST", "/note").json(r#"{"text": "mine"}"#).header("authorization", &ann);
+    assert_eq!(system.ask(note).status, 201);
+    let notes =
+        |bearer: &str| system.ask(get("/note?select=person,text").header("authorization", bearer)).value();
+    assert_eq!(notes(&ann), json!([{"person": "ann", "text": "mine"}]));
+    assert_eq!(notes(&ben), json!([]));
 }

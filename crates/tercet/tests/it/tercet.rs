@@ -7,7 +7,12 @@ use std::process::{Command, Stdio};
 
 /// The binary, in a clean environment.
 pub(crate) fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tercet"));
+    command_of(env!("CARGO_BIN_EXE_tercet"))
+}
+
+/// Another program, in the same environment.
+pub(crate) fn command_of(program: &str) -> Command {
+    let mut command = Command::new(program);
     command.stdin(Stdio::null()).env("NO_COLOR", "1").env("COLUMNS", "100");
     command
 }

@@ -26,7 +26,30 @@ pub(super) enum Server {
     /// `tercet api` with this configuration; its admin endpoint reports readiness.
     Api { config: PathBuf, admin: SocketAddr, text: String },
     /// The user's own program. It is ready when the path `health` is answered, or without one when it accepts connections.
-    Own { words: Vec<String>, health: Option<String>, database_url: String },
+    Own {
+        words: Vec<String>,
+        health: Option<String>,
+        environment: Vec<(OsString, OsString)>,
+        start_timeout: Option<Duration>,
+    },
+}
+
+/// A program of the user, which is terminated with all its descendants.
+pub(super) fn own_program(
+    words: &[String],
+    environment: Vec<(OsString, OsString)>,
+    folder: PathBuf,
+) -> Launch {
+    Launch {
+        program: words.iter().map(Into::into).collect(),
+        environment,
+        inherits: true,
+        folder,
+        account: None,
+        low_ports: false,
+        on_parent_death: OnParentDeath::KillDescendants,
+        logs_json: false,
+    }
 }
 
 impl Application {
@@ -42,7 +65,9 @@ impl Application {
     pub(super) fn fingerprint(&self) -> String {
         match &self.server {
             Server::Api { text, .. } => text.clone(),
-            Server::Own { words, health, database_url } => format!("{words:?} {health:?} {database_url}"),
+            Server::Own { words, health, environment, start_timeout } => {
+                format!("{words:?} {health:?} {environment:?} {start_timeout:?}")
+            }
         }
     }
 }
@@ -59,22 +84,11 @@ impl Part for Application {
     async fn launch(&mut self) -> anyhow::Result<Launch> {
         Ok(match &self.server {
             Server::Api { config, .. } => own_command("api", &self.name, config, &self.folder)?,
-            Server::Own { words, database_url, .. } => {
-                let variable = |name: &str, value: String| (OsString::from(name), OsString::from(value));
-                Launch {
-                    program: words.iter().map(Into::into).collect(),
-                    environment: vec![
-                        variable("HOST", self.address.ip().to_string()),
-                        variable("PORT", self.address.port().to_string()),
-                        variable("DATABASE_URL", database_url.clone()),
-                    ],
-                    inherits: true,
-                    folder: self.folder.clone(),
-                    account: None,
-                    low_ports: false,
-                    on_parent_death: OnParentDeath::KillDescendants,
-                    logs_json: false,
-                }
+            Server::Own { words, environment, .. } => {
+                let mut environment = environment.clone();
+                environment.push(("HOST".into(), self.address.ip().to_string().into()));
+                environment.push(("PORT".into(), self.address.port().to_string().into()));
+                own_program(words, environment, self.folder.clone())
             }
         })
     }
@@ -97,7 +111,10 @@ impl Part for Application {
     }
 
     fn start_timeout(&self) -> Duration {
-        Duration::from_secs(60)
+        match &self.server {
+            Server::Own { start_timeout: Some(timeout), .. } => *timeout,
+            _ => Duration::from_secs(60),
+        }
     }
 
     fn stop(&self) -> Vec<(Signal, Duration)> {

@@ -100,6 +100,12 @@ pub(super) fn socket_url(password: &Password, cluster: &Cluster, name: &str) -> 
     tercet_postgres::uri(roles::AUTHENTICATOR, Some(password.reveal()), "", name, &socket)
 }
 
+/// The connection URL of the owner over TCP, for a migrating program.
+pub(super) fn owner_url(password: &Password, cluster: &Cluster, name: &str) -> String {
+    let server = address(cluster).to_string();
+    tercet_postgres::uri(&roles::owner(name), Some(password.reveal()), &server, name, &[])
+}
+
 /// How the owner connects, who migrates.
 pub(super) fn owner(password: &Password, cluster: &Cluster, name: &str) -> Target {
     let target = Target::new(Host::tcp(address(cluster)), name, roles::owner(name));

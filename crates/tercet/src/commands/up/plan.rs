@@ -182,7 +182,8 @@ impl Plan {
             (Server::Own { program, health, .. }, _) => application::Server::Own {
                 words: program.words(&at.address.ip().to_string(), at.address.port()),
                 health: health.clone(),
-                database_url: database_url.to_owned(),
+                environment: super::environment::variables(project, database_url)?,
+                start_timeout: application.environment.start_timeout,
             },
             (Server::Api(api), Some(admin)) => {
                 let mut options = api_options(api, project, at.address, admin, database_url)?;

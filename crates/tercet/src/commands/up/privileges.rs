@@ -164,6 +164,7 @@ fn files(topology: &Topology, folder: &Path) -> Vec<PathBuf> {
             files.push(path.clone());
         }
     };
+    secret(&topology.application().environment.file.clone().map(Secret::File));
     secret(&topology.database().url);
     match &topology.application().server {
         Server::Api(api) => secret(&api.jwt_secret),

@@ -1,0 +1,69 @@
+//! Programs that bring migrations of their own tools: alembic, Django, knex.
+
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::examples::{copy_folder, made};
+use crate::folder::temporary;
+use crate::http::{get, request};
+use crate::system::System;
+use crate::tercet;
+
+/// A copy of a program with the packages it needs: run by root, `tercet up` runs it as a user who may not be able to access
+/// the folder of this clone.
+fn program(name: &str, packages: &Path, into: &str) -> TempDir {
+    let copy = temporary();
+    copy_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(name), copy.path());
+    let copied =
+        Command::new("cp").args(["-R", "-P"]).arg(packages).arg(copy.path().join(into)).status().unwrap();
+    assert!(copied.success());
+    copy
+}
+
+#[test]
+fn fastapi_with_alembic() {
+    let folder = program("alembic", &made("TERCET_TEST_PROGRAMS"), ".venv");
+    let mut system = System::start(folder.path());
+    assert_eq!(system.ask(get("/health")).body, r#"{"greeting":"hello","secret":16}"#);
+    // It writes as `authenticated`, with the default privileges on what the owner has created.
+    assert_eq!(system.ask(request("POST", "/books/Dune")).body, r#"[1,"authenticated"]"#);
+    assert!(!system.log().contains("four words"));
+    system.stop(rustix::process::Signal::TERM);
+    // It is repeated at each start.
+    let system = System::start(folder.path());
+    assert_eq!(system.ask(request("POST", "/books/Emma")).body, r#"[2,"authenticated"]"#);
+    drop(system);
+
+    let path = folder.path().join("alembic/versions/0002_wrong.py");
+    std::fs::write(
+        path,
+        "revision = '2'\ndown_revision = '0001'\ndef upgrade():\n    raise Exception('no such day')\n",
+    )
+    .unwrap();
+    let failed = tercet::run(folder.path(), ["up", "--json"]);
+    assert!(
+        failed.contains("migrate failed: exit status 1; its last output: Exception: no such day"),
+        "{failed}"
+    );
+    assert!(failed.ends_with("exit code 1\n") && !failed.contains("app-1 started"), "{failed}");
+    std::fs::remove_file(folder.path().join("app.env")).unwrap();
+    let failed = tercet::run(folder.path(), ["up", "--json"]);
+    assert!(failed.contains("env-file names it") && failed.ends_with("exit code 2\n"), "{failed}");
+}
+
+#[test]
+fn django_with_gunicorn() {
+    let folder = program("django", &made("TERCET_TEST_PROGRAMS"), ".venv");
+    let system = System::start(folder.path());
+    assert_eq!(system.ask(get("/add/milk")).value(), serde_json::json!({"id": 1, "count": 1}));
+    assert_eq!(system.ask(get("/add/eggs")).value(), serde_json::json!({"id": 2, "count": 2}));
+}
+
+#[test]
+fn node_with_knex() {
+    let folder = program("knex", &made("TERCET_TEST_NODE").join("node_modules"), "node_modules");
+    let system = System::start(folder.path());
+    assert_eq!(system.ask(get("/oolong")).value(), serde_json::json!([{"id": 1, "name": "oolong"}]));
+}

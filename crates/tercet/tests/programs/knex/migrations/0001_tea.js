@@ -1,0 +1,5 @@
+exports.up = (knex) => knex.schema.createTable("tea", (table) => {
+  table.increments();
+  table.text("name").notNullable();
+});
+exports.down = (knex) => knex.schema.dropTable("tea");
