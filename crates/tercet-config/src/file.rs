@@ -45,6 +45,9 @@ pub(crate) struct File {
     /// The firewalls of the machines. They accept the edges of the topology, and the operator's ssh.
     #[serde(default)]
     pub(crate) firewall: Firewall,
+    /// The operating system of the machines.
+    #[serde(default)]
+    pub(crate) system: System,
     /// Who can read the operator state that the machines keep, encrypted: the certificate authority, the passwords and
     /// the token secret in `.tercet/`. `tercet state push` and every `tercet apply` put it there, `tercet state pull`
     /// fetches it.
@@ -59,6 +62,10 @@ pub(crate) struct Application {
     /// How many servers. Default: 2; with `[[machine]]`s one on each application machine.
     #[schemars(range(min = 1, max = 64))]
     pub(crate) servers: Option<Located<u16>>,
+    /// On machines, how many servers a release replaces at the same time: a number, or a share of them such as `25%`, rounded
+    /// down and at least one. Default: `1`, one after the other.
+    #[schemars(extend("examples" = ["25%"]))]
+    pub(crate) rollout: Option<Located<String>>,
     /// The command that starts your own program, instead of the data API. It is run as it stands, without a
     /// shell, in the folder of `tercet.toml`, with HOST, PORT and DATABASE_URL in its environment; `{host}` and
     /// `{port}` in it are replaced.
@@ -121,6 +128,10 @@ pub(crate) struct Database {
     /// The port of tercet's own PostgreSQL. Default: 5432, or the next free one.
     #[schemars(range(min = 1))]
     pub(crate) port: Option<Located<u16>>,
+    /// On machines, your own roles that keep privileged attributes, such as `replication` or `superuser`, and memberships in
+    /// privileged roles. `tercet apply` takes them from every other role that is not tercet's.
+    #[schemars(extend("examples" = [["monitoring"]]))]
+    pub(crate) privileged_roles: Option<Vec<String>>,
 }
 
 /// A machine and the tiers it carries.
@@ -180,6 +191,21 @@ pub(crate) struct Firewall {
     /// keys only.
     #[schemars(extend("examples" = [["203.0.113.0/24", "2001:db8::/32"]]))]
     pub(crate) ssh_from: Option<Located<Vec<Located<String>>>>,
+}
+
+/// The operating system of the machines.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct System {
+    /// How long a machine keeps its logs, in days or weeks, as far as journald has room: 10 % of the disk, at most 4 GiB.
+    /// Default: `4 weeks`.
+    #[schemars(extend("examples" = ["4 weeks"]))]
+    pub(crate) keep_logs: Option<Located<String>>,
+    /// Whether sshd accepts keys only, and no passwords. Default: false, sshd stays as it is.
+    pub(crate) ssh_keys_only: Option<bool>,
+    /// Whether the machines install the distribution's security updates each day (unattended-upgrades). An update of PostgreSQL
+    /// restarts it. Default: false, updates are left to you.
+    pub(crate) security_updates: Option<bool>,
 }
 
 /// Backups of the database on machines.

@@ -30,7 +30,9 @@ pub fn markdown() -> String {
     let _ = write!(page, "\n{}\n", text(&schema));
     let sections = &schema["properties"];
     let _ = write!(page, "\n## At the top\n{}", key("name", &sections["name"]));
-    for section in ["balancer", "application", "api", "database", "machine", "backup", "firewall", "state"] {
+    for section in
+        ["balancer", "application", "api", "database", "machine", "backup", "firewall", "system", "state"]
+    {
         let rule = &sections[section];
         let (heading, table) = match entry(rule) {
             Some(table) => (format!("[[{section}]]"), table),

@@ -10,6 +10,7 @@ mod meaning;
 mod names;
 mod network;
 mod program;
+mod rollout;
 mod secret;
 mod ssh_from;
 
@@ -23,6 +24,7 @@ use self::backup::{Backup, Repository};
 use self::edge::{Edge, Protocol};
 pub use self::names::from_folder as name_of;
 pub use self::program::Program;
+pub use self::rollout::Rollout;
 pub use self::secret::Secret;
 pub use self::ssh_from::{Network, SshFrom};
 
@@ -38,6 +40,7 @@ pub struct Topology {
     state: State,
     backup: Option<Backup>,
     ssh_from: SshFrom,
+    system: System,
 }
 
 impl Topology {
@@ -84,6 +87,11 @@ impl Topology {
     /// Where the machines accept the operator's ssh from.
     pub fn ssh_from(&self) -> &SshFrom {
         &self.ssh_from
+    }
+
+    /// The operating system of the machines.
+    pub fn system(&self) -> &System {
+        &self.system
     }
 
     /// When and where the database is backed up; `None` without backups.
@@ -275,6 +283,8 @@ pub struct Application {
     pub server: Server,
     /// What surrounds the user's program.
     pub environment: Environment,
+    /// How many servers are replaced at the same time.
+    pub rollout: Rollout,
 }
 
 /// What surrounds the user's program.
@@ -350,6 +360,19 @@ pub struct Database {
     pub supabase: bool,
     /// The URL of an existing database, with its owner as the user; without one, tercet runs PostgreSQL.
     pub url: Option<Secret>,
+    /// The user's own roles that keep privileged attributes.
+    pub privileged_roles: Vec<String>,
+}
+
+/// The operating system of the machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct System {
+    /// How many days logs are kept.
+    pub keep_logs_days: u32,
+    /// Whether sshd accepts keys only.
+    pub ssh_keys_only: bool,
+    /// Whether security updates are installed each day.
+    pub security_updates: bool,
 }
 
 /// The encryption and signature of the operator state that the machines store.

@@ -8,9 +8,11 @@ mod backup;
 mod balancer;
 mod check;
 mod database;
+mod drift;
 mod file;
 mod firewall;
 mod hardening;
+mod operating_system;
 mod project;
 mod temporary_edge;
 
@@ -72,6 +74,7 @@ impl Project<'_> {
             reload_when: vec![],
         });
         check::add(&mut desired, self);
+        operating_system::add(&mut desired, self.topology);
         for tier in &machine.tiers {
             match tier {
                 Tier::Database => database::add(&mut desired, self, machine, system, &temporary),
@@ -88,12 +91,13 @@ impl Project<'_> {
                 }
                 // A balancer in front of nothing would answer 503: it comes when something serves.
                 Tier::Balancer if serving.is_empty() => {}
-                Tier::Balancer => balancer::add(&mut desired, self, serving),
+                Tier::Balancer => balancer::add(&mut desired, self, machine, serving),
                 // It has parts on the database's machine, too.
                 Tier::Backup => {}
             }
         }
         backup::add(&mut desired, self, machine, system);
+        drift::add(&mut desired, self, machine, system, kept);
         desired
     }
 }

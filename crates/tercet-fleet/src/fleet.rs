@@ -470,10 +470,10 @@ fn fits(topology: &Topology, machine: &Machine, system: &System) -> Result<()> {
             ));
         }
     }
-    if *topology.ssh_from() == SshFrom::Anywhere && system.accepts_passwords {
+    let keys_only = topology.system().ssh_keys_only;
+    if *topology.ssh_from() == SshFrom::Anywhere && system.accepts_passwords && !keys_only {
         wrong.push(
-            "its sshd accepts passwords, and ssh-from in [firewall] is \"anywhere\"\nhint: set `PasswordAuthentication no` in \
-             /etc/ssh/sshd_config and reload ssh"
+            "its sshd accepts passwords, and ssh-from in [firewall] is \"anywhere\"\nhint: set ssh-keys-only = true in [system]"
                 .to_owned(),
         );
     }

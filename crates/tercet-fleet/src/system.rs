@@ -126,13 +126,14 @@ fn check_system(text: &str) -> Result<System> {
     })
 }
 
-/// The address of `10.0.0.10/24 eth0`, unless the interface belongs to containers or virtual machines: their bridges have the
-/// same addresses on every machine.
+/// The beginnings of the names of interfaces that belong to containers or virtual machines.
+pub(crate) const BRIDGES: [&str; 9] =
+    ["docker", "br-", "virbr", "veth", "cni", "flannel", "podman", "lxcbr", "lxdbr"];
+
+/// The address of `10.0.0.10/24 eth0`, unless it is a bridge's: those have the same addresses on every machine.
 fn address(text: &str) -> Option<IpAddr> {
-    const OTHERS: [&str; 9] =
-        ["docker", "br-", "virbr", "veth", "cni", "flannel", "podman", "lxcbr", "lxdbr"];
     let (address, interface) = text.split_once(' ')?;
-    let is_machines = !OTHERS.iter().any(|prefix| interface.starts_with(prefix));
+    let is_machines = !BRIDGES.iter().any(|prefix| interface.starts_with(prefix));
     address.split('/').next().filter(|_| is_machines)?.parse().ok()
 }
 

@@ -7,6 +7,7 @@
 
 pub mod change;
 pub mod command;
+mod due;
 pub mod error;
 pub mod inventory;
 pub mod path;
@@ -15,6 +16,7 @@ mod registry;
 pub mod resource;
 pub mod resources;
 pub mod secret;
+mod set_aside;
 
 pub use change::Change;
 pub use error::Error;

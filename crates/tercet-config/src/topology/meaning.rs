@@ -6,6 +6,7 @@ mod firewall;
 mod machines;
 mod parts;
 mod state;
+mod system;
 mod tls;
 
 use std::path::PathBuf;
@@ -16,7 +17,9 @@ use tercet_options::schema::OptionsOf;
 use tercet_options::{Mistakes, api};
 
 use self::machines::Placement;
-use super::{Api, Application, Balancer, Database, Environment, Program, Secret, Server, Topology, names};
+use super::{
+    Api, Application, Balancer, Database, Environment, Program, Rollout, Secret, Server, Topology, names,
+};
 use crate::file::{self, File, Located};
 
 /// The role of requests without a token, unless the file names another.
@@ -37,6 +40,7 @@ impl Topology {
             state: state::read(&file.state, mistakes),
             backup,
             ssh_from: firewall::read(&file.firewall, mistakes),
+            system: system::read(&file.system, mistakes),
             machines: placement.machines,
             parts,
             balancer,
@@ -105,8 +109,17 @@ fn application(
             .hint("add run, or leave this out");
     }
     let environment = environment(section, machines, mistakes);
+    let rollout = section.rollout.as_ref().map_or(Rollout::default(), |text| {
+        text.parse().unwrap_or_else(|_| {
+            mistakes
+                .add(text.span(), format!("{:?} is no number of servers", **text), "how many?")
+                .hint("write \"2\", or a share of them such as \"25%\"");
+            Rollout::default()
+        })
+    });
     let Some(run) = &section.run else {
-        return Application { server: Server::Api(options(api.as_deref(), mistakes, spans)), environment };
+        let server = Server::Api(options(api.as_deref(), mistakes, spans));
+        return Application { rollout, server, environment };
     };
     if let Some(api) = api {
         mistakes
@@ -123,7 +136,7 @@ fn application(
     let program = command("run", run);
     let build = section.build.as_ref().map(|build| command("build", build));
     let health = section.health.as_ref().map(|health| health.as_str().to_owned());
-    Application { server: Server::Own { program, build, health }, environment }
+    Application { rollout, server: Server::Own { program, build, health }, environment }
 }
 
 /// What surrounds the user's program: for `run`, and under `tercet up`.
@@ -246,5 +259,6 @@ fn database(section: &file::Database, machines: bool, mistakes: &mut Mistakes) -
         migrations_named: migrations.is_some(),
         supabase: section.supabase.as_deref().copied().unwrap_or_default(),
         url: section.url.as_ref().map(|url| Secret::parse(url)),
+        privileged_roles: section.privileged_roles.clone().unwrap_or_default(),
     }
 }

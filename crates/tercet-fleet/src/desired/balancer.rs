@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use tercet_config::Machine;
 use tercet_machine::Desired;
 use tercet_machine::file::{Contents, File};
 use tercet_machine::path::Owner;
@@ -22,12 +23,12 @@ const SOCKET: &str = "tercet-balancer.socket";
 const FILE: &str = "balancer.toml";
 const SERVICE: &str = "tercet-balancer.service";
 
-/// Adds the balancer to what the machine should be; it hands requests to the servers of `serving`.
-pub(super) fn add(desired: &mut Desired, project: &Project<'_>, serving: &[Serving<'_>]) {
+/// Adds the balancer to what `machine` should be; it hands requests to the servers of `serving`.
+pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machine, serving: &[Serving<'_>]) {
     let rotation = rotation(project, serving);
     let socket = unit_file(SOCKET, socket(project));
     let credentials = credentials(project);
-    let service = unit_file(SERVICE, service(project, &credentials));
+    let service = unit_file(SERVICE, service(project, machine, &credentials));
     // A reload hands a unit no new credentials: a new certificate starts the balancer anew. Its socket stays, so
     // clients wait a moment and none is refused.
     let restart_when: Vec<PathBuf> =
@@ -129,7 +130,7 @@ fn socket(project: &Project<'_>) -> String {
     )
 }
 
-fn service(project: &Project<'_>, credentials: &[File]) -> String {
+fn service(project: &Project<'_>, machine: &Machine, credentials: &[File]) -> String {
     let credentials: String = credentials
         .iter()
         .filter_map(|file| Some((file.path.file_name()?.to_str()?, file.path.display())))
@@ -142,6 +143,6 @@ fn service(project: &Project<'_>, credentials: &[File]) -> String {
          KillMode=mixed\nTimeoutStopSec=40\nRuntimeDirectory=tercet-balancer\n{credentials}{}{}\n[Install]\nWantedBy=multi-user.target\n",
         project.program,
         hardening::NO_NEW_CODE,
-        hardening::server(),
+        hardening::server(machine),
     )
 }

@@ -10,14 +10,17 @@ use tercet_machine::Desired;
 use tercet_machine::cluster::{Cluster, Place};
 use tercet_machine::directory::Directory;
 use tercet_machine::file::{Contents, File};
+use tercet_machine::main_cluster::MainCluster;
 use tercet_machine::package::Package;
 use tercet_machine::path::Owner;
+use tercet_machine::settings::Settings;
 use tercet_machine::unit::{Goal, Unit};
 use tercet_postgres::hba::{self, Method, Transport};
 use tercet_postgres::quote;
 
 use super::backup;
 use super::file::unit_file;
+use super::hardening;
 use super::project::Project;
 use super::temporary_edge::TemporaryEdge;
 use crate::backup::settings::{data, programs};
@@ -67,9 +70,11 @@ pub(super) fn add(
     let ident = own(folder.join("pg_ident.conf"), Contents::Text(ident(project.topology)), 0o640);
     let drop_in = unit_file(
         &format!("{unit}.d/tercet.conf"),
-        "[Unit]\nWants=network-online.target\nAfter=network-online.target\nStartLimitIntervalSec=0\n\n\
-         [Service]\nRestart=always\nRestartSec=1\n"
-            .to_owned(),
+        format!(
+            "[Unit]\nWants=network-online.target\nAfter=network-online.target\nStartLimitIntervalSec=0\n\n\
+             [Service]\nRestart=always\nRestartSec=1\n{}",
+            hardening::POSTGRESQL
+        ),
     );
     let identity = &project.secrets.server;
     let identity = [
@@ -78,6 +83,7 @@ pub(super) fn add(
         own(keys.join("authority.crt"), Contents::Text(project.secrets.authority.clone()), 0o640),
     ];
     desired.packages.push(Package(format!("postgresql-{major}")));
+    desired.main_cluster = Some(MainCluster { major });
     desired.directories.extend([
         Directory { path: keys, owner: Owner::of("postgres"), mode: 0o750 },
         Directory {
@@ -96,13 +102,21 @@ pub(super) fn add(
         restart_when: vec![settings.path.clone(), drop_in.path.clone()],
         reload_when,
     });
+    let automatic = data(major).join("postgresql.auto.conf");
+    desired.settings = Some(Settings {
+        port: part.port.number,
+        unit: place.unit.clone(),
+        folder: folder.join("conf.d"),
+        own: vec![settings.path.clone(), archive.path.clone()],
+        automatic,
+    });
     desired.files.extend(identity);
     desired.files.extend([settings, archive, start, hba, ident, drop_in]);
     desired.cluster = Some(cluster(project, part.port.number, place));
 }
 
 /// Settings by the machine's size: a quarter of its memory for PostgreSQL's own cache, as its manual advises
-/// (section 20.4, shared_buffers).
+/// (section 20.4, shared_buffers). The journal has its log, besides Debian's file.
 fn settings(addresses: &BTreeSet<IpAddr>, port: u16, system: &System) -> String {
     let addresses: BTreeSet<String> = addresses.iter().map(ToString::to_string).collect();
     let addresses: Vec<String> = addresses.into_iter().collect();
@@ -114,6 +128,7 @@ fn settings(addresses: &BTreeSet<IpAddr>, port: u16, system: &System) -> String 
          password_encryption = 'scram-sha-256'\nidle_in_transaction_session_timeout = '60s'\n\
          shared_buffers = '{}MB'\neffective_cache_size = '{}MB'\nmaintenance_work_mem = '{}MB'\n\
          wal_level = logical\narchive_mode = on\narchive_timeout = '60s'\n\
+         log_destination = 'stderr,syslog'\nsyslog_sequence_numbers = off\nsyslog_split_messages = off\n\
          log_connections = off\nlog_line_prefix = '%m [%p] %q%u@%d '\n",
         addresses.join(", "),
         (megabytes / 4).clamp(32, 16_384),
@@ -181,5 +196,6 @@ fn cluster(project: &Project<'_>, port: u16, place: Place) -> Cluster {
         // The owner comes by the socket alone, without a password.
         roles: roles::roles(name, None, Some(verifier), session_role).into(),
         databases: vec![roles::database(name)],
+        privileged: Some(project.topology.database().privileged_roles.clone()),
     }
 }

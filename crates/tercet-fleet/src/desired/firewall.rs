@@ -8,7 +8,7 @@ use tercet_config::{End, Machine, SshFrom, Topology};
 use tercet_machine::firewall::Firewall;
 
 use super::temporary_edge::TemporaryEdge;
-use crate::system::System;
+use crate::system::{BRIDGES, System};
 
 /// Seconds until the old rules return when no new ssh connection confirms the new ones.
 const REVERT_SECONDS: u32 = 60;
@@ -52,9 +52,21 @@ pub(super) fn of(
     for line in openings(topology, machine, temporary) {
         rules += &line;
     }
-    // What the machine forwards for containers or virtual machines is theirs.
     rules += "\t}\n";
+    rules += &forwarding();
     Firewall { rules, revert_seconds: REVERT_SECONDS }
+}
+
+/// What the machine forwards is left alone, but for connections from outside that another table translates (a container's
+/// published port): no edge allows them, and they do not pass the chain `input`.
+fn forwarding() -> String {
+    let mut rules = String::from(
+        "\tchain forward {\n\t\ttype filter hook forward priority filter; policy accept;\n\t\tct state established,related accept\n",
+    );
+    for bridge in BRIDGES {
+        writeln!(rules, "\t\tiifname \"{bridge}*\" accept").expect("writing to a String cannot fail");
+    }
+    rules + "\t\tct status dnat drop\n\t}\n"
 }
 
 /// A line for each edge from another machine, each once, in the order of the topology.

@@ -223,6 +223,9 @@ fn postgresql_accepts_application_machines_only() {
             wal_level = logical
             archive_mode = on
             archive_timeout = '60s'
+            log_destination = 'stderr,syslog'
+            syslog_sequence_numbers = off
+            syslog_split_messages = off
             log_connections = off
             log_line_prefix = '%m [%p] %q%u@%d '
         "#]],
@@ -245,15 +248,15 @@ fn an_application_server_is_a_unit_with_its_secrets_as_credentials() {
             [Service]
             MemoryDenyWriteExecute=yes
             LoadCredential=api.conf:/usr/local/lib/tercet/releases/abc/api.conf
-            ExecStart=/usr/local/lib/tercet/1/tercet api --config /run/credentials/tercet-app-1@abc-70ad5800.service/api.conf --name app-1 --json
-            Environment="PGSSLROOTCERT=/run/credentials/tercet-app-1@abc-70ad5800.service/authority.crt"
-            Environment="PGSSLCERT=/run/credentials/tercet-app-1@abc-70ad5800.service/client.crt"
-            Environment="PGSSLKEY=/run/credentials/tercet-app-1@abc-70ad5800.service/client.key"
+            ExecStart=/usr/local/lib/tercet/1/tercet api --config /run/credentials/tercet-app-1@abc-927a8061.service/api.conf --name app-1 --json
+            Environment="PGSSLROOTCERT=/run/credentials/tercet-app-1@abc-927a8061.service/authority.crt"
+            Environment="PGSSLCERT=/run/credentials/tercet-app-1@abc-927a8061.service/client.crt"
+            Environment="PGSSLKEY=/run/credentials/tercet-app-1@abc-927a8061.service/client.key"
             Environment="PGRST_SERVER_HOST=10.0.0.11"
             Environment="PGRST_SERVER_PORT=8081"
             Environment="PGRST_ADMIN_SERVER_PORT=9081"
-            Environment="PGRST_DB_URI=@/run/credentials/tercet-app-1@abc-70ad5800.service/database-url"
-            Environment="PGRST_JWT_SECRET=@/run/credentials/tercet-app-1@abc-70ad5800.service/jwt-secret"
+            Environment="PGRST_DB_URI=@/run/credentials/tercet-app-1@abc-927a8061.service/database-url"
+            Environment="PGRST_JWT_SECRET=@/run/credentials/tercet-app-1@abc-927a8061.service/jwt-secret"
             LoadCredential=authority.crt:/etc/tercet/credentials/application-49da59dcfd2e/authority.crt
             LoadCredential=client.crt:/etc/tercet/credentials/application-49da59dcfd2e/client.crt
             LoadCredential=client.key:/etc/tercet/credentials/application-49da59dcfd2e/client.key
@@ -282,6 +285,7 @@ fn an_application_server_is_a_unit_with_its_secrets_as_credentials() {
             LockPersonality=yes
             SystemCallArchitectures=native
             SystemCallFilter=@system-service
+            MemoryMax=75%
             SystemCallFilter=~@privileged @resources
             CapabilityBoundingSet=
             AmbientCapabilities=
@@ -301,7 +305,7 @@ fn an_application_server_is_a_unit_with_its_secrets_as_credentials() {
             [X-Tercet]
             Part=app-1
             Release=abc
-            Revision=70ad5800
+            Revision=927a8061
             Port=8081
         "#]],
     );

@@ -86,5 +86,5 @@ pub(crate) fn locked(port: u16) -> Cluster {
         verifier: None,
         settings: std::collections::BTreeMap::new(),
     };
-    Cluster { port, place: None, roles: vec![role], databases: Vec::new() }
+    Cluster { port, place: None, roles: vec![role], databases: Vec::new(), privileged: None }
 }

@@ -32,6 +32,8 @@ pub struct Cluster {
     pub roles: Vec<Role>,
     /// Databases.
     pub databases: Vec<Database>,
+    /// The other roles that may have privileged attributes; with `None` all may.
+    pub privileged: Option<Vec<String>>,
 }
 
 /// The location of a cluster, for changes while it is stopped.
@@ -74,6 +76,9 @@ pub struct RoleFacts {
     member_of: Vec<String>,
     verifier: Option<Secret>,
     settings: BTreeMap<String, String>,
+    /// Whether initdb made it: the superuser that the operating system's user `postgres` is.
+    #[serde(default)]
+    bootstrap: bool,
 }
 
 /// The present state of a database.
@@ -85,7 +90,8 @@ pub struct DatabaseFacts {
 
 const PROBE: &str = include_str!("cluster/probe.sql");
 
-fn psql(port: &str) -> Vec<&str> {
+/// The arguments of runuser(1) that run psql as `postgres`, over the socket of this port.
+pub(super) fn psql(port: &str) -> Vec<&str> {
     vec![
         "-u",
         "postgres",
@@ -128,6 +134,17 @@ pub enum Step {
         /// The differences.
         changes: Vec<Change>,
     },
+    /// Takes privileged attributes and memberships from a role that is not tercet's.
+    RestrictRole {
+        /// The port the cluster's Unix socket is named after.
+        port: u16,
+        /// The role's name.
+        role: String,
+        /// The privileged roles that it is a member of.
+        memberships: Vec<String>,
+        /// The differences.
+        changes: Vec<Change>,
+    },
     /// Gives every page a checksum, while PostgreSQL is stopped (PostgreSQL manual, `pg_checksums`). An interrupted run
     /// starts again.
     EnableChecksums {
@@ -154,11 +171,18 @@ impl Resource for Option<Cluster> {
     }
 
     fn diff(&self, facts: &Self::Facts, _context: &mut Context<'_>) -> Vec<Step> {
-        let Some(Cluster { port, place, roles, databases }) = self else { return Vec::new() };
+        let Some(Cluster { port, place, roles, databases, privileged }) = self else { return Vec::new() };
         let none = ClusterFacts { checksums: true, ..ClusterFacts::default() };
         let without = facts.as_ref().is_some_and(|facts| !facts.checksums);
         let checksums = place.clone().filter(|_| without).map(|place| Step::EnableChecksums { place });
         let (facts, port) = (facts.as_ref().unwrap_or(&none), *port);
+        let is_restricted = |name: &String| {
+            privileged.as_ref().is_some_and(|privileged| !privileged.contains(name))
+                && !roles.iter().any(|role| role.name == *name)
+        };
+        let others = facts.roles.iter().filter(|(name, role)| !role.bootstrap && is_restricted(name));
+        let restrictions: Vec<Step> =
+            others.filter_map(|(name, role)| restriction(port, name, role, &facts.roles)).collect();
         let roles = roles.iter().filter_map(|role| {
             let changes = role_changes(role, facts.roles.get(&role.name));
             (!changes.is_empty()).then(|| Step::EnsureRole { port, role: role.clone(), changes })
@@ -167,7 +191,7 @@ impl Resource for Option<Cluster> {
             let changes = database_changes(database, facts.databases.get(&database.name));
             (!changes.is_empty()).then(|| Step::EnsureDatabase { port, database: database.clone(), changes })
         });
-        checksums.into_iter().chain(roles).chain(databases).collect()
+        checksums.into_iter().chain(roles).chain(databases).chain(restrictions).collect()
     }
 
     fn recorded(&self, _files: &BTreeSet<&Path>) -> Self::Record {
@@ -188,7 +212,9 @@ impl Resource for Option<Cluster> {
 impl Action for Step {
     fn changes(&self) -> &[Change] {
         match self {
-            Self::EnsureRole { changes, .. } | Self::EnsureDatabase { changes, .. } => changes,
+            Self::EnsureRole { changes, .. }
+            | Self::EnsureDatabase { changes, .. }
+            | Self::RestrictRole { changes, .. } => changes,
             Self::EnableChecksums { .. } => &[],
         }
     }
@@ -197,6 +223,7 @@ impl Action for Step {
         let (port, sql) = match self {
             Self::EnsureRole { port, role, .. } => (port, role.sql(Others::Removed, Secret::reveal)),
             Self::EnsureDatabase { port, database, .. } => (port, database.script()),
+            Self::RestrictRole { port, role, memberships, .. } => (port, restrict(role, memberships)),
             Self::EnableChecksums { place } => return Ok(enable_checksums(place)?),
         };
         // It may contain verifiers, so it is passed on standard input.
@@ -210,6 +237,9 @@ impl fmt::Display for Step {
         match self {
             Self::EnsureRole { role, .. } => write!(f, "set database role {}", role.name),
             Self::EnsureDatabase { database, .. } => write!(f, "set database {}", database.name),
+            Self::RestrictRole { role, .. } => {
+                write!(f, "restrict database role {role}, which is not tercet's")
+            }
             Self::EnableChecksums { .. } => {
                 f.write_str("enable data checksums: PostgreSQL is stopped while its pages are rewritten")
             }
@@ -247,6 +277,50 @@ fn role_changes(role: &Role, facts: Option<&RoleFacts>) -> Vec<Change> {
         changes.push(Change::new("password", "another", "the generated one"));
     }
     changes
+}
+
+/// The predefined roles whose members read or write every table, the server's files, or run its programs (PostgreSQL manual,
+/// section 22.5).
+const PRIVILEGED_ROLES: [&str; 5] = [
+    "pg_execute_server_program",
+    "pg_read_all_data",
+    "pg_read_server_files",
+    "pg_write_all_data",
+    "pg_write_server_files",
+];
+
+/// The step that restricts a role which is not tercet's; `None` if it has no more rights than any role.
+fn restriction(port: u16, name: &str, role: &RoleFacts, all: &BTreeMap<String, RoleFacts>) -> Option<Step> {
+    let is_superuser = |name: &String| {
+        all.get(name).is_some_and(|it| it.bootstrap || it.powers.iter().any(|power| power == "superuser"))
+    };
+    let is_privileged = |name: &&String| PRIVILEGED_ROLES.contains(&name.as_str()) || is_superuser(name);
+    let memberships: Vec<String> = role.member_of.iter().filter(is_privileged).cloned().collect();
+    let mut changes = Vec::new();
+    if !role.powers.is_empty() {
+        changes.push(Change::new("powers", list(&role.powers), list(&[])));
+    }
+    if !memberships.is_empty() {
+        changes.push(Change::new("member of", list(&memberships), list(&[])));
+    }
+    let role = name.to_owned();
+    (!changes.is_empty()).then_some(Step::RestrictRole { port, role, memberships, changes })
+}
+
+/// SQL that takes privileged attributes and memberships from a role. Its objects stay its own.
+fn restrict(role: &str, memberships: &[String]) -> String {
+    let (name, quoted) = (quote::identifier(role), literal(role));
+    let groups: Vec<String> = memberships.iter().map(|group| literal(group)).collect();
+    let groups = if groups.is_empty() { "null".to_owned() } else { groups.join(", ") };
+    // From version 16 on, each grantor's grant is one of its own.
+    format!(
+        "begin;\nalter role {name} nosuperuser nocreatedb nocreaterole noreplication nobypassrls;\n\
+         do $$ declare it record; begin for it in select g.rolname, m.grantor::regrole as grantor from pg_auth_members m \
+         join pg_roles g on g.oid = m.roleid where m.member = {quoted}::name::regrole and g.rolname in ({groups}) loop \
+         execute format('revoke %I from %I', it.rolname, {quoted}) || case \
+         when current_setting('server_version_num')::int >= 160000 then format(' granted by %s cascade', it.grantor) else '' end; \
+         end loop; end $$;\ncommit;\n"
+    )
 }
 
 fn database_changes(database: &Database, facts: Option<&DatabaseFacts>) -> Vec<Change> {
@@ -299,6 +373,29 @@ pub fn end_segment(port: u16) -> Result<String, CommandError> {
 pub fn last_archived(port: u16) -> Result<String, CommandError> {
     let sql = "select last_archived_wal from pg_stat_archiver;\n";
     Ok(run_with_input("runuser", &psql(&port.to_string()), sql)?.trim().to_owned())
+}
+
+/// Returns the line of `pg_hba.conf` that decides about a login, with its number; `None` if none matches. Lines with patterns or
+/// groups are not compared.
+///
+/// # Errors
+/// PostgreSQL does not answer.
+pub fn hba_line(
+    port: u16,
+    database: &str,
+    role: &str,
+    client: IpAddr,
+    tls: bool,
+) -> Result<Option<String>, CommandError> {
+    let sql = format!(
+        include_str!("cluster/hba_line.sql"),
+        transport = literal(if tls { "hostssl" } else { "hostnossl" }),
+        database = literal(database),
+        role = literal(role),
+        client = literal(&client.to_string()),
+    );
+    let line = run_with_input("runuser", &psql(&port.to_string()), &sql)?;
+    Ok(Some(line.trim().to_owned()).filter(|line| !line.is_empty()))
 }
 
 /// Drops a database of the cluster with this system identifier, with its sessions, and those of `roles` that no other

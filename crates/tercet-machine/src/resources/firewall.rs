@@ -20,6 +20,8 @@ use crate::resource::{Action, Context, Resource};
 const RULES: &str = "/etc/tercet/firewall.nft";
 /// The kernel's listing of the rules when they were made permanent; a different listing is drift.
 const LISTING: &str = "/var/lib/tercet/firewall.listing";
+/// The kernel's listing of the rules that are not confirmed yet.
+const UNCONFIRMED: &str = "/run/tercet/firewall.unconfirmed";
 /// The previous rules.
 const PREVIOUS: &str = "/run/tercet/firewall.previous";
 /// The timer that restores them.
@@ -140,14 +142,16 @@ impl Firewall {
             ],
         )?;
         run_with_input("nft", &["-f", "-"], &self.script())?;
-        Ok(())
+        let listing = list()?.unwrap_or_default();
+        std::fs::write(UNCONFIRMED, listing).map_err(Error::change(Path::new(UNCONFIRMED)))
     }
 
-    /// Stops the timer and makes the rules permanent.
+    /// Stops the timer and makes the rules permanent, unless the previous ones are in force again.
     fn keep(&self) -> Result<(), Error> {
         if !reverting()? && self.changes(&read()?).is_empty() {
             return Ok(());
         }
+        // From here on nothing restores the previous rules but this function.
         stop_reverting()?;
         let file = |path: &str, text: String| File {
             path: path.into(),
@@ -155,9 +159,16 @@ impl Firewall {
             owner: Owner::root(),
             mode: 0o600,
         };
-        let listing = list()?.ok_or(Error::Outdated(
-            "the previous firewall rules were restored before the new ones were confirmed",
-        ))?;
+        let unconfirmed = std::fs::read_to_string(UNCONFIRMED).ok();
+        let Some(listing) = confirmable(list()?, unconfirmed.as_deref()) else {
+            // Others may have changed them since; after a reboot there is nothing to restore.
+            if Path::new(PREVIOUS).exists() {
+                run("nft", &["-f", PREVIOUS])?;
+            }
+            return Err(Error::Outdated(
+                "the previous firewall rules were restored before the new ones were confirmed",
+            ));
+        };
         for file in [file(RULES, self.script()), file(LISTING, listing)] {
             let folder = file.path.parent().expect("a file has a folder");
             std::fs::create_dir_all(folder).map_err(Error::change(folder))?;
@@ -261,7 +272,7 @@ fn remove() -> Result<(), Error> {
     if list()?.is_some() {
         run("nft", &["delete", "table", "inet", "tercet"])?;
     }
-    for path in [RULES, LISTING, PREVIOUS] {
+    for path in [RULES, LISTING, PREVIOUS, UNCONFIRMED] {
         path::remove(Path::new(path))?;
     }
     Ok(())
@@ -274,4 +285,26 @@ fn reverting() -> Result<bool, CommandError> {
 fn stop_reverting() -> Result<(), CommandError> {
     // It fails when there is no such timer.
     output("systemctl", &["stop", &format!("{REVERT}.timer"), &format!("{REVERT}.service")], "").map(drop)
+}
+
+/// The listing to keep: that of the rules in force, if they are the unconfirmed ones.
+fn confirmable(in_force: Option<String>, unconfirmed: Option<&str>) -> Option<String> {
+    in_force.filter(|listing| !listing.is_empty() && unconfirmed == Some(listing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_confirmation_keeps_nothing() {
+        let listing = |text: &str| Some(text.to_owned());
+        assert_eq!(confirmable(listing("new"), Some("new")), listing("new"));
+        // The timer restored the previous rules: those of an earlier apply, or none.
+        assert_eq!(confirmable(listing("previous"), Some("new")), None);
+        assert_eq!(confirmable(None, Some("new")), None);
+        // The machine was rebooted in between.
+        assert_eq!(confirmable(listing("previous"), None), None);
+        assert_eq!(confirmable(None, None), None);
+    }
 }

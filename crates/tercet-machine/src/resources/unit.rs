@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{CommandError, output, run};
+use crate::due::Due;
 use crate::error::Error;
 use crate::path;
 use crate::resource::{Action, Context, Resource};
@@ -87,15 +88,21 @@ impl Unit {
             };
             files.iter().find(is_newer).map(|file| format!("{} changed", file.display()))
         };
+        let due = |due: Due, since| {
+            newer(&[due.mark(&self.name)], since).map(|_| "a file of its settings was moved away".to_owned())
+        };
         match self.goal {
             Goal::Stopped if runs => steps.push(Step::Stop { name }),
             Goal::Absent => steps.extend(removal(&name, facts, context)),
             Goal::Any | Goal::Stopped => {}
             Goal::Running if !runs => steps.push(Step::Start { name }),
             Goal::Running => {
-                if let Some(why) = newer(&self.restart_when, facts.started) {
+                let read = facts.started.max(facts.reloaded);
+                let restart =
+                    newer(&self.restart_when, facts.started).or_else(|| due(Due::Restart, facts.started));
+                if let Some(why) = restart {
                     steps.push(Step::Restart { name, why });
-                } else if let Some(why) = newer(&self.reload_when, facts.started.max(facts.reloaded)) {
+                } else if let Some(why) = newer(&self.reload_when, read).or_else(|| due(Due::Reload, read)) {
                     steps.push(Step::Reload { name, why });
                 }
             }
@@ -156,7 +163,8 @@ impl Resource for Vec<Unit> {
     fn paths(&self, recorded: &Self::Record) -> Vec<(PathBuf, bool)> {
         // A file that was removed from a directory changed the directory's modification time.
         let parents = recorded.values().flatten().filter_map(|path| path.parent()).map(Path::to_owned);
-        self.removed().into_iter().chain(parents).map(|path| (path, false)).collect()
+        let marks = self.iter().flat_map(|unit| [Due::Reload, Due::Restart].map(|due| due.mark(&unit.name)));
+        self.removed().into_iter().chain(parents).chain(marks).map(|path| (path, false)).collect()
     }
 
     fn probe(&self, recorded: &Self::Record) -> Result<Self::Facts, Error> {

@@ -8,11 +8,13 @@ use std::time::Duration;
 use expect_test::{Expect, expect};
 use tercet_machine::cluster::{Cluster, Database, Role};
 use tercet_machine::directory::Directory;
+use tercet_machine::drop_in::DropIns;
 use tercet_machine::file::{Contents, File};
 use tercet_machine::firewall::{Firewall, FirewallFacts};
 use tercet_machine::inventory::Before;
 use tercet_machine::package::Package;
 use tercet_machine::path::{Kind, Owner, PathFacts};
+use tercet_machine::settings::{OtherFile, Settings};
 use tercet_machine::sysctl::Sysctl;
 use tercet_machine::unit::{Goal, Unit, UnitFacts};
 use tercet_machine::user::User;
@@ -103,8 +105,9 @@ fn a_bare_machine_gets_everything_in_order_and_the_firewall_last() {
                 owner: "shop_owner".to_owned(),
                 connect: vec![],
             }],
+            privileged: Some(vec![]),
         }),
-        retired: Inventory::default(),
+        ..Desired::default()
     };
     check(
         &desired,
@@ -313,4 +316,130 @@ fn removes_recorded_resources_in_order_and_the_firewall_last() {
 
 fn files_of(desired: &Desired) -> Vec<PathBuf> {
     desired.retired.files.keys().cloned().collect()
+}
+
+#[test]
+fn what_others_added_is_moved_away_and_the_unit_restarted_once() {
+    let desired = Desired {
+        drop_ins: vec![DropIns { unit: "a.service".to_owned(), own: vec![] }],
+        units: vec![unit(&[], &[])],
+        ..Desired::default()
+    };
+    let path = PathBuf::from("/etc/systemd/system/a.service.d/override.conf");
+    let text = Some("[Service]\nNice=5\n".to_owned());
+    let facts = Facts {
+        drop_ins: BTreeMap::from([("a.service".to_owned(), BTreeMap::from([(path, text)]))]),
+        units: running(10, 0),
+        ..Facts::default()
+    };
+    check(
+        &desired,
+        &facts,
+        expect![[r#"
+        move /etc/systemd/system/a.service.d/override.conf to /var/backups/tercet: a.service has no such drop-in
+          contents:
+            -[Service]
+            -Nice=5
+        restart a.service: a file of its settings was moved away
+    "#]],
+    );
+    // An interrupted run moved it and did not restart the unit.
+    let mark = |modified| Facts {
+        paths: BTreeMap::from([("/run/tercet/due/restart/a.service".into(), written("", modified))]),
+        units: running(10, 0),
+        ..Facts::default()
+    };
+    check(
+        &desired,
+        &mark(11),
+        expect![[r#"
+        restart a.service: a file of its settings was moved away
+    "#]],
+    );
+    check(&desired, &mark(9), expect![[""]]);
+}
+
+#[test]
+fn other_settings_of_postgresql_are_undone_by_a_reload_or_a_restart() {
+    let folder = PathBuf::from("/etc/postgresql/15/main/conf.d");
+    let desired = Desired {
+        settings: Some(Settings {
+            port: 5432,
+            unit: "a.service".to_owned(),
+            folder: folder.clone(),
+            own: vec![folder.join("tercet.conf")],
+            automatic: "/data/postgresql.auto.conf".into(),
+        }),
+        units: vec![unit(&[], &[])],
+        ..Desired::default()
+    };
+    let facts = |needs_restart| Facts {
+        settings: BTreeMap::from([
+            (folder.join("zz.conf"), OtherFile { names: vec!["max_connections".to_owned()], needs_restart }),
+            (
+                "/data/postgresql.auto.conf".into(),
+                OtherFile { names: vec!["ssl".to_owned(), "work_mem".to_owned()], needs_restart: false },
+            ),
+        ]),
+        units: running(10, 0),
+        ..Facts::default()
+    };
+    check(
+        &desired,
+        &facts(false),
+        expect![[r#"
+        undo ALTER SYSTEM, after a copy of /data/postgresql.auto.conf to /var/backups/tercet: ssl, work_mem
+        move /etc/postgresql/15/main/conf.d/zz.conf to /var/backups/tercet: max_connections
+        reload a.service: a file of its settings was moved away
+    "#]],
+    );
+    check(
+        &desired,
+        &facts(true),
+        expect![[r#"
+        undo ALTER SYSTEM, after a copy of /data/postgresql.auto.conf to /var/backups/tercet: ssl, work_mem
+        move /etc/postgresql/15/main/conf.d/zz.conf to /var/backups/tercet: max_connections
+        restart a.service: a file of its settings was moved away
+    "#]],
+    );
+}
+
+#[test]
+fn other_roles_lose_privileges_unless_they_may_have_them() {
+    let cluster = |privileged: Option<&[&str]>| Desired {
+        cluster: Some(Cluster {
+            port: 5432,
+            place: None,
+            roles: vec![],
+            databases: vec![],
+            privileged: privileged.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+        }),
+        ..Desired::default()
+    };
+    let role = |bootstrap: bool, powers: &[&str], member_of: &[&str]| {
+        serde_json::json!({
+            "login": true, "inherit": true, "powers": powers, "member_of": member_of, "verifier": null, "settings": {},
+            "bootstrap": bootstrap
+        })
+    };
+    let roles = serde_json::json!({
+        "postgres": role(true, &["superuser", "createdb"], &[]),
+        "admin": role(false, &["superuser"], &[]),
+        "reader": role(false, &[], &["pg_monitor"]),
+        "sneaky": role(false, &[], &["postgres", "admin", "pg_execute_server_program"]),
+        "stream": role(false, &["replication"], &[]),
+    });
+    let facts = serde_json::json!({ "cluster": { "checksums": true, "roles": roles, "databases": {} } });
+    let facts: Facts = serde_json::from_value(facts).unwrap();
+    check(
+        &cluster(Some(&["stream"])),
+        &facts,
+        expect![[r#"
+        restrict database role admin, which is not tercet's
+          powers: superuser → none
+        restrict database role sneaky, which is not tercet's
+          member of: admin, pg_execute_server_program, postgres → none
+    "#]],
+    );
+    check(&cluster(None), &facts, expect![[""]]);
 }

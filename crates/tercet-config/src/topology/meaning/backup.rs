@@ -112,7 +112,8 @@ fn check(section: &file::Backup, mistakes: &mut Mistakes) -> Option<String> {
     None
 }
 
-fn days(text: &Located<String>, mistakes: &mut Mistakes) -> u32 {
+/// The number of days of `10 days` or `4 weeks`.
+pub(super) fn days(text: &Located<String>, mistakes: &mut Mistakes) -> u32 {
     let mut words = text.split_whitespace();
     let number = words.next().and_then(|number| number.parse::<u32>().ok());
     let unit = match words.next() {

@@ -99,8 +99,8 @@ fn a_database_moves_by_its_backups_and_only_when_it_is_asked_to() {
         db2: record that it belongs to project shop
         vault: record that it belongs to project shop
         vault: converge, 2 steps
-        db2: converge, 52 steps
-        vault: converge, 48 steps
+        db2: converge, 56 steps
+        vault: converge, 51 steps
         db2: restore a copy beside the database and verify it: the end of the archive
         db2: stop PostgreSQL, replace the database by the copy, and start it; the old data stays
         db2: record that the replacement is complete
@@ -141,7 +141,7 @@ fn an_interrupted_move_goes_on_without_restoring_again() {
     let mut fleet = moving();
     fleet.survey.machines[2].facts.cluster = Some(cluster("7"));
     expect![[r#"
-        db2: converge, 53 steps
+        db2: converge, 57 steps
     "#]]
     .assert_eq(&restores(&fleet));
     fleet.survey.machines[2].facts.cluster = None;
@@ -153,7 +153,7 @@ fn an_interrupted_move_goes_on_without_restoring_again() {
     });
     expect![[r#"
         db2: stop PostgreSQL, replace the database by the copy, and start it; the old data stays
-        db2: converge, 52 steps
+        db2: converge, 56 steps
     "#]]
     .assert_eq(&restores(&fleet));
     fleet.check(

@@ -5,6 +5,7 @@ select json_build_object(
     select coalesce(json_object_agg(r.rolname, json_build_object(
       'login', r.rolcanlogin,
       'inherit', r.rolinherit,
+      'bootstrap', r.oid = 10,
       'powers', array_remove(array[
         case when r.rolsuper then 'superuser' end, case when r.rolcreatedb then 'createdb' end,
         case when r.rolcreaterole then 'createrole' end, case when r.rolreplication then 'replication' end,
