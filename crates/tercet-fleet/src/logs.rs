@@ -22,9 +22,23 @@ pub struct Selection {
     pub level: Option<String>,
     /// Only those about this request.
     pub request_id: Option<String>,
-    /// How far back, as journalctl understands it: `-1h`, `today`, `2026-11-24 10:00`.
+    /// How far back, as journalctl understands it: `-1h`, `today`, `2026-11-24 10:00`. Without it, an hour; those of a request
+    /// from when its id was made, or a day.
     pub since: Option<String>,
 }
+
+/// A span of time, as journalctl understands it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Span {
+    since: String,
+    until: Option<String>,
+}
+
+/// How far the clocks of machines may be apart, in seconds.
+const CLOCKS: u64 = 60;
+
+/// How long most requests take at most, in seconds.
+const MOST: u64 = 600;
 
 /// One line of one machine's journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -43,9 +57,25 @@ pub struct Line {
 
 /// The lines there are, oldest first, of all machines that can be reached; and why others cannot.
 pub fn read(remotes: &[(&Machine, Remote<'_>)], selection: &Selection) -> (Vec<Line>, Vec<anyhow::Error>) {
+    let mut found = (Vec::new(), Vec::new());
+    for span in selection.spans() {
+        found = read_span(remotes, selection, &span);
+        // The balancer logs a request when it has ended.
+        if found.0.iter().any(|line| line.part == "balancer") {
+            break;
+        }
+    }
+    found
+}
+
+fn read_span(
+    remotes: &[(&Machine, Remote<'_>)],
+    selection: &Selection,
+    span: &Span,
+) -> (Vec<Line>, Vec<anyhow::Error>) {
     let outcomes = outcomes(remotes, |(machine, remote)| {
         let mut lines = Vec::new();
-        let Some(command) = command(machine, selection, Reading::Past) else { return Ok(lines) };
+        let Some(command) = command(machine, selection, Reading::Past(span)) else { return Ok(lines) };
         remote.converse(&command, b"", |text| {
             let line = parse(&machine.name, text).map(|(line, _)| line);
             lines.extend(line.filter(|line| selection.takes(line)));
@@ -177,8 +207,8 @@ fn follow_one<'a>(
 /// The fields that are read of a journal entry.
 #[derive(Clone, Copy)]
 enum Reading<'a> {
-    /// What there is.
-    Past,
+    /// What there is of this time.
+    Past(&'a Span),
     /// What comes: after this cursor, or after the last few lines.
     Follow(Option<&'a str>),
 }
@@ -188,12 +218,21 @@ fn command(machine: &Machine, selection: &Selection, reading: Reading<'_>) -> Op
     let mut words: Vec<String> =
         ["journalctl", "--output=json", "--no-pager", "--quiet", "--utc"].map(str::to_owned).into();
     words.extend(match reading {
-        Reading::Past => vec![format!("--since={}", selection.since.as_deref().unwrap_or("-1h"))],
+        Reading::Past(Span { since, until }) => {
+            let until = until.iter().map(|until| format!("--until={until}"));
+            [format!("--since={since}")].into_iter().chain(until).collect()
+        }
         Reading::Follow(None) => vec!["--follow".to_owned(), "--lines=20".to_owned()],
         Reading::Follow(Some(cursor)) => {
             vec!["--follow".to_owned(), "--no-tail".to_owned(), format!("--after-cursor={cursor}")]
         }
     });
+    if let Some(id) = &selection.request_id {
+        // The machine finds its lines, so that no other crosses the network.
+        let pattern: String =
+            id.split("\\E").map(|part| format!("\\Q{part}\\E")).collect::<Vec<_>>().join("\\\\E");
+        words.extend(["--case-sensitive=yes".to_owned(), format!("--grep={pattern}")]);
+    }
     let units = machine.tiers.iter().filter(|tier| selection.tier.is_none_or(|wanted| wanted == **tier));
     let units: Vec<&str> = units
         .flat_map(|tier| match tier {
@@ -249,12 +288,12 @@ fn parse(machine: &str, text: &str) -> Option<(Line, Option<String>)> {
     let level = said.unwrap_or_else(|| {
         let upper = |word: &str| message.contains(word);
         match entry.priority.as_str() {
+            // PostgreSQL has its own severity levels, which syslog's are below.
+            _ if upper("ERROR: ") || upper("FATAL: ") || upper("PANIC: ") => "error",
+            _ if upper("WARNING: ") => "warn",
             "0" | "1" | "2" | "3" => "error",
             "4" => "warn",
             "7" => "debug",
-            // PostgreSQL has its own severity levels.
-            _ if upper("ERROR:") || upper("FATAL:") || upper("PANIC:") => "error",
-            _ if upper("WARNING:") => "warn",
             _ => "info",
         }
         .to_owned()
@@ -270,6 +309,22 @@ fn parse(machine: &str, text: &str) -> Option<(Line, Option<String>)> {
 }
 
 impl Selection {
+    /// The spans of time to read, each if the one before does not have the request.
+    fn spans(&self) -> Vec<Span> {
+        let from = |since: &str| Span { since: since.to_owned(), until: None };
+        let made = self.request_id.as_deref().and_then(made_at);
+        match (&self.since, &self.request_id, made) {
+            (Some(since), ..) => vec![from(since)],
+            (None, Some(_), Some(made)) => {
+                let since = format!("@{}", made.saturating_sub(CLOCKS));
+                let until = Some(format!("@{}", made + MOST));
+                vec![Span { since: since.clone(), until }, Span { since, until: None }]
+            }
+            (None, Some(_), None) => vec![from("-1d")],
+            (None, None, _) => vec![from("-1h")],
+        }
+    }
+
     fn takes(&self, line: &Line) -> bool {
         const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
         let rank = |level: &str| LEVELS.iter().position(|it| *it == level).unwrap_or(1);
@@ -278,9 +333,54 @@ impl Selection {
     }
 }
 
+/// When an id was made, in seconds since the Unix epoch, if the balancer made it: a UUID of version 7 (RFC 9562, section 5.7), of
+/// which the first 13 characters are enough.
+fn made_at(id: &str) -> Option<u64> {
+    let (high, rest) = id.split_at_checked(8)?;
+    let low = rest.strip_prefix('-')?.get(..4)?;
+    let version = id.get(14..15).unwrap_or("7");
+    let milliseconds = u64::from_str_radix(&format!("{high}{low}"), 16).ok()?;
+    (version == "7").then_some(milliseconds / 1000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_generated_id_says_when_its_lines_were_written() {
+        let spans = |id: Option<&str>, since: Option<&str>| {
+            let (request_id, since) = (id.map(str::to_owned), since.map(str::to_owned));
+            let spans = Selection { request_id, since, ..Selection::default() }.spans();
+            spans.into_iter().map(|it| (it.since, it.until.unwrap_or_default())).collect::<Vec<_>>()
+        };
+        let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(since, until)| ((*since).to_owned(), (*until).to_owned())).collect()
+        };
+        let made = pairs(&[("@1764458940", "@1764459600"), ("@1764458940", "")]);
+        assert_eq!(spans(Some("019ad1f3-b0c0-7bd9-814b-78a671acad39"), None), made);
+        assert_eq!(spans(Some("019ad1f3-b0c0"), None), made);
+        // Of another version, or a client's own.
+        assert_eq!(spans(Some("019ad1f3-b0c0-4bd9-814b-78a671acad39"), None), pairs(&[("-1d", "")]));
+        assert_eq!(spans(Some("order-4711"), None), pairs(&[("-1d", "")]));
+        assert_eq!(spans(Some("019ad1f3-b0c0"), Some("-2h")), pairs(&[("-2h", "")]));
+        assert_eq!(spans(None, None), pairs(&[("-1h", "")]));
+    }
+
+    #[test]
+    fn the_machine_looks_for_the_request_itself() {
+        let machine = Machine {
+            name: "lb".to_owned(),
+            reach: tercet_config::Reach::ThisMachine,
+            address: [127, 0, 0, 1].into(),
+            tiers: vec![Tier::Balancer],
+        };
+        let selection = Selection { request_id: Some("a.b\\Ec".to_owned()), ..Selection::default() };
+        let span = Span { since: "@1".to_owned(), until: Some("@2".to_owned()) };
+        let command = command(&machine, &selection, Reading::Past(&span)).unwrap();
+        assert!(command.contains(r"'--grep=\Qa.b\E\\E\Qc\E'"), "{command}");
+        assert!(command.contains("'--since=@1' '--until=@2'"), "{command}");
+    }
 
     #[test]
     fn journal_lines_are_read_and_chosen() {
@@ -293,9 +393,9 @@ mod tests {
         };
         assert!(takes(Some("info"), Some("r1")) && !takes(Some("error"), None) && !takes(None, Some("r2")));
 
-        let bytes = r#"{"__REALTIME_TIMESTAMP":"5","_SYSTEMD_UNIT":"postgresql@15-main.service","MESSAGE":[69,82,82,79,82,58]}"#;
+        let bytes = r#"{"__REALTIME_TIMESTAMP":"5","_SYSTEMD_UNIT":"postgresql@15-main.service","PRIORITY":"4","MESSAGE":[69,82,82,79,82,58,32]}"#;
         let (line, _) = parse("db", bytes).unwrap();
-        assert_eq!((&*line.part, &*line.level, &*line.message), ("database", "error", "ERROR:"));
+        assert_eq!((&*line.part, &*line.level, &*line.message), ("database", "error", "ERROR: "));
         assert_eq!(parse("db", "no json"), None);
 
         let systemd = r#"{"__REALTIME_TIMESTAMP":"5","_SYSTEMD_UNIT":"init.scope","UNIT":"tercet-app-1@abc.service","MESSAGE":"Started"}"#;

@@ -98,16 +98,15 @@ pub(crate) fn trace(arguments: &cli::Trace) -> Outcome {
     let machines = Machines::of(&arguments.machines)?;
     let selection = Selection {
         request_id: Some(arguments.request.clone()),
-        since: Some(arguments.since.clone()),
+        since: arguments.since.clone(),
         ..Selection::default()
     };
     let (lines, errors) = read(&machines.remotes(&[])?, &selection);
     let Some(first) = lines.first() else {
         all_reached(&errors)?;
         return Err(anyhow!(
-            "no machine has a log line of request {}\nhint: --since starts earlier than {}",
+            "no machine has a log line of request {}\nhint: --since starts earlier; machines keep logs as long as keep-logs in [system] says",
             arguments.request,
-            arguments.since
         )
         .into());
     };
