@@ -1,12 +1,12 @@
-//! The application servers, one after the other, each replaced behind the balancer: new beside old, ready, in rotation,
-//! old out and stopped. Two of them never change at once. A server of a machine that left the file is replaced like any
+//! The application servers, one after the other or in groups (`rollout`), each replaced behind the balancer: new beside old, ready,
+//! in rotation, old out and stopped. A server of a machine that left the file is replaced like any
 //! other, or taken out of rotation when no part of the file takes its name.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use tercet_config::Tier;
+use tercet_config::{Part, Tier};
 use tercet_machine::plan as steps;
 
 use super::{ExecutionPlan, Target, parts};
@@ -23,24 +23,12 @@ pub(super) fn add(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey
         return first(plan, target, survey);
     }
     let mut roll = Roll { plan, target, serving: target.now.serving.clone() };
-    for part in parts(target.project) {
-        let (old, new) = (roll.serving.get(&part.name).cloned(), &target.serving[&part.name]);
-        if old.as_ref().is_some_and(|old| old.is(new)) {
-            continue;
-        }
-        let holds_the_port =
-            |it: &Placed| it.machine == new.machine && it.address.port() == new.address.port();
-        let retired = roll.serving.iter().find(|(name, it)| !target.is_part(name) && holds_the_port(it));
-        if let Some(name) = retired.map(|(name, _)| name.clone()) {
-            roll.retire(&name);
-        }
-        clear(roll.plan, target, new);
-        roll.plan.stage([start(target, new)]);
-        roll.plan.stage([await_ready(new, &target.release)]);
-        roll.rotate(&part.name, Some(new));
-        if let Some(old) = old {
-            roll.stop(old);
-        }
+    let changed: Vec<&Part> = parts(target.project)
+        .filter(|part| !roll.serving.get(&part.name).is_some_and(|old| old.is(&target.serving[&part.name])))
+        .collect();
+    let at_once = target.project.topology.application().rollout.servers_of(parts(target.project).count());
+    for group in changed.chunks(at_once) {
+        roll.replace(group);
     }
     let retired: Vec<String> = roll.serving.keys().filter(|name| !target.is_part(name)).cloned().collect();
     for name in retired {
@@ -81,6 +69,30 @@ struct Roll<'w, 't, 'p> {
 }
 
 impl Roll<'_, '_, '_> {
+    /// Replaces the servers of some parts: the new ones start at the same time, and the old ones stop at the same time.
+    fn replace(&mut self, group: &[&Part]) {
+        let target = self.target;
+        let new: Vec<&Placed> = group.iter().map(|part| &target.serving[&part.name]).collect();
+        for new in &new {
+            let holds_the_port =
+                |it: &Placed| it.machine == new.machine && it.address.port() == new.address.port();
+            let retired = self.serving.iter().find(|(name, it)| !target.is_part(name) && holds_the_port(it));
+            if let Some(name) = retired.map(|(name, _)| name.clone()) {
+                self.retire(&name);
+            }
+            clear(self.plan, target, new);
+        }
+        self.plan.stage(new.iter().map(|new| start(target, new)));
+        self.plan.stage(new.iter().map(|new| await_ready(new, &target.release)));
+        let mut old = Vec::new();
+        for (part, new) in group.iter().zip(new) {
+            old.extend(self.serving.get(&part.name).cloned());
+            self.rotate(&part.name, Some(new));
+        }
+        let stops: Vec<Operation> = old.into_iter().map(|old| self.stop(old)).collect();
+        self.plan.stage(stops);
+    }
+
     /// Has the balancer hand a part's requests to `to`, or to none.
     fn rotate(&mut self, part: &str, to: Option<&Placed>) {
         let target = self.target;
@@ -101,15 +113,15 @@ impl Roll<'_, '_, '_> {
     fn retire(&mut self, name: &str) {
         let Some(old) = self.serving.get(name).cloned() else { return };
         self.rotate(name, None);
-        self.stop(old);
+        let stop = self.stop(old);
+        self.plan.stage([stop]);
     }
 
-    fn stop(&mut self, old: Placed) {
+    fn stop(&self, old: Placed) -> Operation {
         let target = self.target;
         let release = target.now.release(&old.instance.release).unwrap_or(&target.release);
         let ready = ready(&old, release);
-        let action = Action::Stop { instance: old.instance, ready };
-        self.plan.stage([Operation::on(&old.machine, action)]);
+        Operation::on(&old.machine, Action::Stop { instance: old.instance, ready })
     }
 }
 

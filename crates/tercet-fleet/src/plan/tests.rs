@@ -227,6 +227,31 @@ fn a_release_is_rolled_one_server_after_the_other() {
 }
 
 #[test]
+fn a_rollout_of_a_share_replaces_a_group_at_the_same_time() {
+    let next = release('b', '1');
+    let fleet = Fleet::serving(&format!("{FOUR}application.rollout = \"100%\""), &release('a', '1'), &[]);
+    fleet.check(
+        &intent(next),
+        expect![[r#"
+        app1: ship release bbbbbbbbbbbb
+        app2: ship release bbbbbbbbbbbb
+        app1: start app-1 of release bbbbbbbbbbbb on port 8082
+        app2: start app-2 of release bbbbbbbbbbbb on port 8082
+        app1: wait until app-1 is ready: http://10.0.0.11:9082/ready
+        app2: wait until app-2 is ready: http://10.0.0.12:9082/ready
+        lb: put app-1 on port 8082 in rotation
+        lb: wait until the balancer finds app-1 healthy
+        lb: put app-2 on port 8082 in rotation
+        lb: wait until the balancer finds app-2 healthy
+        app1: drain and stop app-1 of release aaaaaaaaaaaa on port 8081
+        app2: drain and stop app-2 of release aaaaaaaaaaaa on port 8081
+        app1: remove tercet-app-1@aaaaaaaaaaaa…
+        app2: remove tercet-app-2@aaaaaaaaaaaa…
+    "#]],
+    );
+}
+
+#[test]
 fn a_rollback_walks_to_the_release_used_before() {
     let fleet = Fleet::serving(FOUR, &release('b', '1'), &[release('a', '1')]);
     fleet.check(
