@@ -1,23 +1,29 @@
 //! Tests that only the topology's edges accept connections, and that only application machines reach the database.
 //!
-//! From every vantage point (where the operator is, and each machine) to every address of every machine: the
-//! ports of the topology and other common ones. Edges must connect, all others must be dropped.
-//! Logins to PostgreSQL are attempted without TLS, without a certificate, with a wrong password, as other roles.
+//! From every vantage point (where the operator is, and each machine) to every address of every machine: the ports of the topology,
+//! those that any process of the machine listens on or another table translates, and common ones; or all. Edges must connect, all
+//! others must be dropped. What decides an unexpected result is read from the machine (`explanation`). Logins to PostgreSQL are
+//! tried in `database`.
 
-use std::collections::BTreeSet;
+mod database;
+mod explanation;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 
 use anyhow::Result;
 use serde::Serialize;
-use tercet_config::{End, Protocol, Tier};
-use tercet_database::roles::{AUTHENTICATOR, owner};
+use tercet_config::{End, Tier};
 
 use crate::agent::{Query, Reply};
 use crate::at_once::at_once;
-use crate::desired::credentials_folder;
 use crate::fleet::{Fleet, Member, unexpected};
-use crate::reachability::{DatabaseLogin, LoginMeans, Reachability, connect_all};
+use crate::inside::Inside;
+use crate::reachability::{Reachability, connect_all, scan};
 use crate::ssh::Route;
+
+/// The vantage point that is no machine of the fleet.
+const OPERATOR: &str = "operator";
 
 /// Ports that are often open by mistake, checked on every machine besides those of the topology.
 const COMMON: &[u16] = &[
@@ -25,6 +31,18 @@ const COMMON: &[u16] = &[
     5433, 5984, 6379, 6443, 8000, 8080, 8081, 8082, 8443, 8888, 9000, 9090, 9100, 9200, 10250, 11211, 15672,
     27017,
 ];
+
+/// Which ports are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ports {
+    /// Those that may be open.
+    Likely,
+    /// All 65,535, `per_second` of them from each vantage point.
+    All {
+        /// The rate.
+        per_second: u32,
+    },
+}
 
 /// A connection or login attempt and its result.
 #[derive(Clone, Debug, Serialize)]
@@ -46,24 +64,29 @@ pub struct Check {
     pub tried: bool,
     /// Whether the result is the expected one, as far as it was tried.
     pub passed: bool,
-    /// The rule that should have allowed or stopped it, for an unexpected result.
+    /// The table and chain, the line of pg_hba.conf or the setting that decides, for an unexpected result.
     pub rule: Option<String>,
 }
 
-/// Makes all checks.
+/// Makes all checks. With all ports, those that got no answer and that no edge has are not in the result.
 ///
 /// # Errors
 /// A machine that should make attempts cannot be reached.
-pub fn prove(fleet: &Fleet<'_>) -> Result<Vec<Check>> {
+pub fn prove(fleet: &Fleet<'_>, ports: Ports) -> Result<Vec<Check>> {
     let routes = at_once(&fleet.machines, SshRoute::of)?;
-    let targets = targets(fleet, &routes);
+    let insides = at_once(&fleet.machines, |member| match fleet.agent(member).ask(Query::Inside)? {
+        Reply::Inside(inside) => Ok(inside),
+        _ => Err(unexpected(&member.machine.name)),
+    })?;
+    let targets = targets(fleet, &routes, &insides);
     let mut vantages: Vec<Option<&Member<'_>>> = vec![None];
     vantages.extend(fleet.machines.iter().map(Some));
     let mut checks: Vec<Check> =
-        at_once(&vantages, |from| network(fleet, *from, &routes, &targets))?.concat();
+        at_once(&vantages, |from| network(fleet, *from, &routes, &targets, ports))?.concat();
+    explanation::explain(fleet, &insides, &mut checks)?;
     let applications: Vec<&Member<'_>> =
         fleet.machines.iter().filter(|member| member.machine.tiers.contains(&Tier::Application)).collect();
-    checks.extend(at_once(&applications, |member| database(fleet, member))?.concat());
+    checks.extend(at_once(&applications, |member| database::logins(fleet, member))?.concat());
     Ok(checks)
 }
 
@@ -84,13 +107,14 @@ impl SshRoute {
 }
 
 /// Every address and port to check, with the index of the machine in the fleet.
-fn targets(fleet: &Fleet<'_>, routes: &[SshRoute]) -> Vec<(usize, SocketAddr)> {
+fn targets(fleet: &Fleet<'_>, routes: &[SshRoute], insides: &[Inside]) -> Vec<(usize, SocketAddr)> {
     let edges = fleet.topology.edges();
     let mut targets = Vec::new();
     for (place, (member, route)) in fleet.machines.iter().zip(routes).enumerate() {
         let mut ports: BTreeSet<u16> = COMMON.iter().copied().collect();
         ports.extend(edges.iter().map(|edge| edge.port));
         ports.insert(member.system.operator.1);
+        ports.extend(insides[place].ports());
         let mut addresses: BTreeSet<IpAddr> = member.system.addresses.iter().copied().collect();
         addresses.insert(member.machine.address);
         // ssh may connect to a public address that the machine does not have (behind NAT).
@@ -108,12 +132,29 @@ fn network(
     from: Option<&Member<'_>>,
     routes: &[SshRoute],
     targets: &[(usize, SocketAddr)],
+    ports: Ports,
 ) -> Result<Vec<Check>> {
-    let others: Vec<(usize, SocketAddr)> = targets
+    let mut others: Vec<(usize, SocketAddr)> = targets
         .iter()
         .filter(|(place, _)| from.is_none_or(|from| fleet.machines[*place].machine.name != from.machine.name))
         .copied()
         .collect();
+    if let Ports::All { per_second } = ports {
+        let places: BTreeMap<IpAddr, usize> = others.iter().map(|(place, at)| (at.ip(), *place)).collect();
+        let addresses: Vec<IpAddr> = places.keys().copied().collect();
+        let answers = match from {
+            None => scan(&addresses, per_second)?,
+            Some(member) => match fleet.agent(member).ask(Query::Scan { addresses, per_second })? {
+                Reply::Scanned(answers) => answers,
+                _ => return Err(unexpected(&member.machine.name)),
+            },
+        };
+        let known: BTreeSet<SocketAddr> = others.iter().map(|(_, at)| *at).collect();
+        let more = answers
+            .into_iter()
+            .filter(|(at, reached)| *reached != Reachability::NoRoute && !known.contains(at));
+        others.extend(more.filter_map(|(at, _)| Some((*places.get(&at.ip())?, at))));
+    }
     let addresses: Vec<SocketAddr> = others.iter().map(|(_, address)| *address).collect();
     let reached = match from {
         None => connect_all(&addresses),
@@ -125,18 +166,16 @@ fn network(
     let checks = others.into_iter().zip(reached).map(|((place, address), reached)| {
         let to = &fleet.machines[place];
         let expected = expected(fleet, from, to, &routes[place], address);
-        let passed = passes(expected, &reached, from.is_none());
-        let rule = (!passed).then(|| rule(fleet, from, to, address, expected, &reached));
         Check {
-            from: from.map_or("operator", |member| &member.machine.name).to_owned(),
+            from: from.map_or(OPERATOR, |member| &member.machine.name).to_owned(),
             to: to.machine.name.clone(),
             address,
             what: "tcp".to_owned(),
             allowed: matches!(expected, Expected::Open | Expected::OpenOrRefused),
             outcome: outcome(&reached),
             tried: reached != Reachability::NoRoute,
-            passed,
-            rule,
+            passed: passes(expected, &reached, from.is_none()),
+            rule: None,
         }
     });
     Ok(checks.collect())
@@ -165,43 +204,6 @@ fn passes(expected: Expected, reached: &Reachability, is_operator: bool) -> bool
         (Expected::Open | Expected::OpenOrRefused, Reachability::NoRoute) => is_operator,
         (Expected::Open | Expected::OpenOrRefused, _) => false,
         (Expected::Closed, reached) => !matches!(reached, Reachability::Open | Reachability::Refused),
-    }
-}
-
-/// What decides an unexpected result, and where to look.
-fn rule(
-    fleet: &Fleet<'_>,
-    from: Option<&Member<'_>>,
-    to: &Member<'_>,
-    address: SocketAddr,
-    expected: Expected,
-    reached: &Reachability,
-) -> String {
-    let name = &to.machine.name;
-    match (expected, reached) {
-        (Expected::Closed, _) => {
-            format!(
-                "{name}: the policy of chain input, table inet tercet, must drop this: `nft list table inet tercet` there"
-            )
-        }
-        (_, Reachability::NoRoute) => {
-            let from = from.map_or("the operator", |it| &it.machine.name);
-            format!(
-                "{from}: there is no route to {}: look at `ip route get {}` there",
-                address.ip(),
-                address.ip()
-            )
-        }
-        (_, Reachability::Refused) => {
-            let edges = fleet.topology.edges();
-            let part = edges.iter().find(|edge| edge.machine.name == *name && edge.port == address.port());
-            let part = part.map_or("a process", |edge| edge.to.name.as_str());
-            format!("{name}: the firewall accepts this, and {part} does not listen: look at `tercet status`")
-        }
-        _ => format!(
-            "{name}: a rule of chain input, table inet tercet, must accept this: `nft list table inet tercet` there; another \
-             table, or a firewall in between, may drop it"
-        ),
     }
 }
 
@@ -240,81 +242,7 @@ fn expected(
     }
 }
 
-/// The login attempts from an application machine.
-fn database(fleet: &Fleet<'_>, member: &Member<'_>) -> Result<Vec<Check>> {
-    let edges = fleet.topology.edges();
-    let edge = edges.iter().find(|edge| {
-        edge.protocol == Protocol::Postgres
-            && matches!(edge.from, End::Part(_, from) if from.name == member.machine.name)
-    });
-    let Some(edge) = edge else { return Ok(Vec::new()) };
-    let name = fleet.topology.name();
-    let address = SocketAddr::new(edge.address, edge.port);
-    let local = edge.is_local();
-    let owner = owner(name);
-    let mut cases = vec![
-        (AUTHENTICATOR, name, LoginMeans::Everything, "authenticator, as an application server", true),
-        (AUTHENTICATOR, name, LoginMeans::WrongPassword, "authenticator with a wrong password", false),
-        (AUTHENTICATOR, "postgres", LoginMeans::Everything, "authenticator in another database", false),
-        (owner.as_str(), name, LoginMeans::Everything, "the owner over the network", false),
-        ("postgres", "postgres", LoginMeans::Everything, "the superuser over the network", false),
-    ];
-    if !local {
-        cases.extend([
-            (AUTHENTICATOR, name, LoginMeans::NoTls, "authenticator without TLS", false),
-            (AUTHENTICATOR, name, LoginMeans::NoCertificate, "authenticator without a certificate", false),
-            ("postgres", "postgres", LoginMeans::NoTls, "the superuser without TLS", false),
-        ]);
-    }
-    // While the password is replaced, none is required over TLS.
-    if !local && fleet.project()?.secrets.certificate_alone {
-        cases.retain(|(_, _, with, ..)| *with != LoginMeans::WrongPassword);
-    }
-    let logins = cases
-        .iter()
-        .map(|(role, database, with, ..)| DatabaseLogin {
-            address,
-            local,
-            database: (*database).to_owned(),
-            role: (*role).to_owned(),
-            with: *with,
-        })
-        .collect();
-    let credentials = credentials_folder(&fleet.project()?, member.machine);
-    let Reply::Tried(reached) = fleet.agent(member).ask(Query::LogIn { logins, credentials })? else {
-        return Err(unexpected(&member.machine.name));
-    };
-    let checks = cases.iter().zip(reached).map(|((_, _, _, what, allowed), reached)| {
-        let passed = match reached {
-            Reachability::Open => *allowed,
-            Reachability::Privileged => false,
-            _ => !allowed,
-        };
-        let rule = (!passed).then(|| match (allowed, &reached) {
-            (true, Reachability::Privileged) => {
-                format!(
-                    "{}: the role must have no privileged attribute (superuser, createrole, …)",
-                    edge.machine.name
-                )
-            }
-            (true, _) => format!("{}: pg_hba.conf must accept this", edge.machine.name),
-            (false, _) => format!("{}: pg_hba.conf must not accept this", edge.machine.name),
-        });
-        Check {
-            from: member.machine.name.clone(),
-            to: edge.machine.name.clone(),
-            address,
-            what: format!("postgres: {what}"),
-            allowed: *allowed,
-            outcome: outcome(&reached),
-            tried: reached != Reachability::NoRoute,
-            passed,
-            rule,
-        }
-    });
-    Ok(checks.collect())
-}
-
+/// A result as it is shown.
 fn outcome(reached: &Reachability) -> String {
     match reached {
         Reachability::Open => "open".to_owned(),

@@ -1,5 +1,7 @@
 //! Connection and login attempts from the machine this runs on.
 
+mod scan;
+
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tercet_database::login::{self, Login, Power, Tls};
 use tokio::task::LocalSet;
 
+pub(crate) use self::scan::scan;
 use crate::at_once::outcomes;
 
 /// The timeout of a connection attempt.

@@ -354,6 +354,12 @@ pub(crate) struct TokenKeys {
 pub(crate) struct Prove {
     #[command(flatten)]
     pub(crate) machines: Machines,
+    /// Check all 65,535 TCP ports of every address, not only those that may be open: minutes for each address
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Connection attempts per second with --all, from each vantage point; too many fill the connection tracking of routers
+    #[arg(long, value_name = "NUMBER", default_value_t = 400, requires = "all", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate: u32,
     /// Print all results as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -492,9 +498,9 @@ pub(crate) struct Trace {
     pub(crate) request: String,
     #[command(flatten)]
     pub(crate) machines: Machines,
-    /// The time to start at, in journalctl's format
-    #[arg(long, value_name = "WHEN", default_value = "-1d", allow_hyphen_values = true)]
-    pub(crate) since: String,
+    /// The time to start at, in journalctl's format [default: when the id was generated, else -1d]
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
+    pub(crate) since: Option<String>,
 }
 
 /// Run a command on a machine, or on all machines of a tier.

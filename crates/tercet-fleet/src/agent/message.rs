@@ -13,8 +13,10 @@ use crate::backup::Task;
 use crate::backup::record::Record;
 use crate::backup::replace::Replaced;
 use crate::identity::{Data, Identity};
+use crate::inside::Inside;
 use crate::lease::{Lease, LeaseRequest};
 use crate::migrate::{DatabaseState, Migrate};
+use crate::nftables::Flow;
 use crate::reachability::{DatabaseLogin, Reachability};
 use crate::release::Release;
 use crate::report::Report;
@@ -77,6 +79,33 @@ pub enum Query {
     Connect {
         /// The address.
         targets: Vec<SocketAddr>,
+    },
+    /// Attempt a connection to every port of each address.
+    Scan {
+        /// The addresses.
+        addresses: Vec<IpAddr>,
+        /// The attempts per second.
+        per_second: u32,
+    },
+    /// Read the ports that could be open.
+    Inside,
+    /// Name what decides about connections to the machine.
+    Verdicts {
+        /// The connections, and whether each should be let in.
+        flows: Vec<(Flow, bool)>,
+    },
+    /// Name the line of `pg_hba.conf` that decides about a login.
+    HbaLine {
+        /// The port PostgreSQL's Unix socket is named after.
+        port: u16,
+        /// The database.
+        database: String,
+        /// The role.
+        role: String,
+        /// The client's address.
+        client: IpAddr,
+        /// Whether it uses TLS.
+        tls: bool,
     },
     /// Attempt logins to PostgreSQL.
     LogIn {
@@ -218,6 +247,14 @@ pub enum Reply {
     Database(DatabaseState),
     /// To a connect: one for each target.
     Connected(Vec<Reachability>),
+    /// To a scan: the attempts that did not time out.
+    Scanned(Vec<(SocketAddr, Reachability)>),
+    /// To a query for the ports that could be open.
+    Inside(Inside),
+    /// To a query for what decides: one for each connection.
+    Verdicts(Vec<String>),
+    /// To a query for a line of `pg_hba.conf`; `None` if none matches.
+    HbaLine(Option<String>),
     /// To the login attempts: one for each.
     Tried(Vec<Reachability>),
     /// To a query for a task.

@@ -6,15 +6,16 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use tercet_machine::{Secret, probe};
+use tercet_machine::{Secret, cluster, probe};
 
 use super::change;
 use super::message::{BalancerState, DatabaseTask, Query, Reply, Request};
 use super::{postgres, task};
 use crate::backup::pgbackrest::PgBackRest;
 use crate::backup::settings::Settings;
+use crate::nftables::Flow;
 use crate::paths::ADMIN_SOCKET;
-use crate::{backup, lease, migrate, reachability, report, state};
+use crate::{backup, inside, lease, migrate, reachability, report, state};
 
 /// The number of restarts after which a unit counts as failed.
 const HOPELESS: u32 = 5;
@@ -71,6 +72,18 @@ fn read(query: Query) -> Result<Reply> {
         Query::Database(migrate) if !migrate.has_cluster() => Reply::Database(migrate.nothing_there()),
         Query::Database(migrate) => postgres::ask(DatabaseTask::State(migrate))?,
         Query::Connect { targets } => Reply::Connected(reachability::connect_all(&targets)),
+        Query::Scan { addresses, per_second } => Reply::Scanned(reachability::scan(&addresses, per_second)?),
+        Query::Inside => Reply::Inside(inside::read()?),
+        Query::Verdicts { flows } => {
+            let rules = inside::ruleset()?;
+            let verdict = |(flow, open): &(Flow, bool)| {
+                if *open { rules.why_dropped(flow) } else { rules.why_open(flow) }
+            };
+            Reply::Verdicts(flows.iter().map(verdict).collect())
+        }
+        Query::HbaLine { port, database, role, client, tls } => {
+            Reply::HbaLine(cluster::hba_line(port, &database, &role, client, tls)?)
+        }
         Query::LogIn { logins, credentials } => {
             Reply::Tried(reachability::log_in_all(&logins, &credentials)?)
         }

@@ -10,6 +10,7 @@ use tercet_fleet::execute::{Executed, execute, plan_of};
 use tercet_fleet::fleet::WithoutState;
 use tercet_fleet::intent::{Consent, Wanted};
 use tercet_fleet::plan::ExecutionPlan;
+use tercet_fleet::prove::Ports;
 use tercet_fleet::state::encryption::Recipients;
 
 use super::{plan, prove, state};
@@ -140,7 +141,7 @@ pub(super) fn show_difference(confirmed: &ExecutionPlan, anew: &ExecutionPlan) {
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 pub(super) fn prove(fleet: &Fleet<'_>) -> Outcome {
     let spinner = Spinner::new("testing every connection");
-    let checks = tercet_fleet::prove::prove(fleet);
+    let checks = tercet_fleet::prove::prove(fleet, Ports::Likely);
     spinner.finish();
     let checks = checks?;
     let failed = checks.iter().filter(|check| !check.passed).count();

@@ -1,7 +1,7 @@
 //! `tercet prove`: tests every allowed and forbidden connection, from this computer and from each machine.
 
 use anyhow::anyhow;
-use tercet_fleet::prove::Check;
+use tercet_fleet::prove::{Check, Ports};
 
 use super::backup;
 use crate::cli;
@@ -13,9 +13,13 @@ pub(crate) fn run(arguments: &cli::Prove) -> Outcome {
     let machines = Machines::of(&arguments.machines)?;
     let spinner = Spinner::new("testing every connection");
     let fleet = machines.open(&spinner, false, &[])?;
-    let checks = tercet_fleet::prove::prove(&fleet)?;
+    let ports = if arguments.all { Ports::All { per_second: arguments.rate } } else { Ports::Likely };
+    let checks = tercet_fleet::prove::prove(&fleet, ports)?;
     spinner.finish();
     print(&checks, arguments.json);
+    if arguments.all && !arguments.json {
+        println!("and every other TCP port of every address got no answer");
+    }
     if let Some(missing) = backup::missing(&machines.project().topology).filter(|_| !arguments.json) {
         print!("{missing}");
     }
