@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use self::machines::{ALL, MACHINES, Machine};
+use self::machines::{MACHINES, Machine, all};
 use crate::command::output;
 use crate::workspace::Workspace;
 
@@ -34,7 +34,7 @@ pub(crate) enum Lab {
     Status,
     /// Open a shell on a machine, or run a command there, over ssh from the operator.
     Ssh {
-        /// lb, app1, app2, db or vault.
+        /// lb, app1, app2, db, vault, next, app3, …
         machine: String,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
@@ -48,17 +48,17 @@ pub(crate) enum Lab {
     },
     /// Reboot a machine and wait until it answers again.
     Reboot {
-        /// lb, app1, app2, db or vault.
+        /// lb, app1, app2, db, vault, next, app3, …
         machine: String,
     },
     /// Cut a machine's power: it stops at once and stays off.
     Cut {
-        /// lb, app1, app2, db or vault.
+        /// lb, app1, app2, db, vault, next, app3, …
         machine: String,
     },
     /// Start a machine that was cut, and wait until it answers.
     Start {
-        /// lb, app1, app2, db or vault.
+        /// lb, app1, app2, db, vault, next, app3, …
         machine: String,
     },
     /// Run the whole-system test: bare machines to a proven system, releases, reboots, power cuts.
@@ -75,6 +75,9 @@ pub(crate) enum Lab {
     /// Measure what backups cost: the same load with the archive on another machine, data checksums and
     /// `wal_level = logical`, and without. Writes docs/benchmarks.md.
     Cost(scenario::cost::Arguments),
+    /// Measure what machines cost: survey, first and second apply, release and proof with 2, 8 and 16 application machines. Writes
+    /// docs/benchmarks.md.
+    Scale(scenario::scale::Arguments),
     /// Clients of the whole-system test.
     #[command(hide = true)]
     Traffic { kind: traffic::Kind, address: std::net::SocketAddr, path: String, first: u64 },
@@ -107,7 +110,11 @@ impl Lab {
             Self::In { place, command } => Err(lab.running()?.at(&place)?.args(command).exec().into()),
             Self::Reboot { machine } => lab.running()?.reboot(Machine::named(&machine)?),
             Self::Cut { machine } => lab.running()?.cut(Machine::named(&machine)?),
-            Self::Start { machine } => lab.running()?.start(Machine::named(&machine)?),
+            Self::Start { machine } => {
+                let machine = Machine::named(&machine)?;
+                base::build_root(&lab, machine.debian)?;
+                lab.running()?.start(machine)
+            }
             Self::Test { only, short, keep_going } => {
                 base::build(&lab, workspace)?;
                 let only = only.as_deref().unwrap_or_default();
@@ -116,6 +123,10 @@ impl Lab {
             Self::Cost(arguments) => {
                 base::build(&lab, workspace)?;
                 scenario::cost::run(workspace, &lab, &arguments)
+            }
+            Self::Scale(arguments) => {
+                base::build(&lab, workspace)?;
+                scenario::scale::run(workspace, &lab, &arguments)
             }
             Self::Traffic { kind, address, path, first } => traffic::run(kind, address, &path, first),
             Self::Inside { tied } => inside::run(&lab, tied),
@@ -226,13 +237,13 @@ impl Folders {
 
     fn write_ssh_config(&self) -> Result<()> {
         let mut known = String::new();
-        for machine in ALL {
+        for machine in all() {
             let key = std::fs::read_to_string(self.base.join(format!("keys/host_{}.pub", machine.name)))?;
             known += &format!("{},{} {key}", machine.name, machine.address());
         }
         std::fs::write(self.run.join("known_hosts"), known)?;
         let mut config = String::new();
-        for machine in ALL {
+        for machine in all() {
             config += &format!("Host {}\n  HostName {}\n", machine.name, machine.address());
         }
         config += &format!(
@@ -309,11 +320,11 @@ impl Running<'_> {
 
     /// The machines that are on, or booting.
     pub(crate) fn on(&self) -> impl Iterator<Item = Machine> {
-        ALL.into_iter().filter(|machine| guest::is_on(self.folders, *machine))
+        all().filter(|machine| guest::is_on(self.folders, *machine))
     }
 
     fn print_status(&self) {
-        for machine in ALL {
+        for machine in all() {
             let state = if guest::is_on(self.folders, machine) { "on" } else { "off" };
             println!(
                 "{:<5} {:<13} {state}, booted {} times",

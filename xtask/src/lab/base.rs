@@ -1,14 +1,15 @@
-//! What every machine starts from: a small Debian, a repository of the packages it may install, keys.
+//! What every machine starts from: a small Debian, a repository of the packages it may install, keys. Another release of Debian is
+//! built when a machine of it is started.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::Folders;
-use super::machines::{ALL, SUDOER, SWITCH, inside, plain};
+use super::machines::{Debian, SUDOER, SWITCH, all, inside, plain};
 use crate::command::output;
 use crate::packages;
 use crate::workspace::Workspace;
@@ -45,7 +46,7 @@ const KERNEL: &[(&str, &str)] = &[
 const INSTALLED: &str = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,openssh-server,curl,ca-certificates,procps,python3,python3-venv,udev,kmod,apt-utils,sudo";
 
 /// What machines may install from the lab's own repository.
-const INSTALLABLE: &str = "nftables pgbackrest postgresql postgresql-contrib";
+const INSTALLABLE: &str = "nftables pgbackrest postgresql postgresql-contrib unattended-upgrades";
 
 /// The Python packages machines may install from there, by pip.
 const REQUIREMENTS: &str = "examples/fastapi/requirements.txt";
@@ -94,21 +95,17 @@ pub(super) fn build(folders: &Folders, workspace: &Workspace) -> Result<()> {
     if base.exists() {
         fs::remove_dir_all(base)?;
     }
-    for folder in ["keys", "repository"] {
-        fs::create_dir_all(base.join(folder))?;
-    }
+    fs::create_dir_all(base.join("keys"))?;
     // The repository is read by an unprivileged web server, the keys by root alone.
     fs::set_permissions(base.join("keys"), fs::Permissions::from_mode(0o700))?;
-    let keys = ALL.iter().map(|machine| format!("host_{}", machine.name)).chain(["operator".to_owned()]);
+    let keys = all().map(|machine| format!("host_{}", machine.name)).chain(["operator".to_owned()]);
     for key in keys {
         let path = base.join("keys").join(&key);
         output(
             Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", &key, "-f"]).arg(path),
         )?;
     }
-    bootstrap(base)?;
-    configure(base)?;
-    index(&base.join("repository"))?;
+    build_root(folders, Debian::Bookworm)?;
     let python = packages::python(workspace, "lab-python", REQUIREMENTS)?;
     let download =
         ["download", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", "--requirement"];
@@ -117,29 +114,50 @@ pub(super) fn build(folders: &Folders, workspace: &Workspace) -> Result<()> {
     Ok(fs::write(base.join("complete"), RECIPE)?)
 }
 
-fn bootstrap(base: &Path) -> Result<()> {
+/// The root folder of a release of Debian.
+pub(super) fn root(folders: &Folders, debian: Debian) -> PathBuf {
+    folders.base.join("root").join(debian.suite())
+}
+
+/// Builds a release of Debian and its repository, if they are missing.
+pub(super) fn build_root(folders: &Folders, debian: Debian) -> Result<()> {
+    let base = &folders.base;
+    let (root, complete) = (root(folders, debian), base.join(format!("complete-{}", debian.suite())));
+    if complete.exists() {
+        return Ok(());
+    }
+    let repository = base.join("repository").join(debian.suite());
+    for folder in [&root, &repository] {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+        fs::create_dir_all(folder)?;
+    }
+    bootstrap(&root, &repository, debian)?;
+    configure(base, &root, debian)?;
+    index(&repository, debian)?;
+    Ok(fs::write(complete, "")?)
+}
+
+fn bootstrap(root: &Path, repository: &Path, debian: Debian) -> Result<()> {
     let download = format!(
         "--customize-hook=APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get -qq --yes --download-only install {INSTALLABLE}"
     );
-    let keep = format!(
-        "--customize-hook=cp \"$1\"/var/cache/apt/archives/*.deb '{}'",
-        base.join("repository").display()
-    );
+    let keep = format!("--customize-hook=cp \"$1\"/var/cache/apt/archives/*.deb '{}'", repository.display());
     output(
         Command::new("mmdebstrap")
             .args(["--quiet", "--variant=minbase", "--include", INSTALLED])
             .args(["--aptopt=APT::Install-Recommends \"false\"", "--dpkgopt=path-exclude=/usr/share/doc/*"])
             .args(["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*"])
             .args([&download, &keep])
-            .arg("bookworm")
-            .arg(base.join("root")),
+            .arg(debian.suite())
+            .arg(root),
     )
     .context("the base system could not be made")
     .map(drop)
 }
 
-fn configure(base: &Path) -> Result<()> {
-    let root = base.join("root");
+fn configure(base: &Path, root: &Path, debian: Debian) -> Result<()> {
     for name in ["etc/machine-id", "etc/resolv.conf"] {
         fs::write(root.join(name), "")?;
     }
@@ -149,7 +167,7 @@ fn configure(base: &Path) -> Result<()> {
             fs::remove_file(entry.path())?;
         }
     }
-    let chroot = |arguments: &[&str]| output(Command::new("chroot").arg(&root).args(arguments));
+    let chroot = |arguments: &[&str]| output(Command::new("chroot").arg(root).args(arguments));
     chroot(&["useradd", "--create-home", "--shell", "/bin/bash", SUDOER])?;
     fs::write(root.join("etc/sudoers.d/lab"), format!("{SUDOER} ALL=(ALL) NOPASSWD:ALL\n"))?;
     for home in ["root", &format!("home/{SUDOER}")] {
@@ -168,7 +186,8 @@ fn configure(base: &Path) -> Result<()> {
         fs::remove_file(entry?.path())?;
     }
     let switch = inside(SWITCH);
-    let mirror = format!("deb [trusted=yes] http://{}:{MIRROR_PORT}/ ./\n", plain(&switch[0]));
+    let mirror =
+        format!("deb [trusted=yes] http://{}:{MIRROR_PORT}/{} ./\n", plain(&switch[0]), debian.suite());
     fs::write(root.join("etc/apt/sources.list"), mirror)?;
     let wheels = format!(
         "[global]\nno-index = true\nfind-links = http://{0}:{MIRROR_PORT}/wheels/\ntrusted-host = {0}\n",
@@ -182,7 +201,7 @@ fn configure(base: &Path) -> Result<()> {
 }
 
 /// Makes the folder of packages a repository (Debian's repository format, flat).
-fn index(repository: &Path) -> Result<()> {
+fn index(repository: &Path, debian: Debian) -> Result<()> {
     let packages =
         output(Command::new("dpkg-scanpackages").current_dir(repository).args(["-m", ".", "/dev/null"]))?;
     fs::write(repository.join("Packages"), &packages)?;
@@ -190,7 +209,8 @@ fn index(repository: &Path) -> Result<()> {
     let sum = sum.split_whitespace().next().context("sha256sum printed nothing")?;
     let date = output(Command::new("date").env("LC_ALL", "C").arg("-Ru"))?;
     let release = format!(
-        "Origin: lab\nLabel: lab\nSuite: bookworm\nCodename: bookworm\nArchitectures: amd64 all\nDate: {date}SHA256:\n {sum} {} Packages\n",
+        "Origin: lab\nLabel: lab\nSuite: {0}\nCodename: {0}\nArchitectures: amd64 all\nDate: {date}SHA256:\n {sum} {1} Packages\n",
+        debian.suite(),
         packages.len()
     );
     Ok(fs::write(repository.join("Release"), release)?)

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 
 use super::machines::{Machine, OBJECT_STORE, SWITCH, inside, outside, plain};
 use super::network::{plug_in, unplug};
-use super::{Folders, until};
+use super::{Folders, base, until};
 use crate::command::output;
 
 /// The exit code by which systemd-nspawn says that the machine wants to boot again.
@@ -46,6 +46,8 @@ const FIRST_PROCESS: &str = "#!/bin/sh
 for c in memory pids cpu cpuacct blkio; do
   [ -d /sys/fs/cgroup/$c ] && mount -o remount,bind,rw /sys/fs/cgroup/$c
 done
+# systemd 256 and later refuses version-1 control groups without it.
+[ -d /sys/fs/cgroup/memory ] && set -- SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 systemd.unified_cgroup_hierarchy=0 \"$@\"
 exec /lib/systemd/systemd \"$@\"
 ";
 
@@ -56,10 +58,14 @@ pub(super) fn keep_running(folders: &Folders, machine: Machine, on: bool) -> Res
     if on {
         turn_on(folders, machine)?;
     }
-    make_disk(folders, machine)?;
+    let mut has_disk = false;
     loop {
         while !is_on(folders, machine) {
             std::thread::sleep(Duration::from_millis(50));
+        }
+        if !has_disk {
+            make_disk(folders, machine)?;
+            has_disk = true;
         }
         plug_in(machine)?;
         let mut console =
@@ -112,7 +118,7 @@ fn make_disk(folders: &Folders, machine: Machine) -> Result<()> {
     }
     let options = format!(
         "lowerdir={},upperdir={},workdir={}",
-        folders.base.join("root").display(),
+        base::root(folders, machine.debian).display(),
         upper.display(),
         work.display()
     );

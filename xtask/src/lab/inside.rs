@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::Folders;
 use super::base::MIRROR_PORT;
 use super::guest;
-use super::machines::{ALL, INTERNET, MACHINES, OPERATOR, SWITCH, inside, outside, plain};
+use super::machines::{INTERNET, MACHINES, OPERATOR, SWITCH, all, inside, outside, plain};
 use super::network::ip;
 use crate::command::output;
 
@@ -51,7 +51,7 @@ pub(super) fn run(folders: &Folders, tied: bool) -> Result<()> {
         .spawn()?;
     fs::write(folders.run.join("ready"), "")?;
     std::thread::scope(|scope| {
-        for machine in ALL {
+        for machine in all() {
             scope.spawn(move || {
                 let on = MACHINES.contains(&machine);
                 if let Err(error) = guest::keep_running(folders, machine, on) {

@@ -14,22 +14,69 @@ pub(crate) struct Machine {
     pub(crate) public: bool,
     /// The user that `apply` logs in as: root, as on rented machines, or [`SUDOER`], as on cloud images.
     pub(crate) login: &'static str,
+    /// Its operating system.
+    pub(crate) debian: Debian,
+}
+
+/// A release of Debian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Debian {
+    /// Debian 12.
+    Bookworm,
+    /// Debian 13, with PostgreSQL 17.
+    Trixie,
+}
+
+impl Debian {
+    /// Its code name.
+    pub(crate) fn suite(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+        }
+    }
 }
 
 /// A user with passwordless sudo on every machine.
 pub(crate) const SUDOER: &str = "debian";
 
-const LB: Machine = Machine { name: "lb", host: 10, public: true, login: "root" };
-const APP1: Machine = Machine { name: "app1", host: 11, public: false, login: "root" };
-const APP2: Machine = Machine { name: "app2", host: 12, public: false, login: SUDOER };
-const DB: Machine = Machine { name: "db", host: 20, public: false, login: SUDOER };
+const LB: Machine = Machine { public: true, ..machine("lb", 10) };
+const APP1: Machine = machine("app1", 11);
+const APP2: Machine = Machine { login: SUDOER, ..machine("app2", 12) };
+const DB: Machine = Machine { login: SUDOER, ..machine("db", 20) };
 /// The machine of the backups: off until a stage starts it.
-pub(crate) const VAULT: Machine = Machine { name: "vault", host: 30, public: false, login: "root" };
+pub(crate) const VAULT: Machine = machine("vault", 30);
+/// A machine with another operating system: off until a stage starts it.
+pub(crate) const NEXT: Machine = Machine { debian: Debian::Trixie, ..machine("next", 40) };
+/// More application machines, to measure what they cost: off until they are started.
+pub(crate) const MORE: [Machine; 14] = [
+    machine("app3", 103),
+    machine("app4", 104),
+    machine("app5", 105),
+    machine("app6", 106),
+    machine("app7", 107),
+    machine("app8", 108),
+    machine("app9", 109),
+    machine("app10", 110),
+    machine("app11", 111),
+    machine("app12", 112),
+    machine("app13", 113),
+    machine("app14", 114),
+    machine("app15", 115),
+    machine("app16", 116),
+];
+
+const fn machine(name: &'static str, host: u8) -> Machine {
+    Machine { name, host, public: false, login: "root", debian: Debian::Bookworm }
+}
 
 /// The machines that are on from the start, the public one first.
 pub(crate) const MACHINES: [Machine; 4] = [LB, APP1, APP2, DB];
+
 /// All machines.
-pub(crate) const ALL: [Machine; 5] = [LB, APP1, APP2, DB, VAULT];
+pub(crate) fn all() -> impl Iterator<Item = Machine> {
+    MACHINES.into_iter().chain([VAULT, NEXT]).chain(MORE)
+}
 
 /// The last part of the operator's and of the internet client's address.
 pub(crate) const OPERATOR: u8 = 5;
@@ -56,9 +103,9 @@ pub(crate) fn plain(address: &str) -> &str {
 
 impl Machine {
     pub(crate) fn named(name: &str) -> Result<Self> {
-        ALL.into_iter().find(|machine| machine.name == name).with_context(|| {
-            let names = ALL.map(|machine| machine.name).join(", ");
-            format!("no machine {name} in the lab\nhint: there are {names}")
+        all().find(|machine| machine.name == name).with_context(|| {
+            let names: Vec<&str> = all().map(|machine| machine.name).collect();
+            format!("no machine {name} in the lab\nhint: there are {}", names.join(", "))
         })
     }
 

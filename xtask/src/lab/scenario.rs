@@ -10,12 +10,14 @@ mod faults;
 mod holes;
 mod identity;
 mod interrupted;
+mod mixed;
 mod outage;
 mod people;
 mod releases;
 mod removal;
 mod rotation;
 mod sandbox;
+pub(super) mod scale;
 mod state;
 mod tls;
 mod watching;
@@ -140,6 +142,7 @@ const PROJECTS: &[(&str, &[Named])] = &[
     (ONE_MACHINE, colocation::ALONE),
     (SHARED, example::STAGES),
     (FOUR_MACHINES, people::STAGES),
+    (mixed::MIXED, mixed::STAGES),
     (FOUR_MACHINES, removal::STAGES),
     (FOUR_MACHINES, backups::STAGES),
     (ONE_MACHINE, backups::object_store::STAGES),
@@ -158,6 +161,8 @@ const LONG: &[&str] = &[
     "a removed machine that is off is listed, and cleaned up when it is back",
     "destroy, killed at every operation: nothing is left, the data stays and is taken up",
     "destroy with the data leaves other databases alone",
+    mixed::FIRST,
+    mixed::SYSTEM,
     backups::KILLED,
     backups::RARE,
     backups::POWER_CUT,

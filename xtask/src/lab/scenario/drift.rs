@@ -104,7 +104,7 @@ pub(super) fn published_ports(scenario: &Scenario<'_>) -> Result<()> {
     };
     ensure!(!reached(scenario)?, "the published port answers");
     let outside =
-        "ip netns exec box curl -s -o /dev/null -m 5 http://10.77.0.1:3142/Packages && echo reached";
+        "ip netns exec box curl -s -o /dev/null -m 5 http://10.77.0.1:3142/bookworm/Packages && echo reached";
     ensure!(scenario.on("app1", outside)?.contains("reached"), "the container has lost its way outside");
     let plan = scenario.succeed("plan", &[])?;
     ensure!(plan.contains("nothing to do"), "a container's rules are not tercet's:\n{plan}");
