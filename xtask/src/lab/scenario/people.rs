@@ -17,14 +17,14 @@ pub(super) const STAGES: &[Named] = &[
 const HABITS: &[(&str, &str)] = &[
     (
         "lb",
-        "echo 'echo Welcome to lb' >>/root/.bashrc; echo 'Banner /etc/motd' >/etc/ssh/sshd_config.d/banner.conf; \
+        "echo 'echo Welcome to lb' >>~/.bashrc; echo 'Banner /etc/motd' >/etc/ssh/sshd_config.d/banner.conf; \
             echo 'No trespassing' >/etc/motd; systemctl reload ssh",
     ),
     ("app1", "chsh -s /bin/dash root; printf 'Defaults secure_path=/bin:/usr/bin\n' >/etc/sudoers.d/path"),
     (
         "app2",
         "echo 'session optional pam_umask.so umask=0077' >>/etc/pam.d/sshd; echo 'umask 077' >>/etc/profile; \
-              echo 'cd /nowhere; echo; fortune' >>/home/debian/.bashrc",
+              echo 'cd /nowhere; echo; fortune' >>~debian/.bashrc",
     ),
     (
         "db",
