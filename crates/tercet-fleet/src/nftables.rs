@@ -97,9 +97,10 @@ impl Ruleset {
         match self.evaluate(TABLE, CHAIN, flow, DEPTH) {
             Verdict::Accepted(rule) => format!("{chain}, accepts it: {rule}"),
             Verdict::Continued if !own.policy_drops => format!("the policy of {chain}, is not drop"),
-            _ => match self.translation(flow) {
-                Some(rule) => format!("another table translates its destination before {chain}: {rule}"),
-                None => format!("{chain}, drops it: a proxy or an address translation in between answers"),
+            _ => match (self.translation(flow), self.drop_of_others(flow)) {
+                (Some(rule), _) => format!("another table translates its destination before {chain}: {rule}"),
+                (None, Some(other)) if other.contains(" reject") => other,
+                _ => format!("{chain}, drops it: a proxy or an address translation in between answers"),
             },
         }
     }
@@ -118,24 +119,29 @@ impl Ruleset {
         if let Some(rule) = self.translation(flow) {
             return format!("another table translates its destination: {rule}");
         }
-        for ((table, name), base) in &self.chains {
+        if let Some(other) = self.drop_of_others(flow) {
+            return other;
+        }
+        format!("{chain}, accepts it, and no other table drops it: a firewall in between does")
+    }
+
+    /// What another table drops or rejects a connection by.
+    fn drop_of_others(&self, flow: &Flow) -> Option<String> {
+        self.chains.iter().find_map(|((table, name), base)| {
             let is_before = base.hook.as_deref().is_some_and(|hook| ["input", "prerouting"].contains(&hook));
             if !is_before || table == TABLE {
-                continue;
+                return None;
             }
             match self.evaluate(table, name, flow, DEPTH) {
                 Verdict::Dropped(rule) => {
-                    return format!("chain {name}, table {table}, which is not tercet's, drops it: {rule}");
+                    Some(format!("chain {name}, table {table}, which is not tercet's, drops it: {rule}"))
                 }
-                Verdict::Continued if base.policy_drops => {
-                    return format!(
-                        "the policy of chain {name}, table {table}, which is not tercet's, drops it"
-                    );
-                }
-                _ => {}
+                Verdict::Continued if base.policy_drops => Some(format!(
+                    "the policy of chain {name}, table {table}, which is not tercet's, drops it"
+                )),
+                _ => None,
             }
-        }
-        format!("{chain}, accepts it, and no other table drops it: a firewall in between does")
+        })
     }
 
     /// A rule that translates the destination of a connection.
@@ -329,6 +335,11 @@ table inet tercet {
         );
         assert!(open("", None, 1).starts_with("there is no chain input, table inet tercet"));
         assert!(open(&OWN.replace("policy drop", "policy accept"), None, 1).contains("is not drop"));
+        let reject = "table inet filter {\nchain in {\ntype filter hook input priority 0; policy accept;\nreject\n}\n}\n";
+        assert_eq!(
+            open(&format!("{OWN}{reject}"), None, 1),
+            "chain in, table inet filter, which is not tercet's, drops it: reject"
+        );
         assert!(open(OWN, None, 1).contains("a proxy or an address translation in between answers"));
         let nat = "table ip nat {\n\tchain pre {\n\t\ttype nat hook prerouting priority dstnat; policy accept;\n\t\tfib daddr type local tcp dport 6379 dnat to 172.17.0.2\n\t}\n}\n";
         assert!(open(&format!("{OWN}{nat}"), None, 6379).contains("chain pre, table ip nat"));

@@ -1,6 +1,7 @@
 //! Debian's PostgreSQL cluster `main` (pg_createcluster(1)): created where the package's installation creates none.
 
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -54,9 +55,14 @@ impl Action for Step {
     fn execute(&self, _note: &mut dyn FnMut(&str)) -> Result<(), Error> {
         let Self::Create { major } = self;
         let major = major.to_string();
-        // The machine's locale is not the project's.
-        let cluster = ["--locale", "C.UTF-8", "--encoding", "UTF8", "--start-conf", "auto", &major, "main"];
-        run("pg_createcluster", &[&cluster[..], &["--", "--data-checksums"]].concat())?;
+        // Neither the machine's locale nor its own defaults are the project's: without this one, no file in conf.d is read.
+        let defaults = tempfile::NamedTempFile::new_in("/tmp")
+            .and_then(|file| fs::write(file.path(), "add_include_dir = 'conf.d'\n").map(|()| file))
+            .map_err(Error::change(Path::new("/tmp")))?;
+        let defaults = defaults.path().to_string_lossy();
+        let ours = ["--createclusterconf", &defaults, "--locale", "C.UTF-8", "--encoding", "UTF8"];
+        let cluster = ["--start-conf", "auto", &major, "main", "--", "--data-checksums"];
+        run("pg_createcluster", &[ours, cluster].concat())?;
         Ok(())
     }
 }

@@ -75,7 +75,7 @@ fn refused(scenario: &Scenario<'_>) -> Result<()> {
     for (machine, _, mend, _) in WRONG {
         let touched = scenario
             .on(machine, "ls -d /etc/tercet /usr/local/lib/tercet /var/lib/tercet 2>/dev/null || true")?;
-        ensure!(touched.is_empty(), "{machine} was touched: {touched}");
+        ensure!(!touched.contains("/tercet"), "{machine} was touched: {touched}");
         scenario.on(machine, mend)?;
     }
     Ok(())
