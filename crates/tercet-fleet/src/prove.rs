@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 
 use anyhow::Result;
 use serde::Serialize;
-use tercet_config::{End, Tier};
+use tercet_config::{End, SshFrom, Tier};
 
 use crate::agent::{Query, Reply};
 use crate::at_once::at_once;
@@ -181,6 +181,21 @@ fn network(
     Ok(checks.collect())
 }
 
+/// The expected result of a connection to sshd from a machine with these addresses, of which it uses one.
+fn ssh_between(ssh_from: &SshFrom, operator: IpAddr, sources: &[IpAddr]) -> Expected {
+    let accepted = |source: &IpAddr| match ssh_from {
+        // The operator may work on a machine of the fleet.
+        SshFrom::Here => sources.contains(&operator),
+        SshFrom::Networks(networks) => networks.iter().any(|network| network.contains(*source)),
+        SshFrom::Anywhere => true,
+    };
+    match sources.iter().filter(|source| accepted(source)).count() {
+        0 => Expected::Closed,
+        all if all == sources.len() => Expected::Open,
+        _ => Expected::Any,
+    }
+}
+
 /// The expected result of a connection attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
@@ -222,9 +237,9 @@ fn expected(
             let is_used = route.is_direct && route.addresses.contains(&address.ip());
             return if is_used { Expected::Open } else { Expected::Any };
         };
-        let is_operator = from.system.addresses.contains(&operator) || from.machine.address == operator;
-        let is_open = is_operator && address.is_ipv4() == operator.is_ipv4();
-        return if is_open { Expected::Open } else { Expected::Closed };
+        let own = from.system.addresses.iter().chain([&from.machine.address]);
+        let sources: Vec<IpAddr> = own.copied().filter(|it| it.is_ipv4() == address.is_ipv4()).collect();
+        return ssh_between(fleet.topology.ssh_from(), operator, &sources);
     }
     let edges = fleet.topology.edges();
     let edge = edges.iter().find(|edge| {
@@ -257,6 +272,24 @@ fn outcome(reached: &Reachability) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn machines_in_a_network_of_ssh_from_may_connect_to_sshd() {
+        let address = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let public = IpAddr::from([203, 0, 113, 7]);
+        let networks = SshFrom::Networks(vec!["10.0.0.0/24".parse().unwrap()]);
+        for (from, sources, expected) in [
+            (&SshFrom::Here, vec![address(1)], Expected::Closed),
+            (&SshFrom::Here, vec![address(5)], Expected::Open),
+            (&networks, vec![address(1)], Expected::Open),
+            (&networks, vec![address(1), public], Expected::Any),
+            (&networks, vec![public], Expected::Closed),
+            (&networks, vec![], Expected::Closed),
+            (&SshFrom::Anywhere, vec![public], Expected::Open),
+        ] {
+            assert_eq!(ssh_between(from, address(5), &sources), expected, "{from:?} {sources:?}");
+        }
+    }
 
     #[test]
     fn no_route_proves_nothing_where_the_operator_is_and_fails_an_edge_between_machines() {

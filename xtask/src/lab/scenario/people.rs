@@ -30,7 +30,7 @@ const HABITS: &[(&str, &str)] = &[
         "db",
         "echo 'session optional pam_umask.so umask=0077' >>/etc/pam.d/sshd; mkdir -p /etc/postgresql-common; \
             echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf; \
-            printf '#!/usr/sbin/nft -f\nflush ruleset\ntable inet filter { chain input { type filter hook input priority filter; } }\n' \
+            printf '#!/usr/sbin/nft -f\nflush ruleset\ntable inet filter {\nchain input { type filter hook input priority filter; }\n}\n' \
             >/etc/nftables.conf",
     ),
 ];
