@@ -119,7 +119,7 @@ fn application(
     });
     let Some(run) = &section.run else {
         let server = Server::Api(options(api.as_deref(), mistakes, spans));
-        return Application { rollout, server, environment };
+        return Application { server, environment, rollout };
     };
     if let Some(api) = api {
         mistakes
@@ -136,7 +136,7 @@ fn application(
     let program = command("run", run);
     let build = section.build.as_ref().map(|build| command("build", build));
     let health = section.health.as_ref().map(|health| health.as_str().to_owned());
-    Application { rollout, server: Server::Own { program, build, health }, environment }
+    Application { server: Server::Own { program, build, health }, environment, rollout }
 }
 
 /// What surrounds the user's program: for `run`, and under `tercet up`.
