@@ -229,6 +229,7 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
         plan.balancer = Some(balancer_configuration(project, &serving));
     }
     if consent.move_database {
+        moving::packages(&mut plan, &target, survey)?;
         moving::stop(&mut plan, &target, survey);
         moving::complete(&mut plan, &target, survey);
     }

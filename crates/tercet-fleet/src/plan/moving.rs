@@ -4,6 +4,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use tercet_config::Tier;
 use tercet_database::RecoveryTarget;
+use tercet_machine::{Desired, plan as steps};
 
 use super::backup::{carrying, needed_record};
 use super::{ExecutionPlan, Target, data};
@@ -39,6 +40,20 @@ pub(super) fn check(target: &Target<'_>, survey: &Survey) -> Result<()> {
             new.name,
             others.join(", ")
         );
+    }
+    Ok(())
+}
+
+/// Installs the packages on the new machine while the old one serves: that takes longer than the move of a small database.
+///
+/// # Errors
+/// As [`Target::before`].
+pub(super) fn packages(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey) -> Result<()> {
+    let Some(new) = carrying(target.project, survey, Tier::Database) else { return Ok(()) };
+    let desired = Box::new(Desired { packages: target.before(new)?.packages, ..Desired::default() });
+    let steps = steps(&desired, &new.facts);
+    if !steps.is_empty() {
+        plan.stage([Operation::on(&new.name, Action::Converge { desired, data: None, steps })]);
     }
     Ok(())
 }

@@ -98,6 +98,7 @@ fn a_database_moves_by_its_backups_and_only_when_it_is_asked_to() {
     expect![[r#"
         db2: record that it belongs to project shop
         vault: record that it belongs to project shop
+        db2: converge, 1 step
         vault: converge, 2 steps
         db2: converge, 56 steps
         vault: converge, 51 steps
@@ -141,6 +142,7 @@ fn an_interrupted_move_goes_on_without_restoring_again() {
     let mut fleet = moving();
     fleet.survey.machines[2].facts.cluster = Some(cluster("7"));
     expect![[r#"
+        db2: converge, 1 step
         db2: converge, 57 steps
     "#]]
     .assert_eq(&restores(&fleet));
@@ -152,6 +154,7 @@ fn an_interrupted_move_goes_on_without_restoring_again() {
         since: Timestamp::UNIX_EPOCH,
     });
     expect![[r#"
+        db2: converge, 1 step
         db2: stop PostgreSQL, replace the database by the copy, and start it; the old data stays
         db2: converge, 56 steps
     "#]]

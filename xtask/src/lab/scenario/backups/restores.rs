@@ -118,7 +118,9 @@ pub(super) fn in_place(scenario: &Scenario<'_>) -> Result<()> {
 /// Moments of a restore in place.
 const HALFWAY: &[&str] = &["db: restore", "db: stop"];
 
-/// The operations of an undo, without the last.
+/// The operations of a restore in place and of its undo, without the last: after that, the next one would begin anew, and what
+/// it replaces is the restored database.
+const RESTORE: &[&str] = &["db: archive", "db: restore", "db: stop", "db: set", "vault: start"];
 const UNDO: &[&str] = &["db: recover", "db: stop", "db: set", "vault: start"];
 
 pub(super) fn killed_halfway(scenario: &Scenario<'_>) -> Result<()> {
@@ -126,9 +128,8 @@ pub(super) fn killed_halfway(scenario: &Scenario<'_>) -> Result<()> {
 }
 
 pub(super) fn killed(scenario: &Scenario<'_>) -> Result<()> {
-    killed_at(scenario, 3000, &[(Side::Operator, &[""], 6), (Side::Machine, &[""], 3)])?;
-    // The undo of the last one: the rows are deleted again, whenever it was killed. After its last operation, the next one
-    // would be the undo of the undo.
+    killed_at(scenario, 3000, &[(Side::Operator, RESTORE, 5), (Side::Machine, RESTORE, 3)])?;
+    // The undo of the last one: the rows are deleted again, whenever it was killed.
     each_operation(scenario, Side::Operator, UNDO, 4, || {
         interrupted::begun_by(scenario, "restore", &["--undo", "--yes", "shop"])
     })?;
