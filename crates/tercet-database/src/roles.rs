@@ -139,7 +139,7 @@ pub async fn are_granted(superuser: &Arc<Target>) -> Result<bool, DatabaseError>
     is_granted(&Connection::connect(superuser, false).await?).await
 }
 
-async fn is_granted(connection: &Connection) -> Result<bool, DatabaseError> {
+pub(crate) async fn is_granted(connection: &Connection) -> Result<bool, DatabaseError> {
     let schema = connection.query(&"select from pg_namespace where nspname = 'tercet'".into()).await?;
     Ok(!schema.is_empty())
 }

@@ -120,7 +120,9 @@ async fn a_sound_backup_passes_and_is_recovered_to_a_time_between_two_commits() 
     let restored = source.backup().await;
     let between = source.insert(5000).await;
     source.insert(5001).await;
-    heartbeat::beat(&source.server.cluster.superuser(NAME).into()).await.unwrap();
+    // It must not make the schema, whose absence says that no privilege has been granted yet.
+    assert!(!heartbeat::beat(&source.server.cluster.superuser("postgres").into()).await.unwrap());
+    assert!(heartbeat::beat(&source.server.cluster.superuser(NAME).into()).await.unwrap());
     heartbeat::beat(&source.server.cluster.superuser(NAME).into()).await.unwrap();
     let catalogue = Catalogue::read(&source.server.cluster.superuser(NAME).into()).await.unwrap();
     source.archived().await;

@@ -97,10 +97,23 @@ fn beat_and_look() -> Result<()> {
 async fn beat(settings: &Settings) -> Result<Archiver> {
     let socket = Host::socket(Path::new(SOCKETS), settings.port);
     let target = Arc::new(Target::new(socket, &settings.database, "postgres"));
-    heartbeat::beat(&target).await?;
-    let catalogue = Catalogue::read(&target).await?;
     let connection = Connection::connect(&target, false).await?;
-    let json = quote::literal(&serde_json::to_string(&catalogue)?);
+    if heartbeat::beat(&target).await? {
+        write_catalogue(&connection, &Catalogue::read(&target).await?).await?;
+    }
+    let select = "select last_failed_wal from pg_stat_archiver
+                  where last_failed_time > coalesce(last_archived_time, '-infinity')";
+    let rows = connection.query(&select.into()).await?;
+    let failed = rows.first().and_then(|row| row.text(0)).map(str::to_owned);
+    // It becomes part of a path.
+    Ok(Archiver {
+        failed: failed.filter(|name| name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'.')),
+    })
+}
+
+/// Writes the catalogue, with which a check compares a restored copy.
+async fn write_catalogue(connection: &Connection, catalogue: &Catalogue) -> Result<()> {
+    let json = quote::literal(&serde_json::to_string(catalogue)?);
     // A new row only when it differs: it would be in the write-ahead log each time.
     connection
         .simple_query(&format!(
@@ -111,14 +124,7 @@ async fn beat(settings: &Settings) -> Result<Archiver> {
                 where catalogue.catalogue - 'at' is distinct from excluded.catalogue - 'at'"
         ))
         .await?;
-    let select = "select last_failed_wal from pg_stat_archiver
-                  where last_failed_time > coalesce(last_archived_time, '-infinity')";
-    let rows = connection.query(&select.into()).await?;
-    let failed = rows.first().and_then(|row| row.text(0)).map(str::to_owned);
-    // It becomes part of a path.
-    Ok(Archiver {
-        failed: failed.filter(|name| name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'.')),
-    })
+    Ok(())
 }
 
 /// The number of complete segments that wait to be archived, and how long the oldest has.

@@ -272,7 +272,8 @@ async fn beat(live: &Live, backup: &Backup) -> anyhow::Result<Option<(Catalogue,
                 others.join(", ")
             );
         }
-        heartbeat::beat(&serving.superuser(&live.name)).await?;
+        let is_written = heartbeat::beat(&serving.superuser(&live.name)).await?;
+        anyhow::ensure!(is_written, "the database has not been prepared: run `tercet up` once");
         let catalogue = Catalogue::read(&serving.superuser(&live.name)).await?;
         serving.archive_all().await?;
         anyhow::Ok(catalogue)
