@@ -104,6 +104,9 @@ enum State {
     Stopped,
 }
 
+/// A start that takes longer is explained.
+const LONG: Duration = Duration::from_secs(8);
+
 /// How a program ends that has not failed.
 const SUCCESS: &str = "exit status 0";
 
@@ -321,7 +324,7 @@ impl<P: Part> Supervised<P> {
             biased;
             reason = process.ended() => return Ok(Ended::Exited(reason)),
             () = wait_for_order(&mut self.orders, Order::Stop) => None,
-            ready = timeout(start_timeout, self.part.ready(pid)) => Some(ready.is_ok()),
+            ready = timeout(start_timeout, ready(&self.part, pid, &self.own)) => Some(ready.is_ok()),
         };
         match ready {
             None => return self.stop(process).await,
@@ -369,6 +372,23 @@ impl<P: Part> Supervised<P> {
         }
         anyhow::bail!("process {} does not end", process.pid())
     }
+}
+
+/// Waits until the part is ready; says once why it takes long.
+async fn ready(part: &impl Part, pid: u32, log: &PartLog) {
+    let mut ready = std::pin::pin!(part.ready(pid));
+    tokio::select! {
+        () = &mut ready => return,
+        () = sleep(LONG) => {}
+    }
+    if let Some(reason) = part.last_failure() {
+        log.event(SupervisorEvent::PartNotReady {
+            name: part.name(),
+            reason: &reason,
+            seconds: LONG.as_secs(),
+        });
+    }
+    ready.await;
 }
 
 /// Waits for this order or a later one; returns also if the supervisor is gone.

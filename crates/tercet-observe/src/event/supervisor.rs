@@ -14,6 +14,7 @@ use super::Level;
 pub enum SupervisorEvent<'a> {
     Preparing { doing: &'a str },
     PartStarted { name: &'a str, pid: u32 },
+    PartNotReady { name: &'a str, reason: &'a str, seconds: u64 },
     PartReady { name: &'a str, address: &'a str, seconds: f64 },
     PartExited { name: &'a str, reason: &'a str, restart_seconds: f64 },
     PartStopping { name: &'a str },
@@ -33,6 +34,7 @@ impl SupervisorEvent<'_> {
     pub(super) fn level(&self) -> Level {
         match self {
             Self::PartExited { .. }
+            | Self::PartNotReady { .. }
             | Self::PortInUse { .. }
             | Self::SeedsChanged { .. }
             | Self::RestartRequired { .. } => Level::Warn,
@@ -49,6 +51,9 @@ impl fmt::Display for SupervisorEvent<'_> {
             Self::PartStarted { name, pid } => write!(f, "{name} started, process {pid}"),
             Self::PartReady { name, address, seconds } => {
                 write!(f, "{name} is ready on {address} after {seconds:.1} s")
+            }
+            Self::PartNotReady { name, reason, seconds } => {
+                write!(f, "{name} is not ready after {seconds} s: {reason}")
             }
             Self::PartExited { name, reason, restart_seconds } => {
                 write!(f, "{name} exited: {reason}; restart in {restart_seconds:.1} s")

@@ -33,7 +33,7 @@ use tercet_config::{Program, Server};
 use tercet_database::migration::{Lock, MigrationError, Migrations};
 use tercet_database::{Cluster, Seeds, roles};
 use tercet_observe::event::SupervisorEvent;
-use tercet_postgres::Target;
+use tercet_postgres::{Connection, Target};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 
@@ -216,6 +216,9 @@ impl Start<'_> {
         let (owner, server) = if let Some(url) = &topology.database().url {
             let url = self.project.reveal(url)?;
             migrator = url.clone();
+            if let Server::Api(_) = topology.application().server {
+                reach(&url).await?;
+            }
             (None, url)
         } else {
             let cluster = self.cluster().await?;
@@ -329,6 +332,15 @@ impl Start<'_> {
         self.output.own_log().event(SupervisorEvent::PortInUse { name, address: &address.to_string() });
         Ok(())
     }
+}
+
+/// Fails if the database of a URL cannot be reached: a data API server would wait for it in silence.
+async fn reach(url: &str) -> anyhow::Result<()> {
+    let target = Target::parse(url, &super::environment()).context("url in [database]")?;
+    let connected = Connection::connect(&Arc::new(target), false).await;
+    connected
+        .map(drop)
+        .context("the database cannot be used\nhint: url in [database] names it; is it running?")
 }
 
 /// Fails if the cluster has the database of another project, and none of this one.

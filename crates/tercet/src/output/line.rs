@@ -71,7 +71,9 @@ pub(super) fn brief(event: &SupervisorEvent<'_>) -> Option<String> {
         SupervisorEvent::MigrationsApplied { .. } | SupervisorEvent::SeedsApplied { .. } => {
             format!("  ✓ {event}")
         }
-        SupervisorEvent::PortInUse { .. } | SupervisorEvent::SeedsChanged { .. } => format!("  ! {event}"),
+        SupervisorEvent::PortInUse { .. }
+        | SupervisorEvent::PartNotReady { .. }
+        | SupervisorEvent::SeedsChanged { .. } => format!("  ! {event}"),
         SupervisorEvent::PartExited { .. } => format!("  ✗ {event}"),
         _ => return None,
     })

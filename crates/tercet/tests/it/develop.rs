@@ -228,6 +228,26 @@ fn the_last_words_of_a_part_say_why() {
 }
 
 #[test]
+fn a_database_that_is_not_there_and_a_failing_health_check_are_named() {
+    let folder = Folder::with(&[("tercet.toml", "[database]\nurl = 'postgres://a@127.0.0.1:1/none'\n")]);
+    let said = tercet::run(folder.path(), ["up", "--json"]);
+    assert!(said.contains("cannot connect to 127.0.0.1:1") && said.ends_with("exit code 1\n"), "{said}");
+
+    let server = "import http.server, os\n\
+                  class Handler(http.server.BaseHTTPRequestHandler):\n    def do_GET(self): self.send_error(500)\n\
+                  http.server.HTTPServer((os.environ['HOST'], int(os.environ['PORT'])), Handler).serve_forever()\n";
+    let file = "[database]\nurl = 'postgres://a@127.0.0.1:1/none'\n[application]\nservers = 1\nrun = 'python3 server.py'\n\
+                health = '/health'\nstart-timeout = '9s'\n";
+    let folder = Folder::with(&[("tercet.toml", file), ("server.py", server)]);
+    let said = tercet::run(folder.path(), ["up", "--json"]);
+    assert!(
+        said.contains("\"event\":\"part_not_ready\"") && said.contains("/health was answered 500"),
+        "{said}"
+    );
+    assert!(said.contains("app-1 did not start: not ready within 9 s: http://127.0.0.1:"), "{said}");
+}
+
+#[test]
 fn mistakes_are_json_for_scripts() {
     let folder = Folder::with(&[("tercet.toml", "nam = 1\n[api]\ndb-max-rows = 'x'\n")]);
     let said = tercet::run(folder.path(), ["up", "--json"]);
