@@ -50,9 +50,6 @@ pub(crate) struct Arguments {
     /// Package this binary instead of building one.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
-    /// Build with less optimisation, in a third of the time: for tests of the packages.
-    #[arg(long)]
-    quick: bool,
     /// The URL of the folder that install.sh downloads from; without it, TERCET_BASE_URL names it then.
     #[arg(long, default_value = "", value_name = "URL")]
     base_url: String,
@@ -72,10 +69,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         Some(Task::Reproduce) => return reproduce(workspace, arguments, &out),
         Some(Task::Test) | None => {}
     }
-    let profile = if arguments.quick { "dist-quick" } else { "release" };
     let path = match &arguments.binary {
         Some(path) => path.clone(),
-        None => binary::build(workspace, &workspace.root, &workspace.target, profile)?,
+        None => binary::build(workspace, &workspace.root, &workspace.target)?,
     };
     make(workspace, &path, &out, &arguments.base_url)?;
     if matches!(arguments.task, Some(Task::Test)) {
@@ -211,7 +207,6 @@ fn containerfile(version: &str) -> Vec<u8> {
 
 /// Builds two copies of the working tree in two folders, and compares the files made from them.
 fn reproduce(workspace: &Workspace, arguments: &Arguments, out: &Path) -> Result<()> {
-    let profile = if arguments.quick { "dist-quick" } else { "release" };
     let mut made = Vec::new();
     for name in ["one", "another-folder"] {
         let folder = tempfile::Builder::new().prefix(name).tempdir()?;
@@ -222,7 +217,7 @@ fn reproduce(workspace: &Workspace, arguments: &Arguments, out: &Path) -> Result
             fs::copy(workspace.root.join(file), target)?;
         }
         let source = folder.path().join("source");
-        let binary = binary::build(workspace, &source, &folder.path().join("target"), profile)?;
+        let binary = binary::build(workspace, &source, &folder.path().join("target"))?;
         let out = out.join(name);
         make(workspace, &binary, &out, &arguments.base_url)?;
         made.push(fs::read_to_string(out.join("SHA256SUMS"))?);

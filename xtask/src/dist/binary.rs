@@ -13,7 +13,7 @@ const GLIBC: (u32, u32) = (2, 34);
 const LIBRARIES: [&str; 4] = ["ld-linux-x86-64.so.2", "libc.so.6", "libgcc_s.so.1", "libm.so.6"];
 
 /// Builds tercet from `source` in `target`. Paths of this machine are not in it.
-pub(crate) fn build(workspace: &Workspace, source: &Path, target: &Path, profile: &str) -> Result<PathBuf> {
+pub(crate) fn build(workspace: &Workspace, source: &Path, target: &Path) -> Result<PathBuf> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
     let home = home.context("neither CARGO_HOME nor HOME is set")?;
@@ -24,7 +24,7 @@ pub(crate) fn build(workspace: &Workspace, source: &Path, target: &Path, profile
     );
     let mut cargo = workspace.command("cargo");
     cargo
-        .args(["build", "--locked", "--package", "tercet", "--profile", profile, "--manifest-path"])
+        .args(["build", "--locked", "--package", "tercet", "--release", "--manifest-path"])
         .arg(source.join("Cargo.toml"))
         .arg("--target-dir")
         .arg(target)
@@ -33,7 +33,7 @@ pub(crate) fn build(workspace: &Workspace, source: &Path, target: &Path, profile
         .env("CFLAGS", flags.replace("--remap-path-prefix", "-ffile-prefix-map"))
         .env("SOURCE_DATE_EPOCH", "315532800");
     attached(&mut cargo)?;
-    Ok(target.join(profile).join("tercet"))
+    Ok(target.join("release/tercet"))
 }
 
 /// The requirements of an ELF binary.

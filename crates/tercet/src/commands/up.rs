@@ -171,8 +171,20 @@ fn check(plan: &Plan, project: &Project, private: &PrivateFolder) -> Outcome {
     if let Server::Api(_) = project.topology.application().server {
         let url = url.as_deref().unwrap_or("postgresql://authenticator@localhost/postgres");
         let config = plan.application(0, project, private, url)?.configuration();
+        let config_path = config.clone().unwrap_or_default();
         let source = ConfigSource { file: config, environment: BTreeMap::new() };
-        source.read().map_err(Failure::input)?;
+        source.read().map_err(|mistakes| {
+            // Their places are in the generated file; the options are known by their names in tercet.toml.
+            let place = format!("{}:", config_path.display());
+            let lines = mistakes.lines();
+            let messages = lines.lines().map(|line| match line.strip_prefix(&place) {
+                Some(line) => {
+                    line.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start_matches([':', ' '])
+                }
+                None => line,
+            });
+            Failure::input_message(format!("tercet.toml, [api]: {}", messages.collect::<Vec<_>>().join("\n")))
+        })?;
     }
     if let Server::Own { .. } = project.topology.application().server {
         environment::variables(project, "").map_err(|error| Failure::input_message(format!("{error:#}")))?;
