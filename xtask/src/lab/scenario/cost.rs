@@ -55,7 +55,9 @@ impl Variant {
     const fn script(self) -> &'static str {
         match self {
             Self::WithBackups => {
-                "set -e; systemctl stop postgresql@15-main; runuser -u postgres -- $bin/pg_checksums --enable -D $data >/dev/null; \
+                "set -e; systemctl stop postgresql@15-main; \
+                 if $bin/pg_controldata $data | grep -q 'checksum version: *0$'; then \
+                 runuser -u postgres -- $bin/pg_checksums --enable -D $data >/dev/null; fi; \
                  : > $data/postgresql.auto.conf; systemctl start postgresql@15-main tercet-heartbeat.timer"
             }
             Self::Without => {
