@@ -226,6 +226,6 @@ async fn files_of_other_tools_fit_or_are_refused_as_a_whole() {
     check(&server, folder, &[("4_d.sql", "select 1; commit; select 1")], expect!["FOLDER/4_d.sql:1:11: COMMIT would end the transaction that the file runs in; nothing of the file was applied; hint: remove it: each file is one transaction. Put a part that needs another one into the next file"]).await;
     check(&server, folder, &[("4_d.sql", "create index concurrently on b (id)")], expect!["FOLDER/4_d.sql: CREATE INDEX CONCURRENTLY cannot run inside a transaction block; hint: put the statement alone into a file whose first line is -- no-transaction"]).await;
     let two = "-- no-transaction\ncreate index concurrently on b (id);\nselect 1;";
-    check(&server, folder, &[("4_d.sql", two)], expect!["FOLDER/4_d.sql: CREATE INDEX CONCURRENTLY cannot be executed from a function or multi-command string"]).await;
+    check(&server, folder, &[("4_d.sql", two)], expect!["FOLDER/4_d.sql: CREATE INDEX CONCURRENTLY cannot run inside a transaction block; hint: a file with -- no-transaction has one statement: move the others to files of their own"]).await;
     check(&server, folder, &[("4_d.sql", "select 1")], expect!["1 applied"]).await;
 }
