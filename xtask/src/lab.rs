@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use self::machines::{MACHINES, Machine, all};
+use self::machines::{Debian, MACHINES, Machine, all};
 use crate::command::output;
 use crate::workspace::Workspace;
 
@@ -134,10 +134,11 @@ impl Lab {
     }
 }
 
-/// The folder of the base system, made if it is missing: `root` is a bare Debian 12, `repository` has more packages for it.
+/// The folder of the base system, made if it is missing: `root/bookworm` is a bare Debian 12, `repository/bookworm` has more packages for it.
 pub(crate) fn base(workspace: &Workspace) -> Result<PathBuf> {
     let lab = Folders::of(workspace);
     base::build(&lab, workspace)?;
+    base::build_root(&lab, Debian::Bookworm)?;
     Ok(lab.base)
 }
 

@@ -23,11 +23,11 @@ set -eu
 base=$1 index=$2 script=$3 npm=$4 way=$5 version=$6
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
-mount -t overlay overlay -o lowerdir=$base/root,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
+mount -t overlay overlay -o lowerdir=$base/root/bookworm,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
 cd /mnt/root
 mkdir -p srv/index srv/repository usr/lib/node_modules/npm
 mount --bind "$index" srv/index
-mount --bind "$base/repository" srv/repository
+mount --bind "$base/repository/bookworm" srv/repository
 mount --bind "$npm" usr/lib/node_modules/npm
 cp "$(command -v node)" usr/bin/node
 ln -sf ../lib/node_modules/npm/bin/npm-cli.js usr/bin/npm
