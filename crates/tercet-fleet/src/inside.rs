@@ -1,13 +1,14 @@
 //! What this machine's processes listen on, whichever firewall is in front: read on the machine itself.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::nftables::Ruleset;
+use crate::system::listening_at;
 
 /// The ports of a machine that could be open.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,13 +48,9 @@ pub(crate) fn ruleset() -> Result<Ruleset> {
     }
 }
 
-/// The socket of `LISTEN 0 128 10.0.0.10%eth0:80 0.0.0.0:*`, as ss(8) shows it.
+/// The socket of a line like `LISTEN 0 128 10.0.0.10:80 0.0.0.0:*`.
 fn listener(line: &str) -> Option<SocketAddr> {
-    let (address, port) = line.split_whitespace().nth(3)?.rsplit_once(':')?;
-    let address = address.split('%').next().unwrap_or_default().trim_matches(['[', ']']);
-    // `*` stands for all addresses of both families.
-    let address = if address == "*" { IpAddr::from([0; 16]) } else { address.parse().ok()? };
-    Some(SocketAddr::new(address, port.parse().ok()?))
+    listening_at(line.split_whitespace().nth(3)?)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+use tercet_machine::translation::is_translation;
 
 /// A connection to this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,12 +179,6 @@ impl Ruleset {
         }
         Verdict::Continued
     }
-}
-
-/// Whether a rule translates the destination of connections.
-fn is_translation(rule: &str) -> bool {
-    let mut words = rule.split(" comment ").next().unwrap_or_default().split_whitespace();
-    words.any(|word| ["dnat", "redirect", "tproxy"].contains(&word))
 }
 
 /// Whether the conditions of a rule hold for the first packet of a connection; `None` if one is not understood.

@@ -1,6 +1,6 @@
 //! The system of a machine, read by a shell script before tercet is copied to it: whether it meets the requirements.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -140,15 +140,17 @@ fn address(text: &str) -> Option<IpAddr> {
 /// The listener of `10.0.0.10:80 users:(("nginx",pid=12,fd=6),("nginx",pid=13,fd=6))`, as ss(8) shows it.
 fn listener(text: &str) -> Option<Listener> {
     let (socket, users) = text.split_once(' ')?;
+    let socket = listening_at(socket)?;
+    let processes = users.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+    Some(Listener { address: socket.ip(), port: socket.port(), processes })
+}
+
+/// Where `10.0.0.10%eth0:80` listens, as ss(8) shows it. `*` stands for all addresses of both families.
+pub(crate) fn listening_at(socket: &str) -> Option<SocketAddr> {
     let (address, port) = socket.rsplit_once(':')?;
     let address = address.split('%').next().unwrap_or_default().trim_matches(['[', ']']);
-    let processes = users.split('"').skip(1).step_by(2).map(str::to_owned).collect();
-    Some(Listener {
-        // `*` stands for all addresses of both families.
-        address: if address == "*" { Some([0, 0, 0, 0].into()) } else { address.parse().ok() }?,
-        port: port.parse().ok()?,
-        processes,
-    })
+    let address = if address == "*" { Some(Ipv6Addr::UNSPECIFIED.into()) } else { address.parse().ok() };
+    Some(SocketAddr::new(address?, port.parse().ok()?))
 }
 
 impl System {

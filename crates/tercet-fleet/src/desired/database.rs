@@ -73,7 +73,7 @@ pub(super) fn add(
         format!(
             "[Unit]\nWants=network-online.target\nAfter=network-online.target\nStartLimitIntervalSec=0\n\n\
              [Service]\nRestart=always\nRestartSec=1\n{}",
-            hardening::POSTGRESQL
+            hardening::postgresql()
         ),
     );
     let identity = &project.secrets.server;

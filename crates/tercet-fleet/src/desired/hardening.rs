@@ -2,10 +2,11 @@
 
 use tercet_config::{Machine, Tier};
 
-/// Of the machine, a program sees and changes as little as it can do with.
-const SANDBOX: &str = "\
-ProtectSystem=strict
-ProtectHome=yes
+/// The system's files are read-only, and those of users are not there.
+const READ_ONLY: &str = "ProtectSystem=strict\nProtectHome=yes\n";
+
+/// Of the machine beyond its files, a program sees and changes as little as it can do with.
+const APART: &str = "\
 PrivateTmp=yes
 PrivateDevices=yes
 ProtectKernelTunables=yes
@@ -16,56 +17,40 @@ ProtectClock=yes
 ProtectHostname=yes
 ";
 
-/// It gains no privileges, and makes the system calls of a service.
-const RESTRICTIONS: &str = "\
-NoNewPrivileges=yes
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-";
+/// The kinds of sockets of a program that serves and connects.
+const SOCKETS: &str = "AF_INET AF_INET6 AF_UNIX";
+
+/// It gains no privileges, has sockets of these kinds, and makes the system calls of a service.
+fn restrictions(sockets: &str) -> String {
+    format!(
+        "NoNewPrivileges=yes\nRestrictAddressFamilies={sockets}\nRestrictNamespaces=yes\nRestrictRealtime=yes\n\
+         RestrictSUIDSGID=yes\nLockPersonality=yes\nSystemCallArchitectures=native\nSystemCallFilter=@system-service\n"
+    )
+}
 
 /// Lines of a `[Service]` section for a server on `machine` that listens, connects and writes nothing but logs.
 pub(super) fn server(machine: &Machine) -> String {
-    let apart = "DynamicUser=yes\n";
+    let user = "DynamicUser=yes\n";
     let processes = "ProtectProc=invisible\nProcSubset=pid\n";
     // A server that leaks is restarted before the machine, or a PostgreSQL beside it, lacks memory.
     let has_database = machine.tiers.contains(&Tier::Database);
     let memory = format!("MemoryMax={}%\n", if has_database { 50 } else { 75 });
-    [apart, SANDBOX, processes, RESTRICTIONS, &memory, ONLY_SERVES].concat()
+    [user, READ_ONLY, APART, processes, &restrictions(SOCKETS), &memory, ONLY_SERVES].concat()
 }
 
 /// Lines of a `[Service]` section for Debian's unit of a PostgreSQL cluster, whose pg_ctlcluster(1) begins as root and becomes
 /// `postgres`. Tablespaces may be anywhere but in the system's folders; compiled queries (JIT) need memory that is writable and
 /// executable; the size of huge pages is in /proc/meminfo; programs of `archive_command` and of extensions inherit all of it.
-pub(super) const POSTGRESQL: &str = "\
-ProtectSystem=full
-PrivateTmp=yes
-PrivateDevices=yes
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
-ProtectKernelLogs=yes
-ProtectControlGroups=yes
-ProtectClock=yes
-ProtectHostname=yes
-NoNewPrivileges=yes
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallErrorNumber=EPERM
-CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID
-";
+pub(super) fn postgresql() -> String {
+    let more = "SystemCallErrorNumber=EPERM\n\
+                CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID\n";
+    let sockets = format!("{SOCKETS} AF_NETLINK");
+    ["ProtectSystem=full\n", APART, &restrictions(&sockets), more].concat()
+}
 
 /// Lines of a `[Service]` section for a task that reads and writes PostgreSQL's files, as its account.
 pub(super) fn task() -> String {
-    [SANDBOX, RESTRICTIONS, "CapabilityBoundingSet=\n"].concat()
+    [READ_ONLY, APART, &restrictions(SOCKETS), "CapabilityBoundingSet=\n"].concat()
 }
 
 /// The rest, for a server.

@@ -94,7 +94,7 @@ fn rules(listing: &str, ports: &[u16]) -> Vec<Rule> {
             (["type", ..], _) => is_base = words.contains(&"prerouting"),
             (["}"], _) if chain.is_some() => chain = None,
             (["}"], _) => table = None,
-            (_, Some(handle)) if translates(&words, ports, is_base) => {
+            (_, Some(handle)) if translates(text, ports, is_base) => {
                 let (Some(table), Some(chain)) = (&table, &chain) else { continue };
                 if (table.0.as_str(), table.1.as_str()) != ("inet", "tercet") {
                     let (table, chain, text) = (table.clone(), chain.clone(), text.to_owned());
@@ -109,17 +109,27 @@ fn rules(listing: &str, ports: &[u16]) -> Vec<Rule> {
 
 /// Whether a rule translates the destination of connections to one of `ports`. One that names no port does so where every
 /// connection comes by and no other destination is named.
-fn translates(words: &[&str], ports: &[u16], is_base: bool) -> bool {
-    let words = words.split(|word| *word == "comment").next().unwrap_or_default();
-    let is_translation = words.iter().any(|word| ["dnat", "redirect", "tproxy"].contains(word))
-        || words.windows(2).any(|pair| pair == ["target", "\"DNAT\""] || pair == ["target", "\"REDIRECT\""]);
-    if !is_translation {
+fn translates(rule: &str, ports: &[u16], is_base: bool) -> bool {
+    if !is_translation(rule) {
         return false;
     }
+    let words = words(rule);
     match words.iter().position(|word| *word == "dport") {
         Some(place) => matches_port(&words[place + 1..], ports),
         None => is_base && !words.contains(&"daddr") && !words.contains(&"udp"),
     }
+}
+
+/// Whether a rule translates the destination of connections: in nft's own words (nft(8)), or as a target of iptables.
+pub fn is_translation(rule: &str) -> bool {
+    let words = words(rule);
+    words.iter().any(|word| ["dnat", "redirect", "tproxy"].contains(word))
+        || words.windows(2).any(|pair| pair == ["target", "\"DNAT\""] || pair == ["target", "\"REDIRECT\""])
+}
+
+/// The words of a rule, without its comment.
+fn words(rule: &str) -> Vec<&str> {
+    rule.split_whitespace().take_while(|word| *word != "comment").collect()
 }
 
 /// Whether the expression after `dport` matches one of `ports`: `80`, `!= 22`, `80-90`, `{ 80, 443 }`.
