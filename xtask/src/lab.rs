@@ -134,12 +134,11 @@ impl Lab {
     }
 }
 
-/// The folder of the base system, made if it is missing: `root/bookworm` is a bare Debian 12, `repository/bookworm` has more packages for it.
-pub(crate) fn base(workspace: &Workspace) -> Result<PathBuf> {
+/// A bare Debian 12, and a repository of packages for it; built if they are missing.
+pub(crate) fn bare_debian(workspace: &Workspace) -> Result<base::Root> {
     let lab = Folders::of(workspace);
     base::build(&lab, workspace)?;
-    base::build_root(&lab, Debian::Bookworm)?;
-    Ok(lab.base)
+    base::build_root(&lab, Debian::Bookworm)
 }
 
 /// How long a lab lives.

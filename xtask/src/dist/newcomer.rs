@@ -20,14 +20,14 @@ const WAYS: [&str; 5] = ["deb", "wheel", "npm", "tarball", "install.sh"];
 /// Mounts an overlay with the index, the repository and the host's npm, and runs the script there.
 const ENTER: &str = r#"
 set -eu
-base=$1 index=$2 script=$3 npm=$4 way=$5 version=$6
+debian=$1 repository=$2 index=$3 script=$4 npm=$5 way=$6 version=$7
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
-mount -t overlay overlay -o lowerdir=$base/root/bookworm,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
+mount -t overlay overlay -o lowerdir="$debian",upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
 cd /mnt/root
 mkdir -p srv/index srv/repository usr/lib/node_modules/npm
 mount --bind "$index" srv/index
-mount --bind "$base/repository/bookworm" srv/repository
+mount --bind "$repository" srv/repository
 mount --bind "$npm" usr/lib/node_modules/npm
 cp "$(command -v node)" usr/bin/node
 ln -sf ../lib/node_modules/npm/bin/npm-cli.js usr/bin/npm
@@ -41,7 +41,7 @@ exec chroot . /usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr
 
 /// Installs, uses and removes the packages in `out` in each way.
 pub(super) fn test(workspace: &Workspace, out: &Path, version: &str) -> Result<()> {
-    let base = lab::base(workspace)?;
+    let debian = lab::bare_debian(workspace)?;
     let index = index(out, version)?;
     let script = index.join("newcomer.sh");
     fs::write(&script, include_str!("newcomer.sh"))?;
@@ -53,7 +53,7 @@ pub(super) fn test(workspace: &Workspace, out: &Path, version: &str) -> Result<(
                 .command("unshare")
                 .args(["--mount", "--pid", "--net", "--fork", "--kill-child", "--propagation", "private"])
                 .args(["sh", "-c", ENTER, "newcomer"])
-                .arg(&base)
+                .args([&debian.root, &debian.repository])
                 .arg(&index)
                 .arg(&script)
                 .arg(npm)

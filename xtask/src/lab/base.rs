@@ -119,24 +119,32 @@ pub(super) fn root(folders: &Folders, debian: Debian) -> PathBuf {
     folders.base.join("root").join(debian.suite())
 }
 
+/// A release of Debian.
+pub(crate) struct Root {
+    /// The root folder.
+    pub(crate) root: PathBuf,
+    /// The packages that its machines may install.
+    pub(crate) repository: PathBuf,
+}
+
 /// Builds a release of Debian and its repository, if they are missing.
-pub(super) fn build_root(folders: &Folders, debian: Debian) -> Result<()> {
+pub(super) fn build_root(folders: &Folders, debian: Debian) -> Result<Root> {
     let base = &folders.base;
-    let (root, complete) = (root(folders, debian), base.join(format!("complete-{}", debian.suite())));
-    if complete.exists() {
-        return Ok(());
-    }
-    let repository = base.join("repository").join(debian.suite());
-    for folder in [&root, &repository] {
-        if folder.exists() {
-            fs::remove_dir_all(folder)?;
+    let (root, repository) = (root(folders, debian), base.join("repository").join(debian.suite()));
+    let complete = base.join(format!("complete-{}", debian.suite()));
+    if !complete.exists() {
+        for folder in [&root, &repository] {
+            if folder.exists() {
+                fs::remove_dir_all(folder)?;
+            }
+            fs::create_dir_all(folder)?;
         }
-        fs::create_dir_all(folder)?;
+        bootstrap(&root, &repository, debian)?;
+        configure(base, &root, debian)?;
+        index(&repository, debian)?;
+        fs::write(complete, "")?;
     }
-    bootstrap(&root, &repository, debian)?;
-    configure(base, &root, debian)?;
-    index(&repository, debian)?;
-    Ok(fs::write(complete, "")?)
+    Ok(Root { root, repository })
 }
 
 fn bootstrap(root: &Path, repository: &Path, debian: Debian) -> Result<()> {
