@@ -17,21 +17,17 @@ use crate::workspace::Workspace;
 /// The ways to install it.
 const WAYS: [&str; 5] = ["deb", "wheel", "npm", "tarball", "install.sh"];
 
-/// Mounts an overlay with the index, the repository and the host's npm, and runs the script there.
+/// Mounts an overlay with the index and the repository, and runs the script there.
 const ENTER: &str = r#"
 set -eu
-debian=$1 repository=$2 index=$3 script=$4 npm=$5 way=$6 version=$7
+debian=$1 repository=$2 index=$3 script=$4 way=$5 version=$6
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay overlay -o lowerdir="$debian",upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
 cd /mnt/root
-mkdir -p srv/index srv/repository usr/lib/node_modules/npm
+mkdir -p srv/index srv/repository
 mount --bind "$index" srv/index
 mount --bind "$repository" srv/repository
-mount --bind "$npm" usr/lib/node_modules/npm
-cp "$(command -v node)" usr/bin/node
-ln -sf ../lib/node_modules/npm/bin/npm-cli.js usr/bin/npm
-ln -sf ../lib/node_modules/npm/bin/npx-cli.js usr/bin/npx
 cp "$script" srv/newcomer.sh
 mount -t proc proc proc
 mount --rbind /dev dev
@@ -45,8 +41,6 @@ pub(super) fn test(workspace: &Workspace, out: &Path, version: &str) -> Result<(
     let index = index(out, version)?;
     let script = index.join("newcomer.sh");
     fs::write(&script, include_str!("newcomer.sh"))?;
-    let npm = output(std::process::Command::new("sh").args(["-c", "realpath \"$(command -v npm)\""]))?;
-    let npm = Path::new(npm.trim()).ancestors().nth(2).context("npm has no folder")?;
     for way in WAYS {
         attached(
             workspace
@@ -56,7 +50,6 @@ pub(super) fn test(workspace: &Workspace, out: &Path, version: &str) -> Result<(
                 .args([&debian.root, &debian.repository])
                 .arg(&index)
                 .arg(&script)
-                .arg(npm)
                 .args([way, version]),
         )
         .with_context(|| format!("a newcomer could not install tercet by {way}"))?;

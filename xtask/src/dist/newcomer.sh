@@ -14,6 +14,8 @@ useradd --create-home --home-dir /opt/dev dev
 until curl --silent --output /dev/null "$index/"; do :; done
 as_dev() { runuser -u dev -- env HOME=/opt/dev "$@"; }
 cd /opt/dev
+# A newcomer by npm has it.
+if [ "$way" = npm ]; then apt-get -qq --yes --no-install-recommends install npm >/dev/null; fi
 
 began=$(date +%s%N)
 case $way in

@@ -45,8 +45,8 @@ const KERNEL: &[(&str, &str)] = &[
 /// On every machine from the start: a server as a hoster delivers it.
 const INSTALLED: &str = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,openssh-server,curl,ca-certificates,procps,python3,python3-venv,udev,kmod,apt-utils,sudo";
 
-/// What machines may install from the lab's own repository.
-const INSTALLABLE: &str = "nftables pgbackrest postgresql postgresql-contrib unattended-upgrades";
+/// What machines, and newcomers to tercet's packages, may install from the lab's own repository.
+const INSTALLABLE: &str = "nftables nodejs npm pgbackrest postgresql postgresql-contrib unattended-upgrades";
 
 /// The Python packages machines may install from there, by pip.
 const REQUIREMENTS: &str = "examples/fastapi/requirements.txt";
