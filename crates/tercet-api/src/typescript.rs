@@ -6,8 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::schema::{
-    Cardinality, Column, Link, QualifiedName, Relation, RelationKind, Relationship, Routine, RoutineResult,
-    SchemaCache,
+    Cardinality, Column, Link, QualifiedName, Relation, Relationship, Routine, RoutineResult, SchemaCache,
 };
 
 const JSON: &str = "export type Json =
@@ -24,9 +23,7 @@ pub fn declarations(cache: &SchemaCache, schemas: &[String]) -> String {
     let mut text = format!("{JSON}\nexport type Database = {{\n");
     for schema in schemas {
         let relations: Vec<&Relation> = cache.relations(schema).map(|relation| &**relation).collect();
-        let is_view = |relation: &&&Relation| {
-            matches!(relation.kind, RelationKind::View | RelationKind::MaterialisedView)
-        };
+        let is_view = |relation: &&&Relation| relation.kind.is_view();
         let _ = writeln!(text, "  {}: {{", key(schema));
         section(
             &mut text,
@@ -162,10 +159,7 @@ fn of_result(cache: &SchemaCache, routine: &Routine) -> String {
 fn of_row(cache: &SchemaCache, name: &QualifiedName) -> String {
     match cache.relation(&name.schema, &name.name) {
         Some(relation) => {
-            let section = match relation.kind {
-                RelationKind::View | RelationKind::MaterialisedView => "Views",
-                _ => "Tables",
-            };
+            let section = if relation.kind.is_view() { "Views" } else { "Tables" };
             format!("Database[{}][\"{section}\"][{}][\"Row\"]", quoted(&name.schema), quoted(&name.name))
         }
         None => "Record<string, unknown>".to_owned(),

@@ -99,7 +99,12 @@ impl<C: Fn(&str) -> Target> ScratchDatabase<C> {
                 server.query(&Statement::new(end, vec![Some(self.name.clone().into())])).await?;
                 match run(format!("alter database {name} rename to {old}")).await {
                     Err(error) if is_in_use(&error) && began.elapsed() < PATIENCE => sleep(TICK).await,
-                    renamed => break renamed?,
+                    Ok(()) => break,
+                    Err(error) => {
+                        // Nobody could connect to it otherwise.
+                        let _ = run(format!("alter database {name} with allow_connections true")).await;
+                        return Err(error);
+                    }
                 }
             }
         }

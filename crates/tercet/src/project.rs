@@ -55,8 +55,8 @@ impl Project {
         };
         let folder = folder.canonicalize().with_context(|| format!("{} can't be found", folder.display()))?;
         let name = match std::fs::read_to_string(folder.join(STATE).join(NAME)) {
-            Ok(recorded) => recorded.trim_end().to_owned(),
-            Err(_) => folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            Ok(recorded) if !recorded.trim().is_empty() => recorded.trim_end().to_owned(),
+            _ => folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
         let shown = file.display().to_string();
         let origin = Origin { file: shown.strip_prefix("./").unwrap_or(&shown), folder: &name };

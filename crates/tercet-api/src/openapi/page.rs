@@ -45,10 +45,12 @@ pub enum File {
 
 /// Whether a browser requests the page at `/`: it prefers HTML to all else.
 pub fn is_home(parts: &Parts, rules: Rules<'_>) -> bool {
-    let accept = parts.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let prefers_html = accept.split([',', ';']).next().is_some_and(|first| first.trim() == "text/html");
     let is_read = matches!(parts.method, Method::GET | Method::HEAD);
-    rules.describes && rules.root_routine.is_none() && is_read && prefers_html && parts.uri.path() == "/"
+    if parts.uri.path() != "/" || !is_read || !rules.describes || rules.root_routine.is_some() {
+        return false;
+    }
+    let accept = parts.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    accept.split([',', ';']).next().is_some_and(|first| first.trim() == "text/html")
 }
 
 /// The page at `/`: the name of the API, and where its documentation is.

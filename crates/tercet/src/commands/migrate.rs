@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::json;
 use tercet_database::migration::{Migrations, State, Status};
-use tercet_database::{ScratchDatabase, Seeds};
+use tercet_database::{ScratchDatabase, Seeds, roles};
 use tercet_postgres::Target;
 
 use crate::cli;
@@ -16,7 +16,6 @@ use crate::commands::backup::here::live::{Live, Serving};
 use crate::commands::up::SEEDS;
 use crate::failure::{Failure, Outcome};
 use crate::project::Project;
-use crate::terminal;
 
 pub(crate) fn run(verb: &cli::Migrate) -> Outcome {
     match verb {
@@ -92,8 +91,9 @@ fn check(arguments: &cli::MigrateCheck) -> Outcome {
     block_on(serving(&live, async |serving| {
         let scratch = scratch(serving, &project).await?;
         let applied = inputs.apply(&scratch.owner()).await;
-        scratch.remove().await?;
+        let removed = scratch.remove().await;
         let applied = applied?;
+        removed?;
         let present = inputs.migrations.status(&serving.superuser(&live.name)).await?;
         if let Some(Status { version, state, .. }) =
             present.iter().find(|it| matches!(it.state, State::Changed | State::Missing | State::Failed))
@@ -117,19 +117,7 @@ fn reset(arguments: &cli::MigrateReset) -> Outcome {
     let project = Project::open(&arguments.folder)?;
     let inputs = Inputs::read(&project)?;
     let live = Live::open(&project)?;
-    let name = &live.name;
-    let answer = match &arguments.yes {
-        Some(answer) => answer.clone(),
-        None => terminal::ask(
-            &format!("type the project's name, {name}, to drop its database with all rows: "),
-            &format!("--yes {name}"),
-        )?,
-    };
-    if answer != *name {
-        return Err(Failure::input_message(format!(
-            "the name is {name}, not {answer:?}: nothing was changed"
-        )));
-    }
+    live.confirm("drop its database with all rows", arguments.yes.as_deref())?;
     block_on(serving(&live, async |serving| {
         let scratch = scratch(serving, &project).await?;
         match inputs.apply(&scratch.owner()).await {
@@ -167,6 +155,8 @@ async fn serving(live: &Live, work: impl AsyncFnOnce(&Serving) -> Outcome) -> Ou
 struct Inputs {
     migrations: Migrations,
     seeds: Seeds,
+    /// What the roles of requests are granted by default (`grants`).
+    grants: Option<bool>,
 }
 
 /// How many of them were applied.
@@ -185,11 +175,15 @@ impl Inputs {
         }
         let seeds = Seeds::read(&project.folder.join(SEEDS));
         let seeds = seeds.map_err(|error| Failure::input_message(error.to_string()))?;
-        Ok(Self { migrations: migrations(project)?, seeds })
+        let grants = project.topology.application().environment.grants;
+        Ok(Self { migrations: migrations(project)?, seeds, grants })
     }
 
     async fn apply(&self, owner: &Target) -> anyhow::Result<Applied> {
         self.seeds.announce(owner).await?;
+        if let Some(granted) = self.grants {
+            roles::set_default_grants(owner, granted).await?;
+        }
         let migrations = self.migrations.apply(owner).await?;
         Ok(Applied { migrations, seeds: self.seeds.apply(owner).await?.count })
     }

@@ -122,7 +122,10 @@ async fn supervise(project: Project, inputs: Inputs, private: &PrivateFolder, ou
     let start = async {
         let mut ports = Ports::default();
         let plan = RefCell::new(Plan::of(&project.topology, &mut ports)?);
-        check(&plan.borrow(), &project, private)?;
+        let url = project.topology.database().url.as_ref().map(|url| project.reveal(url)).transpose()?;
+        // The private database has no address yet.
+        let url = url.as_deref().unwrap_or("postgresql://authenticator@localhost/postgres");
+        check(&plan.borrow(), &project, private, url)?;
         let starting = Start {
             project: &project,
             private,
@@ -165,11 +168,10 @@ async fn supervise(project: Project, inputs: Inputs, private: &PrivateFolder, ou
     }
 }
 
-/// Reads the tiers' configurations as the parts will, so that a mistake is reported before anything is started.
-fn check(plan: &Plan, project: &Project, private: &PrivateFolder) -> Outcome {
-    let url = project.topology.database().url.as_ref().map(|url| project.reveal(url)).transpose()?;
+/// Reads the tiers' configurations as the parts will, with the database URL of the application servers, so that a mistake is
+/// reported before anything is started or replaced.
+fn check(plan: &Plan, project: &Project, private: &PrivateFolder, url: &str) -> Outcome {
     if let Server::Api(_) = project.topology.application().server {
-        let url = url.as_deref().unwrap_or("postgresql://authenticator@localhost/postgres");
         let config = plan.application(0, project, private, url)?.configuration();
         let config_path = config.clone().unwrap_or_default();
         let source = ConfigSource { file: config, environment: BTreeMap::new() };
@@ -256,17 +258,16 @@ impl Start<'_> {
             seeds.announce(owner).await?;
         }
         let parse = || Target::parse(&server, &super::environment()).context("url in [database]");
-        let target = owner.clone().map_or_else(parse, Ok);
+        let target = || owner.clone().map_or_else(parse, Ok);
         if let (Some(granted), Some(owner)) = (topology.application().environment.grants, &owner) {
             roles::set_default_grants(owner, granted).await?;
         }
         if migrations.count() > 0 {
-            let count =
-                migrations.apply(target.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?).await?;
+            let count = migrations.apply(&target()?).await?;
             log.event(SupervisorEvent::MigrationsApplied { count });
         }
         if let Some(migrate) = &topology.application().environment.migrate {
-            self.migrate(migrate, &target?, &migrator).await?;
+            self.migrate(migrate, &target()?, &migrator).await?;
         }
         if let (Some(owner), Some(seeds)) = (&owner, seeds) {
             develop::plant(seeds, owner, &log).await?;

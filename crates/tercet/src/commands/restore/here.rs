@@ -135,7 +135,7 @@ fn drop_copies(live: &Live, yes: Option<&str>) -> Outcome {
     for path in &replaced {
         say(&format!("{}: {}", path.display(), Size(size_on_disk(path)?)));
     }
-    replace::confirm(live, "remove them", yes)?;
+    live.confirm("remove them", yes)?;
     for path in &replaced {
         backups::remove_folder(path)?;
     }

@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use rustix::process::Signal;
 use tercet_config::Topology;
 use tercet_database::Seeds;
+use tercet_database::migration::MigrationError;
 use tercet_observe::event::SupervisorEvent;
 use tercet_postgres::Target;
 
 use super::plan::Plan;
 use super::private::PrivateFolder;
 use super::watch::Watched;
-use super::{APPLICATION_TIER, BALANCER, SEEDS, migrations};
+use super::{APPLICATION_TIER, BALANCER, SEEDS, check, migrations};
 use crate::failure::Failure;
 use crate::output::PartLog;
 use crate::project::Project;
@@ -42,7 +43,7 @@ impl Development<'_> {
             let change = watched.changed(|| state(&project)).await;
             if change.configuration {
                 match Project::to_bring_up(&project.folder) {
-                    Ok(new) => self.configure(&mut project, new, &mut watched).await,
+                    Ok(new) => self.configure(&mut project, new).await,
                     Err(failure) => self.refused(&failure),
                 }
             }
@@ -67,7 +68,10 @@ impl Development<'_> {
         };
         if let Err(error) = migrate.await {
             let mut reason = format!("{error:#}");
-            if reason.contains("applied already") {
+            if matches!(
+                error.downcast_ref(),
+                Some(MigrationError::Changed(_) | MigrationError::Missing { .. })
+            ) {
                 reason.push_str(". To start over with an empty database: tercet migrate reset");
             }
             self.log.event(SupervisorEvent::MigrationsFailed { reason: &reason });
@@ -75,13 +79,17 @@ impl Development<'_> {
     }
 
     /// Applies a changed `tercet.toml`: application servers are replaced one by one, the balancer reloads.
-    async fn configure(&mut self, project: &mut Project, new: Project, watched: &mut Watched) {
+    async fn configure(&mut self, project: &mut Project, new: Project) {
         let keys = unchangeable(&project.topology, &new.topology);
         if !keys.is_empty() {
             self.log.event(SupervisorEvent::RestartRequired { keys });
             return;
         }
-        let migrations_moved = project.topology.database() != new.topology.database();
+        if let Err(failure) = check(&self.plan.borrow(), &new, self.private, &self.server) {
+            // The files that running parts would be restarted with are the old ones again.
+            let _ = check(&self.plan.borrow(), project, self.private, &self.server);
+            return self.refused(&failure);
+        }
         match self.reconfigure(&new).await {
             Ok(parts) => {
                 let parts = parts.iter().map(String::as_str).collect();
@@ -89,11 +97,8 @@ impl Development<'_> {
             }
             Err(error) => self.refused(&error.into()),
         }
+        // Its migrations may be elsewhere: then those that are watched have changed.
         *project = new;
-        if migrations_moved {
-            *watched = state(project);
-            self.migrate(project).await;
-        }
     }
 
     /// Restarts or reloads the parts whose configuration has changed, and returns their names.
@@ -153,6 +158,8 @@ fn unchangeable(old: &Topology, new: &Topology) -> Vec<&'static str> {
         (topology.balancer().listen.clone(), tls)
     };
     let kind = |topology: &Topology| std::mem::discriminant(&topology.application().server);
+    let environment = |topology: &Topology| topology.application().environment.clone();
+    let migrate = |topology: &Topology| environment(topology).migrate.map(|program| program.words("", 0));
     [
         ("name", old.name() != new.name()),
         (
@@ -161,6 +168,9 @@ fn unchangeable(old: &Topology, new: &Topology) -> Vec<&'static str> {
         ),
         ("listen", listeners(old) != listeners(new)),
         ("run", kind(old) != kind(new)),
+        ("grants", environment(old).grants != environment(new).grants),
+        ("migrate", migrate(old) != migrate(new)),
+        ("supabase", old.database().supabase != new.database().supabase),
         ("url in [database]", old.database().url != new.database().url),
     ]
     .into_iter()

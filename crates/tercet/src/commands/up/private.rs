@@ -86,7 +86,12 @@ impl PrivateFolder {
         let path = self.folder.join(NAME);
         match fs::read_to_string(&path) {
             Ok(recorded) if recorded.trim_end() == name => Ok(()),
-            _ => fs::write(&path, format!("{name}\n")).with_context(|| path.display().to_string()),
+            _ => {
+                // A full disk must not leave half a name.
+                let new = self.folder.join(format!("{NAME}.new"));
+                let written = fs::write(&new, format!("{name}\n")).and_then(|()| fs::rename(&new, &path));
+                written.with_context(|| path.display().to_string())
+            }
         }
     }
 

@@ -19,9 +19,10 @@ use tokio::time::{Instant, sleep};
 use crate::backups::{Archive, Backups, replacement};
 use crate::commands::up::database;
 use crate::commands::up::private::{IsUp, PrivateFolder};
-use crate::failure::Failure;
+use crate::failure::{Failure, Outcome};
 use crate::project::{Project, STATE};
 use crate::supervisor::ends_with_this_process;
+use crate::terminal::ask;
 
 /// How long the server may take to archive a segment.
 const ARCHIVE_PATIENCE: Duration = Duration::from_secs(60);
@@ -42,6 +43,19 @@ pub(crate) struct Live {
 }
 
 impl Live {
+    /// Asks for the project's name, to `verb`; `yes` is the answer of a script.
+    pub(crate) fn confirm(&self, verb: &str, yes: Option<&str>) -> Outcome {
+        let name = &self.name;
+        let answer = match yes {
+            Some(answer) => answer.to_owned(),
+            None => ask(&format!("type the project's name, {name}, to {verb}: "), &format!("--yes {name}"))?,
+        };
+        if answer == *name {
+            return Ok(());
+        }
+        Err(Failure::input_message(format!("the name is {name}, not {answer:?}: nothing was changed")))
+    }
+
     /// Opens the project's PostgreSQL. As root, the process continues as the user of `tercet up`.
     pub(crate) fn open(project: &Project) -> Result<Self, Failure> {
         if project.topology.database().url.is_some() {

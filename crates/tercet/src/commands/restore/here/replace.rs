@@ -14,7 +14,6 @@ use crate::commands::backup::here::live::Live;
 use crate::commands::backup::here::{CHECKS, block_on, say, shown, until_stopped};
 use crate::failure::{Failure, Outcome};
 use crate::project::Project;
-use crate::terminal::ask;
 
 /// The folder in that of the cluster in which the copy is restored: on the same file system as the data directory.
 const RESTORED: &str = "restored";
@@ -29,7 +28,7 @@ pub(super) fn run(live: &Live, project: &Project, target: &RecoveryTarget, yes: 
     say(
         "transactions committed later are not in it; the present database is kept, for tercet restore --undo",
     );
-    confirm(live, "replace its database", yes)?;
+    live.confirm("replace its database", yes)?;
     let folder = live.folder().join(RESTORED);
     let outcome = block_on(async { Ok(until_stopped(replace(live, project, target, &folder)).await?) });
     let removed = backups::remove_folder(&folder);
@@ -82,7 +81,7 @@ pub(super) fn undo(live: &Live, yes: Option<&str>) -> Outcome {
         return Err(Failure::input_message("no database was replaced here: there is nothing to undo"));
     };
     say(&format!("the database {} is replaced by {}", live.name, before.display()));
-    confirm(live, "replace its database", yes)?;
+    live.confirm("replace its database", yes)?;
     let control = live.control_of(&before)?;
     live.backups.archive(&control.system_identifier).continue_on(control.timeline)?;
     let replaced = replacement::replace(live.folder(), &before)?;
@@ -101,17 +100,4 @@ fn refuse_if_up(live: &Live) -> Outcome {
         ));
     }
     Ok(())
-}
-
-/// Asks for the project's name.
-pub(super) fn confirm(live: &Live, verb: &str, yes: Option<&str>) -> Outcome {
-    let name = &live.name;
-    let answer = match yes {
-        Some(answer) => answer.to_owned(),
-        None => ask(&format!("type the project's name, {name}, to {verb}: "), &format!("--yes {name}"))?,
-    };
-    if answer == *name {
-        return Ok(());
-    }
-    Err(Failure::input_message(format!("the name is {name}, not {answer:?}: nothing was changed")))
 }
