@@ -101,7 +101,7 @@ impl<C: Fn(&str) -> Target> ScratchDatabase<C> {
                     Err(error) if is_in_use(&error) && began.elapsed() < PATIENCE => sleep(TICK).await,
                     Ok(()) => break,
                     Err(error) => {
-                        // Nobody could connect to it otherwise.
+                        // Otherwise no client could connect to it, not even a superuser.
                         let _ = run(format!("alter database {name} with allow_connections true")).await;
                         return Err(error);
                     }

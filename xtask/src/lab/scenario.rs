@@ -378,9 +378,16 @@ fn first_apply(scenario: &Scenario<'_>) -> Result<()> {
     Ok(())
 }
 
+/// How much a unit is exposed, by systemd-analyze(1): 0 to 10.
+fn exposure(scenario: &Scenario<'_>, machine: &str, unit: &str) -> Result<f64> {
+    let verdict = scenario.on(machine, &format!("systemd-analyze security --no-pager '{unit}' | tail -1"))?;
+    let exposure = verdict.split_whitespace().find_map(|word| word.parse().ok());
+    exposure.with_context(|| format!("systemd-analyze printed {verdict}"))
+}
+
 fn nothing_to_do(scenario: &Scenario<'_>) -> Result<()> {
     let printed = scenario.succeed("plan", &[])?;
-    ensure!(printed.contains("nothing to do"), "the second plan has steps:\n{printed}");
+    ensure!(printed.contains("nothing to do"), "there is still:\n{printed}");
     Ok(())
 }
 
@@ -435,10 +442,7 @@ fn hardened(scenario: &Scenario<'_>) -> Result<()> {
     ] {
         let unit = scenario.on(machine, &format!("systemctl list-units --plain --no-legend '{pattern}'"))?;
         let unit = unit.split(' ').next().context("the unit runs")?;
-        let verdict =
-            scenario.on(machine, &format!("systemd-analyze security --no-pager '{unit}' | tail -1"))?;
-        let exposure = verdict.split_whitespace().find_map(|word| word.parse::<f64>().ok());
-        let exposure = exposure.with_context(|| format!("systemd-analyze printed {verdict}"))?;
+        let exposure = exposure(scenario, machine, unit)?;
         ensure!(exposure <= limit, "{unit}: exposure {exposure}");
         let secrets = scenario.on(machine, "find /etc/tercet/credentials -type f ! -perm 600; cat /proc/*/cmdline | tr '\\0' ' ' | grep -c '[p]ostgres[^ ]*://[^ ]*:[^ ]*@' || true")?;
         ensure!(secrets.trim() == "0", "{machine}: a secret can be seen: {secrets}");

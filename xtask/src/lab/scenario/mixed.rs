@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use super::holes::mended;
-use super::{Named, Scenario};
+use super::{Named, Scenario, exposure};
 use crate::lab::base;
 use crate::lab::machines::NEXT;
 
@@ -23,10 +23,8 @@ fn applied(scenario: &Scenario<'_>) -> Result<()> {
     ensure!(scenario.get("/event")?.contains("[{\"number\":0"), "no answer");
     let versions = scenario.succeed_on("application", &["cat", "/etc/debian_version"])?;
     ensure!(versions.contains("app1: 12.") && versions.contains("next: 13."), "{versions}");
-    let exposure =
-        scenario.on("next", "systemd-analyze security --no-pager postgresql@17-main.service | tail -1")?;
-    let rated = exposure.split_whitespace().find_map(|word| word.parse::<f64>().ok());
-    ensure!(rated.is_some_and(|rated| rated <= 4.0), "postgresql@17-main.service: {exposure}");
+    let exposure = exposure(scenario, "next", "postgresql@17-main.service")?;
+    ensure!(exposure <= 4.0, "postgresql@17-main.service: exposure {exposure}");
     scenario.on("next", "runuser -u postgres -- psql -qc 'create role intruder superuser' -c 'create role helper' -c 'grant postgres to helper'")?;
     mended(scenario)?;
     scenario.lab.reboot(NEXT)?;

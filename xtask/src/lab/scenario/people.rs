@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{FOUR_MACHINES, Named, Scenario};
+use super::{FOUR_MACHINES, Named, Scenario, nothing_to_do};
 use crate::lab::machines::Machine;
 
 pub(super) const STAGES: &[Named] = &[
@@ -61,11 +61,10 @@ fn refused(scenario: &Scenario<'_>) -> Result<()> {
     for (machine, command, ..) in WRONG {
         scenario.on(machine, &format!("bash -c {}", quoted(command)))?;
     }
-    // An address that app1 does not have.
-    let elsewhere = FOUR_MACHINES.to_owned();
-    scenario.write(&elsewhere, "")?;
+    scenario.write(FOUR_MACHINES, "")?;
     let file = scenario.project.path().join("tercet.toml");
     let text = std::fs::read_to_string(&file)?;
+    // An address that app1 does not have.
     let address = Machine::named("app1")?.address();
     std::fs::write(&file, text.replace(&address, "10.77.0.77"))?;
     let printed = scenario.fail("apply", &["--yes"])?;
@@ -87,8 +86,7 @@ fn applied(scenario: &Scenario<'_>) -> Result<()> {
     let printed = scenario.succeed("apply", &["--yes"])?;
     ensure!(printed.contains("proven:"), "apply does not end with proof:\n{printed}");
     ensure!(scenario.get("/event")?.contains("[{\"number\":0"), "no answer");
-    let plan = scenario.succeed("plan", &[])?;
-    ensure!(plan.contains("nothing to do"), "the second plan has steps:\n{plan}");
+    nothing_to_do(scenario)?;
     let locale = scenario
         .on("db", "runuser -u postgres -- psql -Atqc 'show data_checksums' -c 'show lc_collate' shop")?;
     ensure!(locale == "on\nC.UTF-8\n", "the created cluster has {locale}");

@@ -1,6 +1,6 @@
 //! Notices changes of a project's files: `tercet.toml`, migrations and seeds.
 //!
-//! Compares names, sizes and times twice a second, which works on every file system, also on shared folders where the kernel
+//! Compares names, sizes and times every 400 ms, which works on every file system, also on shared folders where the kernel
 //! reports no events. A change counts when the files have been the same for one interval, so a half-written file is not read.
 
 use std::collections::BTreeMap;
