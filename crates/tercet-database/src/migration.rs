@@ -45,12 +45,28 @@ pub(crate) struct File {
     sql: String,
 }
 
+/// The `.sql` files of a folder, sorted by name; one that does not exist has none.
+pub(crate) fn sql_files(folder: &Path) -> Result<Vec<PathBuf>, MigrationError> {
+    let error = |source| MigrationError::File { path: folder.to_owned(), source };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries.collect::<Result<Vec<_>, _>>().map_err(error)?,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(source) => return Err(error(source)),
+    };
+    let mut paths: Vec<_> = entries.into_iter().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
+    paths.sort();
+    Ok(paths)
+}
+
 impl File {
     /// Reads it; a byte order mark is not part of the text.
     pub(crate) fn read(path: PathBuf, description: String) -> Result<Self, MigrationError> {
         match fs::read_to_string(&path) {
-            Ok(text) => {
-                let sql = text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned);
+            Ok(mut sql) => {
+                if sql.starts_with('\u{feff}') {
+                    sql.remove(0);
+                }
                 Ok(Self { path, description, sql })
             }
             Err(source) => Err(MigrationError::File { path, source }),
@@ -233,18 +249,8 @@ impl Migrations {
     /// # Errors
     /// A file has no version or that of another file, or cannot be read.
     pub fn read(folder: &Path) -> Result<Self, MigrationError> {
-        let error = |path: &Path, source| MigrationError::File { path: path.to_owned(), source };
         let mut files = BTreeMap::new();
-        let entries = match fs::read_dir(folder) {
-            Ok(entries) => entries.collect::<Result<Vec<_>, _>>().map_err(|source| error(folder, source))?,
-            Err(source) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(source) => return Err(error(folder, source)),
-        };
-        let mut paths: Vec<_> = entries.into_iter().map(|entry| entry.path()).collect();
-        paths.sort();
-        for path in
-            paths.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "sql"))
-        {
+        for path in sql_files(folder)? {
             let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let digits = stem.find(|c: char| !c.is_ascii_digit()).unwrap_or(stem.len());
             let (number, rest) = stem.split_at(digits);

@@ -87,11 +87,17 @@ pub async fn prepare(
     for role in roles(name, Some(owner), Some(authenticator), session_role) {
         server.simple_query(&role.sql(Others::Kept, Verifier::reveal)).await?;
     }
-    let exists = "select from pg_database where datname = $1";
-    if server.query(&Statement::new(exists, vec![Some(name.to_owned().into())])).await?.is_empty() {
+    if !has_database(&server, name).await? {
         server.simple_query(&database(name).create()).await?;
     }
     grant_once(&Arc::new(connect(name)), name).await
+}
+
+/// Whether a cluster has the database of a name.
+pub(crate) async fn has_database(server: &Connection, name: &str) -> Result<bool, DatabaseError> {
+    let select = "select from pg_database where datname = $1";
+    let rows = server.query(&Statement::new(select, vec![Some(name.to_owned().into())])).await?;
+    Ok(!rows.is_empty())
 }
 
 /// Grants the CONNECT privilege on the database `name` and the privileges of the roles in it, unless this was done

@@ -88,9 +88,7 @@ impl<C: Fn(&str) -> Target> ScratchDatabase<C> {
             (identifier(&self.name), identifier(&database(&self.name)), identifier(&replaced(&self.name)));
         let server = self.server().await?;
         let run = async |sql: String| server.simple_query(&sql).await.map(drop);
-        let exists = "select from pg_database where datname = $1";
-        let exists = Statement::new(exists, vec![Some(self.name.clone().into())]);
-        if !server.query(&exists).await?.is_empty() {
+        if roles::has_database(&server, &self.name).await? {
             // Clients that reconnect must not prevent the change of the name, which takes no time.
             run(format!("alter database {name} with allow_connections false")).await?;
             let began = Instant::now();

@@ -3,14 +3,12 @@
 //! A database gets seeds only if it was empty when they were [announced](Seeds::announce): the table `tercet.seeds`, the
 //! record of those applied, is created then and never later.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tercet_postgres::Target;
 
-use crate::migration::{File, MigrationError, Session};
+use crate::migration::{File, MigrationError, Session, sql_files};
 
 /// The record of applied seeds.
 const CREATE: &str = "
@@ -41,20 +39,11 @@ impl Seeds {
     /// # Errors
     /// A file or the folder cannot be read.
     pub fn read(folder: &Path) -> Result<Self, MigrationError> {
-        let error = |source| MigrationError::File { path: folder.to_owned(), source };
-        let entries = match fs::read_dir(folder) {
-            Ok(entries) => entries.collect::<Result<Vec<_>, _>>().map_err(error)?,
-            Err(source) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(source) => return Err(error(source)),
-        };
-        let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
-        paths.sort();
         let named = |path: PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             File::read(path, name)
         };
-        Ok(Self { files: paths.into_iter().map(named).collect::<Result<_, _>>()? })
+        Ok(Self { files: sql_files(folder)?.into_iter().map(named).collect::<Result<_, _>>()? })
     }
 
     /// Marks the database for seeds if no migration was applied to it yet. Must be called on a `LocalSet`, like
@@ -70,7 +59,7 @@ impl Seeds {
         Ok(())
     }
 
-    /// Applies the seeds that were not applied before, each in a transaction, if the database was marked.
+    /// Applies the seeds that were not applied before, each as a migration, if the database was marked.
     ///
     /// # Errors
     /// A statement fails; the files before it stay applied.

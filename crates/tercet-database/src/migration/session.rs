@@ -95,28 +95,32 @@ impl Session {
         Ok(applied)
     }
 
-    /// Runs a file and records it, in one transaction unless the file begins with `-- no-transaction`.
+    /// Applies a migration, and records it with the time that it took.
     pub(super) async fn apply(&self, version: i64, file: &File) -> Result<(), MigrationError> {
         let began = Instant::now();
-        let (version, checksum) = (version.to_string(), file.checksum());
+        let version = version.to_string();
+        let record = "insert into tercet.migrations (version, description, success, checksum, execution_time) \
+                      values ($1, $2, true, $3, -1)";
+        self.run_file(file, record, &[&version, &file.description, &file.checksum()]).await?;
+        let elapsed = began.elapsed().as_nanos().to_string();
+        let update = "update tercet.migrations set execution_time = $1 where version = $2";
+        Ok(self.run(update, &[&elapsed, &version]).await?)
+    }
+
+    /// Runs a file and then the statement `record`, in one transaction unless the file begins with `-- no-transaction`.
+    async fn run_file(&self, file: &File, record: &str, values: &[&str]) -> Result<(), MigrationError> {
+        let script = file.script()?;
         self.execute(BEGIN).await?;
         if !file.is_alone() {
             self.execute("begin").await?;
         }
-        self.execute(&file.script()?).await.map_err(|error| file.explain(&error))?;
-        self.run(
-            "insert into tercet.migrations (version, description, success, checksum, execution_time) \
-             values ($1, $2, true, $3, -1)",
-            &[&version, &file.description, &checksum],
-        )
-        .await?;
+        self.execute(&script).await.map_err(|error| file.explain(&error))?;
+        self.run(record, values).await?;
         if !file.is_alone() {
             // Deferred constraints are checked here.
             self.execute("commit").await.map_err(|error| file.explain(&error))?;
         }
-        let elapsed = began.elapsed().as_nanos().to_string();
-        let update = "update tercet.migrations set execution_time = $1 where version = $2";
-        Ok(self.run(update, &[&elapsed, &version]).await?)
+        Ok(())
     }
 
     /// The checksums of the applied seeds by name; `None` if the database gets no seeds.
@@ -131,15 +135,10 @@ impl Session {
         Ok(Some(rows.iter().filter_map(record).collect()))
     }
 
-    /// Runs a seed and records it, in one transaction.
+    /// Applies a seed, and records it.
     pub(crate) async fn plant(&self, file: &File) -> Result<(), MigrationError> {
-        let script = file.script()?;
-        self.execute(BEGIN).await?;
-        self.execute("begin").await?;
-        self.execute(&script).await.map_err(|error| file.explain(&error))?;
         let record = "insert into tercet.seeds (name, checksum) values ($1, $2)";
-        self.run(record, &[&file.description, &file.checksum()]).await?;
-        self.execute("commit").await.map_err(|error| file.explain(&error))
+        self.run_file(file, record, &[&file.description, &file.checksum()]).await
     }
 
     async fn run(&self, sql: &str, values: &[&str]) -> Result<(), DatabaseError> {
