@@ -8,6 +8,7 @@ mod settings;
 mod timeout;
 
 use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use tercet_postgres::{DatabaseError, Results, Rows, Statement};
 
@@ -46,6 +47,8 @@ pub struct Outcome {
     pub schema_outdated: bool,
     /// Whether types have changed: planned with a current schema cache, the statement may succeed.
     pub types_changed: bool,
+    /// How long it waited for a connection of the pool.
+    pub waited: Duration,
 }
 
 /// Runs a planned statement and parses its result.
@@ -70,7 +73,7 @@ pub async fn run(pool: &Pool, context: Context<'_>, plan: &StatementPlan, query:
         Ok(checked) => checked.map_err(ApiError::from),
         Err(error) => Err(transaction.map_error(error).await),
     };
-    Outcome { answer, schema_outdated, types_changed }
+    Outcome { answer, schema_outdated, types_changed, waited: transaction.waited.get() }
 }
 
 /// Runs read-only statements in one transaction, and returns the rows of each.
@@ -96,11 +99,19 @@ struct Transaction<'a> {
     reparse: Cell<bool>,
     /// Set when the answer required a fallback because the schema cache is outdated.
     schema_outdated: Cell<bool>,
+    /// How long it waited for a connection of the pool.
+    waited: Cell<Duration>,
 }
 
 impl<'a> Transaction<'a> {
     fn new(pool: &'a Pool, context: Context<'a>) -> Self {
-        Self { pool, context, reparse: Cell::new(false), schema_outdated: Cell::new(false) }
+        Self {
+            pool,
+            context,
+            reparse: Cell::new(false),
+            schema_outdated: Cell::new(false),
+            waited: Cell::default(),
+        }
     }
 
     async fn read(&self, plan: &StatementPlan, query: &Query) -> Result<Answer, StatementError> {
@@ -255,7 +266,10 @@ impl<'a> Transaction<'a> {
     }
 
     async fn lease(&self, mode: LeaseMode) -> Result<Lease, StatementError> {
-        let mut lease = self.pool.lease(mode).await?;
+        let asked = Instant::now();
+        let leased = self.pool.lease(mode).await;
+        self.waited.set(self.waited.get() + asked.elapsed());
+        let mut lease = leased?;
         lease.set_timeout(timeout::of(self.context));
         if self.reparse.get() {
             lease.reparse_statements();

@@ -1,9 +1,9 @@
-//! The admin endpoints: `/live`, `/ready` and `/metrics` on the metrics address; on the Unix socket also the control
-//! requests below.
+//! The admin endpoints: `/live`, `/ready`, `/metrics` and `/servers` on the metrics address; on the Unix socket also the
+//! control requests below.
 //!
 //! | request | effect |
 //! |---|---|
-//! | `GET /servers` | every server: address, weight, state, counters |
+//! | `GET /servers` | every server: address, weight, state, counters, durations to the first byte by bucket |
 //! | `POST /servers/NAME/drain` | takes it out of rotation; responds when it is idle, or after the drain time |
 //! | `POST /servers/NAME/undrain` | puts it back into rotation |
 //! | `POST /reload` | reloads the configuration file; 422 and the reason when it is refused |
@@ -84,10 +84,10 @@ impl Admin for Endpoint {
         let method = method.clone();
         let path = path.to_owned();
         Box::pin(async move {
-            if !allows_control {
+            let parts: Vec<&str> = path.split('/').skip(1).collect();
+            if !allows_control && (&method, &parts[..]) != (&Method::GET, &["servers"]) {
                 return None;
             }
-            let parts: Vec<&str> = path.split('/').skip(1).collect();
             match (&method, &parts[..]) {
                 (&Method::GET, ["servers"]) => {
                     let servers: Vec<Value> =
@@ -157,6 +157,7 @@ fn describe(server: &Server) -> Value {
         "in_flight": server.in_flight(),
         "requests": server.requests.load(Ordering::Relaxed),
         "failures": server.failed.load(Ordering::Relaxed),
+        "first_byte": server.latency.counts(),
         "answers": { "1xx": answers[0], "2xx": answers[1], "3xx": answers[2], "4xx": answers[3], "5xx": answers[4] },
     })
 }

@@ -15,6 +15,7 @@ mod tunnel;
 mod upload;
 
 use std::net::IpAddr;
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,6 +48,8 @@ struct Exchange<'a> {
     /// Whether the body is streamed: its rest is still to be read from the client.
     streamed: bool,
     id: RequestId,
+    /// The range of its text in `buffers.request`.
+    id_range: Range<usize>,
     /// The client's address: the peer's, or the one that trusted proxies reported.
     client_address: IpAddr,
 }
@@ -76,6 +79,7 @@ pub(crate) async fn run(
         streamed: !composed.decoder.is_done(),
         decoder: composed.decoder,
         id: composed.id,
+        id_range: composed.id_range,
         client_address: composed.client_address,
     };
     exchange.progress.is_buffered.set(true);
@@ -238,7 +242,7 @@ impl Exchange<'_> {
         let reply = LocalReply {
             status,
             message,
-            request_id: str::from_utf8(id).ok(),
+            request_id: str::from_utf8(id).unwrap_or_default(),
             retry_after: match failure {
                 Failure::Limited(after) => Some(*after),
                 _ => (status == 503).then_some(RETRY_AFTER),
@@ -270,7 +274,9 @@ impl Exchange<'_> {
             bytes: self.progress.bytes.get(),
             duration: started.elapsed(),
             upstream: server.map_or("-", |server| &server.name),
+            queue_duration: self.progress.sent.get().map(|sent| sent - started),
             upstream_duration: self.progress.first_byte.get(),
+            stages: self.progress.stages.get(),
             referer: self.head.value(buffer, Field::Referer),
             user_agent: self.head.value(buffer, Field::UserAgent),
         });

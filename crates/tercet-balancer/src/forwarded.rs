@@ -5,6 +5,7 @@
 //! decides which proxies are trusted.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use ipnet::IpNet;
 use tercet_observe::{request_id, trace_context};
@@ -95,9 +96,19 @@ impl RequestId {
     }
 }
 
-/// Appends the forwarding header fields.
-pub fn push(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, peer: &Peer, id: &RequestId) {
-    push_line(out, b"x-request-id", id.text(buffer, &mut [0; 36]));
+/// Appends the forwarding header fields, and returns the range of the request's id in `out`.
+pub fn push(
+    out: &mut Vec<u8>,
+    buffer: &[u8],
+    head: &RequestHead,
+    peer: &Peer,
+    id: &RequestId,
+) -> Range<usize> {
+    out.extend_from_slice(b"x-request-id: ");
+    let start = out.len();
+    out.extend_from_slice(id.text(buffer, &mut [0; 36]));
+    let end = out.len();
+    out.extend_from_slice(b"\r\n");
     push_trace(out, buffer, head, peer, id);
 
     let proto: &[u8] = if peer.is_secure { b"https" } else { b"http" };
@@ -125,6 +136,7 @@ pub fn push(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, peer: &Peer, i
             push_line(out, header.name.in_buffer(buffer), header.value.in_buffer(buffer));
         }
     }
+    start..end
 }
 
 /// Continues the trace of a trusted proxy, or starts one with the request's id.
@@ -273,7 +285,8 @@ mod tests {
         let peer = Peer::new(Some(peer.parse().unwrap()), &trusted, false);
         let id = RequestId::of(&buffer, &head, &peer);
         let mut out = format!("client {}\r\n", peer.client(&buffer, &head, &trusted).unwrap()).into_bytes();
-        push(&mut out, &buffer, &head, &peer, &id);
+        let range = push(&mut out, &buffer, &head, &peer, &id);
+        assert_eq!(&out[range], id.text(&buffer, &mut [0; 36]));
         let mut out = String::from_utf8(out).unwrap().replace("\r\n", "\n");
         if let RequestId::Fresh(id) = id {
             let trace = String::from_utf8(trace_context::from_request_id(id).to_vec()).unwrap();

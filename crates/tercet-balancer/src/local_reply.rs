@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
+use tercet_observe::request_id;
 
 use crate::client::{After, Client};
 use crate::http1::{Method, Refusal, Version, write};
@@ -22,8 +23,8 @@ pub(crate) struct LocalReply<'a> {
     pub(crate) status: u16,
     /// The error message for the client.
     pub(crate) message: &'a str,
-    /// The request's id, if it has one.
-    pub(crate) request_id: Option<&'a str>,
+    /// The request's id.
+    pub(crate) request_id: &'a str,
     /// The value of `Retry-After`.
     pub(crate) retry_after: Option<Duration>,
     /// The value of `Location`.
@@ -32,13 +33,13 @@ pub(crate) struct LocalReply<'a> {
     pub(crate) keep_alive: bool,
 }
 
-impl LocalReply<'_> {
+impl<'a> LocalReply<'a> {
     /// The response to a request that was refused.
-    pub(crate) fn refusing(refusal: Refusal, keep_alive: bool) -> Self {
+    pub(crate) fn refusing(refusal: Refusal, request_id: &'a str, keep_alive: bool) -> Self {
         Self {
             status: refusal.status,
             message: refusal.reason,
-            request_id: None,
+            request_id,
             retry_after: None,
             location: None,
             keep_alive,
@@ -47,15 +48,13 @@ impl LocalReply<'_> {
 
     /// Writes the response to a request of this version and method, and returns the length of its body.
     pub(crate) fn write(&self, output: &mut Vec<u8>, version: Version, method: Method) -> u64 {
-        let body = match self.request_id {
-            Some(id) => json!({ "status": self.status, "message": self.message, "request_id": id }),
-            None => json!({ "status": self.status, "message": self.message }),
-        };
+        let body = json!({ "status": self.status, "message": self.message, "request_id": self.request_id });
         let body = format!("{body}\n");
         write::push_status_line(output, self.status, reason_phrase(self.status).as_bytes());
         write::push_line(output, b"Date", date().as_bytes());
         write::push_line(output, b"Content-Type", b"application/json");
         write::push_line(output, b"Content-Length", body.len().to_string().as_bytes());
+        write::push_line(output, request_id::HEADER.as_bytes(), self.request_id.as_bytes());
         if let Some(after) = self.retry_after {
             write::push_line(
                 output,
@@ -94,9 +93,10 @@ pub(crate) async fn refuse(
     refusal: Refusal,
 ) -> After {
     buffers.response.clear();
-    let reply = LocalReply::refusing(refusal, false);
+    let id = request_id::fresh().to_string();
+    let reply = LocalReply::refusing(refusal, &id, false);
     let bytes = reply.write(&mut buffers.response, Version::Http11, Method::Get);
-    worker.refused(client, buffers.client.filled(), refusal, bytes);
+    worker.refused(client, buffers.client.filled(), &id, refusal, bytes);
     match send(worker, client, buffers).await {
         Ok(()) => After::Close,
         Err(_) => After::Abort,

@@ -113,12 +113,12 @@ impl Worker {
     }
 
     /// Logs a request that was refused before it was parsed; `received` is the part that has arrived.
-    pub(crate) fn refused(&self, client: &Client, received: &[u8], refusal: Refusal, bytes: u64) {
+    pub(crate) fn refused(&self, client: &Client, received: &[u8], id: &str, refusal: Refusal, bytes: u64) {
         let line = match request::line(received) {
             Some((method, target, version)) => (method, target, client.logged_version(version)),
             None => (&b"-"[..], &b"-"[..], "-"),
         };
-        self.refused_as(client, line, refusal, bytes);
+        self.refused_as(client, line, id, refusal, bytes);
     }
 
     /// Logs a refused request with this method, target and version.
@@ -126,13 +126,14 @@ impl Worker {
         &self,
         client: &Client,
         (method, target, version): (&[u8], &[u8], &'static str),
+        id: &str,
         refusal: Refusal,
         bytes: u64,
     ) {
         self.shared.metrics.refused.fetch_add(1, Ordering::Relaxed);
         self.record(&AccessRecord {
             client: Some(client.address),
-            request_id: b"-",
+            request_id: id.as_bytes(),
             method,
             target,
             version,
@@ -140,7 +141,9 @@ impl Worker {
             bytes,
             duration: Duration::ZERO,
             upstream: "-",
+            queue_duration: None,
             upstream_duration: None,
+            stages: None,
             referer: None,
             user_agent: None,
         });

@@ -248,6 +248,16 @@ fn command(machine: &Machine, selection: &Selection, reading: Reading<'_>) -> Op
     (!units.is_empty()).then(|| shell_words(&words))
 }
 
+/// The level of a message of PostgreSQL, by its severity; `None` for others.
+pub fn level_of(message: &str) -> Option<&'static str> {
+    let has = |word: &str| message.contains(word);
+    if has("ERROR: ") || has("FATAL: ") || has("PANIC: ") {
+        Some("error")
+    } else {
+        has("WARNING: ").then_some("warn")
+    }
+}
+
 /// A line of `journalctl --output=json` and its cursor; one that is no such line is nothing.
 fn parse(machine: &str, text: &str) -> Option<(Line, Option<String>)> {
     #[derive(Deserialize)]
@@ -286,17 +296,14 @@ fn parse(machine: &str, text: &str) -> Option<(Line, Option<String>)> {
         .ok()
         .and_then(|value| value.get("level")?.as_str().map(str::to_owned));
     let level = said.unwrap_or_else(|| {
-        let upper = |word: &str| message.contains(word);
-        match entry.priority.as_str() {
-            // PostgreSQL has its own severity levels, which syslog's are below.
-            _ if upper("ERROR: ") || upper("FATAL: ") || upper("PANIC: ") => "error",
-            _ if upper("WARNING: ") => "warn",
+        // PostgreSQL has its own severity levels, which syslog's are below.
+        let of_priority = match entry.priority.as_str() {
             "0" | "1" | "2" | "3" => "error",
             "4" => "warn",
             "7" => "debug",
             _ => "info",
-        }
-        .to_owned()
+        };
+        level_of(&message).unwrap_or(of_priority).to_owned()
     });
     let line = Line {
         time: entry.time.parse().ok()?,
@@ -325,7 +332,8 @@ impl Selection {
         }
     }
 
-    fn takes(&self, line: &Line) -> bool {
+    /// Whether a line has the level and the request, if they are selected.
+    pub fn takes(&self, line: &Line) -> bool {
         const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
         let rank = |level: &str| LEVELS.iter().position(|it| *it == level).unwrap_or(1);
         self.level.as_ref().is_none_or(|level| rank(&line.level) >= rank(level))

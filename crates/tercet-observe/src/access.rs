@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::format::{Format, push_address, push_display, push_escaped, push_json_string, push_now};
+use crate::stages::Stages;
 
 /// The fields of one request's line in the access log. Borrowed fields may come from the network and are
 /// escaped; times are measured by the caller.
@@ -27,8 +28,13 @@ pub struct AccessRecord<'a> {
     pub duration: Duration,
     /// The server that answered (balancer) or the database role (API); `-` when none.
     pub upstream: &'a str,
+    /// From the first byte of the request until it was sent to the server that answered: the time in the balancer's queue, of
+    /// connecting, and of earlier attempts.
+    pub queue_duration: Option<Duration>,
     /// From forwarding the request to the first byte of the server's answer, if there was one.
     pub upstream_duration: Option<Duration>,
+    /// The stages at the data API server that answered; at the balancer, as that server told them.
+    pub stages: Option<Stages>,
     /// The `Referer` header.
     pub referer: Option<&'a [u8]>,
     /// The `User-Agent` header.
@@ -110,9 +116,23 @@ impl AccessRecord<'_> {
         }
         push_display(line, format_args!(",\"status\":{},\"bytes\":{},\"seconds\":", self.status, self.bytes));
         push_seconds(line, self.duration);
+        if let Some(duration) = self.queue_duration {
+            line.extend_from_slice(b",\"queue_seconds\":");
+            push_seconds(line, duration);
+        }
         if let Some(duration) = self.upstream_duration {
             line.extend_from_slice(b",\"upstream_seconds\":");
             push_seconds(line, duration);
+        }
+        if let Some(stages) = &self.stages {
+            for (name, duration) in stages.durations() {
+                line.extend_from_slice(b",\"");
+                line.extend_from_slice(name.as_bytes());
+                line.extend_from_slice(b"\":");
+                push_seconds(line, duration);
+            }
+            line.extend_from_slice(b",\"rows\":");
+            line.extend_from_slice(itoa::Buffer::new().format(stages.rows).as_bytes());
         }
         line.push(b'}');
     }
@@ -148,7 +168,9 @@ mod tests {
             bytes: 12,
             duration: Duration::from_micros(1_500),
             upstream: "app-1",
+            queue_duration: Some(Duration::from_micros(100)),
             upstream_duration: Some(Duration::from_micros(900)),
+            stages: Some(Stages { total: 850, parse: 20, plan: 30, pool: 0, database: 700, rows: 2 }),
             referer: None,
             user_agent: Some(b"curl\r\n"),
         };
@@ -170,7 +192,7 @@ mod tests {
         check(
             Format::Json,
             expect![[
-                r#"{"time":"TIME","level":"info","event":"request","part":"balancer","client":"192.0.2.1","request_id":"id-1","method":"GET","target":"/a\"b","version":"HTTP/1.1","upstream":"app-1","user_agent":"curl\r\n","status":200,"bytes":12,"seconds":0.001500,"upstream_seconds":0.000900}"#
+                r#"{"time":"TIME","level":"info","event":"request","part":"balancer","client":"192.0.2.1","request_id":"id-1","method":"GET","target":"/a\"b","version":"HTTP/1.1","upstream":"app-1","user_agent":"curl\r\n","status":200,"bytes":12,"seconds":0.001500,"queue_seconds":0.000100,"upstream_seconds":0.000900,"api_seconds":0.000850,"parse_seconds":0.000020,"plan_seconds":0.000030,"pool_seconds":0.000000,"database_seconds":0.000700,"rows":2}"#
             ]],
         );
     }

@@ -10,6 +10,7 @@ pub mod log;
 pub mod metrics;
 pub mod panic;
 pub mod request_id;
+pub mod stages;
 pub mod trace_context;
 pub mod unix_socket;
 

@@ -16,7 +16,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 pub use prometheus_client::registry::Registry;
 
 /// Upper bounds of the latency buckets, in seconds, from 100 µs to 10 s.
-const BOUNDS: [f64; 16] =
+pub const BOUNDS: [f64; 16] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// A latency histogram of atomics: observing takes two additions and no lock.
@@ -38,6 +38,11 @@ impl Latency {
         self.0.microseconds.fetch_add(duration.as_micros() as u64, Ordering::Relaxed);
     }
 
+    /// How many durations each bucket has: one up to each of [`BOUNDS`], and the last for all others.
+    pub fn counts(&self) -> Vec<u64> {
+        self.0.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
     /// Counts all that another histogram has counted.
     pub fn include(&self, other: &Self) {
         for (count, more) in self.0.counts.iter().zip(&other.0.counts) {
@@ -48,9 +53,26 @@ impl Latency {
     }
 }
 
+/// The quantile `q` (0 to 1) of durations of which each bucket has so many, in seconds, by linear interpolation in its bucket;
+/// `None` without any. Durations above the last bound count as that.
+pub fn quantile(counts: &[u64], q: f64) -> Option<f64> {
+    let all: u64 = counts.iter().sum();
+    let rank = q * all as f64;
+    let mut below = 0;
+    for (index, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let upper = *BOUNDS.get(index).or(BOUNDS.last())?;
+        if (below + count) as f64 >= rank {
+            let lower = index.checked_sub(1).map_or(0.0, |index| BOUNDS[index.min(BOUNDS.len() - 1)]);
+            return Some(lower + (upper - lower) * ((rank - below as f64) / *count as f64).clamp(0.0, 1.0));
+        }
+        below += count;
+    }
+    None
+}
+
 impl EncodeMetric for Latency {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let counts: Vec<u64> = self.0.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let counts = self.counts();
         let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
         let sum = self.0.microseconds.load(Ordering::Relaxed) as f64 / 1e6;
@@ -79,6 +101,16 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantiles_are_interpolated() {
+        let latency = Latency::default();
+        assert_eq!(quantile(&latency.counts(), 0.5), None);
+        (0..100).for_each(|_| latency.observe(Duration::from_micros(700)));
+        assert_eq!(quantile(&latency.counts(), 0.5), Some(0.000_75));
+        latency.observe(Duration::from_secs(60));
+        assert_eq!(quantile(&latency.counts(), 1.0), Some(10.0));
+    }
 
     #[test]
     fn a_latency_is_a_cumulative_histogram_in_seconds() {

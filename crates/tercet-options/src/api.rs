@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 use crate::document::Section;
 use crate::file_mode::FileMode;
 use crate::list::List;
-use crate::quantity::Seconds;
+use crate::quantity::{Duration, Seconds};
 use crate::schema;
 use crate::secret::Secret;
 
@@ -129,6 +129,9 @@ options! {
         jwt_secret_is_base64: bool = false,
         /// The requests and events that are logged.
         log_level: LogLevel = LogLevel::Error,
+        /// tercet's own: requests that take at least this long are logged with their SQL, without its values. `0s`: none.
+        #[schemars(extend("x-in-database" = true))]
+        log_slow_requests: Duration = Duration::milliseconds(500),
         /// Whether the SQL of each request is logged.
         #[schemars(extend("x-in-database" = true, "x-words" = { "disabled": false, "main-query": true }))]
         log_query: bool = false,
@@ -170,6 +173,10 @@ options! {
         /// Whether several processes may listen on the port (SO_REUSEPORT).
         #[schemars(extend("x-set-by-tercet" = "tercet gives each server a port of its own"))]
         server_reuseport: bool = false,
+        /// tercet's own: whether responses have the durations of their stages in `x-tercet-stages`, which tercet's balancer logs
+        /// and removes.
+        #[schemars(extend("x-set-by-tercet" = "it is on behind tercet's balancer"))]
+        server_stages_header: bool = false,
         /// tercet's own: the seconds that requests in flight may take to finish when the server stops.
         #[schemars(extend("x-set-by-tercet" = "the balancer decides how long a stopping server has"))]
         server_stop_timeout: Seconds = Seconds::new(30),

@@ -365,11 +365,14 @@ pub(crate) struct Prove {
     pub(crate) json: bool,
 }
 
-/// Show the state of the machines, their units and releases, and the balancer's servers.
+/// Show the state of a running `tercet up` and its parts, or of the machines, and the balancer's servers.
 #[derive(Args, Debug)]
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) machines: Machines,
+    /// Of the `tercet up` on this machine, although tercet.toml names machines
+    #[arg(long)]
+    pub(crate) here: bool,
     /// Refresh every two seconds
     #[arg(long, short)]
     pub(crate) watch: bool,
@@ -465,11 +468,14 @@ pub(crate) struct StateIdentity {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// Show the logs of all machines as one stream.
+/// Show the logs of `tercet up`, or of all machines, as one stream.
 #[derive(Args, Debug)]
 pub(crate) struct Logs {
     #[command(flatten)]
     pub(crate) machines: Machines,
+    /// Of the `tercet up` on this machine, although tercet.toml names machines
+    #[arg(long)]
+    pub(crate) here: bool,
     /// Keep printing new lines
     #[arg(long, short)]
     pub(crate) follow: bool,
@@ -490,7 +496,7 @@ pub(crate) struct Logs {
     pub(crate) json: bool,
 }
 
-/// Show the log lines of one request: balancer, application server, SQL.
+/// Show the timeline of one request (balancer, application server, PostgreSQL), and its log lines.
 #[derive(Args, Debug)]
 pub(crate) struct Trace {
     /// The request id, from the x-request-id header
@@ -498,9 +504,15 @@ pub(crate) struct Trace {
     pub(crate) request: String,
     #[command(flatten)]
     pub(crate) machines: Machines,
+    /// Of the `tercet up` on this machine, although tercet.toml names machines
+    #[arg(long)]
+    pub(crate) here: bool,
     /// The time to start at, in journalctl's format [default: when the id was generated, else -1d]
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     pub(crate) since: Option<String>,
+    /// Print it as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Run a command on a machine, or on all machines of a tier.

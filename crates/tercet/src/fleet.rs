@@ -73,10 +73,7 @@ impl Machines {
             ));
         }
         let interrupted = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&interrupted))?;
-            signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
-        }
+        interruptible(&interrupted)?;
         let binary = std::env::current_exe().context("tercet's own file")?;
         let remembered = tercet_fleet::remembered::read(&project.folder)?;
         let ssh = Ssh::new(arguments.ssh_config.clone())?;
@@ -177,6 +174,15 @@ impl Machines {
     pub(crate) fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
     }
+}
+
+/// Handles Ctrl-C and SIGTERM: the first sets `interrupted`, the second exits at once.
+pub(crate) fn interruptible(interrupted: &Arc<AtomicBool>) -> std::io::Result<()> {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(interrupted))?;
+        signal_hook::flag::register(signal, Arc::clone(interrupted))?;
+    }
+    Ok(())
 }
 
 /// Loads the certificates as the balancer would: one that cannot be used must not be deployed.

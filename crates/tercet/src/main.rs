@@ -8,8 +8,10 @@ mod fleet;
 mod low_ports;
 mod output;
 mod project;
+mod running;
 mod supervisor;
 mod terminal;
+mod timeline;
 
 use std::process::ExitCode;
 

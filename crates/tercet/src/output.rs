@@ -18,6 +18,7 @@ use tercet_observe::{Format, Log, LogHandle};
 
 pub(crate) use self::line::{Colour, push_text};
 use self::log_file::LogFile;
+use crate::running::Board;
 
 /// The name of `tercet up` itself in the log.
 const OWN: &str = "up";
@@ -64,6 +65,7 @@ struct Shared {
     width: usize,
     /// Whether all parts have started.
     started: Cell<bool>,
+    board: Board,
     own: Rc<RefCell<LogFile>>,
 }
 
@@ -77,8 +79,9 @@ pub(crate) struct PartLog {
 }
 
 impl Output {
-    /// Opens standard output in this style; log files go to `folder`, which must exist. `names` are the parts' names.
-    pub(crate) fn open(style: Style, folder: &Path, names: &[&str]) -> anyhow::Result<Self> {
+    /// Opens standard output in this style; log files go to `folder`, which must exist. `names` are the parts' names, and
+    /// `board` gets the events about them.
+    pub(crate) fn open(style: Style, folder: &Path, names: &[&str], board: Board) -> anyhow::Result<Self> {
         let format = if style == Style::Json { Format::Json } else { Format::Text };
         let log = Log::open(OWN, Destination::Stdout, format).context("cannot write to standard output")?;
         let terminal = log.handle();
@@ -91,8 +94,14 @@ impl Output {
             folder: folder.to_owned(),
             width,
             started: Cell::new(false),
+            board,
             own,
         })))
+    }
+
+    /// The run state of the parts.
+    pub(crate) fn board(&self) -> &Board {
+        &self.0.board
     }
 
     pub(crate) fn style(&self) -> Style {
@@ -139,7 +148,7 @@ impl PartLog {
     /// Logs a line of the part's output; `json`: whether the part logs JSON.
     pub(crate) fn line(&mut self, output: &[u8], json: bool) {
         let output = output.strip_suffix(b"\r").unwrap_or(output);
-        self.file.borrow_mut().line(output);
+        self.file.borrow_mut().line(output, json && output.starts_with(b"{"));
         let is_detail = matches!(self.output.style(), Style::Text { verbose: false, .. })
             && DETAILS.iter().any(|detail| output.starts_with(detail.as_bytes()));
         if !self.output.is_brief() && !is_detail {
@@ -166,11 +175,12 @@ impl PartLog {
 
     /// Logs an event.
     pub(crate) fn event(&self, event: SupervisorEvent<'_>) {
+        self.output.0.board.observe(&event);
         let brief = self.output.is_brief().then(|| line::brief(&event));
         let event = Event::from(event);
         let mut text = Vec::new();
-        event.push(&mut text, &self.name, Format::Text);
-        self.file.borrow_mut().line(&text);
+        event.push(&mut text, &self.name, Format::Json);
+        self.file.borrow_mut().line(&text, true);
         let shared = &self.output.0;
         match (shared.style, brief) {
             (_, Some(None)) => {}

@@ -10,6 +10,7 @@ use tercet_config::{Api, Origin, Secret, Topology};
 use tercet_database::Password;
 use tercet_fleet::token_keys;
 
+use crate::cli;
 use crate::failure::Failure;
 
 /// The folder in it with tercet's own files.
@@ -35,6 +36,13 @@ impl Project {
     /// Opens a folder that is a project already: it has a `tercet.toml`, or a `.tercet/` from an earlier `up`.
     pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
         Self::read(folder, folder.join(STATE).is_dir())
+    }
+
+    /// Opens the project of a command, if that is about its `tercet up`: with `--here`, or because `tercet.toml` names no
+    /// machines.
+    pub(crate) fn of_up(arguments: &cli::Machines, here: bool) -> Result<Option<Self>, Failure> {
+        let project = Self::open(&arguments.folder)?;
+        Ok((here || project.topology.only_this_machine()).then_some(project))
     }
 
     fn read(folder: &Path, may_be_missing: bool) -> Result<Self, Failure> {

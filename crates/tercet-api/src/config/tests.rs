@@ -61,6 +61,7 @@ fn an_empty_file_is_postgrests_defaults() {
         jwt-secret-is-base64 = false
         log-level = "error"
         log-query = false
+        log-slow-requests = "500ms"
         openapi-mode = "follow-privileges"
         openapi-security-active = false
         openapi-server-proxy-uri = ""
@@ -74,6 +75,7 @@ fn an_empty_file_is_postgrests_defaults() {
         server-otel-enabled = false
         server-port = 3000
         server-reuseport = false
+        server-stages-header = false
         server-stop-timeout = 30
         server-threads = ""
         server-timing-enabled = false

@@ -15,7 +15,8 @@ use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use tercet_observe::event::ApiEvent;
 use tercet_observe::panic::caught;
-use tercet_observe::{AccessRecord, request_id};
+use tercet_observe::stages::{Stages, microseconds};
+use tercet_observe::{AccessRecord, request_id, stages};
 
 use super::body::UnreadBody;
 use super::head::Rejection;
@@ -36,14 +37,21 @@ use crate::response::{Response, cors};
 use crate::schema::SchemaCache;
 use crate::transaction::{self, Context};
 
-/// What the stages record for the access log and `Server-Timing`.
-#[derive(Default)]
+/// What the stages record for the logs, the balancer and `Server-Timing`.
 struct RequestTrace {
+    started: Instant,
     timing: Timing,
+    stages: Stages,
     role: Option<Arc<str>>,
+    /// The main statement.
+    sql: Option<Arc<str>>,
 }
 
 impl RequestTrace {
+    fn new(started: Instant) -> Self {
+        Self { started, timing: Timing::default(), stages: Stages::default(), role: None, sql: None }
+    }
+
     /// Records the time of the response stage.
     fn timed(&mut self, mut clock: Stopwatch, response: Response) -> Response {
         self.timing.response = clock.lap();
@@ -62,15 +70,22 @@ pub(super) async fn respond(
     let config = &*settings.config;
     let (parts, body) = request.into_parts();
     let body = UnreadBody::new(&parts, body);
-    let mut trace = RequestTrace::default();
+    let mut trace = RequestTrace::new(started);
     let prepared = caught(prepare(worker, &settings, &parts, body, &mut trace)).await;
-    let response = prepared.unwrap_or_else(|reason| {
+    let mut response = prepared.unwrap_or_else(|reason| {
         let target = parts.uri.path();
         let method = parts.method.as_str();
         worker.log.event(ApiEvent::RequestPanicked { method, target, reason: &reason });
         Response::of_error(&ApiError::Internal, config.client_error_verbosity)
     });
-    record(worker, config, peer, &parts, &trace, &response, started);
+    let duration = started.elapsed();
+    trace.stages.total = microseconds(duration);
+    record(worker, config, peer, &parts, &trace, &response, duration);
+    if config.server_stages_header
+        && let Some(value) = worker.stages_value(&trace.stages)
+    {
+        response.headers.insert(HeaderName::from_static(stages::HEADER), value);
+    }
     finish(response)
 }
 
@@ -163,17 +178,24 @@ async fn answer(
     // The body's memory stays reserved until the response is built.
     let (request, _reservation) = received.complete(request).await?;
     trace.timing.parse = clock.lap().zip(head).map(|(body, head)| body + head);
+    let parsed_at = Instant::now();
+    trace.stages.parse = microseconds(parsed_at - trace.started);
     let planned = plan(&request, cache, &settings.policy)?;
     trace.timing.plan = clock.lap();
+    let planned_at = Instant::now();
+    trace.stages.plan = microseconds(planned_at - parsed_at);
     match planned {
-        Plan::Statement(plan) => statement(worker, settings, &identity, &request, *plan, trace).await,
+        Plan::Statement(plan) => {
+            statement(worker, settings, (&identity, &request), *plan, trace, planned_at).await
+        }
         Plan::RelationInfo(relation) => Ok(trace.timed(clock, Response::of_relation_info(&relation))),
         Plan::RoutineInfo(routine) => Ok(trace.timed(clock, Response::of_routine_info(&routine))),
         Plan::SchemaInfo => Ok(trace.timed(clock, Response::of_schema_info())),
         Plan::Description { format, head } => {
-            let started = Instant::now();
             let privileges = privileges(worker, config, &identity, &request).await?;
-            trace.timing.transaction = Some(started.elapsed());
+            let elapsed = planned_at.elapsed();
+            trace.timing.transaction = Some(elapsed);
+            trace.stages.database = microseconds(elapsed);
             clock.lap();
             let description = description(config, cache, &request, &privileges);
             let (media_type, body) = match format {
@@ -227,19 +249,19 @@ fn server(config: &Config) -> openapi::Server<'_> {
 async fn statement(
     worker: &Rc<Worker>,
     settings: &Settings,
-    identity: &Identity,
-    request: &ApiRequest,
+    (identity, request): (&Identity, &ApiRequest),
     mut plan: StatementPlan,
     trace: &mut RequestTrace,
+    started: Instant,
 ) -> Result<Response, ApiError> {
     let config = &*settings.config;
-    let started = Instant::now();
     let mut query = Query::new(&plan);
     let run = async |plan: &StatementPlan, query: &Query| {
         let context = Context { config, identity, request, routine: plan.routine().map(Arc::as_ref) };
         transaction::run(&worker.pool, context, plan, query).await
     };
     let mut outcome = run(&plan, &query).await;
+    let mut waited = outcome.waited;
     // Types may change again between reloads: the ones PostgreSQL has at execution count.
     let mut known = settings.cache.clone();
     while outcome.types_changed {
@@ -251,16 +273,23 @@ async fn statement(
         query = if again.main.sql == query.main.sql { again.without_assertions() } else { again };
         plan = *planned;
         outcome = run(&plan, &query).await;
+        waited += outcome.waited;
     }
     if outcome.schema_outdated {
         worker.shared.report(Report::SchemaOutdated);
     }
-    trace.timing.transaction = Some(started.elapsed());
+    let elapsed = started.elapsed();
+    trace.timing.transaction = Some(elapsed);
+    trace.stages.pool = microseconds(waited);
+    trace.stages.database = microseconds(elapsed.saturating_sub(waited));
     let mut clock = Stopwatch::new(config);
     if config.log_query && config.log_level > LogLevel::Critical {
         worker.log.event(ApiEvent::Query { sql: &query.main.sql });
     }
-    let response = Response::new(request, &plan, outcome.answer?, config.client_error_verbosity)?;
+    trace.sql = Some(query.main.sql);
+    let answer = outcome.answer?;
+    trace.stages.rows = u32::try_from(answer.rows).unwrap_or_default();
+    let response = Response::new(request, &plan, answer, config.client_error_verbosity)?;
     trace.timing.response = clock.lap();
     Ok(response)
 }
@@ -314,13 +343,15 @@ fn record(
     parts: &Parts,
     trace: &RequestTrace,
     response: &Response,
-    started: Instant,
+    duration: Duration,
 ) {
-    let duration = started.elapsed();
     let status = response.status.as_u16();
     worker.shared.metrics.latency.observe(duration);
     worker.shared.metrics.answered(status);
-    if !logs(config.log_level, status) {
+    let slow = *config.log_slow_requests;
+    let is_slow = !slow.is_zero() && duration >= slow && config.log_level > LogLevel::Critical;
+    let is_logged = logs(config.log_level, status);
+    if !is_logged && !is_slow {
         return;
     }
     let header = |name: HeaderName| parts.headers.get(name).map(HeaderValue::as_bytes);
@@ -333,6 +364,25 @@ fn record(
         fresh.as_bytes()
     };
     let target = parts.uri.path_and_query().map_or(parts.uri.path(), |target| target.as_str());
+    if is_slow {
+        worker.log.event(ApiEvent::SlowRequest {
+            request_id: &String::from_utf8_lossy(id),
+            method: parts.method.as_str(),
+            target,
+            status,
+            role: trace.role.as_deref(),
+            seconds: duration.as_secs_f64(),
+            parse_seconds: seconds(trace.stages.parse),
+            plan_seconds: seconds(trace.stages.plan),
+            pool_seconds: seconds(trace.stages.pool),
+            database_seconds: seconds(trace.stages.database),
+            rows: trace.stages.rows,
+            sql: trace.sql.as_deref().map(beginning),
+        });
+    }
+    if !is_logged {
+        return;
+    }
     worker.log.request(&AccessRecord {
         client,
         request_id: id,
@@ -343,10 +393,24 @@ fn record(
         bytes: response.body.len() as u64,
         duration,
         upstream: trace.role.as_deref().unwrap_or("-"),
+        queue_duration: None,
         upstream_duration: trace.timing.transaction,
+        stages: Some(trace.stages),
         referer: header(REFERER),
         user_agent: header(USER_AGENT),
     });
+}
+
+fn seconds(microseconds: u32) -> f64 {
+    f64::from(microseconds) / 1e6
+}
+
+/// The most bytes of a statement in a log line.
+const SQL_LIMIT: usize = 4096;
+
+/// A statement, or its beginning if it is too long for a log line.
+fn beginning(sql: &str) -> &str {
+    &sql[..sql.floor_char_boundary(SQL_LIMIT)]
 }
 
 fn finish(response: Response) -> hyper::Response<Full<Bytes>> {

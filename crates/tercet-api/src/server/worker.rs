@@ -3,7 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use bytes::BytesMut;
+use http::HeaderValue;
 use tercet_observe::LogHandle;
+use tercet_observe::stages::Stages;
 
 use super::state::{Report, Shared};
 use crate::auth::{Authenticator, CacheCounts};
@@ -20,7 +23,12 @@ pub(super) struct Worker {
     counted: Cell<CacheCounts>,
     /// The login role's settings when the pool's connections were made.
     login: RefCell<Option<RoleSettings>>,
+    /// The memory for values of the header with the stages.
+    stages_values: RefCell<BytesMut>,
 }
+
+/// The most bytes of such a value: six numbers of at most ten digits, and five spaces.
+const STAGES_LENGTH: usize = 65;
 
 impl Worker {
     /// A worker whose pool has no connections yet.
@@ -36,6 +44,7 @@ impl Worker {
             log,
             counted: Cell::default(),
             login: RefCell::default(),
+            stages_values: RefCell::new(BytesMut::with_capacity(STAGES_LENGTH * 64)),
         }
     }
 
@@ -50,6 +59,14 @@ impl Worker {
         } else {
             self.pool.schema_changed();
         }
+    }
+
+    /// The value of the header with the stages of a request. Values share an allocation.
+    pub(super) fn stages_value(&self, stages: &Stages) -> Option<HeaderValue> {
+        let mut buffer = self.stages_values.borrow_mut();
+        buffer.reserve(STAGES_LENGTH);
+        stages.push(&mut *buffer);
+        HeaderValue::from_maybe_shared(buffer.split().freeze()).ok()
     }
 
     /// Adds the token cache's counts to the metrics.

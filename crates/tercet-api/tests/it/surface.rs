@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::json;
 use tercet_api::config::ConfigSource;
 use tercet_api::server::Server;
+use tercet_observe::stages::Stages;
 
 use crate::postgres::database;
 use crate::service::{Client, Service, bearer, on_one_thread, wait_until};
@@ -58,6 +59,38 @@ fn the_admin_endpoint_shows_no_secret() {
     let metrics = service.admin_get("/metrics").body;
     assert!(metrics.contains("tercet_api_requests_total{status=\"2xx\"} 1"), "{metrics}");
     assert_eq!(service.admin_get("/nothing").status, 404);
+}
+
+#[test]
+fn a_slow_request_is_logged_with_its_sql_but_not_its_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("api.log");
+    let schema = format!(
+        "{SCHEMA} create function api.wait(seconds float) returns float language sql volatile
+             as 'select seconds from pg_sleep(seconds)';"
+    );
+    let database = database(&schema);
+    let options = [("log-slow-requests", "200ms"), ("server-stages-header", "true")];
+    let service = Service::start_logging(&database.uri(), &options, &path);
+    on_one_thread(async {
+        let mut client = Client::connect(service.address).await;
+        let reply = client.request("GET", "/things?name=eq.one", &[], "").await.unwrap();
+        let stages = Stages::parse(reply.header("x-tercet-stages").unwrap().as_bytes()).unwrap();
+        assert_eq!(stages.rows, 1);
+        let Stages { parse, plan, pool, database, total, .. } = stages;
+        assert!(database > 0 && parse + plan + pool + database <= total, "{stages:?}");
+        let headers = [("x-request-id", "slow-1"), ("content-type", "application/json")];
+        let reply = client.request("POST", "/rpc/wait", &headers, r#"{"seconds": 0.25}"#).await.unwrap();
+        assert_eq!(reply.body, "0.25");
+    });
+    let lines = || std::fs::read_to_string(&path).unwrap();
+    wait_until("the slow request is logged", || lines().contains("slow request: POST"));
+    let log = lines();
+    // The machine may be slow with the others.
+    let slow: Vec<&str> = log.lines().filter(|line| line.contains("slow request: POST")).collect();
+    assert_eq!(slow.len(), 1, "{log}");
+    assert!(slow[0].contains("POST /rpc/wait took ") && slow[0].contains("1 rows: "), "{log}");
+    assert!(slow[0].contains("\"wait\"") && !slow[0].contains("0.25"), "{log}");
 }
 
 #[test]

@@ -190,6 +190,7 @@ impl Exchange<'_> {
         let Self { worker, client, config, head, progress, .. } = self;
         let mut decoder = self.decoder;
         client.deadline.set(*config.timeouts.response);
+        progress.sent.set(Some(sent));
         let socket = connection.socket();
         let mut upload = Upload {
             client,
@@ -217,6 +218,7 @@ impl Exchange<'_> {
             request_info: RequestInfo { method: head.method, upgrade: head.upgrade.is_some() },
             version: head.version,
             keep_alive: head.keep_alive && !worker.is_stopping(),
+            id: &buffers.request[self.id_range.clone()],
             incoming: &mut buffers.server,
             output: &mut buffers.response,
             sent,

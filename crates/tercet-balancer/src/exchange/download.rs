@@ -5,12 +5,15 @@ use std::io::{self, Write as _};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use tercet_observe::request_id;
+use tercet_observe::stages::Stages;
+
 use super::progress::Progress;
 use crate::buffer::{Buffer, LARGE, SMALL};
 use crate::client::Client;
 use crate::config::Config;
 use crate::http1::response::{self, RequestInfo};
-use crate::http1::{Decoder, Framing, HeadLimits, Refusal, ResponseHead, Version, write};
+use crate::http1::{Decoder, Field, Framing, HeadLimits, Refusal, ResponseHead, Version, write};
 use crate::request_buffers::BufferPool;
 use crate::server::Server;
 use crate::servers::Servers;
@@ -34,6 +37,8 @@ pub(super) struct Download<'a> {
     pub(super) version: Version,
     /// Whether the client and the balancer keep the client's connection.
     pub(super) keep_alive: bool,
+    /// The request's id.
+    pub(super) id: &'a [u8],
     pub(super) incoming: &'a mut Buffer,
     pub(super) output: &'a mut Vec<u8>,
     pub(super) sent: Instant,
@@ -144,6 +149,7 @@ impl Download<'_> {
         let client_reusable =
             self.keep_alive && framing != Framing::UntilClose && self.progress.uploaded.get() && !switched;
         self.progress.is_event_stream.set(head.is_event_stream(buffer));
+        self.progress.stages.set(head.value(buffer, Field::XTercetStages).and_then(Stages::parse));
         write::response(self.output, buffer, head, framing, self.version, client_reusable || switched);
         self.push_balancer_lines(head);
         self.incoming.consume(head.length);
@@ -173,6 +179,7 @@ impl Download<'_> {
 
     /// Writes the header lines that the balancer adds, and the empty line.
     fn push_balancer_lines(&mut self, head: &ResponseHead) {
+        write::push_line(self.output, request_id::HEADER.as_bytes(), self.id);
         if !head.has_date {
             write::push_line(self.output, b"Date", crate::local_reply::date().as_bytes());
         }

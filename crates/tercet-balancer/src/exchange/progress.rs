@@ -1,7 +1,9 @@
 //! The progress of a request.
 
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tercet_observe::stages::Stages;
 
 use crate::http1::Method;
 
@@ -26,6 +28,10 @@ pub(super) struct Progress {
     pub(super) status: Cell<u16>,
     /// Time from sending the request to the first byte of the response.
     pub(super) first_byte: Cell<Option<Duration>>,
+    /// When the request was sent to the server of the last attempt.
+    pub(super) sent: Cell<Option<Instant>>,
+    /// The stages that the data API server told.
+    pub(super) stages: Cell<Option<Stages>>,
     /// Body bytes sent to the client.
     pub(super) bytes: Cell<u64>,
 }
@@ -39,6 +45,7 @@ impl Progress {
         self.sending_to_client.set(false);
         self.is_event_stream.set(false);
         self.first_byte.set(None);
+        self.stages.set(None);
     }
 
     pub(super) fn count(&self, bytes: u64) {

@@ -1,6 +1,7 @@
 //! The request as it is sent to a server, and its key for the hash policy.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use crate::client::Client;
 use crate::config::{Config, HashOn, Policy};
@@ -17,6 +18,8 @@ pub(super) struct Composed {
     pub(super) body_taken: usize,
     /// The request's id in all tiers.
     pub(super) id: RequestId,
+    /// The range of its text in `buffers.request`.
+    pub(super) id_range: Range<usize>,
     /// The client's address: the peer's, or the one that trusted proxies reported.
     pub(super) client_address: IpAddr,
 }
@@ -42,7 +45,7 @@ pub(super) fn compose(
     let peer = Peer::new(Some(client.address), &config.trusted_proxies, client.socket.is_tls());
     let id = RequestId::of(received, head, &peer);
     let client_address = peer.client(received, head, &config.trusted_proxies).unwrap_or(client.address);
-    forwarded::push(output, received, head, &peer, &id);
+    let id_range = forwarded::push(output, received, head, &peer, &id);
     output.extend_from_slice(b"\r\n");
 
     let mut decoder = Decoder::new(head.framing, *config.limits.body);
@@ -53,7 +56,7 @@ pub(super) fn compose(
     if !first.done {
         buffers.body.extend(&body[first.consumed..]);
     }
-    Ok(Composed { decoder, body_taken: first.consumed, id, client_address })
+    Ok(Composed { decoder, body_taken: first.consumed, id, id_range, client_address })
 }
 
 /// The request's key for the hash policy; 0 under any other.

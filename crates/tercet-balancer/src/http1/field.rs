@@ -34,6 +34,8 @@ pub enum Field {
     /// Any other `X-Forwarded-…`, and `X-Real-IP`: accepted only from a trusted proxy.
     XForwardedOther,
     XRequestId,
+    /// `x-tercet-stages`, which a data API server tells the balancer.
+    XTercetStages,
     Traceparent,
     Tracestate,
     /// A recognised name with `_` in place of `-`.
@@ -67,6 +69,7 @@ impl Field {
             (13, b'a') => (b"authorization", Self::Authorization),
             (14, b'c') => (b"content-length", Self::ContentLength),
             (14, b'h') => (b"http2-settings", Self::Http2Settings),
+            (15, b'x') if name[2] | 0x20 == b't' => (b"x-tercet-stages", Self::XTercetStages),
             (15, b'x') if name[12] | 0x20 == b'f' => (b"x-forwarded-for", Self::XForwardedFor),
             (16, b'p') => (b"proxy-connection", Self::ProxyConnection),
             (16, b'x') if name[12] | 0x20 == b'h' => (b"x-forwarded-host", Self::XForwardedHost),
@@ -116,6 +119,7 @@ impl Field {
                 | Self::XForwardedHost
                 | Self::XForwardedOther
                 | Self::XRequestId
+                | Self::XTercetStages
                 | Self::Traceparent
                 | Self::Tracestate
         )
@@ -176,6 +180,7 @@ mod tests {
             (b"COOKIE", Field::Cookie),
             (b"traceparent", Field::Traceparent),
             (b"X-Request-ID", Field::XRequestId),
+            (b"X-Tercet-Stages", Field::XTercetStages),
             (b"", Field::Other),
         ] {
             assert_eq!(Field::of(name), field, "{}", String::from_utf8_lossy(name));

@@ -48,6 +48,11 @@ impl ResponseHead {
         self.status < 200 && self.status != 101
     }
 
+    /// The value of the first line with this field.
+    pub fn value<'a>(&self, buffer: &'a [u8], field: Field) -> Option<&'a [u8]> {
+        Some(self.headers.iter().find(|header| header.field == field)?.value.in_buffer(buffer))
+    }
+
     /// Whether its body is a stream of server-sent events (HTML, section 9.2.5).
     pub fn is_event_stream(&self, buffer: &[u8]) -> bool {
         const TYPE: &[u8] = b"text/event-stream";

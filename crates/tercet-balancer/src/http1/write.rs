@@ -71,7 +71,11 @@ pub fn response(
             (Field::TransferEncoding, _) if framing == head.framing && client == Version::Http11 => {
                 push_line(out, name, b"chunked");
             }
-            (Field::ContentLength | Field::TransferEncoding, _) => {}
+            // The balancer writes the request id itself, and reads the stages.
+            (
+                Field::ContentLength | Field::TransferEncoding | Field::XRequestId | Field::XTercetStages,
+                _,
+            ) => {}
             (Field::LookAlike, _) if !header.is_connection_option => {
                 push_line(out, name, header.value.in_buffer(buffer));
             }

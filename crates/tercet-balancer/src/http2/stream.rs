@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
+use tercet_observe::request_id;
 
 use super::CLOSE_TIMEOUT;
 use super::guard::{Note, Refused};
@@ -122,11 +123,12 @@ async fn refuse(
     refused: &Refused,
 ) -> Outcome {
     let Refused { refusal, method, target, has_ended } = refused;
-    let reply = LocalReply::refusing(*refusal, true);
+    let id = request_id::fresh().to_string();
+    let reply = LocalReply::refusing(*refusal, &id, true);
     let request_info = RequestInfo { method: Method::of(method), upgrade: false };
     let mut bytes = Vec::new();
     let length = reply.write(&mut bytes, Version::Http11, request_info.method);
-    worker.refused_as(client, (method, target, "HTTP/2.0"), *refusal, length);
+    worker.refused_as(client, (method, target, "HTTP/2.0"), &id, *refusal, length);
     let outstanding = Rc::default();
     let sent = async {
         let head = parse(&bytes, &LIMITS, request_info).ok().flatten().ok_or(Failure::Broken)?;

@@ -3,9 +3,11 @@
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tercet_observe::Format;
+
 use crate::backend::Backend;
 use crate::client::Client;
-use crate::running::Running;
+use crate::running::{Running, config};
 
 #[test]
 fn round_robin_is_strict_across_clients_and_workers() {
@@ -47,10 +49,31 @@ fn the_response_names_its_server_and_the_request_is_logged() {
     assert_eq!(request.header("x-forwarded-for"), Some("127.0.0.1"));
     let id = request.header("x-request-id").unwrap();
     assert!(request.header("traceparent").unwrap().contains(&id.replace('-', "")));
+    assert_eq!(answer.header("x-request-id"), Some(id));
     let log = balancer.stop();
     assert_eq!(log.lines().count(), 1);
     assert!(log.contains("\"GET /a?b=c HTTP/1.1\" 200 5 \"-\" \"test\" app-1 "), "{log}");
     assert!(log.trim_end().ends_with(id), "{log}");
+}
+
+#[test]
+fn a_servers_request_id_is_replaced_and_its_stages_are_logged_and_removed() {
+    let server = Backend::start(|_, stream| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Request-Id: theirs\r\nx-tercet-stages: 900 20 30 4 800 2\r\n";
+        write!(stream, "{head}\r\n").is_ok()
+    });
+    let balancer = Running::logging(config(&[&server], ""), Format::Json);
+    let mut client = Client::connect(balancer.address);
+    let answer = client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Tercet-Stages: 1 1 1 1 1 1\r\n\r\n").answer();
+    let request = server.only_request();
+    assert_eq!(answer.header("x-request-id"), request.header("x-request-id"));
+    assert_eq!((answer.header("x-tercet-stages"), request.header("x-tercet-stages")), (None, None));
+    let log = balancer.stop();
+    assert!(log.contains(r#""api_seconds":0.000900,"parse_seconds":0.000020,"plan_seconds":0.000030,"pool_seconds":0.000004,"database_seconds":0.000800,"rows":2"#), "{log}");
+    let record: serde_json::Value = serde_json::from_str(&log).unwrap();
+    let [all, queue, upstream] =
+        ["seconds", "queue_seconds", "upstream_seconds"].map(|name| record[name].as_f64().unwrap());
+    assert!(queue + upstream <= all, "{record}");
 }
 
 #[test]
@@ -125,7 +148,7 @@ fn without_an_available_server_the_response_is_503_at_once() {
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
         let body: serde_json::Value = serde_json::from_str(answer.text()).unwrap();
         assert_eq!(body["message"], "no server is available");
-        assert!(body["request_id"].is_string(), "{body}");
+        assert_eq!(body["request_id"].as_str(), answer.header("x-request-id"));
     }
 }
 
@@ -142,6 +165,7 @@ fn a_malformed_request_is_refused_and_the_connection_closed() {
         let mut client = Client::connect(balancer.address);
         let answer = client.send(request.as_bytes()).answer();
         assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{request}");
+        assert!(answer.header("x-request-id").is_some_and(|id| id.len() == 36), "{request}");
         assert!(client.is_closed(), "{request}");
     }
     assert!(server.requests().is_empty());

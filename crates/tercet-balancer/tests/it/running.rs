@@ -23,10 +23,14 @@ impl Running {
     }
 
     pub(crate) fn with(config: Config) -> Self {
+        Self::logging(config, Format::Text)
+    }
+
+    /// A balancer with logs in this format.
+    pub(crate) fn logging(config: Config, format: Format) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let open = |name: &str| {
-            Log::open("balancer", Destination::File(folder.path().join(name)), Format::Text).unwrap()
-        };
+        let open =
+            |name: &str| Log::open("balancer", Destination::File(folder.path().join(name)), format).unwrap();
         let (events, access) = (open("events.log"), open("access.log"));
         let listeners = Listening::bind_all(&config).unwrap();
         let address = listeners[0].local_address().unwrap();

@@ -20,10 +20,10 @@ pub fn plain_text(text: &str) -> String {
     text.replace("$(", "$$(")
 }
 
-/// The options of `tercet.toml`, the header with the request id, and the project's name as the title of the API.
+/// The options of `tercet.toml`, the durations of the stages for the balancer, and the project's name as the title of the API.
 pub fn options(api: &Api, project: &str) -> toml::Table {
     let mut options = plain(api.options.clone());
     options.entry("openapi-title").or_insert_with(|| project.into());
-    options.insert("server-trace-header".to_owned(), "x-request-id".into());
+    options.insert("server-stages-header".to_owned(), true.into());
     options
 }

@@ -37,6 +37,21 @@ pub enum ApiEvent<'a> {
     Query {
         sql: &'a str,
     },
+    /// A request took at least as long as the threshold for slow requests. The SQL has no values.
+    SlowRequest {
+        request_id: &'a str,
+        method: &'a str,
+        target: &'a str,
+        status: u16,
+        role: Option<&'a str>,
+        seconds: f64,
+        parse_seconds: f64,
+        plan_seconds: f64,
+        pool_seconds: f64,
+        database_seconds: f64,
+        rows: u32,
+        sql: Option<&'a str>,
+    },
     /// SQL asked for a response that cannot be sent; the client got PGRST112.
     ResponseUnsendable {
         reason: &'a str,
@@ -61,7 +76,7 @@ impl ApiEvent<'_> {
             Self::DatabaseConnected { .. } | Self::SchemaCacheLoaded { .. } | Self::Query { .. } => {
                 Level::Info
             }
-            Self::NotListening { .. } | Self::RequestRefused { .. } => Level::Warn,
+            Self::NotListening { .. } | Self::RequestRefused { .. } | Self::SlowRequest { .. } => Level::Warn,
             Self::DatabaseLost { .. }
             | Self::SchemaCacheFailed { .. }
             | Self::RoleRefused { .. }
@@ -85,6 +100,20 @@ impl fmt::Display for ApiEvent<'_> {
                 "schema cache loaded: {relations} relations, {functions} functions, in {milliseconds:.0} ms"
             ),
             Self::Query { sql } => write!(f, "query: {sql}"),
+            Self::SlowRequest {
+                method, target, seconds, pool_seconds, database_seconds, rows, sql, ..
+            } => {
+                let milliseconds = |seconds: &f64| seconds * 1000.0;
+                write!(
+                    f,
+                    "slow request: {method} {target} took {:.0} ms, of it {:.0} ms in PostgreSQL and {:.0} ms waiting \
+                     for a connection, {rows} rows: {}",
+                    milliseconds(seconds),
+                    milliseconds(database_seconds),
+                    milliseconds(pool_seconds),
+                    sql.unwrap_or("no SQL"),
+                )
+            }
             Self::ResponseUnsendable { reason } => {
                 write!(f, "response set by SQL cannot be sent: {reason}")
             }

@@ -1,27 +1,33 @@
-//! `tercet logs` and `tercet trace`: the logs of all machines, as one stream.
+//! `tercet logs` and `tercet trace`: the logs of a running `tercet up`, or of all machines, as one stream.
 
 use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::anyhow;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tercet_config::Tier;
 use tercet_fleet::all_in_one;
 use tercet_fleet::logs::{Line, Selection, follow, read};
 
 use crate::cli;
 use crate::failure::{Failure, Outcome};
-use crate::fleet::{Machines, table};
+use crate::fleet::{Machines, interruptible, table};
 use crate::output::push_text;
+use crate::project::{Project, STATE};
+use crate::running::log_files;
+use crate::timeline::Timeline;
+
+/// The folder of log files in the private folder.
+const LOG: &str = "log";
 
 pub(crate) fn run(arguments: &cli::Logs) -> Outcome {
-    let machines = Machines::of(&arguments.machines)?;
     let selection = Selection {
         tier: arguments.tier.as_deref().map(tier).transpose()?,
         level: arguments.level.clone(),
         request_id: arguments.request.clone(),
         since: arguments.since.clone(),
     };
-    let remotes = machines.remotes(&[])?;
     let mut out = std::io::stdout().lock();
     let mut print = |line: &Line| -> anyhow::Result<()> {
         let mut text = Vec::new();
@@ -34,6 +40,17 @@ pub(crate) fn run(arguments: &cli::Logs) -> Outcome {
         text.push(b'\n');
         Ok(out.write_all(&text)?)
     };
+    if let Some(project) = Project::of_up(&arguments.machines, arguments.here)? {
+        let folder = project.folder.join(STATE).join(LOG);
+        if arguments.follow {
+            let stop = Arc::<AtomicBool>::default();
+            interruptible(&stop)?;
+            return Ok(log_files::follow(&folder, &selection, &stop, print)?);
+        }
+        return Ok(log_files::read(&folder, &selection)?.iter().try_for_each(print)?);
+    }
+    let machines = Machines::of(&arguments.machines)?;
+    let remotes = machines.remotes(&[])?;
     if arguments.follow {
         return Ok(follow(&remotes, &selection, machines.stop(), print, lost)?);
     }
@@ -87,7 +104,7 @@ fn milliseconds(record: &Value, name: &str) -> Option<String> {
     record.get(name).and_then(Value::as_f64).map(|seconds| format!("{:.1} ms", seconds * 1000.0))
 }
 
-/// Prints the log lines of one request, in the order of time.
+/// Prints the timeline of one request, and its log lines in the order of time.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 pub(crate) fn trace(arguments: &cli::Trace) -> Outcome {
     if arguments.request.len() < 8 {
@@ -95,34 +112,50 @@ pub(crate) fn trace(arguments: &cli::Trace) -> Outcome {
             "too short for a request id\nhint: the response's x-request-id header has it",
         ));
     }
-    let machines = Machines::of(&arguments.machines)?;
     let selection = Selection {
         request_id: Some(arguments.request.clone()),
         since: arguments.since.clone(),
         ..Selection::default()
     };
-    let (lines, errors) = read(&machines.remotes(&[])?, &selection);
+    let (lines, errors) = match Project::of_up(&arguments.machines, arguments.here)? {
+        Some(Project { folder, .. }) => {
+            (log_files::read(&folder.join(STATE).join(LOG), &selection)?, Vec::new())
+        }
+        None => read(&Machines::of(&arguments.machines)?.remotes(&[])?, &selection),
+    };
     let Some(first) = lines.first() else {
         all_reached(&errors)?;
         return Err(anyhow!(
-            "no machine has a log line of request {}\nhint: --since starts earlier; machines keep logs as long as keep-logs in [system] says",
+            "there is no log line of request {}\nhint: --since starts earlier; tercet up keeps 20 MiB of each part's log, \
+             machines keep logs as long as keep-logs in [system] says",
             arguments.request,
         )
         .into());
     };
-    let mut rows = vec![["after", "machine", "part", "took", "what"].map(str::to_owned).to_vec()];
+    let records: Vec<Value> =
+        lines.iter().map(|line| serde_json::from_str(&line.message).unwrap_or_default()).collect();
+    let timeline = Timeline::of(&records);
+    if arguments.json {
+        println!("{:#}", json!({ "timeline": timeline, "lines": lines }));
+        return all_reached(&errors);
+    }
+    if let Some(timeline) = &timeline {
+        let mut text = Vec::new();
+        for line in timeline.draw().lines() {
+            push_text(&mut text, line.as_bytes(), false);
+            text.push(b'\n');
+        }
+        println!("{}", String::from_utf8_lossy(&text));
+    }
+    let mut rows = vec![["after", "machine", "part", "what"].map(str::to_owned).to_vec()];
     for line in &lines {
-        let record: Value = serde_json::from_str(&line.message).unwrap_or_default();
-        let what = request(&record).map(|request| {
-            let there = milliseconds(&record, "upstream_seconds");
-            format!("{request}{}", there.map_or(String::new(), |it| format!(", {it} of it at the server")))
-        });
+        let mut what = Vec::new();
+        push_text(&mut what, words(&line.message).as_bytes(), false);
         rows.push(vec![
             format!("{:.1} ms", (line.time - first.time) as f64 / 1000.0),
             line.machine.clone(),
             line.part.clone(),
-            milliseconds(&record, "seconds").unwrap_or_default(),
-            what.unwrap_or_else(|| words(&line.message)),
+            String::from_utf8_lossy(&what).into_owned(),
         ]);
     }
     print!("{}", table(&rows));

@@ -1,4 +1,6 @@
-//! `tercet status`: the state of every machine, unit and server.
+//! `tercet status`: the state of every machine, unit and server; of a running `tercet up`, that of its parts.
+
+mod here;
 
 use std::time::Duration;
 
@@ -12,12 +14,16 @@ use super::backup;
 use crate::cli;
 use crate::failure::Outcome;
 use crate::fleet::{Machines, Spinner, table};
+use crate::project::Project;
 
 /// The interval of `--watch`.
 const REFRESH: Duration = Duration::from_secs(2);
 
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 pub(crate) fn run(arguments: &cli::Status) -> Outcome {
+    if let Some(project) = Project::of_up(&arguments.machines, arguments.here)? {
+        return here::run(&project, arguments);
+    }
     let machines = Machines::of(&arguments.machines)?;
     let spinner = Spinner::new("looking at the machines");
     let (mut fleet, mut missing) = machines.open_reachable()?;

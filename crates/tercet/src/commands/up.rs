@@ -47,6 +47,7 @@ use crate::cli;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, Style};
 use crate::project::Project;
+use crate::running::Board;
 use crate::supervisor::{Launch, OnParentDeath, Supervisor, this_executable};
 
 /// The folder of example rows for a development database.
@@ -73,7 +74,8 @@ pub(crate) fn run(arguments: &cli::Up) -> Outcome {
     let private = PrivateFolder::lock(&project.folder)?;
     let style = Style::of_standard_output(arguments.json, arguments.verbose);
     let names: Vec<&str> = project.topology.parts().iter().map(|part| part.name.as_str()).collect();
-    let output = Output::open(style, &private.log(), &names)?;
+    let board = Board::open(project.topology.name(), private.folder())?;
+    let output = Output::open(style, &private.log(), &names, board)?;
     // On the main thread: the kernel kills the children when the thread that started them ends.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, supervise(project, inputs, &private, &output))
@@ -396,6 +398,7 @@ fn announce(plan: &Plan, project: &Project, private: &PrivateFolder, output: &Ou
     let topology = &project.topology;
     let url = plan.url();
     let addresses = plan.addresses();
+    output.board().update(|state| plan.complete(state));
     output.own_log().event(SupervisorEvent::Up {
         name: topology.name(),
         address: &url,

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use tercet_observe::format::push_now;
 use tercet_observe::log::Destination;
 use tercet_observe::{Format, Log, LogHandle};
 
@@ -14,6 +15,9 @@ const LIMIT: u64 = 10 << 20;
 /// The most lines of [`LogFile::last`], and characters of each.
 const LAST_LINES: usize = 20;
 const LAST_LIMIT: usize = 500;
+
+/// The bytes of a time in RFC 3339 and the space after it.
+const TIME_LENGTH: u64 = 25;
 
 /// A log file that is appended to.
 pub(super) struct LogFile {
@@ -37,18 +41,25 @@ impl LogFile {
         Ok(Self { log, handle, path: path.to_owned(), written, limit, last: VecDeque::new() })
     }
 
-    pub(super) fn line(&mut self, output: &[u8]) {
+    /// Appends a line of output, with the time in front unless it `has_time`.
+    pub(super) fn line(&mut self, output: &[u8], has_time: bool) {
         if self.written >= self.limit {
             self.rotate();
         }
-        self.handle.line(|line| line.extend_from_slice(output));
+        self.handle.line(|line| {
+            if !has_time {
+                push_now(line);
+                line.push(b' ');
+            }
+            line.extend_from_slice(output);
+        });
         if !output.trim_ascii().is_empty() {
             if self.last.len() == LAST_LINES {
                 self.last.pop_front();
             }
             self.last.push_back(String::from_utf8_lossy(output).trim().chars().take(LAST_LIMIT).collect());
         }
-        self.written += output.len() as u64 + 1;
+        self.written += output.len() as u64 + if has_time { 1 } else { TIME_LENGTH + 1 };
     }
 
     /// The last lines that were not empty, cut to a readable length, the oldest first.
@@ -79,7 +90,7 @@ mod tests {
             // Opened anew, so that each round is on disk before the next.
             let mut file = LogFile::limited(&path, 1000).unwrap();
             for number in 0..100 {
-                file.line(format!("round {round} line {number:3}").as_bytes());
+                file.line(format!("round {round} line {number:3}").as_bytes(), true);
             }
         }
         assert!(size("app-1.log") <= 4000, "{}", size("app-1.log"));
@@ -94,10 +105,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut file = LogFile::open(&folder.path().join("app-1.log")).unwrap();
         for output in ["the beginning", " the end", "  "] {
-            file.line(output.as_bytes());
+            file.line(output.as_bytes(), false);
         }
         assert!(file.last().eq(["the beginning", "the end"]));
-        (0..LAST_LINES).for_each(|_| file.line(b"more"));
+        (0..LAST_LINES).for_each(|_| file.line(b"more", false));
         assert!(file.last().eq(["more"; LAST_LINES]));
     }
 }

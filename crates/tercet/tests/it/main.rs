@@ -16,6 +16,7 @@ mod own_program;
 mod privileges;
 mod processes;
 mod programs;
+mod running;
 mod secrets;
 mod state;
 mod supabase;

@@ -14,6 +14,7 @@ use super::ports::Ports;
 use super::private::PrivateFolder;
 use crate::failure::Failure;
 use crate::project::Project;
+use crate::running::RunState;
 use crate::supervisor::LastFailure;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -264,6 +265,18 @@ impl Plan {
     /// The URL of the balancer's metrics.
     pub(super) fn metrics(&self) -> String {
         format!("http://{}/metrics", self.balancer_admin)
+    }
+
+    /// Adds the addresses to the run state.
+    pub(super) fn complete(&self, state: &mut RunState) {
+        state.url = Some(self.url());
+        state.metrics = Some(self.balancer_admin);
+        for part in &mut state.parts {
+            part.admin = match self.servers.iter().find(|server| server.name == part.name) {
+                Some(server) => server.admin,
+                None => (part.name == super::BALANCER).then_some(self.balancer_admin),
+            };
+        }
     }
 
     /// The name and addresses of each part, from the balancer to the database.

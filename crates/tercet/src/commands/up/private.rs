@@ -15,6 +15,7 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
@@ -148,7 +149,7 @@ pub(super) fn lock(path: &Path) -> anyhow::Result<File> {
         .mode(0o600)
         .open(path)
         .with_context(name)?;
-    match file.try_lock() {
+    match try_lock(&file) {
         Ok(()) => {}
         Err(TryLockError::Error(error)) => return Err(error).with_context(name),
         Err(TryLockError::WouldBlock) => {
@@ -175,6 +176,17 @@ pub(super) fn lock(path: &Path) -> anyhow::Result<File> {
     file.rewind().with_context(name)?;
     file.write_all(holder.as_bytes()).with_context(name)?;
     Ok(file)
+}
+
+/// Locks the file. A command that asks whether a `tercet up` runs has it locked for a moment.
+fn try_lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..10 {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(2)),
+            locked => return locked,
+        }
+    }
+    file.try_lock()
 }
 
 #[cfg(test)]
