@@ -113,6 +113,11 @@ pub fn warnings() -> Vec<String> {
     here().iter().filter_map(|(path, validity)| validity.warning(path, now)).collect()
 }
 
+/// When the first certificate of a PEM text expires; `None` if there is none.
+pub fn end_of(pem: &str) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::from_second(Validity::of(pem).ok()?.not_after).ok()
+}
+
 /// When the first of tercet's certificates on the machine this runs on expires; `None` where there are none.
 pub(crate) fn first_end() -> Option<jiff::Timestamp> {
     let ends = here().into_iter().map(|(_, validity)| validity.not_after);

@@ -3,6 +3,7 @@
 mod backups;
 mod cli;
 mod commands;
+mod dashboard;
 mod failure;
 mod fleet;
 mod low_ports;

@@ -5,8 +5,9 @@
 
 mod line;
 mod log_file;
+mod recent;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -18,6 +19,8 @@ use tercet_observe::{Format, Log, LogHandle};
 
 pub(crate) use self::line::{Colour, push_text};
 use self::log_file::LogFile;
+use self::recent::Recent;
+pub(crate) use self::recent::RecentLine;
 use crate::running::Board;
 
 /// The name of `tercet up` itself in the log.
@@ -66,6 +69,7 @@ struct Shared {
     /// Whether all parts have started.
     started: Cell<bool>,
     board: Board,
+    recent: RefCell<Recent>,
     own: Rc<RefCell<LogFile>>,
 }
 
@@ -95,6 +99,7 @@ impl Output {
             width,
             started: Cell::new(false),
             board,
+            recent: RefCell::default(),
             own,
         })))
     }
@@ -102,6 +107,11 @@ impl Output {
     /// The run state of the parts.
     pub(crate) fn board(&self) -> &Board {
         &self.0.board
+    }
+
+    /// The last lines of all parts.
+    pub(crate) fn recent(&self) -> Ref<'_, Recent> {
+        self.0.recent.borrow()
     }
 
     pub(crate) fn style(&self) -> Style {
@@ -149,6 +159,7 @@ impl PartLog {
     pub(crate) fn line(&mut self, output: &[u8], json: bool) {
         let output = output.strip_suffix(b"\r").unwrap_or(output);
         self.file.borrow_mut().line(output, json && output.starts_with(b"{"));
+        self.output.0.recent.borrow_mut().push(&self.name, output);
         let is_detail = matches!(self.output.style(), Style::Text { verbose: false, .. })
             && DETAILS.iter().any(|detail| output.starts_with(detail.as_bytes()));
         if !self.output.is_brief() && !is_detail {
@@ -181,6 +192,7 @@ impl PartLog {
         let mut text = Vec::new();
         event.push(&mut text, &self.name, Format::Json);
         self.file.borrow_mut().line(&text, true);
+        self.output.0.recent.borrow_mut().push(&self.name, &text);
         let shared = &self.output.0;
         match (shared.style, brief) {
             (_, Some(None)) => {}

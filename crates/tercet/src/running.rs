@@ -7,7 +7,7 @@ pub(crate) mod log_files;
 pub(crate) mod loopback;
 pub(crate) mod servers;
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -38,6 +38,8 @@ pub(crate) struct RunState {
     pub(crate) since: Timestamp,
     /// The URL of the balancer, once everything is up.
     pub(crate) url: Option<String>,
+    /// The dashboard, with the key of this run.
+    pub(crate) dashboard: Option<String>,
     /// The balancer's metrics endpoint.
     pub(crate) metrics: Option<SocketAddr>,
     /// Its parts, in the order of their first start.
@@ -119,12 +121,18 @@ impl Board {
             name: name.to_owned(),
             since: Timestamp::now(),
             url: None,
+            dashboard: None,
             metrics: None,
             parts: Vec::new(),
         };
         let board = Self { state: RefCell::new(state), folder: folder.to_owned() };
         board.write().with_context(|| board.folder.join(FILE).display().to_string())?;
         Ok(board)
+    }
+
+    /// The current state.
+    pub(crate) fn state(&self) -> Ref<'_, RunState> {
+        self.state.borrow()
     }
 
     /// Changes the state, and writes it.

@@ -44,6 +44,7 @@ use self::ports::Ports;
 use self::private::PrivateFolder;
 use self::watch::Watched;
 use crate::cli;
+use crate::dashboard::{Dashboard, Place, Redaction};
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, Style};
 use crate::project::Project;
@@ -136,9 +137,11 @@ async fn supervise(project: Project, inputs: Inputs, private: &PrivateFolder, ou
             plan: &plan,
             ports: RefCell::new(ports),
         };
-        let (owner, server) = starting.database(&migrations, seeds.as_ref()).await?;
+        let Connections { owner, server, statistics } =
+            starting.database(&migrations, seeds.as_ref()).await?;
         let running = starting.servers(&server).await?;
-        announce(&plan.borrow(), &project, private, output);
+        let dashboard = dashboard(&project, private, output).await.context("the dashboard")?;
+        announce(&plan.borrow(), &project, private, output, dashboard.url());
         let log = output.own_log();
         let mut development = Development {
             private,
@@ -151,10 +154,13 @@ async fn supervise(project: Project, inputs: Inputs, private: &PrivateFolder, ou
             log,
         };
         // The ports stay reserved to the end: a part that is restarted needs the same one.
-        match watched {
-            Some(watched) => development.watch(project.clone(), watched).await,
-            None => std::future::pending().await,
-        }
+        let develop = async {
+            match watched {
+                Some(watched) => development.watch(project.clone(), watched).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::join!(develop, dashboard.run(statistics));
         Ok::<(), Failure>(())
     };
     let started = tokio::select! {
@@ -220,15 +226,11 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    /// Starts the database, migrates it, and returns how the owner of the private one connects, and the URL that application
-    /// servers get.
-    async fn database(
-        &self,
-        migrations: &Migrations,
-        seeds: Option<&Seeds>,
-    ) -> Result<(Option<Target>, String), Failure> {
+    /// Starts the database, migrates it, and returns how it is connected to.
+    async fn database(&self, migrations: &Migrations, seeds: Option<&Seeds>) -> Result<Connections, Failure> {
         let (topology, log) = (&self.project.topology, self.output.own_log());
         let migrator;
+        let mut superuser = None;
         let (owner, server) = if let Some(url) = &topology.database().url {
             let url = self.project.reveal(url)?;
             migrator = url.clone();
@@ -252,6 +254,7 @@ impl Start<'_> {
             }
             let url = if own_program { database::url } else { database::socket_url };
             let owner = database::owner(&passwords.owner, &cluster, name);
+            superuser = Some(cluster.superuser(name));
             migrator = database::owner_url(&passwords.owner, &cluster, name);
             (Some(owner), url(&passwords.authenticator, &cluster, name))
         };
@@ -274,7 +277,8 @@ impl Start<'_> {
         if let (Some(owner), Some(seeds)) = (&owner, seeds) {
             develop::plant(seeds, owner, &log).await?;
         }
-        Ok((owner, server))
+        let statistics = superuser.or_else(|| parse().ok());
+        Ok(Connections { owner, server, statistics })
     }
 
     /// Runs the program's own migration, as the owner and under the lock of migrations.
@@ -393,12 +397,37 @@ async fn all<T>(futures: Vec<impl Future<Output = anyhow::Result<T>>>) -> anyhow
     .await
 }
 
+/// How the database is connected to.
+struct Connections {
+    /// By the owner of the private one.
+    owner: Option<Target>,
+    /// The URL that application servers get.
+    server: String,
+    /// For PostgreSQL's statistics.
+    statistics: Option<Target>,
+}
+
+/// The dashboard of the project.
+async fn dashboard(
+    project: &Project,
+    private: &PrivateFolder,
+    output: &Output,
+) -> anyhow::Result<Rc<Dashboard>> {
+    let secrets = std::fs::read_dir(private.folder().join("secrets"))?.filter_map(|it| Some(it.ok()?.path()));
+    let redaction = Redaction::of(secrets.chain([private.folder().join("jwt-secret")]));
+    let place = Place { folder: project.folder.clone(), private: private.folder().to_owned() };
+    Ok(Rc::new(Dashboard::bind(&project.topology, place, output.clone(), redaction).await?))
+}
+
 /// Prints that everything is up, and the addresses.
-fn announce(plan: &Plan, project: &Project, private: &PrivateFolder, output: &Output) {
+fn announce(plan: &Plan, project: &Project, private: &PrivateFolder, output: &Output, dashboard: String) {
     let topology = &project.topology;
     let url = plan.url();
     let addresses = plan.addresses();
-    output.board().update(|state| plan.complete(state));
+    output.board().update(|state| {
+        plan.complete(state);
+        state.dashboard = Some(dashboard.clone());
+    });
     output.own_log().event(SupervisorEvent::Up {
         name: topology.name(),
         address: &url,
@@ -409,6 +438,7 @@ fn announce(plan: &Plan, project: &Project, private: &PrivateFolder, output: &Ou
     if matches!(topology.application().server, Server::Api(_)) {
         line("docs", format!("{url}/docs"));
     }
+    line("dashboard", dashboard);
     line("metrics", plan.metrics());
     if topology.database().url.is_none() {
         line("psql", format!("tercet sql {}", shown(&project.folder)));

@@ -6,6 +6,7 @@ mod backup;
 mod balancer;
 mod command_line;
 mod contract;
+mod dashboard;
 mod develop;
 mod examples;
 mod folder;

@@ -67,7 +67,8 @@ fn describe(state: &RunState, servers: &[Server], before: &[Server]) -> String {
             part.reason.clone().unwrap_or_default(),
         ]);
     }
-    let mut text = format!("{header}\n{}", table(&rows));
+    let dashboard = state.dashboard.as_ref().map(|url| format!("dashboard {url}\n")).unwrap_or_default();
+    let mut text = format!("{header}{dashboard}\n{}", table(&rows));
     if servers.is_empty() {
         return text;
     }

@@ -1,0 +1,94 @@
+//! What the page shows, as JSON.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tercet_fleet::logs::level_of;
+
+use super::Dashboard;
+use crate::output::RecentLine;
+use crate::timeline::Timeline;
+
+/// The requests that are shown.
+const REQUESTS: usize = 25;
+/// The points of the history.
+const POINTS: usize = 300;
+/// The most log lines in one answer.
+const LINES: usize = 200;
+
+impl Dashboard {
+    /// The current state, and the log lines after the one with this number.
+    pub(super) fn state(&self, after: u64) -> Value {
+        let state = self.output.board().state();
+        let samples = self.samples.borrow();
+        let recent = self.output.recent();
+        let requests = recent.requests.iter().rev().take(REQUESTS);
+        let lines: Vec<&RecentLine> =
+            recent.lines.iter().rev().take_while(|line| line.number > after).take(LINES).collect();
+        json!({
+            "name": state.name,
+            "url": state.url,
+            "since": state.since,
+            "data_api": self.is_data_api,
+            "parts": state.parts,
+            "golden": samples.last(),
+            "servers": samples.servers(),
+            "database": match &*self.database.borrow() {
+                Ok(database) => database.clone(),
+                Err(reason) => json!({ "reason": self.redaction.apply(reason) }),
+            },
+            "machine": *self.machine.borrow(),
+            "certificates": *self.certificate_ends.borrow(),
+            "backups": *self.backups.borrow(),
+            "requests": requests.filter_map(|line| self.request(line)).collect::<Vec<_>>(),
+            "notable": recent.notable.iter().rev().filter_map(|line| self.request(line)).collect::<Vec<_>>(),
+            "lines": lines.iter().rev().map(|line| self.line(line)).collect::<Vec<_>>(),
+            "last": recent.last(),
+        })
+    }
+
+    /// The golden numbers of the last 15 minutes.
+    pub(super) fn history(&self) -> Value {
+        json!(self.samples.borrow().history(POINTS))
+    }
+
+    /// A request with its timeline.
+    fn request(&self, line: &RecentLine) -> Option<Timeline> {
+        let record: Value = serde_json::from_slice(&line.text).ok()?;
+        let mut timeline = Timeline::of(&[record])?;
+        timeline.target = self.redaction.apply(&timeline.target);
+        timeline.sql = timeline.sql.map(|sql| self.redaction.apply(&sql));
+        Some(timeline)
+    }
+
+    /// A log line: its message, without control characters and credentials.
+    fn line(&self, line: &RecentLine) -> Value {
+        let text = String::from_utf8_lossy(&line.text);
+        let record: Option<Value> = serde_json::from_str(&text).ok().filter(Value::is_object);
+        let said = |name: &str| record.as_ref()?.get(name)?.as_str();
+        let message = said("message").unwrap_or(&text);
+        let shown: String = without_colours(message).chars().filter(|c| !c.is_control()).collect();
+        json!({
+            "number": line.number,
+            "part": &*line.part,
+            "time": said("time").map_or_else(|| printed_at(line), str::to_owned),
+            "level": said("level").or_else(|| level_of(message)).unwrap_or("info"),
+            "message": self.redaction.apply(&shown),
+        })
+    }
+}
+
+/// When a line without a time was printed.
+fn printed_at(line: &RecentLine) -> String {
+    Timestamp::try_from(line.at).map(|time| time.to_string()).unwrap_or_default()
+}
+
+/// The text without escape sequences that select colours (ECMA-48).
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| !c.is_ascii_digit() && c != ';');
+        shown.push_str(end.and_then(|end| part[end..].strip_prefix('m')).unwrap_or(part));
+    }
+    shown
+}
