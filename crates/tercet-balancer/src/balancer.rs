@@ -105,7 +105,7 @@ impl Balancer {
             }
         }
         listening.extend(bound);
-        self.shared.config.store(Arc::new(config));
+        self.shared.config.store(Arc::new(config.into()));
         self.listening.send_replace(Arc::new(listening));
         self.reloaded.send_replace(());
         Ok(())

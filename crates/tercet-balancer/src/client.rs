@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::bind_address::BindAddress;
 use crate::buffer::Buffer;
 use crate::clock::Deadline;
-use crate::http1::Version;
+use crate::http1::{Version, write};
 use crate::socket::Socket;
 
 /// The response timeout for a half-closed client: most of them have disconnected.
@@ -94,6 +94,14 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// Appends `Strict-Transport-Security` if its listener has it and the connection is encrypted.
+    pub(crate) fn push_transport_security(&self, output: &mut Vec<u8>) {
+        if let Some(age) = self.bind_address.listen.hsts.filter(|_| self.socket.is_tls()) {
+            let value = format!("max-age={}", age.as_secs());
+            write::push_line(output, b"Strict-Transport-Security", value.as_bytes());
+        }
     }
 
     /// The HTTP version for the access log, given that of the HTTP/1 head.

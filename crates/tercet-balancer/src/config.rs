@@ -4,11 +4,11 @@
 
 use std::path::{Path, PathBuf};
 
-use tercet_options::Mistakes;
 pub use tercet_options::balancer::{
     AccessLog, AccessLogFormat, AccessLogTo, Admin, Certificate, Config, HashOn, Health, Limits, Listen,
-    Policy, Retries, Server, Timeouts,
+    Policy, Retries, Route, Server, Timeouts,
 };
+use tercet_options::{Mistakes, Section};
 
 use crate::http1::HeadLimits;
 
@@ -18,9 +18,54 @@ use crate::http1::HeadLimits;
 /// The file cannot be read, or all mistakes in it.
 pub fn load(file: &Path) -> Result<Config, Mistakes> {
     let text = std::fs::read_to_string(file).map_err(|error| Mistakes::unreadable(file, &error))?;
-    let mut config = Config::parse(&text, &file.display().to_string())?;
-    start_paths_at(&mut config, file.parent().unwrap_or(Path::new("")));
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let mut config = Config::parse_with(&text, &file.display().to_string(), |config, section| {
+        let mut config = config.clone();
+        start_paths_at(&mut config, folder);
+        check_files(&config, file, section);
+    })?;
+    start_paths_at(&mut config, folder);
     Ok(config)
+}
+
+/// Reports folders of static files that do not exist, or contain the configuration, a private key or a log.
+fn check_files(config: &Config, file: &Path, section: &mut Section<'_>) {
+    let keys = config.listen.iter().flat_map(|listen| &listen.certificates).map(|pair| pair.key.as_path());
+    let log = match &config.access_log.to {
+        AccessLogTo::File(path) => Some(path.as_path()),
+        AccessLogTo::Stdout | AccessLogTo::Off => None,
+    };
+    let private: Vec<PathBuf> =
+        [file].into_iter().chain(keys).chain(log).filter_map(|path| path.canonicalize().ok()).collect();
+    for (index, route) in config.route.iter().enumerate() {
+        let Some(folder) = &route.files else { continue };
+        let option = format!("route[{index}].files");
+        let shown = folder.display();
+        match folder.canonicalize() {
+            Err(error) => {
+                let hint = "create the folder, or build the website first";
+                section
+                    .mistake(&option, &format!("cannot be opened: {shown}: {error}"), "this folder")
+                    .hint(hint);
+            }
+            Ok(real) if !real.is_dir() => {
+                section
+                    .mistake(&option, &format!("is no folder: {shown}"), "a file")
+                    .hint("name the folder it is in");
+            }
+            Ok(real) => {
+                if let Some(path) = private.iter().find(|path| path.starts_with(&real)) {
+                    section
+                        .mistake(
+                            &option,
+                            &format!("contains {}, which clients must not read", path.display()),
+                            "this folder",
+                        )
+                        .hint("move the website to a folder of its own");
+                }
+            }
+        }
+    }
 }
 
 fn start_paths_at(config: &mut Config, folder: &Path) {
@@ -28,6 +73,7 @@ fn start_paths_at(config: &mut Config, folder: &Path) {
     let mut paths: Vec<&mut PathBuf> =
         certificates.flat_map(|pair| [&mut pair.certificate, &mut pair.key]).collect();
     paths.extend(&mut config.admin.socket);
+    paths.extend(config.route.iter_mut().filter_map(|route| route.files.as_mut()));
     if let AccessLogTo::File(path) = &mut config.access_log.to {
         paths.push(path);
     }

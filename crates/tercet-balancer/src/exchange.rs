@@ -9,6 +9,7 @@
 mod attempt;
 mod download;
 mod failure;
+mod file;
 mod progress;
 mod request;
 mod tunnel;
@@ -26,13 +27,14 @@ use tercet_observe::AccessRecord;
 
 use self::failure::{CLIENT_GONE, Failure};
 use self::progress::Progress;
+use crate::active::Active;
 use crate::client::{After, Client};
-use crate::config::Config;
 use crate::forwarded::RequestId;
 use crate::http1::{Decoder, Field, Refusal, RequestHead};
 use crate::local_reply::LocalReply;
 use crate::request_buffers::RequestBuffers;
 use crate::rotation::{InFlight, Selection};
+use crate::routes::Selected;
 use crate::server::{Server, Standing};
 use crate::worker::Worker;
 
@@ -40,7 +42,7 @@ use crate::worker::Worker;
 struct Exchange<'a> {
     worker: &'a Worker,
     client: &'a Client,
-    config: &'a Config,
+    config: &'a Active,
     head: &'a RequestHead,
     progress: Progress,
     /// The body decoder, after the first part of the body.
@@ -50,6 +52,7 @@ struct Exchange<'a> {
     id: RequestId,
     /// The range of its text in `buffers.request`.
     id_range: Range<usize>,
+    selected: Selected<'a>,
     /// The client's address: the peer's, or the one that trusted proxies reported.
     client_address: IpAddr,
 }
@@ -61,12 +64,18 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(crate) async fn run(
     worker: &Worker,
     client: &Client,
-    config: &Config,
+    config: &Active,
     head: &RequestHead,
     buffers: &mut RequestBuffers,
 ) -> After {
     let started = Instant::now();
-    let composed = match request::compose(client, config, head, buffers) {
+    let received = buffers.client.filled();
+    let host = head.host.map(|host| host.in_buffer(received));
+    let (selected, refusal) = match config.routes.select(host, head.path.in_buffer(received)) {
+        Ok(selected) => (selected, None),
+        Err(refusal) => (Selected::NONE, Some(refusal)),
+    };
+    let composed = match request::compose(client, config, head, selected.stripped, buffers) {
         Ok(composed) => composed,
         Err(refusal) => return crate::local_reply::refuse(worker, client, buffers, refusal).await,
     };
@@ -80,13 +89,17 @@ pub(crate) async fn run(
         decoder: composed.decoder,
         id: composed.id,
         id_range: composed.id_range,
+        selected,
         client_address: composed.client_address,
     };
     exchange.progress.is_buffered.set(true);
     let mut server = None;
-    let outcome = match exchange.without_server(buffers, started) {
-        Some(reason) => Err(reason),
-        None => exchange.forward(buffers, &mut server).await,
+    let answered = exchange.without_server(buffers, started).or(refusal.map(Failure::ClientRefused));
+    let outcome = match (answered, selected.route.and_then(|route| route.files.as_ref())) {
+        (Some(reason), _) => Err(reason),
+        // Boxed, so that a request that waits for a server does not hold the state of one for a file.
+        (None, Some(files)) => Box::pin(exchange.send_file(files, buffers)).await,
+        (None, None) => exchange.forward(buffers, &mut server).await,
     };
     let after = match outcome {
         Ok(after) => after,
@@ -190,6 +203,11 @@ impl Exchange<'_> {
             | Failure::Limited(_)
             | Failure::Redirect(_)
             | Failure::LastForward
+            | Failure::NotFound
+            | Failure::Forbidden
+            | Failure::Unreadable
+            | Failure::MethodNotAllowed
+            | Failure::Moved(_)
             | Failure::QueueFull
             | Failure::QueueTimeout => false,
         }
@@ -233,9 +251,7 @@ impl Exchange<'_> {
         if status == CLIENT_GONE {
             return After::Abort;
         }
-        // The unread rest of the body would be parsed as the next request.
-        let whole = !self.streamed || self.progress.uploaded.get();
-        let keep_alive = self.head.keep_alive && whole && !self.worker.is_stopping();
+        let keep_alive = self.keeps_client();
         buffers.response.clear();
         let mut text = [0; 36];
         let id = self.id.text(buffers.client.filled(), &mut text);
@@ -248,9 +264,10 @@ impl Exchange<'_> {
                 _ => (status == 503).then_some(RETRY_AFTER),
             },
             location: match failure {
-                Failure::Redirect(location) => Some(location),
+                Failure::Redirect(location) | Failure::Moved(location) => Some(location),
                 _ => None,
             },
+            allow: matches!(failure, Failure::MethodNotAllowed).then_some("GET, HEAD"),
             keep_alive,
         };
         let bytes = reply.write(&mut buffers.response, self.head.version, self.head.method);
@@ -260,6 +277,13 @@ impl Exchange<'_> {
             Ok(()) => After::Close,
             Err(_) => After::Abort,
         }
+    }
+
+    /// Whether the client's connection is kept after a response of the balancer itself.
+    fn keeps_client(&self) -> bool {
+        // The unread rest of a body would be parsed as the next request.
+        let whole = !self.streamed || self.progress.uploaded.get();
+        self.head.keep_alive && whole && !self.worker.is_stopping()
     }
 
     fn record(&self, buffers: &RequestBuffers, server: Option<&Server>, started: Instant) {

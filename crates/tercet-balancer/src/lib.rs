@@ -1,5 +1,7 @@
 //! Tier 1: the HTTP load balancer: listeners, server selection, health checks, forwarding, draining, access log.
 
+pub mod accept_encoding;
+mod active;
 mod admin;
 pub mod balancer;
 mod bind_address;
@@ -10,6 +12,7 @@ pub mod config;
 mod connection;
 mod event_loop;
 mod exchange;
+mod files;
 pub mod forwarded;
 mod health;
 pub mod http1;
@@ -19,6 +22,7 @@ mod listener;
 mod listening;
 mod local_reply;
 mod metrics;
+pub mod path;
 mod pipe;
 mod pipeline;
 mod pool;
@@ -26,6 +30,7 @@ pub mod proxy_protocol;
 mod recent;
 mod request_buffers;
 mod rotation;
+pub mod routes;
 mod server;
 mod servers;
 mod shared;
@@ -37,6 +42,7 @@ mod worker;
 
 pub use balancer::Balancer;
 pub use config::Config;
+pub use files::range;
 pub use listening::Listening;
 pub use shared::ReloadReply;
 pub use supervisor::Supervisor;

@@ -29,6 +29,8 @@ pub(crate) struct LocalReply<'a> {
     pub(crate) retry_after: Option<Duration>,
     /// The value of `Location`.
     pub(crate) location: Option<&'a str>,
+    /// The value of `Allow`.
+    pub(crate) allow: Option<&'static str>,
     /// Whether the connection is kept.
     pub(crate) keep_alive: bool,
 }
@@ -42,6 +44,7 @@ impl<'a> LocalReply<'a> {
             request_id,
             retry_after: None,
             location: None,
+            allow: None,
             keep_alive,
         }
     }
@@ -64,6 +67,9 @@ impl<'a> LocalReply<'a> {
         }
         if let Some(location) = self.location {
             write::push_line(output, b"Location", location.as_bytes());
+        }
+        if let Some(allow) = self.allow {
+            write::push_line(output, b"Allow", allow.as_bytes());
         }
         write::push_persistence(output, version, self.keep_alive);
         output.extend_from_slice(b"\r\n");
@@ -124,7 +130,7 @@ pub(crate) async fn linger(client: &Client) {
 }
 
 /// The reason phrase of a status (RFC 9110 section 15).
-fn reason_phrase(status: u16) -> &'static str {
+pub(crate) fn reason_phrase(status: u16) -> &'static str {
     http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("")
 }
 

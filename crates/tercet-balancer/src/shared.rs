@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use tercet_observe::LogHandle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::active::Active;
 use crate::bind_address::BindAddresses;
 use crate::config::Config;
 use crate::limits::Limits;
@@ -16,7 +17,7 @@ use crate::servers::Servers;
 /// The state shared by all threads.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) config: ArcSwap<Config>,
+    pub(crate) config: ArcSwap<Active>,
     pub(crate) servers: Servers,
     pub(crate) bind_addresses: ArcSwap<BindAddresses>,
     pub(crate) limits: Limits,
@@ -42,7 +43,7 @@ impl Shared {
     ) -> Self {
         Self {
             servers: Servers::new(&config, events.clone()),
-            config: ArcSwap::from_pointee(config),
+            config: ArcSwap::from_pointee(config.into()),
             bind_addresses: ArcSwap::from_pointee(bind_addresses),
             limits: Limits::default(),
             metrics: Metrics::default(),

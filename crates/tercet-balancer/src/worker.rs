@@ -12,9 +12,9 @@ use std::time::Duration;
 use tercet_observe::{AccessRecord, LogHandle};
 use tokio::sync::Notify;
 
+use crate::active::Active;
 use crate::client::Client;
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::http1::{Refusal, request};
 use crate::listening::worker_count;
 use crate::pipeline::Pipelines;
@@ -38,7 +38,7 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     /// The configuration as of its last use.
     #[expect(clippy::redundant_allocation, reason = "all threads would write the counter of the Arc")]
-    config: RefCell<Rc<Arc<Config>>>,
+    config: RefCell<Rc<Arc<Active>>>,
     connections: Cell<usize>,
     stopping: Cell<bool>,
     idle: Notify,
@@ -77,7 +77,7 @@ impl Worker {
 
     /// The configuration in force.
     #[expect(clippy::redundant_allocation, reason = "as the field")]
-    pub(crate) fn config(&self) -> Rc<Arc<Config>> {
+    pub(crate) fn config(&self) -> Rc<Arc<Active>> {
         let current = self.shared.config.load();
         let mut known = self.config.borrow_mut();
         if !Arc::ptr_eq(&current, &known) {

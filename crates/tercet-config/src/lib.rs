@@ -40,7 +40,7 @@ pub struct Origin<'a> {
 pub fn parse(text: &str, origin: Origin<'_>) -> Result<Topology, Mistakes> {
     let (file, mut mistakes, spans) =
         tercet_options::document::read::<File>(text, origin.file, &reference::rules());
-    let topology = file.map(|file| Topology::from_file(file, origin.folder, &mut mistakes, &spans));
+    let topology = file.map(|file| Topology::from_file(&file, origin.folder, &mut mistakes, &spans));
     match topology {
         Some(topology) if mistakes.is_empty() => Ok(topology),
         _ => Err(mistakes),

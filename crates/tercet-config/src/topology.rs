@@ -17,7 +17,7 @@ mod ssh_from;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::backup::{Backup, Repository};
@@ -106,6 +106,24 @@ impl Topology {
             Repository::S3(_) => Tier::Database,
         };
         self.machines.iter().find(|machine| machine.tiers.contains(&tier))
+    }
+
+    /// The files and folders that the file names and no client may read, relative to its folder.
+    pub fn private(&self) -> Vec<&Path> {
+        let keys = self.balancer.tls.iter().flat_map(|tls| &tls.certificates).map(|pair| pair.key.as_path());
+        let secrets = [
+            self.database.url.as_ref().and_then(Secret::file),
+            match &self.application.server {
+                Server::Api(api) => api.jwt_secret.as_ref().and_then(Secret::file),
+                Server::Own { .. } => None,
+            },
+            self.application.environment.file.as_deref(),
+        ];
+        [Path::new(crate::FILE), Path::new(".tercet"), Path::new("seeds"), &self.database.migrations]
+            .into_iter()
+            .chain(keys)
+            .chain(secrets.into_iter().flatten())
+            .collect()
     }
 
     /// The edges of the topology: all allowed connections.
@@ -241,6 +259,8 @@ pub struct Balancer {
     pub listen: Vec<SocketAddr>,
     /// The listeners with TLS, if it has certificates.
     pub tls: Option<Tls>,
+    /// The folders of the static files that it serves, relative to that of `tercet.toml` and inside of it.
+    pub files: Vec<PathBuf>,
     /// The balancer's options as written in the file.
     pub options: toml::Table,
 }

@@ -1403,3 +1403,133 @@ fn what_surrounds_a_program_needs_one_and_one_machine() {
     "#]],
     );
 }
+
+#[test]
+fn static_files_are_in_a_folder_of_their_own() {
+    check(
+        r#"
+[balancer]
+certificates = [{ certificate = "web/tls/shop.crt", key = "web/tls/shop.key" }]
+route = [
+    { path = "/a", files = "." },
+    { path = "/b", files = "../b" },
+    { path = "/c", files = "/var/www" },
+    { path = "/d", files = "./web" },
+    { path = "/e", files = "sql/x/.." },
+    { path = "/f", files = "sql" },
+    { path = "/g", files = "keys" },
+    { path = "/h", files = ".tercet" },
+    { path = "/i", files = "public", strip = true },
+    { path = "/j", to = "shop" },
+]
+
+[database]
+migrations = "sql/migrations"
+
+[api]
+jwt-secret = "@keys/token"
+"#,
+        expect![[r#"
+              × tercet.toml has 9 mistakes
+
+            Error:
+              × balancer.route[0].files contains tercet.toml, which clients must not read
+               ╭─[tercet.toml:5:28]
+             4 │ route = [
+             5 │     { path = "/a", files = "." },
+               ·                            ─┬─
+               ·                             ╰── this folder
+             6 │     { path = "/b", files = "../b" },
+               ╰────
+              help: move the website to a folder of its own, like public
+
+            Error:
+              × balancer.route[1].files must be a folder in the project's folder
+               ╭─[tercet.toml:6:28]
+             5 │     { path = "/a", files = "." },
+             6 │     { path = "/b", files = "../b" },
+               ·                            ───┬──
+               ·                               ╰── outside
+             7 │     { path = "/c", files = "/var/www" },
+               ╰────
+              help: write it relative to tercet.toml, like public, and without ..
+
+            Error:
+              × balancer.route[2].files must be a folder in the project's folder
+               ╭─[tercet.toml:7:28]
+             6 │     { path = "/b", files = "../b" },
+             7 │     { path = "/c", files = "/var/www" },
+               ·                            ─────┬────
+               ·                                 ╰── outside
+             8 │     { path = "/d", files = "./web" },
+               ╰────
+              help: write it relative to tercet.toml, like public, and without ..
+
+            Error:
+              × balancer.route[3].files contains web/tls/shop.key, which clients must not read
+               ╭─[tercet.toml:8:28]
+             7 │     { path = "/c", files = "/var/www" },
+             8 │     { path = "/d", files = "./web" },
+               ·                            ───┬───
+               ·                               ╰── this folder
+             9 │     { path = "/e", files = "sql/x/.." },
+               ╰────
+              help: move the website to a folder of its own, like public
+
+            Error:
+              × balancer.route[4].files must be a folder in the project's folder
+                ╭─[tercet.toml:9:28]
+              8 │     { path = "/d", files = "./web" },
+              9 │     { path = "/e", files = "sql/x/.." },
+                ·                            ─────┬────
+                ·                                 ╰── outside
+             10 │     { path = "/f", files = "sql" },
+                ╰────
+              help: write it relative to tercet.toml, like public, and without ..
+
+            Error:
+              × balancer.route[5].files contains sql/migrations, which clients must not read
+                ╭─[tercet.toml:10:28]
+              9 │     { path = "/e", files = "sql/x/.." },
+             10 │     { path = "/f", files = "sql" },
+                ·                            ──┬──
+                ·                              ╰── this folder
+             11 │     { path = "/g", files = "keys" },
+                ╰────
+              help: move the website to a folder of its own, like public
+
+            Error:
+              × balancer.route[6].files contains keys/token, which clients must not read
+                ╭─[tercet.toml:11:28]
+             10 │     { path = "/f", files = "sql" },
+             11 │     { path = "/g", files = "keys" },
+                ·                            ───┬──
+                ·                               ╰── this folder
+             12 │     { path = "/h", files = ".tercet" },
+                ╰────
+              help: move the website to a folder of its own, like public
+
+            Error:
+              × balancer.route[7].files contains .tercet, which clients must not read
+                ╭─[tercet.toml:12:28]
+             11 │     { path = "/g", files = "keys" },
+             12 │     { path = "/h", files = ".tercet" },
+                ·                            ────┬────
+                ·                                ╰── this folder
+             13 │     { path = "/i", files = "public", strip = true },
+                ╰────
+              help: move the website to a folder of its own, like public
+
+            Error:
+              × balancer.route[9].to names no backend pool: shop
+                ╭─[tercet.toml:14:25]
+             13 │     { path = "/i", files = "public", strip = true },
+             14 │     { path = "/j", to = "shop" },
+                ·                         ───┬──
+                ·                            ╰── unknown
+             15 │ ]
+                ╰────
+              help: write "application"
+        "#]],
+    );
+}

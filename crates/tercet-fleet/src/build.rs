@@ -148,7 +148,7 @@ fn sandboxed(id: &str, words: &[String], program: &Path, home: &Path) -> Result<
 }
 
 /// Gives everything in `path`, a part of the release in `folder`, to root, world-readable and not writable.
-fn seal_part(path: &Path, folder: &Path) -> Result<()> {
+pub(crate) fn seal_part(path: &Path, folder: &Path) -> Result<()> {
     let context = || path.display().to_string();
     let metadata = fs::symlink_metadata(path).with_context(context)?;
     let kind = metadata.file_type();

@@ -40,6 +40,8 @@ pub(crate) struct Serving<'r> {
     pub placed: Placed,
     /// Its release.
     pub release: &'r Release,
+    /// Whether the release's static files are on the balancer's machine.
+    pub has_website: bool,
 }
 
 /// The state of the application tier on all machines.
@@ -55,6 +57,8 @@ pub(crate) struct Deployment {
     pub unknown: BTreeSet<String>,
     /// Application servers whose part is not in the file, or on another machine in it; by machine.
     pub strays: BTreeMap<String, Vec<Instance>>,
+    /// The releases whose static files are on the balancer's machine.
+    pub websites: BTreeSet<String>,
     /// tercet's own binaries, by how their digests begin.
     pub programs: BTreeSet<String>,
 }
@@ -84,6 +88,12 @@ impl Deployment {
                 if !deployment.releases.contains(release) {
                     deployment.releases.push(release.clone());
                 }
+            }
+            let balances =
+                topology.machines().iter().any(|it| it.name == machine && it.tiers.contains(&Tier::Balancer));
+            if balances {
+                let websites = report.websites.iter().filter(|id| begins_digest(id, ID_DIGITS));
+                deployment.websites.extend(websites.cloned());
             }
             let programs = report.programs.iter().filter(|name| begins_digest(name, PROGRAM_DIGITS));
             deployment.programs.extend(programs.cloned());

@@ -159,6 +159,9 @@ impl Execution<'_, '_, '_> {
             (Action::Ship { .. }, Some(Request::Change(change))) => {
                 self.change(operation, change, &self.wanted.archive)
             }
+            (Action::ShipWebsite { .. }, Some(Request::Change(change))) => {
+                self.change(operation, change, &self.wanted.website)
+            }
             (_, Some(Request::Change(change))) => self.change(operation, change, b""),
             (Action::RecordData { from, database }, None) => {
                 let data = self.fleet.data(from, database)?;

@@ -86,6 +86,8 @@ pub struct Wanted {
     pub(crate) intent: Intent,
     /// The archive of the intent's release.
     pub(crate) archive: Vec<u8>,
+    /// The archive of its static files.
+    pub(crate) website: Vec<u8>,
 }
 
 impl Wanted {
@@ -106,31 +108,31 @@ impl Wanted {
             .map(|part| Migrate::read(&folder, fleet.topology.name(), part.port.number))
             .transpose()?;
         let intent = Intent::Apply { release: shipment.release, migrate, consent };
-        Ok(Self { intent, archive: shipment.archive })
+        Ok(Self { intent, archive: shipment.archive, website: shipment.website })
     }
 
     /// The previous release.
     pub fn rollback() -> Self {
-        Self { intent: Intent::Rollback, archive: Vec::new() }
+        Self { intent: Intent::Rollback, archive: Vec::new(), website: Vec::new() }
     }
 
     /// The present release, with the present secrets.
     pub fn rotate() -> Self {
-        Self { intent: Intent::Rotate, archive: Vec::new() }
+        Self { intent: Intent::Rotate, archive: Vec::new(), website: Vec::new() }
     }
 
     /// A task on the machine that makes the backups.
     pub fn task(task: Task) -> Self {
-        Self { intent: Intent::Task(task), archive: Vec::new() }
+        Self { intent: Intent::Task(task), archive: Vec::new(), website: Vec::new() }
     }
 
     /// The database as it was.
     pub fn restore(restore: Restore) -> Self {
-        Self { intent: Intent::Restore(restore), archive: Vec::new() }
+        Self { intent: Intent::Restore(restore), archive: Vec::new(), website: Vec::new() }
     }
 
     /// Nothing on any machine.
     pub fn destroy(with_data: bool) -> Self {
-        Self { intent: Intent::Destroy { with_data }, archive: Vec::new() }
+        Self { intent: Intent::Destroy { with_data }, archive: Vec::new(), website: Vec::new() }
     }
 }

@@ -6,6 +6,7 @@
 //! The crate prints nothing: the caller receives [`Progress`] events.
 
 pub mod agent;
+mod archive;
 mod at_once;
 mod authority;
 pub mod backup;
@@ -45,6 +46,7 @@ mod system;
 mod systemctl;
 pub mod token_keys;
 pub mod validity;
+pub mod website;
 
 pub use at_once::all_in_one;
 pub use fleet::Fleet;

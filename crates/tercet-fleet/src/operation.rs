@@ -65,6 +65,11 @@ pub enum Action {
         /// The release.
         release: Release,
     },
+    /// Copies a release's static files to the balancer's machine.
+    ShipWebsite {
+        /// The release.
+        release: Release,
+    },
     /// Runs the release's build command; expects a shipped release.
     Build {
         /// The release.
@@ -250,6 +255,9 @@ impl Operation {
                 converge(&desired, anything, None)
             }
             Action::Ship { release } => Request::Change(Change::Ship(release.clone())),
+            Action::ShipWebsite { release } => {
+                Request::Change(Change::ShipWebsite { release: release.id.clone() })
+            }
             Action::Build { release } => Request::Change(Change::Build(release.clone())),
             Action::MarkUsed { release } => Request::Change(Change::MarkUsed(release.clone())),
             Action::Migrate { migrate, release, .. } => {
@@ -370,6 +378,7 @@ impl fmt::Display for Operation {
             Action::Converge { steps, .. } if steps.len() == 1 => write!(f, "converge, 1 step"),
             Action::Converge { steps, .. } => write!(f, "converge, {} steps", steps.len()),
             Action::Ship { release } => write!(f, "ship release {}", release.id),
+            Action::ShipWebsite { release } => write!(f, "ship the static files of release {}", release.id),
             Action::Build { release } => {
                 write!(f, "build release {}", release.id)?;
                 match &release.kind {

@@ -137,7 +137,8 @@ impl<'p> Target<'p> {
             .filter_map(|(name, placed)| {
                 let id = &placed.instance.release;
                 let release = if *id == self.release.id { &self.release } else { self.now.release(id)? };
-                Some(Serving { name: name.clone(), placed: placed.clone(), release })
+                let has_website = *id == self.release.id || self.now.websites.contains(id);
+                Some(Serving { name: name.clone(), placed: placed.clone(), release, has_website })
             })
             .collect()
     }
@@ -234,6 +235,7 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
         moving::complete(&mut plan, &target, survey);
     }
     backup::before_packages(&mut plan, &target, survey);
+    ship_website(&mut plan, &target, survey, intent)?;
     converge(&mut plan, &target, survey, consent)?;
     if consent.move_database {
         moving::bring(&mut plan, &target, survey);
@@ -358,6 +360,39 @@ fn ship(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, intent: 
     if release.build().is_some() {
         plan.stage(on(|release| Action::Build { release }));
     }
+    Ok(())
+}
+
+/// The release's static files go to the balancer's machine, before its configuration names them.
+fn ship_website(
+    plan: &mut ExecutionPlan,
+    target: &Target<'_>,
+    survey: &Survey,
+    intent: &Intent,
+) -> Result<()> {
+    let release = &target.release;
+    if release.website.is_none() {
+        return Ok(());
+    }
+    let missing: Vec<&str> = survey
+        .machines
+        .iter()
+        .filter(|machine| rollout::balancers(target).any(|name| name == machine.name))
+        .filter(|machine| !machine.report.websites.contains(&release.id))
+        .map(|machine| machine.name.as_str())
+        .collect();
+    if let (Some(machine), false) = (missing.first(), matches!(intent, Intent::Apply { .. })) {
+        bail!(
+            "{machine}: the static files of release {} are not there, and only the project's files could be shipped\n\
+             hint: put the project's files back to what they were and apply",
+            release.id
+        );
+    }
+    plan.stage(
+        missing
+            .iter()
+            .map(|machine| Operation::on(machine, Action::ShipWebsite { release: release.clone() })),
+    );
     Ok(())
 }
 

@@ -6,17 +6,15 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use tercet_config::{Api, Program, Server, Topology};
 use tercet_database::Password;
 use tercet_machine::Secret;
 
-use crate::configuration;
 use crate::paths::LIBRARY;
-
-/// The size limit of a user's own program: 512 MiB.
-const ARCHIVE_LIMIT: usize = 512 << 20;
+use crate::website::{self, Website};
+use crate::{archive, configuration};
 
 /// How many digits of its digest a release is named by.
 pub(crate) const ID_DIGITS: usize = 12;
@@ -33,6 +31,9 @@ pub struct Release {
     pub kind: Kind,
     /// tercet's own binary on the machine when the release was made.
     pub program: String,
+    /// The static files of the balancer's routes, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub website: Option<Box<Website>>,
 }
 
 /// What an application server runs.
@@ -65,6 +66,8 @@ pub(crate) struct Shipment {
     pub(crate) release: Release,
     /// The person's own folder as a tar archive; empty for the data API.
     pub(crate) archive: Vec<u8>,
+    /// The static files as a tar archive; empty without any.
+    pub(crate) website: Vec<u8>,
 }
 
 impl Release {
@@ -123,9 +126,17 @@ pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str, key: &P
         }
     };
     let program = program.to_owned();
-    let content = Secret::json_of(&(&kind, &program, key.reveal()))?;
+    let (website, files) = website::pack(topology, folder)?.map(|(it, files)| (Box::new(it), files)).unzip();
+    let content = match &website {
+        None => Secret::json_of(&(&kind, &program, key.reveal()))?,
+        Some(website) => Secret::json_of(&(&kind, &program, key.reveal(), website))?,
+    };
     let id = crate::digest(content.reveal().as_bytes())[..ID_DIGITS].to_owned();
-    Ok(Shipment { release: Release { id, kind, program }, archive })
+    Ok(Shipment {
+        release: Release { id, kind, program, website },
+        archive,
+        website: files.unwrap_or_default(),
+    })
 }
 
 /// The data API's options; it logs every request unless the file sets another level.
@@ -155,34 +166,11 @@ fn pack(folder: &Path, private: &[&Path]) -> Result<Vec<u8>> {
         .arg(folder)
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate", "--", "."])
         .output();
-    let mut tar = Command::new("tar");
-    tar.arg("-C").arg(folder).args([
-        "--create",
-        "--sort=name",
-        "--mtime=@0",
-        "--owner=0",
-        "--group=0",
-        "--numeric-owner",
-    ]);
-    tar.args(["--mode=go=rX,u+rw", "--exclude=./.tercet", "--exclude=.tercet", "--no-recursion", "--null"]);
     let files: Vec<u8> = match listed {
         Ok(output) if output.status.success() && !output.stdout.is_empty() => output.stdout,
         _ => walk(folder, Path::new(""))?,
     };
-    let list = tempfile::NamedTempFile::new()?;
-    std::fs::write(list.path(), existing(folder, &files, private))?;
-    let output = tar.arg("--files-from").arg(list.path()).output().context("tar\nhint: install GNU tar")?;
-    if !output.status.success() {
-        bail!("{}: cannot be packed: {}", folder.display(), String::from_utf8_lossy(&output.stderr).trim());
-    }
-    if output.stdout.len() > ARCHIVE_LIMIT {
-        bail!(
-            "{}: {} MiB is more than a release may be\nhint: list what need not be shipped in .gitignore",
-            folder.display(),
-            output.stdout.len() >> 20
-        );
-    }
-    Ok(output.stdout)
+    archive::pack(folder, &existing(folder, &files, private))
 }
 
 /// Those of the NUL-separated paths that are there and not `private`: git also lists what was deleted and not yet

@@ -48,6 +48,9 @@ pub struct Report {
     pub releases: Vec<Release>,
     /// Folders of releases that never became complete.
     pub incomplete: Vec<String>,
+    /// The releases whose static files are complete here.
+    #[serde(default)]
+    pub websites: Vec<String>,
     /// tercet's binaries, by the beginning of their digests.
     pub programs: Vec<String>,
     /// The folders of credentials.
@@ -148,6 +151,7 @@ pub(crate) fn read() -> Result<Report> {
         units,
         releases,
         incomplete,
+        websites: names(crate::website::folder()).collect(),
         programs: programs(),
         credentials: names(CREDENTIALS).filter(|name| Path::new(CREDENTIALS).join(name).is_dir()).collect(),
         warnings: crate::validity::warnings().into_iter().chain(heartbeat::failure()).collect(),

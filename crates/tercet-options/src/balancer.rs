@@ -5,6 +5,7 @@
 
 mod contradictions;
 mod entry;
+mod route;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -15,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::entry::EntryOrAddress;
+pub use self::route::{APPLICATION, Route};
 use crate::diagnostic::Mistakes;
 use crate::document::{self, Section};
 use crate::quantity::{Duration, Size, Timeout};
@@ -40,6 +42,9 @@ options! {
             extend("x-set-by-tercet" = "servers in [application] is their number", "examples" = [["127.0.0.1:3000"]])
         )]
         servers: Vec<Server> = Vec::new(),
+        /// The routes: which requests are answered with files, and which go to a server. Default: none, and every request goes
+        /// to a server.
+        route: Vec<Route> = Vec::new(),
         /// The balancing policy: which server gets the next request.
         policy: Policy = Policy::RoundRobin,
         /// The input of the hash when `policy = "hash"`: `"client"` (the client's address), or a header name. Default:
@@ -365,9 +370,23 @@ impl Config {
     /// # Errors
     /// All mistakes of the text.
     pub fn parse(text: &str, file: &str) -> Result<Self, Mistakes> {
+        Self::parse_with(text, file, |_, _| {})
+    }
+
+    /// As [`parse`](Self::parse), with one more check.
+    ///
+    /// # Errors
+    /// All mistakes of the text, and those that `check` adds.
+    pub fn parse_with(
+        text: &str,
+        file: &str,
+        check: impl FnOnce(&Self, &mut Section<'_>),
+    ) -> Result<Self, Mistakes> {
         let (config, mut mistakes, spans) = document::read::<Self>(text, file, &schema::of_tier::<Self>());
         if let Some(config) = &config {
-            config.check(&mut Section { mistakes: &mut mistakes, spans: &spans, path: "" });
+            let mut section = Section { mistakes: &mut mistakes, spans: &spans, path: "" };
+            config.check(&mut section);
+            check(config, &mut section);
         }
         config.filter(|_| mistakes.is_empty()).ok_or(mistakes)
     }

@@ -19,7 +19,7 @@ pub(crate) struct Format {
 }
 
 /// All formats.
-const FORMATS: [Format; 10] = [
+const FORMATS: [Format; 14] = [
     Format {
         name: "duration",
         label: "a whole number and a unit",
@@ -84,6 +84,39 @@ const FORMATS: [Format; 10] = [
         is: |text| text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()),
     },
     Format {
+        name: "route path",
+        label: "not the path of a route",
+        hint: "write it like /api: from / on, decoded, without an empty segment, `.`, `..`, %, ? or #, and without / at its end",
+        units: &[],
+        is: is_route_path,
+    },
+    Format {
+        name: "route host",
+        label: "not a host name",
+        hint: "write it like shop.example.com, or *.example.com for all names below example.com",
+        units: &[],
+        is: is_route_host,
+    },
+    Format {
+        name: "file in a folder",
+        label: "not a file in the folder",
+        hint: "write it like index.html: relative, without `.`, `..` and names that start with a dot",
+        units: &[],
+        is: |text| {
+            text.split('/').all(|name| !name.is_empty() && !name.starts_with('.') && !name.contains('\0'))
+        },
+    },
+    Format {
+        name: "header value",
+        label: "not a header value",
+        hint: "use printable ASCII characters",
+        units: &[],
+        is: |text| {
+            let printable = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+            !text.is_empty() && text.trim() == text && text.bytes().all(printable)
+        },
+    },
+    Format {
         name: "server name",
         label: "not a server name",
         hint: "use 1 to 64 letters, digits and . _ - : [ ]",
@@ -128,4 +161,23 @@ fn is_proxy_uri(text: &str) -> bool {
 fn is_header_name(text: &str) -> bool {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(is_token)
+}
+
+/// Whether a text is a path that a request can have in one reading only.
+fn is_route_path(text: &str) -> bool {
+    let Some(segments) = text.strip_prefix('/') else { return false };
+    let is_plain = |segment: &str| !matches!(segment, "" | "." | "..") && !segment.starts_with("..;");
+    let is_refused = |c: char| c.is_control() || matches!(c, '%' | '?' | '#' | '\\');
+    segments.is_empty() || segments.split('/').all(is_plain) && !text.contains(is_refused)
+}
+
+/// Whether a text is a host name, or `*.` and a domain.
+fn is_route_host(text: &str) -> bool {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let is_ipv6 = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    name.split('.').all(is_label)
+        || is_ipv6.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
 }

@@ -249,3 +249,40 @@ fn the_examples_of_the_guide_are_valid() {
         parse(&whole).unwrap_or_else(|mistakes| panic!("{example}\n{}", mistakes.lines()));
     }
 }
+
+#[test]
+fn a_folder_of_files_exists_and_contains_nothing_private() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("etc/balancer.toml");
+    for name in ["etc/tls", "public", "tls", "etc/log"] {
+        std::fs::create_dir_all(folder.path().join(name)).unwrap();
+    }
+    std::fs::write(folder.path().join("tls/shop.key"), "").unwrap();
+    std::fs::write(folder.path().join("etc/log/access.log"), "").unwrap();
+    std::os::unix::fs::symlink("..", folder.path().join("public/up")).unwrap();
+    let load = |files: &str| {
+        let text = format!(
+            "servers = ['127.0.0.1:1']\nroute = [{{ files = '{files}' }}]\naccess-log.to = 'log/access.log'\n\
+             listen = [{{ address = '127.0.0.1:0', certificates = [{{ certificate = 'c', key = '../tls/shop.key' }}] }}]"
+        );
+        std::fs::write(&file, text).unwrap();
+        super::load(&file)
+            .map_err(|mistakes| mistakes.lines().replace(&folder.path().display().to_string(), ""))
+    };
+    let config = load("../public").unwrap();
+    assert_eq!(config.route[0].files, Some(folder.path().join("etc/../public")));
+    for (files, expected) in [
+        (
+            "../missing",
+            "route[0].files cannot be opened: /etc/../missing: No such file or directory (os error 2)",
+        ),
+        ("../tls/shop.key", "route[0].files is no folder: /etc/../tls/shop.key"),
+        (".", "route[0].files contains /etc/balancer.toml, which clients must not read"),
+        ("..", "route[0].files contains /etc/balancer.toml, which clients must not read"),
+        ("../public/up/tls", "route[0].files contains /tls/shop.key, which clients must not read"),
+        ("log", "route[0].files contains /etc/log/access.log, which clients must not read"),
+    ] {
+        let lines = load(files).unwrap_err();
+        assert!(lines.starts_with(&format!("/etc/balancer.toml:2: {expected}\nhint: ")), "{files}: {lines}");
+    }
+}

@@ -183,10 +183,7 @@ impl Download<'_> {
         if !head.has_date {
             write::push_line(self.output, b"Date", crate::local_reply::date().as_bytes());
         }
-        if let Some(age) = self.client.bind_address.listen.hsts.filter(|_| self.client.socket.is_tls()) {
-            let value = format!("max-age={}", age.as_secs());
-            write::push_line(self.output, b"Strict-Transport-Security", value.as_bytes());
-        }
+        self.client.push_transport_security(self.output);
         if let Some(name) = &self.config.served_by {
             write::push_line(self.output, name.as_bytes(), self.server.name.as_bytes());
         }

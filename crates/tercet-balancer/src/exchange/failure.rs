@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::download::DownloadFailure;
+use crate::files::FileError;
 use crate::http1::Refusal;
 
 /// The status in the access log when the client disconnected before the response (nginx's convention).
@@ -41,6 +42,16 @@ pub(super) enum Failure {
     Redirect(String),
     /// `Max-Forwards` is 0 (RFC 9110 section 7.6.2).
     LastForward,
+    /// There is no such file.
+    NotFound,
+    /// The balancer may not read the file.
+    Forbidden,
+    /// The file cannot be read.
+    Unreadable,
+    /// The method is not allowed for files.
+    MethodNotAllowed,
+    /// The path names a folder; its location, with `/` at its end.
+    Moved(String),
     /// All servers are at capacity, and the queue is full.
     QueueFull,
     /// All servers stayed at capacity until the queue timeout.
@@ -53,6 +64,17 @@ impl From<DownloadFailure> for Failure {
             DownloadFailure::ClientGone => Self::ClientGone,
             DownloadFailure::Closed => Self::Closed,
             DownloadFailure::Invalid(refusal) => Self::Invalid(refusal),
+        }
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::NotFound => Self::NotFound,
+            FileError::Forbidden => Self::Forbidden,
+            FileError::OutOfDescriptors => Self::OutOfDescriptors,
+            FileError::Unreadable(_) => Self::Unreadable,
         }
     }
 }
@@ -75,6 +97,11 @@ impl Failure {
             | Self::Limited(_)
             | Self::Redirect(_)
             | Self::LastForward
+            | Self::NotFound
+            | Self::Forbidden
+            | Self::Unreadable
+            | Self::MethodNotAllowed
+            | Self::Moved(_)
             | Self::QueueFull
             | Self::QueueTimeout => false,
         }
@@ -97,6 +124,11 @@ impl Failure {
             Self::Limited(_) => (429, "too many requests"),
             Self::Redirect(_) => (308, "this is served over https only"),
             Self::LastForward => (200, "this is the balancer"),
+            Self::NotFound => (404, "no such file"),
+            Self::Forbidden => (403, "the balancer may not read this file"),
+            Self::Unreadable => (500, "the file cannot be read"),
+            Self::MethodNotAllowed => (405, "files can only be read"),
+            Self::Moved(_) => (301, "the path of a folder ends with /"),
             Self::ServerTimeout => (504, "the server took too long to respond"),
         }
     }

@@ -25,7 +25,7 @@ pub(super) struct Composed {
 }
 
 /// Writes the head and the part of the body that has arrived to `buffers.request`. If the body continues, the bytes
-/// that are not decoded yet are moved to `buffers.body`.
+/// that are not decoded yet are moved to `buffers.body`. `stripped` is the length of the path's prefix that is not sent.
 ///
 /// # Errors
 /// The body is malformed or too long.
@@ -33,6 +33,7 @@ pub(super) fn compose(
     client: &Client,
     config: &Config,
     head: &RequestHead,
+    stripped: usize,
     buffers: &mut RequestBuffers,
 ) -> Result<Composed, Refusal> {
     let received = buffers.client.filled();
@@ -41,7 +42,7 @@ pub(super) fn compose(
     // The default host of an HTTP/1.0 request without one (RFC 9112 section 3.3).
     let default_host =
         if head.host.is_none() { client.bind_address.listen.address.to_string() } else { String::new() };
-    write::request(output, received, head, default_host.as_bytes());
+    write::request(output, received, head, stripped, default_host.as_bytes());
     let peer = Peer::new(Some(client.address), &config.trusted_proxies, client.socket.is_tls());
     let id = RequestId::of(received, head, &peer);
     let client_address = peer.client(received, head, &config.trusted_proxies).unwrap_or(client.address);

@@ -54,8 +54,13 @@ impl RequestHead {
 
     /// The value of the first line with this name, in any case.
     pub fn value_named<'a>(&self, buffer: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-        let named = |header: &&Header| header.name.in_buffer(buffer).eq_ignore_ascii_case(name);
-        Some(self.headers.iter().find(named)?.value.in_buffer(buffer))
+        self.values_named(buffer, name).next()
+    }
+
+    /// The values of all lines with this name, in any case.
+    pub fn values_named<'a>(&self, buffer: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+        let named = move |header: &&Header| header.name.in_buffer(buffer).eq_ignore_ascii_case(name);
+        self.headers.iter().filter(named).map(|header| header.value.in_buffer(buffer))
     }
 }
 

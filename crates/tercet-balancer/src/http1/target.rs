@@ -90,7 +90,8 @@ pub(super) fn push_origin(out: &mut Vec<u8>, form: Form, path: &[u8], method: Me
     match (form, path) {
         // RFC 9112 section 3.2.4: OPTIONS without path and query becomes the asterisk form.
         (Form::Absolute, b"") if method == Method::Options => out.push(b'*'),
-        (Form::Absolute, b"" | [b'?', ..]) => {
+        // In absolute form, or after the prefix of a route was removed.
+        (_, b"" | [b'?', ..]) => {
             out.push(b'/');
             push_encoded(out, path);
         }

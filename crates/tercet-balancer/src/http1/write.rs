@@ -7,11 +7,13 @@ use super::target;
 use super::{Field, Framing, RequestHead, ResponseHead, Version};
 
 /// Writes the request line and the header lines for a server, as HTTP/1.1, without the empty line. Forwarding fields
-/// are left out: [`crate::forwarded`] writes them. `fallback_host` is the host of an HTTP/1.0 request without one.
-pub fn request(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, fallback_host: &[u8]) {
+/// are left out: [`crate::forwarded`] writes them. `stripped` is the length of the path's prefix that is not sent, and
+/// `fallback_host` the host of an HTTP/1.0 request without one.
+pub fn request(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, stripped: usize, fallback_host: &[u8]) {
     out.extend_from_slice(head.method_name.in_buffer(buffer));
     out.push(b' ');
-    target::push_origin(out, head.form, head.path.in_buffer(buffer), head.method);
+    let form = if stripped == 0 { head.form } else { target::Form::Origin };
+    target::push_origin(out, form, &head.path.in_buffer(buffer)[stripped..], head.method);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let host = head.host.map_or(fallback_host, |host| host.in_buffer(buffer));
     let has_host = head.headers.iter().any(|header| header.field == Field::Host);
@@ -154,7 +156,7 @@ mod tests {
         let buffer = format!("{bytes}\r\n").into_bytes();
         let head = parser::parse(&buffer, &HeadLimits::of_requests(&Limits::default())).unwrap().unwrap();
         let mut out = Vec::new();
-        request(&mut out, &buffer, &head, b"fallback");
+        request(&mut out, &buffer, &head, 0, b"fallback");
         expected.assert_eq(&String::from_utf8(out).unwrap().replace("\r\n", "\n"));
     }
 

@@ -3,6 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+pub(crate) mod front;
 pub(crate) mod wire;
 
 /// Messages composed of valid and hostile parts and random bytes.
@@ -22,7 +23,25 @@ fn messages() -> impl Strategy<Value = Vec<u8>> {
     vec(part, 0..12).prop_map(|parts| parts.concat())
 }
 
+/// Targets and values composed of valid and hostile parts.
+fn targets() -> impl Strategy<Value = Vec<u8>> {
+    let part = prop_oneof![
+        8 => proptest::sample::select(vec![
+            &b"/"[..], b"/api", b"/%61pi", b"/v1", b".", b"..", b"%2e", b"%2F", b"%5c", b"%00", b";a", b"?", b"*", b"a", b"%",
+            b"shop.example.com\n", b"a.example.com:80\n", b"bytes=", b"-", b"0", b"99", b",", b"gzip", b"br", b";q=", b"0.5",
+        ].into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>()),
+        1 => vec(any::<u8>(), 0..4),
+    ];
+    vec(part, 0..10).prop_map(|parts| parts.concat())
+}
+
 proptest! {
+    #[test]
+    fn routes(bytes in targets()) {
+        front::route(&bytes);
+        front::negotiation(&bytes);
+    }
+
     #[test]
     fn request_heads(bytes in messages()) {
         wire::request_head(&bytes);

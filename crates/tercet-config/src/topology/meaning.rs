@@ -8,6 +8,7 @@ mod parts;
 mod state;
 mod system;
 mod tls;
+mod website;
 
 use std::path::PathBuf;
 
@@ -27,15 +28,15 @@ const ANONYMOUS: &str = "anon";
 
 impl Topology {
     /// Converts the file to a topology, which is only valid if there are no mistakes.
-    pub(crate) fn from_file(file: File, folder: &str, mistakes: &mut Mistakes, spans: &Spans) -> Self {
-        let placement = Placement::read(&file, mistakes);
+    pub(crate) fn from_file(file: &File, folder: &str, mistakes: &mut Mistakes, spans: &Spans) -> Self {
+        let placement = Placement::read(file, mistakes);
         let balancer = balancer(&file.balancer, &placement, mistakes, spans);
-        let parts = parts::place(&file, &balancer, &placement, mistakes);
-        let backup = backup::read(&file, &placement, mistakes);
-        backup::apart(&file, mistakes);
-        Self {
+        let parts = parts::place(file, &balancer, &placement, mistakes);
+        let backup = backup::read(file, &placement, mistakes);
+        backup::apart(file, mistakes);
+        let topology = Self {
             name: name(file.name.as_ref(), folder, mistakes),
-            application: application(&file.application, file.api, placement.named, mistakes, spans),
+            application: application(&file.application, file.api.as_ref(), placement.named, mistakes, spans),
             database: database(&file.database, placement.named, mistakes),
             state: state::read(&file.state, mistakes),
             backup,
@@ -44,7 +45,9 @@ impl Topology {
             machines: placement.machines,
             parts,
             balancer,
-        }
+        };
+        website::check(file, &topology, mistakes, spans);
+        topology
     }
 }
 
@@ -67,10 +70,12 @@ fn balancer(
     let listen = addresses::read(section.listen.as_ref(), default, &[], mistakes);
     let tls = tls::read(section, placement, &listen, mistakes);
     let mut at = Section { mistakes, spans, path: "balancer" };
-    if let Some(options) = typed(&section.options, &mut at) {
+    let typed = typed(&section.options, &mut at);
+    if let Some(options) = &typed {
         options.check(&mut at);
     }
-    Balancer { listen, tls, options: section.options.written.clone() }
+    let files = typed.as_ref().map(website::folders).unwrap_or_default();
+    Balancer { listen, tls, files, options: section.options.written.clone() }
 }
 
 /// The options of a section as the tier's type, to find contradictions; each value has been checked.
@@ -87,7 +92,7 @@ fn typed<T: DeserializeOwned>(options: &OptionsOf<T>, section: &mut Section<'_>)
 
 fn application(
     section: &file::Application,
-    api: Option<Located<OptionsOf<api::Options>>>,
+    api: Option<&Located<OptionsOf<api::Options>>>,
     machines: bool,
     mistakes: &mut Mistakes,
     spans: &Spans,
@@ -118,7 +123,7 @@ fn application(
         })
     });
     let Some(run) = &section.run else {
-        let server = Server::Api(options(api.as_deref(), mistakes, spans));
+        let server = Server::Api(options(api.map(|api| &**api), mistakes, spans));
         return Application { server, environment, rollout };
     };
     if let Some(api) = api {

@@ -1,7 +1,7 @@
 //! A secret value, which no log, error or argument list may contain.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A secret, or the name of its file.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,6 +18,14 @@ impl Secret {
         match text.strip_prefix('@') {
             Some(path) => Self::File(path.into()),
             None => Self::Inline(text.to_owned()),
+        }
+    }
+
+    /// Its file, if it is in one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Inline(_) => None,
+            Self::File(path) => Some(path),
         }
     }
 }

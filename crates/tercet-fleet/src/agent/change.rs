@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tercet_database::roles::{self, ANONYMOUS, AUTHENTICATED, AUTHENTICATOR};
@@ -24,7 +23,7 @@ use crate::paths::{LIBRARY, RUNTIME, STATE};
 use crate::release::{API_CONF, Kind, Release};
 use crate::state;
 use crate::systemctl::systemctl;
-use crate::{backup, build};
+use crate::{archive, backup, build, website};
 
 /// Makes a change; `say` sends progress. `payload` is the data after the request.
 pub(super) fn make(
@@ -71,6 +70,7 @@ pub(super) fn make(
             step.execute(&mut |_| {})?;
         }
         Change::Ship(release) => ship(&release, payload)?,
+        Change::ShipWebsite { release } => ship_website(&release, payload)?,
         Change::Build(release) => build(&release)?,
         Change::MarkUsed(release) => {
             let record = fs::File::options().append(true).open(release.record());
@@ -221,24 +221,31 @@ fn ship(release: &Release, payload: &mut impl Read) -> Result<()> {
     if release.build().is_none() { complete(release) } else { Ok(()) }
 }
 
-/// Unpacks an archive under its final name, since programs remember where they were built.
+/// Unpacks a user's program. The folder gets its final name when it is whole.
 fn unpack(folder: &Path, payload: &mut impl Read) -> Result<()> {
     let [new, program] = ["program.new", "program"].map(|name| folder.join(name));
-    for path in [&new, &program] {
-        remove(path)?;
-    }
-    fs::create_dir(&new).with_context(|| new.display().to_string())?;
-    let mut tar = Command::new("tar")
-        .args(["-x", "--no-same-owner", "-C"])
-        .arg(&new)
-        .stdin(Stdio::piped())
-        .spawn()
-        .context("tar")?;
-    let mut stdin = tar.stdin.take().context("standard input is piped")?;
-    std::io::copy(payload, &mut stdin).context("the archive was not received completely")?;
-    drop(stdin);
-    ensure!(tar.wait()?.success(), "the archive cannot be unpacked in {}", new.display());
+    archive::unpack(&new, payload)?;
+    remove(&program)?;
     fs::rename(&new, &program).with_context(|| program.display().to_string())
+}
+
+/// Unpacks a release's static files, unless they are there. The folder gets its name when it is whole.
+fn ship_website(id: &str, payload: &mut impl Read) -> Result<()> {
+    let folder = website::folder();
+    let (new, website) = (folder.join(format!("{id}.new")), folder.join(id));
+    if website.exists() {
+        return Ok(());
+    }
+    for path in [folder.parent().context("the folder of the websites is in another")?, &folder] {
+        Directory { path: path.into(), owner: Owner::root(), mode: 0o755 }
+            .make()
+            .with_context(|| path.display().to_string())?;
+    }
+    archive::unpack(&new, payload)?;
+    build::seal_part(&new, &new)?;
+    let opened = fs::File::open(&new).with_context(|| new.display().to_string())?;
+    rustix::fs::syncfs(&opened)?;
+    fs::rename(&new, &website).with_context(|| website.display().to_string())
 }
 
 /// Runs a release's build command.

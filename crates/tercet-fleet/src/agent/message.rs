@@ -179,6 +179,11 @@ pub enum Change {
     KeepFirewall(Firewall),
     /// Receive a release's files; the archive follows.
     Ship(Release),
+    /// Receive the static files of a release; the archive follows.
+    ShipWebsite {
+        /// The release's id.
+        release: String,
+    },
     /// Run a release's build command.
     Build(Release),
     /// Mark a release as the one used last.

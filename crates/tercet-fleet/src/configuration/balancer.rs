@@ -1,7 +1,7 @@
 //! The balancer's configuration file: the options of `tercet.toml`, and those that depend on the topology.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -17,6 +17,8 @@ pub struct Place<'a> {
     pub tls_listen: &'a [SocketAddr],
     /// Its certificates.
     pub certificates: Vec<Certificate>,
+    /// The folders of static files: as in `tercet.toml`, and where they are on the machine.
+    pub website: Vec<(PathBuf, PathBuf)>,
     /// The servers.
     pub servers: Vec<Server>,
     /// The path of the health check; without one, a server that accepts connections is healthy.
@@ -102,7 +104,7 @@ impl Place<'_> {
             listen: listens(balancer, self),
             served_by: self.served_by,
             drain: self.drain,
-            options: options(balancer, self),
+            options: options(balancer, self)?,
             access_log: AccessLog { format: self.log_format, to: "stdout" },
             admin: &self.admin,
             servers: &self.servers,
@@ -130,15 +132,40 @@ fn listens<'a>(balancer: &'a Balancer, place: &'a Place<'_>) -> Vec<Listen<'a>> 
 }
 
 /// The options of `tercet.toml`, with the path of the health check.
-fn options(balancer: &Balancer, place: &Place<'_>) -> toml::Table {
+fn options(balancer: &Balancer, place: &Place<'_>) -> Result<toml::Table, toml::ser::Error> {
     let mut options = balancer.options.clone();
+    if let Some(routes) = options.get_mut("route").and_then(toml::Value::as_array_mut) {
+        locate_files(routes, &place.website)?;
+    }
     if let Some(path) = place.health_path {
         let health = options.entry("health").or_insert_with(|| toml::Table::new().into());
         if let Some(health) = health.as_table_mut() {
             health.insert("path".to_owned(), path.into());
         }
     }
-    options
+    Ok(options)
+}
+
+/// Makes the folders of static files absolute. Routes whose folder is not there are left out.
+fn locate_files(
+    routes: &mut Vec<toml::Value>,
+    website: &[(PathBuf, PathBuf)],
+) -> Result<(), toml::ser::Error> {
+    let plain =
+        |path: &str| Path::new(path).components().filter(|it| *it != Component::CurDir).collect::<PathBuf>();
+    let located =
+        |files: &str| website.iter().find(|(folder, _)| *folder == plain(files)).map(|(_, there)| there);
+    let is_there = |route: &toml::Value| {
+        let files = route.get("files").and_then(toml::Value::as_str);
+        files.is_none_or(|files| located(files).is_some())
+    };
+    routes.retain(is_there);
+    for files in routes.iter_mut().filter_map(|route| route.get_mut("files")) {
+        if let Some(there) = files.as_str().and_then(located) {
+            *files = toml::Value::try_from(there)?;
+        }
+    }
+    Ok(())
 }
 
 fn milliseconds(duration: Duration) -> String {

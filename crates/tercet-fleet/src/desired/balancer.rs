@@ -17,6 +17,7 @@ use super::project::Project;
 use crate::configuration::balancer::{Admin, Place, Server};
 use crate::deployment::Serving;
 use crate::paths::{ADMIN_SOCKET, CONFIGURATION, CREDENTIALS};
+use crate::website;
 
 const SOCKET: &str = "tercet-balancer.socket";
 /// The name of its configuration file.
@@ -91,7 +92,7 @@ pub(crate) fn configuration(project: &Project<'_>, serving: &[Serving<'_>]) -> S
     let topology = project.topology;
     let mut servers = Vec::new();
     let mut health_path = None;
-    for Serving { name, placed, release } in serving {
+    for Serving { name, placed, release, .. } in serving {
         health_path = release.health_path();
         let health_port = release.health_port(placed.address.port());
         servers.push(Server {
@@ -111,6 +112,7 @@ pub(crate) fn configuration(project: &Project<'_>, serving: &[Serving<'_>]) -> S
         listen: &balancer.listen,
         tls_listen: tls.map_or(&[], |tls| &tls.listen),
         certificates: (0..tls.map_or(0, |tls| tls.certificates.len())).map(certificate).collect(),
+        website: website(serving),
         servers,
         health_path,
         served_by: None,
@@ -119,6 +121,15 @@ pub(crate) fn configuration(project: &Project<'_>, serving: &[Serving<'_>]) -> S
         admin: Admin::Socket(ADMIN_SOCKET.into()),
     };
     place.configuration(balancer).expect("the paths on machines are UTF-8")
+}
+
+/// The folders of static files: those of the release that is replaced last, so that a new page never comes before the servers that
+/// it needs.
+fn website(serving: &[Serving<'_>]) -> Vec<(PathBuf, PathBuf)> {
+    let Some(last) = serving.last().filter(|last| last.has_website) else { return Vec::new() };
+    let folders = last.release.website.iter().flat_map(|website| &website.folders);
+    let here = website::folder().join(&last.release.id);
+    folders.map(|folder| (folder.clone(), here.join(folder))).collect()
 }
 
 fn socket(project: &Project<'_>) -> String {

@@ -124,6 +124,7 @@ fn desired(text: &str, machine: &str) -> Desired {
             },
         },
         program: "/usr/local/lib/tercet/1/tercet".to_owned(),
+        website: None,
     };
     desired_of(text, machine, &release)
 }
@@ -145,7 +146,8 @@ fn desired_of(text: &str, machine: &str, release: &Release) -> Desired {
             let machine = topology.machine_of(part).name.clone();
             let address = seen_by_the_balancer(&topology, &[], &machine).expect("its address");
             let address = SocketAddr::new(address, instance.port);
-            Serving { name: part.name.clone(), placed: Placed { machine, address, instance }, release }
+            let placed = Placed { machine, address, instance };
+            Serving { name: part.name.clone(), placed, release, has_website: true }
         })
         .collect();
     let machine = topology.machines().iter().find(|it| it.name == machine).expect("a machine of the file");
@@ -431,6 +433,7 @@ fn own(run: &str) -> Release {
         id: "abc".to_owned(),
         kind: Kind::Own { run: program, build: None, health: None, archive: String::new() },
         program: String::new(),
+        website: None,
     }
 }
 

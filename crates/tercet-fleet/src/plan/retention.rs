@@ -53,6 +53,12 @@ impl Retention {
         let serves = parts(target.project).any(|part| here(&part.name));
         let mut paths: Vec<PathBuf> =
             gone.filter(|id| !serves || !self.releases.contains(*id)).map(|id| releases.join(id)).collect();
+        let balances = super::rollout::balancers(target).any(|name| name == machine.name);
+        let named_by_a_release =
+            |name: &&String| crate::begins_digest(name.strip_suffix(".new").unwrap_or(name), ID_DIGITS);
+        let websites = report.websites.iter().filter(named_by_a_release);
+        let websites = websites.filter(|id| !balances || !self.releases.contains(*id));
+        paths.extend(websites.map(|id| crate::website::folder().join(id)));
         let programs = report.programs.iter().filter(|name| !self.programs.contains(*name));
         paths.extend(programs.map(|name| Path::new(LIBRARY).join(name)));
         let current = target.machine(&machine.name).ok().filter(|_| serves);

@@ -20,6 +20,7 @@ use crate::system::System;
 
 mod backup;
 mod leaving;
+mod website;
 
 /// A fleet that a test changes before it is planned for.
 struct Fleet {
@@ -37,6 +38,7 @@ fn release(id: char, by: char) -> Release {
             configuration: tercet_machine::Secret::new(format!("db-max-rows = {}\n", u32::from(id))),
         },
         program: paths::program(&by.to_string().repeat(16)),
+        website: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Config, Policy};
+use super::{APPLICATION, Config, Policy};
 use crate::document::Section;
 
 impl Config {
@@ -10,6 +10,7 @@ impl Config {
     pub fn check(&self, section: &mut Section<'_>) {
         self.check_listen(section);
         self.check_servers(section);
+        self.check_routes(section);
         if self.hash_on.is_some() && self.policy != Policy::Hash {
             section
                 .mistake("hash-on", "has no effect with this policy", "for policy = \"hash\"")
@@ -76,6 +77,43 @@ impl Config {
                         .mistake(&option(name), "has port 0", "port 0")
                         .hint("give the port that the server listens on");
                 }
+            }
+        }
+    }
+
+    fn check_routes(&self, section: &mut Section<'_>) {
+        let mut seen = HashSet::new();
+        for (index, route) in self.route.iter().enumerate() {
+            let option = |name: &str| format!("route[{index}].{name}");
+            if !seen.insert((route.host.as_ref().map(|host| host.to_ascii_lowercase()), &route.path)) {
+                section
+                    .mistake(&option("path"), "has the host and path of an earlier route", "again")
+                    .hint("remove one of the two");
+            }
+            if route.strip && route.path == "/" {
+                section
+                    .mistake(&option("strip"), "has no effect with the path /", "nothing to remove")
+                    .hint("leave it out");
+            }
+            if let Some(to) = route.to.as_ref().filter(|to| *to != APPLICATION) {
+                section
+                    .mistake(&option("to"), &format!("names no backend pool: {to}"), "unknown")
+                    .hint(format!("write \"{APPLICATION}\""));
+            }
+            if route.files.is_some() {
+                if route.to.is_some() {
+                    section
+                        .mistake(&option("to"), "has no effect with files", "and files")
+                        .hint("keep one of the two");
+                }
+                continue;
+            }
+            let of_files =
+                [("fallback", route.fallback.is_some()), ("cache-control", route.cache_control.is_some())];
+            for (name, _) in of_files.into_iter().filter(|(_, written)| *written) {
+                section
+                    .mistake(&option(name), "has no effect without files", "for files")
+                    .hint("add files = \"FOLDER\", or leave it out");
             }
         }
     }

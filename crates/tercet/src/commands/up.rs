@@ -209,6 +209,8 @@ fn check(plan: &Plan, project: &Project, private: &PrivateFolder, url: &str) -> 
             ))
         })?;
     }
+    tercet_fleet::website::check(&project.topology, &project.folder)
+        .map_err(|error| Failure::input_message(format!("{error:#}")))?;
     plan.balancer(project, private).map(drop)
 }
 

@@ -25,3 +25,4 @@ mod system;
 mod tercet;
 mod token;
 mod up;
+mod website;

@@ -227,6 +227,7 @@ impl Plan {
             listen: &self.listen,
             tls_listen: &self.tls_listen,
             certificates: balancer.tls.iter().flat_map(|tls| &tls.certificates).map(certificate).collect(),
+            website: balancer.files.iter().map(|it| (it.clone(), project.folder.join(it))).collect(),
             servers: self.servers.iter().map(server).collect(),
             health_path: match &project.topology.application().server {
                 Server::Own { health, .. } => health.as_deref(),

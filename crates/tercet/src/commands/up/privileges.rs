@@ -159,6 +159,7 @@ fn files(topology: &Topology, folder: &Path) -> Vec<PathBuf> {
     let mut files = vec![PathBuf::from(tercet_config::FILE), topology.database().migrations.clone()];
     let certificates = topology.balancer().tls.iter().flat_map(|tls| &tls.certificates);
     files.extend(certificates.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]));
+    files.extend(topology.balancer().files.iter().cloned());
     let mut secret = |secret: &Option<Secret>| {
         if let Some(Secret::File(path)) = secret {
             files.push(path.clone());

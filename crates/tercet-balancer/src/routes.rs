@@ -1,0 +1,215 @@
+//! The route table: which requests are answered with files, and which go to a server.
+//!
+//! Matching allocates nothing, and judges the path that is sent on: a path with more than one reading is refused.
+
+use crate::config::Route as Options;
+use crate::files::Files;
+use crate::http1::{self, Refusal};
+use crate::path;
+
+/// The routes of a configuration, in the order of their precedence.
+#[derive(Debug)]
+pub struct Routes(Vec<Route>);
+
+/// A route.
+#[derive(Debug)]
+pub struct Route {
+    host: Host,
+    path: Box<[u8]>,
+    strip: bool,
+    /// The static files that answer its requests; `None`: the servers.
+    pub(crate) files: Option<Files>,
+}
+
+/// The hosts of a route.
+#[derive(Debug, PartialEq, Eq)]
+enum Host {
+    /// This name.
+    Exact(Box<[u8]>),
+    /// The names that end with this: a dot and a domain.
+    Below(Box<[u8]>),
+    Any,
+}
+
+/// The route of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Selected<'a> {
+    /// `None`: no route matches.
+    pub route: Option<&'a Route>,
+    /// The bytes at the front of the path that are not sent on.
+    pub stripped: usize,
+}
+
+impl Selected<'_> {
+    /// The selection without a route.
+    pub(crate) const NONE: Self = Self { route: None, stripped: 0 };
+}
+
+impl Routes {
+    /// The routes of a configuration.
+    pub fn new(routes: &[Options]) -> Self {
+        let mut routes: Vec<Route> = routes.iter().map(Route::new).collect();
+        routes.sort_by_key(|route| std::cmp::Reverse(route.precedence()));
+        Self(routes)
+    }
+
+    /// The route of a request with this host and this target: a path, and perhaps a query. Without routes every target is
+    /// accepted.
+    ///
+    /// # Errors
+    /// The path or the host has more than one reading.
+    #[inline]
+    pub fn select(&self, host: Option<&[u8]>, target: &[u8]) -> Result<Selected<'_>, Refusal> {
+        // `OPTIONS *` concerns no path.
+        if self.0.is_empty() || target == b"*" {
+            return Ok(Selected::NONE);
+        }
+        self.select_among(host, target)
+    }
+
+    fn select_among(&self, host: Option<&[u8]>, target: &[u8]) -> Result<Selected<'_>, Refusal> {
+        let path = path::of_target(target);
+        path::check(path)?;
+        let host = host.map(http1::without_port).unwrap_or_default();
+        if host.contains(&b'%') {
+            return Err(Refusal::bad("Host is percent-encoded"));
+        }
+        // The root of the domain name system may be written (RFC 3986, section 3.2.2).
+        let host = host.strip_suffix(b".").unwrap_or(host);
+        let found = self.0.iter().find_map(|route| {
+            let length = route.host.matches(host).then(|| path::prefix(path, &route.path)).flatten()?;
+            Some(Selected { route: Some(route), stripped: if route.strip { length } else { 0 } })
+        });
+        Ok(found.unwrap_or(Selected::NONE))
+    }
+}
+
+impl Route {
+    fn new(options: &Options) -> Self {
+        let host = match options.host.as_deref().map(str::to_ascii_lowercase) {
+            None => Host::Any,
+            Some(host) => match host.strip_prefix('*') {
+                Some(domain) => Host::Below(domain.as_bytes().into()),
+                None => Host::Exact(host.into_bytes().into()),
+            },
+        };
+        Self {
+            host,
+            path: options.path.as_bytes().into(),
+            strip: options.strip,
+            files: options.files.as_ref().map(|folder| Files::new(folder, options)),
+        }
+    }
+
+    /// Orders routes: an exact host, the longer domain, the longer path.
+    fn precedence(&self) -> (bool, usize, usize) {
+        let domain = match &self.host {
+            Host::Below(domain) => domain.len(),
+            Host::Exact(_) | Host::Any => 0,
+        };
+        (matches!(self.host, Host::Exact(_)), domain, self.path.len())
+    }
+}
+
+impl Host {
+    fn matches(&self, host: &[u8]) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(name) => name.eq_ignore_ascii_case(host),
+            Self::Below(domain) => {
+                host.len() > domain.len() && host[host.len() - domain.len()..].eq_ignore_ascii_case(domain)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn routes(text: &str) -> Routes {
+        let text = format!("servers = [\"127.0.0.1:1\"]\n{text}");
+        Routes::new(
+            &Config::parse(&text, "test.toml")
+                .unwrap_or_else(|mistakes| panic!("{}", mistakes.lines()))
+                .route,
+        )
+    }
+
+    /// The path of the selected route, and the path that is sent on.
+    fn selected(routes: &Routes, host: &str, target: &str) -> Result<(String, String), &'static str> {
+        let selected =
+            routes.select(Some(host.as_bytes()), target.as_bytes()).map_err(|refusal| refusal.reason)?;
+        let route = selected.route.map_or("none".into(), |route| {
+            let host = match &route.host {
+                Host::Any => String::new(),
+                Host::Exact(name) => String::from_utf8_lossy(name).into_owned(),
+                Host::Below(domain) => format!("*{}", String::from_utf8_lossy(domain)),
+            };
+            format!("{host}{}", String::from_utf8_lossy(&route.path))
+        });
+        let sent = path::stripped(target.as_bytes(), selected.stripped);
+        Ok((route, String::from_utf8_lossy(&sent).into_owned()))
+    }
+
+    #[test]
+    fn the_longest_prefix_of_whole_segments_wins() {
+        let routes = routes(
+            "route = [{ path = \"/\" }, { path = \"/api\", strip = true }, { path = \"/api/v1/files\" }, { path = \"/caf\u{e9}\" }]",
+        );
+        for (target, route, sent) in [
+            ("/", "/", "/"),
+            ("/index.html", "/", "/index.html"),
+            ("/api", "/api", "/"),
+            ("/api?a=b", "/api", "/?a=b"),
+            ("/api/", "/api", "/"),
+            ("/api/orders?a=b/../c", "/api", "/orders?a=b/../c"),
+            ("/apis", "/", "/apis"),
+            ("/API/orders", "/", "/API/orders"),
+            ("/api/v1/files/a", "/api/v1/files", "/api/v1/files/a"),
+            ("/api/v1/filesa", "/api", "/v1/filesa"),
+            // The reading of a percent-encoded character is that of the character, as the server's is.
+            ("/%61p%69/orders", "/api", "/orders"),
+            ("/%41pi", "/", "/%41pi"),
+            ("/caf%C3%A9/a", "/caf\u{e9}", "/caf%C3%A9/a"),
+            ("*", "none", "*"),
+        ] {
+            let found = selected(&routes, "a", target).unwrap();
+            assert_eq!((found.0.as_str(), found.1.as_str()), (route, sent), "{target}");
+        }
+    }
+
+    #[test]
+    fn the_exact_host_precedes_the_wildcard_and_that_precedes_no_host() {
+        let routes = routes(
+            r#"route = [
+                { path = "/a", host = "*.example.com" },
+                { path = "/a/b/c" },
+                { path = "/", host = "Shop.example.com" },
+                { path = "/", host = "*.eu.example.com" },
+                { path = "/", host = "[::1]" },
+            ]"#,
+        );
+        for (host, target, route) in [
+            ("shop.example.com", "/a/b/c", "shop.example.com/"),
+            ("SHOP.example.COM:8080", "/", "shop.example.com/"),
+            ("shop.example.com.", "/", "shop.example.com/"),
+            ("club.example.com", "/a/b/c", "*.example.com/a"),
+            ("club.example.com", "/b", "none"),
+            ("club.eu.example.com", "/a", "*.eu.example.com/"),
+            ("example.com", "/a/b/c", "/a/b/c"),
+            ("evilexample.com", "/a", "none"),
+            ("[::1]:80", "/x", "[::1]/"),
+            ("", "/a/b/c", "/a/b/c"),
+        ] {
+            assert_eq!(selected(&routes, host, target).unwrap().0, route, "{host} {target}");
+        }
+        assert_eq!(selected(&routes, "%73hop.example.com", "/"), Err("Host is percent-encoded"));
+    }
+
+    #[test]
+    fn without_routes_every_path_is_accepted() {
+        assert_eq!(selected(&routes(""), "a", "//a/../b%2F").unwrap().0, "none");
+    }
+}

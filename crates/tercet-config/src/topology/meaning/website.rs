@@ -1,0 +1,61 @@
+//! The folders of the balancer's static files.
+
+use std::path::{Component, Path, PathBuf};
+
+use tercet_options::Mistakes;
+use tercet_options::balancer::Config;
+use tercet_options::document::{Section, Spans};
+
+use crate::file::File;
+use crate::topology::Topology;
+
+/// The folders of a configuration, each once.
+pub(super) fn folders(options: &Config) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for folder in options.route.iter().filter_map(|route| route.files.as_deref()).filter_map(inside) {
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
+    }
+    folders
+}
+
+/// Reports folders outside of the project, and those that contain what no client may read.
+pub(super) fn check(file: &File, topology: &Topology, mistakes: &mut Mistakes, spans: &Spans) {
+    let mut section = Section { mistakes, spans, path: "balancer" };
+    let Some(options) = super::typed(&file.balancer.options, &mut section) else { return };
+    for (index, route) in options.route.iter().enumerate() {
+        let Some(folder) = &route.files else { continue };
+        let option = format!("route[{index}].files");
+        let Some(folder) = inside(folder) else {
+            section
+                .mistake(&option, "must be a folder in the project's folder", "outside")
+                .hint("write it relative to tercet.toml, like public, and without ..");
+            continue;
+        };
+        let private =
+            topology.private().into_iter().filter_map(inside).find(|path| path.starts_with(&folder));
+        if let Some(path) = private {
+            section
+                .mistake(
+                    &option,
+                    &format!("contains {}, which clients must not read", path.display()),
+                    "this folder",
+                )
+                .hint("move the website to a folder of its own, like public");
+        }
+    }
+}
+
+/// A relative path without `.`; `None` if it is absolute or has `..`.
+fn inside(path: &Path) -> Option<PathBuf> {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::Normal(name) => plain.push(name),
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(plain)
+}

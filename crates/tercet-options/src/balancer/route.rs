@@ -1,0 +1,56 @@
+//! A route: the requests that it is for, and their response.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The backend pool of the servers in `servers`.
+pub const APPLICATION: &str = "application";
+
+/// A route: the requests for a host and a path, and where they go. Of all routes that match a request, one with its exact
+/// host precedes one with a wildcard, which precedes one without a host; then the longest `path` wins. A request that no
+/// route matches goes to the application.
+///
+/// With routes, a request whose path has more than one reading is refused with 400: a segment `.` or `..`, an empty segment
+/// (`//`), and an encoded `/`, `\` or control character. So the path that selects the route is the one that the server sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Route {
+    /// The prefix of the paths, in whole segments: `/api` matches `/api` and `/api/orders`, but neither `/apis` nor `/API`.
+    #[serde(default = "root")]
+    #[schemars(extend("format" = "route path", "examples" = ["/api"]))]
+    pub path: String,
+    /// The host name, or `*.` and a domain for all names below it. Default: every host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "route host", "examples" = ["shop.example.com"]))]
+    pub host: Option<String>,
+    /// The backend pool that the requests are sent to: `application`. Default: `application`, unless the route has `files`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["application"]))]
+    pub to: Option<String>,
+    /// Whether `path` is removed from the path of the request: with `/api`, the server or the folder sees `/orders` for
+    /// `/api/orders`.
+    #[serde(default)]
+    pub strip: bool,
+    /// The folder of the static files that answer the requests, instead of a server. GET and HEAD are allowed. Symbolic links,
+    /// and names that start with a dot (other than `/.well-known/`), are not found. A file's siblings `FILE.br` and `FILE.gz` are
+    /// sent to clients that accept the encoding. A path that ends with `/` is answered with `index.html` in that folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["public"]))]
+    pub files: Option<PathBuf>,
+    /// The file in `files` that answers a request for a file that does not exist, with status 200: for single-page
+    /// applications. A missing file whose ending is that of another media type (`.js`, `.png`) is still answered with 404.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "file in a folder", "examples" = ["index.html"]))]
+    pub fallback: Option<String>,
+    /// The header `cache-control` of the files. Default: `no-cache`, with which browsers keep files and ask each time whether they
+    /// have changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "header value", "examples" = ["public, max-age=31536000, immutable"]))]
+    pub cache_control: Option<String>,
+}
+
+fn root() -> String {
+    "/".to_owned()
+}

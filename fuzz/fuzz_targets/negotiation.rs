@@ -1,0 +1,10 @@
+//! A range is inside of the file, and a coding is one of those offered.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[expect(dead_code, reason = "each target runs one of the properties")]
+#[path = "../../crates/tercet-balancer/tests/it/properties/front.rs"]
+mod front;
+
+fuzz_target!(|bytes: &[u8]| front::negotiation(bytes));
