@@ -365,7 +365,7 @@ pub(crate) struct Prove {
     pub(crate) json: bool,
 }
 
-/// Show the state of a running `tercet up` and its parts, or of the machines, and the balancer's servers.
+/// Show the state of `tercet up` or of the machines, and of the balancer's servers.
 #[derive(Args, Debug)]
 pub(crate) struct Status {
     #[command(flatten)]
@@ -496,7 +496,7 @@ pub(crate) struct Logs {
     pub(crate) json: bool,
 }
 
-/// Show the timeline of one request (balancer, application server, PostgreSQL), and its log lines.
+/// Show the timeline of one request, from the balancer to PostgreSQL, and its log lines.
 #[derive(Args, Debug)]
 pub(crate) struct Trace {
     /// The request id, from the x-request-id header

@@ -9,10 +9,10 @@ use std::net::SocketAddr;
 use http::header::{COOKIE, HOST, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
-/// The path of the dashboard.
+/// The path of the dashboard; with a query, that is the key.
 pub(super) const PATH: &str = "/tercet/";
-/// The parameter with the key.
-const KEY: &str = "key=";
+/// The characters of the key, each of six random bits: with it, the address fits into 60 columns of a terminal.
+const KEY_LENGTH: usize = 16;
 
 /// The key of this run, and the address it is for.
 pub(super) struct Gate {
@@ -26,12 +26,13 @@ impl Gate {
     /// # Errors
     /// The system has no random numbers.
     pub(super) fn new(address: SocketAddr) -> anyhow::Result<Self> {
-        Ok(Self { address, key: tercet_database::Password::generate()?.reveal().to_owned() })
+        let key = tercet_database::Password::generate()?.reveal().chars().take(KEY_LENGTH).collect();
+        Ok(Self { address, key })
     }
 
     /// The address to open, with the key.
     pub(super) fn url(&self) -> String {
-        format!("http://{}{PATH}?{KEY}{}", self.address, self.key)
+        format!("http://{}{PATH}?{}", self.address, self.key)
     }
 
     /// The response to a request that gets nothing else; `None` for one that may read.
@@ -47,8 +48,7 @@ impl Gate {
                 "the dashboard changes nothing: GET only\n",
             ));
         }
-        let query = request.uri().query().unwrap_or_default();
-        if let Some(key) = query.split('&').find_map(|pair| pair.strip_prefix(KEY)) {
+        if let Some(key) = request.uri().query().filter(|_| request.uri().path() == PATH) {
             if !is_same(key.as_bytes(), self.key.as_bytes()) {
                 return Some(refusal(StatusCode::FORBIDDEN, OTHER_KEY));
             }
@@ -115,14 +115,14 @@ mod tests {
         let gate = Gate::new("127.0.0.1:4711".parse().unwrap()).unwrap();
         let (host, key) = ("127.0.0.1:4711", gate.key.clone());
         let cookie = format!("a=b; tercet-4711={key}");
-        let with_key = format!("{PATH}?key={key}");
+        let with_key = format!("{PATH}?{key}");
         for (method, target, host, cookie, expected) in [
             (Method::GET, PATH, host, "", 403),
             (Method::GET, PATH, host, &*cookie, 200),
             (Method::GET, PATH, "localhost:4711", &*cookie, 200),
             (Method::GET, PATH, host, "tercet-4711=guess", 403),
             (Method::GET, &*with_key, host, "", 303),
-            (Method::GET, "/tercet/?key=guess", host, &*cookie, 403),
+            (Method::GET, "/tercet/?guess", host, &*cookie, 403),
             // A name of another site that resolves to this machine.
             (Method::GET, PATH, "evil.example:4711", &*cookie, 421),
             (Method::GET, &*with_key, "evil.example:4711", "", 421),

@@ -39,10 +39,10 @@ fn help() {
               restore      Restore the database as it was at a time
               move         Move a part of a project to another machine
               prove        Test all allowed and forbidden connections, from here and from each machine
-              status       Show the state of the machines, their units and releases, and the balancer's servers
+              status       Show the state of `tercet up` or of the machines, and of the balancer's servers
               state        Share the operator state with other operators, through the machines
-              logs         Show the logs of all machines as one stream
-              trace        Show the log lines of one request: balancer, application server, SQL
+              logs         Show the logs of `tercet up`, or of all machines, as one stream
+              trace        Show the timeline of one request, from the balancer to PostgreSQL, and its log lines
               exec         Run a command on a machine, or on all machines of a tier
               completions  Print a shell's completion script
               man          Print the manual page, or write a page for each command into a folder

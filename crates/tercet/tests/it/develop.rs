@@ -359,7 +359,7 @@ fn a_terminal_with_sixty_columns_gets_one_line_a_part() {
     let start = shown.find("  ✓ database").unwrap();
     let lines: Vec<&str> = shown[start..].lines().take_while(|line| !line.contains("Ctrl-C")).collect();
     assert!(lines.iter().all(|line| line.chars().count() <= 60), "{lines:#?}");
-    assert!(lines.len() <= 16, "{lines:#?}");
+    assert!(lines.len() <= 17, "{lines:#?}");
     let owner = std::fs::metadata(folder.path().join(".tercet/log/database.log")).unwrap();
     assert!(owner.size() > 0);
 }

@@ -22,6 +22,7 @@ fn values(name: &str, rule: &Json) -> Vec<String> {
         "jwt-role-claim-key" => ".role",
         "jwt-secret" => "ten times ten is a hundred, more or less",
         "server-cors-allowed-origins" => "https://example.com",
+        _ if rule["format"] == "duration" => "2s",
         _ => "name",
     };
     match rule["type"].as_str().unwrap_or("string") {
