@@ -109,6 +109,11 @@ impl Replacement {
         }
     }
 
+    /// Whether the database is replaced by this, and the operations that follow are not complete.
+    pub(crate) fn is_incomplete(&self, target: &Replaced) -> bool {
+        self.phase == Phase::Replaced && self.target == *target
+    }
+
     /// The folder with the data before it.
     fn before(&self, settings: &Settings) -> PathBuf {
         parent(settings).join(&self.before)
@@ -124,13 +129,8 @@ pub(crate) fn prepare(target: &Replaced, say: &mut dyn FnMut(&str)) -> Result<()
     let there = Replacement::read()?;
     if let Some(there) = &there {
         match there.phase {
-            Phase::Prepared | Phase::Replacing if there.target == *target => return Ok(()),
-            // Undone again, the undo itself would be undone.
-            Phase::Replaced
-                if (&there.target, target) == (&Replaced::ByTheOneBefore, &Replaced::ByTheOneBefore) =>
-            {
-                return Ok(());
-            }
+            // Begun anew once it is replaced, it would replace its own result, which an undo would then return to.
+            Phase::Prepared | Phase::Replacing | Phase::Replaced if there.target == *target => return Ok(()),
             // The data before it can be brought back as soon as it has left its place.
             Phase::Replacing if *target == Replaced::ByTheOneBefore && there.before(&settings).exists() => {}
             Phase::Replacing => bail!(

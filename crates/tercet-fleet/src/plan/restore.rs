@@ -37,12 +37,18 @@ pub(super) fn plan(project: &Project<'_>, survey: &Survey, wanted: &Restore) -> 
             plan.stage([Operation::on(&machine.name, start)]);
         }
         Restore::Replace(target) => {
+            let replaced = Replaced::By(target.clone());
+            if is_incomplete(database, &replaced) {
+                let (machine, _) = needed_record(project, survey)?;
+                replace(&mut plan, project, database, machine, &replaced);
+                return Ok(plan);
+            }
             let machine = backups(project, survey, target, &mut plan)?;
             plan.notes.push(format!(
                 "what was committed after {target} is lost from the database, and kept in the data before it"
             ));
             plan.stage([Operation::on(&database.name, Action::Archive)]);
-            replace(&mut plan, project, database, machine, &Replaced::By(target.clone()));
+            replace(&mut plan, project, database, machine, &replaced);
         }
         Restore::Undo => {
             let (machine, _) = needed_record(project, survey)?;
@@ -54,10 +60,12 @@ pub(super) fn plan(project: &Project<'_>, survey: &Survey, wanted: &Restore) -> 
             if !there.can_be_undone(&database.report.replaced) {
                 bail!("{}: the data before the replacement of {} was removed", database.name, there.since);
             }
-            plan.notes.push(format!(
-                "what was committed since {} is lost from the database, and kept in the data before it",
-                there.since
-            ));
+            if !is_incomplete(database, &Replaced::ByTheOneBefore) {
+                plan.notes.push(format!(
+                    "what was committed since {} is lost from the database, and kept in the data before it",
+                    there.since
+                ));
+            }
             replace(&mut plan, project, database, machine, &Replaced::ByTheOneBefore);
         }
         Restore::Drop => drop(&mut plan, survey, database),
@@ -88,7 +96,12 @@ fn backups<'s>(
     Ok(machine)
 }
 
-/// Makes the copy, replaces the database, and makes a backup of the result.
+/// Whether the database was replaced by this before, by a restore that was interrupted after that.
+fn is_incomplete(database: &Surveyed, target: &Replaced) -> bool {
+    database.report.replacement.as_ref().is_some_and(|there| there.is_incomplete(target))
+}
+
+/// Makes the copy, replaces the database, and makes a backup of the result; what an interrupted restore has done is left out.
 fn replace(
     plan: &mut ExecutionPlan,
     project: &Project<'_>,
@@ -97,8 +110,16 @@ fn replace(
     target: &Replaced,
 ) {
     let on = |action| Operation::on(&database.name, action);
-    plan.stage([on(Action::PrepareReplacement { target: target.clone() })]);
-    plan.stage([on(Action::ReplaceDatabase { target: target.clone() })]);
+    match &database.report.replacement {
+        Some(there) if there.is_incomplete(target) => plan.notes.push(format!(
+            "the database was replaced at {}, and is not replaced again: the operations that follow are completed",
+            there.since
+        )),
+        _ => {
+            plan.stage([on(Action::PrepareReplacement { target: target.clone() })]);
+            plan.stage([on(Action::ReplaceDatabase { target: target.clone() })]);
+        }
+    }
     let machine = project.topology.machines().iter().find(|it| it.name == database.name);
     let cluster = machine.and_then(|it| project.desired(it, &database.system, &[], &[], &[]).cluster);
     // Passwords may have been replaced since.

@@ -213,6 +213,16 @@ fn a_restore_is_verified_before_it_replaces_the_database_and_can_be_undone() {
           5. db: record that the replacement is complete
         note: what was committed since 1970-01-01T02:00:00Z is lost from the database, and kept in the data before it
     "#]].assert_eq(&restore(&fleet, Restore::Undo));
+    // The same restore, interrupted after it replaced the database, replaces no second time what an undo would return to.
+    fleet.report("db").replacement.as_mut().expect("it is there").phase = Phase::Replaced;
+    expect![[r#"
+          1. db: set the roles and passwords in the database
+          2. vault: start a full backup
+          3. db: record that the replacement is complete
+        note: the database was replaced at 1970-01-01T02:00:00Z, and is not replaced again: the operations that follow are completed
+    "#]].assert_eq(&restore(&fleet, Restore::Replace(time(3600))));
+    assert!(restore(&fleet, Restore::Replace(time(3500))).starts_with("  1. db: archive"));
+    assert!(restore(&fleet, Restore::Undo).starts_with("  1. db: recover"));
     // An interrupted undo is repeated, although the data has left its place.
     fleet.report("db").replacement.as_mut().expect("it is there").phase = Phase::Returning;
     let moved = vec!["/var/lib/postgresql/15/tercet-restored/data".into()];
