@@ -196,15 +196,15 @@ impl Supervisor {
     /// # Errors
     /// As [`start`](Self::start); the part with this name is stopped then.
     pub(crate) async fn replace(&self, tier: u8, part: impl Part) -> anyhow::Result<()> {
-        let (same, others): (Vec<_>, Vec<_>) = std::mem::take(&mut *self.running.borrow_mut())
-            .into_iter()
-            .partition(|it| it.name == part.name());
-        self.running.borrow_mut().extend(others);
-        for running in same {
-            running.orders.send_replace(Order::Stop);
-            // A panic of the task is logged already, and its process was killed with it.
-            let _ = running.task.await;
+        let is_it = |it: &Running| it.name == part.name();
+        let orders: Vec<_> =
+            self.running.borrow().iter().filter(|it| is_it(it)).map(|it| it.orders.clone()).collect();
+        for orders in &orders {
+            orders.send_replace(Order::Stop);
+            // It stays among the running ones until it has ended: a stop of all meanwhile waits for it.
+            orders.closed().await;
         }
+        self.running.borrow_mut().retain(|it| !is_it(it));
         self.start(tier, part).await
     }
 
