@@ -3,6 +3,7 @@
 //! Pure: it opens no file, no socket and no environment variable, so a secret named by `"@path"` stays a path
 //! here. It knows what tiers are for and which of them may talk to which, never how one is run.
 
+pub mod environment;
 mod file;
 mod reference;
 mod topology;

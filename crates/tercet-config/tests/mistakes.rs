@@ -1355,30 +1355,30 @@ fn what_surrounds_a_program_needs_one_and_one_machine() {
         "#]],
     );
     check(
-        "[application]\nrun = \"./serve\"\nenv-file = \"@app.env\"\n[database]\nsupabase = true\n[[machine]]\nname = \"one\"\n\
+        "[application]\nrun = \"./serve\"\nenv-file = \"@app.env\"\nmigrate = \"./up\"\n[database]\nsupabase = true\n[[machine]]\nname = \"one\"\n\
          ssh = \"root@one\"\naddress = \"10.0.0.1\"\ntiers = [\"balancer\", \"application\", \"database\"]\n",
         expect![[r#"
               × tercet.toml has 2 mistakes
 
             Error:
-              × env-file is for tercet up so far, not for machines
-               ╭─[tercet.toml:3:12]
-             2 │ run = "./serve"
+              × migrate is for tercet up so far, not for machines
+               ╭─[tercet.toml:4:11]
              3 │ env-file = "@app.env"
-               ·            ─────┬────
-               ·                 ╰── for one machine
-             4 │ [database]
+             4 │ migrate = "./up"
+               ·           ───┬──
+               ·              ╰── for one machine
+             5 │ [database]
                ╰────
               help: leave it out; on machines, use build and a migration
 
             Error:
               × supabase is for tercet up so far, not for machines
-               ╭─[tercet.toml:5:12]
-             4 │ [database]
-             5 │ supabase = true
+               ╭─[tercet.toml:6:12]
+             5 │ [database]
+             6 │ supabase = true
                ·            ──┬─
                ·              ╰── for one machine
-             6 │ [[machine]]
+             7 │ [[machine]]
                ╰────
               help: create the schema auth in a migration
         "#]],

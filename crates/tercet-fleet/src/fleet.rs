@@ -461,6 +461,12 @@ fn fits(topology: &Topology, machine: &Machine, system: &System) -> Result<()> {
             ));
         }
     }
+    if let Some(file) = system.without_conf_d.as_ref().filter(|_| machine.tiers.contains(&Tier::Database)) {
+        wrong.push(format!(
+            "{file} does not include conf.d, so PostgreSQL would not read its settings there\n\
+             hint: add the line include_dir = 'conf.d'"
+        ));
+    }
     if let SshFrom::Networks(networks) = topology.ssh_from() {
         let (operator, _) = system.operator;
         if !networks.iter().any(|network| network.contains(operator)) {

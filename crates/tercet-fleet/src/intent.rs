@@ -26,7 +26,7 @@ pub enum Intent {
     /// The state that the project's files describe.
     Apply {
         /// The release of the application tier.
-        release: Release,
+        release: Box<Release>,
         /// The migrations, when the database is the project's own.
         migrate: Option<Migrate>,
         /// What the operator consents to.
@@ -107,7 +107,7 @@ impl Wanted {
         let migrate = database
             .map(|part| Migrate::read(&folder, fleet.topology.name(), part.port.number))
             .transpose()?;
-        let intent = Intent::Apply { release: shipment.release, migrate, consent };
+        let intent = Intent::Apply { release: Box::new(shipment.release), migrate, consent };
         Ok(Self { intent, archive: shipment.archive, website: shipment.website })
     }
 

@@ -20,8 +20,6 @@ use crate::instance::Instance;
 use crate::migrate::Migrate;
 use crate::release::{Kind, Release};
 
-/// Seconds until a new application server must be ready.
-const READY_SECONDS: u64 = 60;
 /// Seconds until the balancer must find a ready server healthy.
 const ROTATION_SECONDS: u64 = 20;
 
@@ -97,10 +95,8 @@ pub enum Action {
     AwaitReady {
         /// The application server.
         instance: Instance,
-        /// The address of its readiness check.
-        address: SocketAddr,
-        /// The path of the check; without one the server is ready once it accepts connections.
-        path: Option<String>,
+        /// How to find out.
+        readiness: Readiness,
     },
     /// Makes the balancer send a part's requests to another instance, or to none.
     Rotate {
@@ -126,8 +122,8 @@ pub enum Action {
     Stop {
         /// The application server.
         instance: Instance,
-        /// Address and path of its readiness check, for the inverse operation.
-        ready: (SocketAddr, Option<String>),
+        /// Its readiness check, for the inverse operation.
+        readiness: Readiness,
     },
     /// Marks a release as the one used last: the target of a rollback.
     MarkUsed {
@@ -210,6 +206,17 @@ pub enum Action {
     },
 }
 
+/// The readiness check of an application server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// The address.
+    pub address: SocketAddr,
+    /// The path; without one the server is ready once it accepts connections.
+    pub path: Option<String>,
+    /// The seconds that it may take after its start.
+    pub seconds: u64,
+}
+
 /// What an operation asks of its machine's agent.
 pub(crate) enum Request {
     /// To read something, or to wait for it.
@@ -286,10 +293,10 @@ impl Operation {
             Action::DropDatabase { data, port } => {
                 Request::Change(Change::DropDatabase { data: data.clone(), port: *port })
             }
-            Action::AwaitReady { instance, address, path } => Request::Query(Query::AwaitReady {
-                address: *address,
-                path: path.clone(),
-                seconds: READY_SECONDS,
+            Action::AwaitReady { instance, readiness } => Request::Query(Query::AwaitReady {
+                address: readiness.address,
+                path: readiness.path.clone(),
+                seconds: readiness.seconds,
                 unit: instance.unit(),
             }),
             Action::AwaitRotation { servers, gone } => Request::Query(Query::AwaitRotation {
@@ -320,13 +327,13 @@ impl Operation {
                 });
                 [back].into_iter().chain(wait).collect()
             }
-            Action::Stop { instance, ready: (address, path) } => vec![
+            Action::Stop { instance, readiness } => vec![
                 Action::Start {
                     instance: instance.clone(),
                     desired: Box::new(goal(instance, Goal::Running)),
                     expects: PathBuf::from("/"),
                 },
-                Action::AwaitReady { instance: instance.clone(), address: *address, path: path.clone() },
+                Action::AwaitReady { instance: instance.clone(), readiness: readiness.clone() },
             ],
             _ => Vec::new(),
         };
@@ -420,7 +427,7 @@ impl fmt::Display for Operation {
             }
             Action::Migrate { new, .. } => write!(f, "migrate the database: {}", new.join(", ")),
             Action::Start { instance, .. } => write!(f, "start {instance}"),
-            Action::AwaitReady { instance, address, path } => {
+            Action::AwaitReady { instance, readiness: Readiness { address, path, .. } } => {
                 let path = path.as_deref().unwrap_or_default();
                 write!(f, "wait until {} is ready: http://{address}{path}", instance.part)
             }

@@ -96,7 +96,7 @@ impl<'p> Target<'p> {
         let reports = machines.map(|machine| (machine.name.as_str(), &machine.report));
         let now = Deployment::of(project.topology, &leaving, reports);
         let release = match intent {
-            Intent::Apply { release, .. } => release.clone(),
+            Intent::Apply { release, .. } => Release::clone(release),
             Intent::Rollback => previous(&now)?,
             Intent::Rotate => in_use(&now)?,
             Intent::Destroy { .. } | Intent::Task(_) | Intent::Restore(_) => bail!("no release is deployed"),

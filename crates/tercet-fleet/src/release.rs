@@ -3,6 +3,7 @@
 //! Everything a unit needs to run it is in its record or its folder, so that an older release can be gone back
 //! to whatever the project's files say by now.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,6 +16,9 @@ use tercet_machine::Secret;
 use crate::paths::LIBRARY;
 use crate::website::{self, Website};
 use crate::{archive, configuration};
+
+/// The seconds that a server may take until it is ready, unless the file says otherwise.
+const START_SECONDS: u64 = 60;
 
 /// How many digits of its digest a release is named by.
 pub(crate) const ID_DIGITS: usize = 12;
@@ -54,6 +58,12 @@ pub enum Kind {
         /// The path that answers when it is ready; without one it is once it accepts connections.
         #[serde(default)]
         health: Option<String>,
+        /// Its environment variables, which are no secrets.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        variables: BTreeMap<String, String>,
+        /// The seconds that it may take until it is ready.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        start_timeout: Option<u64>,
         /// The digest of the folder's archive.
         archive: String,
     },
@@ -98,6 +108,14 @@ impl Release {
         }
     }
 
+    /// The seconds that a server of it may take until it is ready.
+    pub(crate) fn start_seconds(&self) -> u64 {
+        match self.kind {
+            Kind::Own { start_timeout: Some(seconds), .. } => seconds,
+            _ => START_SECONDS,
+        }
+    }
+
     /// The command that prepares its folder on a machine.
     pub(crate) fn build(&self) -> Option<&Program> {
         match &self.kind {
@@ -121,8 +139,16 @@ pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str, key: &P
         Server::Own { program, build, health } => {
             let archive = pack(folder, &private(topology))?;
             let digest = crate::digest(&archive);
-            let (run, build) = (program.clone(), build.clone());
-            (Kind::Own { run, build, health: health.clone(), archive: digest }, archive)
+            let environment = &topology.application().environment;
+            let kind = Kind::Own {
+                run: program.clone(),
+                build: build.clone(),
+                health: health.clone(),
+                variables: environment.variables.clone(),
+                start_timeout: environment.start_timeout.map(|timeout| timeout.as_secs().max(1)),
+                archive: digest,
+            };
+            (kind, archive)
         }
     };
     let program = program.to_owned();
@@ -155,7 +181,8 @@ fn private(topology: &Topology) -> Vec<&Path> {
         Some(tercet_config::Secret::File(path)) => Some(path.as_path()),
         _ => None,
     };
-    [Path::new(tercet_config::FILE)].into_iter().chain(keys).chain(url).collect()
+    let variables = topology.application().environment.file.as_deref();
+    [Path::new(tercet_config::FILE)].into_iter().chain(keys).chain(url).chain(variables).collect()
 }
 
 /// The folder as a tar archive that is the same whenever the files are the same: what git knows or would know

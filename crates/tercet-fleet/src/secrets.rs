@@ -47,6 +47,8 @@ pub struct Secrets {
     pub release_key: Password,
     /// What tokens are verified with: what tercet.toml names, else the one `tercet up` and `tercet token` use.
     pub jwt: Secret,
+    /// The variables of the file that `env-file` in tercet.toml names, for the user's own program.
+    pub variables: Vec<(String, Secret)>,
     /// The balancer's certificates, in the order of tercet.toml.
     pub certificates: Vec<Identity>,
     /// The URL of a PostgreSQL that exists already, when tercet.toml names one.
@@ -164,6 +166,7 @@ impl Secrets {
             certificate_alone: is(&[Phase::CertificateAlone, Phase::NewPassword]),
             release_key: Password::kept_in(&folder.join("release-key"))?,
             jwt,
+            variables: variables(project, topology)?,
             certificates: certificates(project, topology)?,
             database_url: read(topology.database().url.as_ref())?,
             backup: machines_of_backup(topology)
@@ -183,6 +186,15 @@ impl Secrets {
             },
         })
     }
+}
+
+/// The variables of `env-file`.
+fn variables(project: &Path, topology: &Topology) -> Result<Vec<(String, Secret)>> {
+    let Some(file) = &topology.application().environment.file else { return Ok(Vec::new()) };
+    let text = read(project, &tercet_config::Secret::File(file.clone()))?;
+    let variables = tercet_config::environment::variables(text.reveal());
+    let variables = variables.map_err(|line| anyhow::anyhow!("{}:{line}: not NAME=value", file.display()))?;
+    Ok(variables.into_iter().map(|(name, value)| (name.to_owned(), Secret::new(value))).collect())
 }
 
 /// The key that the backups are encrypted with; `None` where they are not.

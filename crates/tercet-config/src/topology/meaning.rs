@@ -147,19 +147,19 @@ fn application(
 /// What surrounds the user's program: for `run`, and under `tercet up`.
 fn environment(section: &file::Application, machines: bool, mistakes: &mut Mistakes) -> Environment {
     let keys = [
-        ("migrate", section.migrate.as_ref().map(Located::span)),
-        ("grants", section.grants.as_ref().map(Located::span)),
-        ("env", section.env.as_ref().map(Located::span)),
-        ("env-file", section.env_file.as_ref().map(Located::span)),
-        ("start-timeout", section.start_timeout.as_ref().map(Located::span)),
+        ("migrate", section.migrate.as_ref().map(Located::span), false),
+        ("grants", section.grants.as_ref().map(Located::span), false),
+        ("env", section.env.as_ref().map(Located::span), true),
+        ("env-file", section.env_file.as_ref().map(Located::span), true),
+        ("start-timeout", section.start_timeout.as_ref().map(Located::span), true),
     ];
-    for (key, span) in keys {
+    for (key, span, on_machines) in keys {
         let Some(span) = span else { continue };
         if section.run.is_none() {
             mistakes
                 .add(span, format!("{key} is for your own program, and there is none"), "for run")
                 .hint("add run, or leave this out");
-        } else if machines {
+        } else if machines && !on_machines {
             mistakes
                 .add(span, format!("{key} is for tercet up so far, not for machines"), "for one machine")
                 .hint("leave it out; on machines, use build and a migration");

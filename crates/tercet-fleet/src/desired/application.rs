@@ -21,6 +21,7 @@ use crate::instance::{Instance, REVISION_DIGITS};
 use crate::paths::{CREDENTIALS, CREDENTIALS_PREFIX};
 use crate::release::{API_CONF, ID_DIGITS, Kind, Release};
 use crate::report::SECTION;
+use crate::secrets::Secrets;
 
 /// The secrets of a unit, as systemd credentials.
 fn credentials(project: &Project<'_>, machine: &Machine) -> Vec<(&'static str, Contents)> {
@@ -37,7 +38,7 @@ fn credentials(project: &Project<'_>, machine: &Machine) -> Vec<(&'static str, C
         ("jwt-secret", Contents::Secret(secrets.jwt.clone())),
         // The secret variables of a user's own program. systemd reads the file as root; unlike `Environment=`,
         // it never shows the values (systemd.exec(5)).
-        (ENVIRONMENT, secret(variable("DATABASE_URL", &database(project, machine, None)))),
+        (ENVIRONMENT, secret(variables(secrets, &database(project, machine, None)))),
     ]
 }
 
@@ -105,6 +106,7 @@ fn unit(project: &Project<'_>, machine: &Machine, instance: &Instance, release: 
     );
     let host = listen_host(project, machine);
     let unit = instance.unit();
+    let own = unit.trim_end_matches(".service");
     let credential = |name: &str| format!("/run/credentials/{unit}/{name}");
     let secrets = credentials_folder(project, machine);
     // libpq's variables (PostgreSQL manual, section 34.15): the same for the data API and any other client.
@@ -121,12 +123,21 @@ fn unit(project: &Project<'_>, machine: &Machine, instance: &Instance, release: 
                 ("PGRST_ADMIN_SERVER_PORT", tercet_config::admin_port(*port).to_string()),
                 ("PGRST_DB_URI", format!("@{}", credential("database-url"))),
                 ("PGRST_JWT_SECRET", format!("@{}", credential("jwt-secret"))),
+                ("PGRST_JWKS_CACHE_FILE", format!("/run/{own}/provider-keys.json")),
             ]);
             text += hardening::NO_NEW_CODE;
+            // Kept over a restart, removed with the instance.
+            writeln!(
+                text,
+                "RuntimeDirectory={own}\nRuntimeDirectoryMode=0700\nRuntimeDirectoryPreserve=restart"
+            )
+            .expect(INFALLIBLE);
             writeln!(text, "LoadCredential={API_CONF}:{}/{API_CONF}", folder.display()).expect(INFALLIBLE);
             format!("{} api --config {} --name {part} --json", release.program, credential(API_CONF))
         }
-        Kind::Own { run, .. } => {
+        Kind::Own { run, variables, .. } => {
+            let own = variables.iter().map(|(name, value)| (name.as_str(), value.clone()));
+            environment = own.chain(environment).collect();
             environment.extend([
                 ("HOST", host.clone()),
                 ("PORT", port.to_string()),
@@ -230,6 +241,12 @@ fn quoted(item: &str) -> String {
         }
     }
     quoted + "\""
+}
+
+/// The lines of the file: the user's own secrets, and DATABASE_URL.
+fn variables(secrets: &Secrets, database: &str) -> String {
+    let own = secrets.variables.iter().map(|(name, value)| variable(name, value.reveal()));
+    own.chain([variable("DATABASE_URL", database)]).collect()
 }
 
 /// A line of an environment file (systemd.exec(5), `EnvironmentFile=`): in double quotes, where only these four

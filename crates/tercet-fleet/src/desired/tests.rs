@@ -71,6 +71,7 @@ pub(crate) fn secrets(topology: &Topology) -> Secrets {
         certificate_alone: false,
         release_key: Password::kept_in(&KEPT.path().join("authenticator")).expect("a key"),
         jwt: Secret::new("hush"),
+        variables: vec![("KEY".to_owned(), Secret::new("hush-$variable"))],
         certificates: topology
             .balancer()
             .tls
@@ -120,6 +121,8 @@ fn desired(text: &str, machine: &str) -> Desired {
                 run: program.clone(),
                 build: build.clone(),
                 health: health.clone(),
+                variables: topology.application().environment.variables.clone(),
+                start_timeout: None,
                 archive: "0".to_owned(),
             },
         },
@@ -164,6 +167,7 @@ fn system(address: IpAddr) -> System {
         postgresql: 15,
         data_kib: 40 << 20,
         listeners: Vec::new(),
+        without_conf_d: None,
         accepts_passwords: false,
     }
 }
@@ -249,23 +253,27 @@ fn an_application_server_is_a_unit_with_its_secrets_as_credentials() {
 
             [Service]
             MemoryDenyWriteExecute=yes
+            RuntimeDirectory=tercet-app-1@abc-738f049a
+            RuntimeDirectoryMode=0700
+            RuntimeDirectoryPreserve=restart
             LoadCredential=api.conf:/usr/local/lib/tercet/releases/abc/api.conf
-            ExecStart=/usr/local/lib/tercet/1/tercet api --config /run/credentials/tercet-app-1@abc-927a8061.service/api.conf --name app-1 --json
-            Environment="PGSSLROOTCERT=/run/credentials/tercet-app-1@abc-927a8061.service/authority.crt"
-            Environment="PGSSLCERT=/run/credentials/tercet-app-1@abc-927a8061.service/client.crt"
-            Environment="PGSSLKEY=/run/credentials/tercet-app-1@abc-927a8061.service/client.key"
+            ExecStart=/usr/local/lib/tercet/1/tercet api --config /run/credentials/tercet-app-1@abc-738f049a.service/api.conf --name app-1 --json
+            Environment="PGSSLROOTCERT=/run/credentials/tercet-app-1@abc-738f049a.service/authority.crt"
+            Environment="PGSSLCERT=/run/credentials/tercet-app-1@abc-738f049a.service/client.crt"
+            Environment="PGSSLKEY=/run/credentials/tercet-app-1@abc-738f049a.service/client.key"
             Environment="PGRST_SERVER_HOST=10.0.0.11"
             Environment="PGRST_SERVER_PORT=8081"
             Environment="PGRST_ADMIN_SERVER_PORT=9081"
-            Environment="PGRST_DB_URI=@/run/credentials/tercet-app-1@abc-927a8061.service/database-url"
-            Environment="PGRST_JWT_SECRET=@/run/credentials/tercet-app-1@abc-927a8061.service/jwt-secret"
-            LoadCredential=authority.crt:/etc/tercet/credentials/application-49da59dcfd2e/authority.crt
-            LoadCredential=client.crt:/etc/tercet/credentials/application-49da59dcfd2e/client.crt
-            LoadCredential=client.key:/etc/tercet/credentials/application-49da59dcfd2e/client.key
-            LoadCredential=database-password:/etc/tercet/credentials/application-49da59dcfd2e/database-password
-            LoadCredential=database-url:/etc/tercet/credentials/application-49da59dcfd2e/database-url
-            LoadCredential=pgpass:/etc/tercet/credentials/application-49da59dcfd2e/pgpass
-            LoadCredential=jwt-secret:/etc/tercet/credentials/application-49da59dcfd2e/jwt-secret
+            Environment="PGRST_DB_URI=@/run/credentials/tercet-app-1@abc-738f049a.service/database-url"
+            Environment="PGRST_JWT_SECRET=@/run/credentials/tercet-app-1@abc-738f049a.service/jwt-secret"
+            Environment="PGRST_JWKS_CACHE_FILE=/run/tercet-app-1@abc-738f049a/provider-keys.json"
+            LoadCredential=authority.crt:/etc/tercet/credentials/application-018a537933d2/authority.crt
+            LoadCredential=client.crt:/etc/tercet/credentials/application-018a537933d2/client.crt
+            LoadCredential=client.key:/etc/tercet/credentials/application-018a537933d2/client.key
+            LoadCredential=database-password:/etc/tercet/credentials/application-018a537933d2/database-password
+            LoadCredential=database-url:/etc/tercet/credentials/application-018a537933d2/database-url
+            LoadCredential=pgpass:/etc/tercet/credentials/application-018a537933d2/pgpass
+            LoadCredential=jwt-secret:/etc/tercet/credentials/application-018a537933d2/jwt-secret
             DynamicUser=yes
             ProtectSystem=strict
             ProtectHome=yes
@@ -307,7 +315,7 @@ fn an_application_server_is_a_unit_with_its_secrets_as_credentials() {
             [X-Tercet]
             Part=app-1
             Release=abc
-            Revision=927a8061
+            Revision=738f049a
             Port=8081
         "#]],
     );
@@ -431,7 +439,14 @@ fn own(run: &str) -> Release {
     };
     Release {
         id: "abc".to_owned(),
-        kind: Kind::Own { run: program, build: None, health: None, archive: String::new() },
+        kind: Kind::Own {
+            run: program,
+            build: None,
+            health: None,
+            variables: topology.application().environment.variables.clone(),
+            start_timeout: None,
+            archive: String::new(),
+        },
         program: String::new(),
         website: None,
     }
@@ -450,6 +465,33 @@ fn a_program_in_the_release_is_started_by_its_whole_path() {
     assert_eq!(start(".venv/bin/uvicorn x"), format!("\"{folder}/.venv/bin/uvicorn\" \"x\""));
     assert_eq!(start("python3 ./main.py"), "\"python3\" \"./main.py\"");
     assert_eq!(start("/usr/bin/true"), "\"/usr/bin/true\"");
+}
+
+#[test]
+fn a_program_has_its_variables_and_the_secret_ones_are_in_a_file() {
+    let text = format!(
+        "application.run = 'serve'\napplication.env = {{ LEVEL = 'a b', PGSSLKEY = 'mine' }}\n{FOUR}"
+    );
+    let desired = desired(&text, "app1");
+    let find = |name: &str| {
+        let file = desired.files.iter().find(|file| file.path.to_string_lossy().contains(name));
+        &file.expect("it is there").contents
+    };
+    let Contents::Text(unit) = find("tercet-app-1@") else { panic!("it is secret") };
+    let variables: Vec<_> =
+        unit.lines().filter(|line| line.contains("LEVEL") || line.contains("PGSSLKEY")).collect();
+    expect![[r#"
+        [
+            "Environment=\"LEVEL=a b\"",
+            "Environment=\"PGSSLKEY=mine\"",
+            "Environment=\"PGSSLKEY=/run/credentials/tercet-app-1@abc-850f97c5.service/client.key\"",
+        ]
+    "#]]
+    .assert_debug_eq(&variables);
+    let Contents::Secret(file) = find("/environment") else { panic!("it is no secret") };
+    let (own, url) = file.reveal().split_once('\n').expect("two lines");
+    assert_eq!(own, "KEY=\"hush-\\$variable\"");
+    assert!(url.starts_with("DATABASE_URL=\"postgresql://"), "{url}");
 }
 
 /// Every option of the data API that may be secret. Each value contains `hush`, in letters that no encoding changes.
@@ -528,6 +570,7 @@ fn a_program_gets_the_url_of_its_database_as_it_was_written() {
     let file = |path: &str| desired.files.iter().find(|file| file.path.ends_with(path)).expect(path);
     let Contents::Secret(environment) = &file("environment").contents else { panic!("it is no secret") };
     expect![[r#"
+        KEY="hush-\$variable"
         DATABASE_URL="postgres://shop:hush\$x%25y%n%40z\`'w@db.example/shop?sslmode=require"
     "#]]
     .assert_eq(environment.reveal());
@@ -541,7 +584,7 @@ fn a_program_gets_the_url_of_its_database_as_it_was_written() {
         .map(|line| format!("{line}\n"))
         .collect();
     expect![[r#"
-        EnvironmentFile=/etc/tercet/credentials/application-9fc02bc1a8cc/environment
+        EnvironmentFile=/etc/tercet/credentials/application-2a903a585018/environment
         ExecStart="server" "a b" "50%%" "$$5"
     "#]]
     .assert_eq(&lines);

@@ -13,7 +13,7 @@ use super::{ExecutionPlan, Target, parts};
 use crate::deployment::Placed;
 use crate::desired::{rotation, running};
 use crate::instance::Instance;
-use crate::operation::{Action, Operation};
+use crate::operation::{Action, Operation, Readiness};
 use crate::release::Release;
 use crate::survey::Survey;
 
@@ -120,8 +120,8 @@ impl Roll<'_, '_, '_> {
     fn stop(&self, old: Placed) -> Operation {
         let target = self.target;
         let release = target.now.release(&old.instance.release).unwrap_or(&target.release);
-        let ready = ready(&old, release);
-        Operation::on(&old.machine, Action::Stop { instance: old.instance, ready })
+        let readiness = readiness(&old, release);
+        Operation::on(&old.machine, Action::Stop { instance: old.instance, readiness })
     }
 }
 
@@ -177,15 +177,19 @@ fn start(target: &Target<'_>, placed: &Placed) -> Operation {
 }
 
 fn await_ready(placed: &Placed, release: &Release) -> Operation {
-    let (address, path) = ready(placed, release);
-    Operation::on(&placed.machine, Action::AwaitReady { instance: placed.instance.clone(), address, path })
+    let readiness = readiness(placed, release);
+    Operation::on(&placed.machine, Action::AwaitReady { instance: placed.instance.clone(), readiness })
 }
 
-/// The readiness endpoint of an instance.
-fn ready(placed: &Placed, release: &Release) -> (SocketAddr, Option<String>) {
+/// The readiness check of an instance.
+fn readiness(placed: &Placed, release: &Release) -> Readiness {
     let port = placed.address.port();
     let port = release.health_port(port).unwrap_or(port);
-    (SocketAddr::new(placed.address.ip(), port), release.health_path().map(str::to_owned))
+    Readiness {
+        address: SocketAddr::new(placed.address.ip(), port),
+        path: release.health_path().map(str::to_owned),
+        seconds: release.start_seconds(),
+    }
 }
 
 fn await_rotation(

@@ -45,7 +45,7 @@ fn release(id: char, by: char) -> Release {
 fn intent(release: Release) -> Intent {
     let files = vec![("0001_event.sql".to_owned(), String::new())];
     let migrate = Some(Migrate { database: "shop".to_owned(), port: 5432, files });
-    Intent::Apply { release, migrate, consent: Consent::default() }
+    Intent::Apply { release: Box::new(release), migrate, consent: Consent::default() }
 }
 
 /// Where the data of [`Fleet::serving`] is.
@@ -82,6 +82,7 @@ impl Fleet {
                 postgresql: 15,
                 data_kib: 40 << 20,
                 listeners: Vec::new(),
+                without_conf_d: None,
                 accepts_passwords: false,
             },
             report: Report::default(),

@@ -22,3 +22,7 @@ ss -Hltnp 2>/dev/null | while read -r _ _ _ socket _ users; do
   esac
 done
 sshd -T 2>/dev/null | sed -n 's/^passwordauthentication \(.*\)/passwords=\1/p'
+for file in /etc/postgresql/*/main/postgresql.conf; do
+  [ -f "$file" ] || continue
+  grep -Eqi "^[[:space:]]*include_dir[[:space:]=]+'([^']*/)?conf\.d/?'" "$file" || echo "no-conf.d=$file"
+done

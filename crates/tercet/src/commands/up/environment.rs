@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 
 use crate::project::Project;
 
@@ -15,45 +15,10 @@ pub(super) fn variables(project: &Project, database_url: &str) -> anyhow::Result
         let path = project.folder.join(file);
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("{} can't be read; hint: env-file names it", path.display()))?;
-        for (number, line) in text.lines().enumerate() {
-            match variable(line) {
-                Ok(Some((name, value))) => variables.push((name.into(), value.into())),
-                Ok(None) => {}
-                // The line may have a secret.
-                Err(()) => bail!("{}:{}: not NAME=value", path.display(), number + 1),
-            }
-        }
+        let own = tercet_config::environment::variables(&text)
+            .map_err(|line| anyhow!("{}:{line}: not NAME=value", path.display()))?;
+        variables.extend(own.into_iter().map(|(name, value)| (name.into(), value.into())));
     }
     variables.push(("DATABASE_URL".into(), database_url.into()));
     Ok(variables)
-}
-
-/// The name and value of a line; `None` for an empty one or a comment.
-fn variable(line: &str) -> Result<Option<(&str, &str)>, ()> {
-    let line = line.trim();
-    if line.is_empty() || line.starts_with('#') {
-        return Ok(None);
-    }
-    let line = line.strip_prefix("export ").unwrap_or(line);
-    let (name, value) = line.split_once('=').ok_or(())?;
-    let name = name.trim_end();
-    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    let value = value.trim();
-    let unquoted = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
-    if is_name { Ok(Some((name, unquoted.unwrap_or(value)))) } else { Err(()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_variables_comments_or_mistakes() {
-        assert_eq!(variable("  # comment"), Ok(None));
-        assert_eq!(variable("export A=b=c "), Ok(Some(("A", "b=c"))));
-        assert_eq!(variable("KEY = \"a b\""), Ok(Some(("KEY", "a b"))));
-        assert_eq!(variable("EMPTY="), Ok(Some(("EMPTY", ""))));
-        assert_eq!(variable("no variable"), Err(()));
-        assert_eq!(variable("a-b=c"), Err(()));
-    }
 }
