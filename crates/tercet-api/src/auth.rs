@@ -15,9 +15,10 @@ use serde_json::{Map, Value};
 
 use self::cache::Cache;
 pub use self::cache::CacheCounts;
-use self::token::Verified;
+use self::token::{SignedBy, Trusted, Verified};
 use crate::config::Config;
 use crate::error::TokenError;
+use crate::identity_provider::ProvidedKeys;
 pub use crate::token_keys::{Keys, KeysError};
 
 /// The role and claims a request runs with.
@@ -31,31 +32,37 @@ pub struct Identity {
     pub authenticated: bool,
 }
 
-/// A thread's token verifier: keys and token cache, valid for one configuration.
+/// A thread's token verifier: keys and token cache, valid for one configuration and one version of the provider's keys.
 #[derive(Debug, Default)]
 pub struct Authenticator {
     config: Option<Arc<Config>>,
+    provided: Option<Arc<ProvidedKeys>>,
     cache: Cache,
     anonymous: Option<Identity>,
 }
 
 impl Authenticator {
-    /// Verifies the request's token; without one, the identity is the anonymous role.
+    /// Verifies the request's token; without one, the identity is the anonymous role. `provided` are the keys of the identity
+    /// provider, once there are any.
     ///
     /// # Errors
-    /// The token is missing, malformed, forged, expired or for another audience.
-    pub fn identify(&mut self, config: &Arc<Config>, headers: &HeaderMap) -> Result<Identity, TokenError> {
-        self.reset_for(config);
+    /// The token is missing, malformed, forged, expired, of another issuer or for another audience.
+    pub fn identify(
+        &mut self,
+        config: &Arc<Config>,
+        provided: Option<&Arc<ProvidedKeys>>,
+        headers: &HeaderMap,
+    ) -> Result<Identity, TokenError> {
+        self.reset_for(config, provided);
         let Some(token) = headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()))
         else {
             return self.anonymous.clone().ok_or(TokenError::Required);
         };
-        let keys = config.jwt_keys.as_deref().ok_or(TokenError::NoSecret)?;
         if let Some(verified) = self.cache.get(token) {
             verified.times.check(now())?;
             return verified.identity.clone();
         }
-        let verified = Rc::new(verify(config, keys, token)?);
+        let verified = Rc::new(verify(config, self.provided.as_deref(), token)?);
         verified.times.check(now())?;
         let identity = verified.identity.clone();
         self.cache.insert(token, verified);
@@ -67,19 +74,38 @@ impl Authenticator {
         self.cache.counts()
     }
 
-    /// Resets keys and cache when the configuration was replaced.
-    fn reset_for(&mut self, config: &Arc<Config>) {
-        if self.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, config)) {
+    /// Resets keys and cache when the configuration or the provider's keys were replaced.
+    fn reset_for(&mut self, config: &Arc<Config>, provided: Option<&Arc<ProvidedKeys>>) {
+        // Keys of the provider of an earlier configuration verify nothing.
+        let provided = provided.filter(|keys| config.identity_provider.as_ref() == Some(&keys.provider));
+        let same_keys = match (&self.provided, provided) {
+            (Some(known), Some(keys)) => Arc::ptr_eq(known, keys),
+            (None, None) => true,
+            _ => false,
+        };
+        if same_keys && self.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, config)) {
             return;
         }
+        self.provided = provided.cloned();
         self.cache.reset(config.jwt_cache_max_entries);
         self.anonymous = config.db_anon_role.as_ref().map(|role| identity(config, role, Map::new()));
         self.config = Some(Arc::clone(config));
     }
 }
 
-fn verify(config: &Config, keys: &Keys, token: &[u8]) -> Result<Verified, TokenError> {
-    let claims = token::decode(keys, token)?;
+fn verify(config: &Config, provided: Option<&ProvidedKeys>, token: &[u8]) -> Result<Verified, TokenError> {
+    let trusted = Trusted { secret: config.jwt_keys.as_deref(), provided: provided.map(|it| &it.keys) };
+    let is_waiting = config.identity_provider.is_some() && trusted.provided.is_none();
+    if trusted.secret.is_none() && trusted.provided.is_none() && !is_waiting {
+        return Err(TokenError::NoSecret);
+    }
+    let (claims, signer) = match token::decode(trusted, token) {
+        Err(TokenError::Key(_)) if is_waiting => return Err(TokenError::NoProvidedKeys),
+        decoded => decoded?,
+    };
+    if let (SignedBy::Provider, Some(issuer)) = (signer, &config.jwt_issuer) {
+        token::check_issuer(&claims, issuer)?;
+    }
     let times = token::Times::of(&claims)?;
     token::check_audience(&claims, config.jwt_aud.as_deref())?;
     let claims = Value::Object(claims);

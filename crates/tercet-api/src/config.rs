@@ -24,7 +24,12 @@ use tercet_postgres::{Target, quote};
 use self::database::RoleSettings;
 use self::role_claim::RoleClaim;
 use self::sources::Sources;
+use crate::identity_provider::IdentityProvider;
 use crate::token_keys::Keys;
+
+/// The provider signs tokens for other services, too.
+const NO_AUDIENCE: &str =
+    "jwt-aud is not set: a token that the identity provider made for another service is accepted here, too";
 
 /// A function or type by name, with the schema when it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +88,8 @@ pub struct Config {
     pub db_root_spec: Option<ObjectName>,
     /// `db-uri`.
     pub db_uri: Arc<Target>,
+    /// `jwt-issuer`, `jwks-url` and `jwks-cache-file`.
+    pub identity_provider: Option<IdentityProvider>,
     /// `jwt-role-claim-key`.
     pub jwt_role_claim_key: RoleClaim,
     /// The keys in `jwt-secret`.
@@ -138,7 +145,10 @@ impl ConfigSource {
         let mut sources = Sources::read(&name, &text, &self.environment, database)?;
         let options = sources.options();
         let config = lower(options, &mut sources);
-        let (mistakes, warnings) = sources.finish();
+        let (mistakes, mut warnings) = sources.finish();
+        if config.as_ref().is_some_and(|it| it.identity_provider.is_some() && it.jwt_aud.is_none()) {
+            warnings.push(NO_AUDIENCE.to_owned());
+        }
         config.map(|config| Config { warnings, ..config }).filter(|_| mistakes.is_empty()).ok_or(mistakes)
     }
 }
@@ -154,6 +164,7 @@ fn lower(mut options: Options, sources: &mut Sources<'_>) -> Option<Config> {
         db_pre_config: object(&options.db_pre_config),
         db_pre_request: object(&options.db_pre_request),
         db_root_spec: object(&options.db_root_spec),
+        identity_provider: identity_provider(&options),
         jwt_keys: keys(&options, sources),
         jwt_role_claim_key: role_claim(&options, sources),
         server_trace_header: options.server_trace_header.as_deref().and_then(|name| name.parse().ok()),
@@ -178,6 +189,17 @@ fn keys(options: &Options, sources: &mut Sources<'_>) -> Option<Arc<Keys>> {
     let secret = sources.content("jwt-secret", options.jwt_secret.as_ref()?.expose())?;
     let keys = if options.jwt_secret_is_base64 { Keys::from_base64(&secret) } else { Keys::parse(&secret) };
     keys.map(Arc::new).map_err(|error| sources.mistake("jwt-secret", &format!("can't be used: {error}"))).ok()
+}
+
+fn identity_provider(options: &Options) -> Option<IdentityProvider> {
+    // `Options::check` reported a malformed URL.
+    let key_set = options.jwks_url.as_deref().and_then(|url| url.parse().ok());
+    let issuer = options.jwt_issuer.clone();
+    (key_set.is_some() || issuer.is_some()).then(|| IdentityProvider {
+        issuer,
+        key_set,
+        file: options.jwks_cache_file.clone(),
+    })
 }
 
 fn role_claim(options: &Options, sources: &mut Sources<'_>) -> RoleClaim {

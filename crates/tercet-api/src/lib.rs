@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod config;
 pub mod error;
+pub mod identity_provider;
 pub mod media_type;
 pub mod openapi;
 pub mod plan;

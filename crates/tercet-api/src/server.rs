@@ -14,6 +14,7 @@ mod listener;
 mod methods;
 mod metrics;
 mod probe;
+mod provided_keys;
 mod respond;
 mod roles;
 mod state;
@@ -154,6 +155,7 @@ impl Server {
         let log_handle = log.handle();
         let threads = threads(&config);
         let (reports, received) = mpsc::unbounded_channel();
+        let (wanted_keys, wanted) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             settings: ArcSwap::from_pointee(Settings::new(Arc::clone(&config), None)),
             outage: ArcSwapOption::empty(),
@@ -162,6 +164,8 @@ impl Server {
             pools: Arc::default(),
             reports,
             bodies: Arc::default(),
+            provided: ArcSwapOption::empty(),
+            wanted_keys,
         });
         let workers: Vec<Handle> = (0..threads)
             .map(|number| {
@@ -173,6 +177,7 @@ impl Server {
         for warning in &config.warnings {
             log_handle.event(ProcessEvent::ConfigurationWarning { warning });
         }
+        tokio::task::spawn_local(provided_keys::keep_fresh(Arc::clone(&shared), log.handle(), wanted));
         let probe = Probe::default();
         let _socket = admin.and_then(|Admin { server, socket, .. }| {
             let shared = Arc::clone(&shared);

@@ -38,6 +38,11 @@ impl Verifier {
         Self::Library { algorithms, decoding: Box::new(decoding) }
     }
 
+    /// Whether the key can also sign.
+    fn is_symmetric(&self) -> bool {
+        ["HS256", "HS384", "HS512"].into_iter().any(|algorithm| self.supports(algorithm))
+    }
+
     /// Whether the key verifies signatures of this algorithm.
     fn supports(&self, algorithm: &str) -> bool {
         match self {
@@ -135,6 +140,24 @@ impl Keys {
             })
             .collect();
         Self::parse(&BASE64.decode(&standard).map_err(|_| KeysError::NotBase64)?)
+    }
+
+    /// Parses the JWK set of an identity provider. Its symmetric keys are ignored: whoever verifies with one can also sign.
+    ///
+    /// # Errors
+    /// The document is no key set, or none of its keys can verify a signature.
+    pub fn of_provider(document: &[u8]) -> Result<Self, KeysError> {
+        let malformed = |error: serde_json::Error| KeysError::Malformed(error.to_string());
+        let set: Set = serde_json::from_slice(document).map_err(malformed)?;
+        // Keys of kinds that are not known are ignored (RFC 7517 section 5).
+        let keys = set.keys.into_iter().filter_map(|key| Key::read(key).ok().flatten());
+        let keys: Vec<Key> = keys.filter(|key| !key.verifier.is_symmetric()).collect();
+        if keys.is_empty() { Err(KeysError::NoneUsable) } else { Ok(Self(keys)) }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 
     fn symmetric(secret: &[u8]) -> Result<Self, KeysError> {

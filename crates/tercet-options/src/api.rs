@@ -110,12 +110,23 @@ options! {
             "default" = "postgresql://"
         ))]
         db_uri: Secret = Secret::new("postgresql://"),
+        /// tercet's own: the file in which the keys of the identity provider are kept over a restart. Default: they are not kept.
+        #[schemars(extend("x-set-by-tercet" = "the keys are kept in a private file", "examples" = ["/var/cache/api/keys.json"]))]
+        jwks_cache_file: Option<PathBuf> = None,
+        /// tercet's own: the URL of the JWK set of an identity provider. Its keys verify tokens beside `jwt-secret`, are fetched
+        /// anew when they expire or a token has a key id that is not among them. Default: what the metadata of `jwt-issuer` says.
+        #[schemars(extend("x-in-database" = true, "examples" = ["https://id.example.com/keys.json"]))]
+        jwks_url: Option<String> = None,
         /// The audience that a token must be for, if it names any.
         #[schemars(extend("x-in-database" = true, "examples" = ["shop"]))]
         jwt_aud: Option<String> = None,
         /// The most verified tokens in the cache. 0: no cache.
         #[schemars(extend("x-in-database" = true))]
         jwt_cache_max_entries: usize = 1000,
+        /// tercet's own: the issuer whose tokens are accepted, an OpenID provider; their `iss` must be this text. Tokens that
+        /// `jwt-secret` verifies need none.
+        #[schemars(extend("x-in-database" = true, "examples" = ["https://id.example.com"]))]
+        jwt_issuer: Option<String> = None,
         /// The claim with the role: a JSONPath like `$.app.roles[0]`, or the older `.app.roles[0]`. Default: `.role`.
         #[schemars(extend("x-in-database" = true, "x-aliases" = ["role-claim-key"], "examples" = [".role"]))]
         jwt_role_claim_key: Option<String> = None,
@@ -317,10 +328,25 @@ impl Options {
                 .mistake("jwt-aud", "is neither a string without a colon nor a URI", "not a URI")
                 .hint("write it like \"shop\" or \"https://shop.example\"");
         }
+        for (name, url) in [("jwks-url", &self.jwks_url), ("jwt-issuer", &self.jwt_issuer)] {
+            if url.as_ref().is_some_and(|url| !is_https(url)) {
+                section.mistake(name, "is no URL that begins with https://", "not https").hint(
+                    "write it like \"https://id.example.com\"; keys that arrive unencrypted prove nothing",
+                );
+            }
+        }
         if self.server_otel_enabled {
             section.mistake("server-otel-enabled", "is not implemented", "true").hint("leave it out");
         }
     }
+}
+
+/// Whether a text is a URL of a host, by https, without a user, a query or a fragment that are not for keys.
+fn is_https(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("https://") else { return false };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+    visible && !authority.is_empty() && !authority.contains('@') && !text.contains('#')
 }
 
 fn is_system_schema(name: &str) -> bool {

@@ -33,8 +33,12 @@ fn identify(config: &Arc<Config>, authorization: Option<&str>) -> String {
         headers.insert(header::AUTHORIZATION, authorization.parse().unwrap());
     }
     let mut authenticator = Authenticator::default();
-    let first = authenticator.identify(config, &headers);
-    assert_eq!(first, authenticator.identify(config, &headers), "the result is the same from the cache");
+    let first = authenticator.identify(config, None, &headers);
+    assert_eq!(
+        first,
+        authenticator.identify(config, None, &headers),
+        "the result is the same from the cache"
+    );
     match first {
         Ok(identity) => format!(
             "{} {} {}",

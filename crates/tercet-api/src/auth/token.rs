@@ -9,6 +9,22 @@ use super::Identity;
 use crate::error::TokenError;
 use crate::token_keys::{self, Keys};
 
+/// The keys that a token is verified with.
+#[derive(Clone, Copy)]
+pub(super) struct Trusted<'a> {
+    /// Those in `jwt-secret`.
+    pub(super) secret: Option<&'a Keys>,
+    /// Those of the identity provider.
+    pub(super) provided: Option<&'a Keys>,
+}
+
+/// The keys whose signature a token has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SignedBy {
+    Secret,
+    Provider,
+}
+
 /// The accepted clock skew, in seconds.
 const SKEW: i64 = 30;
 
@@ -28,7 +44,10 @@ struct Header {
 }
 
 /// Verifies the signature and returns the claims.
-pub(super) fn decode(keys: &Keys, token: &[u8]) -> Result<Map<String, Value>, TokenError> {
+pub(super) fn decode(
+    trusted: Trusted<'_>,
+    token: &[u8],
+) -> Result<(Map<String, Value>, SignedBy), TokenError> {
     if token.is_empty() {
         return Err(TokenError::Empty);
     }
@@ -52,15 +71,22 @@ pub(super) fn decode(keys: &Keys, token: &[u8]) -> Result<Map<String, Value>, To
     }
     let signature = std::str::from_utf8(signature).map_err(|_| TokenError::Signature)?;
     let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::Signature)?;
-    let mut candidates = keys.candidates(&header.alg, header.kid.as_deref()).peekable();
+    let sources = [(trusted.secret, SignedBy::Secret), (trusted.provided, SignedBy::Provider)];
+    let mut candidates = sources
+        .into_iter()
+        .filter_map(|(keys, signer)| Some((keys?, signer)))
+        .flat_map(|(keys, signer)| {
+            keys.candidates(&header.alg, header.kid.as_deref()).map(move |key| (key, signer))
+        })
+        .peekable();
     if candidates.peek().is_none() {
         return Err(TokenError::Key("No suitable key was found to decode the JWT".to_owned()));
     }
-    let genuine = candidates.any(|key| key.verifies(&header.alg, signature, signed));
-    if !genuine {
+    let Some((_, signer)) = candidates.find(|(key, _)| key.verifies(&header.alg, signature, signed)) else {
         return Err(TokenError::Key("None of the keys was able to decode the JWT".to_owned()));
-    }
-    serde_json::from_slice(&payload).map_err(|_| TokenError::Claims)
+    };
+    let claims = serde_json::from_slice(&payload).map_err(|_| TokenError::Claims)?;
+    Ok((claims, signer))
 }
 
 /// The validity claims, in Unix time.
@@ -96,6 +122,12 @@ impl Times {
         }
         Ok(())
     }
+}
+
+/// Checks that the token is of this issuer (RFC 7519 section 4.1.1), character by character.
+pub(super) fn check_issuer(claims: &Map<String, Value>, wanted: &str) -> Result<(), TokenError> {
+    let issuer = claims.get("iss").and_then(Value::as_str);
+    if issuer == Some(wanted) { Ok(()) } else { Err(TokenError::Issuer) }
 }
 
 /// Checks that the token's audience contains `wanted`; a token without an audience is accepted.

@@ -54,8 +54,11 @@ fn an_empty_file_is_postgrests_defaults() {
         db-timezone-enabled = true
         db-tx-end = "commit"
         db-uri = "postgresql://me@/var/run/postgresql/.s.PGSQL.5432/me"
+        jwks-cache-file = ""
+        jwks-url = ""
         jwt-aud = ""
         jwt-cache-max-entries = 1000
+        jwt-issuer = ""
         jwt-role-claim-key = '."role"'
         jwt-secret = ""
         jwt-secret-is-base64 = false

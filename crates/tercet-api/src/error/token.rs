@@ -10,6 +10,9 @@ pub enum TokenError {
     /// The request has a token, but `jwt-secret` is not set.
     #[error("Server lacks JWT secret")]
     NoSecret,
+    /// The keys of the identity provider have not been fetched yet.
+    #[error("The keys of the identity provider could not be fetched yet")]
+    NoProvidedKeys,
     /// `Authorization: Bearer` without a token.
     #[error("Empty JWT is sent in Authorization header")]
     Empty,
@@ -46,6 +49,9 @@ pub enum TokenError {
     /// `aud` does not contain the configured audience.
     #[error("JWT not in audience")]
     Audience,
+    /// `iss` is not the configured issuer.
+    #[error("JWT not of the issuer")]
+    Issuer,
     /// The claims are not a JSON object.
     #[error("Parsing claims failed")]
     Claims,
@@ -61,7 +67,7 @@ impl TokenError {
     /// PostgREST's error code.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NoSecret => "PGRST300",
+            Self::NoSecret | Self::NoProvidedKeys => "PGRST300",
             Self::Empty
             | Self::Parts(_)
             | Self::Key(_)
@@ -78,8 +84,14 @@ impl TokenError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NoSecret => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NoProvidedKeys => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNAUTHORIZED,
         }
+    }
+
+    /// Whether newer keys of the identity provider may verify the token.
+    pub fn may_be_outdated(&self) -> bool {
+        matches!(self, Self::Key(_) | Self::NoProvidedKeys)
     }
 
     /// The `details` of the error.
@@ -93,7 +105,7 @@ impl TokenError {
     /// The value of `WWW-Authenticate` ([RFC 6750 §3](https://www.rfc-editor.org/rfc/rfc6750#section-3)).
     pub fn challenge(&self) -> Option<String> {
         match self {
-            Self::NoSecret => None,
+            Self::NoSecret | Self::NoProvidedKeys => None,
             Self::Required => Some("Bearer".into()),
             _ => Some(format!("Bearer error=\"invalid_token\", error_description=\"{self}\"")),
         }

@@ -25,7 +25,7 @@ use super::state::{Report, Settings, logs};
 use super::worker::Worker;
 use crate::auth::Identity;
 use crate::config::{Config, LogLevel, OpenApiMode};
-use crate::error::{ApiError, RequestError};
+use crate::error::{ApiError, RequestError, TokenError};
 use crate::media_type::MediaType;
 use crate::openapi::{self, Description, Privileges, page};
 use crate::plan::{Plan, StatementPlan, plan};
@@ -122,6 +122,27 @@ async fn prepare(
     })
 }
 
+/// The request's identity. A token that none of the identity provider's keys verifies may be signed with a newer key.
+async fn identify(
+    worker: &Worker,
+    config: &Arc<Config>,
+    headers: &HeaderMap,
+) -> Result<Identity, TokenError> {
+    let identified = || {
+        let provided = config.identity_provider.as_ref().and_then(|_| worker.shared.provided.load_full());
+        let identified = worker.authenticator.borrow_mut().identify(config, provided.as_ref(), headers);
+        worker.count_tokens();
+        identified
+    };
+    match identified() {
+        Err(error) if config.identity_provider.is_some() && error.may_be_outdated() => {
+            worker.shared.newer_keys().await;
+            identified()
+        }
+        identified => identified,
+    }
+}
+
 /// Answers a malformed request with the reason.
 pub(super) fn reject(
     worker: &Worker,
@@ -165,8 +186,7 @@ async fn answer(
     }
 
     let mut clock = Stopwatch::new(config);
-    let identified = worker.authenticator.borrow_mut().identify(config, &parts.headers);
-    worker.count_tokens();
+    let identified = identify(worker, config, &parts.headers).await;
     trace.timing.jwt = clock.lap();
     let identity = identified?;
     trace.role = Some(Arc::clone(&identity.role));

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::body::Budget;
 use super::metrics::Metrics;
 use crate::config::{Config, LogLevel};
+use crate::identity_provider::ProvidedKeys;
 use crate::plan::Policy;
 use crate::pool::Counts;
 use crate::schema::SchemaCache;
@@ -25,6 +26,10 @@ pub(super) struct Shared {
     pub(super) pools: Arc<Counts>,
     /// The memory budget for request bodies.
     pub(super) bodies: Arc<Budget>,
+    /// The keys of the identity provider, once there are any.
+    pub(super) provided: ArcSwapOption<ProvidedKeys>,
+    /// Requests that wait for newer ones.
+    pub(super) wanted_keys: mpsc::UnboundedSender<oneshot::Sender<()>>,
     /// Reports to the database monitor.
     pub(super) reports: mpsc::UnboundedSender<Report>,
 }
@@ -44,6 +49,14 @@ impl Shared {
     /// Sends a report; without effect during shutdown.
     pub(super) fn report(&self, report: Report) {
         let _ = self.reports.send(report);
+    }
+
+    /// Waits until the keys of the identity provider were fetched again, unless that has just been done.
+    pub(super) async fn newer_keys(&self) {
+        let (sender, attempted) = oneshot::channel();
+        // The channel is closed during shutdown.
+        let _ = self.wanted_keys.send(sender);
+        let _ = attempted.await;
     }
 
     /// Waits for a schema cache newer than `known`; `None` if the load fails or takes too long.

@@ -34,6 +34,20 @@ pub enum ApiEvent<'a> {
     RoleRefused {
         reason: &'a str,
     },
+    /// The keys of the identity provider are new, or other ones than before.
+    ProvidedKeysFetched {
+        keys: usize,
+        fresh_seconds: u64,
+    },
+    ProvidedKeysFailed {
+        reason: &'a str,
+        retry_seconds: f64,
+    },
+    /// A restart while the provider is down would be without its keys.
+    ProvidedKeysNotKept {
+        file: &'a str,
+        reason: &'a str,
+    },
     Query {
         sql: &'a str,
     },
@@ -73,13 +87,18 @@ pub enum ApiEvent<'a> {
 impl ApiEvent<'_> {
     pub(super) fn level(&self) -> Level {
         match self {
-            Self::DatabaseConnected { .. } | Self::SchemaCacheLoaded { .. } | Self::Query { .. } => {
-                Level::Info
-            }
-            Self::NotListening { .. } | Self::RequestRefused { .. } | Self::SlowRequest { .. } => Level::Warn,
+            Self::DatabaseConnected { .. }
+            | Self::SchemaCacheLoaded { .. }
+            | Self::ProvidedKeysFetched { .. }
+            | Self::Query { .. } => Level::Info,
+            Self::NotListening { .. }
+            | Self::RequestRefused { .. }
+            | Self::SlowRequest { .. }
+            | Self::ProvidedKeysNotKept { .. } => Level::Warn,
             Self::DatabaseLost { .. }
             | Self::SchemaCacheFailed { .. }
             | Self::RoleRefused { .. }
+            | Self::ProvidedKeysFailed { .. }
             | Self::ResponseUnsendable { .. }
             | Self::RequestPanicked { .. } => Level::Error,
         }
@@ -128,6 +147,18 @@ impl fmt::Display for ApiEvent<'_> {
                 write!(f, "{address} is a standby: LISTEN is retried until it is promoted")
             }
             Self::RoleRefused { reason } => f.write_str(reason),
+            Self::ProvidedKeysFetched { keys, fresh_seconds } => {
+                write!(f, "{keys} keys of the identity provider fetched, fresh for {fresh_seconds} s")
+            }
+            Self::ProvidedKeysFailed { reason, retry_seconds } => {
+                write!(
+                    f,
+                    "fetching the keys of the identity provider failed, retry in {retry_seconds:.0} s: {reason}"
+                )
+            }
+            Self::ProvidedKeysNotKept { file, reason } => {
+                write!(f, "the keys of the identity provider cannot be kept in {file}: {reason}")
+            }
         }
     }
 }

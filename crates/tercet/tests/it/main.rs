@@ -11,6 +11,7 @@ mod develop;
 mod examples;
 mod folder;
 mod http;
+mod identity_provider;
 mod init;
 mod options;
 mod own_program;

@@ -45,10 +45,16 @@ impl System {
 
     /// Starts the project in a folder.
     pub(crate) fn spawn(folder: &Path) -> Self {
+        Self::spawn_with(folder, &[])
+    }
+
+    /// Starts the project in a folder, with these environment variables.
+    pub(crate) fn spawn_with(folder: &Path, variables: &[(&str, &Path)]) -> Self {
         let mut command = tercet::command();
         // The variable would win over the generated configuration if it were passed on.
         command
             .env("PGRST_SERVER_PORT", "1")
+            .envs(variables.iter().copied())
             .args(["up", "--json"])
             .arg(folder)
             .stdout(Stdio::piped())

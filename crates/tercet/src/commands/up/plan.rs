@@ -189,6 +189,8 @@ impl Plan {
             (Server::Api(api), Some(admin)) => {
                 let mut options = api_options(api, project, at.address, admin, database_url)?;
                 options.entry("server-threads").or_insert_with(|| self.threads_of_server().into());
+                let keys = private.folder().join(format!("{}-provider-keys.json", at.name));
+                options.insert("jwks-cache-file".to_owned(), plain_text(&keys.display().to_string()).into());
                 let text = toml::to_string(&options).context("the data API's options cannot be written")?;
                 let config = private.write(&format!("{}.toml", at.name), &text)?;
                 application::Server::Api { config, admin, text }

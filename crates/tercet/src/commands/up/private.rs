@@ -7,6 +7,7 @@
 //!   secrets/       generated passwords
 //!   run/           generated configurations, written at each start
 //!   log/
+//!   NAME-provider-keys.json   the keys of an identity provider, kept by the server of that name
 //!   postgresql/    the database; see tercet_database::cluster
 //!   backups/       its backups and WAL archive; see crate::backups
 //! ```
