@@ -148,7 +148,7 @@ impl fmt::Display for ApiEvent<'_> {
             }
             Self::RoleRefused { reason } => f.write_str(reason),
             Self::ProvidedKeysFetched { keys, fresh_seconds } => {
-                write!(f, "{keys} keys of the identity provider fetched, fresh for {fresh_seconds} s")
+                write!(f, "keys of the identity provider fetched: {keys}, fresh for {fresh_seconds} s")
             }
             Self::ProvidedKeysFailed { reason, retry_seconds } => {
                 write!(

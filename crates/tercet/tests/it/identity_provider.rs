@@ -224,7 +224,7 @@ fn without_keys_a_token_is_answered_503_and_nothing_else_is() {
     // The servers try again by themselves.
     provider.has(&[key.public()]);
     for name in ["app-1", "app-2"] {
-        system.wait_for(|line| line["event"] == "provided_keys_fetched" && line["name"] == name);
+        system.wait_for(|line| line["event"] == "provided_keys_fetched" && line["part"] == name);
     }
     assert_eq!(whoami(&system, &key.token(&provider.issuer())).body, "\"authenticated\"");
 }
