@@ -19,6 +19,7 @@ fn values(name: &str, rule: &Json) -> Vec<String> {
     }
     let text = match name {
         "openapi-server-proxy-uri" => "https://example.com/api",
+        "jwks-url" | "jwt-issuer" => "https://id.example.com",
         "jwt-role-claim-key" => ".role",
         "jwt-secret" => "ten times ten is a hundred, more or less",
         "server-cors-allowed-origins" => "https://example.com",
