@@ -142,7 +142,7 @@ impl Keys {
         Self::parse(&BASE64.decode(&standard).map_err(|_| KeysError::NotBase64)?)
     }
 
-    /// Parses the JWK set of an identity provider. Its symmetric keys are ignored: whoever verifies with one can also sign.
+    /// Parses the JWK set of an identity provider. Its symmetric keys are ignored: a holder of one can sign tokens, too.
     ///
     /// # Errors
     /// The document is no key set, or none of its keys can verify a signature.

@@ -170,7 +170,7 @@ fn a_rotation_of_the_keys_refuses_no_token_and_a_restart_needs_no_provider() {
     let other = whoami(&system, &old.token("https://localhost"));
     assert_eq!((other.status, other.value()["code"].as_str()), (401, Some("PGRST303")), "{other:?}");
 
-    // Nobody waits for the keys to expire, and none is refused meanwhile, however many there are at once.
+    // No request waits until the keys expire, and none is refused meanwhile, however many there are at once.
     provider.has(&[new.public(), json!({ "kty": "oct", "kid": "symmetric", "k": "c2VjcmV0" })]);
     let (token, address) = (new.token(&issuer), system.address);
     std::thread::scope(|scope| {
