@@ -104,9 +104,9 @@ fuzz_target!(|input: Input<'_>| {
     let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
     for config in &*CONFIGS {
         let mut authenticator = Authenticator::default();
-        let first = authenticator.identify(config, &headers);
+        let first = authenticator.identify(config, None, &headers);
         // what is remembered is what was found out
-        assert_eq!(authenticator.identify(config, &headers).is_ok(), first.is_ok());
+        assert_eq!(authenticator.identify(config, None, &headers).is_ok(), first.is_ok());
         match first {
             Ok(identity) => {
                 serde_json::from_slice::<serde_json::Value>(&identity.claims).expect("claims are JSON");
