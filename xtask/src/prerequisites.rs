@@ -13,6 +13,8 @@ pub(crate) struct Prerequisite {
     present: fn() -> bool,
 }
 
+const CHROMIUM: Prerequisite =
+    Prerequisite { what: "Chromium", package: "chromium", present: || runs("chromium", &["--version"]) };
 const CXX: Prerequisite =
     Prerequisite { what: "a C++ compiler", package: "g++", present: || runs("c++", &["--version"]) };
 const CURL: Prerequisite =
@@ -34,7 +36,7 @@ const PYTHON: Prerequisite = Prerequisite {
 pub(crate) const HAS_VENV: &[&str] = &["-c", "import venv, ensurepip"];
 
 /// For the tests.
-pub(crate) const OF_TESTS: &[Prerequisite] = &[CURL, NODE, NPM, PGBACKREST, POSTGRESQL, PYTHON];
+pub(crate) const OF_TESTS: &[Prerequisite] = &[CHROMIUM, CURL, NODE, NPM, PGBACKREST, POSTGRESQL, PYTHON];
 /// For the gate and the fuzz targets.
 pub(crate) const OF_TOOLS: &[Prerequisite] = &[CXX, PYTHON];
 
