@@ -36,6 +36,7 @@ pub struct Identity {
 #[derive(Debug, Default)]
 pub struct Authenticator {
     config: Option<Arc<Config>>,
+    /// The newest keys of a provider, which may be the one of an earlier configuration.
     provided: Option<Arc<ProvidedKeys>>,
     cache: Cache,
     anonymous: Option<Identity>,
@@ -76,13 +77,7 @@ impl Authenticator {
 
     /// Resets keys and cache when the configuration or the provider's keys were replaced.
     fn reset_for(&mut self, config: &Arc<Config>, provided: Option<&Arc<ProvidedKeys>>) {
-        // Keys of the provider of an earlier configuration verify nothing.
-        let provided = provided.filter(|keys| config.identity_provider.as_ref() == Some(&keys.provider));
-        let same_keys = match (&self.provided, provided) {
-            (Some(known), Some(keys)) => Arc::ptr_eq(known, keys),
-            (None, None) => true,
-            _ => false,
-        };
+        let same_keys = self.provided.as_ref().map(Arc::as_ptr) == provided.map(Arc::as_ptr);
         if same_keys && self.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, config)) {
             return;
         }
@@ -94,11 +89,13 @@ impl Authenticator {
 }
 
 fn verify(config: &Config, provided: Option<&ProvidedKeys>, token: &[u8]) -> Result<Verified, TokenError> {
-    let trusted = Trusted { secret: config.jwt_keys.as_deref(), provided: provided.map(|it| &it.keys) };
-    let is_waiting = config.identity_provider.is_some() && trusted.provided.is_none();
-    if trusted.secret.is_none() && trusted.provided.is_none() && !is_waiting {
+    let provider = config.identity_provider.as_ref();
+    if config.jwt_keys.is_none() && provider.is_none() {
         return Err(TokenError::NoSecret);
     }
+    let provided = provided.filter(|keys| provider == Some(&keys.provider)).map(|it| &it.keys);
+    let trusted = Trusted { secret: config.jwt_keys.as_deref(), provided };
+    let is_waiting = provider.is_some() && provided.is_none();
     let (claims, signer) = match token::decode(trusted, token) {
         Err(TokenError::Key(_)) if is_waiting => return Err(TokenError::NoProvidedKeys),
         decoded => decoded?,

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, Uri};
 use rustc_hash::FxHashMap;
 use tercet_options::Mistakes;
 pub use tercet_options::api::{LogLevel, OpenApiMode, Options};
@@ -164,7 +164,7 @@ fn lower(mut options: Options, sources: &mut Sources<'_>) -> Option<Config> {
         db_pre_config: object(&options.db_pre_config),
         db_pre_request: object(&options.db_pre_request),
         db_root_spec: object(&options.db_root_spec),
-        identity_provider: identity_provider(&options),
+        identity_provider: identity_provider(&options, sources),
         jwt_keys: keys(&options, sources),
         jwt_role_claim_key: role_claim(&options, sources),
         server_trace_header: options.server_trace_header.as_deref().and_then(|name| name.parse().ok()),
@@ -191,12 +191,14 @@ fn keys(options: &Options, sources: &mut Sources<'_>) -> Option<Arc<Keys>> {
     keys.map(Arc::new).map_err(|error| sources.mistake("jwt-secret", &format!("can't be used: {error}"))).ok()
 }
 
-fn identity_provider(options: &Options) -> Option<IdentityProvider> {
-    // `Options::check` reported a malformed URL.
-    let key_set = options.jwks_url.as_deref().and_then(|url| url.parse().ok());
-    let issuer = options.jwt_issuer.clone();
+fn identity_provider(options: &Options, sources: &mut Sources<'_>) -> Option<IdentityProvider> {
+    let mut url = |name: &str, text: &Option<String>| {
+        let parsed = text.as_deref()?.parse::<Uri>();
+        parsed.map_err(|error| sources.mistake(name, &format!("can't be used: {error}"))).ok()
+    };
+    let (key_set, issuer) = (url("jwks-url", &options.jwks_url), url("jwt-issuer", &options.jwt_issuer));
     (key_set.is_some() || issuer.is_some()).then(|| IdentityProvider {
-        issuer,
+        issuer: options.jwt_issuer.clone(),
         key_set,
         file: options.jwks_cache_file.clone(),
     })

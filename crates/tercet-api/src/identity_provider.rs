@@ -8,7 +8,7 @@ mod download;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,8 +16,8 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use self::download::Download;
 pub use self::download::DownloadError;
+use self::download::{Client, Download};
 use crate::token_keys::{Keys, KeysError};
 
 /// The path of the metadata below the issuer's.
@@ -51,6 +51,25 @@ impl ProvidedKeys {
     }
 }
 
+impl ProvidedKeys {
+    /// Writes them to the provider's file, if it has one: all of them or, if the machine fails meanwhile, none.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self) -> io::Result<()> {
+        let IdentityProvider { issuer, key_set, file: Some(file) } = &self.provider else { return Ok(()) };
+        let keys: &RawValue = serde_json::from_slice(&self.document)?;
+        let url = key_set.as_ref().map(ToString::to_string);
+        let text = serde_json::to_string(&Kept { issuer: issuer.as_deref(), url: url.as_deref(), keys })?;
+        let new = file.with_added_extension("new");
+        let mut written =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        written.write_all(text.as_bytes())?;
+        written.sync_all()?;
+        fs::rename(&new, file)
+    }
+}
+
 impl PartialEq for ProvidedKeys {
     fn eq(&self, other: &Self) -> bool {
         (&self.provider, &self.document) == (&other.provider, &other.document)
@@ -64,13 +83,14 @@ pub struct Fetched {
     pub keys: ProvidedKeys,
     /// How long they are fresh (RFC 9111 section 5.2.2.1), if the provider says so.
     pub lifetime: Option<Duration>,
-    /// Why the keys could not be written to the file.
-    pub not_kept: Option<io::Error>,
 }
 
 /// Why there are no keys.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
+    /// The system has no certificates to trust.
+    #[error("the system's certificates cannot be read: {0}\nhint: apt install ca-certificates")]
+    Certificates(io::Error),
     /// A document could not be fetched.
     #[error("{url}: {source}")]
     Download {
@@ -137,31 +157,31 @@ impl IdentityProvider {
         ProvidedKeys::parse(self, kept.keys.get().to_owned().into()).ok()
     }
 
-    /// Fetches the keys and writes them to the file.
+    /// Fetches the keys.
     ///
     /// # Errors
     /// The provider cannot be reached, or what it answers has no keys that can be used.
     pub async fn fetch(&self) -> Result<Fetched, ProviderError> {
+        let client = Client::new().map_err(ProviderError::Certificates)?;
         let found;
         let url = if let Some(url) = &self.key_set {
             url
         } else {
-            found = self.find_key_set().await?;
+            found = self.find_key_set(&client).await?;
             &found
         };
-        let Download { body, lifetime } = get(url).await?;
+        let Download { body, lifetime } = get(&client, url).await?;
         let failed = |source| ProviderError::Keys { url: url.clone(), source };
         let keys = ProvidedKeys::parse(self, body).map_err(failed)?;
-        let not_kept = self.file.as_ref().and_then(|file| self.keep(file, &keys.document).err());
-        Ok(Fetched { keys, lifetime, not_kept })
+        Ok(Fetched { keys, lifetime })
     }
 
     /// The URL of the JWK set in the issuer's metadata.
-    async fn find_key_set(&self) -> Result<Uri, ProviderError> {
+    async fn find_key_set(&self, client: &Client) -> Result<Uri, ProviderError> {
         let issuer = self.issuer.as_deref().unwrap_or_default();
         let url = format!("{}{METADATA}", issuer.trim_end_matches('/'));
         let url: Uri = url.parse().unwrap_or_default();
-        let body = get(&url).await?.body;
+        let body = get(client, &url).await?.body;
         let malformed = |reason: String| ProviderError::Metadata { url: url.clone(), reason };
         let metadata: Metadata =
             serde_json::from_slice(&body).map_err(|error| malformed(error.to_string()))?;
@@ -176,30 +196,8 @@ impl IdentityProvider {
         }
         Ok(key_set)
     }
-
-    /// Writes the keys to the file: all of them or, if the machine fails meanwhile, none.
-    fn keep(&self, file: &Path, document: &Bytes) -> io::Result<()> {
-        let keys: &RawValue = serde_json::from_slice(document)?;
-        let url = self.key_set.as_ref().map(ToString::to_string);
-        let text =
-            serde_json::to_string(&Kept { issuer: self.issuer.as_deref(), url: url.as_deref(), keys })?;
-        // Two servers may share the file.
-        let new = file.with_extension(format!("{}.new", std::process::id()));
-        let write = || {
-            let options =
-                fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
-            let mut written = options?;
-            written.write_all(text.as_bytes())?;
-            written.sync_all()?;
-            fs::rename(&new, file)
-        };
-        write().inspect_err(|_| {
-            // It may not exist.
-            let _ = fs::remove_file(&new);
-        })
-    }
 }
 
-async fn get(url: &Uri) -> Result<Download, ProviderError> {
-    download::get(url).await.map_err(|source| ProviderError::Download { url: url.clone(), source })
+async fn get(client: &Client, url: &Uri) -> Result<Download, ProviderError> {
+    client.get(url).await.map_err(|source| ProviderError::Download { url: url.clone(), source })
 }

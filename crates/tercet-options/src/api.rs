@@ -114,7 +114,7 @@ options! {
         #[schemars(extend("x-set-by-tercet" = "the keys are kept in a private file", "examples" = ["/var/cache/api/keys.json"]))]
         jwks_cache_file: Option<PathBuf> = None,
         /// tercet's own: the URL of the JWK set of an identity provider. Its keys verify tokens beside `jwt-secret`, are fetched
-        /// anew when they expire or a token has a key id that is not among them. Default: what the metadata of `jwt-issuer` says.
+        /// anew when they expire or none of them verifies a token. Default: what the metadata of `jwt-issuer` says.
         #[schemars(extend("x-in-database" = true, "examples" = ["https://id.example.com/keys.json"]))]
         jwks_url: Option<String> = None,
         /// The audience that a token must be for, if it names any.

@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
@@ -31,9 +31,6 @@ pub(super) struct Download {
 /// Why a document could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
-    /// The system has no certificates to trust.
-    #[error("the system's certificates cannot be read: {0}\nhint: apt install ca-certificates")]
-    Certificates(io::Error),
     /// The connection failed, or TLS.
     #[error("{0}")]
     Connection(String),
@@ -51,55 +48,57 @@ pub enum DownloadError {
     Timeout,
 }
 
-/// Fetches a document of at most 256 KiB within 5 s.
-///
-/// # Errors
-/// It cannot be fetched so.
-pub(super) async fn get(url: &Uri) -> Result<Download, DownloadError> {
-    tokio::time::timeout(TIMEOUT, follow(url)).await.unwrap_or(Err(DownloadError::Timeout))
-}
+/// Fetches documents by https, and trusts the system's certificates.
+pub(super) struct Client(legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>);
 
-async fn follow(url: &Uri) -> Result<Download, DownloadError> {
-    let connector = HttpsConnectorBuilder::new()
-        .with_native_roots()
-        .map_err(DownloadError::Certificates)?
-        .https_only()
-        .enable_http1()
-        .build();
-    let client = Client::builder(TokioExecutor::new()).build(connector);
-    let mut url = url.clone();
-    for _ in 0..=REDIRECTS {
-        let response = request(&client, &url).await?;
-        if response.status().is_redirection() {
-            url = target(&url, response.headers())?;
-            continue;
-        }
-        if response.status() != StatusCode::OK {
-            return Err(DownloadError::Status(response.status()));
-        }
-        let lifetime = lifetime(response.headers());
-        let body = Limited::new(response.into_body(), LIMIT).collect().await.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                DownloadError::TooLong
-            } else {
-                DownloadError::Connection(error.to_string())
-            }
-        })?;
-        return Ok(Download { body: body.to_bytes(), lifetime });
+impl Client {
+    /// # Errors
+    /// The system has no certificates to trust.
+    pub(super) fn new() -> io::Result<Self> {
+        let connector = HttpsConnectorBuilder::new().with_native_roots()?.https_only().enable_http1().build();
+        Ok(Self(legacy::Client::builder(TokioExecutor::new()).build(connector)))
     }
-    Err(DownloadError::Redirect(url.to_string()))
-}
 
-async fn request(
-    client: &Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
-    url: &Uri,
-) -> Result<Response<Incoming>, DownloadError> {
-    let request = Request::get(url)
-        .header(ACCEPT, "application/json")
-        .header(USER_AGENT, concat!("tercet/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::new())
-        .map_err(|error| failed(&error))?;
-    client.request(request).await.map_err(|error| failed(&error))
+    /// Fetches a document of at most 256 KiB within 5 s.
+    ///
+    /// # Errors
+    /// It cannot be fetched so.
+    pub(super) async fn get(&self, url: &Uri) -> Result<Download, DownloadError> {
+        tokio::time::timeout(TIMEOUT, self.follow(url)).await.unwrap_or(Err(DownloadError::Timeout))
+    }
+
+    async fn follow(&self, url: &Uri) -> Result<Download, DownloadError> {
+        let mut url = url.clone();
+        for _ in 0..=REDIRECTS {
+            let response = self.request(&url).await?;
+            if response.status().is_redirection() {
+                url = target(&url, response.headers())?;
+                continue;
+            }
+            if response.status() != StatusCode::OK {
+                return Err(DownloadError::Status(response.status()));
+            }
+            let lifetime = lifetime(response.headers());
+            let body = Limited::new(response.into_body(), LIMIT).collect().await.map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    DownloadError::TooLong
+                } else {
+                    DownloadError::Connection(error.to_string())
+                }
+            })?;
+            return Ok(Download { body: body.to_bytes(), lifetime });
+        }
+        Err(DownloadError::Redirect(url.to_string()))
+    }
+
+    async fn request(&self, url: &Uri) -> Result<Response<Incoming>, DownloadError> {
+        let request = Request::get(url)
+            .header(ACCEPT, "application/json")
+            .header(USER_AGENT, concat!("tercet/", env!("CARGO_PKG_VERSION")))
+            .body(Empty::new())
+            .map_err(|error| failed(&error))?;
+        self.0.request(request).await.map_err(|error| failed(&error))
+    }
 }
 
 /// The innermost error says what happened; those around it, that a connection failed.

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::state::Shared;
-use crate::identity_provider::{Fetched, IdentityProvider, ProvidedKeys};
+use crate::identity_provider::{Fetched, IdentityProvider};
 
 /// How long keys are fresh if the provider does not say so.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
@@ -59,6 +59,8 @@ pub(super) async fn keep_fresh(shared: Arc<Shared>, log: LogHandle, mut wanted: 
         };
         if let Some(monitor) = monitor.as_mut().filter(|_| attempt) {
             monitor.attempt(&shared, &log).await;
+            // Those that asked meanwhile have waited for the same attempt.
+            while wanted.try_recv().is_ok() {}
         }
         drop(waiting);
     }
@@ -70,11 +72,19 @@ struct Monitor {
     next: Instant,
     backoff: Duration,
     last_on_demand: Option<Instant>,
+    /// Whether the newest keys are in the file.
+    is_cached: bool,
 }
 
 impl Monitor {
     fn new(provider: IdentityProvider) -> Self {
-        Self { provider, next: Instant::now(), backoff: INITIAL_BACKOFF, last_on_demand: None }
+        Self {
+            provider,
+            next: Instant::now(),
+            backoff: INITIAL_BACKOFF,
+            last_on_demand: None,
+            is_cached: false,
+        }
     }
 
     /// Whether a token may cause an attempt now; if so, the next one has to wait.
@@ -89,31 +99,32 @@ impl Monitor {
     /// Fetches the keys; those that are there stay if that fails.
     async fn attempt(&mut self, shared: &Shared, log: &LogHandle) {
         match self.provider.fetch().await {
-            Ok(Fetched { keys, lifetime, not_kept }) => {
+            Ok(Fetched { keys, lifetime }) => {
                 self.backoff = INITIAL_BACKOFF;
                 let lifetime = lifetime.unwrap_or(DEFAULT_LIFETIME).clamp(MIN_LIFETIME, MAX_LIFETIME);
                 self.next = Instant::now() + lifetime;
-                publish(shared, log, keys, lifetime);
-                if let Some(error) = not_kept {
-                    let file = self.provider.file.as_deref().unwrap_or("".as_ref()).display().to_string();
-                    log.event(ApiEvent::ProvidedKeysNotKept { file: &file, reason: &error.to_string() });
+                let is_known = shared.provided.load().as_ref().is_some_and(|known| **known == keys);
+                if !is_known || !self.is_cached {
+                    let written = keys.write();
+                    self.is_cached = written.is_ok();
+                    if let (Err(error), Some(file)) = (written, &self.provider.file) {
+                        let (file, reason) = (&*file.display().to_string(), &*error.to_string());
+                        log.event(ApiEvent::JwksCacheWriteFailed { file, reason });
+                    }
+                }
+                // Other keys only: each thread then verifies its cached tokens again.
+                if !is_known {
+                    let fresh_seconds = lifetime.as_secs();
+                    log.event(ApiEvent::JwksFetched { keys: keys.keys.count(), fresh_seconds });
+                    shared.provided.store(Some(Arc::new(keys)));
                 }
             }
             Err(error) => {
                 let retry_seconds = self.backoff.as_secs_f64();
                 self.next = Instant::now() + self.backoff;
                 self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
-                log.event(ApiEvent::ProvidedKeysFailed { reason: &error.to_string(), retry_seconds });
+                log.event(ApiEvent::JwksFetchFailed { reason: &error.to_string(), retry_seconds });
             }
         }
     }
-}
-
-/// Replaces the keys if they are other ones: each thread then verifies its cached tokens again.
-fn publish(shared: &Shared, log: &LogHandle, keys: ProvidedKeys, lifetime: Duration) {
-    if shared.provided.load().as_ref().is_some_and(|known| **known == keys) {
-        return;
-    }
-    log.event(ApiEvent::ProvidedKeysFetched { keys: keys.keys.count(), fresh_seconds: lifetime.as_secs() });
-    shared.provided.store(Some(Arc::new(keys)));
 }

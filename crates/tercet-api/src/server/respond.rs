@@ -129,8 +129,9 @@ async fn identify(
     headers: &HeaderMap,
 ) -> Result<Identity, TokenError> {
     let identified = || {
-        let provided = config.identity_provider.as_ref().and_then(|_| worker.shared.provided.load_full());
-        let identified = worker.authenticator.borrow_mut().identify(config, provided.as_ref(), headers);
+        let provided = config.identity_provider.as_ref().map(|_| worker.shared.provided.load());
+        let provided = provided.as_ref().and_then(|keys| keys.as_ref());
+        let identified = worker.authenticator.borrow_mut().identify(config, provided, headers);
         worker.count_tokens();
         identified
     };
@@ -205,9 +206,7 @@ async fn answer(
     let planned_at = Instant::now();
     trace.stages.plan = microseconds(planned_at - parsed_at);
     match planned {
-        Plan::Statement(plan) => {
-            statement(worker, settings, (&identity, &request), *plan, trace, planned_at).await
-        }
+        Plan::Statement(plan) => statement(worker, settings, &identity, &request, *plan, trace).await,
         Plan::RelationInfo(relation) => Ok(trace.timed(clock, Response::of_relation_info(&relation))),
         Plan::RoutineInfo(routine) => Ok(trace.timed(clock, Response::of_routine_info(&routine))),
         Plan::SchemaInfo => Ok(trace.timed(clock, Response::of_schema_info())),
@@ -269,12 +268,13 @@ fn server(config: &Config) -> openapi::Server<'_> {
 async fn statement(
     worker: &Rc<Worker>,
     settings: &Settings,
-    (identity, request): (&Identity, &ApiRequest),
+    identity: &Identity,
+    request: &ApiRequest,
     mut plan: StatementPlan,
     trace: &mut RequestTrace,
-    started: Instant,
 ) -> Result<Response, ApiError> {
     let config = &*settings.config;
+    let started = Instant::now();
     let mut query = Query::new(&plan);
     let run = async |plan: &StatementPlan, query: &Query| {
         let context = Context { config, identity, request, routine: plan.routine().map(Arc::as_ref) };
@@ -308,7 +308,7 @@ async fn statement(
     }
     trace.sql = Some(query.main.sql);
     let answer = outcome.answer?;
-    trace.stages.rows = u32::try_from(answer.rows).unwrap_or_default();
+    trace.stages.rows = u32::try_from(answer.rows).unwrap_or(u32::MAX);
     let response = Response::new(request, &plan, answer, config.client_error_verbosity)?;
     trace.timing.response = clock.lap();
     Ok(response)
@@ -426,7 +426,7 @@ fn seconds(microseconds: u32) -> f64 {
 }
 
 /// The most bytes of a statement in a log line.
-const SQL_LIMIT: usize = 4096;
+const SQL_LIMIT: usize = 2048;
 
 /// A statement, or its beginning if it is too long for a log line.
 fn beginning(sql: &str) -> &str {

@@ -51,7 +51,7 @@ impl Shared {
         let _ = self.reports.send(report);
     }
 
-    /// Waits until the keys of the identity provider were fetched again, unless that has just been done.
+    /// Waits until the keys of the identity provider were fetched again, unless tokens have caused that within the last half minute.
     pub(super) async fn newer_keys(&self) {
         let (sender, attempted) = oneshot::channel();
         // The channel is closed during shutdown.

@@ -35,16 +35,16 @@ pub enum ApiEvent<'a> {
         reason: &'a str,
     },
     /// The keys of the identity provider are new, or other ones than before.
-    ProvidedKeysFetched {
+    JwksFetched {
         keys: usize,
         fresh_seconds: u64,
     },
-    ProvidedKeysFailed {
+    JwksFetchFailed {
         reason: &'a str,
         retry_seconds: f64,
     },
     /// A restart while the provider is down would be without its keys.
-    ProvidedKeysNotKept {
+    JwksCacheWriteFailed {
         file: &'a str,
         reason: &'a str,
     },
@@ -89,21 +89,24 @@ impl ApiEvent<'_> {
         match self {
             Self::DatabaseConnected { .. }
             | Self::SchemaCacheLoaded { .. }
-            | Self::ProvidedKeysFetched { .. }
+            | Self::JwksFetched { .. }
             | Self::Query { .. } => Level::Info,
             Self::NotListening { .. }
             | Self::RequestRefused { .. }
             | Self::SlowRequest { .. }
-            | Self::ProvidedKeysNotKept { .. } => Level::Warn,
+            | Self::JwksCacheWriteFailed { .. } => Level::Warn,
             Self::DatabaseLost { .. }
             | Self::SchemaCacheFailed { .. }
             | Self::RoleRefused { .. }
-            | Self::ProvidedKeysFailed { .. }
+            | Self::JwksFetchFailed { .. }
             | Self::ResponseUnsendable { .. }
             | Self::RequestPanicked { .. } => Level::Error,
         }
     }
 }
+
+/// The most bytes of a statement in a message; the field has more of it.
+const SQL_IN_MESSAGE: usize = 500;
 
 impl fmt::Display for ApiEvent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,7 +133,7 @@ impl fmt::Display for ApiEvent<'_> {
                     milliseconds(seconds),
                     milliseconds(database_seconds),
                     milliseconds(pool_seconds),
-                    sql.unwrap_or("no SQL"),
+                    sql.map_or("no SQL", |sql| &sql[..sql.floor_char_boundary(SQL_IN_MESSAGE)]),
                 )
             }
             Self::ResponseUnsendable { reason } => {
@@ -147,17 +150,20 @@ impl fmt::Display for ApiEvent<'_> {
                 write!(f, "{address} is a standby: LISTEN is retried until it is promoted")
             }
             Self::RoleRefused { reason } => f.write_str(reason),
-            Self::ProvidedKeysFetched { keys, fresh_seconds } => {
-                write!(f, "keys of the identity provider fetched: {keys}, fresh for {fresh_seconds} s")
-            }
-            Self::ProvidedKeysFailed { reason, retry_seconds } => {
+            Self::JwksFetched { keys, fresh_seconds } => {
                 write!(
                     f,
-                    "fetching the keys of the identity provider failed, retry in {retry_seconds:.0} s: {reason}"
+                    "JWK set of the identity provider fetched: {keys} usable, fresh for {fresh_seconds} s"
                 )
             }
-            Self::ProvidedKeysNotKept { file, reason } => {
-                write!(f, "the keys of the identity provider cannot be kept in {file}: {reason}")
+            Self::JwksFetchFailed { reason, retry_seconds } => {
+                write!(
+                    f,
+                    "fetching the JWK set of the identity provider failed, retry in {retry_seconds:.0} s: {reason}"
+                )
+            }
+            Self::JwksCacheWriteFailed { file, reason } => {
+                write!(f, "the JWK set of the identity provider cannot be written to {file}: {reason}")
             }
         }
     }

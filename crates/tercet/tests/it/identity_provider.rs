@@ -196,7 +196,7 @@ fn a_rotation_of_the_keys_refuses_no_token_and_a_restart_needs_no_provider() {
     drop(system);
     provider.is_down();
     let mut system = provider.start_project(&folder);
-    system.wait_for(|line| line["event"] == "provided_keys_failed");
+    system.wait_for(|line| line["event"] == "jwks_fetch_failed");
     assert_eq!(whoami(&system, &token).body, "\"authenticated\"");
 }
 
@@ -206,7 +206,7 @@ fn without_keys_a_token_is_answered_503_and_nothing_else_is() {
     provider.redirects_to("https://example.com/keys");
     let folder = project(&provider);
     let mut system = provider.start_project(&folder);
-    let failed = system.wait_for(|line| line["event"] == "provided_keys_failed");
+    let failed = system.wait_for(|line| line["event"] == "jwks_fetch_failed");
     assert_eq!(
         failed["reason"],
         format!(
@@ -224,7 +224,7 @@ fn without_keys_a_token_is_answered_503_and_nothing_else_is() {
     // The servers try again by themselves.
     provider.has(&[key.public()]);
     for name in ["app-1", "app-2"] {
-        system.wait_for(|line| line["event"] == "provided_keys_fetched" && line["part"] == name);
+        system.wait_for(|line| line["event"] == "jwks_fetched" && line["part"] == name);
     }
     assert_eq!(whoami(&system, &key.token(&provider.issuer())).body, "\"authenticated\"");
 }
