@@ -12,7 +12,7 @@ pub const HEADER: &str = "x-tercet-stages";
 pub struct Stages {
     /// From the head of the request to its complete response.
     pub total: u32,
-    /// Verification of the token, and parsing.
+    /// Verification of the token, reading the body, and parsing.
     pub parse: u32,
     /// Planning.
     pub plan: u32,

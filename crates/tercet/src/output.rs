@@ -17,7 +17,7 @@ use tercet_observe::event::{Event, SupervisorEvent};
 use tercet_observe::log::Destination;
 use tercet_observe::{Format, Log, LogHandle};
 
-pub(crate) use self::line::{Colour, push_text};
+pub(crate) use self::line::{Colour, plain, push_text};
 use self::log_file::LogFile;
 use self::recent::Recent;
 pub(crate) use self::recent::RecentLine;

@@ -15,6 +15,8 @@ use crate::failure::Failure;
 
 /// The folder in it with tercet's own files.
 pub(crate) const STATE: &str = ".tercet";
+/// The folder in that with the log files.
+pub(crate) const LOG: &str = "log";
 /// The file in it with the project's name, which the first `tercet up` writes.
 pub(crate) const NAME: &str = "name";
 

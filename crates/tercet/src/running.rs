@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tercet_config::Tier;
 use tercet_observe::event::SupervisorEvent;
 
-use crate::project::{Project, STATE};
+use crate::project::{LOG, Project, STATE};
 
 /// The state's file in the private folder.
 const FILE: &str = "run/up.json";
@@ -152,7 +152,7 @@ impl Board {
         else {
             return;
         };
-        let log = self.folder.join("log").join(format!("{name}.log"));
+        let log = self.folder.join(LOG).join(format!("{name}.log"));
         self.update(|state| {
             let index = state.parts.iter().position(|part| part.name == *name).unwrap_or_else(|| {
                 state.parts.push(Part {
@@ -221,7 +221,7 @@ impl Part {
 pub(crate) fn find(project: &Project) -> anyhow::Result<RunState> {
     let folder = project.folder.join(STATE);
     let path = folder.join(FILE);
-    let runs = is_locked(&folder.join(LOCK)).with_context(|| folder.join(LOCK).display().to_string())?;
+    let holder = holder(&folder.join(LOCK)).with_context(|| folder.join(LOCK).display().to_string())?;
     let text = match fs::read_to_string(&path) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -230,29 +230,38 @@ pub(crate) fn find(project: &Project) -> anyhow::Result<RunState> {
     let state = text.as_deref().map(serde_json::from_str::<RunState>);
     let name = project.topology.name();
     let start = format!("hint: tercet up {} starts it", project.folder.display());
-    match (runs, state) {
-        (true, Some(state)) => {
+    match (holder, state) {
+        (Some(Holder { pid }), Some(Ok(state))) if pid != state.pid => bail!(
+            "{name} is not up: its last tercet up was killed, and another command, process {pid}, works on its database\n{start}"
+        ),
+        (Some(_), Some(state)) => {
             state.with_context(|| format!("{} is of another version of tercet", path.display()))
         }
-        (true, None) => bail!("{name} has just been started, or is stopping\nhint: try again"),
-        (false, Some(Ok(state))) => bail!(
+        (Some(_), None) => bail!("{name} has just been started, or is stopping\nhint: try again"),
+        (None, Some(Ok(state))) => bail!(
             "{name} is not up: its last tercet up, process {} of {:.0}, was killed\n{start}",
             state.pid,
             state.since
         ),
-        (false, _) => bail!("{name} is not up\n{start}"),
+        (None, _) => bail!("{name} is not up\n{start}"),
     }
 }
 
-/// Whether a process has locked the file.
-fn is_locked(path: &Path) -> io::Result<bool> {
+/// The process that has locked a file; it writes its id into it at once.
+#[derive(Deserialize)]
+struct Holder {
+    pid: u32,
+}
+
+/// The process that has locked the file; `None` if none has.
+fn holder(path: &Path) -> io::Result<Option<Holder>> {
     let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
     match file.try_lock_shared() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(serde_json::from_reader(file)?)),
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
@@ -304,6 +313,12 @@ mod tests {
         assert!(find(&project).unwrap_err().to_string().contains("has just been started"));
         let board = Board::open("shop", private.folder()).unwrap();
         assert_eq!(find(&project).unwrap().pid, std::process::id());
+        // It was killed, and a command that works on the database has the lock.
+        let state = RunState { pid: 1, ..board.state().clone() };
+        fs::write(private.folder().join(FILE), serde_json::to_string(&state).unwrap()).unwrap();
+        let busy = find(&project).unwrap_err().to_string();
+        assert!(busy.contains(&format!("process {}, works on its database", std::process::id())), "{busy}");
+        board.update(|_| {});
         drop(private);
         let killed = find(&project).unwrap_err().to_string();
         assert!(killed.contains(&format!("process {} of 20", std::process::id())), "{killed}");

@@ -13,13 +13,10 @@ use tercet_fleet::logs::{Line, Selection, follow, read};
 use crate::cli;
 use crate::failure::{Failure, Outcome};
 use crate::fleet::{Machines, interruptible, table};
-use crate::output::push_text;
-use crate::project::{Project, STATE};
+use crate::output::{plain, push_text};
+use crate::project::{LOG, Project, STATE};
 use crate::running::log_files;
 use crate::timeline::Timeline;
-
-/// The folder of log files in the private folder.
-const LOG: &str = "log";
 
 pub(crate) fn run(arguments: &cli::Logs) -> Outcome {
     let selection = Selection {
@@ -140,22 +137,16 @@ pub(crate) fn trace(arguments: &cli::Trace) -> Outcome {
         return all_reached(&errors);
     }
     if let Some(timeline) = &timeline {
-        let mut text = Vec::new();
-        for line in timeline.draw().lines() {
-            push_text(&mut text, line.as_bytes(), false);
-            text.push(b'\n');
-        }
-        println!("{}", String::from_utf8_lossy(&text));
+        let text: String = timeline.draw().lines().map(|line| plain(line) + "\n").collect();
+        println!("{text}");
     }
     let mut rows = vec![["after", "machine", "part", "what"].map(str::to_owned).to_vec()];
     for line in &lines {
-        let mut what = Vec::new();
-        push_text(&mut what, words(&line.message).as_bytes(), false);
         rows.push(vec![
             format!("{:.1} ms", (line.time - first.time) as f64 / 1000.0),
             line.machine.clone(),
             line.part.clone(),
-            String::from_utf8_lossy(&what).into_owned(),
+            plain(&words(&line.message)),
         ]);
     }
     print!("{}", table(&rows));

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tercet_api::config::ConfigSource;
-use tercet_config::{Program, Server};
+use tercet_config::{Api, Program, Server};
 use tercet_database::migration::{Lock, MigrationError, Migrations};
 use tercet_database::{Cluster, Seeds, roles};
 use tercet_observe::event::SupervisorEvent;
@@ -140,7 +140,7 @@ async fn supervise(project: Project, inputs: Inputs, private: &PrivateFolder, ou
         let Connections { owner, server, statistics } =
             starting.database(&migrations, seeds.as_ref()).await?;
         let running = starting.servers(&server).await?;
-        let dashboard = dashboard(&project, private, output).await.context("the dashboard")?;
+        let dashboard = dashboard(&project, private, output).await?;
         announce(&plan.borrow(), &project, private, output, dashboard.url());
         let log = output.own_log();
         let mut development = Development {
@@ -414,11 +414,24 @@ async fn dashboard(
     project: &Project,
     private: &PrivateFolder,
     output: &Output,
-) -> anyhow::Result<Rc<Dashboard>> {
-    let secrets = std::fs::read_dir(private.folder().join("secrets"))?.filter_map(|it| Some(it.ok()?.path()));
-    let redaction = Redaction::of(secrets.chain([private.folder().join("jwt-secret")]));
+) -> Result<Rc<Dashboard>, Failure> {
+    let secrets = std::fs::read_dir(private.folder().join("secrets"))
+        .context("the generated passwords")?
+        .filter_map(|it| Some(it.ok()?.path()));
+    let mut redaction = Redaction::of(secrets.chain([private.folder().join("jwt-secret")]));
+    if let Server::Api(Api { jwt_secret: Some(secret), .. }) = &project.topology.application().server {
+        redaction.add(&project.reveal(secret)?);
+    }
+    if let Some(url) = &project.topology.database().url {
+        let target = Target::parse(project.reveal(url)?.trim(), &BTreeMap::new());
+        redaction.add(&target.ok().and_then(|target| target.password).unwrap_or_default());
+    }
+    for (_, value) in environment::of_file(project)? {
+        redaction.add(&value);
+    }
     let place = Place { folder: project.folder.clone(), private: private.folder().to_owned() };
-    Ok(Rc::new(Dashboard::bind(&project.topology, place, output.clone(), redaction).await?))
+    let bound = Dashboard::bind(&project.topology, place, output.clone(), redaction).await;
+    Ok(Rc::new(bound.context("the dashboard")?))
 }
 
 /// Prints that everything is up, and the addresses.

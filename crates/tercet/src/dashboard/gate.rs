@@ -1,22 +1,24 @@
 //! Who may read the dashboard: a browser on this machine that was opened with the key of this run.
 //!
-//! The key in the URL is exchanged for a cookie, which other sites cannot make the browser send (SameSite=Strict), and which
-//! other ports of this machine do not get for their pages (its path). The `Host` check refuses names that resolve to loopback
-//! (DNS rebinding).
+//! The key in the URL is exchanged for a cookie, which other sites cannot make the browser send (SameSite=Strict). Cookies are
+//! not separated by port: its path, which is random, too, keeps it from pages of other ports of this machine. The `Host` check
+//! refuses names that resolve to loopback (DNS rebinding).
 
 use std::net::SocketAddr;
 
 use http::header::{COOKIE, HOST, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
-/// The path of the dashboard; with a query, that is the key.
-pub(super) const PATH: &str = "/tercet/";
-/// The characters of the key, each of six random bits: with it, the address fits into 60 columns of a terminal.
+/// The characters of the key and of the path, each of six random bits: with them, the address fits into 60 columns of a
+/// terminal.
 const KEY_LENGTH: usize = 16;
+const PATH_LENGTH: usize = 6;
 
 /// The key of this run, and the address it is for.
 pub(super) struct Gate {
     address: SocketAddr,
+    /// The path of the dashboard, between slashes; with a query, that is the key.
+    pub(super) path: String,
     key: String,
 }
 
@@ -26,13 +28,16 @@ impl Gate {
     /// # Errors
     /// The system has no random numbers.
     pub(super) fn new(address: SocketAddr) -> anyhow::Result<Self> {
-        let key = tercet_database::Password::generate()?.reveal().chars().take(KEY_LENGTH).collect();
-        Ok(Self { address, key })
+        let random = tercet_database::Password::generate()?;
+        let mut random = random.reveal().chars();
+        let key = random.by_ref().take(KEY_LENGTH).collect();
+        let path = format!("/{}/", random.take(PATH_LENGTH).collect::<String>());
+        Ok(Self { address, path, key })
     }
 
     /// The address to open, with the key.
     pub(super) fn url(&self) -> String {
-        format!("http://{}{PATH}?{}", self.address, self.key)
+        format!("http://{}{}?{}", self.address, self.path, self.key)
     }
 
     /// The response to a request that gets nothing else; `None` for one that may read.
@@ -48,7 +53,7 @@ impl Gate {
                 "the dashboard changes nothing: GET only\n",
             ));
         }
-        if let Some(key) = request.uri().query().filter(|_| request.uri().path() == PATH) {
+        if let Some(key) = request.uri().query().filter(|_| request.uri().path() == self.path) {
             if !is_same(key.as_bytes(), self.key.as_bytes()) {
                 return Some(refusal(StatusCode::FORBIDDEN, OTHER_KEY));
             }
@@ -64,10 +69,11 @@ impl Gate {
     fn enter(&self) -> Response<&'static str> {
         let mut response = refusal(StatusCode::SEE_OTHER, "");
         let name = self.cookie_name();
-        let cookie = format!("{name}={}; Path={PATH}; HttpOnly; SameSite=Strict", self.key);
-        response.headers_mut().insert(LOCATION, HeaderValue::from_static(PATH));
-        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-            response.headers_mut().insert(SET_COOKIE, cookie);
+        let cookie = format!("{name}={}; Path={}; HttpOnly; SameSite=Strict", self.key, self.path);
+        for (header, value) in [(LOCATION, &self.path), (SET_COOKIE, &cookie)] {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                response.headers_mut().insert(header, value);
+            }
         }
         response
     }
@@ -115,20 +121,21 @@ mod tests {
         let gate = Gate::new("127.0.0.1:4711".parse().unwrap()).unwrap();
         let (host, key) = ("127.0.0.1:4711", gate.key.clone());
         let cookie = format!("a=b; tercet-4711={key}");
-        let with_key = format!("{PATH}?{key}");
+        let path = &*gate.path;
+        let (with_key, with_guess) = (format!("{path}?{key}"), format!("{path}?guess"));
         for (method, target, host, cookie, expected) in [
-            (Method::GET, PATH, host, "", 403),
-            (Method::GET, PATH, host, &*cookie, 200),
-            (Method::GET, PATH, "localhost:4711", &*cookie, 200),
-            (Method::GET, PATH, host, "tercet-4711=guess", 403),
+            (Method::GET, path, host, "", 403),
+            (Method::GET, path, host, &*cookie, 200),
+            (Method::GET, path, "localhost:4711", &*cookie, 200),
+            (Method::GET, path, host, "tercet-4711=guess", 403),
             (Method::GET, &*with_key, host, "", 303),
-            (Method::GET, "/tercet/?guess", host, &*cookie, 403),
+            (Method::GET, &*with_guess, host, &*cookie, 403),
             // A name of another site that resolves to this machine.
-            (Method::GET, PATH, "evil.example:4711", &*cookie, 421),
+            (Method::GET, path, "evil.example:4711", &*cookie, 421),
             (Method::GET, &*with_key, "evil.example:4711", "", 421),
-            (Method::GET, PATH, "127.0.0.1", &*cookie, 421),
-            (Method::POST, PATH, host, &*cookie, 405),
-            (Method::HEAD, PATH, host, &*cookie, 405),
+            (Method::GET, path, "127.0.0.1", &*cookie, 421),
+            (Method::POST, path, host, &*cookie, 405),
+            (Method::HEAD, path, host, &*cookie, 405),
         ] {
             assert_eq!(
                 status(&gate, method.clone(), target, host, cookie),
@@ -138,7 +145,7 @@ mod tests {
         }
         let enter = gate.enter();
         let set = enter.headers()[SET_COOKIE].to_str().unwrap();
-        assert!(set.ends_with("; Path=/tercet/; HttpOnly; SameSite=Strict"), "{set}");
-        assert_eq!(enter.headers()[LOCATION], PATH);
+        assert!(set.ends_with(&format!("; Path={path}; HttpOnly; SameSite=Strict")), "{set}");
+        assert_eq!(enter.headers()[LOCATION], *path);
     }
 }

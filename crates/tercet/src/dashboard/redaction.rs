@@ -111,17 +111,31 @@ fn without_named(text: &str) -> String {
         if lower[..at].chars().next_back().is_some_and(is_word) {
             continue;
         }
-        let after = &text[from..];
-        let value = after.trim_start_matches(['"', '\\', '\'', ' ']);
-        let Some(value) = value.strip_prefix([':', '=']) else { continue };
-        let mut value = value.trim_start_matches(['"', '\\', '\'', ' ']);
-        for scheme in ["Bearer ", "bearer ", "Basic ", "basic "] {
-            value = value.strip_prefix(scheme).unwrap_or(value);
+        let after = text[from..].trim_start_matches(['"', '\\', '\'', ' ']);
+        let Some(value) = after.strip_prefix([':', '=']) else { continue };
+        let is_header = after.starts_with(':') && matches!(name, "authorization" | "cookie");
+        let mut value = value.trim_start_matches(' ');
+        let is_escaped = value.starts_with('\\');
+        value = value.trim_start_matches('\\');
+        let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
+        value = &value[usize::from(quote.is_some())..];
+        for scheme in ["bearer ", "basic "] {
+            let (said, credentials) = value.split_at_checked(scheme.len()).unwrap_or_default();
+            if said.eq_ignore_ascii_case(scheme) {
+                value = credentials;
+            }
         }
         let start = text.len() - value.len();
         let ends =
             |c: char| matches!(c, '&' | '"' | '\'' | '\\' | ',' | ';' | '}' | ')') || c.is_whitespace();
-        let end = start + value.find(ends).unwrap_or(value.len());
+        let length = match quote {
+            // In a JSON text that is itself in quotes.
+            Some(_) if is_escaped => value.find(['\\', '"']),
+            Some(quote) => closing(value, quote),
+            None if is_header => value.find(['\r', '\n']),
+            None => value.find(ends),
+        };
+        let end = start + length.unwrap_or(value.len());
         if start < end && !text[start..end].starts_with("[redacted") {
             out.push_str(&text[done..start]);
             out.push_str(REDACTED);
@@ -130,6 +144,16 @@ fn without_named(text: &str) -> String {
         }
     }
     out + &text[done..]
+}
+
+/// The position of the quote that ends a value; one after a backslash is in it.
+fn closing(value: &str, quote: char) -> Option<usize> {
+    let mut is_escaped = false;
+    value.char_indices().find_map(|(at, character)| {
+        let ends = character == quote && !is_escaped;
+        is_escaped = character == '\\' && !is_escaped;
+        ends.then_some(at)
+    })
 }
 
 #[cfg(test)]
@@ -145,7 +169,11 @@ mod tests {
             ("GET /todo?select=key,token&id=eq.1", "GET /todo?select=key,token&id=eq.1"),
             ("GET /x?apikey=abc&id=1", "GET /x?apikey=[redacted]&id=1"),
             ("Authorization: Bearer abc.def", "Authorization: Bearer [redacted]"),
-            (r#"{"password":"p\"w","a":1}"#, r#"{"password":"[redacted]\"w","a":1}"#),
+            ("Authorization: Token abc def", "Authorization: [redacted]"),
+            ("Cookie: a=1; session=xyz", "Cookie: [redacted]"),
+            ("password='correct horse', next", "password='[redacted]', next"),
+            (r#"{"password":"p\"w two","a":1}"#, r#"{"password":"[redacted]","a":1}"#),
+            (r#"{\"password\":\"one two\",\"a\":1}"#, r#"{\"password\":\"[redacted]\",\"a\":1}"#),
             ("got eyJhbGciOi.eyJyb2xl.c2ln here", "got [redacted] here"),
             ("eyJust a word", "eyJust a word"),
             (

@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::{Dashboard, gate, page};
+use super::{Dashboard, page};
 
 /// Nothing from elsewhere, nothing inline, and no page may embed this one.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
@@ -73,7 +73,7 @@ impl Dashboard {
     }
 
     fn content(&self, path: &str, query: &str) -> Response<Full<Bytes>> {
-        let name = path.strip_prefix(gate::PATH);
+        let name = path.strip_prefix(&*self.gate.path);
         let (content_type, body) = match name {
             Some("state") => {
                 self.seen.set(Some(Instant::now()));

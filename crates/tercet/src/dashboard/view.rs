@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tercet_fleet::logs::level_of;
 
 use super::Dashboard;
-use crate::output::RecentLine;
+use crate::output::{RecentLine, plain};
 use crate::timeline::Timeline;
 
 /// The requests that are shown.
@@ -60,19 +60,18 @@ impl Dashboard {
         Some(timeline)
     }
 
-    /// A log line: its message, without control characters and credentials.
+    /// A log line: its message, with control characters escaped, and without credentials.
     fn line(&self, line: &RecentLine) -> Value {
         let text = String::from_utf8_lossy(&line.text);
         let record: Option<Value> = serde_json::from_str(&text).ok().filter(Value::is_object);
         let said = |name: &str| record.as_ref()?.get(name)?.as_str();
         let message = said("message").unwrap_or(&text);
-        let shown: String = without_colours(message).chars().filter(|c| !c.is_control()).collect();
         json!({
             "number": line.number,
             "part": &*line.part,
             "time": said("time").map_or_else(|| printed_at(line), str::to_owned),
             "level": said("level").or_else(|| level_of(message)).unwrap_or("info"),
-            "message": self.redaction.apply(&shown),
+            "message": self.redaction.apply(&plain(message)),
         })
     }
 }
@@ -80,15 +79,4 @@ impl Dashboard {
 /// When a line without a time was printed.
 fn printed_at(line: &RecentLine) -> String {
     Timestamp::try_from(line.at).map(|time| time.to_string()).unwrap_or_default()
-}
-
-/// The text without escape sequences that select colours (ECMA-48).
-fn without_colours(text: &str) -> String {
-    let mut parts = text.split("\x1b[");
-    let mut shown = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let end = part.find(|c: char| !c.is_ascii_digit() && c != ';');
-        shown.push_str(end.and_then(|end| part[end..].strip_prefix('m')).unwrap_or(part));
-    }
-    shown
 }

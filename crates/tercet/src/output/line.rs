@@ -105,6 +105,13 @@ pub(crate) fn push_text(line: &mut Vec<u8>, output: &[u8], colour: bool) {
     }
 }
 
+/// The text with control characters escaped, without colours.
+pub(crate) fn plain(text: &str) -> String {
+    let mut line = Vec::with_capacity(text.len());
+    push_text(&mut line, text.as_bytes(), false);
+    String::from_utf8_lossy(&line).into_owned()
+}
+
 /// The length of the "select graphic rendition" sequence (ECMA-48) that the text begins with.
 fn colour_sequence(text: &str) -> Option<usize> {
     let parameters = text.strip_prefix("\x1b[")?;

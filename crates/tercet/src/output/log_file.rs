@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use tercet_observe::format::push_now;
@@ -38,6 +38,10 @@ impl LogFile {
         let log = Log::open("", Destination::File(path.to_owned()), Format::Text)?;
         let handle = log.handle();
         let written = fs::metadata(path)?.len();
+        if written > 0 && last_byte(path)? != b'\n' {
+            // The last run was killed while it wrote; its half line must not be the beginning of the next one.
+            handle.line(|_| {});
+        }
         Ok(Self { log, handle, path: path.to_owned(), written, limit, last: VecDeque::new() })
     }
 
@@ -77,9 +81,29 @@ impl LogFile {
     }
 }
 
+/// The last byte of a file that is not empty.
+fn last_byte(path: &Path) -> io::Result<u8> {
+    let mut file = fs::File::open(path)?;
+    file.seek(SeekFrom::End(-1))?;
+    let mut byte = [0];
+    file.read_exact(&mut byte)?;
+    Ok(byte[0])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_half_line_of_a_killed_run_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app-1.log");
+        fs::write(&path, "whole\nhalf").unwrap();
+        let mut file = LogFile::open(&path).unwrap();
+        file.line(b"next", true);
+        drop(file);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "whole\nhalf\nnext\n");
+    }
 
     #[test]
     fn log_files_are_bounded() {

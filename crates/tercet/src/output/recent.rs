@@ -13,7 +13,7 @@ const NOTABLE: usize = 40;
 /// The other lines that are kept.
 const LINES: usize = 400;
 /// The most bytes of a line.
-const LONGEST: usize = 8 << 10;
+const LONGEST: usize = 16 << 10;
 
 /// What a JSON line about a request has after its time.
 const REQUEST: &[u8] = br#","level":"info","event":"request","#;

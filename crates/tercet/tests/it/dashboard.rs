@@ -34,18 +34,20 @@ fn the_dashboard_is_for_this_machine_and_the_key_and_shows_no_secret() {
     let system = System::start(folder.path());
     let token = tercet::run(folder.path(), ["token", "--role", "anon"]);
     system.ask(get(&format!("/book?select=id&token={}", token.trim())));
-    let (address, path) = dashboard(&folder);
-    assert_eq!(get("/tercet/").send(address).status, 403);
-    let entered = get(&path).send(address);
-    assert_eq!((entered.status, entered.header("location")), (303, Some("/tercet/")));
+    let (address, with_key) = dashboard(&folder);
+    let path = with_key.split('?').next().unwrap();
+    let state = format!("{path}state");
+    assert_eq!(get(path).send(address).status, 403);
+    let entered = get(&with_key).send(address);
+    assert_eq!((entered.status, entered.header("location")), (303, Some(path)));
     let cookie = entered.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
-    let page = get("/tercet/").header("cookie", &cookie).send(address);
+    let page = get(path).header("cookie", &cookie).send(address);
     assert_eq!(page.status, 200);
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
     assert!(!policy.contains("unsafe"), "{policy}");
-    assert_eq!(request("POST", "/tercet/state").header("cookie", &cookie).send(address).status, 405);
-    let state = get("/tercet/state").header("cookie", &cookie).send(address);
+    assert_eq!(request("POST", &state).header("cookie", &cookie).send(address).status, 405);
+    let state = get(&state).header("cookie", &cookie).send(address);
     // The data API knows no column of this name.
     assert_eq!(state.value()["requests"][0]["status"], 400, "{}", state.body);
     assert!(state.body.contains("token=[redacted]") && !state.body.contains(token.trim()), "{}", state.body);

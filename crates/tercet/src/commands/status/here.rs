@@ -68,7 +68,7 @@ fn describe(state: &RunState, servers: &[Server], before: &[Server]) -> String {
         ]);
     }
     let dashboard = state.dashboard.as_ref().map(|url| format!("dashboard {url}\n")).unwrap_or_default();
-    let mut text = format!("{header}{dashboard}\n{}", table(&rows));
+    let text = format!("{header}{dashboard}\n{}", table(&rows));
     if servers.is_empty() {
         return text;
     }
@@ -95,6 +95,5 @@ fn describe(state: &RunState, servers: &[Server], before: &[Server]) -> String {
             rate,
         ]);
     }
-    text = format!("{text}\n{}", table(&rows));
-    text
+    format!("{text}\n{}", table(&rows))
 }

@@ -11,14 +11,18 @@ pub(super) fn variables(project: &Project, database_url: &str) -> anyhow::Result
     let environment = &project.topology.application().environment;
     let mut variables: Vec<(OsString, OsString)> =
         environment.variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
-    if let Some(file) = &environment.file {
-        let path = project.folder.join(file);
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("{} can't be read; hint: env-file names it", path.display()))?;
-        let own = tercet_config::environment::variables(&text)
-            .map_err(|line| anyhow!("{}:{line}: not NAME=value", path.display()))?;
-        variables.extend(own.into_iter().map(|(name, value)| (name.into(), value.into())));
-    }
+    variables.extend(of_file(project)?.into_iter().map(|(name, value)| (name.into(), value.into())));
     variables.push(("DATABASE_URL".into(), database_url.into()));
     Ok(variables)
+}
+
+/// The variables of `env-file`.
+pub(super) fn of_file(project: &Project) -> anyhow::Result<Vec<(String, String)>> {
+    let Some(file) = &project.topology.application().environment.file else { return Ok(Vec::new()) };
+    let path = project.folder.join(file);
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("{} can't be read; hint: env-file names it", path.display()))?;
+    let variables = tercet_config::environment::variables(&text)
+        .map_err(|line| anyhow!("{}:{line}: not NAME=value", path.display()))?;
+    Ok(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }

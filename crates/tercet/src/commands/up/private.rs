@@ -21,7 +21,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::project::NAME;
+use crate::project::{LOG, NAME};
 
 /// The folder, locked until this is dropped.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl PrivateFolder {
         let folder = project.join(".tercet");
         create(&folder)?;
         let lock = lock(&folder.join("lock"))?;
-        for name in ["secrets", "run", "log"] {
+        for name in ["secrets", "run", LOG] {
             create(&folder.join(name))?;
         }
         // Independent of the project's own rules: nothing in here belongs into a repository.
@@ -75,7 +75,7 @@ impl PrivateFolder {
 
     /// The folder of the log files.
     pub(crate) fn log(&self) -> PathBuf {
-        self.folder.join("log")
+        self.folder.join(LOG)
     }
 
     /// The file of a generated password.

@@ -20,7 +20,7 @@ use crate::backups::{Archive, Backups, replacement};
 use crate::commands::up::database;
 use crate::commands::up::private::{IsUp, PrivateFolder};
 use crate::failure::{Failure, Outcome};
-use crate::project::{Project, STATE};
+use crate::project::{LOG, Project, STATE};
 use crate::supervisor::ends_with_this_process;
 use crate::terminal::ask;
 
@@ -83,7 +83,7 @@ impl Live {
             super::say(&message);
         }
         let search = database::search(&account)?;
-        let log = state.join("log");
+        let log = state.join(LOG);
         Ok(Self { name, backups: Backups::of(&state), account, place, search, log, stopped })
     }
 
