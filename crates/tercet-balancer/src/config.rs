@@ -19,13 +19,10 @@ use crate::http1::HeadLimits;
 pub fn load(file: &Path) -> Result<Config, Mistakes> {
     let text = std::fs::read_to_string(file).map_err(|error| Mistakes::unreadable(file, &error))?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    let mut config = Config::parse_with(&text, &file.display().to_string(), |config, section| {
-        let mut config = config.clone();
-        start_paths_at(&mut config, folder);
-        check_files(&config, file, section);
-    })?;
-    start_paths_at(&mut config, folder);
-    Ok(config)
+    Config::parse_with(&text, &file.display().to_string(), |config, section| {
+        start_paths_at(config, folder);
+        check_files(config, file, section);
+    })
 }
 
 /// Reports folders of static files that do not exist, or contain the configuration, a private key or a log.
@@ -35,8 +32,12 @@ fn check_files(config: &Config, file: &Path, section: &mut Section<'_>) {
         AccessLogTo::File(path) => Some(path.as_path()),
         AccessLogTo::Stdout | AccessLogTo::Off => None,
     };
-    let private: Vec<PathBuf> =
-        [file].into_iter().chain(keys).chain(log).filter_map(|path| path.canonicalize().ok()).collect();
+    // A log may be made later.
+    let real = |path: &Path| match path.canonicalize() {
+        Err(_) => Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?)),
+        real => real.ok(),
+    };
+    let private: Vec<PathBuf> = [file].into_iter().chain(keys).chain(log).filter_map(real).collect();
     for (index, route) in config.route.iter().enumerate() {
         let Some(folder) = &route.files else { continue };
         let option = format!("route[{index}].files");

@@ -205,7 +205,7 @@ impl Exchange<'_> {
             | Failure::LastForward
             | Failure::NotFound
             | Failure::Forbidden
-            | Failure::Unreadable
+            | Failure::Unreadable(_)
             | Failure::MethodNotAllowed
             | Failure::Moved(_)
             | Failure::QueueFull
@@ -246,6 +246,9 @@ impl Exchange<'_> {
         let (status, message) = failure.reply();
         if self.progress.responding.get() {
             return After::Abort;
+        }
+        if let Failure::Unreadable(error) = failure {
+            self.log_unreadable(error);
         }
         self.progress.status.set(status);
         if status == CLIENT_GONE {

@@ -62,19 +62,15 @@ pub(crate) struct OpenFile {
 }
 
 /// Why there is no file.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub(crate) enum FileError {
     /// There is none, or its name is hidden.
-    #[error("no such file")]
     NotFound,
     /// The balancer's user may not read it.
-    #[error("permission denied")]
     Forbidden,
     /// There are no descriptors left.
-    #[error("out of file descriptors")]
     OutOfDescriptors,
     /// It cannot be read.
-    #[error("{0}")]
     Unreadable(io::Error),
 }
 
@@ -187,8 +183,7 @@ fn open(folder: &OwnedFd, name: &str) -> Result<(File, std::fs::Metadata), FileE
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let opened = loop {
         match rustix::fs::openat2(folder.as_fd(), name, flags, Mode::empty(), resolve) {
-            // A rename elsewhere in the file system happened meanwhile (openat2(2)).
-            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             opened => break opened,
         }
     };

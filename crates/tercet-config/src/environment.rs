@@ -18,10 +18,15 @@ fn variable(line: &str) -> Result<Option<(&str, &str)>, ()> {
     let line = line.strip_prefix("export ").unwrap_or(line);
     let (name, value) = line.split_once('=').ok_or(())?;
     let name = name.trim_end();
-    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     let value = value.trim();
     let unquoted = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
-    if is_name { Ok(Some((name, unquoted.unwrap_or(value)))) } else { Err(()) }
+    if is_name(name) { Ok(Some((name, unquoted.unwrap_or(value)))) } else { Err(()) }
+}
+
+/// Whether it is the name of a variable in POSIX.
+pub(crate) fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 #[cfg(test)]
@@ -38,5 +43,6 @@ mod tests {
         assert_eq!(variable("EMPTY="), Ok(Some(("EMPTY", ""))));
         assert_eq!(variable("no variable"), Err(()));
         assert_eq!(variable("a-b=c"), Err(()));
+        assert_eq!(variable("1A=c"), Err(()));
     }
 }

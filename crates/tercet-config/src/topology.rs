@@ -108,8 +108,8 @@ impl Topology {
         self.machines.iter().find(|machine| machine.tiers.contains(&tier))
     }
 
-    /// The files and folders that the file names and no client may read, relative to its folder.
-    pub fn private(&self) -> Vec<&Path> {
+    /// `tercet.toml`, and the files with secrets that it names, relative to its folder.
+    pub fn secret_files(&self) -> Vec<&Path> {
         let keys = self.balancer.tls.iter().flat_map(|tls| &tls.certificates).map(|pair| pair.key.as_path());
         let secrets = [
             self.database.url.as_ref().and_then(Secret::file),
@@ -119,11 +119,18 @@ impl Topology {
             },
             self.application.environment.file.as_deref(),
         ];
-        [Path::new(crate::FILE), Path::new(".tercet"), Path::new("seeds"), &self.database.migrations]
-            .into_iter()
-            .chain(keys)
-            .chain(secrets.into_iter().flatten())
-            .collect()
+        let store = match self.backup.as_ref().map(|backup| &backup.repository) {
+            Some(Repository::S3(s3)) => [s3.key.file(), s3.secret.file()],
+            _ => [None, None],
+        };
+        let secrets = secrets.into_iter().chain(store).flatten();
+        [Path::new(crate::FILE)].into_iter().chain(keys).chain(secrets).collect()
+    }
+
+    /// The files and folders that no client may read, relative to the folder of `tercet.toml`.
+    pub fn private(&self) -> Vec<&Path> {
+        let folders = [Path::new(".tercet"), Path::new("seeds"), &self.database.migrations];
+        self.secret_files().into_iter().chain(folders).collect()
     }
 
     /// The edges of the topology: all allowed connections.

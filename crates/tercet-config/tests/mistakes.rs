@@ -1532,4 +1532,33 @@ jwt-secret = "@keys/token"
               help: write "application"
         "#]],
     );
+    check(
+        "[balancer]\nroute = [{ files = \".tercet/run\" }, { path = \"/b\", files = \"sql/migrations/old\" }]\n\
+         [database]\nmigrations = \"sql/migrations\"\n",
+        expect![[r#"
+              × tercet.toml has 2 mistakes
+
+            Error:
+              × balancer.route[0].files is in .tercet, which clients must not read
+               ╭─[tercet.toml:2:20]
+             1 │ [balancer]
+             2 │ route = [{ files = ".tercet/run" }, { path = "/b", files = "sql/migrations/old" }]
+               ·                    ──────┬──────
+               ·                          ╰── this folder
+             3 │ [database]
+               ╰────
+              help: move the website to a folder of its own, like public
+
+            Error:
+              × balancer.route[1].files is in sql/migrations, which clients must not read
+               ╭─[tercet.toml:2:60]
+             1 │ [balancer]
+             2 │ route = [{ files = ".tercet/run" }, { path = "/b", files = "sql/migrations/old" }]
+               ·                                                            ──────────┬─────────
+               ·                                                                      ╰── this folder
+             3 │ [database]
+               ╰────
+              help: move the website to a folder of its own, like public
+        "#]],
+    );
 }

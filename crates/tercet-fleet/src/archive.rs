@@ -1,11 +1,12 @@
 //! Tar archives of a project's files: made by the operator, unpacked on machines.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use tercet_machine::path::remove;
 
 /// The size limit of an archive: 512 MiB.
 const LIMIT: usize = 512 << 20;
@@ -46,12 +47,7 @@ pub(crate) fn pack(folder: &Path, files: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// The archive is not received completely, or cannot be unpacked.
 pub(crate) fn unpack(folder: &Path, archive: &mut impl Read) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| folder.display().to_string());
-        }
-        _ => {}
-    }
+    remove(folder)?;
     fs::create_dir(folder).with_context(|| folder.display().to_string())?;
     let mut tar = Command::new("tar")
         .args(["-x", "--touch", "--no-same-owner", "-C"])
@@ -60,8 +56,14 @@ pub(crate) fn unpack(folder: &Path, archive: &mut impl Read) -> Result<()> {
         .spawn()
         .context("tar")?;
     let mut stdin = tar.stdin.take().context("standard input is piped")?;
-    std::io::copy(archive, &mut stdin).context("the archive was not received completely")?;
+    let received = io::copy(archive, &mut stdin);
     drop(stdin);
-    ensure!(tar.wait()?.success(), "the archive cannot be unpacked in {}", folder.display());
+    let is_unpacked = tar.wait()?.success();
+    match received {
+        // tar ended before: on a full disk, say.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        received => drop(received.context("the archive was not received completely")?),
+    }
+    ensure!(is_unpacked, "the archive cannot be unpacked in {}", folder.display());
     Ok(())
 }

@@ -9,13 +9,13 @@
 //! ```
 
 use std::fs::{self, Permissions};
-use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use tercet_config::Program;
+use tercet_machine::path::remove;
 
 use crate::release::Release;
 
@@ -98,10 +98,7 @@ pub(crate) fn stop_all() -> Result<()> {
 }
 
 fn make_anew(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
+    remove(folder)?;
     fs::create_dir(folder).with_context(|| folder.display().to_string())
 }
 

@@ -6,12 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use tercet_config::{Tier, Topology};
 
-use crate::begins_digest;
 use crate::instance::Instance;
 use crate::paths::PROGRAM_DIGITS;
 use crate::release::{ID_DIGITS, Release};
 use crate::remembered::Remembered;
 use crate::report::Report;
+use crate::{begins_digest, website};
 
 /// An instance on its machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub(crate) struct Deployment {
     pub unknown: BTreeSet<String>,
     /// Application servers whose part is not in the file, or on another machine in it; by machine.
     pub strays: BTreeMap<String, Vec<Instance>>,
-    /// The releases whose static files are on the balancer's machine.
+    /// The names of the static files that are complete on the balancer's machine.
     pub websites: BTreeSet<String>,
     /// tercet's own binaries, by how their digests begin.
     pub programs: BTreeSet<String>,
@@ -92,7 +92,8 @@ impl Deployment {
             let balances =
                 topology.machines().iter().any(|it| it.name == machine && it.tiers.contains(&Tier::Balancer));
             if balances {
-                let websites = report.websites.iter().filter(|id| begins_digest(id, ID_DIGITS));
+                let websites =
+                    report.websites.iter().filter(|name| begins_digest(name, website::NAME_DIGITS));
                 deployment.websites.extend(websites.cloned());
             }
             let programs = report.programs.iter().filter(|name| begins_digest(name, PROGRAM_DIGITS));

@@ -111,28 +111,33 @@ impl Wanted {
         Ok(Self { intent, archive: shipment.archive, website: shipment.website })
     }
 
+    /// A goal for which no files are shipped.
+    fn without_files(intent: Intent) -> Self {
+        Self { intent, archive: Vec::new(), website: Vec::new() }
+    }
+
     /// The previous release.
     pub fn rollback() -> Self {
-        Self { intent: Intent::Rollback, archive: Vec::new(), website: Vec::new() }
+        Self::without_files(Intent::Rollback)
     }
 
     /// The present release, with the present secrets.
     pub fn rotate() -> Self {
-        Self { intent: Intent::Rotate, archive: Vec::new(), website: Vec::new() }
+        Self::without_files(Intent::Rotate)
     }
 
     /// A task on the machine that makes the backups.
     pub fn task(task: Task) -> Self {
-        Self { intent: Intent::Task(task), archive: Vec::new(), website: Vec::new() }
+        Self::without_files(Intent::Task(task))
     }
 
     /// The database as it was.
     pub fn restore(restore: Restore) -> Self {
-        Self { intent: Intent::Restore(restore), archive: Vec::new(), website: Vec::new() }
+        Self::without_files(Intent::Restore(restore))
     }
 
     /// Nothing on any machine.
     pub fn destroy(with_data: bool) -> Self {
-        Self { intent: Intent::Destroy { with_data }, archive: Vec::new(), website: Vec::new() }
+        Self::without_files(Intent::Destroy { with_data })
     }
 }

@@ -65,8 +65,10 @@ pub enum Action {
     },
     /// Copies a release's static files to the balancer's machine.
     ShipWebsite {
-        /// The release.
-        release: Release,
+        /// The release's id.
+        release: String,
+        /// The name of their folder.
+        website: String,
     },
     /// Runs the release's build command; expects a shipped release.
     Build {
@@ -262,8 +264,8 @@ impl Operation {
                 converge(&desired, anything, None)
             }
             Action::Ship { release } => Request::Change(Change::Ship(release.clone())),
-            Action::ShipWebsite { release } => {
-                Request::Change(Change::ShipWebsite { release: release.id.clone() })
+            Action::ShipWebsite { website, .. } => {
+                Request::Change(Change::ShipWebsite { name: website.clone() })
             }
             Action::Build { release } => Request::Change(Change::Build(release.clone())),
             Action::MarkUsed { release } => Request::Change(Change::MarkUsed(release.clone())),
@@ -385,7 +387,7 @@ impl fmt::Display for Operation {
             Action::Converge { steps, .. } if steps.len() == 1 => write!(f, "converge, 1 step"),
             Action::Converge { steps, .. } => write!(f, "converge, {} steps", steps.len()),
             Action::Ship { release } => write!(f, "ship release {}", release.id),
-            Action::ShipWebsite { release } => write!(f, "ship the static files of release {}", release.id),
+            Action::ShipWebsite { release, .. } => write!(f, "ship the static files of release {release}"),
             Action::Build { release } => {
                 write!(f, "build release {}", release.id)?;
                 match &release.kind {

@@ -29,6 +29,7 @@ use crate::operation::{Action, Operation};
 use crate::release::{Kind, Release};
 use crate::state::check_current;
 use crate::survey::{Survey, Surveyed};
+use crate::website::Website;
 
 /// A change of a fleet as a value: it can be shown, counted, compared and executed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,7 +138,8 @@ impl<'p> Target<'p> {
             .filter_map(|(name, placed)| {
                 let id = &placed.instance.release;
                 let release = if *id == self.release.id { &self.release } else { self.now.release(id)? };
-                let has_website = *id == self.release.id || self.now.websites.contains(id);
+                let is_there = |website: &Website| self.now.websites.contains(website.name());
+                let has_website = *id == self.release.id || release.website.as_deref().is_some_and(is_there);
                 Some(Serving { name: name.clone(), placed: placed.clone(), release, has_website })
             })
             .collect()
@@ -371,14 +373,13 @@ fn ship_website(
     intent: &Intent,
 ) -> Result<()> {
     let release = &target.release;
-    if release.website.is_none() {
-        return Ok(());
-    }
+    let Some(website) = &release.website else { return Ok(()) };
+    let name = website.name().to_owned();
     let missing: Vec<&str> = survey
         .machines
         .iter()
         .filter(|machine| rollout::balancers(target).any(|name| name == machine.name))
-        .filter(|machine| !machine.report.websites.contains(&release.id))
+        .filter(|machine| !machine.report.websites.contains(&name))
         .map(|machine| machine.name.as_str())
         .collect();
     if let (Some(machine), false) = (missing.first(), matches!(intent, Intent::Apply { .. })) {
@@ -388,11 +389,8 @@ fn ship_website(
             release.id
         );
     }
-    plan.stage(
-        missing
-            .iter()
-            .map(|machine| Operation::on(machine, Action::ShipWebsite { release: release.clone() })),
-    );
+    let action = Action::ShipWebsite { release: release.id.clone(), website: name };
+    plan.stage(missing.iter().map(|machine| Operation::on(machine, action.clone())));
     Ok(())
 }
 

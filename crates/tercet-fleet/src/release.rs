@@ -137,7 +137,8 @@ pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str, key: &P
             Vec::new(),
         ),
         Server::Own { program, build, health } => {
-            let archive = pack(folder, &private(topology))?;
+            // The program must not read them, and a release is readable by every user of its machine.
+            let archive = pack(folder, &topology.secret_files())?;
             let digest = crate::digest(&archive);
             let environment = &topology.application().environment;
             let kind = Kind::Own {
@@ -145,7 +146,9 @@ pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str, key: &P
                 build: build.clone(),
                 health: health.clone(),
                 variables: environment.variables.clone(),
-                start_timeout: environment.start_timeout.map(|timeout| timeout.as_secs().max(1)),
+                start_timeout: environment
+                    .start_timeout
+                    .map(|timeout| timeout.as_millis().div_ceil(1000) as u64),
                 archive: digest,
             };
             (kind, archive)
@@ -170,19 +173,6 @@ fn api_options(api: &Api, project: &str) -> toml::Table {
     let mut options = configuration::api::options(api, project);
     options.entry("log-level").or_insert_with(|| "info".into());
     options
-}
-
-/// tercet.toml, and the files with keys and other tiers' secrets that it names: the program must not read them, and a
-/// release is readable by every user of its machine.
-fn private(topology: &Topology) -> Vec<&Path> {
-    let keys =
-        topology.balancer().tls.iter().flat_map(|tls| &tls.certificates).map(|pair| pair.key.as_path());
-    let url = match &topology.database().url {
-        Some(tercet_config::Secret::File(path)) => Some(path.as_path()),
-        _ => None,
-    };
-    let variables = topology.application().environment.file.as_deref();
-    [Path::new(tercet_config::FILE)].into_iter().chain(keys).chain(url).chain(variables).collect()
 }
 
 /// The folder as a tar archive that is the same whenever the files are the same: what git knows or would know
@@ -262,7 +252,7 @@ mod tests {
             std::fs::write(folder.path().join(tercet_config::FILE), &settings).unwrap();
             let origin = tercet_config::Origin { file: tercet_config::FILE, folder: "shop" };
             let topology = tercet_config::parse(&settings, origin).unwrap();
-            pack(folder.path(), &private(&topology)).unwrap()
+            pack(folder.path(), &topology.secret_files()).unwrap()
         };
         assert_eq!(pack_of("one"), pack_of("two"));
         let packed = String::from_utf8_lossy(&pack_of("hush")).into_owned();

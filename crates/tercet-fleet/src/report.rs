@@ -48,7 +48,7 @@ pub struct Report {
     pub releases: Vec<Release>,
     /// Folders of releases that never became complete.
     pub incomplete: Vec<String>,
-    /// The releases whose static files are complete here.
+    /// The names of folders of static files; one that ends in `.new` is not complete.
     #[serde(default)]
     pub websites: Vec<String>,
     /// tercet's binaries, by the beginning of their digests.

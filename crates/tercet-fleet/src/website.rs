@@ -10,6 +10,9 @@ use tercet_config::Topology;
 use crate::archive;
 use crate::paths::LIBRARY;
 
+/// How many digits of its digest a website is named by.
+pub(crate) const NAME_DIGITS: usize = 12;
+
 /// The static files of a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Website {
@@ -19,7 +22,14 @@ pub struct Website {
     pub folders: Vec<PathBuf>,
 }
 
-/// The folder of the websites on the balancer's machine, each named after its release.
+impl Website {
+    /// Its name on the balancer's machine: that of what is in it, so releases with the same files share them.
+    pub(crate) fn name(&self) -> &str {
+        self.archive.get(..NAME_DIGITS).unwrap_or(&self.archive)
+    }
+}
+
+/// The folder of the websites on the balancer's machine.
 pub(crate) fn folder() -> PathBuf {
     Path::new(LIBRARY).join("websites")
 }
@@ -92,10 +102,14 @@ pub fn check(topology: &Topology, folder: &Path) -> Result<()> {
             "{shown} is a link out of the project's folder, to {}\nhint: files in [[balancer.route]] names it",
             real.display()
         );
-        let private = topology.private().into_iter().filter_map(|path| folder.join(path).canonicalize().ok());
-        if let Some(path) = private.into_iter().find(|path| path.starts_with(&real)) {
+        let mut private =
+            topology.private().into_iter().filter_map(|path| folder.join(path).canonicalize().ok());
+        if let Some(path) =
+            private.find(|path| path.starts_with(&real) || *path != project && real.starts_with(path))
+        {
+            let verb = if path.starts_with(&real) { "contains" } else { "is in" };
             bail!(
-                "{shown} contains {}, which clients must not read\nhint: files in [[balancer.route]] names it; move the website to a folder of its own",
+                "{shown} {verb} {}, which clients must not read\nhint: files in [[balancer.route]] names it; move the website to a folder of its own",
                 path.display()
             );
         }

@@ -177,7 +177,10 @@ pub(crate) fn set_attributes(path: &Path, owner: &Owner, mode: u32) -> io::Resul
 }
 
 /// Removes a file, a symbolic link, or a directory with its contents; a path that does not exist is no error.
-pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove(path: &Path) -> Result<(), Error> {
     let is_directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
     match if is_directory { fs::remove_dir_all(path) } else { fs::remove_file(path) } {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -373,17 +373,18 @@ impl Config {
         Self::parse_with(text, file, |_, _| {})
     }
 
-    /// As [`parse`](Self::parse), with one more check.
+    /// As [`parse`](Self::parse), with one more check, which may complete the configuration.
     ///
     /// # Errors
     /// All mistakes of the text, and those that `check` adds.
     pub fn parse_with(
         text: &str,
         file: &str,
-        check: impl FnOnce(&Self, &mut Section<'_>),
+        check: impl FnOnce(&mut Self, &mut Section<'_>),
     ) -> Result<Self, Mistakes> {
-        let (config, mut mistakes, spans) = document::read::<Self>(text, file, &schema::of_tier::<Self>());
-        if let Some(config) = &config {
+        let (mut config, mut mistakes, spans) =
+            document::read::<Self>(text, file, &schema::of_tier::<Self>());
+        if let Some(config) = &mut config {
             let mut section = Section { mistakes: &mut mistakes, spans: &spans, path: "" };
             config.check(&mut section);
             check(config, &mut section);

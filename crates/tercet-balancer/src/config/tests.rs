@@ -258,7 +258,6 @@ fn a_folder_of_files_exists_and_contains_nothing_private() {
         std::fs::create_dir_all(folder.path().join(name)).unwrap();
     }
     std::fs::write(folder.path().join("tls/shop.key"), "").unwrap();
-    std::fs::write(folder.path().join("etc/log/access.log"), "").unwrap();
     std::os::unix::fs::symlink("..", folder.path().join("public/up")).unwrap();
     let load = |files: &str| {
         let text = format!(

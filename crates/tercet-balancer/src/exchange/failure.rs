@@ -1,5 +1,6 @@
 //! Why a request gets no response from a server, and the status the client gets instead.
 
+use std::io;
 use std::time::Duration;
 
 use super::download::DownloadFailure;
@@ -47,7 +48,7 @@ pub(super) enum Failure {
     /// The balancer may not read the file.
     Forbidden,
     /// The file cannot be read.
-    Unreadable,
+    Unreadable(io::Error),
     /// The method is not allowed for files.
     MethodNotAllowed,
     /// The path names a folder; its location, with `/` at its end.
@@ -74,7 +75,7 @@ impl From<FileError> for Failure {
             FileError::NotFound => Self::NotFound,
             FileError::Forbidden => Self::Forbidden,
             FileError::OutOfDescriptors => Self::OutOfDescriptors,
-            FileError::Unreadable(_) => Self::Unreadable,
+            FileError::Unreadable(error) => Self::Unreadable(error),
         }
     }
 }
@@ -99,7 +100,7 @@ impl Failure {
             | Self::LastForward
             | Self::NotFound
             | Self::Forbidden
-            | Self::Unreadable
+            | Self::Unreadable(_)
             | Self::MethodNotAllowed
             | Self::Moved(_)
             | Self::QueueFull
@@ -126,7 +127,7 @@ impl Failure {
             Self::LastForward => (200, "this is the balancer"),
             Self::NotFound => (404, "no such file"),
             Self::Forbidden => (403, "the balancer may not read this file"),
-            Self::Unreadable => (500, "the file cannot be read"),
+            Self::Unreadable(_) => (500, "the file cannot be read"),
             Self::MethodNotAllowed => (405, "files can only be read"),
             Self::Moved(_) => (301, "the path of a folder ends with /"),
             Self::ServerTimeout => (504, "the server took too long to respond"),

@@ -3,9 +3,11 @@
 //! Reading is a system call on the event loop, as nginx does it: files that are served often are in the page cache. A slow
 //! disk delays the requests of one thread.
 
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::time::SystemTime;
 
+use tercet_observe::event::BalancerEvent;
 use tercet_observe::request_id;
 
 use super::Exchange;
@@ -32,7 +34,12 @@ impl Exchange<'_> {
             return Err(Failure::MethodNotAllowed);
         }
         let target = self.head.path.in_buffer(received);
-        let stripped = path::stripped(target, self.selected.stripped);
+        let prefix = self.selected.stripped;
+        // Links in the page of the route's folder are relative to it.
+        if prefix > 0 && path::of_target(target).len() == prefix {
+            return Err(Failure::Moved(with_slash(target)));
+        }
+        let stripped = path::stripped(target, prefix);
         let accepted = AcceptEncoding::parse(self.head.values_named(received, b"accept-encoding"));
         let found = match files.find(path::of_target(&stripped), &accepted)? {
             Found::File(found) => found,
@@ -80,8 +87,14 @@ impl Exchange<'_> {
             Sent::All if keep_alive => After::Keep,
             Sent::All => After::Close,
             Sent::Truncated => After::Abort,
-            Sent::Nothing => return Err(Failure::Unreadable),
+            Sent::Nothing(error) => return Err(Failure::Unreadable(error)),
         })
+    }
+
+    /// Logs why a file cannot be read, which the client is not told.
+    pub(super) fn log_unreadable(&self, error: &io::Error) {
+        let (address, reason) = (self.client.address.to_string(), error.to_string());
+        self.worker.shared.events.event(BalancerEvent::FileUnreadable { client: &address, reason: &reason });
     }
 
     /// Sends the head in `buffers.response`, and then `length` bytes of the file.
@@ -108,11 +121,16 @@ impl Exchange<'_> {
             if offset < end && content.ensure_spare(LARGE) {
                 let spare = content.spare();
                 let wanted = usize::try_from(end - offset).unwrap_or(usize::MAX).min(spare.len());
-                let count = match found.file.read_at(&mut spare[..wanted], offset) {
-                    Ok(count) if count > 0 => count,
-                    // It was truncated meanwhile, or the disk fails.
-                    _ if self.progress.responding.get() => return Sent::Truncated,
-                    _ => return Sent::Nothing,
+                let read = found.file.read_at(&mut spare[..wanted], offset);
+                let count = match read.and_then(|count| if count > 0 { Ok(count) } else { Err(truncated()) })
+                {
+                    Ok(count) => count,
+                    // The disk fails, or the file was truncated meanwhile.
+                    Err(error) if self.progress.responding.get() => {
+                        self.log_unreadable(&error);
+                        return Sent::Truncated;
+                    }
+                    Err(error) => return Sent::Nothing(error),
                 };
                 content.advance(count);
                 self.progress.count(count as u64);
@@ -136,7 +154,11 @@ enum Sent {
     All,
     Truncated,
     /// Not even the head: another response can be.
-    Nothing,
+    Nothing(io::Error),
+}
+
+fn truncated() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter while it was sent")
 }
 
 /// Appends the status line and the header lines of the file.

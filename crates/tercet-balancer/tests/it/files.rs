@@ -9,29 +9,8 @@ use tempfile::TempDir;
 use tercet_balancer::Config;
 
 use crate::backend::Backend;
-use crate::client::Client;
+use crate::client::{Answer, Client};
 use crate::running::{Running, config};
-
-/// A response that curl received.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    head: String,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().skip(1).find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap()
-    }
-}
 
 /// The versions of HTTP.
 pub(crate) const VERSIONS: [&str; 2] = ["--http1.1", "--http2-prior-knowledge"];

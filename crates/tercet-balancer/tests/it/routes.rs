@@ -12,8 +12,8 @@ fn the_path_that_a_server_gets_is_the_one_that_was_judged() {
     fs::write(website.path().join("index.html"), "home").unwrap();
     let server = Backend::responding("api");
     let routes = format!(
-        "route = [{{ path = '/', files = '{}', fallback = 'index.html' }}, {{ path = '/api', strip = true }},\n\
-         {{ path = '/raw', to = 'application' }}, {{ path = '/', host = '*.api.example.com' }}]",
+        "route = [{{ path = '/', files = '{0}', fallback = 'index.html' }}, {{ path = '/api', strip = true }},\n\
+         {{ path = '/docs', files = '{0}', strip = true }}, {{ path = '/raw', to = 'application' }}, {{ path = '/', host = '*.api.example.com' }}]",
         website.path().display()
     );
     let balancer = Running::with(config(&[&server], &routes));
@@ -29,6 +29,11 @@ fn the_path_that_a_server_gets_is_the_one_that_was_judged() {
             ("a", "/api?a=b", 200, "api", Some("/?a=b")),
             ("a", "/%61pi/a%20b", 200, "api", Some("/a%20b")),
             ("a", "/raw/%61", 200, "api", Some("/raw/%61")),
+            // The links of the page are relative to /docs/.
+            ("a", "/docs", 301, "ends with /", None),
+            ("a", "/docs?a=b", 301, "ends with /", None),
+            ("a", "/docs/", 200, "home", None),
+            ("a", "/docs/?a=b", 200, "home", None),
             ("v1.api.example.com", "/orders", 200, "api", Some("/orders")),
             ("api.example.com", "/orders", 200, "home", None),
             ("a", "/api/../raw", 400, "segment", None),

@@ -13,6 +13,7 @@ mod website;
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
+use tercet_options::balancer::Config;
 use tercet_options::document::{Section, Spans};
 use tercet_options::schema::OptionsOf;
 use tercet_options::{Mistakes, api};
@@ -21,6 +22,7 @@ use self::machines::Placement;
 use super::{
     Api, Application, Balancer, Database, Environment, Program, Rollout, Secret, Server, Topology, names,
 };
+use crate::environment;
 use crate::file::{self, File, Located};
 
 /// The role of requests without a token, unless the file names another.
@@ -30,7 +32,7 @@ impl Topology {
     /// Converts the file to a topology, which is only valid if there are no mistakes.
     pub(crate) fn from_file(file: &File, folder: &str, mistakes: &mut Mistakes, spans: &Spans) -> Self {
         let placement = Placement::read(file, mistakes);
-        let balancer = balancer(&file.balancer, &placement, mistakes, spans);
+        let (balancer, options) = balancer(&file.balancer, &placement, mistakes, spans);
         let parts = parts::place(file, &balancer, &placement, mistakes);
         let backup = backup::read(file, &placement, mistakes);
         backup::apart(file, mistakes);
@@ -46,7 +48,9 @@ impl Topology {
             parts,
             balancer,
         };
-        website::check(file, &topology, mistakes, spans);
+        if let Some(options) = &options {
+            website::check(options, &topology, mistakes, spans);
+        }
         topology
     }
 }
@@ -65,7 +69,7 @@ fn balancer(
     placement: &Placement,
     mistakes: &mut Mistakes,
     spans: &Spans,
-) -> Balancer {
+) -> (Balancer, Option<Config>) {
     let default: &[&str] = if placement.named { &["0.0.0.0:80", "[::]:80"] } else { &["127.0.0.1:8080"] };
     let listen = addresses::read(section.listen.as_ref(), default, &[], mistakes);
     let tls = tls::read(section, placement, &listen, mistakes);
@@ -75,7 +79,7 @@ fn balancer(
         options.check(&mut at);
     }
     let files = typed.as_ref().map(website::folders).unwrap_or_default();
-    Balancer { listen, tls, files, options: section.options.written.clone() }
+    (Balancer { listen, tls, files, options: section.options.written.clone() }, typed)
 }
 
 /// The options of a section as the tier's type, to find contradictions; each value has been checked.
@@ -192,9 +196,7 @@ fn environment(section: &file::Application, machines: bool, mistakes: &mut Mista
 
 /// A name of POSIX, without those that tercet sets.
 fn is_variable(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        && !matches!(name, "HOST" | "PORT" | "DATABASE_URL")
+    environment::is_name(name) && !matches!(name, "HOST" | "PORT" | "DATABASE_URL")
 }
 
 /// The data API's options by PostgREST's names, without the secret.

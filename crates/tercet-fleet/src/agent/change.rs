@@ -9,7 +9,7 @@ use tercet_database::roles::{self, ANONYMOUS, AUTHENTICATED, AUTHENTICATOR};
 use tercet_machine::directory::Directory;
 use tercet_machine::file::{Contents, File};
 use tercet_machine::firewall::{self, Firewall};
-use tercet_machine::path::Owner;
+use tercet_machine::path::{Owner, remove};
 use tercet_machine::{Desired, Secret, Step, cluster, inventory, package, plan, probe, unit};
 
 use super::message::{Change, DatabaseTask, Reply};
@@ -70,7 +70,7 @@ pub(super) fn make(
             step.execute(&mut |_| {})?;
         }
         Change::Ship(release) => ship(&release, payload)?,
-        Change::ShipWebsite { release } => ship_website(&release, payload)?,
+        Change::ShipWebsite { name } => ship_website(&name, payload)?,
         Change::Build(release) => build(&release)?,
         Change::MarkUsed(release) => {
             let record = fs::File::options().append(true).open(release.record());
@@ -170,7 +170,7 @@ fn initialise_repository(is_another_cluster: bool, say: &mut impl FnMut(&Reply) 
 /// Stops the server of the copy; its unit removes the folder.
 fn drop_copy() -> Result<()> {
     systemctl(&["stop", "--", backup::units::COPY])?;
-    remove(&in_folder(backup::copy::FOLDER))
+    Ok(remove(&in_folder(backup::copy::FOLDER))?)
 }
 
 /// Drops the project's database and those of its roles that no other object depends on.
@@ -200,7 +200,7 @@ fn erase(state: &Path, folders: &[&Path]) -> Result<()> {
             fs::remove_file(&path).with_context(|| path.display().to_string())?;
         }
     }
-    remove(state)
+    Ok(remove(state)?)
 }
 
 /// Creates a release's folder, unless it is complete already. A release without a build command is then complete.
@@ -229,10 +229,10 @@ fn unpack(folder: &Path, payload: &mut impl Read) -> Result<()> {
     fs::rename(&new, &program).with_context(|| program.display().to_string())
 }
 
-/// Unpacks a release's static files, unless they are there. The folder gets its name when it is whole.
-fn ship_website(id: &str, payload: &mut impl Read) -> Result<()> {
+/// Unpacks static files, unless they are there. The folder gets its name when it is whole.
+fn ship_website(name: &str, payload: &mut impl Read) -> Result<()> {
     let folder = website::folder();
-    let (new, website) = (folder.join(format!("{id}.new")), folder.join(id));
+    let (new, website) = (folder.join(format!("{name}.new")), folder.join(name));
     if website.exists() {
         return Ok(());
     }
@@ -245,7 +245,8 @@ fn ship_website(id: &str, payload: &mut impl Read) -> Result<()> {
     build::seal_part(&new, &new)?;
     let opened = fs::File::open(&new).with_context(|| new.display().to_string())?;
     rustix::fs::syncfs(&opened)?;
-    fs::rename(&new, &website).with_context(|| website.display().to_string())
+    fs::rename(&new, &website).with_context(|| website.display().to_string())?;
+    fs::File::open(&folder)?.sync_all().with_context(|| folder.display().to_string())
 }
 
 /// Runs a release's build command.
@@ -268,13 +269,4 @@ fn write(path: &Path, text: Secret) -> Result<()> {
     let file =
         File { path: path.into(), contents: Contents::Secret(text), owner: Owner::root(), mode: 0o600 };
     file.write().with_context(|| path.display().to_string())
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| path.display().to_string())
-        }
-        _ => Ok(()),
-    }
 }

@@ -179,10 +179,10 @@ pub enum Change {
     KeepFirewall(Firewall),
     /// Receive a release's files; the archive follows.
     Ship(Release),
-    /// Receive the static files of a release; the archive follows.
+    /// Receive static files; the archive follows.
     ShipWebsite {
-        /// The release's id.
-        release: String,
+        /// The name of their folder.
+        name: String,
     },
     /// Run a release's build command.
     Build(Release),

@@ -153,18 +153,17 @@ fn locate_files(
 ) -> Result<(), toml::ser::Error> {
     let plain =
         |path: &str| Path::new(path).components().filter(|it| *it != Component::CurDir).collect::<PathBuf>();
-    let located =
-        |files: &str| website.iter().find(|(folder, _)| *folder == plain(files)).map(|(_, there)| there);
-    let is_there = |route: &toml::Value| {
-        let files = route.get("files").and_then(toml::Value::as_str);
-        files.is_none_or(|files| located(files).is_some())
-    };
-    routes.retain(is_there);
-    for files in routes.iter_mut().filter_map(|route| route.get_mut("files")) {
-        if let Some(there) = files.as_str().and_then(located) {
+    let mut located = Vec::with_capacity(routes.len());
+    for mut route in std::mem::take(routes) {
+        if let Some(files) = route.get_mut("files") {
+            let folder = files.as_str().map(plain);
+            let there = website.iter().find(|(name, _)| folder.as_ref() == Some(name));
+            let Some((_, there)) = there else { continue };
             *files = toml::Value::try_from(there)?;
         }
+        located.push(route);
     }
+    *routes = located;
     Ok(())
 }
 

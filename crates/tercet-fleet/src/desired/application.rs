@@ -243,9 +243,13 @@ fn quoted(item: &str) -> String {
     quoted + "\""
 }
 
+/// The variables of the unit, which the file would override (systemd.exec(5), `EnvironmentFile=`).
+const OF_THE_UNIT: [&str; 6] = ["HOST", "PGPASSFILE", "PGSSLCERT", "PGSSLKEY", "PGSSLROOTCERT", "PORT"];
+
 /// The lines of the file: the user's own secrets, and DATABASE_URL.
 fn variables(secrets: &Secrets, database: &str) -> String {
-    let own = secrets.variables.iter().map(|(name, value)| variable(name, value.reveal()));
+    let own = secrets.variables.iter().filter(|(name, _)| !OF_THE_UNIT.contains(&name.as_str()));
+    let own = own.map(|(name, value)| variable(name, value.reveal()));
     own.chain([variable("DATABASE_URL", database)]).collect()
 }
 

@@ -126,10 +126,10 @@ pub(crate) fn configuration(project: &Project<'_>, serving: &[Serving<'_>]) -> S
 /// The folders of static files: those of the release that is replaced last, so that a new page never comes before the servers that
 /// it needs.
 fn website(serving: &[Serving<'_>]) -> Vec<(PathBuf, PathBuf)> {
-    let Some(last) = serving.last().filter(|last| last.has_website) else { return Vec::new() };
-    let folders = last.release.website.iter().flat_map(|website| &website.folders);
-    let here = website::folder().join(&last.release.id);
-    folders.map(|folder| (folder.clone(), here.join(folder))).collect()
+    let last = serving.last().filter(|last| last.has_website);
+    let Some(website) = last.and_then(|last| last.release.website.as_ref()) else { return Vec::new() };
+    let here = website::folder().join(website.name());
+    website.folders.iter().map(|folder| (folder.clone(), here.join(folder))).collect()
 }
 
 fn socket(project: &Project<'_>) -> String {

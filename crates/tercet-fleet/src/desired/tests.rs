@@ -71,7 +71,9 @@ pub(crate) fn secrets(topology: &Topology) -> Secrets {
         certificate_alone: false,
         release_key: Password::kept_in(&KEPT.path().join("authenticator")).expect("a key"),
         jwt: Secret::new("hush"),
-        variables: vec![("KEY".to_owned(), Secret::new("hush-$variable"))],
+        variables: [("KEY", "hush-$variable"), ("PORT", "3000")]
+            .map(|(name, value)| (name.to_owned(), Secret::new(value)))
+            .to_vec(),
         certificates: topology
             .balancer()
             .tls

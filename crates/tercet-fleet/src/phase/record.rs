@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
+use tercet_machine::path;
 
 use super::{Kind, Phase};
 use crate::authority::{crash_point, sync, write, write_private};
@@ -129,14 +130,8 @@ impl Record {
 
 /// Removes `next/` with its contents.
 pub(crate) fn clear(folder: &Path) -> Result<()> {
-    crash_point::before_a_write()?;
-    let next = folder.join(NEXT);
-    match fs::remove_dir_all(&next) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| next.display().to_string())
-        }
-        _ => sync(folder),
-    }
+    remove(&folder.join(NEXT))?;
+    sync(folder)
 }
 
 /// Removes certificates and keys that have no successor in `next/`: of addresses the database no longer has.
@@ -173,10 +168,5 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 
 fn remove(path: &Path) -> Result<()> {
     crash_point::before_a_write()?;
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| path.display().to_string())
-        }
-        _ => Ok(()),
-    }
+    Ok(path::remove(path)?)
 }

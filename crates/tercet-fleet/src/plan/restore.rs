@@ -38,16 +38,16 @@ pub(super) fn plan(project: &Project<'_>, survey: &Survey, wanted: &Restore) -> 
         }
         Restore::Replace(target) => {
             let replaced = Replaced::By(target.clone());
-            if is_incomplete(database, &replaced) {
-                let (machine, _) = needed_record(project, survey)?;
-                replace(&mut plan, project, database, machine, &replaced);
-                return Ok(plan);
-            }
-            let machine = backups(project, survey, target, &mut plan)?;
-            plan.notes.push(format!(
-                "what was committed after {target} is lost from the database, and kept in the data before it"
-            ));
-            plan.stage([Operation::on(&database.name, Action::Archive)]);
+            let machine = if is_incomplete(database, &replaced) {
+                needed_record(project, survey)?.0
+            } else {
+                let machine = backups(project, survey, target, &mut plan)?;
+                plan.notes.push(format!(
+                    "what was committed after {target} is lost from the database, and kept in the data before it"
+                ));
+                plan.stage([Operation::on(&database.name, Action::Archive)]);
+                machine
+            };
             replace(&mut plan, project, database, machine, &replaced);
         }
         Restore::Undo => {

@@ -10,6 +10,7 @@ use crate::operation::{Action, Operation};
 use crate::paths::{self, CREDENTIALS, CREDENTIALS_PREFIX, LIBRARY};
 use crate::release::{ID_DIGITS, Release};
 use crate::survey::Surveyed;
+use crate::website;
 
 /// How many releases stay on the machines: the one in use and those to go back to.
 const RELEASES_KEPT: usize = 3;
@@ -17,6 +18,7 @@ const RELEASES_KEPT: usize = 3;
 /// The kept items.
 pub(super) struct Retention {
     releases: BTreeSet<String>,
+    websites: BTreeSet<String>,
     programs: BTreeSet<String>,
 }
 
@@ -28,6 +30,7 @@ impl Retention {
         let needed = |path: &str| path == target.project.program || kept.iter().any(|it| it.program == path);
         Self {
             releases: kept.iter().map(|release| release.id.clone()).collect(),
+            websites: kept.iter().filter_map(|it| Some(it.website.as_ref()?.name().to_owned())).collect(),
             programs: target.now.programs.iter().filter(|it| needed(&paths::program(it))).cloned().collect(),
         }
     }
@@ -54,11 +57,12 @@ impl Retention {
         let mut paths: Vec<PathBuf> =
             gone.filter(|id| !serves || !self.releases.contains(*id)).map(|id| releases.join(id)).collect();
         let balances = super::rollout::balancers(target).any(|name| name == machine.name);
-        let named_by_a_release =
-            |name: &&String| crate::begins_digest(name.strip_suffix(".new").unwrap_or(name), ID_DIGITS);
-        let websites = report.websites.iter().filter(named_by_a_release);
-        let websites = websites.filter(|id| !balances || !self.releases.contains(*id));
-        paths.extend(websites.map(|id| crate::website::folder().join(id)));
+        let is_ours = |name: &&String| {
+            crate::begins_digest(name.strip_suffix(".new").unwrap_or(name), website::NAME_DIGITS)
+        };
+        let websites = report.websites.iter().filter(is_ours);
+        let websites = websites.filter(|name| !balances || !self.websites.contains(*name));
+        paths.extend(websites.map(|name| website::folder().join(name)));
         let programs = report.programs.iter().filter(|name| !self.programs.contains(*name));
         paths.extend(programs.map(|name| Path::new(LIBRARY).join(name)));
         let current = target.machine(&machine.name).ok().filter(|_| serves);

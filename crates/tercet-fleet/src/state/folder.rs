@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use tercet_machine::Secret;
+use tercet_machine::path::remove;
 
 use super::Held;
 use super::sealed::fingerprints;
@@ -287,7 +288,7 @@ fn place_token_secret(state: &Path) -> Result<()> {
     }
     match fs::read_to_string(state.join(PULL).join(TOKEN_SECRET)) {
         Ok(secret) => write_private(state, TOKEN_SECRET, &secret),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => remove(&state.join(TOKEN_SECRET)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(remove(&state.join(TOKEN_SECRET))?),
         Err(error) => Err(error).context(TOKEN_SECRET),
     }
 }
@@ -317,7 +318,7 @@ fn clean_up(state: &Path) -> Result<()> {
         fs::rename(&old, state.join(keep)).with_context(|| old.display().to_string())?;
         sync(state)?;
     }
-    remove(&pull)
+    Ok(remove(&pull)?)
 }
 
 /// The lock on the folder, held as long as the file is open.
@@ -355,16 +356,6 @@ fn sync_all(folder: &Path) -> Result<()> {
         }
     }
     sync(folder)
-}
-
-fn remove(path: &Path) -> Result<()> {
-    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| path.display().to_string())
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

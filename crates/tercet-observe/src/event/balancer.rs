@@ -12,14 +12,40 @@ use super::Level;
 #[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "each variant's Display says what it means")]
 pub enum BalancerEvent<'a> {
-    ServerUp { server: &'a str },
-    ServerDown { server: &'a str, reason: &'a str },
-    ServerEjected { server: &'a str, failures: u32, seconds: f64 },
-    ServerSilent { server: &'a str, requests: usize },
+    ServerUp {
+        server: &'a str,
+    },
+    ServerDown {
+        server: &'a str,
+        reason: &'a str,
+    },
+    ServerEjected {
+        server: &'a str,
+        failures: u32,
+        seconds: f64,
+    },
+    ServerSilent {
+        server: &'a str,
+        requests: usize,
+    },
     NoServerPasses,
-    WorkerDied { how: &'a str },
-    RequestPanicked { client: &'a str, reason: &'a str },
-    ConnectionRefused { client: &'a str, code: &'a str, reason: &'a str },
+    WorkerDied {
+        how: &'a str,
+    },
+    RequestPanicked {
+        client: &'a str,
+        reason: &'a str,
+    },
+    ConnectionRefused {
+        client: &'a str,
+        code: &'a str,
+        reason: &'a str,
+    },
+    /// A static file cannot be read; a client got 500, or only a part of the file.
+    FileUnreadable {
+        client: &'a str,
+        reason: &'a str,
+    },
 }
 
 impl BalancerEvent<'_> {
@@ -30,7 +56,10 @@ impl BalancerEvent<'_> {
             | Self::ServerEjected { .. }
             | Self::ServerSilent { .. }
             | Self::ConnectionRefused { .. } => Level::Warn,
-            Self::NoServerPasses | Self::WorkerDied { .. } | Self::RequestPanicked { .. } => Level::Error,
+            Self::NoServerPasses
+            | Self::WorkerDied { .. }
+            | Self::RequestPanicked { .. }
+            | Self::FileUnreadable { .. } => Level::Error,
         }
     }
 }
@@ -46,6 +75,9 @@ impl fmt::Display for BalancerEvent<'_> {
             Self::WorkerDied { how } => write!(f, "worker process exited ({how}) and is restarted"),
             Self::RequestPanicked { client, reason } => {
                 write!(f, "a request from {client} panicked and was answered with status 500: {reason}")
+            }
+            Self::FileUnreadable { client, reason } => {
+                write!(f, "a static file that {client} requested cannot be read: {reason}")
             }
             Self::ConnectionRefused { client, code, reason } => {
                 write!(f, "HTTP/2 connection from {client} closed with {code}: {reason}")

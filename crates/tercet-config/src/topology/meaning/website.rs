@@ -6,7 +6,6 @@ use tercet_options::Mistakes;
 use tercet_options::balancer::Config;
 use tercet_options::document::{Section, Spans};
 
-use crate::file::File;
 use crate::topology::Topology;
 
 /// The folders of a configuration, each once.
@@ -21,9 +20,8 @@ pub(super) fn folders(options: &Config) -> Vec<PathBuf> {
 }
 
 /// Reports folders outside of the project, and those that contain what no client may read.
-pub(super) fn check(file: &File, topology: &Topology, mistakes: &mut Mistakes, spans: &Spans) {
+pub(super) fn check(options: &Config, topology: &Topology, mistakes: &mut Mistakes, spans: &Spans) {
     let mut section = Section { mistakes, spans, path: "balancer" };
-    let Some(options) = super::typed(&file.balancer.options, &mut section) else { return };
     for (index, route) in options.route.iter().enumerate() {
         let Some(folder) = &route.files else { continue };
         let option = format!("route[{index}].files");
@@ -33,18 +31,23 @@ pub(super) fn check(file: &File, topology: &Topology, mistakes: &mut Mistakes, s
                 .hint("write it relative to tercet.toml, like public, and without ..");
             continue;
         };
-        let private =
-            topology.private().into_iter().filter_map(inside).find(|path| path.starts_with(&folder));
-        if let Some(path) = private {
+        let mut private = topology.private().into_iter().filter_map(inside);
+        if let Some(path) = private.find(|path| path.starts_with(&folder) || is_in(&folder, path)) {
+            let verb = if path.starts_with(&folder) { "contains" } else { "is in" };
             section
                 .mistake(
                     &option,
-                    &format!("contains {}, which clients must not read", path.display()),
+                    &format!("{verb} {}, which clients must not read", path.display()),
                     "this folder",
                 )
                 .hint("move the website to a folder of its own, like public");
         }
     }
+}
+
+/// Whether a folder is in another one that is not the project's.
+fn is_in(folder: &Path, other: &Path) -> bool {
+    !other.as_os_str().is_empty() && folder.starts_with(other)
 }
 
 /// A relative path without `.`; `None` if it is absolute or has `..`.

@@ -7,7 +7,7 @@ use crate::website::Website;
 
 /// The release with static files.
 fn with_website(release: Release) -> Release {
-    let website = Website { archive: "0".to_owned(), folders: vec!["public".into()] };
+    let website = Website { archive: release.id.clone(), folders: vec!["public".into()] };
     Release { website: Some(Box::new(website)), ..release }
 }
 
@@ -61,6 +61,18 @@ fn static_files_are_shipped_before_the_balancer_names_them_and_switched_with_the
         lb: the static files of release aaaaaaaaaaaa are not there, and only the project's files could be shipped
         hint: put the project's files back to what they were and apply
     "#]]);
+}
+
+#[test]
+fn static_files_that_stay_the_same_are_not_shipped_again_and_not_removed() {
+    let text = format!("{FOUR}\n[balancer]\nroute = [{{ files = \"public\" }}]\n");
+    let old = with_website(release('a', '1'));
+    let new = Release { website: old.website.clone(), ..release('b', '1') };
+    let mut fleet = Fleet::serving(&text, &old, &[]);
+    fleet.report("lb").websites = vec![old.id.clone()];
+    let plan = fleet.plan(&intent(new)).expect("a plan");
+    assert!(plan.operations().all(|operation| !matches!(operation.action, Action::ShipWebsite { .. })));
+    assert!(!plan.to_string().contains("websites"), "{plan}");
 }
 
 #[test]
