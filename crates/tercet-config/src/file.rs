@@ -94,6 +94,10 @@ pub(crate) struct Application {
     /// or more, or not at all. Default: it can while it accepts connections. The data API has its own path.
     #[schemars(extend("examples" = ["/health"]))]
     pub(crate) health: Option<Located<String>>,
+    /// On machines, what your own program may connect to besides the edges of the topology: networks, ports, or both, and name
+    /// servers if there are any. `[]` allows nothing more. Default: everything. The data API connects to what its options name.
+    #[schemars(extend("examples" = [["10.0.0.30:6379", "*:443"]]))]
+    pub(crate) egress: Option<Located<Vec<Located<String>>>>,
     /// The port of the first server on a machine; further ones there take the next ports. Default: 8081, or the
     /// next free one.
     #[schemars(range(min = 1))]
@@ -132,6 +136,10 @@ pub(crate) struct Database {
     /// privileged roles. `tercet apply` takes them from every other role that is not tercet's.
     #[schemars(extend("examples" = [["monitoring"]]))]
     pub(crate) privileged_roles: Option<Vec<String>>,
+    /// On machines, what PostgreSQL may connect to besides the edges of the topology, for foreign servers (postgres_fdw), LDAP or
+    /// extensions: networks, ports, or both, and name servers if there are any. Default: nothing.
+    #[schemars(extend("examples" = [["10.0.0.40:5432"]]))]
+    pub(crate) egress: Option<Located<Vec<Located<String>>>>,
 }
 
 /// A machine and the tiers it carries.

@@ -15,8 +15,9 @@ pub use self::reference::{json_schema, markdown};
 pub use self::topology::backup::{Backup, Repository, S3};
 pub use self::topology::edge::{Edge, End, Protocol};
 pub use self::topology::{
-    Api, Application, Balancer, Certificate, Database, Environment, Machine, Network, Part, Port, Program,
-    Reach, Rollout, Secret, Server, SshFrom, State, Tier, Tls, Topology, admin_port, name_of,
+    Api, Application, Balancer, Certificate, Database, Destination, Egress, Environment, Machine, Network,
+    Part, Port, Program, Reach, Rollout, Secret, Server, SshFrom, State, Tier, Tls, Topology, admin_port,
+    name_of,
 };
 
 /// What the file is called, in the project's folder.

@@ -6,6 +6,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod edge;
+mod egress;
 mod meaning;
 mod names;
 mod network;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use self::backup::{Backup, Repository};
 use self::edge::{Edge, Protocol};
+pub use self::egress::{Destination, Egress};
 pub use self::names::from_folder as name_of;
 pub use self::program::Program;
 pub use self::rollout::Rollout;
@@ -136,6 +138,11 @@ impl Topology {
     /// The edges of the topology: all allowed connections.
     pub fn edges(&self) -> Vec<Edge<'_>> {
         edge::between(self)
+    }
+
+    /// The connections that the processes of a tier may open besides the edges.
+    pub fn egress(&self, tier: Tier) -> Egress {
+        egress::of(self, tier)
     }
 
     /// The addresses that a part listens on: the ends of its edges.
@@ -312,6 +319,8 @@ pub struct Application {
     pub environment: Environment,
     /// How many servers are replaced at the same time.
     pub rollout: Rollout,
+    /// What the user's program may connect to.
+    pub egress: Egress,
 }
 
 /// What surrounds the user's program.
@@ -389,6 +398,8 @@ pub struct Database {
     pub url: Option<Secret>,
     /// The user's own roles that keep privileged attributes.
     pub privileged_roles: Vec<String>,
+    /// What PostgreSQL may connect to.
+    pub egress: Egress,
 }
 
 /// The operating system of the machines.

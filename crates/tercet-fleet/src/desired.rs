@@ -9,6 +9,7 @@ mod balancer;
 mod check;
 mod database;
 mod drift;
+mod egress;
 mod file;
 mod firewall;
 mod hardening;
@@ -33,6 +34,7 @@ pub(crate) use self::backup::{
 pub(crate) use self::balancer::{configuration as balancer_configuration, rotation};
 #[cfg(test)]
 pub(crate) use self::database::hba;
+pub(crate) use self::egress::{account, of as egress};
 pub use self::project::Project;
 pub(crate) use self::temporary_edge::TemporaryEdge;
 use crate::build;
@@ -42,7 +44,7 @@ use crate::system::System;
 
 impl Project<'_> {
     /// What `machine` should be while the application servers of `serving` get the requests: those of them that are
-    /// `kept` on it run, others are nothing this says. The edges that end on it are the topology's and `temporary`.
+    /// `kept` on it run, others are nothing this says. The edges are the topology's and `temporary`.
     pub(crate) fn desired(
         &self,
         machine: &Machine,
@@ -51,7 +53,7 @@ impl Project<'_> {
         kept: &[Serving<'_>],
         temporary: &[TemporaryEdge],
     ) -> Desired {
-        let temporary: Vec<_> = temporary.iter().filter(|edge| edge.to == machine.name).collect();
+        let ending: Vec<_> = temporary.iter().filter(|edge| edge.to.0 == machine.name).collect();
         let sysctls = [Sysctl { key: "net.core.somaxconn".to_owned(), value: "4096".to_owned() }];
         let mut desired = Desired {
             packages: vec![Package("nftables".to_owned())],
@@ -62,7 +64,7 @@ impl Project<'_> {
             ],
             files: vec![Firewall::boot_unit(), Sysctl::boot_file(&sysctls)],
             sysctls: sysctls.to_vec(),
-            firewall: Some(firewall::of(self.topology, machine, system, &temporary)),
+            firewall: Some(firewall::of(self, machine, system, temporary)),
             ..Desired::default()
         };
         desired.units.push(Unit {
@@ -77,7 +79,12 @@ impl Project<'_> {
         operating_system::add(&mut desired, self.topology);
         for tier in &machine.tiers {
             match tier {
-                Tier::Database => database::add(&mut desired, self, machine, system, &temporary),
+                // PostgreSQL's packages make their own account.
+                Tier::Database | Tier::Backup => {}
+                Tier::Application | Tier::Balancer => desired.users.push(User(account(*tier).to_owned())),
+            }
+            match tier {
+                Tier::Database => database::add(&mut desired, self, machine, system, &ending),
                 Tier::Application => {
                     if matches!(self.topology.application().server, Server::Own { build: Some(_), .. }) {
                         desired.users.push(User(build::USER.to_owned()));

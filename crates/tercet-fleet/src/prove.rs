@@ -1,11 +1,13 @@
-//! Tests that only the topology's edges accept connections, and that only application machines reach the database.
+//! Tests that only the topology's edges accept connections, that the tiers open no others, and that only application machines reach
+//! the database.
 //!
 //! From every vantage point (where the operator is, and each machine) to every address of every machine: the ports of the topology,
 //! those that any process of the machine listens on or another table translates, and common ones; or all. Edges must connect, all
 //! others must be dropped. What decides an unexpected result is read from the machine (`explanation`). Logins to PostgreSQL are
-//! tried in `database`.
+//! tried in `database`, what the tiers open in `egress`.
 
 mod database;
+mod egress;
 mod explanation;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,6 +88,8 @@ pub fn prove(fleet: &Fleet<'_>, ports: Ports) -> Result<Vec<Check>> {
     explanation::explain(fleet, &insides, &mut checks)?;
     let applications: Vec<&Member<'_>> =
         fleet.machines.iter().filter(|member| member.machine.tiers.contains(&Tier::Application)).collect();
+    let outgoing = at_once(&fleet.machines, |member| egress::attempts(fleet, member, &checks))?.concat();
+    checks.extend(outgoing);
     checks.extend(at_once(&applications, |member| database::logins(fleet, member))?.concat());
     Ok(checks)
 }
@@ -157,8 +161,8 @@ fn network(
     }
     let addresses: Vec<SocketAddr> = others.iter().map(|(_, address)| *address).collect();
     let reached = match from {
-        None => connect_all(&addresses),
-        Some(member) => match fleet.agent(member).ask(Query::Connect { targets: addresses })? {
+        None => connect_all(&addresses, None)?,
+        Some(member) => match fleet.agent(member).ask(Query::Connect { targets: addresses, user: None })? {
             Reply::Connected(reached) => reached,
             _ => return Err(unexpected(&member.machine.name)),
         },
@@ -265,6 +269,7 @@ fn outcome(reached: &Reachability) -> String {
         Reachability::Refused => "connection refused".to_owned(),
         Reachability::TimedOut => "timed out".to_owned(),
         Reachability::NoRoute => "no route from here".to_owned(),
+        Reachability::Prohibited => "prohibited here".to_owned(),
         Reachability::Rejected(why) => format!("rejected: {why}"),
     }
 }

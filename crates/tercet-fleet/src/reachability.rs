@@ -1,21 +1,22 @@
 //! Connection and login attempts from the machine this runs on.
 
+mod attempt;
 mod scan;
 
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
+use rustix::process::Uid;
+use rustix::thread::{set_thread_groups, set_thread_res_uid};
 use serde::{Deserialize, Serialize};
 use tercet_database::login::{self, Login, Power, Tls};
 use tokio::task::LocalSet;
 
 pub(crate) use self::scan::scan;
-use crate::at_once::outcomes;
 
-/// The timeout of a connection attempt.
+/// The timeout of an attempt.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The result of an attempt.
@@ -32,6 +33,8 @@ pub enum Reachability {
     TimedOut,
     /// No route to the address from here, which says nothing about the machine's firewall.
     NoRoute,
+    /// A rule of this machine prohibits it.
+    Prohibited,
     /// PostgreSQL rejected the login.
     Rejected(String),
 }
@@ -66,16 +69,27 @@ pub enum LoginMeans {
     WrongPassword,
 }
 
-/// Attempts a connection to all targets; one result for each.
-pub(crate) fn connect_all(targets: &[SocketAddr]) -> Vec<Reachability> {
-    outcomes(targets, |target| match TcpStream::connect_timeout(target, TIMEOUT) {
-        Ok(_) => Reachability::Open,
-        Err(error) => match error.kind() {
-            ErrorKind::ConnectionRefused => Reachability::Refused,
-            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Reachability::NoRoute,
-            _ => Reachability::TimedOut,
-        },
+/// Attempts a connection to all targets at the same time, as a user of the system if one is named; one result for each.
+///
+/// # Errors
+/// There is no such user, or an attempt cannot be made.
+pub(crate) fn connect_all(targets: &[SocketAddr], user: Option<&str>) -> Result<Vec<Reachability>> {
+    // The user is that of a thread, which ends with the attempts.
+    std::thread::scope(|scope| {
+        let attempts = scope.spawn(|| {
+            user.map_or(Ok(()), become_user)?;
+            attempt::all(targets)
+        });
+        attempts.join().map_err(|_| anyhow!("an attempt panicked"))?
     })
+}
+
+/// Makes the calling thread a user's, without privileges.
+fn become_user(name: &str) -> Result<()> {
+    let id = tercet_machine::user::id(name)?.with_context(|| format!("there is no user {name}"))?;
+    set_thread_groups(&[])?;
+    let id = Uid::from_raw(id);
+    set_thread_res_uid(id, id, id).with_context(|| name.to_owned())
 }
 
 /// Attempts all logins with this machine's credentials in a folder; one result for each.
@@ -126,6 +140,6 @@ mod tests {
         let targets: Vec<SocketAddr> = [open, closed].into_iter().cycle().take(200).collect();
         let expected: Vec<Reachability> =
             [Reachability::Open, Reachability::Refused].into_iter().cycle().take(200).collect();
-        assert_eq!(connect_all(&targets), expected);
+        assert_eq!(connect_all(&targets, None).unwrap(), expected);
     }
 }

@@ -349,6 +349,11 @@ fn is_https(text: &str) -> bool {
     visible && !authority.is_empty() && !authority.contains('@') && !text.contains('#')
 }
 
+/// The port of a URL by https.
+pub fn https_port(url: &str) -> u16 {
+    url.parse::<http::Uri>().ok().and_then(|url| url.port_u16()).unwrap_or(443)
+}
+
 fn is_system_schema(name: &str) -> bool {
     matches!(name, "pg_catalog" | "information_schema")
 }

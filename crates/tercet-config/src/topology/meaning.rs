@@ -20,7 +20,8 @@ use tercet_options::{Mistakes, api};
 
 use self::machines::Placement;
 use super::{
-    Api, Application, Balancer, Database, Environment, Program, Rollout, Secret, Server, Topology, names,
+    Api, Application, Balancer, Database, Egress, Environment, Program, Rollout, Secret, Server, Topology,
+    names,
 };
 use crate::environment;
 use crate::file::{self, File, Located};
@@ -127,8 +128,13 @@ fn application(
         })
     });
     let Some(run) = &section.run else {
+        if let Some(egress) = &section.egress {
+            mistakes
+                .add(egress.span(), "egress is for your own program, and there is none", "for run")
+                .hint("leave it out: the data API connects to the database, and to what its options name");
+        }
         let server = Server::Api(options(api.map(|api| &**api), mistakes, spans));
-        return Application { server, environment, rollout };
+        return Application { server, environment, rollout, egress: Egress::default() };
     };
     if let Some(api) = api {
         mistakes
@@ -145,7 +151,8 @@ fn application(
     let program = command("run", run);
     let build = section.build.as_ref().map(|build| command("build", build));
     let health = section.health.as_ref().map(|health| health.as_str().to_owned());
-    Application { server: Server::Own { program, build, health }, environment, rollout }
+    let egress = firewall::egress(section.egress.as_ref(), Egress::Anywhere, mistakes);
+    Application { server: Server::Own { program, build, health }, environment, rollout, egress }
 }
 
 /// What surrounds the user's program: for `run`, and under `tercet up`.
@@ -267,5 +274,6 @@ fn database(section: &file::Database, machines: bool, mistakes: &mut Mistakes) -
         supabase: section.supabase.as_deref().copied().unwrap_or_default(),
         url: section.url.as_ref().map(|url| Secret::parse(url)),
         privileged_roles: section.privileged_roles.clone().unwrap_or_default(),
+        egress: firewall::egress(section.egress.as_ref(), Egress::default(), mistakes),
     }
 }

@@ -79,6 +79,8 @@ pub enum Query {
     Connect {
         /// The address.
         targets: Vec<SocketAddr>,
+        /// The user that attempts it; root without one.
+        user: Option<String>,
     },
     /// Attempt a connection to every port of each address.
     Scan {

@@ -71,7 +71,9 @@ fn read(query: Query) -> Result<Reply> {
         }
         Query::Database(migrate) if !migrate.has_cluster() => Reply::Database(migrate.nothing_there()),
         Query::Database(migrate) => postgres::ask(DatabaseTask::State(migrate))?,
-        Query::Connect { targets } => Reply::Connected(reachability::connect_all(&targets)),
+        Query::Connect { targets, user } => {
+            Reply::Connected(reachability::connect_all(&targets, user.as_deref())?)
+        }
         Query::Scan { addresses, per_second } => Reply::Scanned(reachability::scan(&addresses, per_second)?),
         Query::Inside => Reply::Inside(inside::read()?),
         Query::Verdicts { flows } => {

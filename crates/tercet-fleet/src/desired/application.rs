@@ -162,7 +162,7 @@ fn unit(project: &Project<'_>, machine: &Machine, instance: &Instance, release: 
     for (name, _) in credentials(project, machine).into_iter().filter(|(name, _)| *name != ENVIRONMENT) {
         writeln!(text, "LoadCredential={name}:{}/{name}", secrets.display()).expect(INFALLIBLE);
     }
-    text += &hardening::server(machine);
+    text += &hardening::server(machine, Tier::Application);
     text += "TimeoutStopSec=40\n\n[Install]\nWantedBy=multi-user.target\n\n";
     writeln!(text, "{SECTION}\nPart={part}\nRelease={id}\nRevision={revision}\nPort={port}")
         .expect(INFALLIBLE);

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use tercet_config::Machine;
+use tercet_config::{Machine, Tier};
 use tercet_machine::Desired;
 use tercet_machine::file::{Contents, File};
 use tercet_machine::path::Owner;
@@ -154,6 +154,6 @@ fn service(project: &Project<'_>, machine: &Machine, credentials: &[File]) -> St
          KillMode=mixed\nTimeoutStopSec=40\nRuntimeDirectory=tercet-balancer\n{credentials}{}{}\n[Install]\nWantedBy=multi-user.target\n",
         project.program,
         hardening::NO_NEW_CODE,
-        hardening::server(machine),
+        hardening::server(machine, Tier::Balancer),
     )
 }

@@ -1,4 +1,4 @@
-//! A machine's firewall rules: the edges that end on it, and ssh from where the operator comes from.
+//! A machine's firewall rules: the edges that end on it, ssh from where the operator comes from, and what its tiers may open.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use tercet_config::{End, Machine, SshFrom, Topology};
 use tercet_machine::firewall::Firewall;
 
+use super::egress;
+use super::project::Project;
 use super::temporary_edge::TemporaryEdge;
 use crate::system::{BRIDGES, System};
 
@@ -26,13 +28,16 @@ const ALWAYS: &str = "\
 \t\tip6 saddr fe80::/10 udp sport 547 udp dport 546 accept
 ";
 
-/// The rules of `machine`, on which the `temporary` edges end.
+/// The rules of `machine`, at which some of the `temporary` edges begin or end.
 pub(super) fn of(
-    topology: &Topology,
+    project: &Project<'_>,
     machine: &Machine,
     system: &System,
-    temporary: &[&TemporaryEdge],
+    temporary: &[TemporaryEdge],
 ) -> Firewall {
+    let topology = project.topology;
+    let ending: Vec<_> = temporary.iter().filter(|edge| edge.to.0 == machine.name).collect();
+    let beginning: Vec<_> = temporary.iter().filter(|edge| edge.from.0 == machine.name).collect();
     let mut rules =
         String::from("\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n");
     rules += ALWAYS;
@@ -49,11 +54,12 @@ pub(super) fn of(
         writeln!(rules, "\t\t{source}tcp dport {port} accept comment \"ssh of the operator\"")
             .expect("writing to a String cannot fail");
     }
-    for line in openings(topology, machine, temporary) {
+    for line in openings(topology, machine, &ending) {
         rules += &line;
     }
     rules += "\t}\n";
     rules += &forwarding();
+    rules += &egress::chain(project, machine, &beginning);
     Firewall { rules, revert_seconds: REVERT_SECONDS }
 }
 
@@ -103,7 +109,8 @@ fn source(address: IpAddr) -> String {
     format!("{} saddr {address}", family(address))
 }
 
-fn destination(address: IpAddr) -> String {
+/// A rule's condition: the address that a connection goes to.
+pub(super) fn destination(address: IpAddr) -> String {
     format!("{} daddr {address}", family(address))
 }
 

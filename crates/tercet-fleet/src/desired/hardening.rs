@@ -2,6 +2,8 @@
 
 use tercet_config::{Machine, Tier};
 
+use super::egress::account;
+
 /// The system's files are read-only, and those of users are not there.
 const READ_ONLY: &str = "ProtectSystem=strict\nProtectHome=yes\n";
 
@@ -28,14 +30,15 @@ fn restrictions(sockets: &str) -> String {
     )
 }
 
-/// Lines of a `[Service]` section for a server on `machine` that listens, connects and writes nothing but logs.
-pub(super) fn server(machine: &Machine) -> String {
-    let user = "DynamicUser=yes\n";
+/// Lines of a `[Service]` section for a server of `tier` on `machine` that listens, connects and writes nothing but logs. Its
+/// account is not a dynamic one, since firewall rules name it.
+pub(super) fn server(machine: &Machine, tier: Tier) -> String {
+    let user = format!("User={}\n", account(tier));
     let processes = "ProtectProc=invisible\nProcSubset=pid\n";
     // A server that leaks is restarted before the machine, or a PostgreSQL beside it, lacks memory.
     let has_database = machine.tiers.contains(&Tier::Database);
     let memory = format!("MemoryMax={}%\n", if has_database { 50 } else { 75 });
-    [user, READ_ONLY, APART, processes, &restrictions(SOCKETS), &memory, ONLY_SERVES].concat()
+    [&user, READ_ONLY, APART, processes, &restrictions(SOCKETS), &memory, ONLY_SERVES].concat()
 }
 
 /// Lines of a `[Service]` section for Debian's unit of a PostgreSQL cluster, whose pg_ctlcluster(1) begins as root and becomes

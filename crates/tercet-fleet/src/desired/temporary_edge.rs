@@ -9,8 +9,10 @@ use tercet_config::Tier;
 pub(crate) struct TemporaryEdge {
     /// The client: the machine's name and address.
     pub from: (String, IpAddr),
-    /// The machine that is connected to.
-    pub to: String,
+    /// The client's tier.
+    pub client: Tier,
+    /// The server: the machine's name and address.
+    pub to: (String, IpAddr),
     /// The tier there.
     pub tier: Tier,
     /// The TCP port.

@@ -183,8 +183,12 @@ fn check(desired: &Desired, path: &str, expected: Expect) {
 
 /// The rules that accept connections, besides those of every machine.
 fn openings(desired: &Desired) -> String {
+    rules(desired, |line| line.contains("comment") && !line.contains("skuid"))
+}
+
+fn rules(desired: &Desired, shown: impl Fn(&str) -> bool) -> String {
     let rules = &desired.firewall.as_ref().expect("every machine has a firewall").rules;
-    rules.lines().filter(|line| line.contains("comment")).map(|line| format!("{}\n", line.trim())).collect()
+    rules.lines().filter(|line| shown(line)).map(|line| format!("{}\n", line.trim())).collect()
 }
 
 #[test]
@@ -255,20 +259,20 @@ fn an_application_server_is_a_unit_with_its_secrets_as_credentials() {
 
             [Service]
             MemoryDenyWriteExecute=yes
-            RuntimeDirectory=tercet-app-1@abc-738f049a
+            RuntimeDirectory=tercet-app-1@abc-e61c6be5
             RuntimeDirectoryMode=0700
             RuntimeDirectoryPreserve=restart
             LoadCredential=api.conf:/usr/local/lib/tercet/releases/abc/api.conf
-            ExecStart=/usr/local/lib/tercet/1/tercet api --config /run/credentials/tercet-app-1@abc-738f049a.service/api.conf --name app-1 --json
-            Environment="PGSSLROOTCERT=/run/credentials/tercet-app-1@abc-738f049a.service/authority.crt"
-            Environment="PGSSLCERT=/run/credentials/tercet-app-1@abc-738f049a.service/client.crt"
-            Environment="PGSSLKEY=/run/credentials/tercet-app-1@abc-738f049a.service/client.key"
+            ExecStart=/usr/local/lib/tercet/1/tercet api --config /run/credentials/tercet-app-1@abc-e61c6be5.service/api.conf --name app-1 --json
+            Environment="PGSSLROOTCERT=/run/credentials/tercet-app-1@abc-e61c6be5.service/authority.crt"
+            Environment="PGSSLCERT=/run/credentials/tercet-app-1@abc-e61c6be5.service/client.crt"
+            Environment="PGSSLKEY=/run/credentials/tercet-app-1@abc-e61c6be5.service/client.key"
             Environment="PGRST_SERVER_HOST=10.0.0.11"
             Environment="PGRST_SERVER_PORT=8081"
             Environment="PGRST_ADMIN_SERVER_PORT=9081"
-            Environment="PGRST_DB_URI=@/run/credentials/tercet-app-1@abc-738f049a.service/database-url"
-            Environment="PGRST_JWT_SECRET=@/run/credentials/tercet-app-1@abc-738f049a.service/jwt-secret"
-            Environment="PGRST_JWKS_CACHE_FILE=/run/tercet-app-1@abc-738f049a/provider-keys.json"
+            Environment="PGRST_DB_URI=@/run/credentials/tercet-app-1@abc-e61c6be5.service/database-url"
+            Environment="PGRST_JWT_SECRET=@/run/credentials/tercet-app-1@abc-e61c6be5.service/jwt-secret"
+            Environment="PGRST_JWKS_CACHE_FILE=/run/tercet-app-1@abc-e61c6be5/provider-keys.json"
             LoadCredential=authority.crt:/etc/tercet/credentials/application-018a537933d2/authority.crt
             LoadCredential=client.crt:/etc/tercet/credentials/application-018a537933d2/client.crt
             LoadCredential=client.key:/etc/tercet/credentials/application-018a537933d2/client.key
@@ -276,7 +280,7 @@ fn an_application_server_is_a_unit_with_its_secrets_as_credentials() {
             LoadCredential=database-url:/etc/tercet/credentials/application-018a537933d2/database-url
             LoadCredential=pgpass:/etc/tercet/credentials/application-018a537933d2/pgpass
             LoadCredential=jwt-secret:/etc/tercet/credentials/application-018a537933d2/jwt-secret
-            DynamicUser=yes
+            User=tercet-application
             ProtectSystem=strict
             ProtectHome=yes
             PrivateTmp=yes
@@ -317,7 +321,7 @@ fn an_application_server_is_a_unit_with_its_secrets_as_credentials() {
             [X-Tercet]
             Part=app-1
             Release=abc
-            Revision=738f049a
+            Revision=e61c6be5
             Port=8081
         "#]],
     );
@@ -486,7 +490,7 @@ fn a_program_has_its_variables_and_the_secret_ones_are_in_a_file() {
         [
             "Environment=\"LEVEL=a b\"",
             "Environment=\"PGSSLKEY=mine\"",
-            "Environment=\"PGSSLKEY=/run/credentials/tercet-app-1@abc-850f97c5.service/client.key\"",
+            "Environment=\"PGSSLKEY=/run/credentials/tercet-app-1@abc-21ac8a84.service/client.key\"",
         ]
     "#]]
     .assert_debug_eq(&variables);

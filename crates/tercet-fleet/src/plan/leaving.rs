@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use tercet_config::Tier;
+use tercet_config::{Machine, Tier};
 use tercet_machine::firewall::Firewall;
 use tercet_machine::inventory::Before;
 use tercet_machine::{Desired, Inventory, plan as steps};
@@ -80,12 +80,14 @@ pub(super) fn temporary_edges(target: &Target<'_>, survey: &Survey) -> Vec<Tempo
         survey.leaving.iter().map(|it| &it.remembered.machine).filter(move |it| it.tiers.contains(&tier))
     };
     let database = topology.parts().iter().find(|part| part.tier == Tier::Database);
+    let end = |machine: &Machine| (machine.name.clone(), machine.address);
     let serves = |name: &str| target.now.serving.values().any(|it| it.machine == name);
     for machine in carrying(Tier::Application).filter(|it| serves(&it.name)) {
         if let Some(part) = database {
             edges.push(TemporaryEdge {
-                from: (machine.name.clone(), machine.address),
-                to: topology.machine_of(part).name.clone(),
+                from: end(machine),
+                client: Tier::Application,
+                to: end(topology.machine_of(part)),
                 tier: Tier::Database,
                 port: part.port.number,
             });
@@ -101,9 +103,12 @@ pub(super) fn temporary_edges(target: &Target<'_>, survey: &Survey) -> Vec<Tempo
             if part.is_some() && topology.machines().iter().any(|it| it.name == from.name) {
                 continue;
             }
+            let all = topology.machines().iter().chain(carrying(Tier::Application));
+            let Some(to) = all.into_iter().find(|it| it.name == placed.machine) else { continue };
             edges.extend([port].into_iter().chain(release.health_port(port)).map(|port| TemporaryEdge {
-                from: (from.name.clone(), from.address),
-                to: placed.machine.clone(),
+                from: end(from),
+                client: Tier::Balancer,
+                to: end(to),
                 tier: Tier::Application,
                 port,
             }));

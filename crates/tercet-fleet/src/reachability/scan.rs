@@ -1,22 +1,18 @@
 //! A scan: connection attempts to every TCP port of addresses, at a limited rate.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::TcpStream;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Reachability, TIMEOUT};
+use super::Reachability;
+use super::attempt::{at_once, attempt};
 
 /// The attempts begin in this rhythm.
 const RHYTHM: Duration = Duration::from_millis(20);
-
-/// The most attempts at a time; each is an open file for as long as it lasts.
-const AT_ONCE: u64 = 4096;
 
 /// An attempt: `None` if it timed out.
 type Attempt = io::Result<(SocketAddr, Option<Reachability>)>;
@@ -27,15 +23,12 @@ type Attempt = io::Result<(SocketAddr, Option<Reachability>)>;
 /// # Errors
 /// An attempt cannot be made, for example for want of local ports.
 pub(crate) fn scan(addresses: &[IpAddr], per_second: u32) -> Result<Vec<(SocketAddr, Reachability)>> {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    // Other parts of the process have files, too.
-    let at_once = maximum.map_or(AT_ONCE, |files| AT_ONCE.min(files / 4));
+    let at_once = at_once();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut answers = Vec::new();
         for address in addresses {
-            let found = scan_one(*address, per_second, at_once as usize).await;
+            let found = scan_one(*address, per_second, at_once).await;
             answers.extend(found.with_context(|| format!("{address} cannot be scanned"))?);
         }
         Ok(answers)
@@ -48,7 +41,7 @@ async fn scan_one(
     at_once: usize,
 ) -> io::Result<Vec<(SocketAddr, Reachability)>> {
     let first = SocketAddr::new(address, 1);
-    if let (_, Some(Reachability::NoRoute)) = attempt(first).await? {
+    if let Some(Reachability::NoRoute) = attempt(first).await? {
         return Ok(vec![(first, Reachability::NoRoute)]);
     }
     let each = (f64::from(per_second) * RHYTHM.as_secs_f64()).ceil() as usize;
@@ -72,27 +65,14 @@ async fn scan_one(
         {
             take(attempted)?;
         }
-        attempts.spawn(attempt(SocketAddr::new(address, port)));
+        let target = SocketAddr::new(address, port);
+        attempts.spawn(async move { Ok((target, attempt(target).await?)) });
     }
     while let Some(attempted) = attempts.join_next().await {
         take(attempted)?;
     }
     answers.sort_by_key(|(at, _)| *at);
     Ok(answers)
-}
-
-async fn attempt(address: SocketAddr) -> Attempt {
-    let reached = match timeout(TIMEOUT, TcpStream::connect(address)).await {
-        Ok(Ok(_)) => Some(Reachability::Open),
-        Ok(Err(error)) => match error.kind() {
-            ErrorKind::ConnectionRefused => Some(Reachability::Refused),
-            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Some(Reachability::NoRoute),
-            ErrorKind::TimedOut => None,
-            _ => return Err(error),
-        },
-        Err(_) => None,
-    };
-    Ok((address, reached))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The firewall: tercet's nftables table, replaced in one transaction. A timer on the machine restores the previous rules
 //! unless a new connection confirms the replacement.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 
 use super::file::{Contents, File};
+use super::user;
 use crate::change::Change;
 use crate::command::{CommandError, output, run, run_with_input};
 use crate::error::Error;
@@ -31,7 +32,7 @@ const REVERT: &str = "tercet-firewall-revert";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Firewall {
-    /// The body of `table inet tercet { … }` (nft(8)).
+    /// The body of `table inet tercet { … }` (nft(8)). Users are named as `skuid "NAME"`.
     pub rules: String,
     /// Seconds until the previous rules are restored if the new ones are not confirmed.
     pub revert_seconds: u32,
@@ -46,11 +47,18 @@ pub struct FirewallFacts {
     pub kept_listing: Option<String>,
     /// The kernel's listing of the rules in force.
     pub listing: Option<String>,
+    /// The numbers of the users that the rules name, as far as they exist.
+    pub users: BTreeMap<String, u32>,
 }
 
-/// Reads the rules in force and those that were kept.
-fn read() -> Result<FirewallFacts, CommandError> {
+/// Reads the rules in force and those that were kept, and the users that `wanted` names.
+fn read(wanted: Option<&Firewall>) -> Result<FirewallFacts, CommandError> {
+    let mut users = BTreeMap::new();
+    for name in wanted.iter().flat_map(|firewall| firewall.users()) {
+        users.extend(user::id(name)?.map(|id| (name.to_owned(), id)));
+    }
     Ok(FirewallFacts {
+        users,
         kept: std::fs::read_to_string(RULES).ok(),
         kept_listing: std::fs::read_to_string(LISTING).ok(),
         listing: list()?,
@@ -87,9 +95,19 @@ impl Firewall {
         }
     }
 
-    /// A script that replaces the table in one transaction: nft applies a file completely or not at all.
-    fn script(&self) -> String {
-        format!("table inet tercet\ndelete table inet tercet\ntable inet tercet {{\n{}}}\n", self.rules)
+    /// The users that the rules name: `skuid "NAME"` (nft(8), meta expressions).
+    fn users(&self) -> BTreeSet<&str> {
+        self.rules.split("skuid \"").skip(1).filter_map(|rest| rest.split('"').next()).collect()
+    }
+
+    /// A script that replaces the table in one transaction: nft applies a file completely or not at all. Users have their numbers:
+    /// a name that someone removed would leave a machine without any rules at its next boot.
+    fn script(&self, users: &BTreeMap<String, u32>) -> String {
+        let mut rules = self.rules.clone();
+        for (name, id) in users {
+            rules = rules.replace(&format!("skuid \"{name}\""), &format!("skuid {id}"));
+        }
+        format!("table inet tercet\ndelete table inet tercet\ntable inet tercet {{\n{rules}}}\n")
     }
 
     fn changes(&self, facts: &FirewallFacts) -> Vec<Change> {
@@ -97,7 +115,7 @@ impl Firewall {
             TextDiff::from_lines(from, to).unified_diff().context_radius(0).to_string()
         };
         let mut changes = Vec::new();
-        let script = self.script();
+        let script = self.script(&facts.users);
         if facts.kept.as_deref() != Some(&script) {
             changes.push(Change::new("rules", "", difference(facts.kept.as_deref().unwrap_or(""), &script)));
         }
@@ -141,14 +159,15 @@ impl Firewall {
                 PREVIOUS,
             ],
         )?;
-        run_with_input("nft", &["-f", "-"], &self.script())?;
+        run_with_input("nft", &["-f", "-"], &self.script(&read(Some(self))?.users))?;
         let listing = list()?.unwrap_or_default();
         std::fs::write(UNCONFIRMED, listing).map_err(Error::change(Path::new(UNCONFIRMED)))
     }
 
     /// Stops the timer and makes the rules permanent, unless the previous ones are in force again.
     fn keep(&self) -> Result<(), Error> {
-        if !reverting()? && self.changes(&read()?).is_empty() {
+        let facts = read(Some(self))?;
+        if !reverting()? && self.changes(&facts).is_empty() {
             return Ok(());
         }
         // From here on nothing restores the previous rules but this function.
@@ -169,7 +188,7 @@ impl Firewall {
                 "the previous firewall rules were restored before the new ones were confirmed",
             ));
         };
-        for file in [file(RULES, self.script()), file(LISTING, listing)] {
+        for file in [file(RULES, self.script(&facts.users)), file(LISTING, listing)] {
             let folder = file.path.parent().expect("a file has a folder");
             std::fs::create_dir_all(folder).map_err(Error::change(folder))?;
             file.write().map_err(Error::change(&file.path))?;
@@ -205,7 +224,7 @@ impl Resource for Option<Firewall> {
     type Step = Step;
 
     fn probe(&self, recorded: &bool) -> Result<FirewallFacts, Error> {
-        if self.is_some() || *recorded { Ok(read()?) } else { Ok(FirewallFacts::default()) }
+        if self.is_some() || *recorded { Ok(read(self.as_ref())?) } else { Ok(FirewallFacts::default()) }
     }
 
     fn diff(&self, _facts: &FirewallFacts, _context: &mut Context<'_>) -> Vec<Step> {
@@ -295,6 +314,16 @@ fn confirmable(in_force: Option<String>, unconfirmed: Option<&str>) -> Option<St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_have_numbers_as_far_as_they_exist() {
+        let rules = "\tmeta skuid \"a\" drop comment \"a\"\n\tmeta skuid \"b\" drop\n".to_owned();
+        let firewall = Firewall { rules, revert_seconds: 60 };
+        assert_eq!(firewall.users(), BTreeSet::from(["a", "b"]));
+        let script = firewall.script(&BTreeMap::from([("a".to_owned(), 7)]));
+        assert!(script.contains("skuid 7 drop comment \"a\""), "{script}");
+        assert!(script.contains("skuid \"b\" drop"), "{script}");
+    }
 
     #[test]
     fn a_late_confirmation_keeps_nothing() {

@@ -101,7 +101,17 @@ impl fmt::Display for Step {
 }
 
 fn exists(name: &str) -> Result<bool, CommandError> {
-    Ok(output("getent", &["passwd", "--", name], "")?.status.success())
+    Ok(id(name)?.is_some())
+}
+
+/// The number of a user, if there is one of that name.
+///
+/// # Errors
+/// getent(1) cannot be started.
+pub fn id(name: &str) -> Result<Option<u32>, CommandError> {
+    let output = output("getent", &["passwd", "--", name], "")?;
+    let line = String::from_utf8_lossy(&output.stdout);
+    Ok(line.split(':').nth(2).filter(|_| output.status.success()).and_then(|id| id.parse().ok()))
 }
 
 fn create(name: &str) -> Result<(), CommandError> {

@@ -1,4 +1,4 @@
-//! Changes by hand that open connections: prove finds each, plan shows it, apply closes it.
+//! Changes by hand that allow connections: prove finds each, plan shows it, apply prohibits it.
 
 use anyhow::{Result, ensure};
 
@@ -26,6 +26,8 @@ pub(super) fn found_and_mended(scenario: &Scenario<'_>) -> Result<()> {
     // A listener on a port that is not among the common ones.
     scenario.on("db", "systemd-run --quiet --unit listener python3 -m http.server 45678; nft add rule inet tercet input tcp dport 45678 accept")?;
     scenario.on("db", "until ss -Hltn | grep -q :45678; do sleep .05; done")?;
+    // A tier whose connections to the outside are not limited any more.
+    scenario.on("app2", "nft flush chain inet tercet output")?;
     let printed = scenario.fail("prove", &[])?;
     for hole in [
         "FAIL operator → app1 10.77.0.11:6379",
@@ -38,11 +40,14 @@ pub(super) fn found_and_mended(scenario: &Scenario<'_>) -> Result<()> {
         "app2: the policy of chain input, table inet tercet, drops it, and no rule there accepts it",
         "app1: chain foreign, table ip guard, which is not tercet's, drops it",
         "open, and the role is privileged",
+        "app2: chain output, table inet tercet, does not limit tercet-application",
     ] {
         ensure!(printed.contains(hole), "prove did not find: {hole}\n{printed}");
     }
     let plan = scenario.succeed("plan", &[])?;
-    for drift in ["dport 6379", "dport 8081", "host all all 0.0.0.0/0 trust"] {
+    for drift in
+        ["dport 6379", "dport 8081", "host all all 0.0.0.0/0 trust", "reject with icmpx admin-prohibited"]
+    {
         ensure!(plan.contains(drift), "plan does not show {drift}:\n{plan}");
     }
     scenario.on("app1", "nft delete table ip guard")?;

@@ -1,7 +1,7 @@
-//! The `[firewall]` section.
+//! What the firewalls accept: the `[firewall]` section, and `egress` of a tier.
 
 use crate::file::{Firewall, Located};
-use crate::topology::{Network, SshFrom};
+use crate::topology::{Destination, Egress, Network, SshFrom};
 use tercet_options::Mistakes;
 
 /// Every address.
@@ -30,4 +30,29 @@ fn network(text: &Located<String>, mistakes: &mut Mistakes) -> Option<Network> {
             .hint("write it like 203.0.113.0/24 or 2001:db8::/32; or [\"anywhere\"] alone");
     }
     network
+}
+
+/// Where a tier may connect to.
+pub(super) fn egress(
+    list: Option<&Located<Vec<Located<String>>>>,
+    default: Egress,
+    mistakes: &mut Mistakes,
+) -> Egress {
+    let Some(list) = list else { return default };
+    if let [only] = &list[..]
+        && only.as_str() == ANYWHERE
+    {
+        return Egress::Anywhere;
+    }
+    Egress::Only(list.iter().filter_map(|text| destination(text, mistakes)).collect())
+}
+
+fn destination(text: &Located<String>, mistakes: &mut Mistakes) -> Option<Destination> {
+    let destination = text.parse().ok();
+    if destination.is_none() {
+        mistakes
+            .add(text.span(), format!("{:?} is no destination", **text), "not a destination")
+            .hint("write a network, a port or both: 10.0.0.0/24, \"*:443\", 10.0.0.30:6379; names have changing addresses");
+    }
+    destination
 }

@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use super::{FOUR, SHARED, desired, openings};
+use super::{BACKED_UP, FOUR, SHARED, desired, openings, rules};
 
 #[test]
 fn firewalls_open_the_arrows_and_nothing_else() {
@@ -65,4 +65,87 @@ fn ssh_comes_from_where_the_file_says() {
         tcp dport 22 accept comment "ssh of the operator"
     "#]]
     .assert_eq(&ssh("[\"anywhere\"]"));
+}
+
+#[test]
+fn the_tiers_open_their_edges_and_nothing_else() {
+    let egress = |file: &str, machine: &str| rules(&desired(file, machine), |line| line.contains("skuid"));
+    expect![[r#"
+        meta skuid "tercet-balancer" ip daddr 10.0.0.11 tcp dport 8081 accept comment "balancer to app-1"
+        meta skuid "tercet-balancer" ip daddr 10.0.0.11 tcp dport 9081 accept comment "balancer to app-1"
+        meta skuid "tercet-balancer" ip daddr 10.0.0.11 tcp dport 8082 accept comment "balancer to app-1"
+        meta skuid "tercet-balancer" ip daddr 10.0.0.11 tcp dport 9082 accept comment "balancer to app-1"
+        meta skuid "tercet-balancer" ip daddr 10.0.0.12 tcp dport 8081 accept comment "balancer to app-2"
+        meta skuid "tercet-balancer" ip daddr 10.0.0.12 tcp dport 9081 accept comment "balancer to app-2"
+        meta skuid "tercet-balancer" ip daddr 10.0.0.12 tcp dport 8082 accept comment "balancer to app-2"
+        meta skuid "tercet-balancer" ip daddr 10.0.0.12 tcp dport 9082 accept comment "balancer to app-2"
+        meta skuid "tercet-balancer" reject with icmpx admin-prohibited comment "balancer to anything else"
+    "#]]
+    .assert_eq(&egress(FOUR, "lb"));
+    expect![[r#"
+        meta skuid "tercet-application" ip daddr 10.0.0.12 tcp dport 8081 accept comment "application to app-2"
+        meta skuid "tercet-application" ip daddr 10.0.0.12 tcp dport 8082 accept comment "application to app-2"
+        meta skuid "tercet-application" ip daddr 10.0.0.20 tcp dport 5432 accept comment "application to database"
+        meta skuid "tercet-application" reject with icmpx admin-prohibited comment "application to anything else"
+    "#]].assert_eq(&egress(FOUR, "app1"));
+    expect![[r#"
+        meta skuid "postgres" reject with icmpx admin-prohibited comment "database to anything else"
+    "#]]
+    .assert_eq(&egress(FOUR, "db"));
+    expect![[r#"
+        meta skuid "postgres" ip daddr 10.0.0.20 tcp dport 8432 accept comment "backup to database"
+        meta skuid "postgres" reject with icmpx admin-prohibited comment "backup to anything else"
+    "#]]
+    .assert_eq(&egress(BACKED_UP, "vault"));
+    expect![[r#"
+        meta skuid "tercet-balancer" ip daddr 10.0.0.11 tcp dport 8081 accept comment "balancer to app-2"
+        meta skuid "tercet-balancer" ip daddr 10.0.0.11 tcp dport 9081 accept comment "balancer to app-2"
+        meta skuid "tercet-balancer" ip daddr 10.0.0.11 tcp dport 8082 accept comment "balancer to app-2"
+        meta skuid "tercet-balancer" ip daddr 10.0.0.11 tcp dport 9082 accept comment "balancer to app-2"
+        meta skuid "tercet-balancer" reject with icmpx admin-prohibited comment "balancer to anything else"
+        meta skuid "tercet-application" ip daddr 10.0.0.11 tcp dport 8081 accept comment "application to app-2"
+        meta skuid "tercet-application" ip daddr 10.0.0.11 tcp dport 8082 accept comment "application to app-2"
+        meta skuid "tercet-application" reject with icmpx admin-prohibited comment "application to anything else"
+        meta skuid "postgres" reject with icmpx admin-prohibited comment "database to anything else"
+    "#]].assert_eq(&egress(SHARED, "one"));
+    expect![[r#"
+        meta skuid "tercet-application" ip daddr 10.0.0.12 tcp dport 8081 accept comment "application to app-2"
+        meta skuid "tercet-application" ip daddr 10.0.0.12 tcp dport 8082 accept comment "application to app-2"
+        meta skuid "tercet-application" ip daddr 10.0.0.20 tcp dport 5432 accept comment "application to database"
+        meta skuid "tercet-application" meta l4proto { tcp, udp } th dport 53 accept comment "application to name servers"
+        meta skuid "tercet-application" tcp dport 443 accept comment "application to *:443"
+        meta skuid "tercet-application" tcp dport 8443 accept comment "application to *:8443"
+        meta skuid "tercet-application" reject with icmpx admin-prohibited comment "application to anything else"
+    "#]]
+        .assert_eq(&egress(&format!("{FOUR}api.jwt-issuer = \"https://id.example.com:8443\""), "app1"));
+}
+
+#[test]
+fn what_the_file_allows_besides_is_open() {
+    let egress = |more: &str, machine: &str| {
+        let lines = rules(&desired(&format!("{FOUR}{more}"), machine), |line| line.contains("skuid"));
+        let edge =
+            |line: &&str| [" to app-", " to database\"", "anything else"].iter().any(|it| line.contains(it));
+        lines.lines().filter(|line| !edge(line)).map(|line| format!("{line}\n")).collect::<String>()
+    };
+    // A program of the user's connects to everything by default.
+    assert_eq!(
+        rules(&desired(&format!("{FOUR}application.run = \"./run\""), "app1"), |line| line.contains("skuid")),
+        ""
+    );
+    expect![[r#"
+        meta skuid "tercet-application" meta l4proto { tcp, udp } th dport 53 accept comment "application to name servers"
+        meta skuid "tercet-application" ip daddr 10.0.0.30/32 tcp dport 6379 accept comment "application to 10.0.0.30/32:6379"
+        meta skuid "tercet-application" tcp dport 443 accept comment "application to *:443"
+        meta skuid "tercet-application" ip6 daddr 2001:db8::/32 accept comment "application to 2001:db8::/32"
+    "#]].assert_eq(&egress(
+        "application = { run = \"./run\", egress = [\"10.0.0.30:6379\", \"*:443\", \"2001:db8::/32\"] }",
+        "app1",
+    ));
+    expect![[r#""#]].assert_eq(&egress("application = { run = \"./run\", egress = [] }", "app1"));
+    expect![[r#"
+        meta skuid "postgres" meta l4proto { tcp, udp } th dport 53 accept comment "database to name servers"
+        meta skuid "postgres" ip daddr 10.0.0.40/32 tcp dport 5432 accept comment "database to 10.0.0.40/32:5432"
+    "#]].assert_eq(&egress("database.egress = [\"10.0.0.40:5432\"]", "db"));
+    expect![[r#""#]].assert_eq(&egress("database.egress = [\"anywhere\"]", "db"));
 }

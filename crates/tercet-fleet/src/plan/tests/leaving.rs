@@ -258,6 +258,7 @@ fn a_tier_that_a_machine_lost_is_taken_away_from_it() {
             db: drain and stop app-3 of release aaaaaaaaaaaa on port 8081
             db: remove tercet-app-3@aaaaaaaaaaaa… /usr/local/lib/tercet/releases/aaaaaaaaaaaa
             lb: remove what is no longer used here
+            db: remove what is no longer used here
         "#]],
     );
 }

@@ -1,0 +1,148 @@
+//! Where the processes of a tier connect to, besides the edges of the topology.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use tercet_options::api;
+
+use super::{Network, Repository, Server, Tier, Topology};
+
+/// The connections that the processes of a tier may open besides the edges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Egress {
+    /// To every address.
+    Anywhere,
+    /// To these destinations, and to name servers if there are any.
+    Only(Vec<Destination>),
+}
+
+/// Where connections go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// The network; `None` for every address.
+    pub network: Option<Network>,
+    /// The TCP port; `None` for every one.
+    pub port: Option<u16>,
+}
+
+/// A text that is no destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotADestination;
+
+impl Default for Egress {
+    fn default() -> Self {
+        Self::Only(Vec::new())
+    }
+}
+
+impl Destination {
+    /// This port of every address.
+    pub fn port(port: u16) -> Self {
+        Self { network: None, port: Some(port) }
+    }
+
+    /// Whether connections to an address and port go to it.
+    pub fn contains(&self, address: SocketAddr) -> bool {
+        self.network.is_none_or(|network| network.contains(address.ip()))
+            && self.port.is_none_or(|port| port == address.port())
+    }
+}
+
+impl FromStr for Destination {
+    type Err = NotADestination;
+
+    /// Parses `10.0.0.0/24`, `10.0.0.5:6379`, `[2001:db8::]/32`, `[2001:db8::5]:6379` or `*:443`.
+    fn from_str(text: &str) -> Result<Self, NotADestination> {
+        if let Ok(network) = text.parse() {
+            return Ok(Self { network: Some(network), port: None });
+        }
+        let (network, port) = match text.rsplit_once("]:").or_else(|| text.rsplit_once(':')) {
+            Some((network, port)) => (network, Some(port)),
+            None => (text, None),
+        };
+        let port = port.map(|port| port.parse().ok().filter(|port| *port > 0).ok_or(NotADestination));
+        let port = port.transpose()?;
+        let network = match network {
+            "*" if port.is_some() => None,
+            network => {
+                let plain = network.strip_prefix('[').map(|it| it.replacen(']', "", 1));
+                // Without brackets, a port could be the end of an IPv6 address.
+                let is_clear = plain.is_some() || !network.contains(':');
+                let parsed = plain.as_deref().unwrap_or(network).parse();
+                Some(parsed.ok().filter(|_| is_clear).ok_or(NotADestination)?)
+            }
+        };
+        Ok(Self { network, port })
+    }
+}
+
+/// As it is written in `tercet.toml`.
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.network {
+            Some(network) if network.is_ipv4() || self.port.is_none() => write!(f, "{network}")?,
+            Some(network) => write!(f, "[{network}]")?,
+            None => f.write_str("*")?,
+        }
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// Where the processes of a tier may connect to besides the edges.
+pub(super) fn of(topology: &Topology, tier: Tier) -> Egress {
+    match (tier, &topology.application.server) {
+        (Tier::Application, Server::Own { .. }) => topology.application.egress.clone(),
+        (Tier::Application, Server::Api(api)) => {
+            let urls =
+                ["jwks-url", "jwt-issuer"].into_iter().filter_map(|option| api.options.get(option)?.as_str());
+            // The metadata of an issuer name the URL of its keys, which may have another port.
+            let ports: BTreeSet<u16> = urls.flat_map(|url| [api::https_port(url), 443]).collect();
+            Egress::Only(ports.into_iter().map(Destination::port).collect())
+        }
+        (Tier::Database | Tier::Backup, _) => {
+            let store = topology.backup.as_ref().map(|backup| &backup.repository);
+            match (topology.database.egress.clone(), store) {
+                (Egress::Only(mut destinations), Some(Repository::S3(store))) => {
+                    destinations.push(Destination::port(store.port));
+                    Egress::Only(destinations)
+                }
+                (egress, _) => egress,
+            }
+        }
+        (Tier::Balancer, _) => Egress::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_is_a_network_a_port_or_both() {
+        for (text, shown) in [
+            ("10.0.0.0/24", "10.0.0.0/24"),
+            ("10.0.0.5:6379", "10.0.0.5/32:6379"),
+            ("10.0.0.0/24:6379", "10.0.0.0/24:6379"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("[2001:db8::5]:443", "[2001:db8::5/128]:443"),
+            ("[2001:db8::/32]:443", "[2001:db8::/32]:443"),
+            ("*:443", "*:443"),
+        ] {
+            let destination: Destination = text.parse().unwrap();
+            assert_eq!(destination.to_string(), shown, "{text}");
+            assert_eq!(shown.parse(), Ok(destination), "{shown}");
+        }
+        let destination: Destination = "10.0.0.0/24:6379".parse().unwrap();
+        for (address, contains) in [("10.0.0.9:6379", true), ("10.0.1.9:6379", false), ("10.0.0.9:80", false)]
+        {
+            assert_eq!(destination.contains(address.parse().unwrap()), contains, "{address}");
+        }
+        for text in
+            ["", "*", ":443", "*:0", "*:https", "shop:443", "10.0.0.0/33:1", "10.0.0.5:", "2001:db8::5:70000"]
+        {
+            assert_eq!(text.parse::<Destination>(), Err(NotADestination), "{text}");
+        }
+    }
+}
