@@ -1562,3 +1562,35 @@ jwt-secret = "@keys/token"
         "#]],
     );
 }
+
+#[test]
+fn egress_that_says_nothing() {
+    check(
+        "[application]\negress = [\"*:443\"]\n[database]\negress = [\"db.example.com:5432\"]\n",
+        expect![[r#"
+              × tercet.toml has 2 mistakes
+
+            Error:
+              × egress is for your own program, and there is none
+               ╭─[tercet.toml:2:10]
+             1 │ [application]
+             2 │ egress = ["*:443"]
+               ·          ────┬────
+               ·              ╰── for run
+             3 │ [database]
+               ╰────
+              help: leave it out: the data API connects to the database, and to what its options name
+
+            Error:
+              × "db.example.com:5432" is no destination
+               ╭─[tercet.toml:4:11]
+             3 │ [database]
+             4 │ egress = ["db.example.com:5432"]
+               ·           ──────────┬──────────
+               ·                     ╰── not a destination
+               ╰────
+              help: write a network, a port or both: 10.0.0.0/24, "*:443", 10.0.0.30:6379; names have changing
+                    addresses
+        "#]],
+    );
+}

@@ -58,11 +58,9 @@ pub(super) async fn attempt(address: SocketAddr) -> io::Result<Option<Reachabili
     Ok(match timeout(TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Some(Reachability::Open),
         Ok(Err(error)) => match error.kind() {
-            ErrorKind::ConnectionRefused => Some(Reachability::Refused),
+            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Some(Reachability::Refused),
             ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Some(Reachability::NoRoute),
             ErrorKind::PermissionDenied => Some(Reachability::Prohibited),
-            // A connection that is closed at once was let in.
-            ErrorKind::ConnectionReset => Some(Reachability::Refused),
             ErrorKind::TimedOut => None,
             _ => return Err(error),
         },
