@@ -6,7 +6,7 @@
 //! counts it, and the count is logged with the next batch, so a slow disk costs log lines,
 //! never latency. A discarded log has no buffers and no thread, and formats nothing.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
@@ -221,8 +221,7 @@ impl Shared {
                     format_args!("# {dropped} log lines dropped: the log could not keep up\n"),
                 );
             }
-            // A log that cannot be written cannot report that either.
-            let _ = sink.write_all(batch);
+            sink.lines(batch);
             if batch.capacity() > BUFFER_LIMIT / 4 {
                 *batch = Vec::new();
             }
@@ -230,31 +229,65 @@ impl Shared {
     }
 }
 
-enum Sink {
-    Stdout(io::Stdout),
-    Stderr(io::Stderr),
-    File(File),
+/// Where lines go. After a write that failed, on a full disk, the next line begins a new one.
+struct Sink {
+    file: Box<dyn Write + Send>,
+    /// Whether the last line that was written has no end.
+    is_cut: bool,
+    /// Lines that could not be written and are not reported yet.
+    lost: u64,
 }
 
 impl Sink {
     /// None for [`Destination::Discard`].
     fn open(destination: &Destination) -> io::Result<Option<Self>> {
-        Ok(Some(match destination {
+        Ok(Some(Self::of(match destination {
             Destination::Discard => return Ok(None),
-            Destination::Stdout => Self::Stdout(io::stdout()),
-            Destination::Stderr => Self::Stderr(io::stderr()),
+            Destination::Stdout => Box::new(io::stdout()),
+            Destination::Stderr => Box::new(io::stderr()),
             Destination::File(path) => {
-                Self::File(OpenOptions::new().append(true).create(true).mode(0o640).open(path)?)
+                Box::new(OpenOptions::new().append(true).create(true).mode(0o640).open(path)?)
             }
-        }))
+        })))
     }
 
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Stdout(stdout) => stdout.write_all(bytes).and_then(|()| stdout.flush()),
-            Self::Stderr(stderr) => stderr.write_all(bytes),
-            Self::File(file) => file.write_all(bytes),
+    fn of(file: Box<dyn Write + Send>) -> Self {
+        Self { file, is_cut: false, lost: 0 }
+    }
+
+    /// Writes lines, and before them how many were lost since the last ones.
+    fn lines(&mut self, lines: &[u8]) {
+        if lines.is_empty() {
+            return;
         }
+        if self.is_cut {
+            self.is_cut = self.bytes(b"\n") == 0;
+        }
+        if self.lost > 0 && !self.is_cut {
+            let note = format!("# {} log lines lost: the log could not be written\n", self.lost);
+            let written = self.bytes(note.as_bytes());
+            self.is_cut = (1..note.len()).contains(&written);
+            self.lost = if written == note.len() { 0 } else { self.lost };
+        }
+        let written = if self.is_cut || self.lost > 0 { 0 } else { self.bytes(lines) };
+        let (written, lost) = lines.split_at(written);
+        self.is_cut |= written.last().is_some_and(|byte| *byte != b'\n');
+        self.lost += lost.iter().filter(|byte| **byte == b'\n').count() as u64;
+    }
+
+    /// Writes bytes as far as it goes, and returns how many.
+    fn bytes(&mut self, bytes: &[u8]) -> usize {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.file.write(&bytes[written..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => break,
+                Ok(more) => written += more,
+            }
+        }
+        // Standard output has a buffer; what it cannot write stays there for the next time.
+        let _ = self.file.flush();
+        written
     }
 }
 
@@ -301,10 +334,45 @@ mod tests {
         };
         handle.line(|line| line.resize(BUFFER_LIMIT, b'x'));
         handle.line(|line| line.push(b'y'));
-        let mut sink = Sink::File(tempfile::tempfile().unwrap());
+        let mut sink = Sink::of(Box::new(tempfile::tempfile().unwrap()));
         let mut batch = Vec::new();
         shared.drain(&mut sink, &mut batch);
         assert_eq!(shared.dropped.load(Ordering::Relaxed), 1);
+    }
+
+    /// A disk with room for some bytes.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (written, size) = &mut *lock(&self.0);
+            let fits = bytes.len().min(*size - written.len());
+            written.extend_from_slice(&bytes[..fits]);
+            if fits == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(fits) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn after_a_full_disk_lines_are_whole_and_the_lost_ones_counted() {
+        let disk = Disk::default();
+        let mut sink = Sink::of(Box::new(disk.clone()));
+        let mut write = |size: usize, lines: &[u8]| {
+            lock(&disk.0).1 = size;
+            sink.lines(lines);
+            String::from_utf8(lock(&disk.0).0.clone()).unwrap()
+        };
+        assert_eq!(write(10, b"one\ntwo\nthree\nfour\n"), "one\ntwo\nth");
+        assert_eq!(write(10, b"five\n"), "one\ntwo\nth");
+        assert_eq!(write(11, b"six\n"), "one\ntwo\nth\n");
+        assert_eq!(write(14, b"seven\n"), "one\ntwo\nth\n# 4");
+        let note = "# 5 log lines lost: the log could not be written";
+        assert_eq!(write(1000, b"eight\n"), format!("one\ntwo\nth\n# 4\n{note}\neight\n"));
+        assert_eq!(write(1000, b"nine\n"), format!("one\ntwo\nth\n# 4\n{note}\neight\nnine\n"));
     }
 
     #[test]

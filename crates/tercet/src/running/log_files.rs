@@ -35,13 +35,8 @@ pub(crate) fn read(folder: &Path, selection: &Selection) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for path in files(folder)? {
         let mut parser = Parser::of(&path);
-        for path in [path.with_added_extension("1"), path] {
-            match File::open(&path) {
-                Ok(file) => lines.extend(parser.lines(BufReader::new(file))),
-                // Not rotated yet.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).with_context(|| path.display().to_string()),
-            }
+        for file in rotated_and_present(&path)? {
+            lines.extend(parser.lines(BufReader::new(file)));
         }
     }
     lines.retain(|line| line.time >= since && takes(selection, line));
@@ -104,6 +99,22 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// The rotated file of a part and the present one, as far as they exist.
+fn rotated_and_present(path: &Path) -> Result<Vec<File>> {
+    let open = |path: &Path| match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        file => file.map(Some).with_context(|| path.display().to_string()),
+    };
+    let number = |file: &File| file.metadata().map(|it| it.ino()).ok();
+    let present = open(path)?;
+    let rotated = open(&path.with_added_extension("1"))?;
+    // It was rotated in between: there is another one in its place.
+    let is_same =
+        present.as_ref().zip(rotated.as_ref()).is_some_and(|(one, other)| number(one) == number(other));
+    let present = if is_same { open(path)? } else { present };
+    Ok(rotated.into_iter().chain(present).collect())
+}
+
 /// A file that is followed, also when it is rotated.
 struct Followed {
     path: PathBuf,
@@ -127,6 +138,8 @@ impl Followed {
                 self.file = File::open(&self.path).ok();
             }
             let Some(file) = &mut self.file else { return lines };
+            // Before it is read: what was written until it was rotated is read then, too.
+            let in_place = fs::metadata(&self.path).ok();
             let mut bytes = std::mem::take(&mut self.rest);
             let _ = file.read_to_end(&mut bytes);
             let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
@@ -134,13 +147,13 @@ impl Followed {
             self.rest.truncate(LONGEST);
             lines.extend(self.parser.lines(&bytes[..]));
             let opened = file.metadata().map(|it| it.ino()).ok();
-            let (now, length) = match fs::metadata(&self.path) {
-                Ok(metadata) => (Some(metadata.ino()), metadata.len()),
-                Err(_) => return lines,
-            };
-            if now == opened {
+            let Some(in_place) = in_place else { return lines };
+            if Some(in_place.ino()) == opened {
                 // It was emptied.
-                if file.stream_position().is_ok_and(|position| position > length) {
+                if file
+                    .metadata()
+                    .is_ok_and(|it| file.stream_position().is_ok_and(|position| position > it.len()))
+                {
                     let _ = file.seek(SeekFrom::Start(0));
                     self.rest.clear();
                 }
