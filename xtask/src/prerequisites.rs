@@ -23,8 +23,14 @@ const NODE: Prerequisite =
     Prerequisite { what: "node", package: "nodejs", present: || runs("node", &["--version"]) };
 const NPM: Prerequisite =
     Prerequisite { what: "npm", package: "npm", present: || runs("npm", &["--version"]) };
+const PEBBLE: Prerequisite =
+    Prerequisite { what: "pebble", package: "pebble", present: || runs("pebble", &["-help"]) };
 const PGBACKREST: Prerequisite =
     Prerequisite { what: "pgBackRest", package: "pgbackrest", present: || runs("pgbackrest", &["version"]) };
+const NSS_WRAPPER: Prerequisite =
+    Prerequisite { what: "nss_wrapper", package: "libnss-wrapper", present: nss_wrapper };
+const FAKETIME: Prerequisite =
+    Prerequisite { what: "faketime", package: "faketime", present: || runs("faketime", &["--version"]) };
 const POSTGRESQL: Prerequisite =
     Prerequisite { what: "PostgreSQL's server programs", package: "postgresql", present: postgresql };
 const PYTHON: Prerequisite = Prerequisite {
@@ -36,7 +42,8 @@ const PYTHON: Prerequisite = Prerequisite {
 pub(crate) const HAS_VENV: &[&str] = &["-c", "import venv, ensurepip"];
 
 /// For the tests.
-pub(crate) const OF_TESTS: &[Prerequisite] = &[CHROMIUM, CURL, NODE, NPM, PGBACKREST, POSTGRESQL, PYTHON];
+pub(crate) const OF_TESTS: &[Prerequisite] =
+    &[CHROMIUM, CURL, FAKETIME, NODE, NPM, NSS_WRAPPER, PEBBLE, PGBACKREST, POSTGRESQL, PYTHON];
 /// For the gate and the fuzz targets.
 pub(crate) const OF_TOOLS: &[Prerequisite] = &[CXX, PYTHON];
 
@@ -65,6 +72,14 @@ pub(crate) fn runs(program: &str, arguments: &[&str]) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+/// Whether the loader finds it: without it, a program that is to be preloaded prints a message.
+fn nss_wrapper() -> bool {
+    Command::new("true")
+        .env("LD_PRELOAD", "libnss_wrapper.so")
+        .output()
+        .is_ok_and(|output| output.status.success() && output.stderr.is_empty())
 }
 
 /// On the PATH, or where Debian puts it.

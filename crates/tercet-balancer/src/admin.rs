@@ -75,7 +75,8 @@ impl Admin for Endpoint {
 
     fn metrics(&self) -> String {
         let Shared { metrics, limits, servers, .. } = &*self.shared;
-        metrics::encode(metrics, limits.connections(), &servers.all())
+        let certificates = self.shared.bind_addresses.load().certificates();
+        metrics::encode(metrics, limits.connections(), &servers.all(), &certificates)
     }
 
     fn other(&self, method: &Method, path: &str, _: &str, _: Bytes) -> LocalFuture<Option<Answer>> {

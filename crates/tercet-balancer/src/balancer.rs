@@ -12,6 +12,7 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::bind_address::BindAddresses;
+use crate::challenges::Challenge;
 use crate::config::Config;
 use crate::listening::{Listening, worker_count};
 use crate::shared::{ReloadReply, Shared};
@@ -51,8 +52,10 @@ impl Balancer {
         for address in listeners.iter().filter_map(Listening::local_address) {
             events.event(ProcessEvent::Listening { address: &address.to_string(), purpose: "HTTP" });
         }
-        let bind_addresses = BindAddresses::load(&config, None).map_err(io::Error::other)?;
-        let shared = Arc::new(Shared::new(config, bind_addresses, count, events, reload_requests));
+        let challenges = Arc::default();
+        let bind_addresses = BindAddresses::load(&config, &challenges, None).map_err(io::Error::other)?;
+        let shared =
+            Arc::new(Shared::new(config, bind_addresses, challenges, count, events, reload_requests));
         let (stop, stopped) = watch::channel(false);
         let (reloaded, reloads) = watch::channel(());
         let (listening, listened) = watch::channel(Arc::new(listeners));
@@ -93,7 +96,8 @@ impl Balancer {
     /// # Errors
     /// A certificate cannot be used.
     pub fn reload(&self, config: Config, bound: Vec<Listening>) -> Result<(), TlsError> {
-        let bind_addresses = BindAddresses::load(&config, Some(&self.shared.bind_addresses.load()))?;
+        let before = self.shared.bind_addresses.load();
+        let bind_addresses = BindAddresses::load(&config, &self.shared.challenges, Some(&before))?;
         self.shared.servers.configure(&config);
         self.shared.bind_addresses.store(Arc::new(bind_addresses));
         let mut listening = Vec::new();
@@ -109,6 +113,16 @@ impl Balancer {
         self.listening.send_replace(Arc::new(listening));
         self.reloaded.send_replace(());
         Ok(())
+    }
+
+    /// Answers these challenges of the certificate authority from now on, and no others.
+    pub(crate) fn set_challenges(&self, challenges: Vec<Challenge>) {
+        self.shared.challenges.set(challenges);
+    }
+
+    /// Loads certificates whose files have changed now, instead of within seconds.
+    pub(crate) fn refresh_certificates(&self) {
+        refresh_certificates(&self.shared);
     }
 
     /// Waits until a thread exits although the balancer was not stopped.
@@ -180,16 +194,20 @@ async fn run_periodic_tasks(shared: Arc<Shared>) {
     let mut interval = tokio::time::interval(HOUSEKEEPING);
     loop {
         interval.tick().await;
-        for tls in shared.bind_addresses.load().iter().filter_map(|bind_address| bind_address.tls.as_ref()) {
-            match tls.refresh() {
-                Ok(false) => {}
-                Ok(true) => shared.events.event(ProcessEvent::ConfigurationLoaded { source: "certificates" }),
-                Err(error) => shared.events.event(ProcessEvent::ConfigurationRefused {
-                    source: "certificates",
-                    reason: &error.to_string(),
-                }),
-            }
-        }
+        refresh_certificates(&shared);
         shared.limits.sweep(&shared.config.load().limits, std::time::Instant::now());
+    }
+}
+
+fn refresh_certificates(shared: &Shared) {
+    for tls in shared.bind_addresses.load().iter().filter_map(|bind_address| bind_address.tls.as_ref()) {
+        match tls.refresh() {
+            Ok(false) => {}
+            Ok(true) => shared.events.event(ProcessEvent::ConfigurationLoaded { source: "certificates" }),
+            Err(error) => shared.events.event(ProcessEvent::ConfigurationRefused {
+                source: "certificates",
+                reason: &error.to_string(),
+            }),
+        }
     }
 }

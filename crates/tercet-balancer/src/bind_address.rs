@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::challenges::Challenges;
 use crate::config::{Config, Listen};
-use crate::tls::{Tls, TlsError};
+use crate::tls::{Sources, Tls, TlsError};
+use crate::x509::Leaf;
 
 /// One configured bind address.
 #[derive(Debug)]
@@ -22,23 +24,41 @@ impl BindAddresses {
     ///
     /// # Errors
     /// A certificate cannot be used.
-    pub(crate) fn load(config: &Config, before: Option<&Self>) -> Result<Self, TlsError> {
+    pub(crate) fn load(
+        config: &Config,
+        challenges: &Arc<Challenges>,
+        before: Option<&Self>,
+    ) -> Result<Self, TlsError> {
         let load = |listen: &Listen| {
-            let tls = if listen.certificates.is_empty() {
+            let sources = Sources::of(config, listen);
+            let tls = if !listen.is_tls() {
                 None
-            } else if let Some(tls) = before.and_then(|before| before.tls_of(listen)) {
+            } else if let Some(tls) = before.and_then(|before| before.tls_of(&sources)) {
                 Some(tls)
             } else {
-                Some(Arc::new(Tls::load(&listen.certificates)?))
+                Some(Arc::new(Tls::load_sources(sources, Arc::clone(challenges))?))
             };
             Ok(Arc::new(BindAddress { listen: listen.clone(), tls }))
         };
         Ok(Self(config.listen.iter().map(load).collect::<Result<_, _>>()?))
     }
 
-    fn tls_of(&self, listen: &Listen) -> Option<Arc<Tls>> {
-        let same = |bind_address: &&Arc<BindAddress>| bind_address.listen.certificates == listen.certificates;
-        self.0.iter().find(same)?.tls.clone()
+    fn tls_of(&self, sources: &Sources) -> Option<Arc<Tls>> {
+        let mut loaded = self.0.iter().filter_map(|bind_address| bind_address.tls.as_ref());
+        loaded.find(|tls| tls.sources() == sources).cloned()
+    }
+
+    /// Whether a client that requests this host by https would get a certificate.
+    pub(crate) fn have_certificate(&self, host: &[u8]) -> bool {
+        let mut loaded = self.0.iter().filter_map(|bind_address| bind_address.tls.as_ref());
+        let host = str::from_utf8(host).unwrap_or_default();
+        loaded.any(|tls| tls.has_certificate(host))
+    }
+
+    /// The certificates in use.
+    pub(crate) fn certificates(&self) -> Vec<Leaf> {
+        let loaded = self.0.iter().filter_map(|bind_address| bind_address.tls.as_ref());
+        loaded.flat_map(|tls| tls.certificates()).collect()
     }
 
     /// The bind address with this configured address.

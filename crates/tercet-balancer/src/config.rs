@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 
 pub use tercet_options::balancer::{
-    AccessLog, AccessLogFormat, AccessLogTo, Admin, Certificate, Config, HashOn, Health, Limits, Listen,
-    Policy, Retries, Route, Server, Timeouts,
+    AccessLog, AccessLogFormat, AccessLogTo, Acme, Admin, Certificate, Config, HashOn, Health, Limits,
+    Listen, Policy, Retries, Route, Server, Timeouts,
 };
 use tercet_options::{Mistakes, Section};
 
@@ -75,6 +75,9 @@ fn start_paths_at(config: &mut Config, folder: &Path) {
         certificates.flat_map(|pair| [&mut pair.certificate, &mut pair.key]).collect();
     paths.extend(&mut config.admin.socket);
     paths.extend(config.route.iter_mut().filter_map(|route| route.files.as_mut()));
+    paths.push(&mut config.acme.folder);
+    paths.extend(&mut config.acme.root);
+    paths.extend(config.acme.eab.as_mut().map(|eab| &mut eab.hmac_key_file));
     if let AccessLogTo::File(path) = &mut config.access_log.to {
         paths.push(path);
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tercet_observe::event::BalancerEvent;
 use tercet_observe::panic::caught;
 
+use crate::challenge_response;
 use crate::client::{After, Client};
 use crate::config::Config;
 use crate::exchange;
@@ -112,6 +113,12 @@ async fn serve_request(worker: &Worker, client: &Client, buffers: &mut RequestBu
         return local_reply::refuse(worker, client, buffers, refusal).await;
     }
     let Some(head) = &head else { return After::Abort };
+    if challenge_response::concerns(&config, head, buffers.client.filled())
+        && let Some(after) =
+            Box::pin(challenge_response::respond(worker, client, &config, head, buffers)).await
+    {
+        return after;
+    }
     exchange::run(worker, client, &config, head, buffers).await
 }
 

@@ -30,7 +30,7 @@ use self::progress::Progress;
 use crate::active::Active;
 use crate::client::{After, Client};
 use crate::forwarded::RequestId;
-use crate::http1::{Decoder, Field, Refusal, RequestHead};
+use crate::http1::{Decoder, Field, Refusal, RequestHead, host};
 use crate::local_reply::LocalReply;
 use crate::request_buffers::RequestBuffers;
 use crate::rotation::{InFlight, Selection};
@@ -120,7 +120,7 @@ impl Exchange<'_> {
     /// Checks the rules that respond to a request without a server: redirect, `Max-Forwards`, rate limit.
     fn without_server(&self, buffers: &RequestBuffers, now: Instant) -> Option<Failure> {
         let received = buffers.client.filled();
-        if self.client.bind_address.listen.redirect_to_https {
+        if self.client.bind_address.listen.redirect_to_https && self.has_https(received) {
             return Some(match request::https_location(self.head, received) {
                 Some(location) => Failure::Redirect(location),
                 None => Failure::ClientRefused(Refusal { status: 400, reason: "no Host to redirect to" }),
@@ -134,6 +134,13 @@ impl Exchange<'_> {
             self.worker.shared.metrics.limited.fetch_add(1, Ordering::Relaxed);
             Failure::Limited(after)
         })
+    }
+
+    /// Whether the host can be requested by https: the first certificate of a domain may still be missing.
+    fn has_https(&self, received: &[u8]) -> bool {
+        let host = self.head.host.map(|host| host::without_port(host.in_buffer(received)));
+        self.config.domains.is_empty()
+            || self.worker.shared.bind_addresses.load().have_certificate(host.unwrap_or_default())
     }
 
     /// Tries servers until one responds or no rule allows a retry. `server` is set to the last one that was tried.

@@ -7,7 +7,7 @@
 pub mod body;
 pub mod field;
 mod headers;
-mod host;
+pub(crate) mod host;
 pub mod request;
 pub mod response;
 mod target;

@@ -6,6 +6,9 @@ mod admin;
 pub mod balancer;
 mod bind_address;
 mod buffer;
+pub mod certificates;
+mod challenge_response;
+pub mod challenges;
 mod client;
 mod clock;
 pub mod config;
@@ -39,6 +42,7 @@ mod stream_budget;
 pub mod supervisor;
 pub mod tls;
 mod worker;
+mod x509;
 
 pub use balancer::Balancer;
 pub use config::Config;

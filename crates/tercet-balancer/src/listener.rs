@@ -8,16 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::AsyncReadExt as _;
+use rustls::server::Acceptor;
+use tercet_observe::event::BalancerEvent;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use crate::bind_address::BindAddress;
+use crate::challenges;
 use crate::client::Client;
 use crate::listening::BACKLOG;
 use crate::request_buffers::RequestBuffers;
 use crate::socket::Socket;
+use crate::tls::Tls;
 use crate::worker::Worker;
 use crate::{connection, http2, proxy_protocol};
 
@@ -93,13 +98,44 @@ async fn set_up(worker: Rc<Worker>, bind_address: Arc<BindAddress>, mut stream: 
             peer
         };
         let Some(tls) = &bind_address.tls else { return Ok((Socket::plain(stream), address)) };
-        let stream = TlsAcceptor::from(tls.config()).accept(stream).await?;
+        let stream = if tls.may_lack_certificate() {
+            accept_if_served(&worker, tls, stream, address).await?
+        } else {
+            TlsAcceptor::from(tls.config()).accept(stream).await?
+        };
+        if stream.get_ref().1.alpn_protocol() == Some(challenges::ALPN) {
+            // The handshake was the challenge (RFC 8737 section 3).
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         Ok((Socket::tls(Box::new(stream)), address))
     });
     deadline.set(*worker.config().timeouts.handshake);
     // Failed handshakes are not logged: rustls has sent the alert to the client.
     let Ok((socket, address)) = deadline.in_time(handshake).await else { return };
     serve(worker, Box::new(Client::new(socket, deadline, address, bind_address))).await;
+}
+
+/// The alert `unrecognized_name` as a record (RFC 8446 sections 5.1 and 6.2, RFC 6066 section 3).
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// Runs the TLS handshake if there is a certificate for the client's server name; otherwise sends an alert.
+async fn accept_if_served(
+    worker: &Worker,
+    tls: &Tls,
+    stream: TcpStream,
+    client: IpAddr,
+) -> io::Result<TlsStream<TcpStream>> {
+    let mut accepted = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    if !tls.serves(&accepted.client_hello()) {
+        if let Some(domain) = tls.first_refusal(&accepted.client_hello()) {
+            let client = &client.to_string();
+            worker.shared.events.event(BalancerEvent::CertificateMissing { domain, client });
+        }
+        accepted.io.write_all(&UNRECOGNIZED_NAME).await?;
+        accepted.io.shutdown().await?;
+        return Err(io::Error::other("no certificate for the server name"));
+    }
+    accepted.into_stream(tls.config()).await
 }
 
 /// Serves a connection with the HTTP version that ALPN selected or that its first bytes show.

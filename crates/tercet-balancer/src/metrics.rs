@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tercet_observe::metrics::{self, Counter, Family, Gauge, Latency, Registry};
 
 use crate::server::Server;
+use crate::x509::Leaf;
 
 /// Counters of the whole process; those of a server are in [`crate::server::Server`].
 #[derive(Debug, Default)]
@@ -25,7 +26,7 @@ type Labels = Vec<(&'static str, String)>;
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The text exposition of all metrics. A scrape reads the atomics into a registry, so that counting needs none.
-pub(crate) fn encode(own: &Metrics, open: usize, servers: &[Arc<Server>]) -> String {
+pub(crate) fn encode(own: &Metrics, open: usize, servers: &[Arc<Server>], certificates: &[Leaf]) -> String {
     let mut registry = Registry::with_prefix("tercet_balancer");
     let connections = Gauge::<i64>::default();
     connections.set(open.try_into().unwrap_or(i64::MAX));
@@ -37,6 +38,25 @@ pub(crate) fn encode(own: &Metrics, open: usize, servers: &[Arc<Server>]) -> Str
         ("limited", "Connections and requests refused by a limit", &own.limited),
     ] {
         registry.register(name, help, counter(count));
+    }
+
+    let expiry = Family::<Labels, Gauge<i64>>::default();
+    for certificate in certificates {
+        for name in &certificate.names {
+            // With two certificates for one name, clients get the first.
+            let label = vec![("name", name.clone())];
+            let gauge = expiry.get_or_create(&label);
+            if gauge.get() == 0 {
+                gauge.set(certificate.not_after);
+            }
+        }
+    }
+    if !certificates.is_empty() {
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "End of the validity of the certificate for the name, in seconds since 1970",
+            expiry,
+        );
     }
 
     let requests = Family::<Labels, Counter>::default();

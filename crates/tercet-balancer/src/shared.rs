@@ -1,5 +1,6 @@
 //! The state shared by all threads of a balancer: the configuration, the servers, the limits and the counters.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
@@ -8,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::active::Active;
 use crate::bind_address::BindAddresses;
+use crate::challenges::Challenges;
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -20,6 +22,7 @@ pub(crate) struct Shared {
     pub(crate) config: ArcSwap<Active>,
     pub(crate) servers: Servers,
     pub(crate) bind_addresses: ArcSwap<BindAddresses>,
+    pub(crate) challenges: Arc<Challenges>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
     pub(crate) recent: Recent,
@@ -37,6 +40,7 @@ impl Shared {
     pub(crate) fn new(
         config: Config,
         bind_addresses: BindAddresses,
+        challenges: Arc<Challenges>,
         workers: usize,
         events: LogHandle,
         reload_requests: mpsc::Sender<ReloadReply>,
@@ -45,6 +49,7 @@ impl Shared {
             servers: Servers::new(&config, events.clone()),
             config: ArcSwap::from_pointee(config.into()),
             bind_addresses: ArcSwap::from_pointee(bind_addresses),
+            challenges,
             limits: Limits::default(),
             metrics: Metrics::default(),
             recent: Recent::new(workers),

@@ -1,13 +1,18 @@
 //! The supervisor process: holds the listening sockets and keeps a worker process running that serves them.
 //!
+//! A second process obtains certificates; see [`certificates`](crate::certificates).
+//!
 //! The worker is the same program in another process. When it dies, the next one gets the same sockets: connections
 //! made meanwhile wait in the kernel's accept queue and none is refused. The supervisor never handles a request.
 
+pub mod certificates;
 mod channel;
+mod issuer;
 pub mod worker;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +23,8 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-use self::channel::{Channel, FromWorker, ToWorker};
+use self::channel::{Channel, FromCertificates, FromWorker, ToWorker};
+use self::issuer::Issuer;
 use crate::config::{self, Config};
 use crate::listening::Listening;
 
@@ -39,7 +45,7 @@ pub struct Supervisor {
     file: PathBuf,
     config: Config,
     listening: Vec<Listening>,
-    program: Program,
+    programs: Programs,
     events: LogHandle,
     pending_reloads: PendingReloads,
 }
@@ -53,12 +59,31 @@ struct PendingReloads {
     ids: Vec<u64>,
 }
 
-/// Makes the command that starts a worker process.
-struct Program(Box<dyn Fn() -> std::process::Command>);
+/// A process that the supervisor starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Serves requests: has to call [`worker::run`].
+    Worker,
+    /// Obtains certificates: has to call [`certificates::run`].
+    Certificates,
+}
 
-impl std::fmt::Debug for Program {
+/// Makes the command that starts a process.
+struct Programs(Box<dyn Fn(Role) -> std::process::Command>);
+
+impl Programs {
+    /// Starts a process with its end of the channel as standard input.
+    fn spawn(&self, role: Role, channel: OwnedFd) -> io::Result<Child> {
+        let mut command = Command::from((self.0)(role));
+        // Its own process group, so that Ctrl-C in a terminal signals only the supervisor.
+        command.stdin(channel).process_group(0).kill_on_drop(true);
+        command.spawn()
+    }
+}
+
+impl std::fmt::Debug for Programs {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Program")
+        formatter.write_str("Programs")
     }
 }
 
@@ -79,7 +104,7 @@ struct Signals {
 
 impl Supervisor {
     /// Uses the sockets in `given` (from systemd socket activation) and binds the remaining addresses. `program`
-    /// makes the command that starts a worker process, which has to call [`worker::run`].
+    /// makes the command that starts a process of a role.
     ///
     /// # Errors
     /// An address is in use or not permitted, or a given socket's address is not configured. The message names the
@@ -88,7 +113,7 @@ impl Supervisor {
         file: &Path,
         config: Config,
         given: Vec<std::net::TcpListener>,
-        program: impl Fn() -> std::process::Command + 'static,
+        program: impl Fn(Role) -> std::process::Command + 'static,
         events: LogHandle,
     ) -> io::Result<Self> {
         let mut listening = Vec::new();
@@ -108,7 +133,7 @@ impl Supervisor {
             file: file.to_owned(),
             config,
             listening,
-            program: Program(Box::new(program)),
+            programs: Programs(Box::new(program)),
             events,
             pending_reloads: PendingReloads::default(),
         })
@@ -121,7 +146,8 @@ impl Supervisor {
     /// The first worker cannot be started, or exits before it serves.
     pub async fn run(mut self) -> io::Result<()> {
         let mut signals = Signals::install()?;
-        let mut worker = Some(self.start().await?);
+        let mut issuer = Issuer::new(&self.config)?;
+        let mut worker = Some(self.start(&issuer).await?);
         let mut backoff = FIRST_BACKOFF;
         let mut next_start = Instant::now();
         let mut has_served = false;
@@ -142,7 +168,8 @@ impl Supervisor {
                         }
                         has_served = true;
                     }
-                    Ok(_) => {}
+                    Ok((FromWorker::ChallengesSet { id }, _)) => issuer.challenges_set(id).await,
+                    Ok((FromWorker::Applied { .. }, _)) => {}
                     // The worker has closed its end of the channel.
                     Err(_) => if let Some(mut dead) = worker.take() {
                         let exit = self.reap(&mut dead).await;
@@ -161,7 +188,18 @@ impl Supervisor {
                         self.events.event(BalancerEvent::WorkerDied { how: &exit.status });
                     },
                 },
-                () = tokio::time::sleep_until(next_start), if worker.is_none() => match self.start().await {
+                // Certificates are obtained once requests are answered.
+                message = issuer.receive(&self.programs, &self.events), if has_served => {
+                    if let Some(worker) = &mut worker {
+                        let message = match message {
+                            FromCertificates::Challenges { id, challenges } => ToWorker::Challenges { id, challenges },
+                            FromCertificates::CertificateChanged => ToWorker::CertificateChanged,
+                        };
+                        // A new worker reads the certificates and gets the challenges anyway.
+                        let _ = worker.channel.send(&message, &[]).await;
+                    }
+                }
+                () = tokio::time::sleep_until(next_start), if worker.is_none() => match self.start(&issuer).await {
                     Ok(started) => worker = Some(started),
                     Err(error) => {
                         let reason = format!("a worker process cannot be started: {error}");
@@ -172,25 +210,27 @@ impl Supervisor {
                 },
             }
             if let Some(worker) = worker.as_mut().filter(|worker| worker.is_ready) {
-                self.reload_pending(worker).await;
+                self.reload_pending(worker, &mut issuer).await;
             }
         };
         self.events.event(ProcessEvent::Stopping { reason });
         let events = self.events.clone();
+        // Kills the certificates process: its files are complete at any time.
+        drop(issuer);
         self.stop(worker).await;
         events.event(ProcessEvent::Stopped);
         Ok(())
     }
 
     /// Starts a worker process and gives it the sockets and the configuration.
-    async fn start(&self) -> io::Result<Worker> {
+    async fn start(&self, issuer: &Issuer) -> io::Result<Worker> {
         let (mut channel, other) = Channel::pair()?;
-        let mut command = Command::from(self.program.0());
-        // Its own process group, so that Ctrl-C in a terminal signals only the supervisor.
-        command.stdin(other).process_group(0).kill_on_drop(true);
-        let child = command.spawn()?;
+        let child = self.programs.spawn(Role::Worker, other)?;
         // If the worker dies meanwhile, the next receive reports it.
         let _ = self.configure(&mut channel, &self.listening, &self.config).await;
+        if let Some((id, challenges)) = issuer.challenges.clone() {
+            let _ = channel.send(&ToWorker::Challenges { id, challenges }, &[]).await;
+        }
         Ok(Worker { child, channel, started: Instant::now(), is_ready: false })
     }
 
@@ -211,11 +251,11 @@ impl Supervisor {
 
     /// Reloads the configuration file once for all requests that are pending. Requests that arrive during a reload
     /// may be about a newer version of the file, so they cause another one.
-    async fn reload_pending(&mut self, worker: &mut Worker) {
+    async fn reload_pending(&mut self, worker: &mut Worker, issuer: &mut Issuer) {
         while self.pending_reloads.by_signal || !self.pending_reloads.ids.is_empty() {
             let ids = std::mem::take(&mut self.pending_reloads).ids;
             let source = self.file.display().to_string();
-            let outcome = self.try_reload(worker).await;
+            let outcome = self.try_reload(worker, issuer).await;
             match &outcome {
                 Ok(()) => self.events.event(ProcessEvent::ConfigurationLoaded { source: &source }),
                 Err(reason) => {
@@ -229,7 +269,7 @@ impl Supervisor {
         }
     }
 
-    async fn try_reload(&mut self, worker: &mut Worker) -> Result<(), String> {
+    async fn try_reload(&mut self, worker: &mut Worker, issuer: &mut Issuer) -> Result<(), String> {
         let config = config::load(&self.file).map_err(|mistakes| mistakes.lines())?;
         for (same, name) in [
             (config.workers == self.config.workers, "workers"),
@@ -246,10 +286,12 @@ impl Supervisor {
                 Ok((FromWorker::Applied { problem: None }, _)) => break,
                 Ok((FromWorker::Applied { problem: Some(problem) }, _)) => return Err(problem),
                 Ok((FromWorker::ReloadRequested { id }, _)) => self.pending_reloads.ids.push(id),
+                Ok((FromWorker::ChallengesSet { id }, _)) => issuer.challenges_set(id).await,
                 Ok((FromWorker::Ready, _)) => {}
                 Err(error) => return Err(format!("the worker process died during the reload: {error}")),
             }
         }
+        issuer.configure(&config).await.map_err(|error| error.to_string())?;
         self.listening.extend(new);
         self.listening
             .retain(|listening| config.listen.iter().any(|listen| listen.address == listening.address));

@@ -1,12 +1,16 @@
 //! TLS termination: loads certificates from files, selects one by the client's server name (SNI), and reloads them when
 //! the files change.
 //!
+//! The certificates of `domains` come from the certificates process and may still be missing; then a client that names
+//! such a domain gets no certificate.
+//!
 //! TLS 1.2 and 1.3 only, with rustls' default cipher suites. Sessions are resumed by ticket or from memory, also after a
 //! change of certificates. This module does not depend on sockets.
 
 use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use rustls::client::verify_server_name;
@@ -17,7 +21,9 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, ServerS
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 
-use crate::config::Certificate;
+use crate::challenges::{self, Challenges};
+use crate::config::{Certificate, Config, Listen};
+use crate::x509::Leaf;
 
 /// Sessions kept in memory, for clients without support for tickets.
 const SESSIONS: usize = 4096;
@@ -39,8 +45,31 @@ pub struct TlsError {
 pub struct Tls {
     config: Arc<ServerConfig>,
     pairs: Arc<Pairs>,
-    files: Vec<Certificate>,
+    sources: Sources,
     file_hashes: ArcSwap<Vec<FileHash>>,
+}
+
+/// Where the certificates of a listener are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sources {
+    /// Files that have to be there.
+    files: Vec<Certificate>,
+    /// Domains, with the file that has the certificate and its key once they are obtained.
+    domains: Vec<(String, PathBuf)>,
+}
+
+impl Sources {
+    /// The sources of a listener.
+    pub(crate) fn of(config: &Config, listen: &Listen) -> Self {
+        let domain = |domain: &String| (domain.clone(), certificate_file(&config.acme.folder, domain));
+        let domains = config.domains.iter().map(domain).collect();
+        Self { files: listen.certificates.clone(), domains }
+    }
+}
+
+/// The file of a domain's certificate and key, in the folder of the certificates process.
+pub(crate) fn certificate_file(folder: &Path, domain: &str) -> PathBuf {
+    folder.join(format!("{domain}.pem"))
 }
 
 /// The hash of a file's content, to detect changes; `None` if it cannot be read. Modification times are too coarse to
@@ -53,11 +82,23 @@ impl Tls {
     /// # Errors
     /// A file cannot be read or is invalid. The error names it.
     pub fn load(files: &[Certificate]) -> Result<Self, TlsError> {
-        let file_hashes = ArcSwap::from_pointee(hash_all(files));
-        let pairs = Arc::new(Pairs(ArcSwap::from_pointee(read_all(files)?)));
+        Self::load_sources(Sources { files: files.to_vec(), domains: Vec::new() }, Arc::default())
+    }
+
+    /// Loads the certificates and keys of these sources; those of domains may be missing.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub(crate) fn load_sources(sources: Sources, challenges: Arc<Challenges>) -> Result<Self, TlsError> {
+        let file_hashes = ArcSwap::from_pointee(hash_all(&sources));
+        let loaded = ArcSwap::from_pointee(read_all(&sources)?);
+        let domains =
+            sources.domains.iter().map(|(name, _)| Domain { name: name.clone(), refused: false.into() });
+        let domains = domains.collect();
+        let pairs = Arc::new(Pairs { loaded, domains, challenges });
         let provider = Arc::new(ring::default_provider());
         let failed = |problem: rustls::Error| TlsError {
-            file: files.first().map(|first| first.certificate.clone()).unwrap_or_default(),
+            file: sources.files.first().map(|first| first.certificate.clone()).unwrap_or_default(),
             problem: problem.to_string(),
             hint: "this is a bug: please report it",
         };
@@ -67,14 +108,49 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&pairs) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        if !sources.domains.is_empty() {
+            config.alpn_protocols.push(challenges::ALPN.to_vec());
+        }
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
         config.ticketer = ring::Ticketer::new().map_err(failed)?;
-        Ok(Self { config: Arc::new(config), pairs, files: files.to_vec(), file_hashes })
+        Ok(Self { config: Arc::new(config), pairs, sources, file_hashes })
     }
 
     /// The configuration for accepting connections.
     pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
+    }
+
+    /// Where its certificates are.
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Whether certificates may be missing, so that a client may get none.
+    pub(crate) fn may_lack_certificate(&self) -> bool {
+        !self.sources.domains.is_empty()
+    }
+
+    /// Whether there is a certificate for this client.
+    pub(crate) fn serves(&self, hello: &ClientHello<'_>) -> bool {
+        self.pairs.select(hello).is_some()
+    }
+
+    /// The domain that a client without a certificate has named, if it is the first since certificates were loaded.
+    pub(crate) fn first_refusal(&self, hello: &ClientHello<'_>) -> Option<&str> {
+        let domain = self.pairs.domain(hello.server_name()?)?;
+        (!domain.refused.swap(true, Ordering::Relaxed)).then_some(&*domain.name)
+    }
+
+    /// Whether a client that names this host gets a certificate.
+    pub(crate) fn has_certificate(&self, host: &str) -> bool {
+        self.pairs.for_name(Some(host)).is_some()
+    }
+
+    /// The certificates in use.
+    pub(crate) fn certificates(&self) -> Vec<Leaf> {
+        let loaded = self.pairs.loaded.load();
+        loaded.iter().filter_map(|pair| Leaf::of(pair.end_entity_cert().ok()?).ok()).collect()
     }
 
     /// Reloads the files if any of them has changed, and returns whether it did. Only new connections get the new
@@ -84,26 +160,63 @@ impl Tls {
     /// As [`load`](Self::load). Then the previous certificates stay in use, and the files are loaded again when they
     /// change once more.
     pub fn refresh(&self) -> Result<bool, TlsError> {
-        let file_hashes = hash_all(&self.files);
+        let file_hashes = hash_all(&self.sources);
         if **self.file_hashes.load() == file_hashes {
             return Ok(false);
         }
         self.file_hashes.store(Arc::new(file_hashes));
-        self.pairs.0.store(Arc::new(read_all(&self.files)?));
+        self.pairs.loaded.store(Arc::new(read_all(&self.sources)?));
+        self.pairs.domains.iter().for_each(|domain| domain.refused.store(false, Ordering::Relaxed));
         Ok(true)
     }
 }
 
-/// The certificates in use, in the order of the configuration.
+/// The certificates in use: those of domains first, then those of files in the order of the configuration.
 #[derive(Debug)]
-struct Pairs(ArcSwap<Vec<Arc<CertifiedKey>>>);
+struct Pairs {
+    loaded: ArcSwap<Vec<Arc<CertifiedKey>>>,
+    domains: Vec<Domain>,
+    challenges: Arc<Challenges>,
+}
+
+/// A domain that a certificate is obtained for.
+#[derive(Debug)]
+struct Domain {
+    /// In lower case.
+    name: String,
+    /// Whether a client got no certificate since certificates were loaded.
+    refused: AtomicBool,
+}
+
+impl Pairs {
+    /// The certificate for a client: that of a challenge if it requests one (RFC 8737 section 3).
+    fn select(&self, hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let is_challenge = hello.alpn().is_some_and(|mut offered| offered.any(|it| it == challenges::ALPN));
+        if is_challenge {
+            return self.challenges.certificate(&hello.server_name()?.to_ascii_lowercase());
+        }
+        self.for_name(hello.server_name())
+    }
+
+    /// The certificate for a server name. One of `domains` without a certificate gets none, rather than that of another.
+    fn for_name(&self, server_name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let pairs = self.loaded.load();
+        let name = server_name.and_then(|name| ServerName::try_from(name).ok());
+        let matching = name.and_then(|name| pairs.iter().find(|pair| is_valid_for(pair, &name)));
+        let is_expected = || server_name.is_some_and(|name| self.domain(name).is_some());
+        matching.or_else(|| pairs.first().filter(|_| !is_expected())).cloned()
+    }
+}
+
+impl Pairs {
+    fn domain(&self, name: &str) -> Option<&Domain> {
+        self.domains.iter().find(|domain| domain.name.eq_ignore_ascii_case(name))
+    }
+}
 
 impl ResolvesServerCert for Pairs {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let pairs = self.0.load();
-        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
-        let matching = name.and_then(|name| pairs.iter().find(|pair| is_valid_for(pair, &name)));
-        matching.or_else(|| pairs.first()).cloned()
+        self.select(&hello)
     }
 }
 
@@ -112,49 +225,66 @@ fn is_valid_for(pair: &CertifiedKey, name: &ServerName<'_>) -> bool {
     parsed.is_ok_and(|parsed| verify_server_name(&parsed, name).is_ok())
 }
 
-fn hash_all(files: &[Certificate]) -> Vec<FileHash> {
+fn hash_all(sources: &Sources) -> Vec<FileHash> {
     let hash = |file: &PathBuf| {
         let mut hasher = DefaultHasher::new();
         hasher.write(&std::fs::read(file).ok()?);
         Some(hasher.finish())
     };
-    files.iter().flat_map(|pair| [hash(&pair.certificate), hash(&pair.key)]).collect()
+    let files = sources.files.iter().flat_map(|pair| [&pair.certificate, &pair.key]);
+    files.chain(sources.domains.iter().map(|(_, file)| file)).map(hash).collect()
 }
 
-fn read_all(files: &[Certificate]) -> Result<Vec<Arc<CertifiedKey>>, TlsError> {
-    files.iter().map(|pair| read(pair).map(Arc::new)).collect()
+fn read_all(sources: &Sources) -> Result<Vec<Arc<CertifiedKey>>, TlsError> {
+    // A domain's file that is missing or damaged is replaced by the certificates process.
+    let obtained = sources.domains.iter().filter_map(|(_, file)| {
+        let pem = read_file(file).ok()?;
+        certified(file, &pem, file, &pem).ok()
+    });
+    let files = sources.files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    Ok(obtained.chain(files).map(Arc::new).collect())
 }
 
 fn read(pair: &Certificate) -> Result<CertifiedKey, TlsError> {
-    use rustls::pki_types::pem::Error::NoItemsFound;
     let pem = read_file(&pair.certificate)?;
-    let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|error| refused(&pair.certificate, &error, "it has to be PEM"))?;
+    certified(&pair.certificate, &pem, &pair.key, &read_file(&pair.key)?)
+}
+
+/// The certificate chain in `pem` with the key in `key_pem`, which are the contents of these files.
+///
+/// # Errors
+/// They cannot be used.
+pub(crate) fn certified(
+    file: &Path,
+    pem: &[u8],
+    key_file: &Path,
+    key_pem: &[u8],
+) -> Result<CertifiedKey, TlsError> {
+    use rustls::pki_types::pem::Error::NoItemsFound;
+    let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|error| refused(file, &error, "it has to be PEM"))?;
     if chain.is_empty() {
-        return Err(refused(&pair.certificate, &"no certificate in it", "it has to be PEM"));
+        return Err(refused(file, &"no certificate in it", "it has to be PEM"));
     }
     if is_version_1(&chain[0]) {
         let problem = "it is an X.509 certificate of version 1, and TLS needs version 3";
         let hint = "issue it again with its names: openssl … -addext subjectAltName=DNS:shop.example";
-        return Err(refused(&pair.certificate, &problem, hint));
+        return Err(refused(file, &problem, hint));
     }
-    let key = PrivateKeyDer::from_pem_slice(&read_file(&pair.key)?).map_err(|error| match error {
-        NoItemsFound => refused(&pair.key, &"no private key in it", "it has to be PEM, without a passphrase"),
-        error => refused(&pair.key, &error, "it has to be PEM, without a passphrase"),
+    let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| match error {
+        NoItemsFound => refused(key_file, &"no private key in it", "it has to be PEM, without a passphrase"),
+        error => refused(key_file, &error, "it has to be PEM, without a passphrase"),
     })?;
     CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
-            let problem = format!("it is not the key of {}", pair.certificate.display());
-            refused(
-                &pair.key,
-                &problem,
-                "use the key of this certificate; the server's certificate comes first in its file",
-            )
+            let problem = format!("it is not the key of {}", file.display());
+            let hint = "use the key of this certificate; the server's certificate comes first in its file";
+            refused(key_file, &problem, hint)
         }
         rustls::Error::InvalidCertificate(_) => {
-            refused(&pair.certificate, &error, "the server's certificate comes first in the file")
+            refused(file, &error, "the server's certificate comes first in the file")
         }
-        _ => refused(&pair.key, &error, "keys are RSA (2048 bits and more), ECDSA (P-256, P-384) or Ed25519"),
+        _ => refused(key_file, &error, "keys are RSA (2048 bits and more), ECDSA (P-256, P-384) or Ed25519"),
     })
 }
 

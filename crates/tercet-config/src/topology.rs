@@ -21,6 +21,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tercet_options::balancer::Acme;
+
 use self::backup::{Backup, Repository};
 use self::edge::{Edge, Protocol};
 pub use self::egress::{Destination, Egress};
@@ -120,6 +122,7 @@ impl Topology {
                 Server::Own { .. } => None,
             },
             self.application.environment.file.as_deref(),
+            self.balancer.acme.eab.as_ref().map(|eab| eab.hmac_key_file.as_path()),
         ];
         let store = match self.backup.as_ref().map(|backup| &backup.repository) {
             Some(Repository::S3(s3)) => [s3.key.file(), s3.secret.file()],
@@ -271,10 +274,14 @@ pub struct Port {
 pub struct Balancer {
     /// The addresses of the listeners without TLS, never empty.
     pub listen: Vec<SocketAddr>,
-    /// The listeners with TLS, if it has certificates.
+    /// The listeners with TLS, if it has certificates or domains.
     pub tls: Option<Tls>,
     /// The folders of the static files that it serves, relative to that of `tercet.toml` and inside of it.
     pub files: Vec<PathBuf>,
+    /// The domains that certificates are obtained for.
+    pub domains: Vec<String>,
+    /// How they are obtained; paths are relative to the folder of `tercet.toml`.
+    pub acme: Acme,
     /// The balancer's options as written in the file.
     pub options: toml::Table,
 }
@@ -293,7 +300,7 @@ pub struct Tls {
     pub listen: Vec<SocketAddr>,
     /// Whether the file names them; otherwise tercet may use the next free port of this machine.
     pub listen_named: bool,
-    /// The certificates, never empty.
+    /// The certificates in files; empty only if there are domains.
     pub certificates: Vec<Certificate>,
     /// Whether requests to the listeners without TLS are redirected to https.
     pub redirect: bool,

@@ -826,6 +826,119 @@ tiers = ["balancer", "application", "database"]
 }
 
 #[test]
+fn domains_are_names_that_an_authority_can_reach() {
+    check(
+        r#"
+[balancer]
+domains = ["*.example.com", "10.0.0.1", "a.example", "a.example"]
+acme = { directory = "zerossl", email = "shoppe" }
+"#,
+        expect![[r#"
+              × tercet.toml has 4 mistakes
+
+            Error:
+              × balancer.domains can't be "*.example.com"
+               ╭─[tercet.toml:3:12]
+             2 │ [balancer]
+             3 │ domains = ["*.example.com", "10.0.0.1", "a.example", "a.example"]
+               ·            ───────┬───────
+               ·                   ╰── not a domain name
+             4 │ acme = { directory = "zerossl", email = "shoppe" }
+               ╰────
+              help: write it like shop.example.com: no wildcard, no IP address, no port, and bücher.example as
+                    xn--bcher-kva.example
+
+            Error:
+              × balancer.domains can't be "10.0.0.1"
+               ╭─[tercet.toml:3:29]
+             2 │ [balancer]
+             3 │ domains = ["*.example.com", "10.0.0.1", "a.example", "a.example"]
+               ·                             ─────┬────
+               ·                                  ╰── not a domain name
+             4 │ acme = { directory = "zerossl", email = "shoppe" }
+               ╰────
+              help: write it like shop.example.com: no wildcard, no IP address, no port, and bücher.example as
+                    xn--bcher-kva.example
+
+            Error:
+              × balancer.acme.directory needs an account at ZeroSSL
+               ╭─[tercet.toml:4:22]
+             3 │ domains = ["*.example.com", "10.0.0.1", "a.example", "a.example"]
+             4 │ acme = { directory = "zerossl", email = "shoppe" }
+               ·                      ────┬────
+               ·                          ╰── without eab
+               ╰────
+              help: add eab = { kid = "…", hmac-key-file = "FILE" } with the credentials that ZeroSSL shows
+
+            Error:
+              × balancer.acme.email can't be "shoppe"
+               ╭─[tercet.toml:4:41]
+             3 │ domains = ["*.example.com", "10.0.0.1", "a.example", "a.example"]
+             4 │ acme = { directory = "zerossl", email = "shoppe" }
+               ·                                         ────┬───
+               ·                                             ╰── not an email address
+               ╰────
+              help: write it like operator@example.com
+        "#]],
+    );
+    check(
+        "[balancer]\nlisten = [\"0.0.0.0:80\"]\ndomains = [\"a.example\", \"A.example\"]\nacme.directory = \"zerossl\"\n",
+        expect![[r#"
+              × tercet.toml has 2 mistakes
+
+            Error:
+              × balancer.domains[1] is a.example again
+               ╭─[tercet.toml:3:25]
+             2 │ listen = ["0.0.0.0:80"]
+             3 │ domains = ["a.example", "A.example"]
+               ·                         ─────┬─────
+               ·                              ╰── again
+             4 │ acme.directory = "zerossl"
+               ╰────
+              help: remove one of the two
+
+            Error:
+              × balancer.acme.directory needs an account at ZeroSSL
+               ╭─[tercet.toml:4:18]
+             3 │ domains = ["a.example", "A.example"]
+             4 │ acme.directory = "zerossl"
+               ·                  ────┬────
+               ·                      ╰── without eab
+               ╰────
+              help: add eab = { kid = "…", hmac-key-file = "FILE" } with the credentials that ZeroSSL shows
+        "#]],
+    );
+    check(
+        "[balancer]\ndomains = [\"a.example\"]\nacme.folder = \"tls\"\n",
+        expect![[r#"
+          × tercet.toml has 2 mistakes
+
+        Error:
+          × balancer.domains needs addresses that the certificate authority can reach, and the balancer
+          │ listens on 127.0.0.1
+           ╭─[tercet.toml:2:11]
+         1 │ [balancer]
+         2 │ domains = ["a.example"]
+           ·           ──────┬──────
+           ·                 ╰── for a public address
+         3 │ acme.folder = *****
+           ╰────
+          help: add listen = ["0.0.0.0:80"] and tls-listen = ["0.0.0.0:443"], or [[machine]]s
+
+        Error:
+          × folder is set by tercet and can't be set in [balancer.acme]
+           ╭─[tercet.toml:3:6]
+         2 │ domains = ["a.example"]
+         3 │ acme.folder = *****
+           ·      ───┬──
+           ·         ╰── set by tercet
+           ╰────
+          help: tercet has a folder for them
+    "#]],
+    );
+}
+
+#[test]
 fn certificates_are_whole_and_what_is_about_tls_needs_one() {
     check(
         r#"
@@ -846,7 +959,8 @@ hsts = "365d"
                ·                      ╰── for TLS
              4 │ redirect-to-https = true
                ╰────
-              help: add certificates = [{ certificate = "FILE", key = "FILE" }]
+              help: add domains = ["shop.example.com"], or certificates = [{ certificate = "FILE", key =
+                    "FILE" }]
 
             Error:
               × redirect-to-https means nothing without a certificate
@@ -857,7 +971,8 @@ hsts = "365d"
                ·                       ╰── for TLS
              5 │ hsts = "365d"
                ╰────
-              help: add certificates = [{ certificate = "FILE", key = "FILE" }]
+              help: add domains = ["shop.example.com"], or certificates = [{ certificate = "FILE", key =
+                    "FILE" }]
 
             Error:
               × hsts means nothing without a certificate
@@ -867,7 +982,8 @@ hsts = "365d"
                ·        ───┬──
                ·           ╰── for TLS
                ╰────
-              help: add certificates = [{ certificate = "FILE", key = "FILE" }]
+              help: add domains = ["shop.example.com"], or certificates = [{ certificate = "FILE", key =
+                    "FILE" }]
         "#]],
     );
     check(

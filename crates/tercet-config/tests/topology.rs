@@ -270,6 +270,10 @@ fn with_a_certificate_there_are_addresses_with_tls() {
     let machine = "machine = [{ name = 'one', ssh = 'one', address = '10.0.0.1', tiers = ['balancer', 'application', 'database'] }]\n";
     expect!["http 0.0.0.0:80, http :::80, https 0.0.0.0:443, https :::443, redirect true"]
         .assert_eq(&doors(&format!("{pair}{machine}")));
+    let domains = "balancer.domains = ['Shop.example.com']\n";
+    expect!["http 0.0.0.0:80, http :::80, https 0.0.0.0:443, https :::443, redirect true"]
+        .assert_eq(&doors(&format!("{domains}{machine}")));
+    assert_eq!(parse(&format!("{domains}{machine}")).balancer().domains, ["shop.example.com"]);
     let named = "balancer.listen = ['10.0.0.1:80']\nbalancer.tls-listen = ['10.0.0.1:443']\nbalancer.redirect-to-https = false\n";
     expect!["http 10.0.0.1:80, https 10.0.0.1:443, redirect false"]
         .assert_eq(&doors(&format!("{pair}{named}{machine}")));

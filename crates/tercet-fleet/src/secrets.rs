@@ -51,6 +51,10 @@ pub struct Secrets {
     pub variables: Vec<(String, Secret)>,
     /// The balancer's certificates, in the order of tercet.toml.
     pub certificates: Vec<Identity>,
+    /// The root certificate that the address of the certificate authority of `domains` is verified with, PEM.
+    pub acme_root: Option<String>,
+    /// The HMAC key of the external account at that authority.
+    pub acme_hmac_key: Option<Secret>,
     /// The URL of a PostgreSQL that exists already, when tercet.toml names one.
     pub database_url: Option<Secret>,
     /// What machines identify themselves with in the backup protocol, by machine; empty without a backup machine.
@@ -168,6 +172,13 @@ impl Secrets {
             jwt,
             variables: variables(project, topology)?,
             certificates: certificates(project, topology)?,
+            acme_root: acme_root(project, topology)?,
+            acme_hmac_key: match &topology.balancer().acme.eab {
+                Some(eab) => {
+                    Some(self::read(project, &tercet_config::Secret::File(eab.hmac_key_file.clone()))?)
+                }
+                None => None,
+            },
             database_url: read(topology.database().url.as_ref())?,
             backup: machines_of_backup(topology)
                 .map(|machine| {
@@ -249,25 +260,31 @@ pub(crate) fn record_data(project: &Path, data: &Data) -> Result<()> {
 
 /// What the balancer identifies itself with, read from the files tercet.toml names.
 fn certificates(project: &Path, topology: &Topology) -> Result<Vec<Identity>> {
-    let pem = |path: &Path, what: &str| -> Result<String> {
-        let path = project.join(path);
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let begins = |line: &str| {
-            line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{what}-----"))
-        };
-        if !text.lines().any(begins) {
-            bail!("{}: there is no {} in it\nhint: it has to be PEM", path.display(), what.to_lowercase());
-        }
-        Ok(text)
-    };
     let tls = topology.balancer().tls.as_ref();
     let identity = |pair: &tercet_config::Certificate| {
         Ok(Identity {
-            certificate: pem(&pair.certificate, "CERTIFICATE")?,
-            key: Secret::new(pem(&pair.key, "PRIVATE KEY")?),
+            certificate: pem(project, &pair.certificate, "CERTIFICATE")?,
+            key: Secret::new(pem(project, &pair.key, "PRIVATE KEY")?),
         })
     };
     tls.iter().flat_map(|tls| &tls.certificates).map(identity).collect()
+}
+
+fn acme_root(project: &Path, topology: &Topology) -> Result<Option<String>> {
+    let root = topology.balancer().acme.root.as_ref();
+    root.map(|path| pem(project, path, "CERTIFICATE")).transpose()
+}
+
+/// The text of a PEM file with at least one object whose label ends in `what`.
+fn pem(project: &Path, path: &Path, what: &str) -> Result<String> {
+    let path = project.join(path);
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let begins =
+        |line: &str| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{what}-----"));
+    if !text.lines().any(begins) {
+        bail!("{}: there is no {} in it\nhint: it has to be PEM", path.display(), what.to_lowercase());
+    }
+    Ok(text)
 }
 
 fn private_folder(project: &Path) -> Result<PathBuf> {

@@ -3,6 +3,7 @@
 //! An option is set by `x-set-by-tercet` to be one of the balancer's own file only. Ranges and formats are in the types
 //! and in the attributes; `contradictions` has the rules between options.
 
+mod acme;
 mod contradictions;
 mod entry;
 mod route;
@@ -15,8 +16,10 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::acme::{Acme, ExternalAccount};
 pub use self::entry::EntryOrAddress;
 pub use self::route::{APPLICATION, Route};
+pub use crate::authority::Directory;
 use crate::diagnostic::Mistakes;
 use crate::document::{self, Section};
 use crate::quantity::{Duration, Size, Timeout};
@@ -70,6 +73,14 @@ options! {
         /// connections are closed.
         #[schemars(extend("x-set-by-tercet" = "tercet gives them 30 seconds on machines, 10 under `tercet up`"))]
         drain: Duration = Duration::seconds(30),
+        /// The domain names that certificates are obtained for, and renewed, from a certificate authority (ACME): one
+        /// certificate for each name. Each name must lead to this balancer, on port 80 or 443. Naming a domain accepts the
+        /// terms of service of the authority. Default: none.
+        #[serde(deserialize_with = "entry::domains")]
+        #[schemars(with = "Vec<entry::Domain>", extend("examples" = [["shop.example.com"]]))]
+        domains: Vec<String> = Vec::new(),
+        /// How the certificates of `domains` are obtained.
+        acme: Acme = Acme::default(),
         /// Health checks and ejection of servers.
         health: Health = Health::default(),
         /// Retries of a request on another server.
@@ -98,6 +109,9 @@ pub struct Listen {
     /// ALPN. Without, it speaks HTTP/1.1, and HTTP/2 with prior knowledge.
     #[serde(default)]
     pub certificates: Vec<Certificate>,
+    /// Whether the listener speaks TLS with the certificates of `domains`. A listener with `certificates` has those, too.
+    #[serde(default)]
+    pub tls: bool,
     /// Whether every connection starts with a PROXY protocol header (version 1 or 2). A connection without one is closed,
     /// so only the proxy in front may be able to connect.
     #[serde(default)]
@@ -350,10 +364,16 @@ impl Listen {
         Self {
             address,
             certificates: Vec::new(),
+            tls: false,
             proxy_protocol: false,
             redirect_to_https: false,
             hsts: None,
         }
+    }
+
+    /// Whether it speaks TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls || !self.certificates.is_empty()
     }
 }
 
@@ -387,6 +407,7 @@ impl Config {
         if let Some(config) = &mut config {
             let mut section = Section { mistakes: &mut mistakes, spans: &spans, path: "" };
             config.check(&mut section);
+            config.check_tls(&mut section);
             check(config, &mut section);
         }
         config.filter(|_| mistakes.is_empty()).ok_or(mistakes)

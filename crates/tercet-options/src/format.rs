@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 
+use crate::authority::{Directory, is_domain, is_email};
 use crate::file_mode::FileMode;
 use crate::quantity::{DURATION, SIZE, Unit};
 
@@ -19,7 +20,7 @@ pub(crate) struct Format {
 }
 
 /// All formats.
-const FORMATS: [Format; 14] = [
+const FORMATS: [Format; 17] = [
     Format {
         name: "duration",
         label: "a whole number and a unit",
@@ -75,6 +76,27 @@ const FORMATS: [Format; 14] = [
         hint: "write it like \"https://example.com:8443/basePath\"",
         units: &[],
         is: is_proxy_uri,
+    },
+    Format {
+        name: "domain name",
+        label: "not a domain name",
+        hint: "write it like shop.example.com: no wildcard, no IP address, no port, and bücher.example as xn--bcher-kva.example",
+        units: &[],
+        is: is_domain,
+    },
+    Format {
+        name: "acme directory",
+        label: "not a certificate authority",
+        hint: "write \"letsencrypt\", \"letsencrypt-staging\", \"zerossl\", or the URL of an ACME directory with https",
+        units: &[],
+        is: Directory::is,
+    },
+    Format {
+        name: "email",
+        label: "not an email address",
+        hint: "write it like operator@example.com",
+        units: &[],
+        is: is_email,
     },
     Format {
         name: "path",

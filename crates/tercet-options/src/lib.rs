@@ -28,6 +28,7 @@ macro_rules! options {
 }
 
 pub mod api;
+mod authority;
 pub mod balancer;
 mod diagnostic;
 pub mod document;

@@ -3,6 +3,7 @@
 //! Parses only: the modules of [`commands`](crate::commands) interpret the arguments.
 
 mod backup;
+mod balancer;
 mod develop;
 
 use std::ffi::OsString;
@@ -15,7 +16,7 @@ use tercet_observe::Format;
 pub(crate) use self::backup::{
     Backup, BackupCheck, BackupKey, BackupList, BackupVerb, Move, MoveDatabase, Restore,
 };
-
+pub(crate) use self::balancer::{Balancer, Certificates};
 pub(crate) use self::develop::{
     Language, Migrate, MigrateCheck, MigrateNew, MigrateReset, MigrateStatus, Sql,
 };
@@ -64,6 +65,7 @@ pub(crate) enum Command {
     Move(Move),
     Prove(Prove),
     Status(Status),
+    Certificates(Certificates),
     State(State),
     Logs(Logs),
     Trace(Trace),
@@ -174,19 +176,6 @@ pub(crate) struct ApiAction {
     /// Print a configuration file that explains every option, and exit
     #[arg(long)]
     pub(crate) example: bool,
-}
-
-/// Run one balancer in the foreground.
-#[derive(Args, Debug)]
-pub(crate) struct Balancer {
-    /// The balancer's own configuration file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: PathBuf,
-    /// Run as the worker process; the supervisor is at the other end of standard input
-    #[arg(long, hide = true)]
-    pub(crate) worker: bool,
-    #[command(flatten)]
-    pub(crate) log: LogOptions,
 }
 
 /// How a tier logs.

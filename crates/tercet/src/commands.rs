@@ -4,6 +4,7 @@ pub(crate) mod api;
 pub(crate) mod apply;
 pub(crate) mod backup;
 pub(crate) mod balancer;
+pub(crate) mod certificates;
 pub(crate) mod child;
 pub(crate) mod completions;
 pub(crate) mod destroy;

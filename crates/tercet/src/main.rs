@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         Command::Move(cli::Move::Database(arguments)) => commands::apply::move_database(&arguments),
         Command::Prove(arguments) => commands::prove::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
+        Command::Certificates(arguments) => commands::certificates::run(&arguments),
         Command::State(arguments) => commands::state::run(arguments),
         Command::Logs(arguments) => commands::logs::run(&arguments),
         Command::Trace(arguments) => commands::logs::trace(&arguments),

@@ -196,7 +196,7 @@ fn contradictions_are_reported_all_at_once() {
             balancer.toml:2: listen[1] is 0.0.0.0:80 again
             hint: remove one of the two
             balancer.toml:2: listen[2].hsts has no effect without TLS
-            hint: set hsts on the address with certificates
+            hint: set hsts on the address with TLS
             balancer.toml:3: hash-on has no effect with this policy
             hint: set policy = "hash", or leave it out
             balancer.toml:4: served-by can't be "not a name"
@@ -229,7 +229,7 @@ fn contradictions_are_reported_all_at_once() {
          certificates = [{ certificate = 'c', key = 'k' }] }]",
         expect![[r#"
             balancer.toml:2: listen[0].redirect-to-https would redirect TLS to itself
-            hint: set redirect-to-https on the address without certificates"#]],
+            hint: set redirect-to-https on the address without TLS"#]],
     );
 }
 

@@ -1,4 +1,4 @@
-//! The channel between supervisor and worker: a socket pair of type SEQPACKET, one JSON message a packet, with file
+//! The channel between the supervisor and its worker process or certificates process: a socket pair of type SEQPACKET, one JSON message a packet, with file
 //! descriptors as ancillary data (SCM_RIGHTS).
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
+
+use crate::challenges::Challenge;
 
 /// The most sockets attached to one message; the kernel's limit is 253 (SCM_MAX_FD).
 pub(super) const MAX_SOCKETS: usize = 128;
@@ -33,6 +35,11 @@ pub(super) enum ToWorker {
     Reloaded { ids: Vec<u64>, outcome: Result<(), String> },
     /// Reopen the access log.
     ReopenLogs,
+    /// Answer these challenges of the certificate authority, and no others. The worker replies
+    /// [`FromWorker::ChallengesSet`] with this id.
+    Challenges { id: u64, challenges: Vec<Challenge> },
+    /// The file of a certificate of `domains` has changed.
+    CertificateChanged,
     /// Drain and exit.
     Stop,
 }
@@ -47,6 +54,28 @@ pub(super) enum FromWorker {
     Applied { problem: Option<String> },
     /// A client of the admin socket requested a reload. The supervisor replies [`ToWorker::Reloaded`] with this id.
     ReloadRequested { id: u64 },
+    /// The challenges with this id are answered.
+    ChallengesSet { id: u64 },
+}
+
+/// A message from the supervisor to the certificates process.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ToCertificates {
+    /// Keep the certificates of this configuration current.
+    Configure { toml: String },
+    /// The challenges with this id are answered.
+    ChallengesSet { id: u64 },
+}
+
+/// A message from the certificates process.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum FromCertificates {
+    /// As [`ToWorker::Challenges`].
+    Challenges { id: u64, challenges: Vec<Challenge> },
+    /// As [`ToWorker::CertificateChanged`].
+    CertificateChanged,
 }
 
 /// One end of the channel.
@@ -72,7 +101,7 @@ impl Channel {
     pub(super) async fn send(&mut self, message: &impl Serialize, sockets: &[TcpListener]) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;
         if text.len() > MAX_MESSAGE {
-            return Err(io::Error::other("the configuration is too long to send to the worker process"));
+            return Err(io::Error::other("the configuration is too long to send to another process"));
         }
         let sockets: Vec<BorrowedFd<'_>> = sockets.iter().map(|socket| socket.as_fd()).collect();
         self.0

@@ -70,6 +70,11 @@ async fn serve(mut channel: Channel, events: &Log, name: &str) -> io::Result<()>
                     }
                 }
                 (ToWorker::ReopenLogs, _) => access_log.reopen(),
+                (ToWorker::Challenges { id, challenges }, _) => {
+                    balancer.set_challenges(challenges);
+                    channel.send(&FromWorker::ChallengesSet { id }, &[]).await?;
+                }
+                (ToWorker::CertificateChanged, _) => balancer.refresh_certificates(),
                 (ToWorker::Stop, _) => break,
             }
         }
@@ -92,7 +97,13 @@ async fn first_configuration(channel: &mut Channel) -> io::Result<(Config, Vec<L
             (ToWorker::Listen { address }, sockets) => super::add_all(&mut listening, address, sockets),
             (ToWorker::Configure { toml }, _) => return Ok((read(&toml)?, listening)),
             (ToWorker::Stop, _) => return Err(io::Error::other("stopped before the configuration arrived")),
-            (ToWorker::Reloaded { .. } | ToWorker::ReopenLogs, _) => {}
+            (
+                ToWorker::Reloaded { .. }
+                | ToWorker::ReopenLogs
+                | ToWorker::Challenges { .. }
+                | ToWorker::CertificateChanged,
+                _,
+            ) => {}
         }
     }
 }

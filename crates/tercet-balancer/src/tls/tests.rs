@@ -9,6 +9,7 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, Serve
 use tempfile::TempDir;
 
 use super::*;
+use crate::challenges::Challenge;
 
 /// An authority and a folder with certificates it issued.
 struct Authority {
@@ -111,6 +112,41 @@ fn the_server_name_selects_the_certificate() {
     // No server name is sent for an address, and no certificate has the other one: both get the first.
     assert_eq!(connect(&tls, &client, "127.0.0.1").unwrap().certificate, der(&shop));
     assert!(matches!(connect(&tls, &client, "other.example"), Err(rustls::Error::InvalidCertificate(_))));
+}
+
+#[test]
+fn a_domain_has_its_own_certificate_or_that_of_a_file_but_not_of_another() {
+    let authority = Authority::new();
+    let (club, shop) =
+        (authority.issue("club", &["club.example"]), authority.issue("shop", &["shop.example"]));
+    let folder = tempfile::tempdir().unwrap();
+    let domain = |name: &str| (name.to_owned(), certificate_file(folder.path(), name));
+    let domains = vec![domain("shop.example"), domain("new.example")];
+    let sources = Sources { files: vec![club.clone(), shop.clone()], domains: domains.clone() };
+    let challenges = Arc::<Challenges>::default();
+    let tls = Tls::load_sources(sources, Arc::clone(&challenges)).unwrap();
+    // A new one each time: it would resume the session with the certificate from before.
+    let connect_to = |name: &str| connect(&tls, &authority.client(BOTH, &[]), name);
+    assert_eq!(connect_to("shop.example").unwrap().certificate, der(&shop), "the file's, meanwhile");
+    assert!(!tls.has_certificate("new.example") && tls.has_certificate("other.example"));
+    assert!(connect_to("new.example").is_err());
+
+    let own = authority.issue("own", &["shop.example"]);
+    let pem = [fs::read(&own.certificate).unwrap(), fs::read(&own.key).unwrap()].concat();
+    fs::write(&domains[0].1, pem).unwrap();
+    fs::write(&domains[1].1, "half a certificate").unwrap();
+    assert!(tls.refresh().unwrap());
+    assert_eq!(connect_to("shop.example").unwrap().certificate, der(&own));
+    assert!(connect_to("new.example").is_err());
+
+    // A challenge is answered to the client that requests it, and to no other.
+    let pem = |path: &Path| fs::read_to_string(path).unwrap();
+    let (certificate, key) = (pem(&club.certificate), pem(&club.key));
+    challenges.set(vec![Challenge::Alpn { domain: "club.example".to_owned(), certificate, key }]);
+    let validation = authority.client(&[&version::TLS13], &["acme-tls/1"]);
+    let seen = connect(&tls, &validation, "club.example").unwrap();
+    assert_eq!((seen.certificate, seen.alpn.as_deref()), (der(&club), Some(challenges::ALPN)));
+    assert!(connect(&tls, &validation, "shop.example").is_err());
 }
 
 #[test]

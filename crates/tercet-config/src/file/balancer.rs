@@ -23,14 +23,14 @@ pub(crate) struct Balancer {
     /// certificate is selected by the host name the client requests (SNI). Default: none, and no TLS.
     #[serde(default)]
     pub(crate) certificates: Vec<Located<Certificate>>,
-    /// The TLS bind addresses, besides those of `listen`, each `IP:PORT`. Only with `certificates`. Default:
+    /// The TLS bind addresses, besides those of `listen`, each `IP:PORT`. Only with `domains` or `certificates`. Default:
     /// `["127.0.0.1:8443"]`; with `[[machine]]`s `["0.0.0.0:443", "[::]:443"]`.
     #[schemars(extend("examples" = [["0.0.0.0:8443"]]))]
     pub(crate) tls_listen: Option<Located<Vec<Located<String>>>>,
     /// Whether requests to the addresses of `listen` are answered by a permanent redirect (308) to the same URL with
-    /// https, at port 443. Only with `certificates`. Default: true with `[[machine]]`s, else false.
+    /// https, at port 443. Only with `domains` or `certificates`. Default: true with `[[machine]]`s, else false.
     pub(crate) redirect_to_https: Option<Located<bool>>,
-    /// How long browsers use only https for the host name (`strict-transport-security`). Only with `certificates`.
+    /// How long browsers use only https for the host name (`strict-transport-security`). Only with `domains` or `certificates`.
     /// Default: the header is not sent.
     #[schemars(extend("examples" = ["365d"]))]
     pub(crate) hsts: Option<Located<Duration>>,

@@ -73,14 +73,31 @@ fn balancer(
 ) -> (Balancer, Option<Config>) {
     let default: &[&str] = if placement.named { &["0.0.0.0:80", "[::]:80"] } else { &["127.0.0.1:8080"] };
     let listen = addresses::read(section.listen.as_ref(), default, &[], mistakes);
-    let tls = tls::read(section, placement, &listen, mistakes);
     let mut at = Section { mistakes, spans, path: "balancer" };
     let typed = typed(&section.options, &mut at);
     if let Some(options) = &typed {
         options.check(&mut at);
     }
-    let files = typed.as_ref().map(website::folders).unwrap_or_default();
-    (Balancer { listen, tls, files, options: section.options.written.clone() }, typed)
+    let options = typed.clone().unwrap_or_default();
+    if !options.domains.is_empty() && !placement.named && section.listen.is_none() {
+        at.mistake(
+            "domains",
+            "needs addresses that the certificate authority can reach, and the balancer listens on 127.0.0.1",
+            "for a public address",
+        )
+        .hint("add listen = [\"0.0.0.0:80\"] and tls-listen = [\"0.0.0.0:443\"], or [[machine]]s");
+    }
+    let tls = tls::read(section, &options.domains, placement, &listen, mistakes);
+    let files = website::folders(&options);
+    let balancer = Balancer {
+        listen,
+        tls,
+        files,
+        domains: options.domains,
+        acme: options.acme,
+        options: section.options.written.clone(),
+    };
+    (balancer, typed)
 }
 
 /// The options of a section as the tier's type, to find contradictions; each value has been checked.

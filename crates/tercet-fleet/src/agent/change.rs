@@ -19,7 +19,7 @@ use crate::backup::pgbackrest::PgBackRest;
 use crate::backup::settings::{Settings, in_folder};
 use crate::identity::{self, Data, Identity};
 use crate::lease;
-use crate::paths::{LIBRARY, RUNTIME, STATE};
+use crate::paths::{CERTIFICATES, LIBRARY, PRIVATE_CERTIFICATES, RUNTIME, STATE};
 use crate::release::{API_CONF, Kind, Release};
 use crate::state;
 use crate::systemctl::systemctl;
@@ -63,7 +63,10 @@ pub(super) fn make(
             say(&Reply::Progress(format!("{ended} sessions ended")))?;
         }
         Change::DropDatabase { data, port } => drop_database(&data, port, say)?,
-        Change::Erase => erase(Path::new(STATE), &[Path::new(RUNTIME), Path::new(LIBRARY)])?,
+        Change::Erase => {
+            let folders = [RUNTIME, LIBRARY, PRIVATE_CERTIFICATES, CERTIFICATES].map(Path::new);
+            erase(Path::new(STATE), &folders)?;
+        }
         Change::KeepFirewall(firewall) => {
             let step = Step::Firewall(firewall::Step::Keep { firewall });
             say(&Reply::Progress(step.to_string()))?;

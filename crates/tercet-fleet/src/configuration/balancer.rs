@@ -19,6 +19,8 @@ pub struct Place<'a> {
     pub certificates: Vec<Certificate>,
     /// The folders of static files: as in `tercet.toml`, and where they are on the machine.
     pub website: Vec<(PathBuf, PathBuf)>,
+    /// Where the files of the certificates of domains are; `None`: none are obtained.
+    pub acme: Option<AcmeFiles>,
     /// The servers.
     pub servers: Vec<Server>,
     /// The path of the health check; without one, a server that accepts connections is healthy.
@@ -31,6 +33,17 @@ pub struct Place<'a> {
     pub log_format: AccessLogFormat,
     /// Its admin socket or metrics endpoint.
     pub admin: Admin,
+}
+
+/// The files of the certificates of domains.
+#[derive(Debug)]
+pub struct AcmeFiles {
+    /// The folder for them.
+    pub folder: PathBuf,
+    /// The root certificate of the authority's address, if `tercet.toml` names one.
+    pub root: Option<PathBuf>,
+    /// The HMAC key of the external account, if `tercet.toml` names one.
+    pub hmac_key: Option<PathBuf>,
 }
 
 /// A server that requests are sent to.
@@ -84,6 +97,9 @@ enum Listen<'a> {
         address: SocketAddr,
         #[serde(skip_serializing_if = "Option::is_none")]
         hsts: Option<&'a str>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        tls: bool,
+        #[serde(skip_serializing_if = "<[Certificate]>::is_empty")]
         certificates: &'a [Certificate],
     },
 }
@@ -115,7 +131,7 @@ impl Place<'_> {
 /// The plain listeners, then those with TLS.
 fn listens<'a>(balancer: &'a Balancer, place: &'a Place<'_>) -> Vec<Listen<'a>> {
     let tls = balancer.tls.as_ref();
-    let redirects = tls.is_some_and(|tls| tls.redirect);
+    let redirects = tls.is_some_and(|tls| tls.redirect) && !place.tls_listen.is_empty();
     let plain = place.listen.iter().map(|address| {
         if redirects {
             Listen::Redirecting { address: *address, redirect_to_https: true }
@@ -126,12 +142,13 @@ fn listens<'a>(balancer: &'a Balancer, place: &'a Place<'_>) -> Vec<Listen<'a>> 
     let secure = place.tls_listen.iter().map(|address| Listen::Tls {
         address: *address,
         hsts: tls.and_then(|tls| tls.hsts.as_deref()),
+        tls: !balancer.domains.is_empty() && place.acme.is_some(),
         certificates: &place.certificates,
     });
     plain.chain(secure).collect()
 }
 
-/// The options of `tercet.toml`, with the path of the health check.
+/// The options of `tercet.toml`, with the path of the health check and the files of domains.
 fn options(balancer: &Balancer, place: &Place<'_>) -> Result<toml::Table, toml::ser::Error> {
     let mut options = balancer.options.clone();
     if let Some(routes) = options.get_mut("route").and_then(toml::Value::as_array_mut) {
@@ -141,6 +158,18 @@ fn options(balancer: &Balancer, place: &Place<'_>) -> Result<toml::Table, toml::
         let health = options.entry("health").or_insert_with(|| toml::Table::new().into());
         if let Some(health) = health.as_table_mut() {
             health.insert("path".to_owned(), path.into());
+        }
+    }
+    match &place.acme {
+        Some(files) if !balancer.domains.is_empty() => {
+            let acme = options.entry("acme").or_insert_with(|| toml::Table::new().into());
+            if let Some(acme) = acme.as_table_mut() {
+                place_acme(acme, files);
+            }
+        }
+        _ => {
+            options.remove("domains");
+            options.remove("acme");
         }
     }
     Ok(options)
@@ -165,6 +194,17 @@ fn locate_files(
     }
     *routes = located;
     Ok(())
+}
+
+fn place_acme(acme: &mut toml::Table, files: &AcmeFiles) {
+    let text = |path: &Path| toml::Value::from(path.to_string_lossy().into_owned());
+    acme.insert("folder".to_owned(), text(&files.folder));
+    if let Some(root) = &files.root {
+        acme.insert("root".to_owned(), text(root));
+    }
+    if let (Some(key), Some(toml::Value::Table(eab))) = (&files.hmac_key, acme.get_mut("eab")) {
+        eab.insert("hmac-key-file".to_owned(), text(key));
+    }
 }
 
 fn milliseconds(duration: Duration) -> String {

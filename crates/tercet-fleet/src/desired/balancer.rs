@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tercet_config::{Machine, Tier};
 use tercet_machine::Desired;
 use tercet_machine::file::{Contents, File};
+use tercet_machine::package::Package;
 use tercet_machine::path::Owner;
 use tercet_machine::unit::{Goal, Unit};
 use tercet_options::balancer::{AccessLogFormat, Certificate};
@@ -14,12 +15,16 @@ use tercet_options::balancer::{AccessLogFormat, Certificate};
 use super::file::{public_file, unit_file};
 use super::hardening;
 use super::project::Project;
-use crate::configuration::balancer::{Admin, Place, Server};
+use crate::configuration::balancer::{AcmeFiles, Admin, Place, Server};
 use crate::deployment::Serving;
-use crate::paths::{ADMIN_SOCKET, CONFIGURATION, CREDENTIALS};
+use crate::paths::{ADMIN_SOCKET, CERTIFICATES, CONFIGURATION, CREDENTIALS};
 use crate::website;
 
 const SOCKET: &str = "tercet-balancer.socket";
+/// The name of the file with the root certificate that the address of their authority is verified with.
+const ROOT: &str = "balancer-acme-root.crt";
+/// The name of the file with the HMAC key of the external account there.
+const HMAC_KEY: &str = "balancer-acme-hmac.key";
 /// The name of its configuration file.
 const FILE: &str = "balancer.toml";
 const SERVICE: &str = "tercet-balancer.service";
@@ -44,6 +49,10 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
     desired
         .units
         .extend(rotation.units.into_iter().map(|unit| Unit { restart_when: restart_when.clone(), ..unit }));
+    if !project.topology.balancer().domains.is_empty() {
+        // The root certificates that the address of the certificate authority is verified with.
+        desired.packages.push(Package("ca-certificates".to_owned()));
+    }
     desired.files.extend(credentials);
     desired.files.extend(rotation.files);
     desired.files.extend([socket, service]);
@@ -62,7 +71,7 @@ pub(crate) fn rotation(project: &Project<'_>, serving: &[Serving<'_>]) -> Desire
     Desired { files: vec![file], units: vec![unit], ..Desired::default() }
 }
 
-/// The certificates and their keys, root's alone; systemd hands them to the unit.
+/// The certificates and keys, root's alone; systemd hands them to the unit.
 fn credentials(project: &Project<'_>) -> Vec<File> {
     let file = |name: String, contents| File {
         path: PathBuf::from(CREDENTIALS).join(name),
@@ -76,7 +85,11 @@ fn credentials(project: &Project<'_>) -> Vec<File> {
             file(key_name(index), Contents::Secret(identity.key.clone())),
         ]
     });
-    files.collect()
+    let root =
+        project.secrets.acme_root.iter().map(|root| file(ROOT.to_owned(), Contents::Text(root.clone())));
+    let hmac_key = project.secrets.acme_hmac_key.iter();
+    let hmac_key = hmac_key.map(|key| file(HMAC_KEY.to_owned(), Contents::Secret(key.clone())));
+    files.chain(root).chain(hmac_key).collect()
 }
 
 fn certificate_name(index: usize) -> String {
@@ -113,6 +126,11 @@ pub(crate) fn configuration(project: &Project<'_>, serving: &[Serving<'_>]) -> S
         tls_listen: tls.map_or(&[], |tls| &tls.listen),
         certificates: (0..tls.map_or(0, |tls| tls.certificates.len())).map(certificate).collect(),
         website: website(serving),
+        acme: Some(AcmeFiles {
+            folder: CERTIFICATES.into(),
+            root: balancer.acme.root.as_ref().map(|_| credential(ROOT.to_owned())),
+            hmac_key: balancer.acme.eab.as_ref().map(|_| credential(HMAC_KEY.to_owned())),
+        }),
         servers,
         health_path,
         served_by: None,
@@ -147,11 +165,16 @@ fn service(project: &Project<'_>, machine: &Machine, credentials: &[File]) -> St
         .filter_map(|file| Some((file.path.file_name()?.to_str()?, file.path.display())))
         .map(|(name, path)| format!("LoadCredential={name}:{path}\n"))
         .collect();
+    let state = if project.topology.balancer().domains.is_empty() {
+        ""
+    } else {
+        "StateDirectory=tercet-balancer\nStateDirectoryMode=0700\n"
+    };
     format!(
         "[Unit]\nDescription=tercet: balancer\nRequires={SOCKET}\nAfter={SOCKET} network-online.target\n\
          Wants=network-online.target\nStartLimitIntervalSec=0\n\n\
          [Service]\nExecStart={} balancer --config {CONFIGURATION}/balancer.toml --json\nExecReload=/bin/kill -HUP $MAINPID\n\
-         KillMode=mixed\nTimeoutStopSec=40\nRuntimeDirectory=tercet-balancer\n{credentials}{}{}\n[Install]\nWantedBy=multi-user.target\n",
+         KillMode=mixed\nTimeoutStopSec=40\nRuntimeDirectory=tercet-balancer\n{state}{credentials}{}{}\n[Install]\nWantedBy=multi-user.target\n",
         project.program,
         hardening::NO_NEW_CODE,
         hardening::server(machine, Tier::Balancer),

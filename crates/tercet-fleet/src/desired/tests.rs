@@ -81,6 +81,8 @@ pub(crate) fn secrets(topology: &Topology) -> Secrets {
             .flat_map(|tls| &tls.certificates)
             .map(|_| identity("public"))
             .collect(),
+        acme_root: topology.balancer().acme.root.as_ref().map(|_| "root certificate\n".to_owned()),
+        acme_hmac_key: topology.balancer().acme.eab.as_ref().map(|_| Secret::new("hush hmac")),
         database_url: match &topology.database().url {
             Some(tercet_config::Secret::Inline(url)) => Some(Secret::new(url)),
             _ => None,
@@ -374,6 +376,43 @@ fn the_balancer_has_a_socket_that_stays() {
         WantedBy=sockets.target
     "#]],
     );
+}
+
+#[test]
+fn domains_give_the_balancer_a_folder_and_their_authoritys_files_as_credentials() {
+    let text = format!(
+        "balancer.domains = ['shop.example']\n\
+         balancer.acme = {{ directory = 'https://ca.example/dir', root = 'ca.crt', eab = {{ kid = 'k', hmac-key-file = 'eab.key' }} }}\n{FOUR}"
+    );
+    let desired = desired(&text, "lb");
+    assert!(desired.packages.iter().any(|package| package.0 == "ca-certificates"));
+    let file = |path: &str| desired.files.iter().find(|file| file.path.ends_with(path)).expect(path);
+    assert!(
+        matches!(&file("credentials/balancer-acme-hmac.key").contents, Contents::Secret(key) if key.reveal() == "hush hmac")
+    );
+    let mut shown = String::new();
+    for path in ["balancer.toml", "tercet-balancer.service", "tercet-balancer.socket"] {
+        let Contents::Text(text) = &file(path).contents else { panic!("{path} is secret") };
+        let lines = text.lines().filter(|line| {
+            [
+                "domains",
+                "address =",
+                "redirect",
+                "tls",
+                "folder",
+                "root",
+                "hmac",
+                "directory",
+                "State",
+                "Load",
+                "Listen",
+            ]
+            .iter()
+            .any(|it| line.starts_with(it))
+        });
+        shown.extend(lines.map(|line| format!("{line}\n")));
+    }
+    expect![""].assert_eq(&shown);
 }
 
 #[test]

@@ -46,17 +46,42 @@ pub enum BalancerEvent<'a> {
         client: &'a str,
         reason: &'a str,
     },
+    CertificateObtained {
+        domain: &'a str,
+        issuer: &'a str,
+        expires: &'a str,
+    },
+    CertificateFailed {
+        domain: &'a str,
+        reason: &'a str,
+        seconds: u64,
+    },
+    CertificateMissing {
+        domain: &'a str,
+        client: &'a str,
+    },
+    CertificatesDied {
+        how: &'a str,
+        seconds: f64,
+    },
+    ClockOff {
+        seconds: i64,
+    },
 }
 
 impl BalancerEvent<'_> {
     pub(super) fn level(&self) -> Level {
         match self {
-            Self::ServerUp { .. } => Level::Info,
+            Self::ServerUp { .. } | Self::CertificateObtained { .. } => Level::Info,
             Self::ServerDown { .. }
             | Self::ServerEjected { .. }
             | Self::ServerSilent { .. }
-            | Self::ConnectionRefused { .. } => Level::Warn,
-            Self::NoServerPasses
+            | Self::ConnectionRefused { .. }
+            | Self::CertificateFailed { .. }
+            | Self::CertificateMissing { .. }
+            | Self::ClockOff { .. } => Level::Warn,
+            Self::CertificatesDied { .. }
+            | Self::NoServerPasses
             | Self::WorkerDied { .. }
             | Self::RequestPanicked { .. }
             | Self::FileUnreadable { .. } => Level::Error,
@@ -82,6 +107,33 @@ impl fmt::Display for BalancerEvent<'_> {
             Self::ConnectionRefused { client, code, reason } => {
                 write!(f, "HTTP/2 connection from {client} closed with {code}: {reason}")
             }
+            Self::CertificateObtained { domain, issuer, expires } => {
+                write!(f, "certificate for {domain} obtained from {issuer}, expires {expires}")
+            }
+            Self::CertificateFailed { domain, reason, seconds } => {
+                write!(
+                    f,
+                    "certificate for {domain} not obtained: {reason}; the next attempt is in {seconds} s"
+                )
+            }
+            Self::CertificateMissing { domain, client } => {
+                write!(
+                    f,
+                    "TLS handshake of {client} refused (unrecognized_name): there is no certificate for {domain} yet"
+                )
+            }
+            Self::CertificatesDied { how, seconds } => {
+                write!(f, "certificates process exited ({how}) and is restarted in {seconds:.0} s")
+            }
+            Self::ClockOff { seconds } => {
+                let (size, direction) =
+                    (seconds.unsigned_abs(), if *seconds > 0 { "ahead of" } else { "behind" });
+                write!(
+                    f,
+                    "the clock of this machine is {} {direction} that of the certificate authority",
+                    Span(size)
+                )
+            }
             Self::ServerSilent { server, requests } => write!(
                 f,
                 "server {server} is silent: {requests} requests in flight without an answer; new requests go to other servers"
@@ -89,6 +141,18 @@ impl fmt::Display for BalancerEvent<'_> {
             Self::NoServerPasses => {
                 write!(f, "no server passes its health checks: requests go to those that accept connections")
             }
+        }
+    }
+}
+
+/// A number of seconds, in days or hours.
+struct Span(u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            seconds if seconds >= 2 * 86_400 => write!(f, "{} days", seconds / 86_400),
+            seconds => write!(f, "{} hours", seconds / 3600),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{APPLICATION, Config, Policy};
+use super::{APPLICATION, Config, Directory, Policy};
 use crate::document::Section;
 
 impl Config {
@@ -11,6 +11,7 @@ impl Config {
         self.check_listen(section);
         self.check_servers(section);
         self.check_routes(section);
+        self.check_domains(section);
         if self.hash_on.is_some() && self.policy != Policy::Hash {
             section
                 .mistake("hash-on", "has no effect with this policy", "for policy = \"hash\"")
@@ -43,20 +44,48 @@ impl Config {
                     .mistake(&option(""), &format!("is {address} again"), "again")
                     .hint("remove one of the two");
             }
-            let plain = listen.certificates.is_empty();
+            let plain = !listen.is_tls();
             if listen.redirect_to_https && !plain {
                 section
-                    .mistake(
-                        &option(".redirect-to-https"),
-                        "would redirect TLS to itself",
-                        "with certificates",
-                    )
-                    .hint("set redirect-to-https on the address without certificates");
+                    .mistake(&option(".redirect-to-https"), "would redirect TLS to itself", "with TLS")
+                    .hint("set redirect-to-https on the address without TLS");
             }
             if listen.hsts.is_some() && plain {
                 section
-                    .mistake(&option(".hsts"), "has no effect without TLS", "without certificates")
-                    .hint("set hsts on the address with certificates");
+                    .mistake(&option(".hsts"), "has no effect without TLS", "without TLS")
+                    .hint("set hsts on the address with TLS");
+            }
+        }
+    }
+
+    fn check_domains(&self, section: &mut Section<'_>) {
+        let mut seen = HashSet::new();
+        for (index, domain) in self.domains.iter().enumerate() {
+            if !seen.insert(domain) {
+                section
+                    .mistake(&format!("domains[{index}]"), &format!("is {domain} again"), "again")
+                    .hint("remove one of the two");
+            }
+        }
+        if self.acme.directory == Directory::ZeroSsl && self.acme.eab.is_none() {
+            section.mistake("acme.directory", "needs an account at ZeroSSL", "without eab").hint(
+                "add eab = { kid = \"…\", hmac-key-file = \"FILE\" } with the credentials that ZeroSSL shows",
+            );
+        }
+    }
+
+    /// Reports contradictions between `domains` and the listeners of the balancer's own file.
+    pub(super) fn check_tls(&self, section: &mut Section<'_>) {
+        if !self.domains.is_empty() && !self.listen.iter().any(super::Listen::is_tls) {
+            section
+                .mistake("domains", "has no listener with TLS", "for a listener with TLS")
+                .hint("add { address = \"0.0.0.0:443\", tls = true } to listen");
+        }
+        for (index, listen) in self.listen.iter().enumerate() {
+            if listen.tls && listen.certificates.is_empty() && self.domains.is_empty() {
+                section
+                    .mistake(&format!("listen[{index}].tls"), "has no certificate", "without a certificate")
+                    .hint("name the domains: domains = [\"shop.example.com\"]; or add certificates");
             }
         }
     }

@@ -84,6 +84,29 @@ impl JsonSchema for Network {
     }
 }
 
+/// A domain name in the schema.
+pub(super) struct Domain;
+
+impl JsonSchema for Domain {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Domain".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        format::schema("domain name")
+    }
+}
+
+/// Reads domain names, in lower case: they are compared without case (RFC 4343).
+pub(super) fn domains<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    Ok(names.into_iter().map(|name| name.to_ascii_lowercase()).collect())
+}
+
 /// Reads networks; an address alone is the network of that address.
 pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let network = |text: String| {

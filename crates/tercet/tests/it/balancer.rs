@@ -1,5 +1,6 @@
 //! `tercet balancer` as processes: a process that dies is replaced, and changes cost no request.
 
+mod certificates;
 mod changes;
 mod connections;
 mod crashes;

@@ -12,13 +12,14 @@ use tercet_options::Mistakes;
 /// The TLS configuration of the section; `plain` are the addresses without TLS.
 pub(super) fn read(
     section: &file::Balancer,
+    domains: &[String],
     placement: &Placement,
     plain: &[SocketAddr],
     mistakes: &mut Mistakes,
 ) -> Option<Tls> {
     let certificates: Vec<Certificate> =
         section.certificates.iter().map(|entry| certificate(entry, mistakes)).collect();
-    if certificates.is_empty() {
+    if certificates.is_empty() && domains.is_empty() {
         let keys = [
             ("tls-listen", section.tls_listen.as_ref().map(Located::span)),
             ("redirect-to-https", section.redirect_to_https.as_ref().filter(|on| ***on).map(Located::span)),
@@ -27,7 +28,7 @@ pub(super) fn read(
         for (key, span) in keys.into_iter().filter_map(|(key, span)| Some((key, span?))) {
             mistakes
                 .add(span, format!("{key} means nothing without a certificate"), "for TLS")
-                .hint("add certificates = [{ certificate = \"FILE\", key = \"FILE\" }]");
+                .hint("add domains = [\"shop.example.com\"], or certificates = [{ certificate = \"FILE\", key = \"FILE\" }]");
         }
         return None;
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use anyhow::Context as _;
 use tercet_config::{Api, Part, Server, Tier, Topology};
 use tercet_fleet::configuration::api::{READY, plain_text};
-use tercet_fleet::configuration::balancer::{self as configuration, Admin};
+use tercet_fleet::configuration::balancer::{self as configuration, AcmeFiles, Admin};
 use tercet_options::balancer::{AccessLogFormat, Certificate};
 
 use super::application::{self, Application};
@@ -95,6 +95,8 @@ impl Plan {
         };
         let tls_listen = match &topology.balancer().tls {
             Some(tls) if here && tls.listen_named => named(&tls.listen, ports)?,
+            // Here no certificates are obtained for domains of machines.
+            Some(tls) if !here && tls.certificates.is_empty() => Vec::new(),
             Some(_) => {
                 vec![SocketAddr::new(LOOPBACK, ports.next_free(LOOPBACK, TLS_LISTEN, super::BALANCER)?)]
             }
@@ -230,6 +232,12 @@ impl Plan {
             tls_listen: &self.tls_listen,
             certificates: balancer.tls.iter().flat_map(|tls| &tls.certificates).map(certificate).collect(),
             website: balancer.files.iter().map(|it| (it.clone(), project.folder.join(it))).collect(),
+            // A file with machines names the domains of those.
+            acme: project.topology.only_this_machine().then(|| AcmeFiles {
+                folder: private.certificates(),
+                root: balancer.acme.root.as_ref().map(|root| project.folder.join(root)),
+                hmac_key: balancer.acme.eab.as_ref().map(|eab| project.folder.join(&eab.hmac_key_file)),
+            }),
             servers: self.servers.iter().map(server).collect(),
             health_path: match &project.topology.application().server {
                 Server::Own { health, .. } => health.as_deref(),

@@ -5,6 +5,7 @@
 //!   name           the project's name
 //!   lock           locked by the `tercet up` that runs here
 //!   secrets/       generated passwords
+//!   certificates/  certificates of domains, with their keys; written by the balancer
 //!   run/           generated configurations, written at each start
 //!   log/
 //!   NAME-provider-keys.json   the keys of an identity provider, kept by the server of that name
@@ -76,6 +77,11 @@ impl PrivateFolder {
     /// The folder of the log files.
     pub(crate) fn log(&self) -> PathBuf {
         self.folder.join(LOG)
+    }
+
+    /// The folder of the certificates of domains.
+    pub(crate) fn certificates(&self) -> PathBuf {
+        self.folder.join("certificates")
     }
 
     /// The file of a generated password.

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -43,8 +43,18 @@ impl Balancer {
     }
 
     /// As [`start_as`](Self::start_as), without waiting until it serves.
-    pub(super) fn spawn(mut command: Command, address: SocketAddr, configuration: &str) -> Self {
+    pub(super) fn spawn(command: Command, address: SocketAddr, configuration: &str) -> Self {
+        Self::spawn_with(|_| command, address, configuration)
+    }
+
+    /// As [`spawn`](Self::spawn), by a command made for the folder of the configuration file.
+    pub(super) fn spawn_with(
+        command: impl FnOnce(&Path) -> Command,
+        address: SocketAddr,
+        configuration: &str,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let mut command = command(folder.path());
         let file = folder.path().join("balancer.toml");
         std::fs::write(&file, configuration).unwrap();
         let log = File::create(folder.path().join("events.log")).unwrap();
@@ -54,6 +64,12 @@ impl Balancer {
 
     pub(super) fn file(&self) -> PathBuf {
         self.folder.path().join("balancer.toml")
+    }
+
+    /// Ends it as systemd would, and waits until it has ended.
+    pub(super) fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        self.child.wait().unwrap();
     }
 
     /// Its log so far.
