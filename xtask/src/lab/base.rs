@@ -26,6 +26,7 @@ const HOST: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("curl", "curl"),
     ("openssl", "openssl"),
+    ("pebble", "pebble"),
 ];
 
 /// What the kernel must let root do, tried in namespaces that are gone afterwards.

@@ -2,6 +2,7 @@
 //! releases, faults and reboots. Each stage prints a line with its time; the first that fails ends it.
 
 mod backups;
+mod certificates;
 mod colocation;
 pub(super) mod cost;
 mod drift;
@@ -198,6 +199,7 @@ const STAGES: &[Named] = &[
     ("power cut of an application machine under load", faults::application_cut),
     ("power cut of the database: nothing acknowledged is lost", faults::database_cut),
     ("all machines rebooted at once: back by itself, still proven", faults::all_at_once),
+    ("domains: https seconds after the apply, renewals under load", certificates::obtained),
 ];
 
 impl<'a> Scenario<'a> {

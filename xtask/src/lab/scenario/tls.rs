@@ -64,7 +64,8 @@ fn issue(folder: &Path, serial: &str) -> Result<()> {
     openssl(folder, &[authority.as_slice(), &rest].concat())
 }
 
-fn openssl(folder: &Path, arguments: &[&str]) -> Result<()> {
+/// Makes a certificate and its key in `folder`.
+pub(super) fn openssl(folder: &Path, arguments: &[&str]) -> Result<()> {
     let new =
         ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2"];
     output(Command::new("openssl").current_dir(folder).args(new).args(arguments)).map(drop)
