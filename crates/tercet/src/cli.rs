@@ -37,7 +37,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Migrate(Migrate),
     Sql(Sql),
-    /// Print the types of a project's tables, views and functions for a programming language.
+    /// Print the types of tables, views and functions for a programming language.
     #[command(subcommand)]
     Types(Language),
     Token(Token),
@@ -485,7 +485,7 @@ pub(crate) struct Logs {
     pub(crate) json: bool,
 }
 
-/// Show the timeline of one request, from the balancer to PostgreSQL, and its log lines.
+/// Show the timeline of a request, from balancer to PostgreSQL, and its log lines.
 #[derive(Args, Debug)]
 pub(crate) struct Trace {
     /// The request id, from the x-request-id header

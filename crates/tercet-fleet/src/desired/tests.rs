@@ -412,7 +412,31 @@ fn domains_give_the_balancer_a_folder_and_their_authoritys_files_as_credentials(
         });
         shown.extend(lines.map(|line| format!("{line}\n")));
     }
-    expect![""].assert_eq(&shown);
+    expect![[r#"
+        domains = ["shop.example"]
+        address = "0.0.0.0:80"
+        redirect-to-https = true
+        address = "[::]:80"
+        redirect-to-https = true
+        address = "0.0.0.0:443"
+        tls = true
+        address = "[::]:443"
+        tls = true
+        directory = "https://ca.example/dir"
+        folder = "/var/lib/tercet-balancer"
+        root = "/run/credentials/tercet-balancer.service/balancer-acme-root.crt"
+        hmac-key-file = "/run/credentials/tercet-balancer.service/balancer-acme-hmac.key"
+        address = "10.0.0.11:8081"
+        address = "10.0.0.12:8081"
+        StateDirectory=tercet-balancer
+        StateDirectoryMode=0700
+        LoadCredential=balancer-acme-root.crt:/etc/tercet/credentials/balancer-acme-root.crt
+        LoadCredential=balancer-acme-hmac.key:/etc/tercet/credentials/balancer-acme-hmac.key
+        ListenStream=0.0.0.0:80
+        ListenStream=[::]:80
+        ListenStream=0.0.0.0:443
+        ListenStream=[::]:443
+    "#]].assert_eq(&shown);
 }
 
 #[test]

@@ -21,32 +21,33 @@ fn help() {
             Usage: tercet <COMMAND>
 
             Commands:
-              up           Run all tiers of a project on this machine, in the foreground
-              init         Write a commented tercet.toml and a first migration
-              migrate      Create, check and apply migrations of a project under `tercet up`
-              sql          Open psql on the project's database, as its owner or as a request role
-              types        Print the types of a project's tables, views and functions for a programming language
-              token        Print a token for requests to a project's data API
-              keys         Print the keys for clients of Supabase: tokens of the roles anon and service_role
-              api          Run one data API server in the foreground
-              balancer     Run one balancer in the foreground
-              plan         Show what an apply would change on the machines, without changing it
-              apply        Bring the machines to the state that tercet.toml describes
-              rollback     Return to the previous release
-              rotate       Replace secrets, certificates or keys without downtime
-              destroy      Take the project down: remove everything that tercet made on its machines
-              backup       Back the database up, list the backups, or check one by restoring it
-              restore      Restore the database as it was at a time
-              move         Move a part of a project to another machine
-              prove        Test all allowed and forbidden connections, from here and from each machine
-              status       Show the state of `tercet up` or of the machines, and of the balancer's servers
-              state        Share the operator state with other operators, through the machines
-              logs         Show the logs of `tercet up`, or of all machines, as one stream
-              trace        Show the timeline of one request, from the balancer to PostgreSQL, and its log lines
-              exec         Run a command on a machine, or on all machines of a tier
-              completions  Print a shell's completion script
-              man          Print the manual page, or write a page for each command into a folder
-              help         Print this message or the help of the given subcommand(s)
+              up            Run all tiers of a project on this machine, in the foreground
+              init          Write a commented tercet.toml and a first migration
+              migrate       Create, check and apply migrations of a project under `tercet up`
+              sql           Open psql on the project's database, as its owner or as a request role
+              types         Print the types of tables, views and functions for a programming language
+              token         Print a token for requests to a project's data API
+              keys          Print the keys for clients of Supabase: tokens of the roles anon and service_role
+              api           Run one data API server in the foreground
+              balancer      Run one balancer in the foreground
+              plan          Show what an apply would change on the machines, without changing it
+              apply         Bring the machines to the state that tercet.toml describes
+              rollback      Return to the previous release
+              rotate        Replace secrets, certificates or keys without downtime
+              destroy       Take the project down: remove everything that tercet made on its machines
+              backup        Back the database up, list the backups, or check one by restoring it
+              restore       Restore the database as it was at a time
+              move          Move a part of a project to another machine
+              prove         Test all allowed and forbidden connections, from here and from each machine
+              status        Show the state of `tercet up` or of the machines, and of the balancer's servers
+              certificates  Show the balancer's certificates: names, issuer, expiry, next renewal, last error
+              state         Share the operator state with other operators, through the machines
+              logs          Show the logs of `tercet up`, or of all machines, as one stream
+              trace         Show the timeline of a request, from balancer to PostgreSQL, and its log lines
+              exec          Run a command on a machine, or on all machines of a tier
+              completions   Print a shell's completion script
+              man           Print the manual page, or write a page for each command into a folder
+              help          Print this message or the help of the given subcommand(s)
 
             Options:
               -h, --help     Print help
