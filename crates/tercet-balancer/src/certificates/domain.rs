@@ -120,7 +120,10 @@ impl Issuance {
             record.renewal = Some(postponed(before, self.now()));
             return;
         };
-        record.renewal = match account.renewal_info(&identifier).await {
+        let answer = account.renewal_info(&identifier).await;
+        // Its Retry-After is about the next question, not about an order.
+        let _ = self.observed.take_retry_after();
+        record.renewal = match answer {
             Ok((information, after)) => {
                 let window = &information.suggested_window;
                 let (start, end) = (window.start.unix_timestamp(), window.end.unix_timestamp());

@@ -34,7 +34,7 @@ const AGENT: &str = concat!("tercet/", env!("CARGO_PKG_VERSION"));
 #[derive(Debug, Default)]
 pub(super) struct Observed {
     clock: Mutex<Option<Clock>>,
-    /// Seconds to wait, by the last response that named them; 0: none.
+    /// Seconds to wait, by the response to the last request; 0: none.
     retry_after: AtomicU64,
 }
 
@@ -65,7 +65,7 @@ impl Observed {
         self.clock().map_or(0, |clock| clock.skew)
     }
 
-    /// How long the authority asked to wait in its last response, if this is the first call since.
+    /// How long the authority asked to wait in the response to the last request, if this is the first call since.
     pub(super) fn take_retry_after(&self) -> Option<Duration> {
         let seconds = self.retry_after.swap(0, Ordering::Relaxed);
         (seconds > 0).then(|| Duration::from_secs(seconds))
@@ -152,6 +152,8 @@ impl HttpClient for Http {
         let sent = self.client.request(request);
         let observed = Arc::clone(&self.observed);
         Box::pin(async move {
+            // A request without a response asks for no wait.
+            observed.retry_after.store(0, Ordering::Relaxed);
             let exchange = async {
                 let (parts, body) = sent.await.map_err(|error| explain(&error))?.into_parts();
                 let body =

@@ -45,6 +45,7 @@ pub(super) fn next_attempt(record: &Record, leaf: Option<&Leaf>, directory: &str
     let due = match leaf {
         Some(leaf) if is_current => {
             let suggested = record.renewal.as_ref().and_then(|renewal| renewal.at);
+            let suggested = suggested.map(|at| at.max(earliest(leaf)));
             suggested.unwrap_or_else(|| two_thirds(leaf)).min(leaf.not_after)
         }
         _ => now,
@@ -66,6 +67,12 @@ fn sane(recorded: i64, now: i64) -> i64 {
 /// When two thirds of a certificate's validity are over.
 fn two_thirds(leaf: &Leaf) -> i64 {
     leaf.not_before + (leaf.not_after - leaf.not_before) / 3 * 2
+}
+
+/// Before this time no suggestion is followed: an authority whose windows are always over would be sent one order after
+/// another.
+fn earliest(leaf: &Leaf) -> i64 {
+    leaf.not_before + (leaf.not_after - leaf.not_before) / 100
 }
 
 /// When to renew in a suggested window (RFC 9773 section 4.2): the time chosen before if it is still in the window, else
@@ -130,6 +137,8 @@ mod tests {
         }
         assert_eq!(next_attempt(&of_ca(None), Some(&leaf(100, 130)), CA, 105), 120);
         assert_eq!(next_attempt(&of_ca(Some(7 * day)), Some(&leaf(0, 90 * day)), CA, 5), 7 * day);
+        // A window that is over renews at once, but not a certificate that has just been issued.
+        assert_eq!(next_attempt(&of_ca(Some(-5 * day)), Some(&leaf(0, 100 * day)), CA, 5 * day), day);
         // A window after the end does not leave a gap.
         assert_eq!(next_attempt(&of_ca(Some(100 * day)), Some(&leaf(0, 90 * day)), CA, 5), 90 * day);
     }

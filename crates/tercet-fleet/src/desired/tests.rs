@@ -21,6 +21,7 @@ use crate::system::System;
 
 mod backup;
 mod firewall;
+mod tls;
 
 pub(crate) const FOUR: &str = r#"
     name = "shop"
@@ -376,126 +377,6 @@ fn the_balancer_has_a_socket_that_stays() {
         WantedBy=sockets.target
     "#]],
     );
-}
-
-#[test]
-fn domains_give_the_balancer_a_folder_and_their_authoritys_files_as_credentials() {
-    let text = format!(
-        "balancer.domains = ['shop.example']\n\
-         balancer.acme = {{ directory = 'https://ca.example/dir', root = 'ca.crt', eab = {{ kid = 'k', hmac-key-file = 'eab.key' }} }}\n{FOUR}"
-    );
-    let desired = desired(&text, "lb");
-    assert!(desired.packages.iter().any(|package| package.0 == "ca-certificates"));
-    let file = |path: &str| desired.files.iter().find(|file| file.path.ends_with(path)).expect(path);
-    assert!(
-        matches!(&file("credentials/balancer-acme-hmac.key").contents, Contents::Secret(key) if key.reveal() == "hush hmac")
-    );
-    let mut shown = String::new();
-    for path in ["balancer.toml", "tercet-balancer.service", "tercet-balancer.socket"] {
-        let Contents::Text(text) = &file(path).contents else { panic!("{path} is secret") };
-        let lines = text.lines().filter(|line| {
-            [
-                "domains",
-                "address =",
-                "redirect",
-                "tls",
-                "folder",
-                "root",
-                "hmac",
-                "directory",
-                "State",
-                "Load",
-                "Listen",
-            ]
-            .iter()
-            .any(|it| line.starts_with(it))
-        });
-        shown.extend(lines.map(|line| format!("{line}\n")));
-    }
-    expect![[r#"
-        domains = ["shop.example"]
-        address = "0.0.0.0:80"
-        redirect-to-https = true
-        address = "[::]:80"
-        redirect-to-https = true
-        address = "0.0.0.0:443"
-        tls = true
-        address = "[::]:443"
-        tls = true
-        directory = "https://ca.example/dir"
-        folder = "/var/lib/tercet-balancer"
-        root = "/run/credentials/tercet-balancer.service/balancer-acme-root.crt"
-        hmac-key-file = "/run/credentials/tercet-balancer.service/balancer-acme-hmac.key"
-        address = "10.0.0.11:8081"
-        address = "10.0.0.12:8081"
-        StateDirectory=tercet-balancer
-        StateDirectoryMode=0700
-        LoadCredential=balancer-acme-root.crt:/etc/tercet/credentials/balancer-acme-root.crt
-        LoadCredential=balancer-acme-hmac.key:/etc/tercet/credentials/balancer-acme-hmac.key
-        ListenStream=0.0.0.0:80
-        ListenStream=[::]:80
-        ListenStream=0.0.0.0:443
-        ListenStream=[::]:443
-    "#]].assert_eq(&shown);
-}
-
-#[test]
-fn certificates_reach_the_balancer_as_credentials() {
-    let text = format!(
-        "balancer.hsts = '365d'\nbalancer.certificates = [{{ certificate = 'shop.crt', key = 'shop.key' }}]\n{FOUR}"
-    );
-    let desired = desired(&text, "lb");
-    let file = |path: &str| desired.files.iter().find(|file| file.path.ends_with(path)).expect(path);
-    assert!(
-        matches!(&file("credentials/balancer-1.crt").contents, Contents::Text(text) if text == "public certificate\n")
-    );
-    assert!(
-        matches!(&file("credentials/balancer-1.key").contents, Contents::Secret(key) if key.reveal() == "public key\n")
-    );
-    let Contents::Text(text) = &file("balancer.toml").contents else { panic!("it is secret") };
-    let configuration: toml::Table = text.parse().expect("TOML");
-    assert_eq!(configuration["listen"].as_array().map(Vec::len), Some(4));
-    let mut shown = String::new();
-    for path in ["balancer.toml", "tercet-balancer.service", "tercet-balancer.socket"] {
-        let Contents::Text(text) = &file(path).contents else { panic!("{path} is secret") };
-        let lines = text.lines().filter(|line| {
-            ["listen", "address =", "redirect", "hsts", "cert", "key", "Load", "Listen"]
-                .iter()
-                .any(|it| line.starts_with(it))
-        });
-        shown.extend(lines.map(|line| format!("{line}\n")));
-    }
-    expect![[r#"
-        address = "0.0.0.0:80"
-        redirect-to-https = true
-        address = "[::]:80"
-        redirect-to-https = true
-        address = "0.0.0.0:443"
-        hsts = "365d"
-        certificate = "/run/credentials/tercet-balancer.service/balancer-1.crt"
-        key = "/run/credentials/tercet-balancer.service/balancer-1.key"
-        address = "[::]:443"
-        hsts = "365d"
-        certificate = "/run/credentials/tercet-balancer.service/balancer-1.crt"
-        key = "/run/credentials/tercet-balancer.service/balancer-1.key"
-        address = "10.0.0.11:8081"
-        address = "10.0.0.12:8081"
-        LoadCredential=balancer-1.crt:/etc/tercet/credentials/balancer-1.crt
-        LoadCredential=balancer-1.key:/etc/tercet/credentials/balancer-1.key
-        ListenStream=0.0.0.0:80
-        ListenStream=[::]:80
-        ListenStream=0.0.0.0:443
-        ListenStream=[::]:443
-    "#]]
-    .assert_eq(&shown);
-    for name in ["balancer-1.crt", "balancer-1.key"] {
-        let file = file(name);
-        assert_eq!((file.mode, &file.owner), (0o600, &Owner::root()));
-        let unit =
-            desired.units.iter().find(|unit| unit.name == "tercet-balancer.service").expect("the balancer");
-        assert!(unit.restart_when.contains(&file.path), "{name}");
-    }
-    assert!(openings(&desired).contains("tcp dport 443"));
 }
 
 /// A user's own program.

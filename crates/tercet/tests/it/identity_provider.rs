@@ -1,17 +1,15 @@
 //! Tokens of an identity provider, whose keys are fetched by https.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::folder::Folder;
 use crate::http::{Answer, get};
+use crate::https_server::HttpsServer;
 use crate::system::System;
 use crate::tercet;
 
@@ -26,7 +24,7 @@ type Answers = Arc<Mutex<Option<(String, String)>>>;
 
 /// An OpenID provider on localhost.
 struct Provider {
-    port: u16,
+    server: HttpsServer,
     answers: Answers,
     /// Its certificate, which clients must trust.
     certificate: PathBuf,
@@ -35,34 +33,24 @@ struct Provider {
 
 impl Provider {
     fn start() -> Self {
-        let folder = crate::folder::temporary();
-        let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let certificate = folder.path().join("localhost.crt");
-        std::fs::write(&certificate, pair.cert.pem()).unwrap();
-        let key = PrivateKeyDer::Pkcs8(pair.signing_key.serialize_der().into());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![pair.cert.der().clone()], key)
-            .unwrap();
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
         let answers = Answers::default();
-        let (shared, config) = (Arc::clone(&answers), Arc::new(config));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let (answers, config) = (Arc::clone(&shared), Arc::clone(&config));
-                // A client that goes away is its own business.
-                std::thread::spawn(move || drop(serve(stream, config, &answers, port)));
+        let shared = Arc::clone(&answers);
+        let server = HttpsServer::start(move |issuer, path| {
+            let (head, keys) = shared.lock().unwrap().clone()?;
+            if path != "/.well-known/openid-configuration" {
+                return Some((head, keys));
             }
+            let metadata = json!({ "issuer": issuer, "jwks_uri": format!("{issuer}/keys") }).to_string();
+            Some(("200 OK".to_owned(), metadata))
         });
-        Self { port, answers, certificate, _folder: folder }
+        let folder = crate::folder::temporary();
+        let certificate = folder.path().join("localhost.crt");
+        std::fs::write(&certificate, &server.certificate).unwrap();
+        Self { server, answers, certificate, _folder: folder }
     }
 
     fn issuer(&self) -> String {
-        format!("https://localhost:{}", self.port)
+        self.server.origin()
     }
 
     /// Answers with these keys from now on.
@@ -84,27 +72,6 @@ impl Provider {
         system.wait_until_up();
         system
     }
-}
-
-fn serve(stream: TcpStream, config: Arc<ServerConfig>, answers: &Answers, port: u16) -> std::io::Result<()> {
-    let Some((head, keys)) = answers.lock().unwrap().clone() else { return Ok(()) };
-    let connection = ServerConnection::new(config).map_err(std::io::Error::other)?;
-    let mut stream = StreamOwned::new(connection, stream);
-    let mut request = Vec::new();
-    while !request.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte)?;
-        request.push(byte[0]);
-    }
-    let issuer = format!("https://localhost:{port}");
-    let (head, body) = if request.starts_with(b"GET /.well-known/openid-configuration ") {
-        let metadata = json!({ "issuer": issuer, "jwks_uri": format!("{issuer}/keys") }).to_string();
-        ("200 OK".to_owned(), metadata)
-    } else {
-        (head, keys)
-    };
-    write!(stream, "HTTP/1.1 {head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())?;
-    stream.flush()
 }
 
 /// A key of the provider.

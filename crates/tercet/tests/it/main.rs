@@ -11,6 +11,7 @@ mod develop;
 mod examples;
 mod folder;
 mod http;
+mod https_server;
 mod identity_provider;
 mod init;
 mod options;

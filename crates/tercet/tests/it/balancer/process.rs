@@ -160,10 +160,15 @@ pub(super) fn own_address() -> SocketAddr {
 }
 
 /// Polls until the condition holds.
-pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    eventually_within(TIMEOUT, what, holds);
+}
+
+/// As [`eventually`], within another time.
+pub(super) fn eventually_within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
-        assert!(started.elapsed() < TIMEOUT, "{what}");
+        assert!(started.elapsed() < limit, "{what}");
         std::thread::yield_now();
     }
 }

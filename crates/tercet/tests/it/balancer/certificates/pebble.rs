@@ -1,7 +1,9 @@
 //! A certificate authority for tests: Debian's `pebble`, with `pebble-challtestsrv` as its DNS server.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
@@ -10,6 +12,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::super::process::{eventually, own_address};
+use super::renewal_information::RenewalInformation;
 
 /// A running authority, ended with the test.
 pub(super) struct Pebble {
@@ -21,6 +24,7 @@ pub(super) struct Pebble {
     pub(super) tls: SocketAddr,
     dns: SocketAddr,
     dns_management: SocketAddr,
+    renewal_information: Option<RenewalInformation>,
     folder: TempDir,
     processes: Vec<Child>,
 }
@@ -56,6 +60,7 @@ impl Pebble {
             tls: own_address(),
             dns: own_address(),
             dns_management: own_address(),
+            renewal_information: None,
             folder: tempfile::tempdir().unwrap(),
             processes: Vec::new(),
         };
@@ -144,12 +149,30 @@ impl Pebble {
         assert!(curl.status().unwrap().success());
     }
 
-    /// The URL of its ACME directory.
-    pub(super) fn directory(&self) -> String {
-        format!("https://{}/dir", self.address)
+    /// Adds renewal information to it, which suggests this time, in seconds since 1970.
+    pub(super) fn suggest_renewals(&mut self, window: RangeInclusive<i64>) {
+        let directory = self.get(&self.directory()).unwrap();
+        let added = RenewalInformation::start(serde_json::from_str(&directory).unwrap());
+        let mut roots = File::options().append(true).open(self.root()).unwrap();
+        roots.write_all(added.server.certificate.as_bytes()).unwrap();
+        added.set_window(window);
+        self.renewal_information = Some(added);
     }
 
-    /// The root certificate that its own address is verified with.
+    /// The renewal information that was added to it.
+    pub(super) fn renewal_information(&self) -> &RenewalInformation {
+        self.renewal_information.as_ref().unwrap()
+    }
+
+    /// The URL of its ACME directory.
+    pub(super) fn directory(&self) -> String {
+        match &self.renewal_information {
+            Some(added) => format!("{}/dir", added.server.origin()),
+            None => format!("https://{}/dir", self.address),
+        }
+    }
+
+    /// The root certificates that its own address, and that of its directory, are verified with.
     pub(super) fn root(&self) -> PathBuf {
         self.file("root.pem")
     }
