@@ -17,8 +17,6 @@ pub(crate) const ADMIN_SOCKET: &str = "/run/tercet-balancer/admin.sock";
 
 /// The folder of the certificates of domains, the StateDirectory of the balancer's unit.
 pub(crate) const CERTIFICATES: &str = "/var/lib/tercet-balancer";
-/// Where systemd puts it, since the unit has a dynamic user: [`CERTIFICATES`] is a link.
-pub(crate) const PRIVATE_CERTIFICATES: &str = "/var/lib/private/tercet-balancer";
 
 /// The number of digits of a binary's digest in the name of its folder.
 pub(crate) const PROGRAM_DIGITS: usize = 16;

@@ -111,6 +111,12 @@ pub(super) fn of(topology: &Topology, tier: Tier) -> Egress {
                 (egress, _) => egress,
             }
         }
+        (Tier::Balancer, _) if !topology.balancer.domains.is_empty() => {
+            // The authority, whose directory may name another port than its own; the self-check of a domain uses port 80.
+            let directory = api::https_port(topology.balancer.acme.directory.url());
+            let ports = BTreeSet::from([80, 443, directory]);
+            Egress::Only(ports.into_iter().map(Destination::port).collect())
+        }
         (Tier::Balancer, _) => Egress::default(),
     }
 }

@@ -19,7 +19,7 @@ use crate::backup::pgbackrest::PgBackRest;
 use crate::backup::settings::{Settings, in_folder};
 use crate::identity::{self, Data, Identity};
 use crate::lease;
-use crate::paths::{CERTIFICATES, LIBRARY, PRIVATE_CERTIFICATES, RUNTIME, STATE};
+use crate::paths::{CERTIFICATES, LIBRARY, RUNTIME, STATE};
 use crate::release::{API_CONF, Kind, Release};
 use crate::state;
 use crate::systemctl::systemctl;
@@ -64,8 +64,7 @@ pub(super) fn make(
         }
         Change::DropDatabase { data, port } => drop_database(&data, port, say)?,
         Change::Erase => {
-            let folders = [RUNTIME, LIBRARY, PRIVATE_CERTIFICATES, CERTIFICATES].map(Path::new);
-            erase(Path::new(STATE), &folders)?;
+            erase(Path::new(STATE), &[RUNTIME, LIBRARY, CERTIFICATES].map(Path::new))?;
         }
         Change::KeepFirewall(firewall) => {
             let step = Step::Firewall(firewall::Step::Keep { firewall });

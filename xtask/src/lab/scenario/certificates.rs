@@ -124,7 +124,7 @@ pub(super) fn obtained(scenario: &Scenario<'_>) -> Result<()> {
         }
     }
     nothing_to_do(scenario)?;
-    let modes = scenario.on("lb", "find /var/lib/private/tercet-balancer -type f ! -perm 600")?;
+    let modes = scenario.on("lb", "find /var/lib/tercet-balancer -type f ! -perm 600")?;
     ensure!(modes.trim().is_empty(), "readable by others: {modes}");
     Ok(())
 }

@@ -148,4 +148,13 @@ fn what_the_file_allows_besides_is_open() {
         meta skuid "postgres" ip daddr 10.0.0.40/32 tcp dport 5432 accept comment "database to 10.0.0.40/32:5432"
     "#]].assert_eq(&egress("database.egress = [\"10.0.0.40:5432\"]", "db"));
     expect![[r#""#]].assert_eq(&egress("database.egress = [\"anywhere\"]", "db"));
+    expect![[r#"
+        meta skuid "tercet-balancer" meta l4proto { tcp, udp } th dport 53 accept comment "balancer to name servers"
+        meta skuid "tercet-balancer" tcp dport 80 accept comment "balancer to *:80"
+        meta skuid "tercet-balancer" tcp dport 443 accept comment "balancer to *:443"
+        meta skuid "tercet-balancer" tcp dport 14000 accept comment "balancer to *:14000"
+    "#]].assert_eq(&egress(
+        "balancer.domains = [\"shop.example\"]\nbalancer.acme.directory = \"https://ca.example:14000/dir\"",
+        "lb",
+    ));
 }
