@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use tercet_config::{Destination, Egress, End, Machine, Tier};
 use tercet_postgres::{Host, Target};
 
-use super::firewall::destination;
 use super::project::Project;
 use super::temporary_edge::TemporaryEdge;
 use crate::backup::settings::ACCOUNT;
@@ -97,4 +96,14 @@ fn rule(destination: &Destination) -> String {
     });
     let port = destination.port.map(|port| format!("tcp dport {port}"));
     network.into_iter().chain(port).collect::<Vec<_>>().join(" ")
+}
+
+/// A rule's condition: the address that a connection goes to.
+pub(super) fn destination(address: IpAddr) -> String {
+    format!("{} daddr {address}", family(address))
+}
+
+/// The family of an address, as nft names it.
+pub(super) fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "ip" } else { "ip6" }
 }

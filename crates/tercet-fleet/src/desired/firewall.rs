@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use tercet_config::{End, Machine, SshFrom, Topology};
 use tercet_machine::firewall::Firewall;
 
-use super::egress;
+use super::egress::{self, destination, family};
 use super::project::Project;
 use super::temporary_edge::TemporaryEdge;
 use crate::system::{BRIDGES, System};
@@ -107,13 +107,4 @@ fn openings(topology: &Topology, machine: &Machine, temporary: &[&TemporaryEdge]
 
 fn source(address: IpAddr) -> String {
     format!("{} saddr {address}", family(address))
-}
-
-/// A rule's condition: the address that a connection goes to.
-pub(super) fn destination(address: IpAddr) -> String {
-    format!("{} daddr {address}", family(address))
-}
-
-fn family(address: IpAddr) -> &'static str {
-    if address.is_ipv4() { "ip" } else { "ip6" }
 }

@@ -101,7 +101,7 @@ impl Firewall {
     }
 
     /// A script that replaces the table in one transaction: nft applies a file completely or not at all. Users have their numbers:
-    /// a name that someone removed would leave a machine without any rules at its next boot.
+    /// the name of a removed user would leave a machine without any rules at its next boot.
     fn script(&self, users: &BTreeMap<String, u32>) -> String {
         let mut rules = self.rules.clone();
         for (name, id) in users {
