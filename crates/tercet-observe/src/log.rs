@@ -272,7 +272,7 @@ impl Sink {
         let written = if self.is_cut || self.lost > 0 { 0 } else { self.bytes(lines) };
         let (written, lost) = lines.split_at(written);
         self.is_cut |= written.last().is_some_and(|byte| *byte != b'\n');
-        self.lost += lost.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.lost += lost.iter().map(|byte| u64::from(*byte == b'\n')).sum::<u64>();
     }
 
     /// Writes bytes as far as it goes, and returns how many.
