@@ -75,9 +75,9 @@ pub(crate) struct Application {
     /// starts: it installs what the program needs. Run as it stands, without a shell, in that folder.
     #[schemars(extend("examples" = ["./prepare.sh"]))]
     pub(crate) build: Option<Located<String>>,
-    /// The command that migrates the database for your own program: `alembic upgrade head`, `manage.py migrate`. `tercet up`
-    /// runs it once at each start, after the SQL migrations and before any server, with the owner's DATABASE_URL. Run as
-    /// it stands, without a shell.
+    /// The command that migrates the database for your own program: `alembic upgrade head`, `manage.py migrate`. It runs with
+    /// the owner's DATABASE_URL after the SQL migrations and before any server: `tercet up` runs it once at each start; on machines
+    /// each new release runs it once, on the first application machine. Run as it stands, without a shell.
     #[schemars(extend("examples" = [".venv/bin/alembic upgrade head"]))]
     pub(crate) migrate: Option<Located<String>>,
     /// What the role `authenticated`, which your own program begins as, may do with tables that `migrate` creates:

@@ -1474,18 +1474,7 @@ fn what_surrounds_a_program_needs_one_and_one_machine() {
         "[application]\nrun = \"./serve\"\nenv-file = \"@app.env\"\nmigrate = \"./up\"\n[database]\nsupabase = true\n[[machine]]\nname = \"one\"\n\
          ssh = \"root@one\"\naddress = \"10.0.0.1\"\ntiers = [\"balancer\", \"application\", \"database\"]\n",
         expect![[r#"
-              × tercet.toml has 2 mistakes
-
-            Error:
-              × migrate is for tercet up so far, not for machines
-               ╭─[tercet.toml:4:11]
-             3 │ env-file = "@app.env"
-             4 │ migrate = "./up"
-               ·           ───┬──
-               ·              ╰── for one machine
-             5 │ [database]
-               ╰────
-              help: leave it out; on machines, use build and a migration
+              × tercet.toml has a mistake
 
             Error:
               × supabase is for tercet up so far, not for machines

@@ -176,6 +176,19 @@ pub async fn set_default_grants(database: &Target, granted: bool) -> Result<(), 
     Connection::connect(&Arc::new(database.clone()), false).await?.simple_query(&sql).await.map(drop)
 }
 
+/// Whether `authenticated` may use the tables that the owner creates, in the database that `superuser` connects to.
+///
+/// # Errors
+/// The query fails.
+pub async fn has_default_grants(superuser: &Arc<Target>, name: &str) -> Result<bool, DatabaseError> {
+    let sql = "select from pg_default_acl, aclexplode(defaclacl) \
+               where defaclrole = to_regrole($1) and defaclnamespace = 0 and defaclobjtype = 'r' \
+               and grantee = to_regrole($2) and privilege_type = 'INSERT'";
+    let roles = [identifier(&owner(name)), AUTHENTICATED.to_owned()].map(|role| Some(role.into()));
+    let connection = Connection::connect(superuser, false).await?;
+    Ok(!connection.query(&Statement::new(sql, roles.into())).await?.is_empty())
+}
+
 /// The SQL that grants the privileges in a new database, as one transaction.
 fn rights(name: &str) -> String {
     include_str!("roles/rights.sql").replace(":\"owner\"", &identifier(&owner(name)))

@@ -26,9 +26,7 @@ pub(crate) const USER: &str = "tercet-build";
 const TAIL: usize = 20;
 
 /// What the build may not do (systemd.exec(5)). It may use the network, and write to its folders and a private /tmp.
-const SANDBOX: &[&str] = &[
-    "User=tercet-build",
-    "Group=tercet-build",
+pub(crate) const SANDBOX: &[&str] = &[
     "ProtectSystem=strict",
     "ProtectHome=yes",
     "InaccessiblePaths=-/etc/tercet",
@@ -89,7 +87,7 @@ pub(crate) fn seal(release: &Release) -> Result<()> {
     Ok(())
 }
 
-/// Stops builds whose operator has disconnected: systemd runs each in a separate unit.
+/// Stops builds and migrations whose operator has disconnected: systemd runs each in a separate unit.
 pub(crate) fn stop_all() -> Result<()> {
     let mut stop = Command::new("systemctl");
     let stopped = stop.args(["stop", "--", "tercet-build-*.service"]).stderr(Stdio::null()).status();
@@ -119,6 +117,7 @@ fn sandboxed(id: &str, words: &[String], program: &Path, home: &Path) -> Result<
     let unit = format!("tercet-build-{id}.service");
     let mut run = Command::new("systemd-run");
     run.args(["--quiet", "--wait", "--pipe", "--collect", "--service-type=exec", "--unit", &unit]);
+    run.arg(format!("--property=User={USER}"));
     for property in SANDBOX {
         run.args(["--property", property]);
     }

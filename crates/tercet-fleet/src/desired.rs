@@ -27,7 +27,7 @@ use tercet_machine::sysctl::Sysctl;
 use tercet_machine::unit::{Goal, Unit};
 use tercet_machine::user::User;
 
-pub(crate) use self::application::{credentials_folder, instance, running};
+pub(crate) use self::application::{credentials_folder, instance, migration, migrator, running};
 pub(crate) use self::backup::{
     CONFIGURATION as ENGINE_CONFIGURATION, KEYS as BACKUP_KEYS, programs, without_cluster,
 };
@@ -86,7 +86,9 @@ impl Project<'_> {
             match tier {
                 Tier::Database => database::add(&mut desired, self, machine, system, &ending),
                 Tier::Application => {
-                    if matches!(self.topology.application().server, Server::Own { build: Some(_), .. }) {
+                    let builds =
+                        matches!(self.topology.application().server, Server::Own { build: Some(_), .. });
+                    if builds || migrator(self.topology).is_some() {
                         desired.users.push(User(build::USER.to_owned()));
                     }
                     for it in kept.iter().filter(|it| it.placed.machine == machine.name) {

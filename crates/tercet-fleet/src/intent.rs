@@ -105,7 +105,10 @@ impl Wanted {
         let database = fleet.topology.parts().iter().find(|part| part.tier == Tier::Database);
         let folder = fleet.folder.join(&fleet.topology.database().migrations);
         let migrate = database
-            .map(|part| Migrate::read(&folder, fleet.topology.name(), part.port.number))
+            .map(|part| {
+                let grants = fleet.topology.application().environment.grants;
+                Migrate::read(&folder, fleet.topology.name(), part.port.number, grants)
+            })
             .transpose()?;
         let intent = Intent::Apply { release: Box::new(shipment.release), migrate, consent };
         Ok(Self { intent, archive: shipment.archive, website: shipment.website })

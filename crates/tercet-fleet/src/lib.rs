@@ -30,6 +30,7 @@ mod operator_folder;
 mod paths;
 mod phase;
 pub mod plan;
+mod program_migration;
 pub mod progress;
 pub mod prove;
 mod reachability;

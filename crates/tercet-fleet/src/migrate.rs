@@ -23,6 +23,9 @@ pub struct Migrate {
     pub port: u16,
     /// The files: name and text.
     pub files: Vec<(String, String)>,
+    /// Whether `authenticated` may use the tables that the owner creates; `None` leaves the privileges as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grants: Option<bool>,
 }
 
 impl Migrate {
@@ -30,7 +33,7 @@ impl Migrate {
     ///
     /// # Errors
     /// The folder or a file cannot be read, or has no number.
-    pub fn read(folder: &Path, database: &str, port: u16) -> Result<Self> {
+    pub fn read(folder: &Path, database: &str, port: u16, grants: Option<bool>) -> Result<Self> {
         // Refused here already if their names are wrong.
         Migrations::read(folder)?;
         let mut files = Vec::new();
@@ -45,7 +48,7 @@ impl Migrate {
             }
         }
         files.sort();
-        Ok(Self { database: database.to_owned(), port, files })
+        Ok(Self { database: database.to_owned(), port, files, grants })
     }
 
     /// Whether there is a PostgreSQL to migrate, on this machine.
@@ -77,7 +80,11 @@ pub(crate) fn apply(migrate: &Migrate, release: &str) -> Result<u64> {
         let point = format!("select pg_create_restore_point({})", quote::literal(&name));
         connection.query(&point.as_str().into()).await?;
         roles::grant_once(&target(migrate, "postgres").into(), &migrate.database).await?;
-        Ok(migrations.apply(&target(migrate, &roles::owner(&migrate.database))).await?)
+        let owner = target(migrate, &roles::owner(&migrate.database));
+        if let Some(granted) = migrate.grants {
+            roles::set_default_grants(&owner, granted).await?;
+        }
+        Ok(migrations.apply(&owner).await?)
     })
 }
 
@@ -87,10 +94,12 @@ pub(crate) fn state(migrate: &Migrate) -> Result<DatabaseState> {
         Ok(paths) => {
             let names = paths.iter().filter_map(|path| path.file_name());
             let pending = names.map(|name| name.to_string_lossy().into_owned()).collect();
-            Ok(DatabaseState {
-                prepared: roles::are_granted(&target(migrate, "postgres").into()).await?,
-                pending,
-            })
+            let superuser = target(migrate, "postgres").into();
+            let granted = match migrate.grants {
+                None => true,
+                Some(wanted) => roles::has_default_grants(&superuser, &migrate.database).await? == wanted,
+            };
+            Ok(DatabaseState { prepared: granted && roles::are_granted(&superuser).await?, pending })
         }
         Err(error) if error.is_no_database() => Ok(migrate.nothing_there()),
         Err(error) => Err(error.into()),
@@ -98,7 +107,12 @@ pub(crate) fn state(migrate: &Migrate) -> Result<DatabaseState> {
 }
 
 fn target(migrate: &Migrate, role: &str) -> Target {
-    Target::new(Host::socket(Path::new(SOCKETS), migrate.port), &migrate.database, role)
+    target_of(&migrate.database, migrate.port, role)
+}
+
+/// A database on this machine, as a role.
+pub(crate) fn target_of(database: &str, port: u16, role: &str) -> Target {
+    Target::new(Host::socket(Path::new(SOCKETS), port), database, role)
 }
 
 /// Writes the files to a temporary folder and calls `work` with it.

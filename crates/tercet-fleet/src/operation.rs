@@ -18,6 +18,7 @@ use crate::deployment::Placed;
 use crate::identity::{Data, Identity};
 use crate::instance::Instance;
 use crate::migrate::Migrate;
+use crate::program_migration::{OwnerLogin, ProgramMigration};
 use crate::release::{Kind, Release};
 
 /// Seconds until the balancer must find a ready server healthy.
@@ -83,6 +84,18 @@ pub enum Action {
         release: String,
         /// The names of the new ones.
         new: Vec<String>,
+    },
+    /// Lets the database's owner log in over the network with a password, or no longer.
+    SetOwnerLogin {
+        /// The login.
+        login: OwnerLogin,
+        /// The machine that it comes from.
+        from: String,
+    },
+    /// Runs the release's command that migrates the database; expects a complete release.
+    MigrateByProgram {
+        /// What it needs.
+        migration: Box<ProgramMigration>,
     },
     /// Starts an application server beside the present one; expects a complete release.
     Start {
@@ -272,6 +285,10 @@ impl Operation {
             Action::Migrate { migrate, release, .. } => {
                 Request::Change(Change::Migrate { migrate: migrate.clone(), release: release.clone() })
             }
+            Action::SetOwnerLogin { login, .. } => Request::Change(Change::SetOwnerLogin(login.clone())),
+            Action::MigrateByProgram { migration } => {
+                Request::Change(Change::MigrateByProgram(migration.clone()))
+            }
             Action::InitialiseRepository { is_another_cluster } => {
                 Request::Change(Change::InitialiseRepository { is_another_cluster: *is_another_cluster })
             }
@@ -328,6 +345,12 @@ impl Operation {
                     gone: Vec::new(),
                 });
                 [back].into_iter().chain(wait).collect()
+            }
+            Action::SetOwnerLogin { login, from } if login.password.is_some() => {
+                vec![Action::SetOwnerLogin {
+                    login: OwnerLogin { password: None, ..login.clone() },
+                    from: from.clone(),
+                }]
             }
             Action::Stop { instance, readiness } => vec![
                 Action::Start {
@@ -424,6 +447,16 @@ impl fmt::Display for Operation {
             Action::CompleteReplacement => write!(f, "record that the replacement is complete"),
             Action::DropReplaced => write!(f, "remove the data that replacements left"),
             Action::AwaitTask { task } => write!(f, "wait for {task}"),
+            Action::SetOwnerLogin { login, from } if login.password.is_some() => {
+                write!(f, "give the owner of the database a password, for migrate on {from}")
+            }
+            Action::SetOwnerLogin { .. } => {
+                write!(f, "take the owner's password away, and end its sessions over the network")
+            }
+            Action::MigrateByProgram { migration } => {
+                let words = migration.release.migrate().map(|migrate| migrate.words("", 0).join(" "));
+                write!(f, "migrate the database: {}", words.unwrap_or_default())
+            }
             Action::Migrate { new, .. } if new.is_empty() => {
                 write!(f, "set the roles' rights in the database")
             }

@@ -18,14 +18,15 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail};
 use tercet_config::{Part, Tier};
-use tercet_machine::{Desired, Inventory, Step, plan as steps, unit};
+use tercet_machine::{Desired, Inventory, Secret, Step, plan as steps, unit};
 
 use self::retention::Retention;
 use crate::deployment::{Deployment, Placed, Serving, seen_by_the_balancer};
-use crate::desired::{Project, TemporaryEdge, balancer_configuration, instance};
+use crate::desired::{Project, TemporaryEdge, balancer_configuration, instance, migration, migrator};
 use crate::identity::Identity;
 use crate::intent::{Consent, Intent};
 use crate::operation::{Action, Operation};
+use crate::program_migration::OwnerLogin;
 use crate::release::{Kind, Release};
 use crate::state::check_current;
 use crate::survey::{Survey, Surveyed};
@@ -245,6 +246,7 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
     backup::initialise(&mut plan, &target, survey);
     ship(&mut plan, &target, survey, intent)?;
     migrate(&mut plan, &target, survey, intent);
+    migrate_by_program(&mut plan, &target, intent);
     rollout::add(&mut plan, &target, survey)?;
     data::record(&mut plan, &target, survey);
     let retention = Retention::of(&target);
@@ -405,6 +407,32 @@ fn migrate(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, inten
         let action = Action::Migrate { migrate: migrate.clone(), release, new: state.pending.clone() };
         plan.stage([Operation::on(&machine.name, action)]);
     }
+}
+
+/// A new release migrates the database by its program, before any of its servers starts.
+fn migrate_by_program(plan: &mut ExecutionPlan, target: &Target<'_>, intent: &Intent) {
+    let release = &target.release;
+    let serves = !target.now.serving.is_empty()
+        && target.now.serving.values().all(|it| it.instance.release == release.id);
+    if !matches!(intent, Intent::Apply { .. }) || release.migrate().is_none() || serves {
+        return;
+    }
+    let topology = target.project.topology;
+    let Some(machine) = migrator(topology) else { return };
+    let password = target.project.secrets.owner_password(&release.id);
+    let migration = Box::new(migration(target.project, machine, release, &password));
+    let migrate = Operation::on(&machine.name, Action::MigrateByProgram { migration });
+    let Some(database) = topology.parts().iter().find(|part| part.tier == Tier::Database) else {
+        return plan.stage([migrate]);
+    };
+    let set = |password: Option<Secret>| {
+        let login = OwnerLogin { database: topology.name().to_owned(), port: database.port.number, password };
+        let action = Action::SetOwnerLogin { login, from: machine.name.clone() };
+        Operation::on(&topology.machine_of(database).name, action)
+    };
+    plan.stage([set(Some(password))]);
+    plan.stage([migrate]);
+    plan.stage([set(None)]);
 }
 
 #[cfg(test)]

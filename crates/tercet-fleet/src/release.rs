@@ -55,6 +55,9 @@ pub enum Kind {
         run: Program,
         /// The command that prepares the folder, once, on each machine.
         build: Option<Program>,
+        /// The command that migrates the database, once for the release.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        migrate: Option<Program>,
         /// The path that answers when it is ready; without one it is once it accepts connections.
         #[serde(default)]
         health: Option<String>,
@@ -116,6 +119,14 @@ impl Release {
         }
     }
 
+    /// The command that migrates the database.
+    pub(crate) fn migrate(&self) -> Option<&Program> {
+        match &self.kind {
+            Kind::Own { migrate, .. } => migrate.as_ref(),
+            Kind::Api { .. } => None,
+        }
+    }
+
     /// The command that prepares its folder on a machine.
     pub(crate) fn build(&self) -> Option<&Program> {
         match &self.kind {
@@ -144,6 +155,7 @@ pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str, key: &P
             let kind = Kind::Own {
                 run: program.clone(),
                 build: build.clone(),
+                migrate: environment.migrate.clone(),
                 health: health.clone(),
                 variables: environment.variables.clone(),
                 start_timeout: environment

@@ -78,6 +78,12 @@ pub struct Store {
 pub(crate) const CIPHER_KEY: &str = "backup-key";
 
 impl Secrets {
+    /// The password of the database's owner while a release migrates it: the same each time it is asked for.
+    pub(crate) fn owner_password(&self, release: &str) -> Secret {
+        let key = self.release_key.reveal();
+        Secret::new(&crate::digest(format!("owner {release} {key}").as_bytes())[..40])
+    }
+
     /// Refuses a folder's secrets that are not the machine's.
     ///
     /// # Errors

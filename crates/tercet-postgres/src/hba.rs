@@ -23,6 +23,8 @@ pub enum Method<'a> {
     Scram,
     /// A password, by SCRAM-SHA-256, and a client certificate whose common name is the role's name.
     ScramAndCertificate,
+    /// A password, by SCRAM-SHA-256, and any client certificate of the authority.
+    ScramAndAuthority,
     /// A client certificate whose common name is the role's name.
     Certificate,
 }
@@ -34,6 +36,7 @@ impl Method<'_> {
             Self::PeerMap(map) => format!("peer map={map}"),
             Self::Scram => "scram-sha-256".to_owned(),
             Self::ScramAndCertificate => "scram-sha-256 clientcert=verify-full".to_owned(),
+            Self::ScramAndAuthority => "scram-sha-256 clientcert=verify-ca".to_owned(),
             Self::Certificate => "cert".to_owned(),
         }
     }

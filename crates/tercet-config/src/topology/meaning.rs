@@ -39,7 +39,7 @@ impl Topology {
         backup::apart(file, mistakes);
         let topology = Self {
             name: name(file.name.as_ref(), folder, mistakes),
-            application: application(&file.application, file.api.as_ref(), placement.named, mistakes, spans),
+            application: application(&file.application, file.api.as_ref(), mistakes, spans),
             database: database(&file.database, placement.named, mistakes),
             state: state::read(&file.state, mistakes),
             backup,
@@ -115,7 +115,6 @@ fn typed<T: DeserializeOwned>(options: &OptionsOf<T>, section: &mut Section<'_>)
 fn application(
     section: &file::Application,
     api: Option<&Located<OptionsOf<api::Options>>>,
-    machines: bool,
     mistakes: &mut Mistakes,
     spans: &Spans,
 ) -> Application {
@@ -135,7 +134,7 @@ fn application(
             .add(build.span(), "build is for your own program, and there is none", "for run")
             .hint("add run, or leave this out");
     }
-    let environment = environment(section, machines, mistakes);
+    let environment = environment(section, mistakes);
     let rollout = section.rollout.as_ref().map_or(Rollout::default(), |text| {
         text.parse().unwrap_or_else(|_| {
             mistakes
@@ -172,25 +171,21 @@ fn application(
     Application { server: Server::Own { program, build, health }, environment, rollout, egress }
 }
 
-/// What surrounds the user's program: for `run`, and under `tercet up`.
-fn environment(section: &file::Application, machines: bool, mistakes: &mut Mistakes) -> Environment {
+/// What surrounds the user's program: for `run`.
+fn environment(section: &file::Application, mistakes: &mut Mistakes) -> Environment {
     let keys = [
-        ("migrate", section.migrate.as_ref().map(Located::span), false),
-        ("grants", section.grants.as_ref().map(Located::span), false),
-        ("env", section.env.as_ref().map(Located::span), true),
-        ("env-file", section.env_file.as_ref().map(Located::span), true),
-        ("start-timeout", section.start_timeout.as_ref().map(Located::span), true),
+        ("migrate", section.migrate.as_ref().map(Located::span)),
+        ("grants", section.grants.as_ref().map(Located::span)),
+        ("env", section.env.as_ref().map(Located::span)),
+        ("env-file", section.env_file.as_ref().map(Located::span)),
+        ("start-timeout", section.start_timeout.as_ref().map(Located::span)),
     ];
-    for (key, span, on_machines) in keys {
+    for (key, span) in keys {
         let Some(span) = span else { continue };
         if section.run.is_none() {
             mistakes
                 .add(span, format!("{key} is for your own program, and there is none"), "for run")
                 .hint("add run, or leave this out");
-        } else if machines && !on_machines {
-            mistakes
-                .add(span, format!("{key} is for tercet up so far, not for machines"), "for one machine")
-                .hint("leave it out; on machines, use build and a migration");
         }
     }
     if let Some(variables) = &section.env

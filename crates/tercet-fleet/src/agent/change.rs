@@ -83,6 +83,8 @@ pub(super) fn make(
         Change::Migrate { migrate, release } => {
             say(&postgres::ask(DatabaseTask::Migrate(migrate, release))?)?;
         }
+        Change::SetOwnerLogin(login) => drop(postgres::ask(DatabaseTask::SetOwnerLogin(login))?),
+        Change::MigrateByProgram(migration) => migration.run()?,
         Change::InitialiseRepository { is_another_cluster } => {
             initialise_repository(is_another_cluster, say)?;
         }

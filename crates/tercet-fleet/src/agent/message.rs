@@ -17,6 +17,7 @@ use crate::inside::Inside;
 use crate::lease::{Lease, LeaseRequest};
 use crate::migrate::{DatabaseState, Migrate};
 use crate::nftables::Flow;
+use crate::program_migration::{OwnerLogin, ProgramMigration};
 use crate::reachability::{DatabaseLogin, Reachability};
 use crate::release::Release;
 use crate::report::Report;
@@ -197,6 +198,10 @@ pub enum Change {
         /// The release that they are for.
         release: String,
     },
+    /// Set the login of the database's owner over the network.
+    SetOwnerLogin(OwnerLogin),
+    /// Run the command of a release that migrates the database.
+    MigrateByProgram(Box<ProgramMigration>),
     /// Initialise the repository of the backups.
     InitialiseRepository {
         /// Whether it has backups of another cluster.
@@ -232,6 +237,8 @@ pub enum DatabaseTask {
     Migrate(Migrate, String),
     /// Read the state of the schema.
     State(Migrate),
+    /// Set the login of the database's owner over the network.
+    SetOwnerLogin(OwnerLogin),
 }
 
 /// A reply of the agent.

@@ -54,6 +54,10 @@ fn answer(
         Request::Database(DatabaseTask::Migrate(migrate, release)) => {
             say(&Reply::Migrated(migrate::apply(&migrate, &release)?))
         }
+        Request::Database(DatabaseTask::SetOwnerLogin(login)) => {
+            login.set()?;
+            say(&Reply::Done)
+        }
         Request::Database(DatabaseTask::State(migrate)) => say(&Reply::Database(migrate::state(&migrate)?)),
     }
 }

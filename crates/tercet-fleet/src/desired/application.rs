@@ -1,24 +1,27 @@
 //! Tier 2 on a machine: a unit for each instance of an application server; old and new are side by side while one
 //! replaces the other.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
-use tercet_config::{End, Machine, Part, Protocol, Tier};
-use tercet_database::roles::AUTHENTICATOR;
+use tercet_config::{End, Machine, Part, Protocol, Tier, Topology};
+use tercet_database::roles::{AUTHENTICATOR, owner};
 use tercet_machine::Desired;
 use tercet_machine::Secret;
 use tercet_machine::directory::Directory;
 use tercet_machine::file::{Contents, File};
 use tercet_machine::path::Owner;
 use tercet_machine::unit::{Goal, Unit};
+use tercet_postgres::Target;
 
 use super::file::unit_file;
 use super::hardening;
 use super::project::Project;
 use crate::instance::{Instance, REVISION_DIGITS};
 use crate::paths::{CREDENTIALS, CREDENTIALS_PREFIX};
+use crate::program_migration::ProgramMigration;
 use crate::release::{API_CONF, ID_DIGITS, Kind, Release};
 use crate::report::SECTION;
 use crate::secrets::Secrets;
@@ -27,19 +30,49 @@ use crate::secrets::Secrets;
 fn credentials(project: &Project<'_>, machine: &Machine) -> Vec<(&'static str, Contents)> {
     let secrets = project.secrets;
     let secret = |text: String| Contents::Secret(Secret::new(text));
+    let url = |password| database(project, machine, AUTHENTICATOR, password);
     vec![
         ("authority.crt", Contents::Text(secrets.authority.clone())),
         ("client.crt", Contents::Text(secrets.client.certificate.clone())),
         ("client.key", Contents::Secret(secrets.client.key.clone())),
         ("database-password", secret(format!("{}\n", secrets.authenticator.reveal()))),
-        ("database-url", secret(database(project, machine, Some(secrets.authenticator.reveal())) + "\n")),
+        ("database-url", secret(url(Some(secrets.authenticator.reveal())) + "\n")),
         // libpq's password file (PostgreSQL manual, section 34.16): for programs that read PGPASSFILE.
         ("pgpass", secret(format!("*:*:*:{AUTHENTICATOR}:{}\n", secrets.authenticator.reveal()))),
         ("jwt-secret", Contents::Secret(secrets.jwt.clone())),
         // The secret variables of a user's own program. systemd reads the file as root; unlike `Environment=`,
         // it never shows the values (systemd.exec(5)).
-        (ENVIRONMENT, secret(variables(secrets, &database(project, machine, None)))),
+        (ENVIRONMENT, secret(variables(secrets, &url(None)))),
     ]
+}
+
+/// The machine on which a user's own program migrates the database: the first application machine.
+pub(crate) fn migrator(topology: &Topology) -> Option<&Machine> {
+    let part = topology.parts().iter().find(|part| part.tier == Tier::Application)?;
+    topology.application().environment.migrate.as_ref().map(|_| topology.machine_of(part))
+}
+
+/// What a release migrates the database with on `machine`, as its owner with a password. An existing database has its own URL.
+pub(crate) fn migration(
+    project: &Project<'_>,
+    machine: &Machine,
+    release: &Release,
+    password: &Secret,
+) -> ProgramMigration {
+    let secrets = project.secrets;
+    let url = database(project, machine, &owner(project.topology.name()), Some(password.reveal()));
+    let credentials = [
+        ("authority.crt", Secret::new(secrets.authority.clone())),
+        ("client.crt", Secret::new(secrets.client.certificate.clone())),
+        ("client.key", secrets.client.key.clone()),
+    ];
+    let of_the_url = Target::parse(&url, &BTreeMap::new()).ok().and_then(|target| target.password);
+    ProgramMigration {
+        release: release.clone(),
+        credentials: credentials.map(|(name, secret)| (name.to_owned(), secret)).to_vec(),
+        environment: Secret::new(variables(secrets, &url)),
+        password: of_the_url.map_or_else(|| password.clone(), Secret::new),
+    }
 }
 
 /// The folder of the application servers' credentials on a machine, named by what is in it: what is new is beside what
@@ -202,7 +235,7 @@ fn listen_host(project: &Project<'_>, machine: &Machine) -> String {
 }
 
 /// The database's URL; without a password it is in the password file.
-fn database(project: &Project<'_>, machine: &Machine, password: Option<&str>) -> String {
+fn database(project: &Project<'_>, machine: &Machine, role: &str, password: Option<&str>) -> String {
     let topology = project.topology;
     if let Some(url) = &project.secrets.database_url {
         return url.reveal().to_owned();
@@ -218,7 +251,7 @@ fn database(project: &Project<'_>, machine: &Machine, password: Option<&str>) ->
     // The certificate is only asked for over TLS.
     let plain = edge.is_local() && !project.secrets.certificate_alone;
     let mode: &[u8] = if plain { b"disable" } else { b"verify-full" };
-    tercet_postgres::uri(AUTHENTICATOR, password, &address.to_string(), topology.name(), &[("sslmode", mode)])
+    tercet_postgres::uri(role, password, &address.to_string(), topology.name(), &[("sslmode", mode)])
 }
 
 /// A word of a command line (systemd.service(5), "Command lines"): `$` would begin a variable.

@@ -1,7 +1,7 @@
 //! Tier 3 on a machine: Debian's PostgreSQL, which accepts connections from the application machines only.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use tercet_config::{End, Machine, Protocol, Server, Tier, Topology};
@@ -18,6 +18,7 @@ use tercet_machine::unit::{Goal, Unit};
 use tercet_postgres::hba::{self, Method, Transport};
 use tercet_postgres::quote;
 
+use super::application::migrator;
 use super::backup;
 use super::file::unit_file;
 use super::hardening;
@@ -175,6 +176,20 @@ pub(crate) fn hba(project: &Project<'_>, machine: &Machine, temporary: &[IpAddr]
         }
     }
     lines.extend(temporary.iter().copied().map(remote));
+    if let Some(from) = migrator(topology) {
+        let owner = hba::name(&owner(topology.name()));
+        let is_local = from.name == machine.name;
+        let address = if is_local { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { from.address };
+        let (transport, method) = if is_local {
+            (Transport::Any, Method::Scram)
+        } else {
+            (Transport::Tls, Method::ScramAndAuthority)
+        };
+        lines.push(
+            "# While a release migrates the database; the owner has no password otherwise.\n".to_owned(),
+        );
+        lines.push(hba::host(transport, &name, &owner, address, method));
+    }
     lines.concat()
 }
 

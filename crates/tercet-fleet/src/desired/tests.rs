@@ -123,6 +123,7 @@ fn desired(text: &str, machine: &str) -> Desired {
                 Kind::Api { configuration: Secret::new(toml::to_string(&api.options).expect("TOML")) }
             }
             Server::Own { program, build, health } => Kind::Own {
+                migrate: topology.application().environment.migrate.clone(),
                 run: program.clone(),
                 build: build.clone(),
                 health: health.clone(),
@@ -390,6 +391,7 @@ fn own(run: &str) -> Release {
     Release {
         id: "abc".to_owned(),
         kind: Kind::Own {
+            migrate: None,
             run: program,
             build: None,
             health: None,

@@ -20,6 +20,7 @@ use crate::system::System;
 
 mod backup;
 mod leaving;
+mod program_migration;
 mod website;
 
 /// A fleet that a test changes before it is planned for.
@@ -34,9 +35,7 @@ struct Fleet {
 fn release(id: char, by: char) -> Release {
     Release {
         id: id.to_string().repeat(12),
-        kind: Kind::Api {
-            configuration: tercet_machine::Secret::new(format!("db-max-rows = {}\n", u32::from(id))),
-        },
+        kind: Kind::Api { configuration: Secret::new(format!("db-max-rows = {}\n", u32::from(id))) },
         program: paths::program(&by.to_string().repeat(16)),
         website: None,
     }
@@ -44,7 +43,7 @@ fn release(id: char, by: char) -> Release {
 
 fn intent(release: Release) -> Intent {
     let files = vec![("0001_event.sql".to_owned(), String::new())];
-    let migrate = Some(Migrate { database: "shop".to_owned(), port: 5432, files });
+    let migrate = Some(Migrate { database: "shop".to_owned(), port: 5432, files, grants: None });
     Intent::Apply { release: Box::new(release), migrate, consent: Consent::default() }
 }
 
@@ -289,7 +288,7 @@ fn a_rollback_walks_to_the_release_used_before() {
 #[test]
 fn a_changed_secret_rolls_the_servers_without_a_new_release() {
     let mut fleet = Fleet::serving(FOUR, &release('a', '1'), &[]);
-    fleet.secrets.jwt = tercet_machine::Secret::new("another");
+    fleet.secrets.jwt = Secret::new("another");
     fleet.check(
         &intent(release('a', '1')),
         expect![[r#"

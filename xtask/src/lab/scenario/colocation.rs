@@ -7,6 +7,7 @@ use super::{Named, ONE_MACHINE, SHARED, Scenario, interrupted, outage, own, rota
 pub(super) const STAGES: &[Named] = &[
     ("the database on the balancer's machine, a user's own program", own_program),
     ("a release of a user's own program, and back", own_release),
+    ("a program migrates the database as its owner, once for each release", migrated),
     ("a total outage: a rollback and a fix go through", outage::undone_and_fixed),
     ("a program systemd cannot start is refused before the switch, and gone after the fix", outage::refused),
     ("power cut during a build: it is built again", outage::half_built),
@@ -64,6 +65,39 @@ fn own_release(scenario: &Scenario<'_>) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn migrated(scenario: &Scenario<'_>) -> Result<()> {
+    let folder = scenario.project.path();
+    std::fs::write(folder.join("migrate.py"), include_str!("migrate.py"))?;
+    let with = |migrate: &str| {
+        let program = own("python3 main.py", "cp source version");
+        scenario.write(SHARED, &format!("{program}migrate = \"python3 migrate.py{migrate}\"\n"))
+    };
+    let runs = || {
+        let sql = "select string_agg(distinct owner, ' ') || count(*) from run; \
+                   select rolpassword is null from pg_authid where rolname = 'shop_owner'; \
+                   select has_table_privilege('authenticated', 'run', 'insert')";
+        scenario.on("lb", &format!("runuser -u postgres -- psql -Atc \"{sql}\" shop"))
+    };
+    with("")?;
+    scenario.succeed("apply", &["--yes"])?;
+    ensure!(runs()? == "shop_owner1\nt\nt\n", "{}", runs()?);
+    super::nothing_to_do(scenario)?;
+    std::fs::write(folder.join("source"), "migrated")?;
+    scenario.succeed("apply", &["--yes"])?;
+    ensure!(runs()? == "shop_owner2\nt\nt\n", "{}", runs()?);
+    // One that fails stops the release; its words are shown, the password is not.
+    with(" broken")?;
+    std::fs::write(folder.join("source"), "never")?;
+    let printed = scenario.fail("apply", &["--yes"])?;
+    ensure!(printed.contains("postgresql://shop_owner:…@") && printed.contains("broken"), "{printed}");
+    ensure!(runs()? == "shop_owner3\nt\nt\n", "{}", runs()?);
+    ensure!(scenario.get("/")?.contains("migrated postgresql://authenticator@"), "another release answers");
+    with("")?;
+    scenario.succeed("apply", &["--yes"])?;
+    ensure!(scenario.get("/")?.contains("never postgresql://authenticator@"), "the fix does not answer");
+    super::nothing_to_do(scenario)
 }
 
 fn one_machine(scenario: &Scenario<'_>) -> Result<()> {

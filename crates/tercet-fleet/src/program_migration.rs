@@ -1,0 +1,146 @@
+//! The migration by a user's own program (`migrate` in `[application]`): once for each release, on one application machine, as the
+//! owner of the database.
+//!
+//! The owner has a password only meanwhile: [`OwnerLogin`] sets it, and takes it away. `pg_hba.conf` accepts it from that machine, with
+//! a certificate of the project's authority.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use tercet_database::roles;
+use tercet_machine::Secret;
+use tercet_postgres::{Connection, Verifier, quote};
+use tokio::task::LocalSet;
+
+use crate::build::{self, SANDBOX, USER};
+use crate::migrate::target_of;
+use crate::paths::RUNTIME;
+use crate::release::{Kind, Release};
+
+/// How long the owner's password is valid, should nobody take it away.
+const VALID: SignedDuration = SignedDuration::from_hours(1);
+/// Lines of a failed migration's output that are reported.
+const TAIL: usize = 20;
+
+/// The login of the database's owner over the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerLogin {
+    /// The database.
+    pub database: String,
+    /// The port its cluster's Unix socket is named after.
+    pub port: u16,
+    /// The password; without one the owner cannot log in, and its sessions over the network end.
+    pub password: Option<Secret>,
+}
+
+/// What a program migrates with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramMigration {
+    /// The release, which has the command.
+    pub release: Release,
+    /// The certificates and the key of the machine, by name, as systemd credentials.
+    pub credentials: Vec<(String, Secret)>,
+    /// The lines of its environment file, with the owner's `DATABASE_URL`.
+    pub environment: Secret,
+    /// What must not be shown of its output.
+    pub password: Secret,
+}
+
+impl OwnerLogin {
+    /// Sets it. Only `postgres` can.
+    ///
+    /// # Errors
+    /// PostgreSQL refuses.
+    pub(crate) fn set(&self) -> Result<()> {
+        let role = roles::owner(&self.database);
+        let name = quote::identifier(&role);
+        let sql = match &self.password {
+            Some(password) => {
+                let verifier = Verifier::of(password.reveal());
+                let until = (Timestamp::now() + VALID).to_string();
+                format!(
+                    "alter role {name} password {} valid until {}",
+                    quote::literal(verifier.reveal()),
+                    quote::literal(&until)
+                )
+            }
+            None => format!(
+                "alter role {name} password null valid until 'infinity'; \
+                 select pg_terminate_backend(pid) from pg_stat_activity where usename = {} and client_addr is not null",
+                quote::literal(&role)
+            ),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        LocalSet::new().block_on(&runtime, async {
+            let superuser = target_of(&self.database, self.port, "postgres");
+            Ok(Connection::connect(&superuser.into(), false).await?.simple_query(&sql).await.map(drop)?)
+        })
+    }
+}
+
+impl ProgramMigration {
+    /// Runs the command in a transient unit, as the user of builds: servers that clients reach must not see the password.
+    ///
+    /// # Errors
+    /// It fails; its last lines are in the error.
+    pub(crate) fn run(&self) -> Result<()> {
+        let Kind::Own { migrate: Some(migrate), variables, .. } = &self.release.kind else { return Ok(()) };
+        let release = self.release.folder();
+        let folder = release.join("program");
+        ensure!(self.release.record().exists(), "{} is not complete\nhint: apply again", release.display());
+        // One whose operator has disconnected.
+        build::stop_all()?;
+        let files = tempfile::Builder::new().prefix("migrate-").tempdir_in(RUNTIME)?;
+        let unit = format!("tercet-build-migrate-{}.service", self.release.id);
+        let mut run = Command::new("systemd-run");
+        run.args(["--quiet", "--wait", "--pipe", "--collect", "--service-type=exec", "--unit", &unit]);
+        run.arg(format!("--property=User={USER}"));
+        for property in SANDBOX {
+            run.args(["--property", property]);
+        }
+        for (name, secret) in &self.credentials {
+            let path = write(files.path(), name, secret)?;
+            run.arg(format!("--property=LoadCredential={name}:{}", path.display()));
+        }
+        let environment = write(files.path(), "environment", &self.environment)?;
+        run.arg(format!("--property=EnvironmentFile={}", environment.display()));
+        run.arg(format!("--property=WorkingDirectory={}", folder.display()));
+        run.arg(format!("--setenv=HOME={}", release.join("home").display()));
+        for (name, value) in variables {
+            run.arg(format!("--setenv={name}={value}"));
+        }
+        for (variable, name) in
+            [("PGSSLROOTCERT", "authority.crt"), ("PGSSLCERT", "client.crt"), ("PGSSLKEY", "client.key")]
+        {
+            run.arg(format!("--setenv={variable}=/run/credentials/{unit}/{name}"));
+        }
+        // systemd would replace variables (systemd.service(5), "Command lines").
+        run.arg("--").args(migrate.words("", 0).iter().map(|word| word.replace('$', "$$")));
+        let output = run.current_dir(&folder).stdin(Stdio::null()).output().context("systemd-run")?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).replace(self.password.reveal(), "…");
+        let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+        bail!(
+            "migrate failed ({}): it runs as {USER}, in the release's folder, which is read-only\n{}",
+            output.status,
+            lines[lines.len().saturating_sub(TAIL)..].join("\n")
+        )
+    }
+}
+
+/// Writes a file that root alone may read.
+fn write(folder: &Path, name: &str, secret: &Secret) -> Result<PathBuf> {
+    let path = folder.join(name);
+    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&path)?;
+    file.write_all(secret.reveal().as_bytes()).with_context(|| path.display().to_string())?;
+    Ok(path)
+}
