@@ -23,7 +23,7 @@ use crate::migrate::target_of;
 use crate::paths::RUNTIME;
 use crate::release::{Kind, Release};
 
-/// How long the owner's password is valid, should nobody take it away.
+/// How long the owner's password is valid, if nothing takes it away before.
 const VALID: SignedDuration = SignedDuration::from_hours(1);
 /// Lines of a failed migration's output that are reported.
 const TAIL: usize = 20;

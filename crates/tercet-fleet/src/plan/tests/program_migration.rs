@@ -56,6 +56,6 @@ fn a_migration_that_fails_takes_the_password_away() {
     let login = OwnerLogin { database: "shop".to_owned(), port: 5432, password: Some(Secret::new("hush")) };
     let set = |login| Operation::on("db", Action::SetOwnerLogin { login, from: "app1".to_owned() });
     let undone = set(OwnerLogin { password: None, ..login.clone() });
-    assert_eq!(set(login).undo(), [undone.clone()]);
+    assert_eq!(set(login).undo(), std::slice::from_ref(&undone));
     assert_eq!(undone.undo(), []);
 }
