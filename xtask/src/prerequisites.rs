@@ -33,6 +33,11 @@ const FAKETIME: Prerequisite =
     Prerequisite { what: "faketime", package: "faketime", present: || runs("faketime", &["--version"]) };
 const POSTGRESQL: Prerequisite =
     Prerequisite { what: "PostgreSQL's server programs", package: "postgresql", present: postgresql };
+const PROMTOOL: Prerequisite = Prerequisite {
+    what: "Prometheus' promtool",
+    package: "prometheus",
+    present: || runs("promtool", &["--version"]),
+};
 const PYTHON: Prerequisite = Prerequisite {
     what: "python3 with venv",
     package: "python3-venv",
@@ -43,7 +48,7 @@ pub(crate) const HAS_VENV: &[&str] = &["-c", "import venv, ensurepip"];
 
 /// For the tests.
 pub(crate) const OF_TESTS: &[Prerequisite] =
-    &[CHROMIUM, CURL, FAKETIME, NODE, NPM, NSS_WRAPPER, PEBBLE, PGBACKREST, POSTGRESQL, PYTHON];
+    &[CHROMIUM, CURL, FAKETIME, NODE, NPM, NSS_WRAPPER, PEBBLE, PGBACKREST, POSTGRESQL, PROMTOOL, PYTHON];
 /// For the gate and the fuzz targets.
 pub(crate) const OF_TOOLS: &[Prerequisite] = &[CXX, PYTHON];
 

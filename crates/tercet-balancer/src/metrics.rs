@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tercet_observe::metrics::{self, Counter, Family, Gauge, Latency, Registry};
 
@@ -9,7 +10,7 @@ use crate::server::Server;
 use crate::x509::Leaf;
 
 /// Counters of the whole process; those of a server are in [`crate::server::Server`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Metrics {
     /// Client connections accepted.
     pub(crate) accepted: AtomicU64,
@@ -19,6 +20,41 @@ pub(crate) struct Metrics {
     pub(crate) retries: AtomicU64,
     /// Connections and requests refused by a limit.
     pub(crate) limited: AtomicU64,
+    /// Those of each worker thread, so that no two threads count in the same cache line.
+    requests: Box<[Requests]>,
+}
+
+/// The requests of one worker thread.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Requests {
+    responses: [AtomicU64; CLASSES.len()],
+    duration: Latency,
+}
+
+impl Metrics {
+    /// The counters of a process with this number of worker threads.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            accepted: AtomicU64::default(),
+            refused: AtomicU64::default(),
+            retries: AtomicU64::default(),
+            limited: AtomicU64::default(),
+            requests: (0..workers.max(1)).map(|_| Requests::default()).collect(),
+        }
+    }
+
+    /// Counts a request of a worker thread and the status it was answered with. The duration of a tunnel is not that of a request.
+    pub(crate) fn answered(&self, worker: usize, status: u16, duration: Duration) {
+        let Some(requests) = self.requests.get(worker) else { return };
+        let class = usize::from(status / 100).checked_sub(1);
+        if let Some(count) = class.and_then(|class| requests.responses.get(class)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        if status != 101 {
+            requests.duration.observe(duration);
+        }
+    }
 }
 
 type Labels = Vec<(&'static str, String)>;
@@ -59,6 +95,22 @@ pub(crate) fn encode(own: &Metrics, open: usize, servers: &[Arc<Server>], certif
         );
     }
 
+    let responses = Family::<Labels, Counter>::default();
+    let duration = Latency::default();
+    for requests in &own.requests {
+        duration.include(&requests.duration);
+        for (class, count) in CLASSES.into_iter().zip(&requests.responses) {
+            let label = vec![("class", class.to_owned())];
+            responses.get_or_create(&label).inc_by(count.load(Ordering::Relaxed));
+        }
+    }
+    registry.register(
+        "responses",
+        "Responses to clients by status class, the balancer's own among them",
+        responses,
+    );
+    registry.register("request_duration_seconds", "Time from a request to the end of its response", duration);
+
     let requests = Family::<Labels, Counter>::default();
     let failures = Family::<Labels, Counter>::default();
     let answers = Family::<Labels, Counter>::default();
@@ -79,7 +131,7 @@ pub(crate) fn encode(own: &Metrics, open: usize, servers: &[Arc<Server>], certif
     }
     registry.register("server_requests", "Requests sent to the server, including retries", requests);
     registry.register("server_failures", "Requests that failed on the server", failures);
-    registry.register("server_answers", "Responses of the server by status class", answers);
+    registry.register("server_responses", "Responses of the server by status class", answers);
     registry.register("server_requests_in_flight", "Requests in flight on the server", in_flight);
     registry.register("server_up", "Whether the server is in rotation", up);
     registry.register("server_first_byte_seconds", "Time to the first byte of the response", latency);

@@ -51,7 +51,7 @@ impl Shared {
             bind_addresses: ArcSwap::from_pointee(bind_addresses),
             challenges,
             limits: Limits::default(),
-            metrics: Metrics::default(),
+            metrics: Metrics::new(workers),
             recent: Recent::new(workers),
             events,
             reload_requests,

@@ -104,8 +104,9 @@ impl Worker {
         Some(OpenConnection { worker: Rc::clone(self), peer })
     }
 
-    /// Writes a finished request to the access log and to the latest requests of the admin socket.
+    /// Counts a finished request, and writes it to the access log and to the latest requests of the admin socket.
     pub(crate) fn record(&self, record: &AccessRecord<'_>) {
+        self.shared.metrics.answered(self.index, record.status, record.duration);
         self.access_log.request(record);
         if self.shared.config.load().admin.socket.is_some() {
             self.shared.recent.push(self.index, record);

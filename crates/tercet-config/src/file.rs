@@ -42,6 +42,11 @@ pub(crate) struct File {
     /// Backups of the database on machines: when they are made and checked, how long they are kept, and where. This
     /// section, or a machine with the tier `backup`, turns them on. Times are calendar expressions of systemd.time(7).
     pub(crate) backup: Option<Located<Backup>>,
+    /// Metrics for a monitoring system of your own.
+    #[serde(default)]
+    pub(crate) monitoring: Monitoring,
+    /// Where the alerts of the machine with the tier `monitor` are sent.
+    pub(crate) alerts: Option<Located<Alerts>>,
     /// The firewalls of the machines. They accept the edges of the topology, and the operator's ssh.
     #[serde(default)]
     pub(crate) firewall: Firewall,
@@ -155,8 +160,8 @@ pub(crate) struct Machine {
     /// The private address the tiers use among themselves.
     #[schemars(extend("examples" = ["10.0.0.10"]))]
     pub(crate) address: Option<Located<String>>,
-    /// What it carries: one or more of `balancer`, `application`, `database`, `backup`. The backups may share a machine
-    /// with anything but the database.
+    /// What it carries: one or more of `balancer`, `application`, `database`, `backup`, `monitor`. The backups may share a
+    /// machine with anything but the database. The monitor notices the failure of every machine but its own.
     #[schemars(extend("examples" = [["balancer"]]))]
     pub(crate) tiers: Option<Located<Vec<Located<Tier>>>>,
 }
@@ -188,6 +193,8 @@ pub(crate) enum Tier {
     Database,
     /// The backups of the database.
     Backup,
+    /// Prometheus and Alertmanager, which watch all machines.
+    Monitor,
 }
 
 /// The firewalls of the machines.
@@ -214,6 +221,34 @@ pub(crate) struct System {
     /// Whether the machines install the distribution's security updates each day (unattended-upgrades). An update of PostgreSQL
     /// restarts it. Default: false, updates are left to you.
     pub(crate) security_updates: Option<bool>,
+}
+
+/// Metrics for a monitoring system of your own.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Monitoring {
+    /// The private address that a Prometheus of yours scrapes the machines from, instead of a machine with the tier `monitor`. Every
+    /// machine gets the exporters, open to this address alone; `tercet monitoring export` writes what the Prometheus needs.
+    #[schemars(extend("examples" = ["10.0.0.99"]))]
+    pub(crate) prometheus: Option<Located<String>>,
+}
+
+/// Where alerts are sent.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Alerts {
+    /// The receivers: `webhook:URL` gets Alertmanager's JSON by POST, `ntfy:URL` is a topic of an ntfy server, `mail:ADDRESS` needs
+    /// `smtp`. In place of a URL, `@path` names a file that holds it.
+    #[schemars(extend("writeOnly" = true, "examples" = [["webhook:@secrets/on-call", "ntfy:https://ntfy.sh/shop-7f3a", "mail:ops@example.com"]]))]
+    pub(crate) to: Option<Located<Vec<Located<String>>>>,
+    /// A URL that the monitor sends a POST to each minute, as long as it works (a dead man's switch): the service behind it calls you
+    /// when nothing comes any more. A leading `@` names a file that holds it.
+    #[schemars(extend("writeOnly" = true, "examples" = ["@secrets/heartbeat"]))]
+    pub(crate) heartbeat: Option<Located<String>>,
+    /// The mail server that takes mail for all addresses: `smtps://USER:PASSWORD@HOST` (port 465), or `smtp://USER:PASSWORD@HOST:587` with
+    /// STARTTLS. A leading `@` names a file that holds it.
+    #[schemars(extend("writeOnly" = true, "examples" = ["@secrets/smtp"]))]
+    pub(crate) smtp: Option<Located<String>>,
 }
 
 /// Backups of the database on machines.

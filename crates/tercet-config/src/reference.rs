@@ -20,6 +20,21 @@ pub(crate) fn rules() -> Json {
     schema
 }
 
+/// The sections, in the order of the page.
+const SECTIONS: [&str; 11] = [
+    "balancer",
+    "application",
+    "api",
+    "database",
+    "machine",
+    "backup",
+    "monitoring",
+    "alerts",
+    "firewall",
+    "system",
+    "state",
+];
+
 /// The reference page: every section and key.
 pub fn markdown() -> String {
     let schema = json_schema();
@@ -30,9 +45,7 @@ pub fn markdown() -> String {
     let _ = write!(page, "\n{}\n", text(&schema));
     let sections = &schema["properties"];
     let _ = write!(page, "\n## At the top\n{}", key("name", &sections["name"]));
-    for section in
-        ["balancer", "application", "api", "database", "machine", "backup", "firewall", "system", "state"]
-    {
+    for section in SECTIONS {
         let rule = &sections[section];
         let (heading, table) = match entry(rule) {
             Some(table) => (format!("[[{section}]]"), table),
@@ -57,4 +70,20 @@ fn key(name: &str, rule: &Json) -> String {
         page.push_str(&key(&format!("{name}[].{inner}"), rule));
     }
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_every_section_of_the_file() {
+        let schema = json_schema();
+        let tables = schema["properties"].as_object().unwrap().iter();
+        let missing: Vec<_> = tables
+            .filter(|(name, rule)| rule["type"] != "string" && !SECTIONS.contains(&name.as_str()))
+            .map(|(name, _)| name)
+            .collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
 }

@@ -4,10 +4,12 @@
 //! application server, one database or the URL of one, and every part is on a machine that carries its tier. The
 //! module knows nothing of processes, units or firewalls, which are computed from a topology.
 
+pub(crate) mod alerts;
 pub(crate) mod backup;
 pub(crate) mod edge;
 mod egress;
 mod meaning;
+pub(crate) mod monitor;
 mod names;
 mod network;
 mod program;
@@ -23,6 +25,7 @@ use std::time::Duration;
 
 use tercet_options::balancer::Acme;
 
+use self::alerts::Alerts;
 use self::backup::{Backup, Repository};
 use self::edge::{Edge, Protocol};
 pub use self::egress::{Destination, Egress};
@@ -43,6 +46,8 @@ pub struct Topology {
     database: Database,
     state: State,
     backup: Option<Backup>,
+    alerts: Alerts,
+    own_prometheus: Option<IpAddr>,
     ssh_from: SshFrom,
     system: System,
 }
@@ -63,7 +68,8 @@ impl Topology {
         self.machines.iter().all(|machine| machine.reach == Reach::ThisMachine)
     }
 
-    /// The parts: the balancer, then the application servers, then the database if tercet runs it, then its backups.
+    /// The parts: the balancer, then the application servers, then the database if tercet runs it, then its backups, then
+    /// the monitoring.
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
@@ -103,12 +109,32 @@ impl Topology {
         self.backup.as_ref()
     }
 
+    /// Where alerts are sent.
+    pub fn alerts(&self) -> &Alerts {
+        &self.alerts
+    }
+
+    /// The address that a Prometheus of the user's own scrapes the machines from.
+    pub fn own_prometheus(&self) -> Option<IpAddr> {
+        self.own_prometheus
+    }
+
     /// The machine that makes the backups: the one with the tier, or with an object store the database's.
     pub fn backup_machine(&self) -> Option<&Machine> {
         let tier = match self.backup.as_ref()?.repository {
             Repository::Machine => Tier::Backup,
             Repository::S3(_) => Tier::Database,
         };
+        self.carrying(tier)
+    }
+
+    /// The part with this name.
+    pub fn part(&self, name: &str) -> Option<&Part> {
+        self.parts.iter().find(|part| part.name == name)
+    }
+
+    /// The machine that carries a tier; the first of several.
+    pub fn carrying(&self, tier: Tier) -> Option<&Machine> {
         self.machines.iter().find(|machine| machine.tiers.contains(&tier))
     }
 
@@ -211,11 +237,14 @@ pub enum Tier {
     Database,
     /// The backups of the database.
     Backup,
+    /// Prometheus and Alertmanager, and the exporters that Prometheus scrapes on every machine.
+    Monitor,
 }
 
 impl Tier {
-    /// All tiers, from the balancer to the backups.
-    pub const ALL: [Self; 4] = [Self::Balancer, Self::Application, Self::Database, Self::Backup];
+    /// All tiers, from the balancer to the monitor.
+    pub const ALL: [Self; 5] =
+        [Self::Balancer, Self::Application, Self::Database, Self::Backup, Self::Monitor];
 }
 
 impl fmt::Display for Tier {
@@ -225,14 +254,15 @@ impl fmt::Display for Tier {
             Self::Application => "application",
             Self::Database => "database",
             Self::Backup => "backup",
+            Self::Monitor => "monitor",
         })
     }
 }
 
-/// A part: the balancer, an application server, the database or its backups.
+/// A part: the balancer, an application server, the database, its backups, or a program of the monitoring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// `balancer`, `app-1`, `app-2`, …, `database`, `backup`.
+    /// `balancer`, `app-1`, `app-2`, …, `database`, `backup`, `prometheus`, `alertmanager`, `node-exporter-MACHINE`, …
     pub name: String,
     /// Its tier.
     pub tier: Tier,
@@ -252,9 +282,10 @@ impl Part {
     }
 }
 
-/// The port of a data API server's admin endpoint on a named machine, from the server's port.
+/// The port of a data API server's admin endpoint, from the server's port; without named machines, tercet may use another free
+/// port.
 pub fn admin_port(port: u16) -> u16 {
-    port + ADMIN_PORT_DISTANCE
+    port.saturating_add(ADMIN_PORT_DISTANCE)
 }
 
 /// The difference between the ports of an admin endpoint and of its server.
@@ -284,6 +315,8 @@ pub struct Balancer {
     pub acme: Acme,
     /// The balancer's options as written in the file.
     pub options: toml::Table,
+    /// The port of its metrics; without named machines, tercet may use another free port.
+    pub metrics_port: u16,
 }
 
 impl Balancer {

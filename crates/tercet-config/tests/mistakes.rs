@@ -789,7 +789,7 @@ tiers = ["application"]
                ·         ─┬
                ·          ╰── nothing
                ╰────
-              help: one or more of balancer, application, database, backup
+              help: one or more of balancer, application, database, backup, monitor
         "#]],
     );
     check(
@@ -1696,6 +1696,148 @@ fn egress_that_says_nothing() {
                ╰────
               help: write a network, a port or both: 10.0.0.0/24, "*:443", 10.0.0.30:6379; names have changing
                     addresses
+        "#]],
+    );
+}
+
+#[test]
+fn alerts_that_nobody_would_get() {
+    check(
+        r#"
+[[machine]]
+name = "all"
+ssh = "all"
+address = "10.0.0.1"
+tiers = ["balancer", "application", "database"]
+[alerts]
+to = ["pager:hush", "webhook:hush", "mail:ops", "mail:ops@example.com", "ntfy:@"]
+heartbeat = "ftp://hush"
+"#,
+        expect![[r#"
+              × tercet.toml has 7 mistakes
+
+            Error:
+              × [alerts] is for a monitor, and no machine carries it
+               ╭─[tercet.toml:7:1]
+             6 │ tiers = ["balancer", "application", "database"]
+             7 │ [alerts]
+               · ────┬───
+               ·     ╰── sent by the monitor
+             8 │ to = [************, **************, **********, **********************, ********]
+               ╰────
+              help: give a machine the tier "monitor", or leave this out
+
+            Error:
+              × this is no receiver of alerts
+               ╭─[tercet.toml:8:7]
+             7 │ [alerts]
+             8 │ to = [************, **************, **********, **********************, ********]
+               ·       ──────┬─────
+               ·             ╰── neither webhook, ntfy nor mail
+             9 │ heartbeat = ************
+               ╰────
+              help: write webhook:URL, ntfy:URL or mail:ADDRESS
+
+            Error:
+              × this is no URL
+               ╭─[tercet.toml:8:21]
+             7 │ [alerts]
+             8 │ to = [************, **************, **********, **********************, ********]
+               ·                     ───────┬──────
+               ·                            ╰── not a URL
+             9 │ heartbeat = ************
+               ╰────
+              help: write https://… or http://…, or "@path" of a file that holds it
+
+            Error:
+              × "ops" is no mail address
+               ╭─[tercet.toml:8:37]
+             7 │ [alerts]
+             8 │ to = [************, **************, **********, **********************, ********]
+               ·                                     ─────┬────
+               ·                                          ╰── not an address
+             9 │ heartbeat = ************
+               ╰────
+              help: write it like mail:ops@example.com
+
+            Error:
+              × a mail address needs a mail server
+               ╭─[tercet.toml:8:49]
+             7 │ [alerts]
+             8 │ to = [************, **************, **********, **********************, ********]
+               ·                                                 ───────────┬──────────
+               ·                                                            ╰── by which server?
+             9 │ heartbeat = ************
+               ╰────
+              help: name a file that holds its URL: smtp = "@secrets/smtp"
+
+            Error:
+              × this is no URL
+               ╭─[tercet.toml:8:73]
+             7 │ [alerts]
+             8 │ to = [************, **************, **********, **********************, ********]
+               ·                                                                         ────┬───
+               ·                                                                             ╰── not a URL
+             9 │ heartbeat = ************
+               ╰────
+              help: write https://… or http://…, or "@path" of a file that holds it
+
+            Error:
+              × this is no URL
+               ╭─[tercet.toml:9:13]
+             8 │ to = [************, **************, **********, **********************, ********]
+             9 │ heartbeat = ************
+               ·             ──────┬─────
+               ·                   ╰── not a URL
+               ╰────
+              help: write https://… or http://…, or "@path" of a file that holds it
+        "#]],
+    );
+    check(
+        r#"
+[[machine]]
+name = "one"
+ssh = "one"
+address = "10.0.0.1"
+tiers = ["balancer", "application", "database", "monitor"]
+[[machine]]
+name = "two"
+ssh = "two"
+address = "10.0.0.2"
+tiers = ["monitor"]
+[alerts]
+to = ["ntfy:https://ntfy.sh/shop", "webhook:@secrets/hook"]
+smtp = "smtps://u:p@mail.example.com"
+"#,
+        expect![[r#"
+              × tercet.toml has 2 mistakes
+
+            Error:
+              × only one machine can carry the monitor
+                ╭─[tercet.toml:6:49]
+              5 │ address = "10.0.0.1"
+              6 │ tiers = ["balancer", "application", "database", "monitor"]
+                ·                                                 ────┬────
+                ·                                                     ╰── first
+              7 │ [[machine]]
+              8 │ name = "two"
+              9 │ ssh = "two"
+             10 │ address = "10.0.0.2"
+             11 │ tiers = ["monitor"]
+                ·          ────┬────
+                ·              ╰── again
+             12 │ [alerts]
+                ╰────
+
+            Error:
+              × smtp is for mail, and no receiver is an address
+                ╭─[tercet.toml:14:8]
+             13 │ to = [***************************, ***********************]
+             14 │ smtp = ******************************
+                ·        ───────────────┬──────────────
+                ·                       ╰── for mail
+                ╰────
+              help: add "mail:ADDRESS" to `to`, or leave this out
         "#]],
     );
 }

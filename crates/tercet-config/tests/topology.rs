@@ -334,3 +334,68 @@ fn backups_in_an_object_store() {
         S3(S3 { bucket: "bucket", folder: "/shop", endpoint: "s3.example.com", port: 9000, region: "eu", key: File("secrets/key"), secret: Inline(…) })
     "#]].assert_eq(&format!("{:?}\n", topology.backup().unwrap().repository));
 }
+
+#[test]
+fn a_monitor_reads_the_metrics_of_every_machine() {
+    check(
+        r#"
+name = "bookshop"
+[[machine]]
+name = "lb"
+ssh = "lb"
+address = "10.0.0.10"
+tiers = ["balancer", "monitor"]
+[[machine]]
+name = "app1"
+ssh = "app1"
+address = "10.0.0.11"
+tiers = ["application", "database"]
+"#,
+        expect![[r#"
+            bookshop
+            lb (lb, 10.0.0.10): balancer, monitor
+            app1 (app1, 10.0.0.11): application, database
+            balancer on port 80
+            app-1 on port 8081
+            database on port 5432
+            prometheus on port 9090
+            alertmanager on port 9093
+            node-exporter-lb on port 9100
+            node-exporter-app1 on port 9100
+            postgres-exporter on port 9187
+            internet → balancer http 0.0.0.0:80: requests of clients
+            internet → balancer http [::]:80: requests of clients
+            balancer → app-1 http 10.0.0.11:8081: requests by round-robin, health checks
+            balancer → app-1 http 10.0.0.11:9081: whether it is ready, metrics
+            balancer → app-1 http 10.0.0.11:8082: requests by round-robin, health checks
+            balancer → app-1 http 10.0.0.11:9082: whether it is ready, metrics
+            app-1 → database postgres 127.0.0.1:5432: queries, one transaction a request
+            prometheus → balancer metrics 127.0.0.1:9080: metrics of the balancer
+            prometheus → app-1 metrics 10.0.0.11:9081: metrics of the data API
+            prometheus → app-1 metrics 10.0.0.11:9082: metrics of the data API
+            prometheus → node-exporter-lb metrics 127.0.0.1:9100: metrics of the machine
+            prometheus → node-exporter-app1 metrics 10.0.0.11:9100: metrics of the machine
+            prometheus → postgres-exporter metrics 10.0.0.11:9187: metrics of PostgreSQL
+            prometheus → alertmanager http 127.0.0.1:9093: alerts
+        "#]],
+    );
+}
+
+#[test]
+fn an_exporter_takes_the_next_port_that_no_part_has() {
+    let topology = parse(
+        r#"
+application = { servers = 1, port = 8100 }
+[[machine]]
+name = "one"
+ssh = "one"
+address = "10.0.0.10"
+tiers = ["balancer", "application", "database", "monitor"]
+"#,
+    );
+    let ports: Vec<_> = topology.parts().iter().map(|part| (&*part.name, part.ports())).collect();
+    let of = |name: &str| topology.part(name).map(|part| part.port.number);
+    assert_eq!((of("node-exporter-one"), of("prometheus")), (Some(9102), Some(9090)), "{ports:?}");
+    let below = parse("application.port = 8080\nbalancer.listen = ['127.0.0.1:80']");
+    assert_eq!(below.balancer().metrics_port, 9079);
+}

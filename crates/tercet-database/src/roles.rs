@@ -18,6 +18,21 @@ pub const ANONYMOUS: &str = "anon";
 /// The role of requests with a token, unless the token names another role.
 pub const AUTHENTICATED: &str = "authenticated";
 
+/// The role that reads PostgreSQL's statistics for the monitoring, over the Unix socket, without a password.
+pub const MONITOR: &str = "tercet_monitor";
+
+/// The role [`MONITOR`]: a member of `pg_monitor` (PostgreSQL manual, section 22.5), with no right to any table.
+pub fn monitor<S>() -> Role<S> {
+    Role {
+        name: MONITOR.to_owned(),
+        login: true,
+        inherit: true,
+        member_of: vec!["pg_monitor".to_owned()],
+        verifier: None,
+        settings: BTreeMap::new(),
+    }
+}
+
 /// The name of the role that owns the database `name`.
 pub fn owner(name: &str) -> String {
     format!("{name}_owner")

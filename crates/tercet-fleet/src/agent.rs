@@ -4,7 +4,9 @@
 //! JSON lines on standard output. The operator decides the desired state; tercet-machine and tercet-database carry it out.
 //! An [`Agent`] only reads: changes go through a `Fenced`.
 
+mod alerts;
 mod change;
+mod http;
 mod message;
 mod postgres;
 mod serve;
@@ -13,6 +15,7 @@ mod task;
 use anyhow::{Context as _, Result, bail};
 use tercet_machine::Secret;
 
+pub use self::alerts::{Alert, Delivery};
 pub use self::message::{BalancerState, Change, Query, Reply, Request, ServerState};
 pub use self::serve::serve;
 pub use self::task::TaskState;

@@ -13,8 +13,10 @@ mod egress;
 mod file;
 mod firewall;
 mod hardening;
+pub(crate) mod monitor;
 mod operating_system;
 mod project;
+mod quoting;
 mod temporary_edge;
 
 use tercet_config::{Machine, Server, Tier};
@@ -75,13 +77,14 @@ impl Project<'_> {
             restart_when: vec![],
             reload_when: vec![],
         });
-        check::add(&mut desired, self);
         operating_system::add(&mut desired, self.topology);
         for tier in &machine.tiers {
             match tier {
                 // PostgreSQL's packages make their own account.
                 Tier::Database | Tier::Backup => {}
-                Tier::Application | Tier::Balancer => desired.users.push(User(account(*tier).to_owned())),
+                Tier::Application | Tier::Balancer | Tier::Monitor => {
+                    desired.users.push(User(account(*tier).to_owned()))
+                }
             }
             match tier {
                 Tier::Database => database::add(&mut desired, self, machine, system, &ending),
@@ -101,11 +104,13 @@ impl Project<'_> {
                 // A balancer in front of nothing would answer 503: it comes when something serves.
                 Tier::Balancer if serving.is_empty() => {}
                 Tier::Balancer => balancer::add(&mut desired, self, machine, serving),
-                // It has parts on the database's machine, too.
-                Tier::Backup => {}
+                // They have parts on other machines, too.
+                Tier::Backup | Tier::Monitor => {}
             }
         }
         backup::add(&mut desired, self, machine, system);
+        monitor::add(&mut desired, self, machine, system);
+        check::add(&mut desired, self);
         drift::add(&mut desired, self, machine, system, kept);
         desired
     }

@@ -4,17 +4,18 @@ mod leaving;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use tercet_config::{Machine, Reach, SshFrom, Tier, Topology};
+use tercet_config::{ALERTMANAGER, Machine, PROMETHEUS, Reach, SshFrom, Tier, Topology};
 use tercet_machine::Desired;
 
 pub(crate) use self::leaving::Leaving;
-use crate::agent::{Agent, BalancerState, Query, Reply};
+use crate::agent::{Agent, Alert, BalancerState, Delivery, Query, Reply};
 use crate::at_once::{all_in_one, at_once, outcomes};
 use crate::backup::Task;
 use crate::backup::record::Record as BackupRecord;
@@ -341,6 +342,37 @@ impl<'a> Fleet<'a> {
         }
     }
 
+    /// Reads the alerts that fire, the oldest first.
+    ///
+    /// # Errors
+    /// There is no monitor, it cannot be reached, or Alertmanager does not answer.
+    pub fn alerts(&self) -> Result<Vec<Alert>> {
+        let (member, port) = self.alertmanager()?;
+        match self.agent(member).ask(Query::Alerts { port })? {
+            Reply::Alerts(alerts) => Ok(alerts),
+            _ => Err(unexpected(&member.machine.name)),
+        }
+    }
+
+    /// Sends a test alert to each receiver; returns what became of each, in the order of the file.
+    ///
+    /// # Errors
+    /// As [`alerts`](Self::alerts).
+    pub fn test_alerts(&self) -> Result<Vec<Delivery>> {
+        let (member, port) = self.alertmanager()?;
+        let receivers = self.topology.alerts().to.len();
+        match self.agent(member).ask(Query::TestAlerts { port, receivers })? {
+            Reply::TestedAlerts(deliveries) => Ok(deliveries),
+            _ => Err(unexpected(&member.machine.name)),
+        }
+    }
+
+    /// The monitor's machine and Alertmanager's port there.
+    fn alertmanager(&self) -> Result<(&Member<'a>, u16)> {
+        let part = self.topology.part(ALERTMANAGER).context("the project has no monitor")?;
+        Ok((self.member(&self.topology.machine_of(part).name)?, part.port.number))
+    }
+
     /// The record of the backups and what the repository has now; `None` where none are set up.
     ///
     /// # Errors
@@ -452,12 +484,19 @@ fn fits(topology: &Topology, machine: &Machine, system: &System) -> Result<()> {
             if there.is_empty() { "none".to_owned() } else { there.join(", ") }
         ));
     }
+    let edges = topology.edges();
+    let ends = edges.iter().filter(|edge| edge.machine.name == machine.name);
+    let ends = ends.map(|edge| (edge.address, edge.port, edge.to));
+    // No edge leads to it: it is for the operator, by ssh.
+    let prometheus = topology.part(PROMETHEUS).filter(|part| topology.machine_of(part).name == machine.name);
+    let prometheus = prometheus.map(|part| (Ipv4Addr::LOCALHOST.into(), part.port.number, part));
     let mut seen = BTreeSet::new();
-    for edge in topology.edges().iter().filter(|edge| edge.machine.name == machine.name) {
-        if let Some(occupant) = system.occupant(edge.address, edge.port).filter(|_| seen.insert(edge.port)) {
+    for (address, port, part) in ends.chain(prometheus) {
+        if let Some(occupant) = system.occupant(address, port).filter(|_| seen.insert(port)) {
+            let other = if part.tier == Tier::Monitor { "" } else { ", or name another port in tercet.toml" };
             wrong.push(format!(
-                "port {} is in use by {}, and {} needs it\nhint: stop that, or name another port in tercet.toml",
-                edge.port, occupant.processes[0], edge.to.name
+                "port {port} is in use by {}, and {} needs it\nhint: stop that{other}",
+                occupant.processes[0], part.name
             ));
         }
     }

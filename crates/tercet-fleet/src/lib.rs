@@ -24,6 +24,7 @@ pub mod intent;
 mod lease;
 pub mod logs;
 mod migrate;
+pub mod monitor;
 pub mod nftables;
 pub mod operation;
 mod operator_folder;

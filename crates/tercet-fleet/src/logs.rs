@@ -240,6 +240,7 @@ fn command(machine: &Machine, selection: &Selection, reading: Reading<'_>) -> Op
             Tier::Application => &["--unit=tercet-app-*"],
             Tier::Database => &["--unit=postgresql@*", "--unit=tercet-heartbeat.service"],
             Tier::Backup => &["--unit=tercet-backup-*", "--unit=tercet-pgbackrest.service"],
+            Tier::Monitor => &["--unit=tercet-prometheus.service", "--unit=tercet-alertmanager.service"],
         })
         .copied()
         .collect();

@@ -7,6 +7,7 @@ mod backup;
 mod data;
 pub(crate) mod destroy;
 pub(crate) mod leaving;
+mod monitor;
 mod moving;
 mod restore;
 mod retention;
@@ -238,6 +239,7 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
         moving::complete(&mut plan, &target, survey);
     }
     backup::before_packages(&mut plan, &target, survey);
+    monitor::before_packages(&mut plan, &target, survey);
     ship_website(&mut plan, &target, survey, intent)?;
     converge(&mut plan, &target, survey, consent)?;
     if consent.move_database {
@@ -260,6 +262,7 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
     backup::first(&mut plan, &target, survey);
     leaving::add(&mut plan, &target, survey)?;
     leaving::note_unreached(&mut plan, survey, "apply");
+    monitor::note_silence(&mut plan, &target);
     Ok(plan)
 }
 

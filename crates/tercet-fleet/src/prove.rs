@@ -21,18 +21,11 @@ use crate::agent::{Query, Reply};
 use crate::at_once::at_once;
 use crate::fleet::{Fleet, Member, unexpected};
 use crate::inside::Inside;
-use crate::reachability::{Reachability, connect_all, scan};
+use crate::reachability::{COMMON, Reachability, connect_all, scan};
 use crate::ssh::Route;
 
 /// The vantage point that is no machine of the fleet.
 const OPERATOR: &str = "operator";
-
-/// Ports that are often open by mistake, checked on every machine besides those of the topology.
-const COMMON: &[u16] = &[
-    21, 22, 23, 25, 53, 80, 111, 139, 443, 445, 631, 873, 2049, 2375, 2379, 3000, 3306, 3389, 5000, 5432,
-    5433, 5984, 6379, 6443, 8000, 8080, 8081, 8082, 8443, 8888, 9000, 9090, 9100, 9200, 10250, 11211, 15672,
-    27017,
-];
 
 /// Which ports are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

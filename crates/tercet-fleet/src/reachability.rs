@@ -19,6 +19,13 @@ pub(crate) use self::scan::scan;
 /// The timeout of an attempt.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Ports that are often open by mistake.
+pub(crate) const COMMON: &[u16] = &[
+    21, 22, 23, 25, 53, 80, 111, 139, 443, 445, 631, 873, 2049, 2375, 2379, 3000, 3306, 3389, 5000, 5432,
+    5433, 5984, 6379, 6443, 8000, 8080, 8081, 8082, 8443, 8888, 9000, 9090, 9100, 9200, 10250, 11211, 15672,
+    27017,
+];
+
 /// The result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

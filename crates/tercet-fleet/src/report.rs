@@ -29,7 +29,8 @@ use crate::state::Held;
 pub(crate) const SECTION: &str = "[X-Tercet]";
 
 /// The beginnings of the names of units that run for a moment, and of their timers.
-const TASKS: [&str; 4] = ["tercet-check.", "tercet-heartbeat.", "tercet-backup-", "tercet-restored."];
+const TASKS: [&str; 5] =
+    ["tercet-check.", "tercet-heartbeat.", "tercet-backup-", "tercet-restored.", "tercet-prove."];
 
 /// A machine's report.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -174,7 +174,7 @@ fn describe(phase: Phase, topology: &Topology) -> String {
             edges.iter().filter(|edge| edge.protocol == Protocol::Postgres && (!local || edge.is_local()));
         let names = names.filter_map(|edge| match edge.from {
             End::Part(part, _) => Some(part.name.as_str()),
-            End::Internet => None,
+            End::Internet | End::OwnPrometheus(_) => None,
         });
         names.collect::<Vec<_>>().join(", ")
     };

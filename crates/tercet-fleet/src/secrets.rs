@@ -13,6 +13,7 @@ use tercet_machine::Secret;
 
 use crate::authority::{self, Authority, Identity, Subject};
 use crate::identity::{self, Data, how_to_get_state};
+use crate::monitor::receivers::Receivers;
 use crate::operator_folder::{FOLDER, NEXT};
 use crate::phase::{Phase, Record};
 use crate::state;
@@ -61,6 +62,8 @@ pub struct Secrets {
     pub backup: BTreeMap<String, Identity>,
     /// The keys of the object store of the backups.
     pub store: Option<Store>,
+    /// Where alerts are sent.
+    pub receivers: Receivers,
 }
 
 /// The keys of an object store.
@@ -201,6 +204,7 @@ impl Secrets {
                 }),
                 _ => None,
             },
+            receivers: Receivers::of(topology, |secret| self::read(project, secret))?,
         })
     }
 }

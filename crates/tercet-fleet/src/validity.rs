@@ -124,6 +124,11 @@ pub(crate) fn first_end() -> Option<jiff::Timestamp> {
     ends.min().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
 }
 
+/// When each of tercet's certificates on the machine this runs on expires, in seconds since the Unix epoch.
+pub(crate) fn ends() -> Vec<(PathBuf, i64)> {
+    here().into_iter().map(|(path, validity)| (path, validity.not_after)).collect()
+}
+
 /// The certificates on the machine this runs on, in the order of their paths.
 fn here() -> Vec<(PathBuf, Validity)> {
     let mut paths = Vec::new();

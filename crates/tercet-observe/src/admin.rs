@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::unix_socket;
+use crate::{metrics, unix_socket};
 
 /// The largest body of an admin request: 1 MiB.
 const BODY_LIMIT: usize = 1 << 20;
@@ -59,7 +60,8 @@ pub trait Admin: 'static {
     /// `/ready`: `Ok` when the process can take requests, else the reason. Answered with 200 or 503.
     fn ready(&self) -> LocalFuture<Result<(), String>>;
 
-    /// `/metrics`: the text exposition, see [`crate::metrics::encode`].
+    /// `/metrics`: the exposition in OpenMetrics, see [`crate::metrics::encode`]. A client that does not accept it gets the older
+    /// text format.
     fn metrics(&self) -> String;
 
     /// Any other path; `None` is answered with 404.
@@ -157,11 +159,19 @@ async fn respond(admin: &dyn Admin, request: Request<Incoming>) -> Response<Full
             Ok(()) => Answer::text(StatusCode::OK, "ready\n"),
             Err(reason) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         },
-        "/metrics" if reading => Answer {
-            status: StatusCode::OK,
-            content_type: crate::metrics::CONTENT_TYPE,
-            body: Bytes::from(admin.metrics()),
-        },
+        "/metrics" if reading => {
+            let accepted = head.headers.get_all(hyper::header::ACCEPT).iter();
+            let is_openmetrics = |value: &HeaderValue| {
+                value.to_str().is_ok_and(|value| value.contains("application/openmetrics-text"))
+            };
+            let text = admin.metrics();
+            let (content_type, text) = if accepted.into_iter().any(is_openmetrics) {
+                (metrics::OPENMETRICS, text)
+            } else {
+                (metrics::PLAIN, metrics::plain(&text))
+            };
+            Answer { status: StatusCode::OK, content_type, body: Bytes::from(text) }
+        }
         path => match Limited::new(body, BODY_LIMIT).collect().await {
             Ok(body) => admin
                 .other(&head.method, path, head.uri.query().unwrap_or(""), body.to_bytes())
@@ -172,8 +182,6 @@ async fn respond(admin: &dyn Admin, request: Request<Incoming>) -> Response<Full
     };
     let mut response = Response::new(Full::new(answer.body));
     *response.status_mut() = answer.status;
-    response
-        .headers_mut()
-        .insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(answer.content_type));
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
     response
 }

@@ -3,6 +3,7 @@
 //! The registry and the text format are the `prometheus-client` library's; the histogram is ours, because
 //! the library's takes a lock for every observation.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -88,7 +89,7 @@ impl TypedMetric for Latency {
     const TYPE: MetricType = MetricType::Histogram;
 }
 
-/// The text exposition of all that is registered (OpenMetrics 1.0, which Prometheus reads).
+/// The exposition of all that is registered, in OpenMetrics 1.0.
 pub fn encode(registry: &Registry) -> String {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, registry).expect("writing to a String cannot fail");
@@ -96,10 +97,38 @@ pub fn encode(registry: &Registry) -> String {
 }
 
 /// The content type of [`encode`]'s text.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The content type of [`plain`]'s text.
+pub const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The text of [`encode`] in the older text format of Prometheus, in which a counter's name ends in `_total` everywhere
+/// (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+pub fn plain(openmetrics: &str) -> String {
+    let counters: HashSet<&str> = openmetrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    let mut text = String::with_capacity(openmetrics.len());
+    for line in openmetrics.lines() {
+        let comment = line.strip_prefix("# ").and_then(|comment| comment.split_once(' '));
+        match comment {
+            Some((keyword @ ("HELP" | "TYPE"), rest)) => {
+                let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                let suffix = if counters.contains(name) { "_total" } else { "" };
+                text.extend(["# ", keyword, " ", name, suffix, " ", rest, "\n"]);
+            }
+            Some(_) => {}
+            None if line == "# EOF" => {}
+            None => text.extend([line, "\n"]),
+        }
+    }
+    text
+}
 
 #[cfg(test)]
 mod tests {
+    use prometheus_client::registry::Unit;
+
     use super::*;
 
     #[test]
@@ -110,6 +139,21 @@ mod tests {
         assert_eq!(quantile(&latency.counts(), 0.5), Some(0.000_75));
         latency.observe(Duration::from_secs(60));
         assert_eq!(quantile(&latency.counts(), 1.0), Some(10.0));
+    }
+
+    #[test]
+    fn the_older_format_names_a_counter_as_its_samples() {
+        let mut registry = Registry::default();
+        let requests: Counter = Counter::default();
+        requests.inc();
+        registry.register("requests", "Requests", requests);
+        registry.register_with_unit("wait", "Waiting", Unit::Seconds, Gauge::<i64>::default());
+        let text = encode(&registry);
+        assert_eq!(
+            plain(&text),
+            "# HELP requests_total Requests.\n# TYPE requests_total counter\nrequests_total 1\n\
+             # HELP wait_seconds Waiting.\n# TYPE wait_seconds gauge\nwait_seconds 0\n"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod backup;
 mod balancer;
 mod develop;
+mod monitoring;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub(crate) use self::balancer::{Balancer, Certificates};
 pub(crate) use self::develop::{
     Language, Migrate, MigrateCheck, MigrateNew, MigrateReset, MigrateStatus, Sql,
 };
+pub(crate) use self::monitoring::{Alerts, AlertsList, AlertsTest, AlertsVerb, Monitoring, MonitoringExport};
 
 /// A load-balanced, locked-down HTTP API over PostgreSQL on machines you own.
 #[derive(Debug, Parser)]
@@ -66,6 +68,10 @@ pub(crate) enum Command {
     Prove(Prove),
     Status(Status),
     Certificates(Certificates),
+    Alerts(Alerts),
+    /// Write files for a monitoring system of your own.
+    #[command(subcommand)]
+    Monitoring(Monitoring),
     State(State),
     Logs(Logs),
     Trace(Trace),
@@ -210,7 +216,7 @@ pub(crate) struct Machine {
 /// A task that a timer starts on a machine.
 #[derive(Debug, Subcommand)]
 pub(crate) enum MachineTask {
-    /// Print warnings about certificates that expire soon.
+    /// Print warnings about certificates that expire soon, and measure when each does.
     Certificates,
     /// Make a backup.
     BackUp {
@@ -227,6 +233,8 @@ pub(crate) enum MachineTask {
     Copy,
     /// Write the time into the database, and look at the archive.
     Heartbeat,
+    /// Test the connections to the other machines.
+    Prove,
 }
 
 /// The project, and how to connect to its machines.

@@ -1,5 +1,6 @@
 //! One module per command.
 
+pub(crate) mod alerts;
 pub(crate) mod api;
 pub(crate) mod apply;
 pub(crate) mod backup;
@@ -14,6 +15,7 @@ pub(crate) mod logs;
 pub(crate) mod machine;
 pub(crate) mod man;
 pub(crate) mod migrate;
+pub(crate) mod monitoring;
 pub(crate) mod plan;
 pub(crate) mod prove;
 pub(crate) mod restore;

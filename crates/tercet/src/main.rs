@@ -55,6 +55,8 @@ fn main() -> ExitCode {
         Command::Prove(arguments) => commands::prove::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Certificates(arguments) => commands::certificates::run(&arguments),
+        Command::Alerts(arguments) => commands::alerts::run(&arguments),
+        Command::Monitoring(cli::Monitoring::Export(arguments)) => commands::monitoring::export(&arguments),
         Command::State(arguments) => commands::state::run(arguments),
         Command::Logs(arguments) => commands::logs::run(&arguments),
         Command::Trace(arguments) => commands::logs::trace(&arguments),

@@ -47,7 +47,8 @@ const KERNEL: &[(&str, &str)] = &[
 const INSTALLED: &str = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,openssh-server,curl,ca-certificates,procps,python3,python3-venv,udev,kmod,apt-utils,sudo";
 
 /// What machines, and newcomers to tercet's packages, may install from the lab's own repository.
-const INSTALLABLE: &str = "nftables nodejs npm pgbackrest postgresql postgresql-contrib unattended-upgrades";
+const INSTALLABLE: &str = "nftables nodejs npm pgbackrest postgresql postgresql-contrib prometheus prometheus-alertmanager \
+     prometheus-node-exporter prometheus-postgres-exporter unattended-upgrades";
 
 /// The Python packages machines may install from there, by pip.
 const REQUIREMENTS: &str = "examples/fastapi/requirements.txt";

@@ -46,6 +46,8 @@ const APP2: Machine = Machine { login: SUDOER, ..machine("app2", 12) };
 const DB: Machine = Machine { login: SUDOER, ..machine("db", 20) };
 /// The machine of the backups: off until a stage starts it.
 pub(crate) const VAULT: Machine = machine("vault", 30);
+/// The machine of the monitor: off until a stage starts it.
+pub(crate) const MON: Machine = machine("mon", 50);
 /// A machine with another operating system: off until a stage starts it.
 pub(crate) const NEXT: Machine = Machine { debian: Debian::Trixie, ..machine("next", 40) };
 /// More application machines, to measure what they cost: off until they are started.
@@ -75,7 +77,7 @@ pub(crate) const MACHINES: [Machine; 4] = [LB, APP1, APP2, DB];
 
 /// All machines.
 pub(crate) fn all() -> impl Iterator<Item = Machine> {
-    MACHINES.into_iter().chain([VAULT, NEXT]).chain(MORE)
+    MACHINES.into_iter().chain([VAULT, MON, NEXT]).chain(MORE)
 }
 
 /// The last part of the operator's and of the internet client's address.

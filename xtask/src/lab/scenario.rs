@@ -12,6 +12,7 @@ mod holes;
 mod identity;
 mod interrupted;
 mod mixed;
+mod monitoring;
 mod outage;
 mod people;
 mod releases;
@@ -147,6 +148,7 @@ const PROJECTS: &[(&str, &[Named])] = &[
     (FOUR_MACHINES, removal::STAGES),
     (FOUR_MACHINES, backups::STAGES),
     (ONE_MACHINE, backups::object_store::STAGES),
+    (FOUR_MACHINES, monitoring::STAGES),
 ];
 
 /// Stages that take minutes each, or repeat a short stage at greater length.
@@ -168,6 +170,8 @@ const LONG: &[&str] = &[
     backups::RARE,
     backups::POWER_CUT,
     backups::MOVED,
+    monitoring::AT_ONCE,
+    monitoring::OUTAGES,
 ];
 
 const FOUR_MACHINES: &str = "lb=balancer app1=application app2=application db=database";

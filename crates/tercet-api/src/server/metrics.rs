@@ -41,17 +41,17 @@ struct PoolGauges {
     available: Gauge,
     waiting: Gauge,
     maximum: Gauge,
-    timeouts: Gauge,
+    timeouts: Counter,
 }
 
 impl Metrics {
     pub(super) fn new(connections: usize) -> Self {
         let mut registry = Registry::default();
         let latency = Latency::default();
-        registry.register("tercet_api_request_seconds", "Request duration in seconds", latency.clone());
+        registry.register("tercet_api_request_duration_seconds", "Time to answer a request", latency.clone());
         let by_class = Family::<Label, Counter>::default();
-        registry.register("tercet_api_requests", "Requests answered", by_class.clone());
-        let requests = CLASSES.map(|class| by_class.get_or_create(&[("status", class)]).clone());
+        registry.register("tercet_api_responses", "Responses by status class", by_class.clone());
+        let requests = CLASSES.map(|class| by_class.get_or_create(&[("class", class)]).clone());
         let schema_cache_loads = Family::default();
         registry.register("pgrst_schema_cache_loads", "Schema cache loads", schema_cache_loads.clone());
         let schema_cache_seconds = Gauge::default();
@@ -75,7 +75,7 @@ impl Metrics {
             pools.maximum.clone(),
         );
         registry.register(
-            "pgrst_db_pool_timeouts_total",
+            "pgrst_db_pool_timeouts",
             "Requests that timed out waiting for a connection",
             pools.timeouts.clone(),
         );
@@ -125,7 +125,7 @@ impl Metrics {
         self.pools.open.set(counts.open.load(Ordering::Relaxed));
         self.pools.available.set(counts.available.load(Ordering::Relaxed));
         self.pools.waiting.set(counts.waiting.load(Ordering::Relaxed));
-        self.pools.timeouts.set(counts.timeouts.load(Ordering::Relaxed).cast_signed());
+        self.pools.timeouts.inner().store(counts.timeouts.load(Ordering::Relaxed), Ordering::Relaxed);
         encode(&self.registry)
     }
 }

@@ -57,7 +57,7 @@ fn the_admin_endpoint_shows_no_secret() {
         assert!(cache[part].is_array(), "{part}: {cache}");
     }
     let metrics = service.admin_get("/metrics").body;
-    assert!(metrics.contains("tercet_api_requests_total{status=\"2xx\"} 1"), "{metrics}");
+    assert!(metrics.contains("tercet_api_responses_total{class=\"2xx\"} 1"), "{metrics}");
     assert_eq!(service.admin_get("/nothing").status, 404);
 }
 

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::monitor::{ALERTMANAGER, POSTGRES_EXPORTER, PROMETHEUS};
 use super::{Machine, Part, Server, Tier, Topology, admin_port};
 
 /// An allowed connection.
@@ -32,6 +33,8 @@ pub struct Edge<'a> {
 pub enum End<'a> {
     /// Any client to which the address is reachable.
     Internet,
+    /// The Prometheus of the user's own, at this address.
+    OwnPrometheus(IpAddr),
     /// A part and its machine.
     Part(&'a Part, &'a Machine),
 }
@@ -47,6 +50,8 @@ pub enum Protocol {
     Postgres,
     /// pgBackRest's protocol, over TLS with certificates of both ends.
     Backup,
+    /// Prometheus' text format, over HTTP without TLS.
+    Metrics,
 }
 
 impl fmt::Display for Protocol {
@@ -56,6 +61,7 @@ impl fmt::Display for Protocol {
             Self::Https => "https",
             Self::Postgres => "postgres",
             Self::Backup => "backup",
+            Self::Metrics => "metrics",
         })
     }
 }
@@ -71,6 +77,7 @@ impl fmt::Display for Edge<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.from {
             End::Internet => f.write_str("internet")?,
+            End::OwnPrometheus(address) => write!(f, "your Prometheus at {address}")?,
             End::Part(part, _) => f.write_str(&part.name)?,
         }
         let socket = std::net::SocketAddr::new(self.address, self.port);
@@ -78,7 +85,7 @@ impl fmt::Display for Edge<'_> {
     }
 }
 
-/// All edges of a topology, from the internet to the database.
+/// All edges of a topology, from the internet to the database, then those of the monitor.
 pub(super) fn between(topology: &Topology) -> Vec<Edge<'_>> {
     let of = |tier| topology.parts.iter().filter(move |part| part.tier == tier);
     let mut edges = Vec::new();
@@ -139,6 +146,45 @@ pub(super) fn between(topology: &Topology) -> Vec<Edge<'_>> {
             }
         }
     }
+    edges.extend(monitoring(topology));
+    edges
+}
+
+/// The edges from Prometheus, the monitor's or the user's own, to everything that has metrics, and to Alertmanager.
+fn monitoring(topology: &Topology) -> Vec<Edge<'_>> {
+    let prometheus = topology.part(PROMETHEUS);
+    let mut edges = Vec::new();
+    let mut scraped = |part, port, why| match (prometheus, topology.own_prometheus) {
+        (Some(prometheus), _) => {
+            edges.push(Edge { protocol: Protocol::Metrics, ..inside(topology, prometheus, part, port, why) });
+        }
+        (None, Some(address)) => {
+            let machine = topology.machine_of(part);
+            let from = End::OwnPrometheus(address);
+            let protocol = Protocol::Metrics;
+            edges.push(Edge { from, to: part, machine, address: machine.address, port, protocol, why });
+        }
+        (None, None) => {}
+    };
+    for part in &topology.parts {
+        match part.tier {
+            Tier::Balancer => scraped(part, topology.balancer.metrics_port, "metrics of the balancer"),
+            Tier::Application if matches!(topology.application.server, Server::Api(_)) => {
+                for port in part.ports() {
+                    scraped(part, admin_port(port), "metrics of the data API");
+                }
+            }
+            Tier::Monitor if part.name == POSTGRES_EXPORTER => {
+                scraped(part, part.port.number, "metrics of PostgreSQL");
+            }
+            Tier::Monitor if ![PROMETHEUS, ALERTMANAGER].contains(&part.name.as_str()) => {
+                scraped(part, part.port.number, "metrics of the machine");
+            }
+            Tier::Application | Tier::Database | Tier::Backup | Tier::Monitor => {}
+        }
+    }
+    let alertmanager = prometheus.zip(topology.part(ALERTMANAGER));
+    edges.extend(alertmanager.map(|(from, to)| inside(topology, from, to, to.port.number, "alerts")));
     edges
 }
 

@@ -118,6 +118,8 @@ pub(super) fn of(topology: &Topology, tier: Tier) -> Egress {
             Egress::Only(ports.into_iter().map(Destination::port).collect())
         }
         (Tier::Balancer, _) => Egress::default(),
+        // Receivers of alerts may be anywhere.
+        (Tier::Monitor, _) => Egress::Anywhere,
     }
 }
 

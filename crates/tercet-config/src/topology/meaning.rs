@@ -1,9 +1,11 @@
 //! Converts the keys of the file to a topology and reports all contradictions.
 
 mod addresses;
+mod alerts;
 mod backup;
 mod firewall;
 mod machines;
+mod monitoring;
 mod parts;
 mod state;
 mod system;
@@ -33,16 +35,20 @@ impl Topology {
     /// Converts the file to a topology, which is only valid if there are no mistakes.
     pub(crate) fn from_file(file: &File, folder: &str, mistakes: &mut Mistakes, spans: &Spans) -> Self {
         let placement = Placement::read(file, mistakes);
-        let (balancer, options) = balancer(&file.balancer, &placement, mistakes, spans);
-        let parts = parts::place(file, &balancer, &placement, mistakes);
+        let (mut balancer, options) = balancer(&file.balancer, &placement, mistakes, spans);
+        let own_prometheus = monitoring::read(file, &placement, mistakes);
+        let parts = parts::place(file, &mut balancer, &placement, own_prometheus.is_some(), mistakes);
         let backup = backup::read(file, &placement, mistakes);
         backup::apart(file, mistakes);
+        let alerts = alerts::read(file, &placement, mistakes);
         let topology = Self {
             name: name(file.name.as_ref(), folder, mistakes),
             application: application(&file.application, file.api.as_ref(), mistakes, spans),
             database: database(&file.database, placement.named, mistakes),
             state: state::read(&file.state, mistakes),
             backup,
+            alerts,
+            own_prometheus,
             ssh_from: firewall::read(&file.firewall, mistakes),
             system: system::read(&file.system, mistakes),
             machines: placement.machines,
@@ -96,6 +102,7 @@ fn balancer(
         domains: options.domains,
         acme: options.acme,
         options: section.options.written.clone(),
+        metrics_port: parts::METRICS_PORT,
     };
     (balancer, typed)
 }

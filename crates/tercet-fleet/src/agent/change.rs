@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tercet_database::roles::{self, ANONYMOUS, AUTHENTICATED, AUTHENTICATOR};
+use tercet_database::roles::{self, ANONYMOUS, AUTHENTICATED, AUTHENTICATOR, MONITOR};
 use tercet_machine::directory::Directory;
 use tercet_machine::file::{Contents, File};
 use tercet_machine::firewall::{self, Firewall};
@@ -180,7 +180,7 @@ fn drop_copy() -> Result<()> {
 /// Drops the project's database and those of its roles that no other object depends on.
 fn drop_database(data: &Data, port: u16, say: &mut impl FnMut(&Reply) -> Result<()>) -> Result<()> {
     let roles = [roles::owner(&data.database)];
-    let roles: Vec<&str> = [AUTHENTICATOR, ANONYMOUS, AUTHENTICATED]
+    let roles: Vec<&str> = [AUTHENTICATOR, ANONYMOUS, AUTHENTICATED, MONITOR]
         .into_iter()
         .chain(roles.iter().map(String::as_str))
         .collect();

@@ -8,6 +8,7 @@ use tercet_database::RecoveryTarget;
 use tercet_machine::firewall::Firewall;
 use tercet_machine::{Desired, Facts};
 
+use super::alerts::{Alert, Delivery};
 use super::task::TaskState;
 use crate::backup::Task;
 use crate::backup::record::Record;
@@ -125,6 +126,18 @@ pub enum Query {
     Backups,
     /// Read the stored operator state.
     State,
+    /// Read the alerts that fire.
+    Alerts {
+        /// Alertmanager's port.
+        port: u16,
+    },
+    /// Send a test alert.
+    TestAlerts {
+        /// Alertmanager's port.
+        port: u16,
+        /// The number of receivers.
+        receivers: usize,
+    },
     /// Read from the balancer's admin socket.
     Balancer {
         /// Path and query.
@@ -279,6 +292,10 @@ pub enum Reply {
     Report(Box<Report>),
     /// The operator state that is kept there.
     State(Kept),
+    /// The alerts that fire.
+    Alerts(Vec<Alert>),
+    /// To a test alert: one for each receiver.
+    TestedAlerts(Vec<Delivery>),
     /// The response of the balancer's admin socket.
     Balancer {
         /// The status.

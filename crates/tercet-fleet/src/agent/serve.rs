@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use tercet_machine::{Secret, cluster, probe};
 
-use super::change;
+use super::http::http;
 use super::message::{BalancerState, DatabaseTask, Query, Reply, Request};
-use super::{postgres, task};
+use super::{alerts, change, postgres, task};
 use crate::backup::pgbackrest::PgBackRest;
 use crate::backup::settings::Settings;
 use crate::nftables::Flow;
@@ -100,6 +100,8 @@ fn read(query: Query) -> Result<Reply> {
             Reply::Backups(Box::new(backup::run::read(PgBackRest { settings: &settings })?))
         }
         Query::State => Reply::State(state::kept()?),
+        Query::Alerts { port } => Reply::Alerts(alerts::read(port)?),
+        Query::TestAlerts { port, receivers } => Reply::TestedAlerts(alerts::test(port, receivers)?),
         Query::Balancer { target } => {
             let (status, body) = balancer(&target)?;
             Reply::Balancer { status, body }
@@ -143,7 +145,7 @@ fn await_rotation(servers: &[(String, SocketAddr)], gone: &[String], limit: Dura
 
 fn balancer(target: &str) -> Result<(u16, String)> {
     let mut socket = UnixStream::connect(ADMIN_SOCKET).context("the balancer does not run")?;
-    http(&mut socket, "GET", target)
+    http(&mut socket, "GET", target, "")
 }
 
 fn await_ready(address: SocketAddr, path: Option<&str>, limit: Duration, unit: &str) -> Result<()> {
@@ -151,7 +153,7 @@ fn await_ready(address: SocketAddr, path: Option<&str>, limit: Duration, unit: &
     loop {
         let answer = TcpStream::connect_timeout(&address, Duration::from_secs(2))
             .map_err(anyhow::Error::from)
-            .and_then(|mut stream| path.map(|path| http(&mut stream, "GET", path)).transpose());
+            .and_then(|mut stream| path.map(|path| http(&mut stream, "GET", path, "")).transpose());
         let last = match answer {
             Ok(None | Some((200..=299, _))) => return Ok(()),
             Ok(Some((status, body))) => {
@@ -168,19 +170,4 @@ fn await_ready(address: SocketAddr, path: Option<&str>, limit: Duration, unit: &
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-}
-
-/// Sends one request and returns status and body of the response.
-fn http<S: Read + Write>(stream: &mut S, method: &str, target: &str) -> Result<(u16, String)> {
-    write!(stream, "{method} {target} HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.take(16 << 20).read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a head")?;
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok())
-        .context("an answer without a status")?;
-    Ok((status, body.to_owned()))
 }

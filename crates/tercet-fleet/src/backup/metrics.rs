@@ -1,22 +1,11 @@
-//! The metrics of the tasks, in files that Prometheus' node exporter reads (its textfile collector).
+//! The metrics of the tasks.
 
-use std::fmt::Write as _;
-use std::path::Path;
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use jiff::Timestamp;
-use tercet_machine::file::{Contents, File};
-use tercet_machine::path::Owner;
 
 use super::record::Record;
-use super::settings::{ACCOUNT, METRICS};
-
-/// A gauge.
-struct Gauge {
-    name: &'static str,
-    help: &'static str,
-    value: f64,
-}
+use super::settings::ACCOUNT;
+use crate::monitor::textfile::{Gauge, write};
 
 /// The state of the archive, on the database's machine.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +23,10 @@ pub(super) struct Archive {
 impl Archive {
     /// Writes its metrics.
     pub(super) fn write(self) -> Result<()> {
-        let gauge = |name, help, value| Gauge { name, help, value };
+        let gauge = Gauge::of;
         write(
             "archive.prom",
+            ACCOUNT,
             &[
                 gauge(
                     "tercet_archive_lag_seconds",
@@ -68,7 +58,7 @@ pub(super) fn write_backups(record: &Record) -> Result<()> {
     let seconds = |time: Timestamp| time.as_second() as f64;
     let mut gauges = Vec::new();
     let mut add =
-        |name, help, value: Option<f64>| gauges.extend(value.map(|value| Gauge { name, help, value }));
+        |name, help, value: Option<f64>| gauges.extend(value.map(|value| Gauge::of(name, help, value)));
     let latest = record.latest();
     let checked = record.backups.iter().filter_map(|it| record.checks.get(&it.id)).max_by_key(|it| it.at);
     add(
@@ -106,17 +96,5 @@ pub(super) fn write_backups(record: &Record) -> Result<()> {
         "The age of the heartbeat in the last restored copy: what a restore would have lost.",
         checked.and_then(|it| it.heartbeat_seconds),
     );
-    write("backup.prom", &gauges)
-}
-
-/// Writes a file whole or not at all, readable for everyone.
-fn write(name: &str, gauges: &[Gauge]) -> Result<()> {
-    let path = Path::new(METRICS).join(name);
-    let mut text = String::new();
-    for Gauge { name, help, value } in gauges {
-        writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}")
-            .expect("writing to a String cannot fail");
-    }
-    let file = File { path, contents: Contents::Text(text), owner: Owner::of(ACCOUNT), mode: 0o644 };
-    file.write().with_context(|| file.path.display().to_string())
+    write("backup.prom", ACCOUNT, &gauges)
 }

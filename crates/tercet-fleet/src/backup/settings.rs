@@ -14,8 +14,6 @@ pub(crate) const FOLDER: &str = "/var/lib/tercet-backup";
 pub(crate) const ACCOUNT: &str = "postgres";
 /// The project's own checks, SQL files.
 pub(crate) const CHECKS: &str = "/etc/tercet/checks";
-/// The folder of the metrics that tasks write, in the text format of Prometheus.
-pub(crate) const METRICS: &str = "/var/lib/tercet/metrics";
 
 /// What the tasks on a machine need to know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

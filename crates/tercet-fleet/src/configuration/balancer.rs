@@ -31,7 +31,7 @@ pub struct Place<'a> {
     pub drain: Option<Duration>,
     /// The format of its access log, which goes to standard output.
     pub log_format: AccessLogFormat,
-    /// Its admin socket or metrics endpoint.
+    /// Its admin socket and metrics endpoint.
     pub admin: Admin,
 }
 
@@ -59,14 +59,16 @@ pub struct Server {
     pub health_address: Option<SocketAddr>,
 }
 
-/// The admin endpoint of the balancer.
-#[derive(Clone, Debug, Serialize)]
+/// The admin endpoints of the balancer.
+#[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Admin {
+pub struct Admin {
     /// The admin socket, which also takes commands.
-    Socket(PathBuf),
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
     /// The metrics endpoint.
-    Metrics(SocketAddr),
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
 }
 
 #[derive(Serialize)]

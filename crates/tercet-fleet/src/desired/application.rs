@@ -19,6 +19,7 @@ use tercet_postgres::Target;
 use super::file::unit_file;
 use super::hardening;
 use super::project::Project;
+use super::quoting::{argument, quoted};
 use crate::instance::{Instance, REVISION_DIGITS};
 use crate::paths::{CREDENTIALS, CREDENTIALS_PREFIX};
 use crate::program_migration::ProgramMigration;
@@ -254,28 +255,6 @@ fn database(project: &Project<'_>, machine: &Machine, role: &str, password: Opti
     tercet_postgres::uri(role, password, &address.to_string(), topology.name(), &[("sslmode", mode)])
 }
 
-/// A word of a command line (systemd.service(5), "Command lines"): `$` would begin a variable.
-fn argument(word: &str) -> String {
-    quoted(&word.replace('$', "$$"))
-}
-
-/// A double-quoted item of a unit file (systemd.syntax(7), "Quoting"): `%` would begin a specifier, and a line break
-/// would end the setting.
-fn quoted(item: &str) -> String {
-    let mut quoted = String::from("\"");
-    for character in item.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            '%' => quoted += "%%",
-            _ if character.is_ascii_control() => {
-                write!(quoted, "\\x{:02x}", u32::from(character)).expect(INFALLIBLE);
-            }
-            _ => quoted.push(character),
-        }
-    }
-    quoted + "\""
-}
-
 /// The variables of the unit, which the file would override (systemd.exec(5), `EnvironmentFile=`).
 const OF_THE_UNIT: [&str; 6] = ["HOST", "PGPASSFILE", "PGSSLCERT", "PGSSLKEY", "PGSSLROOTCERT", "PORT"];
 
@@ -302,14 +281,6 @@ fn variable(name: &str, value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_keep_their_characters_in_a_unit_file() {
-        assert_eq!(argument("a b$c%d\"e\\f'g"), r#""a b$$c%%d\"e\\f'g""#);
-        assert_eq!(argument("one\nExecStart=two"), r#""one\x0aExecStart=two""#);
-        // No variable is expanded in a value of `Environment=`.
-        assert_eq!(quoted("PORT=$1"), r#""PORT=$1""#);
-    }
 
     #[test]
     fn values_keep_their_characters_in_an_environment_file() {

@@ -16,8 +16,9 @@ use super::file::{public_file, unit_file};
 use super::hardening;
 use super::project::Project;
 use crate::backup::copy::FOLDER;
-use crate::backup::settings::{self, ACCOUNT, CHECKS, METRICS, Settings, data, in_folder};
+use crate::backup::settings::{self, ACCOUNT, CHECKS, Settings, data, in_folder};
 use crate::backup::units;
+use crate::monitor::textfile::FOLDER as METRICS;
 use crate::system::System;
 
 /// The unit of pgBackRest's server.

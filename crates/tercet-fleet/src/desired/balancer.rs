@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use tercet_config::{Machine, Tier};
+use tercet_config::{Machine, Protocol, Tier, Topology};
 use tercet_machine::Desired;
 use tercet_machine::file::{Contents, File};
 use tercet_machine::package::Package;
@@ -136,7 +136,7 @@ pub(crate) fn configuration(project: &Project<'_>, serving: &[Serving<'_>]) -> S
         served_by: None,
         drain: None,
         log_format: AccessLogFormat::Json,
-        admin: Admin::Socket(ADMIN_SOCKET.into()),
+        admin: Admin { socket: Some(ADMIN_SOCKET.into()), metrics: metrics(topology) },
     };
     place.configuration(balancer).expect("the paths on machines are UTF-8")
 }
@@ -148,6 +148,13 @@ fn website(serving: &[Serving<'_>]) -> Vec<(PathBuf, PathBuf)> {
     let Some(website) = last.and_then(|last| last.release.website.as_ref()) else { return Vec::new() };
     let here = website::folder().join(website.name());
     website.folders.iter().map(|folder| (folder.clone(), here.join(folder))).collect()
+}
+
+/// The address of its metrics; `None` if no edge leads there.
+fn metrics(topology: &Topology) -> Option<SocketAddr> {
+    let edges = topology.edges();
+    let scraped = edges.iter().find(|it| it.to.tier == Tier::Balancer && it.protocol == Protocol::Metrics);
+    scraped.map(|edge| SocketAddr::new(edge.address, edge.port))
 }
 
 fn socket(project: &Project<'_>) -> String {

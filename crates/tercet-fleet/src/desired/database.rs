@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use tercet_config::{End, Machine, Protocol, Server, Tier, Topology};
-use tercet_database::roles::{self, AUTHENTICATED, AUTHENTICATOR, owner};
+use tercet_config::{End, Machine, POSTGRES_EXPORTER, Protocol, Server, Tier, Topology};
+use tercet_database::roles::{self, AUTHENTICATED, AUTHENTICATOR, MONITOR, owner};
 use tercet_machine::Desired;
 use tercet_machine::cluster::{Cluster, Place};
 use tercet_machine::directory::Directory;
@@ -25,6 +25,7 @@ use super::hardening;
 use super::project::Project;
 use super::temporary_edge::TemporaryEdge;
 use crate::backup::settings::{data, programs};
+use crate::monitor;
 use crate::system::System;
 
 /// The map by which the operating system's `postgres` may be the owner: for migrations.
@@ -155,6 +156,9 @@ pub(crate) fn hba(project: &Project<'_>, machine: &Machine, temporary: &[IpAddr]
         hba::local("all", "postgres", Method::Peer),
         hba::local(&name, &hba::name(&owner(topology.name())), Method::PeerMap(IDENT_MAP)),
     ];
+    if is_monitored(topology) {
+        lines.push(hba::local(&hba::name("postgres"), MONITOR, Method::PeerMap(IDENT_MAP)));
+    }
     let remote = |address| {
         let certificate_alone = project.secrets.certificate_alone;
         let method = if certificate_alone { Method::Certificate } else { Method::ScramAndCertificate };
@@ -194,7 +198,14 @@ pub(crate) fn hba(project: &Project<'_>, machine: &Machine, temporary: &[IpAddr]
 }
 
 fn ident(topology: &Topology) -> String {
-    hba::ident(IDENT_MAP, "postgres", &hba::name(&owner(topology.name())))
+    let owner = hba::ident(IDENT_MAP, "postgres", &hba::name(&owner(topology.name())));
+    let monitor = is_monitored(topology).then(|| hba::ident(IDENT_MAP, monitor::ACCOUNT, MONITOR));
+    [owner, monitor.unwrap_or_default()].concat()
+}
+
+/// Whether an exporter reads PostgreSQL's statistics.
+fn is_monitored(topology: &Topology) -> bool {
+    topology.part(POSTGRES_EXPORTER).is_some()
 }
 
 fn cluster(project: &Project<'_>, port: u16, place: Place) -> Cluster {
@@ -209,7 +220,10 @@ fn cluster(project: &Project<'_>, port: u16, place: Place) -> Cluster {
         port,
         place: Some(place),
         // The owner comes by the socket alone, without a password.
-        roles: roles::roles(name, None, Some(verifier), session_role).into(),
+        roles: roles::roles(name, None, Some(verifier), session_role)
+            .into_iter()
+            .chain(is_monitored(project.topology).then(roles::monitor))
+            .collect(),
         databases: vec![roles::database(name)],
         privileged: Some(project.topology.database().privileged_roles.clone()),
     }

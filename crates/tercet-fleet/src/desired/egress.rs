@@ -12,6 +12,7 @@ use tercet_postgres::{Host, Target};
 use super::project::Project;
 use super::temporary_edge::TemporaryEdge;
 use crate::backup::settings::ACCOUNT;
+use crate::monitor::MONITOR_ACCOUNT;
 
 /// What a limited account may do in any case: answer, and reach its own machine.
 const ALWAYS: &str = "\t\tct state established,related accept\n\t\toif lo accept\n";
@@ -22,6 +23,7 @@ pub(crate) fn account(tier: Tier) -> &'static str {
         Tier::Balancer => "tercet-balancer",
         Tier::Application => "tercet-application",
         Tier::Database | Tier::Backup => ACCOUNT,
+        Tier::Monitor => MONITOR_ACCOUNT,
     }
 }
 

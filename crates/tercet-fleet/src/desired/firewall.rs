@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use tercet_config::{End, Machine, SshFrom, Topology};
+use tercet_config::{ALERTMANAGER, End, Machine, SshFrom, Topology};
 use tercet_machine::firewall::Firewall;
 
 use super::egress::{self, destination, family};
 use super::project::Project;
 use super::temporary_edge::TemporaryEdge;
+use crate::monitor::MONITOR_ACCOUNT;
 use crate::system::{BRIDGES, System};
 
 /// Seconds until the old rules return when no new ssh connection confirms the new ones.
@@ -60,6 +61,7 @@ pub(super) fn of(
     rules += "\t}\n";
     rules += &forwarding();
     rules += &egress::chain(project, machine, &beginning);
+    rules += &alertmanager(topology, machine).unwrap_or_default();
     Firewall { rules, revert_seconds: REVERT_SECONDS }
 }
 
@@ -75,6 +77,17 @@ fn forwarding() -> String {
     rules + "\t\tct status dnat drop\n\t}\n"
 }
 
+/// On the monitor's machine, Alertmanager answers root and Prometheus alone: its API shows the addresses of receivers, and silences
+/// alerts, without a login.
+fn alertmanager(topology: &Topology, machine: &Machine) -> Option<String> {
+    let part = topology.part(ALERTMANAGER).filter(|part| topology.machine_of(part).name == machine.name)?;
+    Some(format!(
+        "\tchain alertmanager {{\n\t\ttype filter hook output priority filter; policy accept;\n\
+         \t\toif lo tcp dport {} meta skuid != {{ 0, \"{MONITOR_ACCOUNT}\" }} reject with tcp reset\n\t}}\n",
+        part.port.number
+    ))
+}
+
 /// A line for each edge from another machine, each once, in the order of the topology.
 fn openings(topology: &Topology, machine: &Machine, temporary: &[&TemporaryEdge]) -> Vec<String> {
     let mut seen = BTreeSet::new();
@@ -87,6 +100,9 @@ fn openings(topology: &Topology, machine: &Machine, temporary: &[&TemporaryEdge]
                 "the internet",
             ),
             End::Internet => (destination(edge.address), "the internet"),
+            End::OwnPrometheus(from) => {
+                (format!("{} {}", source(from), destination(edge.address)), "your Prometheus")
+            }
             End::Part(_, from) => {
                 (format!("{} {}", source(from.address), destination(edge.address)), from.name.as_str())
             }

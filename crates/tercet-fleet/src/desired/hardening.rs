@@ -41,6 +41,52 @@ pub(super) fn server(machine: &Machine, tier: Tier) -> String {
     [&user, READ_ONLY, APART, processes, &restrictions(SOCKETS), &memory, ONLY_SERVES].concat()
 }
 
+/// The most memory that a program may use, in MiB.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory(pub(super) u64);
+
+impl Memory {
+    /// The limit, and what the garbage collector of a Go program keeps below.
+    fn lines(self) -> String {
+        format!("MemoryMax={}M\nEnvironment=GOMEMLIMIT={}MiB\n", self.0, self.0 * 9 / 10)
+    }
+}
+
+/// Lines of a `[Service]` section for a program of the monitoring, which listens and connects.
+pub(super) fn monitoring(account: &str, memory: Memory) -> String {
+    let user = format!("User={account}\n");
+    let processes = "ProtectProc=invisible\nProcSubset=pid\n";
+    [
+        &user,
+        READ_ONLY,
+        APART,
+        processes,
+        &restrictions(SOCKETS),
+        ERRORS,
+        &memory.lines(),
+        ONLY_SERVES,
+        NO_NEW_CODE,
+    ]
+    .concat()
+}
+
+/// The same for the node exporter: it sees the machine's processes, file systems and network interfaces. D-Bus lets in no user that
+/// only systemd knows.
+pub(super) fn node_exporter(account: &str, memory: Memory) -> String {
+    let sockets = format!("{SOCKETS} AF_NETLINK");
+    let user = format!("User={account}\n");
+    let files = "ProtectSystem=strict\nProtectHome=read-only\n";
+    [&user, files, APART, &restrictions(&sockets), ERRORS, &memory.lines(), ONLY_SERVES, NO_NEW_CODE].concat()
+}
+
+/// Lines of a `[Service]` section for a task of root that reads tercet's files and writes metrics.
+pub(super) fn measurement() -> String {
+    [READ_ONLY, APART, &restrictions(SOCKETS), "CapabilityBoundingSet=CAP_DAC_OVERRIDE\n"].concat()
+}
+
+/// A forbidden system call fails: Go's runtime asks for a higher limit of open files, and goes on without.
+const ERRORS: &str = "SystemCallErrorNumber=EPERM\n";
+
 /// Lines of a `[Service]` section for Debian's unit of a PostgreSQL cluster, whose pg_ctlcluster(1) begins as root and becomes
 /// `postgres`. Tablespaces may be anywhere but in the system's folders; compiled queries (JIT) need memory that is writable and
 /// executable; the size of huge pages is in /proc/meminfo; programs of `archive_command` and of extensions inherit all of it.

@@ -215,6 +215,9 @@ pub(super) fn note_unreached(plan: &mut ExecutionPlan, survey: &Survey, verb: &s
         if has(Tier::Backup) {
             left.push("the backups in /var/lib/tercet-backup, and its key in /etc/tercet/backup");
         }
+        if has(Tier::Monitor) {
+            left.push("the history of the metrics in /var/lib/tercet-prometheus, and the addresses of receivers in /etc/tercet/credentials");
+        }
         plan.notes.push(format!(
             "{} ({}, {}) left the project and could not be cleaned up: {}\n  still there: {}; its services, which start at boot\n  hint: {verb} again when it can be reached; if it is in other hands, change the secrets it has; `--forget {}` \
              stops asking",

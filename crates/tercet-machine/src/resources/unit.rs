@@ -53,6 +53,9 @@ pub enum Goal {
 /// The present state of a unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitFacts {
+    /// Whether systemd knows it: its file is there.
+    #[serde(default)]
+    pub exists: bool,
     /// Whether it starts at boot.
     pub enabled: bool,
     /// `active`, `inactive`, `failed`, `activating`, …
@@ -75,7 +78,8 @@ impl Unit {
         }
         match self.enabled.filter(|_| self.goal != Goal::Absent) {
             Some(true) if !facts.enabled => steps.push(Step::Enable { name: name.clone() }),
-            Some(false) if facts.enabled => steps.push(Step::Disable { name: name.clone() }),
+            // One that does not exist yet comes with a package of the same plan, which enables it.
+            Some(false) if facts.enabled || !facts.exists => steps.push(Step::Disable { name: name.clone() }),
             _ => {}
         }
         let runs = matches!(facts.active.as_str(), "active" | "activating" | "reloading");
@@ -288,7 +292,7 @@ impl fmt::Display for Step {
 }
 
 fn read(name: &str) -> Result<UnitFacts, CommandError> {
-    let properties = "ActiveState,UnitFileState,NeedDaemonReload,InactiveExitTimestamp";
+    let properties = "LoadState,ActiveState,UnitFileState,NeedDaemonReload,InactiveExitTimestamp";
     let shown = run("systemctl", &["show", "--timestamp=us+utc", "--property", properties, "--", name])?;
     let property = |wanted: &str| {
         shown
@@ -301,6 +305,7 @@ fn read(name: &str) -> Result<UnitFacts, CommandError> {
         .and_then(|metadata| metadata.modified())
         .map_or(Duration::ZERO, |time| time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default());
     Ok(UnitFacts {
+        exists: property("LoadState") != "not-found",
         enabled: matches!(property("UnitFileState"), "enabled" | "enabled-runtime"),
         active: property("ActiveState").to_owned(),
         started: instant(property("InactiveExitTimestamp")),

@@ -63,6 +63,7 @@ fn unit(restart: &[&str], reload: &[&str]) -> Unit {
 
 fn running(started: u64, reloaded: u64) -> BTreeMap<String, UnitFacts> {
     let facts = UnitFacts {
+        exists: true,
         enabled: true,
         active: "active".to_owned(),
         started: Duration::from_secs(started),

@@ -17,6 +17,11 @@ pub(crate) fn run(arguments: &cli::Machine) -> Outcome {
             for warning in tercet_fleet::validity::warnings() {
                 println!("<4>{warning}");
             }
+            end(tercet_fleet::monitor::certificates::measure());
+            return Ok(());
+        }
+        Some(MachineTask::Prove) => {
+            end(tercet_fleet::monitor::connections::test(&mut |line| println!("<3>{line}")));
             return Ok(());
         }
         Some(MachineTask::BackUp { full }) => Task::BackUp { full: *full },
@@ -24,12 +29,18 @@ pub(crate) fn run(arguments: &cli::Machine) -> Outcome {
         Some(MachineTask::Copy) => Task::Copy,
         Some(MachineTask::Heartbeat) => Task::Heartbeat,
     };
-    if let Err(error) = task.run(&mut |line| println!("{line}"), &mut notify_ready) {
+    end(task.run(&mut |line| println!("{line}"), &mut notify_ready));
+    Ok(())
+}
+
+/// Ends the process if the task failed.
+#[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
+fn end(result: anyhow::Result<()>) {
+    if let Err(error) = result {
         // One line, an error: the operator's tercet shows the last one.
         println!("<3>{}", format!("{error:#}").replace('\n', "; "));
         std::process::exit(1);
     }
-    Ok(())
 }
 
 /// Tells systemd that the unit is ready (sd_notify(3)).

@@ -41,6 +41,8 @@ fn help() {
               prove         Test all allowed and forbidden connections, from here and from each machine
               status        Show the state of `tercet up` or of the machines, and of the balancer's servers
               certificates  Show the balancer's certificates: names, issuer, expiry, next renewal, last error
+              alerts        Show the alerts that fire, or test their receivers
+              monitoring    Write files for a monitoring system of your own
               state         Share the operator state with other operators, through the machines
               logs          Show the logs of `tercet up`, or of all machines, as one stream
               trace         Show the timeline of a request, from balancer to PostgreSQL, and its log lines

@@ -14,6 +14,7 @@ mod http;
 mod https_server;
 mod identity_provider;
 mod init;
+mod metrics;
 mod options;
 mod own_program;
 mod privileges;

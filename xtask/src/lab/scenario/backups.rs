@@ -123,7 +123,7 @@ fn backups(scenario: &Scenario<'_>) -> Result<Vec<Listed>> {
 
 impl Scenario<'_> {
     /// What a query of the running database returns, as psql prints it unaligned.
-    fn sql(&self, query: &str) -> Result<String> {
+    pub(super) fn sql(&self, query: &str) -> Result<String> {
         self.sql_on("db", query)
     }
 

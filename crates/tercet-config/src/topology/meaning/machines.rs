@@ -62,7 +62,7 @@ fn machine(entry: &Located<file::Machine>, mistakes: &mut Mistakes) -> Machine {
     if let Some(list) = entry.tiers.as_ref().filter(|list| list.is_empty()) {
         mistakes
             .add(list.span(), "this machine carries no tier", "nothing")
-            .hint("one or more of balancer, application, database, backup");
+            .hint("one or more of balancer, application, database, backup, monitor");
     }
     for listed in entry.tiers.iter().flat_map(|tiers| twice(tiers)) {
         mistakes.add(listed.span(), format!("the {} is listed twice", tier(listed)), "again");
@@ -95,6 +95,7 @@ pub(super) fn tier(tier: &Located<file::Tier>) -> Tier {
         file::Tier::Application => Tier::Application,
         file::Tier::Database => Tier::Database,
         file::Tier::Backup => Tier::Backup,
+        file::Tier::Monitor => Tier::Monitor,
     }
 }
 
@@ -153,7 +154,7 @@ fn tiers_once(file: &File, mistakes: &mut Mistakes) {
         lists.filter_map(|list| list.iter().find(|listed| tier(listed) == wanted)).collect::<Vec<_>>()
     };
     let last = file.machine.last().map(Located::span).unwrap_or_default();
-    for wanted in [Tier::Balancer, Tier::Database, Tier::Backup] {
+    for wanted in [Tier::Balancer, Tier::Database, Tier::Backup, Tier::Monitor] {
         if let [first, .., second] = carriers(wanted)[..] {
             mistakes
                 .add(second.span(), format!("only one machine can carry the {wanted}"), "again")

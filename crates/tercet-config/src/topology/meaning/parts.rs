@@ -1,8 +1,11 @@
 //! The parts, each with its machine and port.
 
+use std::collections::BTreeSet;
+
 use super::machines::Placement;
 use crate::file::{File, Located};
-use crate::topology::{ADMIN_PORT_DISTANCE, Balancer, Part, Port, Tier};
+use crate::topology::monitor::{ALERTMANAGER, POSTGRES_EXPORTER, PROMETHEUS, node_exporter};
+use crate::topology::{ADMIN_PORT_DISTANCE, Balancer, Part, Port, Tier, admin_port};
 use tercet_options::Mistakes;
 
 /// The default of the first application server's port.
@@ -11,12 +14,15 @@ const APPLICATION_PORT: u16 = 8081;
 const DATABASE_PORT: u16 = 5432;
 /// The port of the backup protocol, pgBackRest's default.
 pub(crate) const BACKUP_PORT: u16 = 8432;
+/// The balancer's metrics: below those of the first application server.
+pub(super) const METRICS_PORT: u16 = APPLICATION_PORT - 1 + ADMIN_PORT_DISTANCE;
 
-/// Assigns the balancer, the application servers, the database and its backups to machines and ports.
+/// Assigns the balancer, the application servers, the database, its backups and the monitoring to machines and ports.
 pub(super) fn place(
     file: &File,
-    balancer: &Balancer,
+    balancer: &mut Balancer,
     placement: &Placement,
+    has_own_prometheus: bool,
     mistakes: &mut Mistakes,
 ) -> Vec<Part> {
     let mut parts = Vec::new();
@@ -43,7 +49,51 @@ pub(super) fn place(
         parts.push(Part { name: "backup".to_owned(), tier: Tier::Backup, port, standby: None, machine });
     }
     apart(file, balancer, &parts, mistakes);
+    for machine in placement.carrying(Tier::Balancer).take(1) {
+        balancer.metrics_port = 0;
+        let taken = ports(&parts, balancer, machine);
+        let free = (1..=METRICS_PORT).rev().find(|port| !taken.contains(port));
+        balancer.metrics_port = free.unwrap_or(METRICS_PORT);
+    }
+    let monitor = placement.carrying(Tier::Monitor).next();
+    if monitor.is_some() || has_own_prometheus {
+        monitoring(balancer, placement, monitor, &mut parts);
+    }
     parts
+}
+
+/// The ports that parts use on a machine, the admin ports among them.
+fn ports(parts: &[Part], balancer: &Balancer, machine: usize) -> BTreeSet<u16> {
+    let here = parts.iter().filter(|part| part.machine == machine);
+    here.flat_map(|part| match part.tier {
+        Tier::Balancer => balancer
+            .addresses()
+            .map(|address| address.port())
+            .chain([balancer.metrics_port])
+            .collect::<Vec<_>>(),
+        Tier::Application => part.ports().into_iter().flat_map(|port| [port, admin_port(port)]).collect(),
+        Tier::Database | Tier::Backup | Tier::Monitor => part.ports(),
+    })
+    .collect()
+}
+
+/// Assigns Prometheus and Alertmanager to the monitor's machine, if there is one, and the exporters to all: each to its default port, or the next one that no part of its machine uses.
+fn monitoring(balancer: &Balancer, placement: &Placement, monitor: Option<usize>, parts: &mut Vec<Part>) {
+    let exporters = (0..placement.machines.len())
+        .map(|machine| (node_exporter(&placement.machines[machine].name), 9100, machine));
+    let postgresql = parts
+        .iter()
+        .find(|part| part.tier == Tier::Database)
+        .map(|part| (POSTGRES_EXPORTER.to_owned(), 9187, part.machine));
+    let here = monitor.into_iter().flat_map(|machine| {
+        [(PROMETHEUS.to_owned(), 9090, machine), (ALERTMANAGER.to_owned(), 9093, machine)]
+    });
+    for (name, default, machine) in here.chain(exporters).chain(postgresql) {
+        let taken = ports(parts, balancer, machine);
+        let number = (default..=u16::MAX).find(|port| !taken.contains(port)).unwrap_or(default);
+        let port = Port { number, fixed: true };
+        parts.push(Part { name, tier: Tier::Monitor, port, standby: None, machine });
+    }
 }
 
 fn port(named: Option<&Located<u16>>, default: u16, placement: &Placement) -> Port {
@@ -97,7 +147,7 @@ fn apart(file: &File, balancer: &Balancer, parts: &[Part], mistakes: &mut Mistak
         Tier::Balancer => file.balancer.listen.as_ref().and_then(|listen| listen.first()).map(Located::span),
         Tier::Application => file.application.port.as_ref().map(Located::span),
         Tier::Database => file.database.port.as_ref().map(Located::span),
-        Tier::Backup => None,
+        Tier::Backup | Tier::Monitor => None,
     };
     for (index, second) in parts.iter().enumerate() {
         for first in parts[..index].iter().filter(|first| first.machine == second.machine) {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::Context as _;
-use tercet_config::{Api, Part, Server, Tier, Topology};
+use tercet_config::{Api, Part, Server, Tier, Topology, admin_port};
 use tercet_fleet::configuration::api::{READY, plain_text};
 use tercet_fleet::configuration::balancer::{self as configuration, AcmeFiles, Admin};
 use tercet_options::balancer::{AccessLogFormat, Certificate};
@@ -85,7 +85,7 @@ impl Plan {
                     let number = if here { part.port.number } else { LISTEN };
                     default_listen = Some(SocketAddr::new(LOOPBACK, port(part, number)?));
                 }
-                Tier::Balancer | Tier::Backup => {}
+                Tier::Balancer | Tier::Backup | Tier::Monitor => {}
             }
         }
         let listen_named = default_listen.is_none();
@@ -102,18 +102,21 @@ impl Plan {
             }
             None => Vec::new(),
         };
-        let mut admin =
-            |what: &str| Ok::<_, anyhow::Error>(SocketAddr::new(LOOPBACK, ports.any(LOOPBACK, what)?));
+        // The same at every start, so that a Prometheus finds them.
+        let mut admin = |what: &str, from: u16| {
+            Ok::<_, anyhow::Error>(SocketAddr::new(LOOPBACK, ports.next_free(LOOPBACK, from, what)?))
+        };
+        let balancer_admin = admin(super::BALANCER, topology.balancer().metrics_port)?;
         if matches!(topology.application().server, Server::Api(_)) {
             for server in &mut servers {
-                server.admin = Some(admin(&server.name)?);
+                server.admin = Some(admin(&server.name, admin_port(server.address.port()))?);
             }
         }
         Ok(Self {
             listen,
             listen_named,
             tls_listen,
-            balancer_admin: admin(super::BALANCER)?,
+            balancer_admin,
             servers,
             database,
             database_named,
@@ -145,7 +148,7 @@ impl Plan {
         }
         if let Some(admin) = server.admin.as_mut().filter(|admin| Ports::is_taken(**admin)) {
             taken = Some(*admin);
-            admin.set_port(ports.any(LOOPBACK, &server.name)?);
+            admin.set_port(ports.next_free(LOOPBACK, admin.port(), &server.name)?);
         }
         Ok(taken)
     }
@@ -155,7 +158,8 @@ impl Plan {
         let mut taken = None;
         if Ports::is_taken(self.balancer_admin) {
             taken = Some(self.balancer_admin);
-            self.balancer_admin.set_port(ports.any(LOOPBACK, super::BALANCER)?);
+            let from = self.balancer_admin.port();
+            self.balancer_admin.set_port(ports.next_free(LOOPBACK, from, super::BALANCER)?);
         }
         if let (false, [listen]) = (self.listen_named, &mut self.listen[..])
             && Ports::is_taken(*listen)
@@ -246,7 +250,7 @@ impl Plan {
             served_by: Some(SERVED_BY),
             drain: Some(DRAIN),
             log_format: AccessLogFormat::Json,
-            admin: Admin::Metrics(self.balancer_admin),
+            admin: Admin { metrics: Some(self.balancer_admin), ..Admin::default() },
         };
         let text = place.configuration(balancer).context("the balancer's configuration cannot be written")?;
         let path = private.write("balancer.toml", &text)?;
@@ -273,9 +277,15 @@ impl Plan {
         format!("{scheme}://{address}")
     }
 
-    /// The URL of the balancer's metrics.
+    /// The URL of the balancer's metrics, and the ports of the servers'.
     pub(super) fn metrics(&self) -> String {
-        format!("http://{}/metrics", self.balancer_admin)
+        let ports: Vec<String> = self
+            .servers
+            .iter()
+            .filter_map(|server| Some(format!("{} :{}", server.name, server.admin?.port())))
+            .collect();
+        let balancer = format!("http://{}/metrics", self.balancer_admin);
+        if ports.is_empty() { balancer } else { format!("{balancer} ({})", ports.join(", ")) }
     }
 
     /// Adds the addresses to the run state.
