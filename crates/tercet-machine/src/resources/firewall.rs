@@ -95,17 +95,24 @@ impl Firewall {
         }
     }
 
-    /// The users that the rules name: `skuid "NAME"` (nft(8), meta expressions).
+    /// The users that the rules name: `skuid "NAME"`, also in a set (nft(8), meta expressions).
     fn users(&self) -> BTreeSet<&str> {
-        self.rules.split("skuid \"").skip(1).filter_map(|rest| rest.split('"').next()).collect()
+        let conditions = self.rules.lines().filter_map(|line| condition(line)?.split_once("skuid "));
+        conditions.flat_map(|(_, users)| users.split('"').skip(1).step_by(2)).collect()
     }
 
     /// A script that replaces the table in one transaction: nft applies a file completely or not at all. Users have their numbers:
     /// the name of a removed user would leave a machine without any rules at its next boot.
     fn script(&self, users: &BTreeMap<String, u32>) -> String {
-        let mut rules = self.rules.clone();
-        for (name, id) in users {
-            rules = rules.replace(&format!("skuid \"{name}\""), &format!("skuid {id}"));
+        let mut rules = String::with_capacity(self.rules.len());
+        for line in self.rules.split_inclusive('\n') {
+            let condition = condition(line).unwrap_or_default();
+            let rest = &line[condition.len()..];
+            let numbered = users.iter().fold(condition.to_owned(), |text, (name, id)| {
+                text.replace(&format!("\"{name}\""), &id.to_string())
+            });
+            rules += &numbered;
+            rules += rest;
         }
         format!("table inet tercet\ndelete table inet tercet\ntable inet tercet {{\n{rules}}}\n")
     }
@@ -195,6 +202,11 @@ impl Firewall {
         }
         Ok(())
     }
+}
+
+/// What a rule about users says before its comment.
+fn condition(line: &str) -> Option<&str> {
+    line.split(" comment \"").next().filter(|condition| condition.contains("skuid "))
 }
 
 /// A change to the firewall.
@@ -317,12 +329,14 @@ mod tests {
 
     #[test]
     fn users_have_numbers_as_far_as_they_exist() {
-        let rules = "\tmeta skuid \"a\" drop comment \"a\"\n\tmeta skuid \"b\" drop\n".to_owned();
-        let firewall = Firewall { rules, revert_seconds: 60 };
-        assert_eq!(firewall.users(), BTreeSet::from(["a", "b"]));
+        let rules = "\tmeta skuid \"a\" drop comment \"a\"\n\tmeta skuid \"b\" drop\n\toifname \"a\" accept\n\
+                     \tmeta skuid != { 0, \"a\", \"c\" } reject\n";
+        let firewall = Firewall { rules: rules.to_owned(), revert_seconds: 60 };
+        assert_eq!(firewall.users(), BTreeSet::from(["a", "b", "c"]));
         let script = firewall.script(&BTreeMap::from([("a".to_owned(), 7)]));
         assert!(script.contains("skuid 7 drop comment \"a\""), "{script}");
-        assert!(script.contains("skuid \"b\" drop"), "{script}");
+        assert!(script.contains("skuid \"b\" drop") && script.contains("oifname \"a\""), "{script}");
+        assert!(script.contains("!= { 0, 7, \"c\" }"), "{script}");
     }
 
     #[test]
