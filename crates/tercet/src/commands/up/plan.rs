@@ -277,15 +277,16 @@ impl Plan {
         format!("{scheme}://{address}")
     }
 
-    /// The URL of the balancer's metrics, and the ports of the servers'.
+    /// The URL of the balancer's metrics, and the ports of the servers': the first and the last of many.
     pub(super) fn metrics(&self) -> String {
-        let ports: Vec<String> = self
-            .servers
-            .iter()
-            .filter_map(|server| Some(format!("{} :{}", server.name, server.admin?.port())))
-            .collect();
+        let ports: Vec<u16> = self.servers.iter().filter_map(|server| Some(server.admin?.port())).collect();
         let balancer = format!("http://{}/metrics", self.balancer_admin);
-        if ports.is_empty() { balancer } else { format!("{balancer} ({})", ports.join(", ")) }
+        match &ports[..] {
+            [] => balancer,
+            [port] => format!("{balancer}, :{port}"),
+            [first, second] => format!("{balancer}, :{first}, :{second}"),
+            [first, .., last] => format!("{balancer}, :{first} … :{last}"),
+        }
     }
 
     /// Adds the addresses to the run state.
