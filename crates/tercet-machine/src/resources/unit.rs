@@ -264,7 +264,12 @@ impl Action for Step {
                 run("systemd-analyze", &["verify", "--man=no", "--", &file(name).to_string_lossy()])?;
             }
             Self::Enable { name } => systemctl("enable", name)?,
-            Self::Disable { name } => systemctl("disable", name)?,
+            // The package that it was to come with may have none of it.
+            Self::Disable { name } => {
+                if read(name)?.exists {
+                    systemctl("disable", name)?;
+                }
+            }
             Self::Start { name } => systemctl("start", name)?,
             Self::Stop { name } => systemctl("stop", name)?,
             Self::Restart { name, .. } => systemctl("restart", name)?,
