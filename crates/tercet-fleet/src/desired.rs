@@ -83,7 +83,7 @@ impl Project<'_> {
                 // PostgreSQL's packages make their own account.
                 Tier::Database | Tier::Backup => {}
                 Tier::Application | Tier::Balancer | Tier::Monitor => {
-                    desired.users.push(User(account(*tier).to_owned()))
+                    desired.users.push(User(account(*tier).to_owned()));
                 }
             }
             match tier {

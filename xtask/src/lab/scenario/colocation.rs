@@ -7,11 +7,11 @@ use super::{Named, ONE_MACHINE, SHARED, Scenario, interrupted, outage, own, rota
 pub(super) const STAGES: &[Named] = &[
     ("the database on the balancer's machine, a user's own program", own_program),
     ("a release of a user's own program, and back", own_release),
-    ("a program migrates the database as its owner, once for each release", migrated),
     ("a total outage: a rollback and a fix go through", outage::undone_and_fixed),
     ("a program systemd cannot start is refused before the switch, and gone after the fix", outage::refused),
     ("power cut during a build: it is built again", outage::half_built),
     ("an operator suspended during a build loses the lease and the build", outage::asleep),
+    ("a program migrates the database as its owner, once for each release", migrated),
     ("a build in its sandbox, and secrets for the program alone", sandbox::build_and_secrets),
 ];
 
