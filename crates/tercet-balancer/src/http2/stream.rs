@@ -30,6 +30,10 @@ use crate::worker::Worker;
 const LIMITS: HeadLimits =
     HeadLimits { head_bytes: 4 << 20, headers: 2048, target_bytes: 0, body_bytes: u64::MAX };
 
+/// How many bytes of a request are received after its response until its stream is reset: less than the smallest
+/// flow-control window, so that a long request is reset and does not wait for the window to be extended.
+const MAX_DISCARDED: usize = 32 << 10;
+
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -62,7 +66,7 @@ pub(super) async fn serve(
     request: Box<super::Request>,
 ) -> Outcome {
     let (request, mut respond, note) = *request;
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
     let mut head = Vec::with_capacity(512);
     let framing = match write(&mut head, &parts, note, body.is_end_stream()) {
         Ok(framing) => framing,
@@ -79,8 +83,9 @@ pub(super) async fn serve(
             connection::serve(Rc::clone(&worker), stream, buffers).await;
         }
     };
+    let request_body = &mut body;
     let relay = async move {
-        let result = relay(&stream_end, budget, head, framing, body, &mut respond, request_info).await;
+        let result = relay(&stream_end, budget, head, framing, request_body, &mut respond, request_info).await;
         if let Err(Failure::Broken) = result {
             respond.send_reset(Reason::INTERNAL_ERROR);
         }
@@ -89,7 +94,25 @@ pub(super) async fn serve(
     };
     match tokio::join!(relay, exchange) {
         (Err(Failure::ClientGone), ()) => Outcome::Cancelled,
-        (Ok(()) | Err(Failure::Broken), ()) => Outcome::Completed,
+        (Err(Failure::Broken), ()) => Outcome::Completed,
+        (Ok(()), ()) => {
+            if !body.is_end_stream() {
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, discard(&mut body)).await;
+            }
+            Outcome::Completed
+        }
+    }
+}
+
+/// Receives the rest of a request whose response is complete, up to [`MAX_DISCARDED`] bytes. Dropping `body` before its
+/// end resets the stream with `NO_ERROR` (RFC 9113 section 8.1), which clients such as curl 7.88 report as a failure
+/// while they are still sending, although they have the response.
+async fn discard(body: &mut RecvStream) {
+    let mut discarded = 0;
+    while discarded <= MAX_DISCARDED
+        && let Some(Ok(data)) = body.data().await
+    {
+        discarded += data.len();
     }
 }
 
@@ -160,7 +183,7 @@ async fn relay(
     budget: &Rc<ConnectionBudget>,
     head: Vec<u8>,
     framing: Body,
-    body: RecvStream,
+    body: &mut RecvStream,
     respond: &mut SendResponse<ChargedBytes>,
     request_info: RequestInfo,
 ) -> Result<(), Failure> {
@@ -180,7 +203,7 @@ async fn relay(
     .await
 }
 
-async fn upload(pipe: &Pipe, head: Vec<u8>, framing: Body, mut body: RecvStream) -> Result<(), Failure> {
+async fn upload(pipe: &Pipe, head: Vec<u8>, framing: Body, body: &mut RecvStream) -> Result<(), Failure> {
     write_all(pipe, &head).await?;
     drop(head);
     if framing == Body::None {

@@ -358,6 +358,29 @@ fn an_http2_body_is_sent_only_after_100_continue() {
     assert_eq!(peer.read_until(|frame| frame.kind == DATA).unwrap().payload, b"hello");
 }
 
+/// Clients such as curl 7.88 report a reset while they send their request as a failure.
+#[test]
+fn a_short_request_may_end_after_its_response_and_a_long_one_is_reset() {
+    let server = raw_server(|_, mut reader| {
+        reader.get_mut().write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno").unwrap();
+        let _ = reader.read(&mut [0]);
+    });
+    let balancer = Running::with(config_for(&[server], ""));
+    let mut peer = Peer::connect(balancer.address, &[]);
+    for stream in [1, 3] {
+        peer.send(&frames::headers(stream, frames::END_HEADERS, &frames::post(&[])));
+        assert!(peer.read_until(|frame| frame.stream == stream && frame.ends_stream()).is_some());
+    }
+    peer.send(&frames::data(1, frames::END_STREAM, b"short"));
+    for _ in 0..3 {
+        peer.send(&frames::data(3, 0, &[0; 16_384]));
+    }
+    let next = peer.read_until(|frame| frame.kind == RST_STREAM).unwrap();
+    assert_eq!((next.stream, next.code()), (3, 0), "NO_ERROR");
+    peer.send(&ping(*b"pingpong"));
+    assert_eq!(peer.read_until(|frame| [PING, RST_STREAM].contains(&frame.kind)).unwrap().kind, PING);
+}
+
 #[test]
 fn idle_http2_connections_are_closed() {
     let server = Backend::responding("ok");
