@@ -8,6 +8,9 @@ use serde::Deserialize;
 
 use crate::command::output;
 
+/// The profile of the binary in packages. It takes twice as long to build as `release`, which is for people with a clone.
+pub(crate) const PACKAGED: &str = "dist";
+
 /// The project's folders.
 pub(crate) struct Workspace {
     /// The folder of the virtual manifest.
@@ -58,6 +61,27 @@ impl Workspace {
             target: metadata.target_directory,
             packages: metadata.packages,
         })
+    }
+
+    /// Builds tercet as packages have it, which is what is measured.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub(crate) fn build_packaged(&self) -> Result<PathBuf> {
+        output(self.command("cargo").args([
+            "build",
+            "--profile",
+            PACKAGED,
+            "--quiet",
+            "--package",
+            "tercet",
+        ]))?;
+        Ok(self.packaged())
+    }
+
+    /// Where it is then.
+    pub(crate) fn packaged(&self) -> PathBuf {
+        self.target.join(PACKAGED).join("tercet")
     }
 
     /// A command that runs in the project's folder, without the variables that `cargo xtask` has set: build

@@ -91,7 +91,7 @@ pub enum ServerError {
 pub struct Server {
     source: ConfigSource,
     config: Arc<Config>,
-    listener: Listener,
+    listeners: Vec<Listener>,
     admin: Option<Admin>,
 }
 
@@ -121,9 +121,9 @@ impl Server {
     /// The configuration is invalid, or an address cannot be bound.
     pub async fn bind(source: ConfigSource) -> Result<Self, ServerError> {
         let config = Arc::new(source.read()?);
-        let listener = Listener::bind(&config)?;
+        let listeners = Listener::bind(&config)?;
         let admin = bind_admin(&config).await?;
-        Ok(Self { source, config, listener, admin })
+        Ok(Self { source, config, listeners, admin })
     }
 
     /// The configuration read by [`Server::bind`].
@@ -133,7 +133,7 @@ impl Server {
 
     /// The listener's TCP address; `None` for a Unix socket.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.listener.tcp_address()
+        self.listeners.iter().find_map(Listener::tcp_address)
     }
 
     /// The admin endpoint's TCP address; `None` if there is none or it is a Unix socket.
@@ -151,7 +151,7 @@ impl Server {
         log: &Log,
         instructions: mpsc::UnboundedReceiver<Instruction>,
     ) -> Result<(), ServerError> {
-        let Self { source, config, listener, admin } = self;
+        let Self { source, config, listeners, admin } = self;
         let log_handle = log.handle();
         let threads = threads(&config);
         let (reports, received) = mpsc::unbounded_channel();
@@ -173,7 +173,7 @@ impl Server {
                 Handle::start(number, Arc::clone(&shared), options, log).map_err(ServerError::Thread)
             })
             .collect::<Result<_, _>>()?;
-        log_addresses(&log_handle, &listener, admin.as_ref());
+        log_addresses(&log_handle, &listeners, admin.as_ref());
         for warning in &config.warnings {
             log_handle.event(ProcessEvent::ConfigurationWarning { warning });
         }
@@ -198,10 +198,10 @@ impl Server {
             Inbox { instructions, reports: received, backoff: ReloadBackoff::default(), waiting: Vec::new() };
         let outcome = tokio::select! {
             outcome = monitor.run(inbox) => outcome,
-            () = distribute(&listener, &workers) => Ok("the listener is closed"),
+            () = distribute(&listeners, &workers) => Ok("the listener is closed"),
         };
         // No new connections; those that are open are served to their end.
-        drop(listener);
+        drop(listeners);
         if let Ok(reason) = &outcome {
             log_handle.event(ProcessEvent::Stopping { reason });
         }
@@ -217,10 +217,10 @@ impl Server {
 }
 
 /// Accepts connections and distributes them round-robin over the worker threads.
-async fn distribute(listener: &Listener, workers: &[Handle]) {
+async fn distribute(listeners: &[Listener], workers: &[Handle]) {
     for worker in workers.iter().cycle() {
         let incoming = loop {
-            match listener.accept().await {
+            match listener::accept(listeners).await {
                 Ok(incoming) => break incoming,
                 // Most likely out of file descriptors: wait until some are closed.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -230,8 +230,10 @@ async fn distribute(listener: &Listener, workers: &[Handle]) {
     }
 }
 
-fn log_addresses(log: &LogHandle, listener: &Listener, admin: Option<&Admin>) {
-    log.event(ProcessEvent::Listening { address: &listener.to_string(), purpose: "HTTP" });
+fn log_addresses(log: &LogHandle, listeners: &[Listener], admin: Option<&Admin>) {
+    for listener in listeners {
+        log.event(ProcessEvent::Listening { address: &listener.to_string(), purpose: "HTTP" });
+    }
     if let Some(Admin { address, .. }) = admin {
         log.event(ProcessEvent::Listening { address, purpose: "admin" });
     }

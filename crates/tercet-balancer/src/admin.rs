@@ -152,7 +152,7 @@ fn describe(server: &Server) -> Value {
     let answers: Vec<u64> = server.responses.iter().map(|count| count.load(Ordering::Relaxed)).collect();
     json!({
         "name": server.name,
-        "address": server.address,
+        "address": server.address.to_string(),
         "weight": server.weight.load(Ordering::Relaxed),
         "state": state,
         "in_flight": server.in_flight(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 pub use tercet_options::balancer::{
     AccessLog, AccessLogFormat, AccessLogTo, Acme, Admin, Certificate, Config, HashOn, Health, Limits,
-    Listen, Policy, Retries, Route, Server, Timeouts,
+    Listen, Policy, Retries, Route, Server, ServerAddress, Timeouts,
 };
 use tercet_options::{Mistakes, Section};
 
@@ -83,6 +83,9 @@ fn start_paths_at(config: &mut Config, folder: &Path) {
     }
     for path in paths {
         *path = folder.join(&*path);
+    }
+    for server in &mut config.servers {
+        server.address.start_at(folder);
     }
 }
 

@@ -5,22 +5,20 @@
 //! a result means for the rotation.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::config::Health;
+use crate::config::{Health, ServerAddress};
 use crate::http1::response::{self, RequestInfo};
 use crate::http1::{HeadLimits, Method};
 use crate::server::{Server, Standing};
 use crate::shared::Shared;
-use crate::socket;
+use crate::socket::{self, Socket};
 
 /// The longest response head a check reads, in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -62,8 +60,9 @@ pub(crate) async fn check_all(shared: Arc<Shared>) {
     for server in shared.servers.all() {
         let (shared, rules) = (Arc::clone(&shared), Rc::clone(&rules));
         let entry = config.servers.iter().find(|it| *it.name == *server.name && it.address == server.address);
-        let address = entry.and_then(|it| it.health_address).unwrap_or(server.address);
-        checks.spawn_local(async move { check_one(&shared, &rules, &server, address).await });
+        let health_address = entry.and_then(|it| it.health_address).map(ServerAddress::from);
+        let address = health_address.unwrap_or_else(|| server.address.clone());
+        checks.spawn_local(async move { check_one(&shared, &rules, &server, &address).await });
     }
     if checks.is_empty() {
         return std::future::pending().await;
@@ -71,7 +70,7 @@ pub(crate) async fn check_all(shared: Arc<Shared>) {
     while checks.join_next().await.is_some() {}
 }
 
-async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, address: SocketAddr) {
+async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, address: &ServerAddress) {
     let mut interval = tokio::time::interval(*rules.interval);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut responses = server.responses_seen();
@@ -131,7 +130,7 @@ struct CheckResult {
     reachable: Option<bool>,
 }
 
-async fn check(timeout: Duration, probe: Probe<'_>, address: SocketAddr) -> CheckResult {
+async fn check(timeout: Duration, probe: Probe<'_>, address: &ServerAddress) -> CheckResult {
     let connected = Cell::new(false);
     let outcome = match tokio::time::timeout(timeout, run(probe, address, &connected)).await {
         Err(_) => Err(HealthFailure::Timeout(timeout)),
@@ -139,6 +138,8 @@ async fn check(timeout: Duration, probe: Probe<'_>, address: SocketAddr) -> Chec
             return CheckResult { outcome: Err(HealthFailure::OutOfSockets), reachable: None };
         }
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(HealthFailure::Refused),
+        // A Unix socket that is not there.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => Err(HealthFailure::Refused),
         Ok(Err(error)) => Err(HealthFailure::Failed(error.to_string())),
         Ok(Ok(Some(status))) if status >= 500 => Err(HealthFailure::Status(status)),
         Ok(Ok(_)) => Ok(()),
@@ -148,22 +149,32 @@ async fn check(timeout: Duration, probe: Probe<'_>, address: SocketAddr) -> Chec
 
 /// Runs a probe. Returns the status of the response for [`Probe::Path`]; sets `connected` once the connection is
 /// established.
-async fn run(probe: Probe<'_>, address: SocketAddr, connected: &Cell<bool>) -> io::Result<Option<u16>> {
-    let mut stream = TcpStream::connect(address).await?;
+async fn run(probe: Probe<'_>, address: &ServerAddress, connected: &Cell<bool>) -> io::Result<Option<u16>> {
+    let socket = Socket::connect(address).await?;
     connected.set(true);
     let line = match probe {
         Probe::Connect => return Ok(None),
         Probe::Ping => PING.to_owned(),
         Probe::Path(path) => format!("GET {path}"),
     };
+    let host = match address {
+        ServerAddress::Tcp(address) => address.to_string(),
+        ServerAddress::Unix(_) => "localhost".to_owned(),
+    };
     let request = format!(
-        "{line} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: tercet-balancer\r\nConnection: close\r\n\r\n"
+        "{line} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: tercet-balancer\r\nConnection: close\r\n\r\n"
     );
-    stream.write_all(request.as_bytes()).await?;
+    let mut rest = request.as_bytes();
+    while !rest.is_empty() {
+        let count = poll_fn(|context| socket.poll_write(context, rest)).await?;
+        rest = &rest[count..];
+    }
     let limits = HeadLimits { head_bytes: HEAD_BYTES, headers: 100, target_bytes: 0, body_bytes: u64::MAX };
     let mut received = Vec::with_capacity(1024);
+    let mut piece = [0; 1024];
     loop {
-        let count = stream.read_buf(&mut received).await?;
+        let count = poll_fn(|context| socket.poll_read(context, &mut piece)).await?;
+        received.extend_from_slice(&piece[..count]);
         if let Probe::Ping = probe {
             return Ok(None);
         }

@@ -241,13 +241,15 @@ fn mix(value: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use expect_test::{Expect, expect};
 
     use super::*;
     use crate::config;
 
     fn servers(weights: &[u32]) -> Vec<Arc<Server>> {
-        let address = ([127, 0, 0, 1], 1).into();
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let server = |(index, weight): (usize, &u32)| {
             let name = ((b'a' + index as u8) as char).to_string();
             Arc::new(Server::new(

@@ -3,7 +3,6 @@
 //! All threads share it, so everything mutable is an atomic. It does not depend on the other servers:
 //! [`crate::servers`] decides which of them are in rotation.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use std::time::Duration;
 use tercet_observe::metrics::Latency;
 use tokio::sync::Notify;
 
-use crate::config;
+use crate::config::{self, ServerAddress};
 
 /// A server's state, from the best to the worst: new requests go to the servers of the best standing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +39,7 @@ pub(crate) struct Server {
     /// The name in logs and metrics.
     pub(crate) name: Box<str>,
     /// The address it listens on.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: ServerAddress,
     /// The weight in the balancing policy.
     pub(crate) weight: AtomicU32,
     /// The limit of requests in flight; 0 is no limit.
@@ -91,7 +90,7 @@ impl Server {
     pub(crate) fn new(wanted: &config::Server, capacity_freed: Arc<Notify>) -> Self {
         Self {
             name: wanted.name.as_str().into(),
-            address: wanted.address,
+            address: wanted.address.clone(),
             weight: AtomicU32::new(wanted.weight.into()),
             max_requests: AtomicUsize::new(wanted.max_connections as usize),
             pipeline: AtomicUsize::new(wanted.pipeline.into()),

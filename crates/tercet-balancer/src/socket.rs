@@ -1,18 +1,21 @@
-//! A connection with a polling interface: TCP, TLS, or a stream of an HTTP/2 connection.
+//! A connection with a polling interface: TCP, TLS, a Unix socket, or a stream of an HTTP/2 connection.
 //!
 //! Every method takes `&self`: both directions of an exchange run in one task and share the socket between polls,
 //! never within one.
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use crate::clock::TICK;
+use crate::config::ServerAddress;
 use crate::pipe::Pipe;
 
 /// A connected socket.
@@ -23,6 +26,7 @@ pub(crate) struct Socket(RefCell<Stream>);
 enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Unix(UnixStream),
     /// One stream of an HTTP/2 connection.
     Pipe {
         pipe: Pipe,
@@ -33,6 +37,28 @@ enum Stream {
 impl Socket {
     pub(crate) fn plain(stream: TcpStream) -> Self {
         Self(RefCell::new(Stream::Plain(stream)))
+    }
+
+    /// Connects to a server.
+    ///
+    /// # Errors
+    /// The connection is refused, or local resources are exhausted.
+    pub(crate) async fn connect(address: &ServerAddress) -> io::Result<Self> {
+        Ok(match address {
+            ServerAddress::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                // A failure only costs latency (Nagle's algorithm).
+                let _ = stream.set_nodelay(true);
+                Self::plain(stream)
+            }
+            ServerAddress::Unix(path) => loop {
+                match UnixStream::connect(path).await {
+                    // Its queue of connections is full. Over TCP the kernel would try again.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(TICK).await,
+                    connected => break Self(RefCell::new(Stream::Unix(connected?))),
+                }
+            },
+        })
     }
 
     pub(crate) fn tls(stream: Box<TlsStream<TcpStream>>) -> Self {
@@ -53,7 +79,7 @@ impl Socket {
     pub(crate) fn alpn_selected_http2(&self) -> Option<bool> {
         match &*self.0.borrow() {
             Stream::Tls(stream) => Some(stream.get_ref().1.alpn_protocol() == Some(b"h2")),
-            Stream::Plain(_) | Stream::Pipe { .. } => None,
+            Stream::Plain(_) | Stream::Unix(_) | Stream::Pipe { .. } => None,
         }
     }
 
@@ -69,6 +95,7 @@ impl Socket {
         ready!(match &mut *self.0.borrow_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, &mut target),
             Stream::Tls(stream) => Pin::new(stream).poll_read(context, &mut target),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(context, &mut target),
             Stream::Pipe { pipe, .. } => return pipe.poll_read(context, target.initialize_unfilled()),
         })?;
         Poll::Ready(Ok(target.filled().len()))
@@ -79,6 +106,7 @@ impl Socket {
         match &mut *self.0.borrow_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
             Stream::Pipe { pipe, .. } => pipe.poll_write(context, bytes),
         }
     }
@@ -86,7 +114,7 @@ impl Socket {
     /// Flushes buffered TLS records; other sockets do not buffer.
     pub(crate) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self.0.borrow_mut() {
-            Stream::Plain(_) | Stream::Pipe { .. } => Poll::Ready(Ok(())),
+            Stream::Plain(_) | Stream::Unix(_) | Stream::Pipe { .. } => Poll::Ready(Ok(())),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
@@ -96,6 +124,7 @@ impl Socket {
         match &mut *self.0.borrow_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(context),
             Stream::Pipe { pipe, .. } => {
                 pipe.end();
                 Poll::Ready(Ok(()))
@@ -108,20 +137,21 @@ impl Socket {
     pub(crate) fn is_idle(&self) -> bool {
         match &mut *self.0.borrow_mut() {
             Stream::Plain(stream) => would_block(&stream.try_read(&mut [0])),
+            Stream::Unix(stream) => would_block(&stream.try_read(&mut [0])),
             Stream::Tls(_) | Stream::Pipe { .. } => false,
         }
     }
 
     /// As [`is_idle`](Self::is_idle), but asks the kernel, and so sees events that the runtime has not delivered yet.
     pub(crate) fn is_idle_in_kernel(&self) -> bool {
-        match &mut *self.0.borrow_mut() {
-            Stream::Plain(stream) => would_block(
-                &rustix::net::recv(&*stream, &mut [0], rustix::net::RecvFlags::PEEK)
-                    .map(|(_, received)| received)
-                    .map_err(io::Error::from),
-            ),
-            Stream::Tls(_) | Stream::Pipe { .. } => false,
-        }
+        let stream = self.0.borrow();
+        let descriptor = match &*stream {
+            Stream::Plain(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+            Stream::Tls(_) | Stream::Pipe { .. } => return false,
+        };
+        let peeked = rustix::net::recv(descriptor, &mut [0], rustix::net::RecvFlags::PEEK);
+        would_block(&peeked.map(|(_, received)| received).map_err(io::Error::from))
     }
 }
 

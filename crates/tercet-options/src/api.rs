@@ -197,6 +197,9 @@ options! {
         /// Whether responses have the duration of each stage in `server-timing`.
         #[schemars(extend("x-in-database" = true))]
         server_timing_enabled: bool = false,
+        /// The path of a Unix socket to listen on besides the port, for a balancer on the same machine.
+        #[schemars(extend("x-set-by-tercet" = LISTEN, "examples" = ["/run/tercet/balancer.sock"]))]
+        server_local_socket: Option<PathBuf> = None,
         /// The name of a request header that is copied to the response, such as a trace id.
         #[schemars(extend(
             "x-in-database" = true,
@@ -208,7 +211,7 @@ options! {
         /// The path of a Unix socket to listen on, instead of the port.
         #[schemars(extend("x-set-by-tercet" = LISTEN, "examples" = ["/run/tercet/api.sock"]))]
         server_unix_socket: Option<PathBuf> = None,
-        /// The permission bits of that socket, in octal.
+        /// The permission bits of the Unix sockets for requests, in octal.
         #[schemars(extend("x-set-by-tercet" = LISTEN))]
         server_unix_socket_mode: FileMode = FileMode(0o660),
         /// Whether a filter may name an embedding that has an alias by its relation.

@@ -7,6 +7,7 @@ mod acme;
 mod contradictions;
 mod entry;
 mod route;
+mod server_address;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use self::acme::{Acme, ExternalAccount};
 pub use self::entry::EntryOrAddress;
 pub use self::route::{APPLICATION, Route};
+pub use self::server_address::{NoAddress, ServerAddress};
 pub use crate::authority::Directory;
 use crate::diagnostic::Mistakes;
 use crate::document::{self, Section};
@@ -142,9 +144,12 @@ pub struct Server {
     #[serde(default)]
     #[schemars(extend("format" = "server name", "default" = null))]
     pub name: String,
-    /// The server's address, `IP:PORT`. Required in a table.
-    #[schemars(with = "String", extend("format" = "address", "examples" = ["10.0.0.11:8080"]))]
-    pub address: SocketAddr,
+    /// The server's address, `IP:PORT`, or the path of its Unix socket, `unix:PATH`. Required in a table.
+    #[schemars(
+        with = "String",
+        extend("format" = "server address", "examples" = ["10.0.0.11:8080", "unix:/run/shop/http.sock"])
+    )]
+    pub address: ServerAddress,
     /// The address that health checks connect to, `IP:PORT`, for a server with a separate port for them. Default: the
     /// server's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -379,7 +384,8 @@ impl Listen {
 
 impl Server {
     /// A server of this name at this address, with weight 1 and no limit.
-    pub fn new(name: impl Into<String>, address: SocketAddr) -> Self {
+    pub fn new(name: impl Into<String>, address: impl Into<ServerAddress>) -> Self {
+        let address = address.into();
         Self { name: name.into(), address, health_address: None, weight: 1, max_connections: 0, pipeline: 1 }
     }
 }

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 
 use crate::authority::{Directory, is_domain, is_email};
+use crate::balancer::ServerAddress;
 use crate::file_mode::FileMode;
 use crate::quantity::{DURATION, SIZE, Unit};
 
@@ -20,7 +21,7 @@ pub(crate) struct Format {
 }
 
 /// All formats.
-const FORMATS: [Format; 17] = [
+const FORMATS: [Format; 18] = [
     Format {
         name: "duration",
         label: "a whole number and a unit",
@@ -41,6 +42,13 @@ const FORMATS: [Format; 17] = [
         hint: "write it like 0.0.0.0:8080, or [::]:8080 for IPv6",
         units: &[],
         is: |text| text.parse::<SocketAddr>().is_ok(),
+    },
+    Format {
+        name: "server address",
+        label: "neither IP:PORT nor unix:PATH",
+        hint: "write it like 10.0.0.11:8080, [fd00::11]:8080, or unix:/run/shop/http.sock",
+        units: &[],
+        is: |text| text.parse::<ServerAddress>().is_ok(),
     },
     Format {
         name: "network",

@@ -80,8 +80,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         }
     }
     let python = packages::python(workspace, "test-python", "examples/fastapi/requirements.txt")?;
-    output(workspace.command("cargo").args(["build", "--release", "--quiet", "--package", "tercet"]))?;
-    let tercet = workspace.target.join("release/tercet");
+    let tercet = workspace.build_packaged()?;
 
     let folder = up::folder()?;
     let mut systems = Vec::new();

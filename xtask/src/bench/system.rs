@@ -1,4 +1,4 @@
-//! The whole chain, from the balancer to PostgreSQL, in four forms that share one PostgreSQL: nginx and tercet, each in
+//! The whole chain, from the balancer to PostgreSQL, in forms that share one PostgreSQL: nginx and tercet, each in
 //! front of the same two data API servers and of the same two FastAPI servers. Rounds are interleaved.
 //!
 //! All of it shares all cores with the load, as on one small machine. Each part runs in a session of its own, so that
@@ -47,24 +47,27 @@ enum Chain {
     NginxToFast,
     TercetToApi,
     NginxToApi,
+    NginxToSockets,
     TercetToFast,
 }
 
 impl Chain {
-    const ALL: [Self; 4] = [Self::NginxToFast, Self::TercetToApi, Self::NginxToApi, Self::TercetToFast];
+    const ALL: [Self; 5] =
+        [Self::NginxToFast, Self::TercetToApi, Self::NginxToApi, Self::NginxToSockets, Self::TercetToFast];
 
     const fn name(self) -> &'static str {
         match self {
             Self::NginxToFast => "nginx → 2 FastAPI",
             Self::TercetToApi => "`tercet up`: tercet → 2 tercet api",
             Self::NginxToApi => "nginx → the same 2 tercet api",
+            Self::NginxToSockets => "nginx → the same, by Unix sockets",
             Self::TercetToFast => "tercet → the same 2 FastAPI",
         }
     }
 
     const fn request(self, workload: &Workload) -> &Request {
         match self {
-            Self::TercetToApi | Self::NginxToApi => &workload.data_api,
+            Self::TercetToApi | Self::NginxToApi | Self::NginxToSockets => &workload.data_api,
             Self::NginxToFast | Self::TercetToFast => &workload.fastapi,
         }
     }
@@ -126,6 +129,7 @@ impl Running {
             Chain::NginxToFast => self.nginx.url(front::Port::FastApi),
             Chain::TercetToApi => format!("http://{}", self.up.address("balancer")?),
             Chain::NginxToApi => self.nginx.url(front::Port::Api),
+            Chain::NginxToSockets => self.nginx.url(front::Port::ApiBySocket),
             Chain::TercetToFast => self.tercet.url(front::Port::FastApi),
         })
     }
@@ -133,12 +137,12 @@ impl Running {
     fn used(&self, chain: Chain) -> Result<Used> {
         Ok(Used {
             balancer: match chain {
-                Chain::NginxToFast | Chain::NginxToApi => self.nginx.processor()?,
+                Chain::NginxToFast | Chain::NginxToApi | Chain::NginxToSockets => self.nginx.processor()?,
                 Chain::TercetToApi => self.up.processor("balancer")?,
                 Chain::TercetToFast => self.tercet.processor()?,
             },
             application: match chain {
-                Chain::TercetToApi | Chain::NginxToApi => self.up.processor("app-")?,
+                Chain::TercetToApi | Chain::NginxToApi | Chain::NginxToSockets => self.up.processor("app-")?,
                 Chain::NginxToFast | Chain::TercetToFast => self.fastapi.processor()?,
             },
             database: self.up.processor("database")?,
@@ -156,15 +160,18 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         }
     }
     let python = packages::python(workspace, "test-python", "examples/fastapi/requirements.txt")?;
-    output(workspace.command("cargo").args(["build", "--release", "--quiet", "--package", "tercet"]))?;
-    let tercet = workspace.target.join("release/tercet");
+    let tercet = workspace.build_packaged()?;
 
     let folder = up::folder()?;
     let config = "[balancer]\nlisten = [\"127.0.0.1:0\"]\n[application]\nservers = 2\n";
     let up = System::start(&tercet, &folder.path().join("shop"), config, workload::SCHEMA)?;
     let fastapi = FastApi::start(&python, &folder.path().join("fastapi"), &up.database_url()?)?;
-    let servers =
-        front::Servers { api: [up.address("app-1")?, up.address("app-2")?], fastapi: fastapi.addresses() };
+    let socket = |name| folder.path().join("shop/.tercet/run").join(format!("{name}.sock"));
+    let servers = front::Servers {
+        api: [up.address("app-1")?, up.address("app-2")?],
+        sockets: ["app-1", "app-2"].map(socket),
+        fastapi: fastapi.addresses(),
+    };
     let nginx = Front::nginx(&folder.path().join("nginx"), &servers)?;
     let tercet = Front::tercet(&tercet, &folder.path().join("tercet"), &servers)?;
     let running = Running { up, fastapi, nginx, tercet };
@@ -239,7 +246,8 @@ fn text(machine: &str, rows: &[Row], arguments: &Arguments) -> String {
         "## The whole chain\n\n{machine}; everything shares all cores. {} round(s) of {} s each after a second that does \
          not count, interleaved, medians, {} connections. One PostgreSQL for all; FastAPI with asyncpg under uvicorn with \
          uvloop and httptools, one worker a server; nginx with 2 workers, buffered access log and keep-alive to the servers; \
-         tercet with its defaults, access log on.\n\n\
+         tercet with its defaults, access log on. Under `tercet up` the balancer reaches the data API by Unix sockets, nginx by TCP \
+         as the addresses in the summary say, and once by the sockets, too.\n\n\
          | request | chain | requests/s | p50 ms | p99 ms | CPU µs/request: balancer | application | PostgreSQL | beside nginx → FastAPI |\n\
          |---|---|---|---|---|---|---|---|---|\n",
         arguments.rounds, arguments.seconds, arguments.connections,

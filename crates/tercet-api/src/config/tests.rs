@@ -73,6 +73,7 @@ fn an_empty_file_is_postgrests_defaults() {
         server-body-timeout = 60
         server-cors-allowed-origins = ""
         server-host = "!4"
+        server-local-socket = ""
         server-max-body = 67108864
         server-max-body-memory = 268435456
         server-otel-enabled = false

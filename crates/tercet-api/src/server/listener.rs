@@ -1,9 +1,11 @@
-//! The listener: a TCP address or a Unix socket, and the connections it accepts.
+//! The listeners: a TCP address or a Unix socket, perhaps another Unix socket, and the connections they accept.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net as unix;
 use std::path::PathBuf;
+use std::task::{Context, Poll, ready};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tercet_observe::unix_socket;
@@ -30,13 +32,23 @@ pub(super) enum Incoming {
 }
 
 impl Listener {
-    /// Binds the configured address.
-    pub(super) fn bind(config: &Config) -> Result<Self, ServerError> {
-        if let Some(path) = &config.server_unix_socket {
-            return unix_socket::bind(path, config.server_unix_socket_mode.0)
+    /// Binds the configured addresses.
+    pub(super) fn bind(config: &Config) -> Result<Vec<Self>, ServerError> {
+        let unix = |path: &PathBuf| {
+            unix_socket::bind(path, config.server_unix_socket_mode.0)
                 .map(|listener| Self::Unix(listener, path.clone()))
-                .map_err(|source| ServerError::Bind { address: path.display().to_string(), source });
-        }
+                .map_err(|source| ServerError::Bind { address: path.display().to_string(), source })
+        };
+        let main = match &config.server_unix_socket {
+            Some(path) => unix(path)?,
+            None => Self::bind_tcp(config)?,
+        };
+        // The balancer first, whatever else connects.
+        let local = config.server_local_socket.as_ref().map(unix).transpose()?;
+        Ok(local.into_iter().chain([main]).collect())
+    }
+
+    fn bind_tcp(config: &Config) -> Result<Self, ServerError> {
         let (host, port) = (&config.server_host, config.server_port);
         addresses(host, port)
             .and_then(|addresses| bind_first(&addresses, config.server_reuseport))
@@ -51,18 +63,18 @@ impl Listener {
         }
     }
 
-    pub(super) async fn accept(&self) -> io::Result<Incoming> {
-        match self {
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
+        Poll::Ready(match self {
             Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
+                let (stream, peer) = ready!(listener.poll_accept(context))?;
                 stream.set_nodelay(true)?;
                 Ok(Incoming::Tcp(stream.into_std()?, peer.ip()))
             }
             Self::Unix(listener, _) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, _) = ready!(listener.poll_accept(context))?;
                 Ok(Incoming::Unix(stream.into_std()?))
             }
-        }
+        })
     }
 }
 
@@ -85,6 +97,18 @@ impl Drop for Listener {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// Accepts the next connection of any of them.
+pub(super) async fn accept(listeners: &[Listener]) -> io::Result<Incoming> {
+    poll_fn(|context| {
+        let accepted = listeners.iter().find_map(|listener| match listener.poll_accept(context) {
+            Poll::Ready(accepted) => Some(accepted),
+            Poll::Pending => None,
+        });
+        accepted.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }
 
 /// Resolves a host option: `*`, `*4` and `!4` are any IPv4 address, `*6` and `!6` any IPv6 or IPv4 address.

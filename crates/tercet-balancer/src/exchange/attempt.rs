@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::net::TcpStream;
-
 use super::Exchange;
 use super::download::{Delivered, Download};
 use super::failure::Failure;
@@ -78,7 +76,7 @@ impl Exchange<'_> {
         let deadline = &self.client.deadline;
         deadline.set(*self.config.timeouts.connect);
         loop {
-            let mut connecting = Box::pin(TcpStream::connect(server.address));
+            let mut connecting = Box::pin(Socket::connect(&server.address));
             let connected = poll_fn(|context| match connecting.as_mut().poll(context) {
                 Poll::Ready(connected) => Poll::Ready(Some(connected)),
                 Poll::Pending if deadline.expired(context) => Poll::Ready(None),
@@ -87,11 +85,7 @@ impl Exchange<'_> {
             .await;
             match connected {
                 None => return Err(Failure::ConnectTimeout),
-                Some(Ok(stream)) => {
-                    // A failure only costs latency (Nagle's algorithm).
-                    let _ = stream.set_nodelay(true);
-                    return Ok(Socket::plain(stream));
-                }
+                Some(Ok(socket)) => return Ok(socket),
                 Some(Err(error)) if is_out_of_ports(&error) => return Err(Failure::OutOfPorts),
                 Some(Err(error)) if is_out_of_resources(&error) => self.wait_for_descriptors().await?,
                 Some(Err(_)) => return Err(Failure::NotConnected),

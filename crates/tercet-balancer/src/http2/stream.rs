@@ -85,7 +85,8 @@ pub(super) async fn serve(
     };
     let request_body = &mut body;
     let relay = async move {
-        let result = relay(&stream_end, budget, head, framing, request_body, &mut respond, request_info).await;
+        let result =
+            relay(&stream_end, budget, head, framing, request_body, &mut respond, request_info).await;
         if let Err(Failure::Broken) = result {
             respond.send_reset(Reason::INTERNAL_ERROR);
         }

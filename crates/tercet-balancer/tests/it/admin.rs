@@ -22,7 +22,7 @@ fn exchange(mut stream: impl std::io::Read + std::io::Write, request: &str) -> (
 }
 
 /// Sends a request to the admin socket, once the balancer listens on it.
-fn control(socket: &Path, request: &str) -> (u16, String) {
+pub(crate) fn control(socket: &Path, request: &str) -> (u16, String) {
     loop {
         if let Ok(stream) = UnixStream::connect(socket) {
             return exchange(stream, request);

@@ -26,3 +26,4 @@ mod running;
 mod slow;
 mod streaming;
 mod tls;
+mod unix_servers;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use tercet_config::Balancer;
-use tercet_options::balancer::{AccessLogFormat, Certificate};
+use tercet_options::balancer::{AccessLogFormat, Certificate, ServerAddress};
 
 /// The options that depend on the machine the balancer runs on.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub struct Server {
     /// Its name.
     pub name: String,
     /// Its address.
-    pub address: SocketAddr,
+    pub address: ServerAddress,
     /// The address of its health check, if it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_address: Option<SocketAddr>,

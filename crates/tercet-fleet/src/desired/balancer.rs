@@ -110,7 +110,7 @@ pub(crate) fn configuration(project: &Project<'_>, serving: &[Serving<'_>]) -> S
         let health_port = release.health_port(placed.address.port());
         servers.push(Server {
             name: name.clone(),
-            address: placed.address,
+            address: placed.address.into(),
             health_address: health_port.map(|port| SocketAddr::new(placed.address.ip(), port)),
         });
     }

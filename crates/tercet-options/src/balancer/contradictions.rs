@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{APPLICATION, Config, Directory, Policy};
+use super::{APPLICATION, Config, Directory, Policy, ServerAddress};
 use crate::document::Section;
 
 impl Config {
@@ -99,9 +99,9 @@ impl Config {
                     .mistake(&option("name"), &format!("is {} again", server.name), "again")
                     .hint("give each server a different name");
             }
-            let addresses = [("address", Some(server.address)), ("health-address", server.health_address)];
-            for (name, address) in addresses {
-                if address.is_some_and(|address| address.port() == 0) {
+            let health = server.health_address.map(ServerAddress::from);
+            for (name, address) in [("address", Some(&server.address)), ("health-address", health.as_ref())] {
+                if address.is_some_and(ServerAddress::has_no_port) {
                     section
                         .mistake(&option(name), "has port 0", "port 0")
                         .hint("give the port that the server listens on");

@@ -8,15 +8,33 @@ use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
-use super::{AccessLogTo, HashOn, Listen, Server};
+use super::{AccessLogTo, HashOn, Listen, Server, ServerAddress};
 use crate::format;
+
+/// An entry of a list that may be written as its address alone.
+pub trait Entry {
+    /// The address.
+    type Address;
+    /// Its format in the schema.
+    const FORMAT: &'static str;
+}
+
+impl Entry for Listen {
+    type Address = SocketAddr;
+    const FORMAT: &'static str = "address";
+}
+
+impl Entry for Server {
+    type Address = ServerAddress;
+    const FORMAT: &'static str = "server address";
+}
 
 /// An entry of type `T`, or only its address.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub enum EntryOrAddress<T> {
+#[serde(untagged, bound = "T: Deserialize<'de>, T::Address: Deserialize<'de>")]
+pub enum EntryOrAddress<T: Entry> {
     /// The address.
-    Address(SocketAddr),
+    Address(T::Address),
     /// All options of the entry.
     Entry(T),
 }
@@ -46,13 +64,13 @@ impl From<EntryOrAddress<Self>> for Server {
 pub(super) fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
-    T: Deserialize<'de> + From<EntryOrAddress<T>>,
+    T: Entry<Address: Deserialize<'de>> + Deserialize<'de> + From<EntryOrAddress<T>>,
 {
     let entries = Vec::<EntryOrAddress<T>>::deserialize(deserializer)?;
     Ok(entries.into_iter().map(T::from).collect())
 }
 
-impl<T: JsonSchema> JsonSchema for EntryOrAddress<T> {
+impl<T: JsonSchema + Entry> JsonSchema for EntryOrAddress<T> {
     fn inline_schema() -> bool {
         true
     }
@@ -63,7 +81,7 @@ impl<T: JsonSchema> JsonSchema for EntryOrAddress<T> {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let entry = generator.subschema_for::<T>();
-        json_schema!({"anyOf": [format::schema("address"), entry]})
+        json_schema!({"anyOf": [format::schema(T::FORMAT), entry]})
     }
 }
 

@@ -156,7 +156,7 @@ impl Peer {
                     at("access.log")
                 );
                 fs::write(own.join("balancer.toml"), text)?;
-                let mut command = Command::new(workspace.target.join("release/tercet"));
+                let mut command = Command::new(workspace.packaged());
                 command.args(["balancer", "--config", &at("balancer.toml")]);
                 command
             }

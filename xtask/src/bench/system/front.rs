@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use crate::bench::process::{Running, Usage};
 /// Where the application servers listen.
 pub(super) struct Servers<'a> {
     pub(super) api: [&'a str; 2],
+    /// Their Unix sockets.
+    pub(super) sockets: [PathBuf; 2],
     pub(super) fastapi: [SocketAddr; 2],
 }
 
@@ -22,12 +24,14 @@ pub(super) struct Servers<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Port {
     Api,
+    ApiBySocket,
     FastApi,
 }
 
 /// A running balancer; stopped when dropped.
 pub(super) struct Front {
-    api: Option<SocketAddr>,
+    /// By address, and by Unix socket.
+    api: Option<[SocketAddr; 2]>,
     fastapi: SocketAddr,
     running: Running,
 }
@@ -36,7 +40,8 @@ impl Front {
     /// nginx with two workers, as its users set it up for speed.
     pub(super) fn nginx(folder: &Path, servers: &Servers<'_>) -> Result<Self> {
         fs::create_dir_all(folder)?;
-        let (api, fastapi) = (free_address()?, free_address()?);
+        let (api, fastapi) = ([free_address()?, free_address()?], free_address()?);
+        let [socket_1, socket_2] = servers.sockets.each_ref().map(|path| format!("unix:{}", path.display()));
         let [api_1, api_2] = servers.api;
         let [fastapi_1, fastapi_2] = servers.fastapi;
         let server = |name: &str, address: SocketAddr| {
@@ -48,14 +53,16 @@ impl Front {
             )
         };
         let text = format!(
-            "{}http {{ {} access_log {}/access.log combined buffer=64k flush=1s;\n\
+            "user root;\n{}http {{ {} access_log {}/access.log combined buffer=64k flush=1s;\n\
              upstream api {{ server {api_1}; server {api_2}; keepalive 256; keepalive_requests 1000000000; }}\n\
+             upstream sockets {{ server {socket_1}; server {socket_2}; keepalive 256; keepalive_requests 1000000000; }}\n\
              upstream fastapi {{ server {fastapi_1}; server {fastapi_2}; keepalive 256; keepalive_requests 1000000000; }}\n\
-             {}{} }}\n",
+             {}{}{} }}\n",
             nginx_events(folder, 2),
             nginx_paths(folder),
             folder.display(),
-            server("api", api),
+            server("api", api[0]),
+            server("sockets", api[1]),
             server("fastapi", fastapi),
         );
         let (config, errors) = (folder.join("nginx.conf"), folder.join("error.log"));
@@ -85,7 +92,7 @@ impl Front {
     fn start(
         mut command: Command,
         folder: &Path,
-        api: Option<SocketAddr>,
+        api: Option<[SocketAddr; 2]>,
         fastapi: SocketAddr,
     ) -> Result<Self> {
         let said = File::create(folder.join("out"))?;
@@ -99,9 +106,11 @@ impl Front {
     /// Where requests for one kind of servers go.
     pub(super) fn url(&self, port: Port) -> String {
         let address = match port {
-            Port::Api => self.api.unwrap_or(self.fastapi),
-            Port::FastApi => self.fastapi,
+            Port::Api => self.api.map(|[address, _]| address),
+            Port::ApiBySocket => self.api.map(|[_, by_socket]| by_socket),
+            Port::FastApi => None,
         };
+        let address = address.unwrap_or(self.fastapi);
         format!("http://{address}")
     }
 

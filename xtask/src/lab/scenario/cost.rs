@@ -79,12 +79,10 @@ impl Variant {
 
 /// Measures and writes the part of docs/benchmarks.md.
 pub(crate) fn run(workspace: &Workspace, folders: &Folders, arguments: &Arguments) -> Result<()> {
-    let built = workspace.target.join("release/tercet");
-    if arguments.binary.is_none() {
-        output(workspace.command("cargo").args(["build", "--release", "--quiet", "--package", "tercet"]))?;
-    }
+    let built = arguments.binary.is_none().then(|| workspace.build_packaged()).transpose()?;
     folders.down()?;
-    let result = measured(arguments.binary.as_ref().unwrap_or(&built), folders, arguments);
+    let tercet = arguments.binary.as_ref().or(built.as_ref()).expect("a binary is given or built");
+    let result = measured(tercet, folders, arguments);
     folders.down()?;
     let text = result?;
     if arguments.binary.is_none() {

@@ -8,7 +8,6 @@ use anyhow::{Result, ensure};
 
 use super::Scenario;
 use crate::bench::report::{self, verdict};
-use crate::command::output;
 use crate::lab::Folders;
 use crate::lab::machines::{MORE, Machine};
 use crate::workspace::Workspace;
@@ -40,11 +39,8 @@ pub(crate) struct Arguments {
 
 /// Measures and writes the part of docs/benchmarks.md.
 pub(crate) fn run(workspace: &Workspace, folders: &Folders, arguments: &Arguments) -> Result<()> {
-    let built = workspace.target.join("release/tercet");
-    if arguments.binary.is_none() {
-        output(workspace.command("cargo").args(["build", "--release", "--quiet", "--package", "tercet"]))?;
-    }
-    let tercet = arguments.binary.as_ref().unwrap_or(&built);
+    let built = arguments.binary.is_none().then(|| workspace.build_packaged()).transpose()?;
+    let tercet = arguments.binary.as_ref().or(built.as_ref()).expect("a binary is given or built");
     let mut columns = Vec::new();
     for count in COUNTS.into_iter().filter(|count| *count <= arguments.most) {
         folders.down()?;

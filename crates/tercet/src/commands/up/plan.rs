@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tercet_config::{Api, Part, Server, Tier, Topology, admin_port};
 use tercet_fleet::configuration::api::{READY, plain_text};
 use tercet_fleet::configuration::balancer::{self as configuration, AcmeFiles, Admin};
-use tercet_options::balancer::{AccessLogFormat, Certificate};
+use tercet_options::balancer::{AccessLogFormat, Certificate, ServerAddress};
 
 use super::application::{self, Application};
 use super::balancer::{Balancer, DRAIN};
@@ -194,6 +194,11 @@ impl Plan {
             },
             (Server::Api(api), Some(admin)) => {
                 let mut options = api_options(api, project, at.address, admin, database_url)?;
+                if let Some(socket) = private.socket(&at.name) {
+                    let path = plain_text(&socket.display().to_string());
+                    options.insert("server-local-socket".to_owned(), path.into());
+                    options.insert("server-unix-socket-mode".to_owned(), "600".into());
+                }
                 options.entry("server-threads").or_insert_with(|| self.threads_of_server().into());
                 let keys = private.folder().join(format!("{}-provider-keys.json", at.name));
                 options.insert("jwks-cache-file".to_owned(), plain_text(&keys.display().to_string()).into());
@@ -221,9 +226,14 @@ impl Plan {
 
     /// The balancer; writes its configuration.
     pub(super) fn balancer(&self, project: &Project, private: &PrivateFolder) -> Result<Balancer, Failure> {
+        // The data API is reached by its Unix socket, a user's own program by the address it was given.
+        let address = |at: &ServerAddresses| match at.admin.and_then(|_| private.socket(&at.name)) {
+            Some(socket) => ServerAddress::Unix(socket),
+            None => at.address.into(),
+        };
         let server = |at: &ServerAddresses| configuration::Server {
             name: at.name.clone(),
-            address: at.address,
+            address: address(at),
             health_address: at.admin,
         };
         let certificate = |pair: &tercet_config::Certificate| Certificate {
@@ -434,12 +444,12 @@ mod tests {
 
                 [[servers]]
                 name = "app-1"
-                address = "127.0.0.1:8081"
+                address = "unix:/shop/.tercet/run/app-1.sock"
                 health-address = "127.0.0.1:9081"
 
                 [[servers]]
                 name = "app-2"
-                address = "127.0.0.1:8082"
+                address = "unix:/shop/.tercet/run/app-2.sock"
                 health-address = "127.0.0.1:9082"
             "#]],
         );

@@ -6,7 +6,7 @@
 //!   lock           locked by the `tercet up` that runs here
 //!   secrets/       generated passwords
 //!   certificates/  certificates of domains, with their keys; written by the balancer
-//!   run/           generated configurations, written at each start
+//!   run/           generated configurations, written at each start; the Unix sockets between the parts
 //!   log/
 //!   NAME-provider-keys.json   the keys of an identity provider, kept by the server of that name
 //!   postgresql/    the database; see tercet_database::cluster
@@ -16,6 +16,7 @@
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,10 +25,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::project::{LOG, NAME};
 
+const RUN: &str = "run";
+
+/// The longest path of a Unix socket, in bytes: less than unix(7) allows, since the socket first has a temporary name.
+const LONGEST_SOCKET: usize = 98;
+
+/// Whether a Unix socket can be made in `folder`, and linked as `tercet_observe::unix_socket` does: not every file system can.
+fn allows_sockets(folder: &Path) -> bool {
+    let [socket, link] = ["probe", "probe.link"].map(|name| folder.join(name));
+    let remove = || [&socket, &link].map(fs::remove_file);
+    // Left over from one that was killed.
+    let _ = remove();
+    let allows = UnixListener::bind(&socket).is_ok() && fs::hard_link(&socket, &link).is_ok();
+    let _ = remove();
+    allows
+}
+
 /// The folder, locked until this is dropped.
 #[derive(Debug)]
 pub(crate) struct PrivateFolder {
     folder: PathBuf,
+    /// Whether its file system can have Unix sockets.
+    allows_sockets: bool,
     /// The kernel releases the lock when this process ends.
     _lock: File,
 }
@@ -60,13 +79,14 @@ impl PrivateFolder {
         let folder = project.join(".tercet");
         create(&folder)?;
         let lock = lock(&folder.join("lock"))?;
-        for name in ["secrets", "run", LOG] {
+        for name in ["secrets", RUN, LOG] {
             create(&folder.join(name))?;
         }
         // Independent of the project's own rules: nothing in here belongs into a repository.
         let ignore = folder.join(".gitignore");
         fs::write(&ignore, "*\n").with_context(|| ignore.display().to_string())?;
-        Ok(Self { folder, _lock: lock })
+        let allows_sockets = allows_sockets(&folder.join(RUN));
+        Ok(Self { folder, allows_sockets, _lock: lock })
     }
 
     /// The folder itself.
@@ -89,6 +109,12 @@ impl PrivateFolder {
         self.folder.join("secrets").join(name)
     }
 
+    /// The Unix socket of the part `name`; `None` where there can be none.
+    pub(crate) fn socket(&self, name: &str) -> Option<PathBuf> {
+        let path = self.folder.join(RUN).join(format!("{name}.sock"));
+        (self.allows_sockets && path.as_os_str().len() <= LONGEST_SOCKET).then_some(path)
+    }
+
     /// Writes down the project's name, which its database has: the folder may be renamed.
     pub(crate) fn record_name(&self, name: &str) -> anyhow::Result<()> {
         let path = self.folder.join(NAME);
@@ -105,7 +131,7 @@ impl PrivateFolder {
 
     /// Writes a generated configuration with mode 0600, since it may contain secrets.
     pub(crate) fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
-        let path = self.folder.join("run").join(name);
+        let path = self.folder.join(RUN).join(name);
         let write = || {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
