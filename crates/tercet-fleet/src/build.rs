@@ -11,49 +11,14 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use tercet_config::Program;
 use tercet_machine::path::remove;
 
 use crate::release::Release;
-
-/// The system user builds run as.
-pub(crate) const USER: &str = "tercet-build";
-
-/// Lines of a failed build's output that are reported.
-const TAIL: usize = 20;
-
-/// What the build may not do (systemd.exec(5)). It may use the network, and write to its folders and a private /tmp.
-pub(crate) const SANDBOX: &[&str] = &[
-    "ProtectSystem=strict",
-    "ProtectHome=yes",
-    "InaccessiblePaths=-/etc/tercet",
-    "PrivateTmp=yes",
-    "PrivateDevices=yes",
-    "ProtectKernelTunables=yes",
-    "ProtectKernelModules=yes",
-    "ProtectKernelLogs=yes",
-    "ProtectControlGroups=yes",
-    "ProtectClock=yes",
-    "ProtectHostname=yes",
-    "ProtectProc=invisible",
-    "NoNewPrivileges=yes",
-    "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK",
-    "RestrictNamespaces=yes",
-    "RestrictRealtime=yes",
-    "RestrictSUIDSGID=yes",
-    "LockPersonality=yes",
-    "SystemCallArchitectures=native",
-    "SystemCallFilter=@system-service",
-    "SystemCallErrorNumber=EPERM",
-    "CapabilityBoundingSet=",
-    "RemoveIPC=yes",
-    "UMask=0022",
-    "TasksMax=4096",
-    "LimitCORE=0",
-];
+use crate::sandbox::{self, Sandbox, USER};
 
 /// Builds the unpacked release, from the start if an earlier build was interrupted.
 ///
@@ -65,12 +30,28 @@ pub(crate) fn build(release: &Release, command: &Program) -> Result<()> {
     if !program.is_dir() {
         bail!("{} is not there\nhint: apply again", program.display());
     }
-    stop_all()?;
+    sandbox::stop_all()?;
     make_anew(&home)?;
     for folder in [&program, &home] {
         give(folder, USER)?;
     }
-    sandboxed(&release.id, &command.words("", 0), &program, &home)
+    let sandbox = Sandbox {
+        name: "build",
+        files: "which may write to the program's folder, HOME and /tmp",
+        unit: sandbox::unit(&release.id),
+        folder: &program,
+        properties: vec![format!("ReadWritePaths={} {}", program.display(), home.display())],
+        // Caches are not part of the release.
+        variables: [
+            ("HOME", home.display().to_string()),
+            ("XDG_CACHE_HOME", "/tmp/cache".to_owned()),
+            ("npm_config_cache", "/tmp/npm".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec(),
+        hidden: None,
+    };
+    sandbox.run(&command.words("", 0))
 }
 
 /// Gives the shipped and built files to root, read-only.
@@ -85,14 +66,6 @@ pub(crate) fn seal(release: &Release) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Stops builds and migrations whose operator has disconnected: systemd runs each in a separate unit.
-pub(crate) fn stop_all() -> Result<()> {
-    let mut stop = Command::new("systemctl");
-    let stopped = stop.args(["stop", "--", "tercet-build-*.service"]).stderr(Stdio::null()).status();
-    // Units that are not loaded are none to stop.
-    stopped.map(drop).context("systemctl")
 }
 
 fn make_anew(folder: &Path) -> Result<()> {
@@ -110,37 +83,6 @@ fn give(folder: &Path, user: &str) -> Result<()> {
         bail!("{} cannot be given to {user}", folder.display());
     }
     Ok(())
-}
-
-/// Runs the command in a transient unit; systemd kills the processes that it leaves running.
-fn sandboxed(id: &str, words: &[String], program: &Path, home: &Path) -> Result<()> {
-    let unit = format!("tercet-build-{id}.service");
-    let mut run = Command::new("systemd-run");
-    run.args(["--quiet", "--wait", "--pipe", "--collect", "--service-type=exec", "--unit", &unit]);
-    run.arg(format!("--property=User={USER}"));
-    for property in SANDBOX {
-        run.args(["--property", property]);
-    }
-    run.arg(format!("--property=WorkingDirectory={}", program.display()));
-    run.arg(format!("--property=ReadWritePaths={} {}", program.display(), home.display()));
-    run.arg(format!("--setenv=HOME={}", home.display()));
-    // Caches are not part of the release.
-    run.args(["--setenv=XDG_CACHE_HOME=/tmp/cache", "--setenv=npm_config_cache=/tmp/npm"]);
-    // systemd would replace variables (systemd.service(5), "Command lines").
-    run.arg("--").args(words.iter().map(|word| word.replace('$', "$$")));
-    // systemd-run finds a relative program from here.
-    let output = run.current_dir(program).stdin(Stdio::null()).output().context("systemd-run")?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
-    bail!(
-        "build failed ({}): it runs as {USER}, which may write to the program's folder, HOME and /tmp\n{}",
-        output.status,
-        lines[lines.len().saturating_sub(TAIL)..].join("\n")
-    )
 }
 
 /// Gives everything in `path`, a part of the release in `folder`, to root, world-readable and not writable.

@@ -19,6 +19,7 @@ mod project;
 mod quoting;
 mod temporary_edge;
 
+use anyhow::Result;
 use tercet_config::{Machine, Server, Tier};
 use tercet_machine::Desired;
 use tercet_machine::directory::Directory;
@@ -39,14 +40,17 @@ pub(crate) use self::database::hba;
 pub(crate) use self::egress::{account, of as egress};
 pub use self::project::Project;
 pub(crate) use self::temporary_edge::TemporaryEdge;
-use crate::build;
 use crate::deployment::Serving;
 use crate::paths::{CONFIGURATION, CREDENTIALS, LIBRARY};
+use crate::sandbox;
 use crate::system::System;
 
 impl Project<'_> {
     /// What `machine` should be while the application servers of `serving` get the requests: those of them that are
     /// `kept` on it run, others are nothing this says. The edges are the topology's and `temporary`.
+    ///
+    /// # Errors
+    /// The URL of an existing database cannot be parsed.
     pub(crate) fn desired(
         &self,
         machine: &Machine,
@@ -54,7 +58,7 @@ impl Project<'_> {
         serving: &[Serving<'_>],
         kept: &[Serving<'_>],
         temporary: &[TemporaryEdge],
-    ) -> Desired {
+    ) -> Result<Desired> {
         let ending: Vec<_> = temporary.iter().filter(|edge| edge.to.0 == machine.name).collect();
         let sysctls = [Sysctl { key: "net.core.somaxconn".to_owned(), value: "4096".to_owned() }];
         let mut desired = Desired {
@@ -66,7 +70,7 @@ impl Project<'_> {
             ],
             files: vec![Firewall::boot_unit(), Sysctl::boot_file(&sysctls)],
             sysctls: sysctls.to_vec(),
-            firewall: Some(firewall::of(self, machine, system, temporary)),
+            firewall: Some(firewall::of(self, machine, system, temporary)?),
             ..Desired::default()
         };
         desired.units.push(Unit {
@@ -92,7 +96,7 @@ impl Project<'_> {
                     let builds =
                         matches!(self.topology.application().server, Server::Own { build: Some(_), .. });
                     if builds || migrator(self.topology).is_some() {
-                        desired.users.push(User(build::USER.to_owned()));
+                        desired.users.push(User(sandbox::USER.to_owned()));
                     }
                     for it in kept.iter().filter(|it| it.placed.machine == machine.name) {
                         let running = running(self, machine, &it.placed.instance, it.release);
@@ -112,7 +116,7 @@ impl Project<'_> {
         monitor::add(&mut desired, self, machine, system);
         check::add(&mut desired, self);
         drift::add(&mut desired, self, machine, system, kept);
-        desired
+        Ok(desired)
     }
 }
 

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::begins_digest;
 use crate::release::ID_DIGITS;
 
+/// The account of application servers.
+pub(crate) const ACCOUNT: &str = "tercet-application";
+
 /// The number of digits of a revision's digest in its name.
 pub(crate) const REVISION_DIGITS: usize = 8;
 

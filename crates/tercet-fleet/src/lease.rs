@@ -196,7 +196,7 @@ fn end_change(folder: &Path) -> Result<()> {
         std::thread::sleep(POLL);
     }
     // A build is no process of the change's.
-    if ended { crate::build::stop_all() } else { Ok(()) }
+    if ended { crate::sandbox::stop_all() } else { Ok(()) }
 }
 
 /// Fails if the operator no longer has the lease.

@@ -248,7 +248,7 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
     backup::initialise(&mut plan, &target, survey);
     ship(&mut plan, &target, survey, intent)?;
     migrate(&mut plan, &target, survey, intent);
-    migrate_by_program(&mut plan, &target, intent);
+    migrate_by_program(&mut plan, &target, intent)?;
     rollout::add(&mut plan, &target, survey)?;
     data::record(&mut plan, &target, survey);
     let retention = Retention::of(&target);
@@ -413,20 +413,21 @@ fn migrate(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, inten
 }
 
 /// A new release migrates the database by its program, before any of its servers starts.
-fn migrate_by_program(plan: &mut ExecutionPlan, target: &Target<'_>, intent: &Intent) {
+fn migrate_by_program(plan: &mut ExecutionPlan, target: &Target<'_>, intent: &Intent) -> Result<()> {
     let release = &target.release;
     let serves = !target.now.serving.is_empty()
         && target.now.serving.values().all(|it| it.instance.release == release.id);
     if !matches!(intent, Intent::Apply { .. }) || release.migrate().is_none() || serves {
-        return;
+        return Ok(());
     }
     let topology = target.project.topology;
-    let Some(machine) = migrator(topology) else { return };
+    let Some(machine) = migrator(topology) else { return Ok(()) };
     let password = target.project.secrets.owner_password(&release.id);
-    let migration = Box::new(migration(target.project, machine, release, &password));
+    let migration = Box::new(migration(target.project, machine, release, &password)?);
     let migrate = Operation::on(&machine.name, Action::MigrateByProgram { migration });
     let Some(database) = topology.parts().iter().find(|part| part.tier == Tier::Database) else {
-        return plan.stage([migrate]);
+        plan.stage([migrate]);
+        return Ok(());
     };
     let set = |password: Option<Secret>| {
         let login = OwnerLogin { database: topology.name().to_owned(), port: database.port.number, password };
@@ -436,6 +437,7 @@ fn migrate_by_program(plan: &mut ExecutionPlan, target: &Target<'_>, intent: &In
     plan.stage([set(Some(password))]);
     plan.stage([migrate]);
     plan.stage([set(None)]);
+    Ok(())
 }
 
 #[cfg(test)]

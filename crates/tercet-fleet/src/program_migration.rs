@@ -8,9 +8,8 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tercet_database::roles;
@@ -18,15 +17,14 @@ use tercet_machine::Secret;
 use tercet_postgres::{Connection, Verifier, quote};
 use tokio::task::LocalSet;
 
-use crate::build::{self, SANDBOX, USER};
+use crate::libpq;
 use crate::migrate::target_of;
 use crate::paths::RUNTIME;
 use crate::release::{Kind, Release};
+use crate::sandbox::{self, Sandbox};
 
 /// How long the owner's password is valid, if nothing takes it away before.
 const VALID: SignedDuration = SignedDuration::from_hours(1);
-/// Lines of a failed migration's output that are reported.
-const TAIL: usize = 20;
 
 /// The login of the database's owner over the network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,45 +93,29 @@ impl ProgramMigration {
         let folder = release.join("program");
         ensure!(self.release.record().exists(), "{} is not complete\nhint: apply again", release.display());
         // One whose operator has disconnected.
-        build::stop_all()?;
+        sandbox::stop_all()?;
         let files = tempfile::Builder::new().prefix("migrate-").tempdir_in(RUNTIME)?;
-        let unit = format!("tercet-build-migrate-{}.service", self.release.id);
-        let mut run = Command::new("systemd-run");
-        run.args(["--quiet", "--wait", "--pipe", "--collect", "--service-type=exec", "--unit", &unit]);
-        run.arg(format!("--property=User={USER}"));
-        for property in SANDBOX {
-            run.args(["--property", property]);
-        }
+        let unit = sandbox::unit(&format!("migrate-{}", self.release.id));
+        let mut properties = Vec::new();
         for (name, secret) in &self.credentials {
             let path = write(files.path(), name, secret)?;
-            run.arg(format!("--property=LoadCredential={name}:{}", path.display()));
+            properties.push(format!("LoadCredential={name}:{}", path.display()));
         }
         let environment = write(files.path(), "environment", &self.environment)?;
-        run.arg(format!("--property=EnvironmentFile={}", environment.display()));
-        run.arg(format!("--property=WorkingDirectory={}", folder.display()));
-        run.arg(format!("--setenv=HOME={}", release.join("home").display()));
-        for (name, value) in variables {
-            run.arg(format!("--setenv={name}={value}"));
-        }
-        for (variable, name) in
-            [("PGSSLROOTCERT", "authority.crt"), ("PGSSLCERT", "client.crt"), ("PGSSLKEY", "client.key")]
-        {
-            run.arg(format!("--setenv={variable}=/run/credentials/{unit}/{name}"));
-        }
-        // systemd would replace variables (systemd.service(5), "Command lines").
-        run.arg("--").args(migrate.words("", 0).iter().map(|word| word.replace('$', "$$")));
-        let output = run.current_dir(&folder).stdin(Stdio::null()).output().context("systemd-run")?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said).replace(self.password.reveal(), "…");
-        let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
-        bail!(
-            "migrate failed ({}): it runs as {USER}, in the release's folder, which is read-only\n{}",
-            output.status,
-            lines[lines.len().saturating_sub(TAIL)..].join("\n")
-        )
+        properties.push(format!("EnvironmentFile={}", environment.display()));
+        let mut own = vec![("HOME".to_owned(), release.join("home").display().to_string())];
+        own.extend(variables.clone());
+        own.extend(libpq::variables(&unit).map(|(name, value)| (name.to_owned(), value)));
+        let sandbox = Sandbox {
+            name: "migrate",
+            files: "in the release's folder, which is read-only",
+            unit,
+            folder: &folder,
+            properties,
+            variables: own,
+            hidden: Some(self.password.reveal()),
+        };
+        sandbox.run(&migrate.words("", 0))
     }
 }
 

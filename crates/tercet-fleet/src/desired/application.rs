@@ -1,11 +1,11 @@
 //! Tier 2 on a machine: a unit for each instance of an application server; old and new are side by side while one
 //! replaces the other.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
+use anyhow::Result;
 use tercet_config::{End, Machine, Part, Protocol, Tier, Topology};
 use tercet_database::roles::{AUTHENTICATOR, owner};
 use tercet_machine::Desired;
@@ -14,18 +14,17 @@ use tercet_machine::directory::Directory;
 use tercet_machine::file::{Contents, File};
 use tercet_machine::path::Owner;
 use tercet_machine::unit::{Goal, Unit};
-use tercet_postgres::Target;
 
 use super::file::unit_file;
 use super::hardening;
 use super::project::Project;
 use super::quoting::{argument, quoted};
 use crate::instance::{Instance, REVISION_DIGITS};
+use crate::libpq;
 use crate::paths::{CREDENTIALS, CREDENTIALS_PREFIX};
 use crate::program_migration::ProgramMigration;
 use crate::release::{API_CONF, ID_DIGITS, Kind, Release};
 use crate::report::SECTION;
-use crate::secrets::Secrets;
 
 /// The secrets of a unit, as systemd credentials.
 fn credentials(project: &Project<'_>, machine: &Machine) -> Vec<(&'static str, Contents)> {
@@ -43,7 +42,7 @@ fn credentials(project: &Project<'_>, machine: &Machine) -> Vec<(&'static str, C
         ("jwt-secret", Contents::Secret(secrets.jwt.clone())),
         // The secret variables of a user's own program. systemd reads the file as root; unlike `Environment=`,
         // it never shows the values (systemd.exec(5)).
-        (ENVIRONMENT, secret(variables(secrets, &url(None)))),
+        (ENVIRONMENT, secret(variables(project, &url(None)))),
     ]
 }
 
@@ -54,12 +53,15 @@ pub(crate) fn migrator(topology: &Topology) -> Option<&Machine> {
 }
 
 /// What a release migrates the database with on `machine`, as its owner with a password. An existing database has its own URL.
+///
+/// # Errors
+/// That URL cannot be parsed.
 pub(crate) fn migration(
     project: &Project<'_>,
     machine: &Machine,
     release: &Release,
     password: &Secret,
-) -> ProgramMigration {
+) -> Result<ProgramMigration> {
     let secrets = project.secrets;
     let url = database(project, machine, &owner(project.topology.name()), Some(password.reveal()));
     let credentials = [
@@ -67,13 +69,13 @@ pub(crate) fn migration(
         ("client.crt", Secret::new(secrets.client.certificate.clone())),
         ("client.key", secrets.client.key.clone()),
     ];
-    let of_the_url = Target::parse(&url, &BTreeMap::new()).ok().and_then(|target| target.password);
-    ProgramMigration {
+    let of_the_url = project.existing_database()?.and_then(|target| target.password);
+    Ok(ProgramMigration {
         release: release.clone(),
         credentials: credentials.map(|(name, secret)| (name.to_owned(), secret)).to_vec(),
-        environment: Secret::new(variables(secrets, &url)),
+        environment: Secret::new(variables(project, &url)),
         password: of_the_url.map_or_else(|| password.clone(), Secret::new),
-    }
+    })
 }
 
 /// The folder of the application servers' credentials on a machine, named by what is in it: what is new is beside what
@@ -141,14 +143,9 @@ fn unit(project: &Project<'_>, machine: &Machine, instance: &Instance, release: 
     let host = listen_host(project, machine);
     let unit = instance.unit();
     let own = unit.trim_end_matches(".service");
-    let credential = |name: &str| format!("/run/credentials/{unit}/{name}");
+    let credential = |name: &str| libpq::credential(&unit, name);
     let secrets = credentials_folder(project, machine);
-    // libpq's variables (PostgreSQL manual, section 34.15): the same for the data API and any other client.
-    let mut environment = vec![
-        ("PGSSLROOTCERT", credential("authority.crt")),
-        ("PGSSLCERT", credential("client.crt")),
-        ("PGSSLKEY", credential("client.key")),
-    ];
+    let mut environment: Vec<_> = libpq::variables(&unit).collect();
     let start = match &release.kind {
         Kind::Api { .. } => {
             environment.extend([
@@ -255,13 +252,9 @@ fn database(project: &Project<'_>, machine: &Machine, role: &str, password: Opti
     tercet_postgres::uri(role, password, &address.to_string(), topology.name(), &[("sslmode", mode)])
 }
 
-/// The variables of the unit, which the file would override (systemd.exec(5), `EnvironmentFile=`).
-const OF_THE_UNIT: [&str; 6] = ["HOST", "PGPASSFILE", "PGSSLCERT", "PGSSLKEY", "PGSSLROOTCERT", "PORT"];
-
 /// The lines of the file: the user's own secrets, and DATABASE_URL.
-fn variables(secrets: &Secrets, database: &str) -> String {
-    let own = secrets.variables.iter().filter(|(name, _)| !OF_THE_UNIT.contains(&name.as_str()));
-    let own = own.map(|(name, value)| variable(name, value.reveal()));
+fn variables(project: &Project<'_>, database: &str) -> String {
+    let own = project.own_variables().map(|(name, value)| variable(name, value));
     own.chain([variable("DATABASE_URL", database)]).collect()
 }
 

@@ -2,16 +2,17 @@
 //! and what the topology allows besides. Other accounts of the machine, such as those of apt or of the user's own services, are
 //! not limited.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use anyhow::Result;
 use tercet_config::{Destination, Egress, End, Machine, Tier};
-use tercet_postgres::{Host, Target};
+use tercet_postgres::Host;
 
 use super::project::Project;
 use super::temporary_edge::TemporaryEdge;
 use crate::backup::settings::ACCOUNT;
+use crate::instance;
 use crate::monitor::MONITOR_ACCOUNT;
 
 /// What a limited account may do in any case: answer, and reach its own machine.
@@ -21,36 +22,43 @@ const ALWAYS: &str = "\t\tct state established,related accept\n\t\toif lo accept
 pub(crate) fn account(tier: Tier) -> &'static str {
     match tier {
         Tier::Balancer => "tercet-balancer",
-        Tier::Application => "tercet-application",
+        Tier::Application => instance::ACCOUNT,
         Tier::Database | Tier::Backup => ACCOUNT,
         Tier::Monitor => MONITOR_ACCOUNT,
     }
 }
 
 /// What the processes of a tier may connect to besides edges, an existing database included.
-pub(crate) fn of(project: &Project<'_>, tier: Tier) -> Egress {
+///
+/// # Errors
+/// The existing database's URL cannot be parsed, so its ports are unknown.
+pub(crate) fn of(project: &Project<'_>, tier: Tier) -> Result<Egress> {
     let egress = project.topology.egress(tier);
-    match (&project.secrets.database_url, egress) {
-        (Some(url), Egress::Only(mut destinations)) if tier == Tier::Application => {
-            let hosts = Target::parse(url.reveal().trim(), &BTreeMap::new()).map(|target| target.hosts);
-            let ports = hosts.into_iter().flatten().filter_map(|host| match host {
-                Host::Tcp { port, .. } => Some(Destination::port(port)),
-                Host::Unix(_) => None,
-            });
-            destinations.extend(ports);
-            Egress::Only(destinations)
-        }
-        (_, egress) => egress,
-    }
+    let (Egress::Only(mut destinations), Tier::Application) = (egress.clone(), tier) else {
+        return Ok(egress);
+    };
+    let hosts = project.existing_database()?.into_iter().flat_map(|target| target.hosts);
+    destinations.extend(hosts.filter_map(|host| match host {
+        Host::Tcp { port, .. } => Some(Destination::port(port)),
+        Host::Unix(_) => None,
+    }));
+    Ok(Egress::Only(destinations))
 }
 
 /// The chain of `machine`, from which the `temporary` edges begin.
-pub(super) fn chain(project: &Project<'_>, machine: &Machine, temporary: &[&TemporaryEdge]) -> String {
+///
+/// # Errors
+/// As [`of`].
+pub(super) fn chain(
+    project: &Project<'_>,
+    machine: &Machine,
+    temporary: &[&TemporaryEdge],
+) -> Result<String> {
     let mut chain =
         String::from("\tchain output {\n\t\ttype filter hook output priority filter; policy accept;\n");
     chain += ALWAYS;
     for tier in &machine.tiers {
-        let Egress::Only(destinations) = of(project, *tier) else { continue };
+        let Egress::Only(destinations) = of(project, *tier)? else { continue };
         let mut lines: Vec<(String, String)> = edges(project, machine, *tier);
         let of_tier = temporary.iter().filter(|edge| edge.client == *tier);
         lines.extend(of_tier.map(|edge| (to(edge.to.1, edge.port), format!("{}, for now", edge.to.0))));
@@ -73,7 +81,7 @@ pub(super) fn chain(project: &Project<'_>, machine: &Machine, temporary: &[&Temp
         )
         .expect("writing to a String cannot fail");
     }
-    chain + "\t}\n"
+    Ok(chain + "\t}\n")
 }
 
 /// The edges from a tier of a machine to other machines.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use anyhow::Result;
 use tercet_config::{ALERTMANAGER, End, Machine, SshFrom, Topology};
 use tercet_machine::firewall::Firewall;
 
@@ -30,12 +31,15 @@ const ALWAYS: &str = "\
 ";
 
 /// The rules of `machine`, at which some of the `temporary` edges begin or end.
+///
+/// # Errors
+/// As [`egress::of`].
 pub(super) fn of(
     project: &Project<'_>,
     machine: &Machine,
     system: &System,
     temporary: &[TemporaryEdge],
-) -> Firewall {
+) -> Result<Firewall> {
     let topology = project.topology;
     let ending: Vec<_> = temporary.iter().filter(|edge| edge.to.0 == machine.name).collect();
     let beginning: Vec<_> = temporary.iter().filter(|edge| edge.from.0 == machine.name).collect();
@@ -60,9 +64,9 @@ pub(super) fn of(
     }
     rules += "\t}\n";
     rules += &forwarding();
-    rules += &egress::chain(project, machine, &beginning);
+    rules += &egress::chain(project, machine, &beginning)?;
     rules += &alertmanager(topology, machine).unwrap_or_default();
-    Firewall { rules, revert_seconds: REVERT_SECONDS }
+    Ok(Firewall { rules, revert_seconds: REVERT_SECONDS })
 }
 
 /// What the machine forwards is left alone, but for connections from outside that another table translates (a container's

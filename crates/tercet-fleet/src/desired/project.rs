@@ -1,8 +1,13 @@
 //! The input of a desired state: the same for all machines of a project.
 
-use tercet_config::Topology;
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use tercet_config::{Server, Topology};
+use tercet_postgres::Target;
 
 use crate::secrets::Secrets;
+use crate::{instance, libpq};
 
 /// What all machines of a project share.
 #[derive(Debug)]
@@ -15,4 +20,34 @@ pub struct Project<'a> {
     pub program: &'a str,
     /// The project's own checks of restored copies: the name and text of each SQL file.
     pub checks: &'a [(String, String)],
+}
+
+/// The variables of a program's unit, which the file of variables would override (systemd.exec(5), `EnvironmentFile=`).
+const OF_THE_UNIT: [&str; 6] = ["HOST", "PGPASSFILE", "PGSSLCERT", "PGSSLKEY", "PGSSLROOTCERT", "PORT"];
+
+impl Project<'_> {
+    /// The existing database that the application servers connect to, as its URL and their environment say.
+    ///
+    /// # Errors
+    /// The URL cannot be parsed.
+    pub(crate) fn existing_database(&self) -> Result<Option<Target>> {
+        let Some(url) = &self.secrets.database_url else { return Ok(None) };
+        let mut environment = BTreeMap::new();
+        if let Server::Own { .. } = self.topology.application().server {
+            environment.extend(self.topology.application().environment.variables.clone());
+            let of_the_file = self.own_variables().map(|(name, value)| (name.to_owned(), value.to_owned()));
+            environment.extend(of_the_file);
+        }
+        let of_the_unit = libpq::variables("application").map(|(name, value)| (name.to_owned(), value));
+        environment.extend(of_the_unit);
+        // Set by systemd (systemd.exec(5), "Environment variables in spawned processes").
+        environment.insert("USER".to_owned(), instance::ACCOUNT.to_owned());
+        Target::parse(url.reveal().trim(), &environment).map(Some).context("url in [database]")
+    }
+
+    /// The secret variables of the user's own program that its unit has.
+    pub(super) fn own_variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.secrets.variables.iter().map(|(name, value)| (name.as_str(), value.reveal()));
+        all.filter(|(name, _)| !OF_THE_UNIT.contains(name))
+    }
 }

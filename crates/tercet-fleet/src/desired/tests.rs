@@ -178,10 +178,11 @@ fn desired_of(text: &str, machine: &str, release: &Release) -> Desired {
         })
         .collect();
     let machine = topology.machines().iter().find(|it| it.name == machine).expect("a machine of the file");
-    project.desired(machine, &system(machine.address), &serving, &serving, &[])
+    project.desired(machine, &system(machine.address), &serving, &serving, &[]).expect("it can be computed")
 }
 
-fn system(address: IpAddr) -> System {
+/// A machine of this address without anything in the way.
+pub(crate) fn system(address: IpAddr) -> System {
     System {
         distribution: ("debian".to_owned(), "12".to_owned()),
         id: address.to_string(),
@@ -191,6 +192,7 @@ fn system(address: IpAddr) -> System {
         postgresql: 15,
         data_kib: 40 << 20,
         listeners: Vec::new(),
+        replaced: Vec::new(),
         without_conf_d: None,
         accepts_passwords: false,
     }

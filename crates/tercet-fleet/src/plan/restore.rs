@@ -48,7 +48,7 @@ pub(super) fn plan(project: &Project<'_>, survey: &Survey, wanted: &Restore) -> 
                 plan.stage([Operation::on(&database.name, Action::Archive)]);
                 machine
             };
-            replace(&mut plan, project, database, machine, &replaced);
+            replace(&mut plan, project, database, machine, &replaced)?;
         }
         Restore::Undo => {
             let (machine, _) = needed_record(project, survey)?;
@@ -66,7 +66,7 @@ pub(super) fn plan(project: &Project<'_>, survey: &Survey, wanted: &Restore) -> 
                     there.since
                 ));
             }
-            replace(&mut plan, project, database, machine, &Replaced::ByTheOneBefore);
+            replace(&mut plan, project, database, machine, &Replaced::ByTheOneBefore)?;
         }
         Restore::Drop => drop(&mut plan, survey, database),
     }
@@ -108,7 +108,7 @@ fn replace(
     database: &Surveyed,
     backups: &Surveyed,
     target: &Replaced,
-) {
+) -> Result<()> {
     let on = |action| Operation::on(&database.name, action);
     match &database.report.replacement {
         Some(there) if there.is_incomplete(target) => plan.notes.push(format!(
@@ -121,7 +121,8 @@ fn replace(
         }
     }
     let machine = project.topology.machines().iter().find(|it| it.name == database.name);
-    let cluster = machine.and_then(|it| project.desired(it, &database.system, &[], &[], &[]).cluster);
+    let desired = machine.map(|it| project.desired(it, &database.system, &[], &[], &[])).transpose()?;
+    let cluster = desired.and_then(|it| it.cluster);
     // Passwords may have been replaced since.
     plan.stage([on(Action::Retire {
         what: "set the roles and passwords in the database",
@@ -130,6 +131,7 @@ fn replace(
     })]);
     plan.stage([Operation::on(&backups.name, Action::StartTask { task: Task::BackUp { full: true } })]);
     plan.stage([on(Action::CompleteReplacement)]);
+    Ok(())
 }
 
 fn drop(plan: &mut ExecutionPlan, survey: &Survey, database: &Surveyed) {

@@ -135,8 +135,13 @@ fn first(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey) -> Resu
     plan.stage(all.iter().map(|placed| await_ready(placed, &target.release)));
     let serving = target.with_releases(&target.serving);
     for machine in survey.machines.iter().filter(|machine| balancers(target).any(|it| it == machine.name)) {
-        let desired =
-            target.project.desired(target.machine(&machine.name)?, &machine.system, &serving, &serving, &[]);
+        let desired = target.project.desired(
+            target.machine(&machine.name)?,
+            &machine.system,
+            &serving,
+            &serving,
+            &[],
+        )?;
         // Steps of earlier operations are not shown again.
         let before = steps(&target.before(machine)?, &machine.facts);
         let steps = steps(&desired, &machine.facts)

@@ -21,7 +21,7 @@ pub(super) fn attempts(fleet: &Fleet<'_>, from: &Member<'_>, made: &[Check]) -> 
     let project = fleet.project()?;
     let mut checks = Vec::new();
     for tier in &from.machine.tiers {
-        match egress(&project, *tier) {
+        match egress(&project, *tier)? {
             Egress::Only(destinations) if !destinations.iter().any(|it| it.contains(address)) => {}
             _ => continue,
         }

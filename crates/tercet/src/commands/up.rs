@@ -423,7 +423,7 @@ async fn dashboard(
         redaction.add(&project.reveal(secret)?);
     }
     if let Some(url) = &project.topology.database().url {
-        let target = Target::parse(project.reveal(url)?.trim(), &BTreeMap::new());
+        let target = Target::parse(project.reveal(url)?.trim(), &super::environment());
         redaction.add(&target.ok().and_then(|target| target.password).unwrap_or_default());
     }
     for (_, value) in environment::of_file(project)? {

@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use super::{BACKED_UP, FOUR, SHARED, desired, openings, rules};
+use super::{BACKED_UP, FOUR, ORIGIN, Project, SHARED, desired, openings, rules, secrets, system};
 
 #[test]
 fn firewalls_open_the_arrows_and_nothing_else() {
@@ -157,4 +157,50 @@ fn what_the_file_allows_besides_is_open() {
         "balancer.domains = [\"shop.example\"]\nbalancer.acme.directory = \"https://ca.example:14000/dir\"",
         "lb",
     ));
+}
+
+#[test]
+fn an_existing_database_is_reached_with_what_the_unit_has_of_its_url() {
+    let without_database = FOUR.replace(r#"{ name = "db""#, r#"#{ name = "db""#);
+    let egress = |file: &str| {
+        let file = format!("{without_database}{file}");
+        let lines =
+            rules(&desired(&file, "app1"), |line| line.contains("skuid") && !line.contains(" to app-"));
+        let rules = lines.lines().map(|line| line.trim_start_matches("meta skuid \"tercet-application\" "));
+        rules.map(|line| line.split(" comment").next().unwrap_or(line).to_owned()).collect::<Vec<_>>()
+    };
+    let open = |ports: &[u16]| {
+        let mut expected = vec!["meta l4proto { tcp, udp } th dport 53 accept".to_owned()];
+        expected.extend(ports.iter().map(|port| format!("tcp dport {port} accept")));
+        expected.push("reject with icmpx admin-prohibited".to_owned());
+        expected
+    };
+    // The authority's certificate is in the unit's environment.
+    for mode in ["verify-full", "verify-ca", "require", "disable"] {
+        let url = format!("database.url = \"postgres://u:hush@db.example:6543/shop?sslmode={mode}\"");
+        assert_eq!(egress(&url), open(&[6543]), "{mode}");
+    }
+    let url = "database.url = \"postgres://u@a.example,b.example:6432/shop?sslmode=verify-full\"";
+    assert_eq!(egress(url), open(&[5432, 6432]));
+    // A user's own program has its own variables besides, and a database that nothing else names.
+    let own = "database.url = \"postgres://db.example/shop?sslmode=verify-full\"\n\
+               application = { run = \"./run\", egress = [], env = { PGPORT = \"7432\" } }";
+    assert_eq!(egress(own), open(&[7432]));
+}
+
+#[test]
+fn a_url_that_cannot_be_parsed_is_an_error() {
+    let file = format!(
+        "{}database.url = \"postgres://u:hush@db.example/shop?sslmode=sometimes\"",
+        FOUR.replace(r#"{ name = "db""#, r#"#{ name = "db""#)
+    );
+    let topology = tercet_config::parse(&file, ORIGIN).expect("a valid file");
+    let secrets = secrets(&topology);
+    let project = Project { topology: &topology, secrets: &secrets, program: "/tercet", checks: &[] };
+    let machine = |name| topology.machines().iter().find(|it| it.name == name).expect("a machine");
+    let desired = |name| project.desired(machine(name), &system(machine(name).address), &[], &[], &[]);
+    let error = format!("{:#}", desired("app1").expect_err("it cannot be parsed"));
+    assert!(error.starts_with("url in [database]: ") && !error.contains("hush"), "{error}");
+    // Other machines do not connect to it.
+    desired("lb").expect("it can be computed");
 }
