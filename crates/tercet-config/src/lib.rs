@@ -12,7 +12,7 @@ pub use tercet_options::{Mistake, Mistakes};
 
 use self::file::File;
 pub use self::reference::{json_schema, markdown};
-pub use self::topology::alerts::{Alerts, Receiver};
+pub use self::topology::alerts::{Alerts, Receiver, is_web_url};
 pub use self::topology::backup::{Backup, Repository, S3};
 pub use self::topology::edge::{Edge, End, Protocol};
 pub use self::topology::monitor::{ALERTMANAGER, POSTGRES_EXPORTER, PROMETHEUS, node_exporter};

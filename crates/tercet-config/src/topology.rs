@@ -154,7 +154,7 @@ impl Topology {
             Some(Repository::S3(s3)) => [s3.key.file(), s3.secret.file()],
             _ => [None, None],
         };
-        let secrets = secrets.into_iter().chain(store).flatten();
+        let secrets = secrets.into_iter().chain(store).flatten().chain(self.alerts.secret_files());
         [Path::new(crate::FILE)].into_iter().chain(keys).chain(secrets).collect()
     }
 

@@ -627,6 +627,30 @@ fn ports_that_collide() {
            ╰────
     "]],
     );
+    // On machines, a server's admin port is 1000 above its own, that of its next release among them.
+    let machines = "machine = [
+        { name = 'one', ssh = 'one', address = '10.0.0.10', tiers = ['application', 'database'] },
+        { name = 'two', ssh = 'two', address = '10.0.0.11', tiers = ['balancer'] },
+    ]\n";
+    check(
+        &format!("{machines}[application]\nport = 4431\n[database]\nport = 5432\n"),
+        expect![[r#"
+              × tercet.toml has a mistake
+
+            Error:
+              × app-1 and database share a machine and port 5432
+               ╭─[tercet.toml:6:8]
+             5 │ [application]
+             6 │ port = 4431
+               ·        ──┬─
+               ·          ╰── app-1
+             7 │ [database]
+             8 │ port = 5432
+               ·        ──┬─
+               ·          ╰── database
+               ╰────
+        "#]],
+    );
 }
 
 #[test]

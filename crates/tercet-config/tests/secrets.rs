@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use tercet_config::{Origin, Server};
 
@@ -54,6 +57,13 @@ const SECRETS: &[&str] = &[
     "[state]\nrecipients = ['age-secret-key-1hush']",
     "[state]\nrecipients = 'AGE-SECRET-KEY-1hush'",
     "[state]\n# recipients = ['AGE-SECRET-KEY-1hush']",
+    "[alerts]\nto = ['webhook:ftp://h/hush']",
+    "[alerts]\nto = ['hush:https://h/hush']",
+    "[alerts]\nto = 'webhook:https://h/hush'",
+    "[alerts]\nheartbeat = 'ftp://h/hush'",
+    "[alerts]\nsmtp = 'https://u:hush@h'",
+    "[backup]\nkey = 'hush'",
+    "[backup]\nsecret = ['hush']",
     // Former ones.
     "# jwt-secret = 'hush'",
     "[database]\n  #url = 'postgres://u:hush@h/d'",
@@ -119,4 +129,52 @@ fn is_not_in_the_debug_form_of_a_topology() {
     assert!(!format!("{topology:?}").contains("hush"));
     let Server::Api(api) = &topology.application().server else { unreachable!() };
     assert_eq!(api.options["app"]["settings"]["key"].as_str(), Some("hush"));
+}
+
+/// The paths in all examples of `schema` that name a secret's file.
+fn named_in(schema: &serde_json::Value, found: &mut BTreeSet<PathBuf>) {
+    match schema {
+        serde_json::Value::String(text) => {
+            found.extend(text.split_once("@secrets/").map(|(_, name)| Path::new("secrets").join(name)));
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|it| named_in(it, found)),
+        serde_json::Value::Object(fields) => fields.values().for_each(|it| named_in(it, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn each_file_with_a_secret_is_known() {
+    let machines = "machine = [
+        { name = 'one', ssh = 'one', address = '10.0.0.10', tiers = ['balancer', 'application', 'monitor'] },
+        { name = 'two', ssh = 'two', address = '10.0.0.11', tiers = ['database'] },
+    ]
+    [balancer]
+    certificates = [{ certificate = 'shop.crt', key = 'secrets/shop.key' }]
+    domains = ['shop.example']
+    acme = { directory = 'zerossl', eab = { kid = 'kid', hmac-key-file = 'secrets/hmac' } }
+    [backup]
+    to = 's3://bucket/shop?endpoint=s3.example.com&region=eu-central-1'
+    key = '@secrets/s3-key'
+    secret = '@secrets/s3-secret'
+    [alerts]
+    to = ['webhook:@secrets/on-call', 'ntfy:@secrets/topic', 'mail:ops@example.com']
+    heartbeat = '@secrets/heartbeat'
+    smtp = '@secrets/smtp'
+    ";
+    let own = "[application]\nrun = 'app'\nenv-file = '@secrets/app.env'\n";
+    let existing = "[api]\njwt-secret = '@secrets/jwt'\n[database]\nurl = '@secrets/database-url'\n";
+    let files: BTreeSet<PathBuf> = [format!("{machines}{own}"), existing.to_owned()]
+        .iter()
+        .flat_map(|text| {
+            let topology = tercet_config::parse(text, ORIGIN).unwrap();
+            topology.secret_files().into_iter().map(Path::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
+    let names = ["hmac", "shop.key", "topic"].map(|name| Path::new("secrets").join(name));
+    let mut expected = BTreeSet::from(names);
+    expected.insert("tercet.toml".into());
+    // A key that names a secret's file has an example of it.
+    named_in(&tercet_config::json_schema(), &mut expected);
+    assert_eq!(files, expected);
 }

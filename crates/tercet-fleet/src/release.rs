@@ -257,9 +257,31 @@ mod tests {
             std::fs::write(folder.path().join("app/main.py"), "print()").unwrap();
             std::fs::create_dir(folder.path().join("tls")).unwrap();
             std::fs::write(folder.path().join("tls/shop.key"), text).unwrap();
+            std::fs::create_dir(folder.path().join("secrets")).unwrap();
+            for name in ["on-call", "topic", "heartbeat", "smtp", "app.env", "s3-key", "s3-secret"] {
+                std::fs::write(folder.path().join("secrets").join(name), text).unwrap();
+            }
             let settings = format!(
-                "name = \"shop\"\n[application]\nrun = \"app\"\n[database]\nurl = \"postgres://{text}@db/shop\"\n\
-                 [balancer]\ncertificates = [{{ certificate = \"shop.crt\", key = \"./tls/shop.key\" }}]\n"
+                r#"name = "shop"
+                # {text}
+                machine = [
+                    {{ name = "one", ssh = "one", address = "10.0.0.10", tiers = ["balancer", "application", "monitor"] }},
+                    {{ name = "two", ssh = "two", address = "10.0.0.11", tiers = ["database"] }},
+                ]
+                [application]
+                run = "app"
+                env-file = "@secrets/app.env"
+                [balancer]
+                certificates = [{{ certificate = "shop.crt", key = "./tls/shop.key" }}]
+                [backup]
+                to = "s3://bucket/shop?endpoint=s3.example.com&region=eu-central-1"
+                key = "@secrets/s3-key"
+                secret = "@secrets/s3-secret"
+                [alerts]
+                to = ["webhook:@secrets/on-call", "ntfy:@./secrets/topic", "mail:ops@example.com"]
+                heartbeat = "@secrets/heartbeat"
+                smtp = "@secrets/smtp"
+                "#
             );
             std::fs::write(folder.path().join(tercet_config::FILE), &settings).unwrap();
             let origin = tercet_config::Origin { file: tercet_config::FILE, folder: "shop" };

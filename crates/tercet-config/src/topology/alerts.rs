@@ -1,6 +1,27 @@
 //! Where alerts are sent.
 
+use std::path::Path;
+
 use super::Secret;
+
+/// Whether a text is a URL of the web (`http` or `https`) with a host.
+pub fn is_web_url(text: &str) -> bool {
+    is_url(text, WEB)
+}
+
+/// The schemes of the web.
+pub(super) const WEB: &[&str] = &["https://", "http://"];
+
+/// Whether a text is a URL with one of these schemes and a host.
+pub(super) fn is_url(text: &str, schemes: &[&str]) -> bool {
+    let has_host = |rest: &str| {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
+    };
+    let is_plain = text.chars().all(|c| c.is_ascii_graphic());
+    is_plain && schemes.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(has_host))
+}
 
 /// The receivers of the alerts, and the heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,6 +32,17 @@ pub struct Alerts {
     pub heartbeat: Option<Secret>,
     /// The URL of the mail server; there is one if a receiver is a mail address.
     pub smtp: Option<Secret>,
+}
+
+impl Alerts {
+    /// The files with secrets.
+    pub(super) fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        let receivers = self.to.iter().filter_map(|receiver| match receiver {
+            Receiver::Webhook(url) | Receiver::Ntfy(url) => Some(url),
+            Receiver::Mail(_) => None,
+        });
+        receivers.chain(&self.heartbeat).chain(&self.smtp).filter_map(Secret::file)
+    }
 }
 
 /// A receiver of alerts.

@@ -1,7 +1,7 @@
 //! The receivers of the alerts with their secrets, which only the operator and the monitor have.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tercet_config::{Receiver, Topology};
+use tercet_config::{Receiver, Topology, is_web_url};
 use tercet_machine::Secret;
 
 /// The receivers of a project, in the order of tercet.toml, and the heartbeat.
@@ -47,12 +47,9 @@ impl Receivers {
         let alerts = topology.alerts();
         let url = |secret: &tercet_config::Secret| {
             let url = read(secret)?;
-            let text = url.reveal();
-            let is_url = text.starts_with("https://") || text.starts_with("http://");
-            let is_plain = text.chars().all(|c| c.is_ascii_graphic());
             ensure!(
-                is_url && is_plain,
-                "{}: it is no URL\nhint: it has to begin with https://",
+                is_web_url(url.reveal()),
+                "{}: it is no URL\nhint: it has to be like https://HOST/PATH",
                 shown(secret)
             );
             Ok(url)

@@ -2,7 +2,7 @@
 
 use super::machines::Placement;
 use crate::file::{self, File, Located};
-use crate::topology::alerts::{Alerts, Receiver};
+use crate::topology::alerts::{Alerts, Receiver, WEB, is_url};
 use crate::topology::{Secret, Tier};
 use tercet_options::Mistakes;
 
@@ -38,10 +38,10 @@ pub(super) fn read(file: &File, placement: &Placement, mistakes: &mut Mistakes) 
         _ => {}
     }
     let url = |text: &Located<String>, schemes: &[&str], mistakes: &mut Mistakes| {
-        is_url(text, schemes, text, mistakes).then(|| Secret::parse(text))
+        is_secret_url(text, schemes, text, mistakes).then(|| Secret::parse(text))
     };
     Alerts {
-        heartbeat: heartbeat.as_ref().and_then(|text| url(text, &["https://", "http://"], mistakes)),
+        heartbeat: heartbeat.as_ref().and_then(|text| url(text, WEB, mistakes)),
         smtp: smtp.as_ref().and_then(|text| url(text, &["smtps://", "smtp://"], mistakes)),
         to: to.into_iter().map(|(_, receiver)| receiver).collect(),
     }
@@ -49,10 +49,9 @@ pub(super) fn read(file: &File, placement: &Placement, mistakes: &mut Mistakes) 
 
 fn receiver(text: &Located<String>, mistakes: &mut Mistakes) -> Option<Receiver> {
     let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
-    let web = &["https://", "http://"];
     match kind {
-        "webhook" => is_url(text, web, rest, mistakes).then(|| Receiver::Webhook(Secret::parse(rest))),
-        "ntfy" => is_url(text, web, rest, mistakes).then(|| Receiver::Ntfy(Secret::parse(rest))),
+        "webhook" => is_secret_url(text, WEB, rest, mistakes).then(|| Receiver::Webhook(Secret::parse(rest))),
+        "ntfy" => is_secret_url(text, WEB, rest, mistakes).then(|| Receiver::Ntfy(Secret::parse(rest))),
         "mail" => {
             let parts = rest.split_once('@');
             let is_plain = |c: char| c.is_ascii_graphic() && !"<>,;:\"'()[]\\".contains(c);
@@ -78,22 +77,12 @@ fn receiver(text: &Located<String>, mistakes: &mut Mistakes) -> Option<Receiver>
 
 /// Whether a text is a URL with one of these schemes and a host, or names a file; reports it otherwise, without the text, which may
 /// be a secret.
-fn is_url(place: &Located<String>, schemes: &[&str], text: &str, mistakes: &mut Mistakes) -> bool {
-    let is_plain = text.chars().all(|c| c.is_ascii_graphic());
-    let valid = match text.strip_prefix('@') {
-        Some(path) => !path.is_empty(),
-        None => is_plain && schemes.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(has_host)),
-    };
+fn is_secret_url(place: &Located<String>, schemes: &[&str], text: &str, mistakes: &mut Mistakes) -> bool {
+    let valid = text.strip_prefix('@').map_or_else(|| is_url(text, schemes), |path| !path.is_empty());
     if !valid {
         mistakes
             .add(place.span(), "this is no URL", "not a URL")
             .hint(format!("write {}…, or \"@path\" of a file that holds it", schemes.join("… or ")));
     }
     valid
-}
-
-fn has_host(rest: &str) -> bool {
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
 }

@@ -48,9 +48,10 @@ pub(super) fn place(
         let port = Port { number: BACKUP_PORT, fixed: true };
         parts.push(Part { name: "backup".to_owned(), tier: Tier::Backup, port, standby: None, machine });
     }
-    apart(file, balancer, &parts, mistakes);
+    // It gives way to the others.
+    balancer.metrics_port = 0;
+    apart(file, balancer, &parts, placement.named, mistakes);
     for machine in placement.carrying(Tier::Balancer).take(1) {
-        balancer.metrics_port = 0;
         let taken = ports(&parts, balancer, machine);
         let free = (1..=METRICS_PORT).rev().find(|port| !taken.contains(port));
         balancer.metrics_port = free.unwrap_or(METRICS_PORT);
@@ -65,16 +66,26 @@ pub(super) fn place(
 /// The ports that parts use on a machine, the admin ports among them.
 fn ports(parts: &[Part], balancer: &Balancer, machine: usize) -> BTreeSet<u16> {
     let here = parts.iter().filter(|part| part.machine == machine);
-    here.flat_map(|part| match part.tier {
-        Tier::Balancer => balancer
-            .addresses()
-            .map(|address| address.port())
-            .chain([balancer.metrics_port])
-            .collect::<Vec<_>>(),
-        Tier::Application => part.ports().into_iter().flat_map(|port| [port, admin_port(port)]).collect(),
-        Tier::Database | Tier::Backup | Tier::Monitor => part.ports(),
-    })
-    .collect()
+    here.flat_map(|part| ports_of(part, balancer)).collect()
+}
+
+/// The ports that a part serves at.
+fn listening(part: &Part, balancer: &Balancer) -> Vec<u16> {
+    match part.tier {
+        Tier::Balancer => balancer.addresses().map(|address| address.port()).collect(),
+        Tier::Application | Tier::Database | Tier::Backup | Tier::Monitor => part.ports(),
+    }
+}
+
+/// The ports that a part uses, admin ports among them.
+fn ports_of(part: &Part, balancer: &Balancer) -> Vec<u16> {
+    let mut ports = listening(part, balancer);
+    match part.tier {
+        Tier::Balancer => ports.push(balancer.metrics_port),
+        Tier::Application => ports.extend(part.ports().into_iter().map(admin_port)),
+        Tier::Database | Tier::Backup | Tier::Monitor => {}
+    }
+    ports
 }
 
 /// Assigns Prometheus and Alertmanager to the monitor's machine, if there is one, and the exporters to all: each to its default port, or the next one that no part of its machine uses.
@@ -141,8 +152,8 @@ fn servers(file: &File, placement: &Placement, parts: &mut Vec<Part>, mistakes: 
     }
 }
 
-/// Reports parts of one machine with the same port, as far as the file names the ports.
-fn apart(file: &File, balancer: &Balancer, parts: &[Part], mistakes: &mut Mistakes) {
+/// Reports parts of one machine with the same port, as far as the file names the ports. Admin ports are fixed on named machines.
+fn apart(file: &File, balancer: &Balancer, parts: &[Part], named: bool, mistakes: &mut Mistakes) {
     let span = |part: &Part| match part.tier {
         Tier::Balancer => file.balancer.listen.as_ref().and_then(|listen| listen.first()).map(Located::span),
         Tier::Application => file.application.port.as_ref().map(Located::span),
@@ -151,16 +162,14 @@ fn apart(file: &File, balancer: &Balancer, parts: &[Part], mistakes: &mut Mistak
     };
     for (index, second) in parts.iter().enumerate() {
         for first in parts[..index].iter().filter(|first| first.machine == second.machine) {
-            let ports: Vec<u16> = match first.tier {
-                Tier::Balancer => balancer.addresses().map(|address| address.port()).collect(),
-                _ => first.ports(),
-            };
             let (Some(first_span), Some(second_span)) = (span(first), span(second)) else { continue };
-            if ports.contains(&second.port.number) {
-                let message = format!(
-                    "{} and {} share a machine and port {}",
-                    first.name, second.name, second.port.number
-                );
+            // Two servers have their ports from one number.
+            let is_one = first.tier == Tier::Application && second.tier == Tier::Application;
+            let ports = |part| if named { ports_of(part, balancer) } else { listening(part, balancer) };
+            let others = ports(second);
+            let shared = ports(first).into_iter().find(|port| others.contains(port));
+            if let Some(port) = shared.filter(|_| !is_one) {
+                let message = format!("{} and {} share a machine and port {port}", first.name, second.name);
                 mistakes.add(second_span, message, second.name.clone()).and(first_span, first.name.clone());
             }
         }
