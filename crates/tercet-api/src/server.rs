@@ -180,8 +180,8 @@ impl Server {
         tokio::task::spawn_local(provided_keys::keep_fresh(Arc::clone(&shared), log.handle(), wanted));
         let probe = Probe::default();
         let _socket = admin.and_then(|Admin { server, socket, .. }| {
-            let shared = Arc::clone(&shared);
-            tokio::task::spawn_local(server.serve(Rc::new(admin::Api { shared, probe: probe.clone() })));
+            let (shared, probe, log) = (Arc::clone(&shared), probe.clone(), log.handle());
+            tokio::task::spawn_local(server.serve(Rc::new(admin::Api { shared, probe, log })));
             socket
         });
         let broadcast = |work: fn() -> Work| workers.iter().for_each(|worker| worker.send(work()));

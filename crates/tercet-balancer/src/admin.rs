@@ -74,9 +74,7 @@ impl Admin for Endpoint {
     }
 
     fn metrics(&self) -> String {
-        let Shared { metrics, limits, servers, .. } = &*self.shared;
-        let certificates = self.shared.bind_addresses.load().certificates();
-        metrics::encode(metrics, limits.connections(), &servers.all(), &certificates)
+        metrics::encode(&self.shared)
     }
 
     fn other(&self, method: &Method, path: &str, _: &str, _: Bytes) -> LocalFuture<Option<Answer>> {

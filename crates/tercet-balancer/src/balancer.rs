@@ -54,8 +54,8 @@ impl Balancer {
         }
         let challenges = Arc::default();
         let bind_addresses = BindAddresses::load(&config, &challenges, None).map_err(io::Error::other)?;
-        let shared =
-            Arc::new(Shared::new(config, bind_addresses, challenges, count, events, reload_requests));
+        let logs = (events, access_log.handle());
+        let shared = Arc::new(Shared::new(config, bind_addresses, challenges, count, logs, reload_requests));
         let (stop, stopped) = watch::channel(false);
         let (reloaded, reloads) = watch::channel(());
         let (listening, listened) = watch::channel(Arc::new(listeners));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::challenges::Challenges;
 use crate::config::{Config, Listen};
-use crate::tls::{Sources, Tls, TlsError};
+use crate::tls::{Obtained, Sources, Tls, TlsError};
 use crate::x509::Leaf;
 
 /// One configured bind address.
@@ -59,6 +59,12 @@ impl BindAddresses {
     pub(crate) fn certificates(&self) -> Vec<Leaf> {
         let loaded = self.0.iter().filter_map(|bind_address| bind_address.tls.as_ref());
         loaded.flat_map(|tls| tls.certificates()).collect()
+    }
+
+    /// The certificates of domains, which all TLS listeners share.
+    pub(crate) fn obtained(&self) -> Vec<Obtained> {
+        let first = self.0.iter().find_map(|bind_address| bind_address.tls.as_ref());
+        first.map_or_else(Vec::new, |tls| tls.obtained())
     }
 
     /// The bind address with this configured address.

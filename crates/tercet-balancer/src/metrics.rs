@@ -7,6 +7,8 @@ use std::time::Duration;
 use tercet_observe::metrics::{self, Counter, Family, Gauge, Latency, Registry};
 
 use crate::server::Server;
+use crate::shared::Shared;
+use crate::tls::Obtained;
 use crate::x509::Leaf;
 
 /// Counters of the whole process; those of a server are in [`crate::server::Server`].
@@ -62,10 +64,11 @@ type Labels = Vec<(&'static str, String)>;
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The text exposition of all metrics. A scrape reads the atomics into a registry, so that counting needs none.
-pub(crate) fn encode(own: &Metrics, open: usize, servers: &[Arc<Server>], certificates: &[Leaf]) -> String {
+pub(crate) fn encode(shared: &Shared) -> String {
+    let own = &shared.metrics;
     let mut registry = Registry::with_prefix("tercet_balancer");
     let connections = Gauge::<i64>::default();
-    connections.set(open.try_into().unwrap_or(i64::MAX));
+    connections.set(shared.limits.connections().try_into().unwrap_or(i64::MAX));
     registry.register("connections", "Client connections that are open", connections);
     for (name, help, count) in [
         ("connections_accepted", "Client connections accepted", &own.accepted),
@@ -75,7 +78,17 @@ pub(crate) fn encode(own: &Metrics, open: usize, servers: &[Arc<Server>], certif
     ] {
         registry.register(name, help, counter(count));
     }
+    let lost = counter(&shared.lost_log_lines().into());
+    registry.register("log_lines_lost", "Log lines that were not written: the log could not keep up", lost);
+    let bind_addresses = shared.bind_addresses.load();
+    add_certificates(&mut registry, &bind_addresses.certificates());
+    add_domains(&mut registry, &bind_addresses.obtained());
+    add_responses(&mut registry, own);
+    add_servers(&mut registry, &shared.servers.all());
+    metrics::encode(&registry)
+}
 
+fn add_certificates(registry: &mut Registry, certificates: &[Leaf]) {
     let expiry = Family::<Labels, Gauge<i64>>::default();
     for certificate in certificates {
         for name in &certificate.names {
@@ -94,7 +107,33 @@ pub(crate) fn encode(own: &Metrics, open: usize, servers: &[Arc<Server>], certif
             expiry,
         );
     }
+}
 
+/// The certificates that the certificates process obtains and renews: a domain without one has the value 0.
+fn add_domains(registry: &mut Registry, domains: &[Obtained]) {
+    if domains.is_empty() {
+        return;
+    }
+    let (begin, end) = <(Family<Labels, Gauge<i64>>, Family<Labels, Gauge<i64>>)>::default();
+    for Obtained { domain, leaf } in domains {
+        let label = vec![("domain", domain.clone())];
+        let validity = leaf.as_ref().map_or((0, 0), |leaf| (leaf.not_before, leaf.not_after));
+        begin.get_or_create(&label).set(validity.0);
+        end.get_or_create(&label).set(validity.1);
+    }
+    registry.register(
+        "domain_certificate_not_before_timestamp_seconds",
+        "Start of the validity of the certificate obtained for the domain, in seconds since 1970; 0 if there is none",
+        begin,
+    );
+    registry.register(
+        "domain_certificate_not_after_timestamp_seconds",
+        "End of the validity of the certificate obtained for the domain, in seconds since 1970; 0 if there is none",
+        end,
+    );
+}
+
+fn add_responses(registry: &mut Registry, own: &Metrics) {
     let responses = Family::<Labels, Counter>::default();
     let duration = Latency::default();
     for requests in &own.requests {
@@ -110,7 +149,9 @@ pub(crate) fn encode(own: &Metrics, open: usize, servers: &[Arc<Server>], certif
         responses,
     );
     registry.register("request_duration_seconds", "Time from a request to the end of its response", duration);
+}
 
+fn add_servers(registry: &mut Registry, servers: &[Arc<Server>]) {
     let requests = Family::<Labels, Counter>::default();
     let failures = Family::<Labels, Counter>::default();
     let answers = Family::<Labels, Counter>::default();
@@ -135,11 +176,40 @@ pub(crate) fn encode(own: &Metrics, open: usize, servers: &[Arc<Server>], certif
     registry.register("server_requests_in_flight", "Requests in flight on the server", in_flight);
     registry.register("server_up", "Whether the server is in rotation", up);
     registry.register("server_first_byte_seconds", "Time to the first byte of the response", latency);
-    metrics::encode(&registry)
 }
 
 fn counter(count: &AtomicU64) -> Counter {
     let counter = Counter::default();
     counter.inc_by(count.load(Ordering::Relaxed));
     counter
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_without_a_certificate_has_a_metric() {
+        let leaf = Leaf {
+            names: vec!["shop.example".to_owned()],
+            issuer: "R1".to_owned(),
+            not_before: 100,
+            not_after: 200,
+        };
+        let obtained = |domain: &str, leaf| Obtained { domain: domain.to_owned(), leaf };
+        let mut registry = Registry::with_prefix("tercet_balancer");
+        let domains = [obtained("shop.example", Some(leaf)), obtained("new.example", None)];
+        add_domains(&mut registry, &domains);
+        let text = metrics::encode(&registry);
+        for (validity, domain, value) in [
+            ("not_before", "shop.example", 100),
+            ("not_after", "shop.example", 200),
+            ("not_before", "new.example", 0),
+            ("not_after", "new.example", 0),
+        ] {
+            let name = format!("tercet_balancer_domain_certificate_{validity}_timestamp_seconds");
+            let line = format!("{name}{{domain=\"{domain}\"}} {value}\n");
+            assert!(text.contains(&line), "{line} not in\n{text}");
+        }
+    }
 }

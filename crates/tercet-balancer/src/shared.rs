@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) recent: Recent,
     pub(crate) events: LogHandle,
+    /// The log of requests, to count its lost lines: each worker has a handle of its own.
+    access_log: LogHandle,
     /// Reload requests of the admin socket.
     pub(crate) reload_requests: mpsc::Sender<ReloadReply>,
     queued: AtomicUsize,
@@ -42,7 +44,7 @@ impl Shared {
         bind_addresses: BindAddresses,
         challenges: Arc<Challenges>,
         workers: usize,
-        events: LogHandle,
+        (events, access_log): (LogHandle, LogHandle),
         reload_requests: mpsc::Sender<ReloadReply>,
     ) -> Self {
         Self {
@@ -54,10 +56,16 @@ impl Shared {
             metrics: Metrics::new(workers),
             recent: Recent::new(workers),
             events,
+            access_log,
             reload_requests,
             queued: AtomicUsize::new(0),
             retrying: AtomicUsize::new(0),
         }
+    }
+
+    /// Lines of both logs lost so far.
+    pub(crate) fn lost_log_lines(&self) -> u64 {
+        self.events.lost() + self.access_log.lost()
     }
 
     /// A permit to wait in the queue for a server; `None` when `limit` requests wait already.

@@ -49,6 +49,15 @@ pub struct Tls {
     file_hashes: ArcSwap<Vec<FileHash>>,
 }
 
+/// A domain that a certificate is obtained for.
+#[derive(Debug)]
+pub(crate) struct Obtained {
+    /// The domain.
+    pub(crate) domain: String,
+    /// Its certificate, once there is one.
+    pub(crate) leaf: Option<Leaf>,
+}
+
 /// Where the certificates of a listener are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sources {
@@ -151,6 +160,18 @@ impl Tls {
     pub(crate) fn certificates(&self) -> Vec<Leaf> {
         let loaded = self.pairs.loaded.load();
         loaded.iter().filter_map(|pair| Leaf::of(pair.end_entity_cert().ok()?).ok()).collect()
+    }
+
+    /// The domains that certificates are obtained for.
+    pub(crate) fn obtained(&self) -> Vec<Obtained> {
+        let leaf = |domain: &str| {
+            let pairs = self.pairs.loaded.load();
+            let name = ServerName::try_from(domain).ok()?;
+            let pair = pairs.iter().find(|pair| is_valid_for(pair, &name))?;
+            Leaf::of(pair.end_entity_cert().ok()?).ok()
+        };
+        let domains = self.pairs.domains.iter();
+        domains.map(|Domain { name, .. }| Obtained { domain: name.clone(), leaf: leaf(name) }).collect()
     }
 
     /// Reloads the files if any of them has changed, and returns whether it did. Only new connections get the new

@@ -72,7 +72,8 @@ struct Shared {
     wake: Condvar,
     stop: AtomicBool,
     reopen: AtomicBool,
-    dropped: AtomicU64,
+    /// Lines that were not written: a buffer was full, or the destination.
+    lost: AtomicU64,
     /// How often the writer thread woke up to collect a batch.
     #[cfg(test)]
     batches: AtomicU64,
@@ -112,11 +113,6 @@ impl Log {
         self.shared.reopen.store(true, Ordering::Release);
         self.shared.notify();
     }
-
-    /// Lines dropped so far because a buffer was full.
-    pub fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
-    }
 }
 
 impl Drop for Log {
@@ -152,6 +148,11 @@ impl LogHandle {
         if was_empty {
             self.shared.notify();
         }
+    }
+
+    /// Lines of this log lost so far: a buffer was full, or the destination could not be written.
+    pub fn lost(&self) -> u64 {
+        self.shared.lost.load(Ordering::Relaxed)
     }
 
     /// Appends an event in this log's format.
@@ -215,13 +216,13 @@ impl Shared {
             std::mem::swap(&mut *lock(&buffer.lines), batch);
             let dropped = buffer.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {
-                self.dropped.fetch_add(dropped, Ordering::Relaxed);
+                self.lost.fetch_add(dropped, Ordering::Relaxed);
                 push_display(
                     batch,
                     format_args!("# {dropped} log lines dropped: the log could not keep up\n"),
                 );
             }
-            sink.lines(batch);
+            self.lost.fetch_add(sink.lines(batch), Ordering::Relaxed);
             if batch.capacity() > BUFFER_LIMIT / 4 {
                 *batch = Vec::new();
             }
@@ -255,10 +256,10 @@ impl Sink {
         Self { file, is_cut: false, lost: 0 }
     }
 
-    /// Writes lines, and before them how many were lost since the last ones.
-    fn lines(&mut self, lines: &[u8]) {
+    /// Writes lines, and before them how many were lost since the last ones. Returns how many of these are lost.
+    fn lines(&mut self, lines: &[u8]) -> u64 {
         if lines.is_empty() {
-            return;
+            return 0;
         }
         if self.is_cut {
             self.is_cut = self.bytes(b"\n") == 0;
@@ -272,7 +273,9 @@ impl Sink {
         let written = if self.is_cut || self.lost > 0 { 0 } else { self.bytes(lines) };
         let (written, lost) = lines.split_at(written);
         self.is_cut |= written.last().is_some_and(|byte| *byte != b'\n');
-        self.lost += lost.iter().map(|byte| u64::from(*byte == b'\n')).sum::<u64>();
+        let lost = lost.iter().map(|byte| u64::from(*byte == b'\n')).sum();
+        self.lost += lost;
+        lost
     }
 
     /// Writes bytes as far as it goes, and returns how many.
@@ -337,7 +340,7 @@ mod tests {
         let mut sink = Sink::of(Box::new(tempfile::tempfile().unwrap()));
         let mut batch = Vec::new();
         shared.drain(&mut sink, &mut batch);
-        assert_eq!(shared.dropped.load(Ordering::Relaxed), 1);
+        assert_eq!(handle.lost(), 1);
     }
 
     /// A disk with room for some bytes.
@@ -361,9 +364,10 @@ mod tests {
     fn after_a_full_disk_lines_are_whole_and_the_lost_ones_counted() {
         let disk = Disk::default();
         let mut sink = Sink::of(Box::new(disk.clone()));
+        let mut lost = 0;
         let mut write = |size: usize, lines: &[u8]| {
             lock(&disk.0).1 = size;
-            sink.lines(lines);
+            lost += sink.lines(lines);
             String::from_utf8(lock(&disk.0).0.clone()).unwrap()
         };
         assert_eq!(write(10, b"one\ntwo\nthree\nfour\n"), "one\ntwo\nth");
@@ -373,6 +377,7 @@ mod tests {
         let note = "# 5 log lines lost: the log could not be written";
         assert_eq!(write(1000, b"eight\n"), format!("one\ntwo\nth\n# 4\n{note}\neight\n"));
         assert_eq!(write(1000, b"nine\n"), format!("one\ntwo\nth\n# 4\n{note}\neight\nnine\n"));
+        assert_eq!(lost, 5);
     }
 
     #[test]

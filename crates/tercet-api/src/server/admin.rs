@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use tercet_observe::LogHandle;
 use tercet_observe::admin::{Admin, Answer, LocalFuture};
 
 use super::probe::Probe;
@@ -13,6 +14,7 @@ use super::state::Shared;
 pub(super) struct Api {
     pub(super) shared: Arc<Shared>,
     pub(super) probe: Probe,
+    pub(super) log: LogHandle,
 }
 
 impl Admin for Api {
@@ -30,7 +32,7 @@ impl Admin for Api {
     }
 
     fn metrics(&self) -> String {
-        self.shared.metrics.encode(&self.shared.pools, &self.shared.bodies)
+        self.shared.metrics.encode(&self.shared.pools, &self.shared.bodies, self.log.lost())
     }
 
     fn other(&self, method: &Method, path: &str, _: &str, _: Bytes) -> LocalFuture<Option<Answer>> {

@@ -26,6 +26,7 @@ pub(super) struct Metrics {
     tokens: Tokens,
     pools: PoolGauges,
     body_bytes: Gauge,
+    lost_log_lines: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +82,9 @@ impl Metrics {
         );
         let body_bytes = Gauge::default();
         registry.register("tercet_api_body_bytes", "Bytes of request bodies in memory", body_bytes.clone());
+        let lost_log_lines = Counter::default();
+        let help = "Log lines that were not written: the log could not keep up";
+        registry.register("tercet_api_log_lines_lost", help, lost_log_lines.clone());
         pools.maximum.set(connections.cast_signed() as i64);
         Self {
             registry,
@@ -91,6 +95,7 @@ impl Metrics {
             tokens,
             pools,
             body_bytes,
+            lost_log_lines,
         }
     }
 
@@ -120,7 +125,8 @@ impl Metrics {
     }
 
     /// The metrics in Prometheus' text format.
-    pub(super) fn encode(&self, counts: &Arc<Counts>, bodies: &Budget) -> String {
+    pub(super) fn encode(&self, counts: &Arc<Counts>, bodies: &Budget, lost_log_lines: u64) -> String {
+        self.lost_log_lines.inner().store(lost_log_lines, Ordering::Relaxed);
         self.body_bytes.set(bodies.used().cast_signed() as i64);
         self.pools.open.set(counts.open.load(Ordering::Relaxed));
         self.pools.available.set(counts.available.load(Ordering::Relaxed));

@@ -58,6 +58,7 @@ fn the_admin_endpoint_shows_no_secret() {
     }
     let metrics = service.admin_get("/metrics").body;
     assert!(metrics.contains("tercet_api_responses_total{class=\"2xx\"} 1"), "{metrics}");
+    assert!(metrics.contains("tercet_api_log_lines_lost_total 0"), "{metrics}");
     assert_eq!(service.admin_get("/nothing").status, 404);
 }
 

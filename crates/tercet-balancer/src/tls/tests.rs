@@ -138,6 +138,10 @@ fn a_domain_has_its_own_certificate_or_that_of_a_file_but_not_of_another() {
     assert!(tls.refresh().unwrap());
     assert_eq!(connect_to("shop.example").unwrap().certificate, der(&own));
     assert!(connect_to("new.example").is_err());
+    let obtained = tls.obtained();
+    let names: Vec<_> = obtained.iter().map(|it| (&*it.domain, it.leaf.is_some())).collect();
+    assert_eq!(names, [("shop.example", true), ("new.example", false)]);
+    assert_eq!(obtained[0].leaf.as_ref().unwrap().names, ["shop.example"]);
 
     // A challenge is answered to the client that requests it, and to no other.
     let pem = |path: &Path| fs::read_to_string(path).unwrap();
