@@ -19,7 +19,7 @@ use crate::agent::{Agent, Alert, BalancerState, Delivery, Query, Reply};
 use crate::at_once::{all_in_one, at_once, outcomes};
 use crate::backup::Task;
 use crate::backup::record::Record as BackupRecord;
-use crate::desired::Project;
+use crate::desired::{Project, monitor};
 use crate::identity::{Data, Identity, how_to_get_state};
 use crate::paths::{self, PROGRAM_DIGITS};
 use crate::progress::{Listener, Progress};
@@ -271,7 +271,7 @@ impl<'a> Fleet<'a> {
     /// Reads the identity of the project's data from the PostgreSQL on `machine`.
     pub(crate) fn data(&self, machine: &str, database: &str) -> Result<Data> {
         let member = self.member(machine)?;
-        let desired = self.project()?.desired(member.machine, &member.system, &[], &[], &[]);
+        let desired = self.project()?.desired(member.machine, &member.system, &[], &[], &[])?;
         let desired = Desired { cluster: desired.cluster, ..Desired::default() };
         let Reply::Facts(facts) = self.agent(member).ask(Query::Probe { desired })? else {
             bail!(unexpected(machine))
@@ -500,6 +500,13 @@ fn fits(topology: &Topology, machine: &Machine, system: &System) -> Result<()> {
             ));
         }
     }
+    let replaced = monitor::replaced(topology, machine);
+    for unit in system.replaced.iter().filter(|unit| replaced.contains(unit)) {
+        wrong.push(format!(
+            "{unit} runs there with a configuration that is not tercet's, and tercet would stop it to run its own\nhint: stop it \
+             (`systemctl disable --now {unit}`), or keep it: [monitoring] prometheus names the address of a Prometheus of yours"
+        ));
+    }
     if let Some(file) = system.without_conf_d.as_ref().filter(|_| machine.tiers.contains(&Tier::Database)) {
         wrong.push(format!(
             "{file} does not include conf.d, so PostgreSQL would not read its settings there\n\
@@ -546,4 +553,32 @@ fn each_once(machines: &[Member<'_>]) -> Result<()> {
 
 pub(crate) fn unexpected(machine: &str) -> anyhow::Error {
     anyhow!("{machine}: unexpected reply")
+}
+
+#[cfg(test)]
+mod tests {
+    use tercet_config::Origin;
+
+    use super::*;
+    use crate::desired::tests::{MONITORED, system};
+
+    #[test]
+    fn a_prometheus_that_somebody_runs_already_is_not_stopped() {
+        let topology =
+            tercet_config::parse(MONITORED, Origin { file: "tercet.toml", folder: "shop" }).expect("valid");
+        let fit = |machine: &str, running: &str| {
+            let machine = topology.machines().iter().find(|it| it.name == machine).expect("a machine");
+            let system = System { replaced: vec![running.to_owned()], ..system(machine.address) };
+            fits(&topology, machine, &system).map_err(|error| format!("{error:#}"))
+        };
+        let error = fit("mon", "prometheus.service").expect_err("it is refused");
+        assert!(
+            error.starts_with("prometheus.service runs there") && error.contains("hint: stop it"),
+            "{error}"
+        );
+        assert!(fit("mon", "prometheus-alertmanager.service").is_err());
+        assert!(fit("db", "prometheus-postgres-exporter.service").is_err());
+        // Where tercet has no program of that kind, it stops none.
+        assert_eq!(fit("db", "prometheus.service"), Ok(()));
+    }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tercet_config::{Machine, Tier};
 
 use crate::at_once::outcomes;
-use crate::ssh::{Remote, Started, shell_words};
+use crate::ssh::{Remote, Silent, Started, shell_words};
 
 /// Which lines to show.
 #[derive(Clone, Debug, Default)]
@@ -76,11 +76,15 @@ fn read_span(
     let outcomes = outcomes(remotes, |(machine, remote)| {
         let mut lines = Vec::new();
         let Some(command) = command(machine, selection, Reading::Past(span)) else { return Ok(lines) };
-        remote.converse(&command, b"", |text| {
+        let read = remote.converse(&command, b"", |text| {
             let line = parse(&machine.name, text).map(|(line, _)| line);
             lines.extend(line.filter(|line| selection.takes(line)));
             Ok(())
-        })?;
+        });
+        match read {
+            Err(error) if selection.request_id.is_some() && has_none(&error) => {}
+            read => read?,
+        }
         Ok(lines)
     });
     let (mut lines, mut errors) = (Vec::new(), Vec::new());
@@ -92,6 +96,11 @@ fn read_span(
     }
     lines.sort_by_key(|line| line.time);
     (lines, errors)
+}
+
+/// Whether journalctl has found no line: with `--grep` it then fails with this status and says nothing.
+fn has_none(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Silent>().is_some_and(|it| it.status.code() == Some(1))
 }
 
 /// The lines as they come, until `stop` is set. A machine that goes away is followed again from where it ended when it
@@ -389,6 +398,25 @@ mod tests {
         let command = command(&machine, &selection, Reading::Past(&span)).unwrap();
         assert!(command.contains(r"'--grep=\Qa.b\E\\E\Qc\E'"), "{command}");
         assert!(command.contains("'--since=@1' '--until=@2'"), "{command}");
+    }
+
+    #[test]
+    fn a_search_without_a_result_is_no_error_and_a_failure_is_one() {
+        use std::os::unix::process::ExitStatusExt as _;
+        let silent = |code: i32| {
+            let status = std::process::ExitStatus::from_raw(code << 8);
+            anyhow::Error::from(Silent { machine: "lb".to_owned(), status })
+        };
+        assert!(has_none(&silent(1)) && !has_none(&silent(2)));
+        assert!(!has_none(&anyhow::anyhow!("lb: Failed to open files: Too many open files")));
+        // As journalctl behaves: the lines of a folder without a journal.
+        let folder = tempfile::tempdir().unwrap();
+        let directory = format!("--directory={}", folder.path().display());
+        let status = |arguments: &[&str]| {
+            std::process::Command::new("journalctl").arg(&directory).args(arguments).output().unwrap().status
+        };
+        assert_eq!(status(&["--quiet", "--grep=x"]).code(), Some(1));
+        assert_eq!(status(&["--quiet"]).code(), Some(0));
     }
 
     #[test]

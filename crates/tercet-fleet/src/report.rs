@@ -21,6 +21,7 @@ use crate::backup::settings::Settings;
 use crate::backup::{copy, heartbeat};
 use crate::identity::{self, Identity};
 use crate::instance::Instance;
+use crate::journal;
 use crate::paths::{CONFIGURATION, CREDENTIALS, LIBRARY, PROGRAM_DIGITS, STATE, program};
 use crate::release::Release;
 use crate::state::Held;
@@ -233,12 +234,8 @@ pub(crate) fn state(unit: &str) -> Result<UnitState> {
 
 /// The last lines of a unit's own log.
 pub(crate) fn log_end(unit: &str) -> Result<String> {
-    let output = Command::new("journalctl")
-        .args(["--no-pager", "--quiet", "--output=cat", "--lines=12"])
-        .arg(format!("_SYSTEMD_UNIT={unit}"))
-        .output()
-        .context("journalctl")?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let end = journal::messages(&["--lines=12", &format!("_SYSTEMD_UNIT={unit}")])?;
+    Ok(end.trim().to_owned())
 }
 
 /// The releases that are complete here, the one that was used last first; and the folders of the others.

@@ -2,6 +2,7 @@
 //! checked, and nothing ever asks for a password: remote commands run as root, by sudo where ssh logs in as
 //! another user.
 
+use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -86,6 +87,23 @@ impl Route {
         let is_set = |key: &str| value(key).is_some_and(|it| it != "none");
         let is_direct = !is_set("proxyjump") && !is_set("proxycommand");
         Some(Self { host: value("hostname")?.to_owned(), is_direct })
+    }
+}
+
+/// A command that has failed on a machine and printed no reason.
+#[derive(Debug)]
+pub(crate) struct Silent {
+    /// The machine.
+    pub(crate) machine: String,
+    /// Its exit status.
+    pub(crate) status: ExitStatus,
+}
+
+impl std::error::Error for Silent {}
+
+impl fmt::Display for Silent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.machine, self.status)
     }
 }
 
@@ -326,7 +344,7 @@ impl Remote<'_> {
                  hint: ssh as root, or let that user run everything by sudo without a password (NOPASSWD)"
                 )
             }
-            _ if errors.is_empty() => bail!("{name}: {status}"),
+            _ if errors.is_empty() => bail!(Silent { machine: (*name).to_owned(), status }),
             _ => bail!("{name}: {errors}"),
         }
     }

@@ -31,6 +31,8 @@ pub struct System {
     pub data_kib: u64,
     /// The TCP sockets that processes outside of tercet's units listen on.
     pub listeners: Vec<Listener>,
+    /// The units that run, of those that tercet's own units of the monitoring replace.
+    pub replaced: Vec<String>,
     /// The `postgresql.conf` of a cluster that PostgreSQL of this distribution would run and that does not include `conf.d`.
     pub without_conf_d: Option<String>,
     /// Whether sshd accepts passwords.
@@ -124,6 +126,7 @@ fn check_system(text: &str) -> Result<System> {
         postgresql,
         data_kib: value("data").parse().context("the size of its disk is unknown")?,
         listeners: values("listener").filter_map(listener).collect(),
+        replaced: values("running").map(str::to_owned).collect(),
         without_conf_d: {
             let own = format!("/etc/postgresql/{postgresql}/");
             values("no-conf.d").find(|path| path.starts_with(&own)).map(str::to_owned)
@@ -227,6 +230,8 @@ mod tests {
              listener=[::]:80 users:((\"nginx\",pid=1,fd=7))\nlistener=*:5432 users:((\"systemd\",pid=1,fd=5))\nlistener=127.0.0.1:8081 users:((\"node\",pid=8,fd=5))\n",
             GOOD.replace("ARCH", std::env::consts::ARCH)
         );
+        let running = check_system(&format!("{text}running=prometheus.service\n")).unwrap().replaced;
+        assert_eq!(running, ["prometheus.service"]);
         let other = "no-conf.d=/etc/postgresql/9/main/postgresql.conf\n";
         assert_eq!(check_system(&format!("{text}{other}")).unwrap().without_conf_d, None);
         let own = "no-conf.d=/etc/postgresql/15/main/postgresql.conf\n";

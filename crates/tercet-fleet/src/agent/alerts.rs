@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::http::http;
+use crate::journal;
 use crate::monitor::alertmanager::{HEARTBEAT, receiver};
 
 /// The unit of Alertmanager.
@@ -115,12 +115,8 @@ pub(super) fn test(port: u16, receivers: usize) -> Result<Vec<Delivery>> {
 
 /// Alertmanager's log since a time.
 fn log(since: Timestamp) -> Result<String> {
-    let output = Command::new("journalctl")
-        .args(["--no-pager", "--quiet", "--output=cat", "--unit", UNIT])
-        .arg(format!("--since=@{}.{:06}", since.as_second(), since.subsec_microsecond()))
-        .output()
-        .context("journalctl")?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let since = format!("--since=@{}.{:06}", since.as_second(), since.subsec_microsecond());
+    journal::messages(&["--unit", UNIT, &since])
 }
 
 /// What the log says of each receiver: the last line about it counts, but for an acceptance, which stays.

@@ -1,14 +1,13 @@
 //! Tasks in units of their own, which go on when the operator's connection ends.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::backup::Task;
-use crate::report;
 use crate::systemctl::systemctl;
+use crate::{journal, report};
 
 /// How long systemd may take to start a unit.
 const START: Duration = Duration::from_secs(10);
@@ -46,15 +45,11 @@ pub(super) fn state(task: &Task) -> Result<TaskState> {
     // One that ends has not yet succeeded or failed.
     let runs = matches!(active.as_str(), "activating" | "deactivating");
     if !runs {
-        // Its last lines may still be on their way to the journal.
-        Command::new("journalctl").arg("--sync").output().context("journalctl")?;
+        // Its last lines may still be on their way to the journal; if this fails, they may be missing.
+        let _ = journal::messages(&["--sync"]);
     }
-    let output = Command::new("journalctl")
-        .args(["--no-pager", "--quiet", "--output=cat", "--lines=200"])
-        .arg(format!("_SYSTEMD_INVOCATION_ID={invocation}"))
-        .output()
-        .context("journalctl")?;
-    let lines = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    let said = journal::messages(&["--lines=200", &format!("_SYSTEMD_INVOCATION_ID={invocation}")])?;
+    let lines = said.lines().map(str::to_owned).collect();
     Ok(TaskState { runs, failed: active == "failed", lines })
 }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::record::Record;
 use super::settings::ACCOUNT;
-use crate::monitor::textfile::{Gauge, write};
+use crate::monitor::textfile::{ARCHIVE, BACKUPS, Gauge, write};
 
 /// The state of the archive, on the database's machine.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ impl Archive {
     pub(super) fn write(self) -> Result<()> {
         let gauge = Gauge::of;
         write(
-            "archive.prom",
+            ARCHIVE,
             ACCOUNT,
             &[
                 gauge(
@@ -96,5 +96,5 @@ pub(super) fn write_backups(record: &Record) -> Result<()> {
         "The age of the heartbeat in the last restored copy: what a restore would have lost.",
         checked.and_then(|it| it.heartbeat_seconds),
     );
-    write("backup.prom", ACCOUNT, &gauges)
+    write(BACKUPS, ACCOUNT, &gauges)
 }

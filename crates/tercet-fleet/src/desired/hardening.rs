@@ -30,15 +30,35 @@ fn restrictions(sockets: &str) -> String {
     )
 }
 
-/// Lines of a `[Service]` section for a server of `tier` on `machine` that listens, connects and writes nothing but logs. Its
-/// account is not a dynamic one, since firewall rules name it.
+/// What a program that serves sees of its machine.
+struct View {
+    files: &'static str,
+    processes: &'static str,
+    sockets: &'static str,
+}
+
+const NOTHING: View =
+    View { files: READ_ONLY, processes: "ProtectProc=invisible\nProcSubset=pid\n", sockets: SOCKETS };
+
+/// The processes, file systems and network interfaces.
+const MACHINE: View = View {
+    files: "ProtectSystem=strict\nProtectHome=read-only\n",
+    processes: "",
+    sockets: "AF_INET AF_INET6 AF_UNIX AF_NETLINK",
+};
+
+/// Lines of a `[Service]` section for a program that listens, connects and writes nothing but logs.
+fn serving(account: &str, view: &View, memory: &str) -> String {
+    let user = format!("User={account}\n");
+    [&user, view.files, APART, view.processes, &restrictions(view.sockets), memory, ONLY_SERVES].concat()
+}
+
+/// Those of a server of `tier` on `machine`. Its account is not a dynamic one, since firewall rules name it.
 pub(super) fn server(machine: &Machine, tier: Tier) -> String {
-    let user = format!("User={}\n", account(tier));
-    let processes = "ProtectProc=invisible\nProcSubset=pid\n";
     // A server that leaks is restarted before the machine, or a PostgreSQL beside it, lacks memory.
     let has_database = machine.tiers.contains(&Tier::Database);
     let memory = format!("MemoryMax={}%\n", if has_database { 50 } else { 75 });
-    [&user, READ_ONLY, APART, processes, &restrictions(SOCKETS), &memory, ONLY_SERVES].concat()
+    serving(account(tier), &NOTHING, &memory)
 }
 
 /// The most memory that a program may use, in MiB.
@@ -48,35 +68,18 @@ pub(super) struct Memory(pub(super) u64);
 impl Memory {
     /// The limit, and what the garbage collector of a Go program keeps below.
     fn lines(self) -> String {
-        format!("MemoryMax={}M\nEnvironment=GOMEMLIMIT={}MiB\n", self.0, self.0 * 9 / 10)
+        format!("{ERRORS}MemoryMax={}M\nEnvironment=GOMEMLIMIT={}MiB\n", self.0, self.0 * 9 / 10)
     }
 }
 
-/// Lines of a `[Service]` section for a program of the monitoring, which listens and connects.
+/// Those of a program of the monitoring.
 pub(super) fn monitoring(account: &str, memory: Memory) -> String {
-    let user = format!("User={account}\n");
-    let processes = "ProtectProc=invisible\nProcSubset=pid\n";
-    [
-        &user,
-        READ_ONLY,
-        APART,
-        processes,
-        &restrictions(SOCKETS),
-        ERRORS,
-        &memory.lines(),
-        ONLY_SERVES,
-        NO_NEW_CODE,
-    ]
-    .concat()
+    serving(account, &NOTHING, &memory.lines()) + NO_NEW_CODE
 }
 
-/// The same for the node exporter: it sees the machine's processes, file systems and network interfaces. D-Bus lets in no user that
-/// only systemd knows.
+/// Those of the node exporter, which sees the machine. D-Bus lets in no user that only systemd knows.
 pub(super) fn node_exporter(account: &str, memory: Memory) -> String {
-    let sockets = format!("{SOCKETS} AF_NETLINK");
-    let user = format!("User={account}\n");
-    let files = "ProtectSystem=strict\nProtectHome=read-only\n";
-    [&user, files, APART, &restrictions(&sockets), ERRORS, &memory.lines(), ONLY_SERVES, NO_NEW_CODE].concat()
+    serving(account, &MACHINE, &memory.lines()) + NO_NEW_CODE
 }
 
 /// Lines of a `[Service]` section for a task of root that reads tercet's files and writes metrics.

@@ -114,6 +114,28 @@ impl Program {
     }
 }
 
+/// The units of Debian's packages that tercet stops on a machine, since it runs the programs by units of its own.
+pub(crate) fn replaced(topology: &Topology, machine: &Machine) -> Vec<String> {
+    Program::of(topology, machine).into_iter().map(Program::debians_unit).collect()
+}
+
+/// The files of metrics that no task of a machine writes: what an earlier one wrote would stay as it is.
+pub(crate) fn outdated(topology: &Topology, machine: &Machine) -> Vec<PathBuf> {
+    let is_watched = topology.part(&node_exporter(&machine.name)).is_some();
+    let has_database = machine.tiers.contains(&Tier::Database) && topology.backup().is_some();
+    let makes_backups = topology.backup_machine().is_some_and(|it| it.name == machine.name);
+    [
+        (textfile::ARCHIVE, has_database),
+        (textfile::BACKUPS, makes_backups),
+        (textfile::CERTIFICATES, is_watched),
+        (textfile::PROVE, is_watched),
+    ]
+    .into_iter()
+    .filter(|(_, is_written)| !is_written)
+    .map(|(name, _)| Path::new(textfile::FOLDER).join(name))
+    .collect()
+}
+
 /// What must be there before the packages of a machine are installed, so that no program of theirs starts; nothing where they are.
 pub(crate) fn before_packages(
     topology: &Topology,

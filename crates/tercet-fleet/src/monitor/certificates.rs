@@ -23,5 +23,5 @@ pub fn measure() -> Result<()> {
         help: "When the certificate expires.",
         samples,
     };
-    textfile::write("certificates.prom", "root", &[gauge])
+    textfile::write(textfile::CERTIFICATES, "root", &[gauge])
 }

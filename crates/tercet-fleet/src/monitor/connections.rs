@@ -113,7 +113,7 @@ pub fn test(say: &mut dyn FnMut(&str)) -> Result<()> {
     let now = jiff::Timestamp::now().as_second() as f64;
     let at =
         Gauge::of("tercet_prove_last_timestamp_seconds", "When the last test of all connections ended.", now);
-    textfile::write("prove.prom", "root", &[failures, at])?;
+    textfile::write(textfile::PROVE, "root", &[failures, at])?;
     if !failed.is_empty() {
         bail!("{} of {} connections are not as the topology has them", failed.len(), connections.len());
     }

@@ -59,6 +59,10 @@ pub enum Needs {
     Database,
     /// Backups.
     Backups,
+    /// Backups that are checked by a timer.
+    Checks,
+    /// Domains that certificates are obtained for.
+    Domains,
     /// The data API.
     Api,
 }
@@ -70,12 +74,14 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
 
 /// The rules that apply to a topology.
 pub fn of(topology: &Topology) -> impl Iterator<Item = &'static Rule> {
-    let (database, backups) = (topology.part(POSTGRES_EXPORTER).is_some(), topology.backup().is_some());
+    let (database, backup) = (topology.part(POSTGRES_EXPORTER).is_some(), topology.backup());
     let api = matches!(topology.application().server, Server::Api(_));
     all().filter(move |rule| match rule.needs {
         Needs::Nothing => true,
         Needs::Database => database,
-        Needs::Backups => backups,
+        Needs::Backups => backup.is_some(),
+        Needs::Checks => backup.is_some_and(|backup| backup.check.is_some()),
+        Needs::Domains => !topology.balancer().domains.is_empty(),
         Needs::Api => api,
     })
 }

@@ -10,6 +10,15 @@ use tercet_machine::path::Owner;
 /// The folder of the files.
 pub(crate) const FOLDER: &str = "/var/lib/tercet/metrics";
 
+/// The file of the state of the archive, on the database's machine.
+pub(crate) const ARCHIVE: &str = "archive.prom";
+/// The file of the backups and their checks, on the machine that makes them.
+pub(crate) const BACKUPS: &str = "backup.prom";
+/// The file of the certificates of a machine.
+pub(crate) const CERTIFICATES: &str = "certificates.prom";
+/// The file of the nightly test of connections.
+pub(crate) const PROVE: &str = "prove.prom";
+
 /// A gauge with its samples.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Gauge {

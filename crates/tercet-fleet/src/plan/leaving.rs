@@ -14,7 +14,7 @@ use tercet_machine::inventory::Before;
 use tercet_machine::{Desired, Inventory, plan as steps};
 
 use super::{ExecutionPlan, Target, parts};
-use crate::desired::TemporaryEdge;
+use crate::desired::{TemporaryEdge, monitor};
 use crate::intent::Consent;
 use crate::operation::{Action, Operation};
 use crate::paths::{CONFIGURATION, CREDENTIALS, CREDENTIALS_PREFIX, LIBRARY};
@@ -56,6 +56,9 @@ pub(super) fn leftover(target: &Target<'_>, machine: &Surveyed) -> Result<Invent
     };
     left.files.retain(|path, _| !is_credential(path));
     left.directories.retain(|path, _| !is_credential(path));
+    let place = target.machine(&machine.name)?;
+    let outdated = monitor::outdated(target.project.topology, place);
+    left.files.extend(outdated.into_iter().map(|path| (path, Before::Absent)));
     Ok(left)
 }
 
@@ -246,12 +249,12 @@ impl Target<'_> {
             .cloned()
             .collect();
         let place = self.machine(&machine.name)?;
-        Ok(self.project.desired(place, &machine.system, &serving, &kept, temporary))
+        self.project.desired(place, &machine.system, &serving, &kept, temporary)
     }
 
     /// What a machine should be when everything is done.
     pub(super) fn after(&self, machine: &Surveyed) -> Result<Desired> {
         let serving = self.with_releases(&self.serving);
-        Ok(self.project.desired(self.machine(&machine.name)?, &machine.system, &serving, &serving, &[]))
+        self.project.desired(self.machine(&machine.name)?, &machine.system, &serving, &serving, &[])
     }
 }

@@ -81,6 +81,7 @@ impl Fleet {
                 postgresql: 15,
                 data_kib: 40 << 20,
                 listeners: Vec::new(),
+                replaced: Vec::new(),
                 without_conf_d: None,
                 accepts_passwords: false,
             },

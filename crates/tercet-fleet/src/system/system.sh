@@ -21,6 +21,10 @@ ss -Hltnp 2>/dev/null | while read -r _ _ _ socket _ users; do
     *) echo "listener=$socket $users" ;;
   esac
 done
+for unit in prometheus prometheus-alertmanager prometheus-node-exporter prometheus-postgres-exporter; do
+  [ -e "/etc/systemd/system/$unit.service.d/tercet.conf" ] && continue
+  if systemctl is-active --quiet "$unit.service" 2>/dev/null; then echo "running=$unit.service"; fi
+done
 sshd -T 2>/dev/null | sed -n 's/^passwordauthentication \(.*\)/passwords=\1/p'
 for file in /etc/postgresql/*/main/postgresql.conf; do
   [ -f "$file" ] || continue

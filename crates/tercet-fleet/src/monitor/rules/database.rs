@@ -51,34 +51,41 @@ pub(super) const RULES: &[Rule] = &[
 or tercet_backup_last_success_timestamp_seconds < on (machine) (
   max by (machine) (node_systemd_timer_last_trigger_seconds{name=~"tercet-backup-(full|incremental).timer"}) < time() - 6 * 3600
 )
-or time() - tercet_backup_last_success_timestamp_seconds > 9 * 86400"#,
+or time() - tercet_backup_last_success_timestamp_seconds > 9 * 86400
+or absent(tercet_backup_last_success_timestamp_seconds) and on () count(up{job="machine"} offset 1d)"#,
         hold: minutes(1),
         severity: Severity::Critical,
         summary: "the last attempt at a backup failed, or none ended in time",
-        meaning: "The last backup failed; or one was due six hours ago and has not ended; or the last one is older than 9 days.",
+        meaning: "The last backup failed; or one was due six hours ago and has not ended; or the last one is older than 9 days; or for a day there has been none.",
         action: "`tercet backup list` names the cause. Then `tercet backup` makes one.",
         needs: Needs::Backups,
     },
     Rule {
         name: "backup-unchecked",
-        expression: "tercet_backup_last_check_passed == 0 or time() - tercet_backup_last_passed_timestamp_seconds > 9 * 86400",
+        expression: r#"tercet_backup_last_check_passed == 0
+or time() - tercet_backup_last_passed_timestamp_seconds > 9 * 86400
+or absent(tercet_backup_last_passed_timestamp_seconds) and on () count(up{job="machine"} offset 3d)"#,
         hold: minutes(1),
         severity: Severity::Critical,
         summary: "the last check of a backup failed, or no backup of the last 9 days has passed one",
-        meaning: "A backup could not be restored or was not complete, or none has been tried for more than a week. Whether the database could be restored is not known.",
+        meaning: "A backup could not be restored or was not complete, or none has been tried for more than a week, or in the first three days. Whether the database could be restored is not \
+                  known.",
         action: "`tercet backup list` names what the check found. Make a new one and check it: `tercet backup --full`, `tercet backup check latest`.",
-        needs: Needs::Backups,
+        needs: Needs::Checks,
     },
     Rule {
         name: "archive-lag",
         expression: r#"max by (machine) (tercet_postgresql_archive_waiting_seconds) > 5
 or max by (machine) (tercet_archive_lag_seconds) > 300
-or time() - max by (machine) (node_textfile_mtime_seconds{file=~".*/archive.prom"}) > 300"#,
+or time() - max by (machine) (node_textfile_mtime_seconds{file=~".*/archive.prom"}) > 300
+or max by (machine) (
+  up{job="machine"} == 1 and on (machine) up{job="postgresql"} offset 30m unless on (machine) tercet_archive_lag_seconds
+)"#,
         hold: seconds(60),
         severity: Severity::Critical,
         summary: "{{ $labels.machine }} does not archive its write-ahead log",
         meaning: "A segment of the write-ahead log waits, and none is archived: what is committed now would be missing in a restore, and the disk fills with it. Or archiving is \
-                  more than 5 minutes behind, or the task that looks at the archive has not run for 5 minutes.",
+                  more than 5 minutes behind, or the task that looks at the archive has not run for 5 minutes, or never.",
         action: "`tercet status` and `tercet logs --tier database` name the cause: the backup machine or the object store cannot be reached, or its disk is full.",
         needs: Needs::Backups,
     },

@@ -49,7 +49,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "unit-failed",
-        expression: r#"node_systemd_unit_state{state="failed", name!~"tercet-(backup-|heartbeat|prove|check).*"} == 1"#,
+        expression: r#"node_systemd_unit_state{state="failed", name!~"tercet-(backup-|heartbeat|prove).*"} == 1"#,
         hold: seconds(30),
         severity: Severity::Critical,
         summary: "{{ $labels.name }} on {{ $labels.machine }} has failed",

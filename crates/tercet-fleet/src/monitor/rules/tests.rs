@@ -104,6 +104,18 @@ const CASES: &[Case] = &[
         resolved: 125,
     },
     Case {
+        alert: "unit-failed",
+        labels: &[("machine", "db"), ("name", "tercet-check.service"), ("state", "failed")],
+        interval: 5,
+        series: &[(
+            r#"node_systemd_unit_state{machine="db", name="tercet-check.service", state="failed"}"#,
+            "0+0x11 1+0x11 0+0x11",
+        )],
+        quiet: 85,
+        fires: 95,
+        resolved: 125,
+    },
+    Case {
         alert: "unit-restarting",
         labels: &[("machine", "db"), ("name", "tercet-app-1@a.service")],
         interval: 5,
@@ -271,6 +283,31 @@ const CASES: &[Case] = &[
         fires: 784_800,
         resolved: 795_600,
     },
+    // There is none at all, until one ends at 180000 s.
+    Case {
+        alert: "backup-stale",
+        labels: &[],
+        interval: 3600,
+        series: &[
+            (r#"up{job="machine", machine="vault"}"#, "1+0x60"),
+            (r#"tercet_backup_last_success_timestamp_seconds{machine="vault"}"#, "_x50 180000+0x10"),
+        ],
+        quiet: 82_800,
+        fires: 93_600,
+        resolved: 183_600,
+    },
+    Case {
+        alert: "backup-unchecked",
+        labels: &[],
+        interval: 3600,
+        series: &[
+            (r#"up{job="machine", machine="vault"}"#, "1+0x100"),
+            (r#"tercet_backup_last_passed_timestamp_seconds{machine="vault"}"#, "_x80 288000+0x20"),
+        ],
+        quiet: 255_600,
+        fires: 266_400,
+        resolved: 291_600,
+    },
     Case {
         alert: "backup-unchecked",
         labels: &[("machine", "vault")],
@@ -319,6 +356,20 @@ const CASES: &[Case] = &[
         fires: 690,
         resolved: 810,
     },
+    // The task never writes its metrics, until 4500 s.
+    Case {
+        alert: "archive-lag",
+        labels: MACHINE,
+        interval: 60,
+        series: &[
+            (r#"up{job="machine", machine="db"}"#, "1+0x90"),
+            (r#"up{job="postgresql", machine="db"}"#, "1+0x90"),
+            (r#"tercet_archive_lag_seconds{machine="db"}"#, "_x75 0+0x15"),
+        ],
+        quiet: 1740,
+        fires: 1980,
+        resolved: 4620,
+    },
     Case {
         alert: "certificate-expiring",
         labels: &[("machine", "lb"), ("path", "/a.crt")],
@@ -330,6 +381,80 @@ const CASES: &[Case] = &[
         quiet: 70,
         fires: 80,
         resolved: 125,
+    },
+    // 90 days, of which 17 are left until it is renewed.
+    Case {
+        alert: "certificate-not-renewed",
+        labels: &[("machine", "lb"), ("domain", "shop.example")],
+        interval: 300,
+        series: &[
+            (
+                r#"tercet_balancer_domain_certificate_not_before_timestamp_seconds{machine="lb", domain="shop.example"}"#,
+                "-6300000+0x11 -6307200+0x11 0+0x20",
+            ),
+            (
+                r#"tercet_balancer_domain_certificate_not_after_timestamp_seconds{machine="lb", domain="shop.example"}"#,
+                "2000000+0x11 1468800+0x11 7776000+0x20",
+            ),
+        ],
+        quiet: 4200,
+        fires: 5100,
+        resolved: 7500,
+    },
+    // One that was never obtained.
+    Case {
+        alert: "certificate-not-renewed",
+        labels: &[("machine", "lb"), ("domain", "shop.example")],
+        interval: 300,
+        series: &[
+            (
+                r#"tercet_balancer_domain_certificate_not_before_timestamp_seconds{machine="lb", domain="shop.example"}"#,
+                "0+0x11 0+0x20",
+            ),
+            (
+                r#"tercet_balancer_domain_certificate_not_after_timestamp_seconds{machine="lb", domain="shop.example"}"#,
+                "0+0x11 7776000+0x20",
+            ),
+        ],
+        quiet: 600,
+        fires: 1500,
+        resolved: 3900,
+    },
+    Case {
+        alert: "certificates-unchecked",
+        labels: &[("machine", "lb"), ("file", "/m/certificates.prom")],
+        interval: 3600,
+        series: &[(
+            r#"node_textfile_mtime_seconds{machine="lb", file="/m/certificates.prom"}"#,
+            "0+0x79 288000+0x20",
+        )],
+        quiet: 259_200,
+        fires: 266_400,
+        resolved: 291_600,
+    },
+    Case {
+        alert: "certificates-unchecked",
+        labels: UP,
+        interval: 3600,
+        series: &[
+            (r#"up{job="machine", machine="db"}"#, "1+0x60"),
+            (r#"node_textfile_mtime_seconds{machine="db", file="/m/certificates.prom"}"#, "_x40 144000+0x20"),
+        ],
+        quiet: 82_800,
+        fires: 93_600,
+        resolved: 147_600,
+    },
+    Case {
+        alert: "prove-failed",
+        labels: UP,
+        interval: 3600,
+        series: &[
+            (r#"up{job="machine", machine="db"}"#, "1+0x100"),
+            (r#"tercet_prove_last_timestamp_seconds{machine="db"}"#, "_x80 288000+0x20"),
+        ],
+        quiet: 255_600,
+        fires: 266_400,
+        resolved: 291_600,
     },
     Case {
         alert: "prove-failed",

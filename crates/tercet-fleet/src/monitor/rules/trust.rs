@@ -14,11 +14,38 @@ pub(super) const RULES: &[Rule] = &[
         needs: Needs::Nothing,
     },
     Rule {
+        name: "certificate-not-renewed",
+        expression: "tercet_balancer_domain_certificate_not_after_timestamp_seconds - time() < 0.2 * (
+  tercet_balancer_domain_certificate_not_after_timestamp_seconds - tercet_balancer_domain_certificate_not_before_timestamp_seconds
+)",
+        hold: minutes(15),
+        severity: Severity::Critical,
+        summary: "the certificate of {{ $labels.domain }} was not obtained, or is not renewed",
+        meaning: "The balancer renews a certificate of `domains` when a third of its validity is left, or earlier if the authority suggests so. Less than a fifth is left, or \
+                  there is no certificate: the authority refuses or cannot be reached. When it expires, clients refuse the balancer.",
+        action: "`tercet certificates` says why the last attempt failed: the domain does not lead to the balancer, ports 80 and 443 are closed on the way, a rate limit of the authority. \
+                 [The guide](certificates.md) has the reasons one by one. The next attempt is made by itself.",
+        needs: Needs::Domains,
+    },
+    Rule {
+        name: "certificates-unchecked",
+        expression: r#"time() - node_textfile_mtime_seconds{file=~".*/certificates.prom"} > 3 * 86400
+or (up{job="machine"} == 1 and on (machine) up{job="machine"} offset 1d unless on (machine) node_textfile_mtime_seconds{file=~".*/certificates.prom"})"#,
+        hold: minutes(1),
+        severity: Severity::Warning,
+        summary: "the certificates of {{ $labels.machine }} have not been checked for days",
+        meaning: "Each day every machine checks when its certificates expire. It has not for three days, or never in the first: alert certificate-expiring cannot fire.",
+        action: "`tercet exec MACHINE -- systemctl status tercet-check.timer tercet-check.service` says why. `tercet apply` starts the timer again.",
+        needs: Needs::Nothing,
+    },
+    Rule {
         name: "prove-failed",
-        expression: "tercet_prove_failures > 0 or time() - tercet_prove_last_timestamp_seconds > 3 * 86400",
+        expression: r#"tercet_prove_failures > 0
+or time() - tercet_prove_last_timestamp_seconds > 3 * 86400
+or (up{job="machine"} == 1 and on (machine) up{job="machine"} offset 3d unless on (machine) tercet_prove_last_timestamp_seconds)"#,
         hold: seconds(15),
         severity: Severity::Critical,
-        summary: "connections from {{ $labels.machine }} are not as the topology has them",
+        summary: "connections from {{ $labels.machine }} are not as the topology has them, or were not tested",
         meaning: "Each night every machine tests its connections to all others. A port was open that no edge leads to, or an edge was broken; or there was no test for three \
                   days.",
         action: "`tercet prove` tests all connections now, from your computer too, and names the table and chain that decides. `tercet apply` restores the firewalls; then \

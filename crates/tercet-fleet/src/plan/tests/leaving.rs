@@ -367,3 +367,29 @@ fn all_that_was_made_is_taken_away() {
         }
     }
 }
+
+#[test]
+fn metrics_that_no_task_writes_any_more_are_removed() {
+    let store = "s3://bucket/shop?endpoint=s3.example.com&region=eu-central-1";
+    let watched = FOUR.replace(
+        r#""10.0.0.12", tiers = ["application"]"#,
+        r#""10.0.0.12", tiers = ["application", "monitor"]"#,
+    );
+    let backed_up = format!("{watched}backup = {{ to = \"{store}\", key = \"@key\", secret = \"@secret\" }}");
+    let mut fleet = Fleet::serving(&backed_up, &release('a', '1'), &[]).recorded();
+    let metrics = |name: &str| std::path::Path::new("/var/lib/tercet/metrics").join(name);
+    let db = fleet.survey.machines.iter_mut().find(|it| it.name == "db").expect("a machine");
+    let there = db.facts.paths.values().next().expect("a path").clone();
+    for name in ["archive.prom", "backup.prom", "prove.prom"] {
+        db.facts.paths.insert(metrics(name), there.clone());
+    }
+    let removed = |fleet: &Fleet| {
+        let plan = fleet.plan(&intent(release('a', '1'))).expect("a plan");
+        let steps = plan.operations().flat_map(Operation::steps).map(ToString::to_string);
+        steps.filter(|step| step.contains(".prom")).collect::<Vec<_>>()
+    };
+    assert_eq!(removed(&fleet), [""; 0]);
+    let fleet = fleet.with_file(&watched, &[]);
+    let expected = ["archive.prom", "backup.prom"].map(|name| format!("remove {}", metrics(name).display()));
+    assert_eq!(removed(&fleet), expected);
+}
