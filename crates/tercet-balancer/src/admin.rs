@@ -21,7 +21,7 @@ use tercet_observe::admin::{self, Address, Admin, Answer, LocalFuture};
 use tercet_observe::event::ProcessEvent;
 use tokio::sync::oneshot;
 
-use crate::metrics;
+use crate::metrics::{self, Readings};
 use crate::server::{Server, Standing};
 use crate::shared::Shared;
 
@@ -74,7 +74,16 @@ impl Admin for Endpoint {
     }
 
     fn metrics(&self) -> String {
-        metrics::encode(&self.shared)
+        let Shared { metrics, limits, servers, bind_addresses, .. } = &*self.shared;
+        let bind_addresses = bind_addresses.load();
+        let readings = Readings {
+            connections: limits.connections(),
+            lost_log_lines: self.shared.lost_log_lines(),
+            servers: &servers.all(),
+            certificates: bind_addresses.certificates(),
+            obtained: bind_addresses.obtained(),
+        };
+        metrics::encode(metrics, &readings)
     }
 
     fn other(&self, method: &Method, path: &str, _: &str, _: Bytes) -> LocalFuture<Option<Answer>> {

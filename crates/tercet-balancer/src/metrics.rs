@@ -7,7 +7,6 @@ use std::time::Duration;
 use tercet_observe::metrics::{self, Counter, Family, Gauge, Latency, Registry};
 
 use crate::server::Server;
-use crate::shared::Shared;
 use crate::tls::Obtained;
 use crate::x509::Leaf;
 
@@ -63,12 +62,22 @@ type Labels = Vec<(&'static str, String)>;
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
+/// What is read at a scrape, besides the counters.
+pub(crate) struct Readings<'a> {
+    /// Client connections that are open.
+    pub(crate) connections: usize,
+    /// Log lines that were not written.
+    pub(crate) lost_log_lines: u64,
+    pub(crate) servers: &'a [Arc<Server>],
+    pub(crate) certificates: Vec<Leaf>,
+    pub(crate) obtained: Vec<Obtained>,
+}
+
 /// The text exposition of all metrics. A scrape reads the atomics into a registry, so that counting needs none.
-pub(crate) fn encode(shared: &Shared) -> String {
-    let own = &shared.metrics;
+pub(crate) fn encode(own: &Metrics, now: &Readings<'_>) -> String {
     let mut registry = Registry::with_prefix("tercet_balancer");
     let connections = Gauge::<i64>::default();
-    connections.set(shared.limits.connections().try_into().unwrap_or(i64::MAX));
+    connections.set(now.connections.try_into().unwrap_or(i64::MAX));
     registry.register("connections", "Client connections that are open", connections);
     for (name, help, count) in [
         ("connections_accepted", "Client connections accepted", &own.accepted),
@@ -78,13 +87,12 @@ pub(crate) fn encode(shared: &Shared) -> String {
     ] {
         registry.register(name, help, counter(count));
     }
-    let lost = counter(&shared.lost_log_lines().into());
+    let lost = counter(&now.lost_log_lines.into());
     registry.register("log_lines_lost", "Log lines that were not written: the log could not keep up", lost);
-    let bind_addresses = shared.bind_addresses.load();
-    add_certificates(&mut registry, &bind_addresses.certificates());
-    add_domains(&mut registry, &bind_addresses.obtained());
+    add_certificates(&mut registry, &now.certificates);
+    add_domains(&mut registry, &now.obtained);
     add_responses(&mut registry, own);
-    add_servers(&mut registry, &shared.servers.all());
+    add_servers(&mut registry, now.servers);
     metrics::encode(&registry)
 }
 
