@@ -8,9 +8,6 @@ use serde::Deserialize;
 
 use crate::command::output;
 
-/// The profile of the binary in packages. It takes twice as long to build as `release`, which is for people with a clone.
-pub(crate) const PACKAGED: &str = "dist";
-
 /// The project's folders.
 pub(crate) struct Workspace {
     /// The folder of the virtual manifest.
@@ -63,25 +60,18 @@ impl Workspace {
         })
     }
 
-    /// Builds tercet as packages have it, which is what is measured.
+    /// Builds the release binary, which is what is measured.
     ///
     /// # Errors
     /// It cannot be built.
-    pub(crate) fn build_packaged(&self) -> Result<PathBuf> {
-        output(self.command("cargo").args([
-            "build",
-            "--profile",
-            PACKAGED,
-            "--quiet",
-            "--package",
-            "tercet",
-        ]))?;
-        Ok(self.packaged())
+    pub(crate) fn build_release(&self) -> Result<PathBuf> {
+        output(self.command("cargo").args(["build", "--release", "--quiet", "--package", "tercet"]))?;
+        Ok(self.release())
     }
 
     /// Where it is then.
-    pub(crate) fn packaged(&self) -> PathBuf {
-        self.target.join(PACKAGED).join("tercet")
+    pub(crate) fn release(&self) -> PathBuf {
+        self.target.join("release/tercet")
     }
 
     /// A command that runs in the project's folder, without the variables that `cargo xtask` has set: build

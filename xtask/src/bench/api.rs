@@ -80,7 +80,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         }
     }
     let python = packages::python(workspace, "test-python", "examples/fastapi/requirements.txt")?;
-    let tercet = workspace.build_packaged()?;
+    let tercet = workspace.build_release()?;
 
     let folder = up::folder()?;
     let mut systems = Vec::new();

@@ -166,7 +166,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         bail!("{}: not on this machine\n{HINT}", peer::ECHO_MODULE);
     }
     let cores = Cores::of_this_machine()?;
-    workspace.build_packaged()?;
+    workspace.build_release()?;
 
     let root = arguments.other_root.as_deref().map(Root::new).transpose()?;
     let root = root.as_ref();

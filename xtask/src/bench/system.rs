@@ -142,7 +142,9 @@ impl Running {
                 Chain::TercetToFast => self.tercet.processor()?,
             },
             application: match chain {
-                Chain::TercetToApi | Chain::NginxToApi | Chain::NginxToSockets => self.up.processor("app-")?,
+                Chain::TercetToApi | Chain::NginxToApi | Chain::NginxToSockets => {
+                    self.up.processor("app-")?
+                }
                 Chain::NginxToFast | Chain::TercetToFast => self.fastapi.processor()?,
             },
             database: self.up.processor("database")?,
@@ -160,7 +162,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         }
     }
     let python = packages::python(workspace, "test-python", "examples/fastapi/requirements.txt")?;
-    let tercet = workspace.build_packaged()?;
+    let tercet = workspace.build_release()?;
 
     let folder = up::folder()?;
     let config = "[balancer]\nlisten = [\"127.0.0.1:0\"]\n[application]\nservers = 2\n";

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use crate::command::{attached, output};
-use crate::workspace::{PACKAGED, Workspace};
+use crate::workspace::Workspace;
 
 /// The newest version of glibc that it may need.
 const GLIBC: (u32, u32) = (2, 34);
@@ -24,7 +24,7 @@ pub(crate) fn build(workspace: &Workspace, source: &Path, target: &Path) -> Resu
     );
     let mut cargo = workspace.command("cargo");
     cargo
-        .args(["build", "--locked", "--package", "tercet", "--profile", PACKAGED, "--manifest-path"])
+        .args(["build", "--locked", "--package", "tercet", "--release", "--manifest-path"])
         .arg(source.join("Cargo.toml"))
         .arg("--target-dir")
         .arg(target)
@@ -33,7 +33,7 @@ pub(crate) fn build(workspace: &Workspace, source: &Path, target: &Path) -> Resu
         .env("CFLAGS", flags.replace("--remap-path-prefix", "-ffile-prefix-map"))
         .env("SOURCE_DATE_EPOCH", "315532800");
     attached(&mut cargo)?;
-    Ok(target.join(PACKAGED).join("tercet"))
+    Ok(target.join("release/tercet"))
 }
 
 /// The requirements of an ELF binary.

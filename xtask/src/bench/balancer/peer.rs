@@ -156,7 +156,7 @@ impl Peer {
                     at("access.log")
                 );
                 fs::write(own.join("balancer.toml"), text)?;
-                let mut command = Command::new(workspace.packaged());
+                let mut command = Command::new(workspace.release());
                 command.args(["balancer", "--config", &at("balancer.toml")]);
                 command
             }

@@ -79,7 +79,7 @@ impl Variant {
 
 /// Measures and writes the part of docs/benchmarks.md.
 pub(crate) fn run(workspace: &Workspace, folders: &Folders, arguments: &Arguments) -> Result<()> {
-    let built = arguments.binary.is_none().then(|| workspace.build_packaged()).transpose()?;
+    let built = arguments.binary.is_none().then(|| workspace.build_release()).transpose()?;
     folders.down()?;
     let tercet = arguments.binary.as_ref().or(built.as_ref()).expect("a binary is given or built");
     let result = measured(tercet, folders, arguments);

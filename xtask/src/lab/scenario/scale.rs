@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
 
 /// Measures and writes the part of docs/benchmarks.md.
 pub(crate) fn run(workspace: &Workspace, folders: &Folders, arguments: &Arguments) -> Result<()> {
-    let built = arguments.binary.is_none().then(|| workspace.build_packaged()).transpose()?;
+    let built = arguments.binary.is_none().then(|| workspace.build_release()).transpose()?;
     let tercet = arguments.binary.as_ref().or(built.as_ref()).expect("a binary is given or built");
     let mut columns = Vec::new();
     for count in COUNTS.into_iter().filter(|count| *count <= arguments.most) {
