@@ -36,7 +36,8 @@ pub(crate) async fn respond(
     let (status, bytes) = match response {
         Ok(text) => (200, push(&mut buffers.response, &text, &id, head, keep_alive)),
         Err(refusal) => {
-            let reply = LocalReply::refusing(refusal, &id, keep_alive);
+            let allow = (refusal.status == 405).then_some("GET, HEAD");
+            let reply = LocalReply { allow, ..LocalReply::refusing(refusal, &id, keep_alive) };
             (refusal.status, reply.write(&mut buffers.response, head.version, head.method))
         }
     };

@@ -34,7 +34,7 @@ const MIN_UPTIME: Duration = Duration::from_secs(1);
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 /// The longest restart backoff.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
-/// How long a worker that has closed its channel has to exit before it is killed.
+/// How long a process that has closed its channel has to exit before it is killed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a worker has to exit after its drain time before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -215,9 +215,7 @@ impl Supervisor {
         };
         self.events.event(ProcessEvent::Stopping { reason });
         let events = self.events.clone();
-        // Kills the certificates process: its files are complete at any time.
-        drop(issuer);
-        self.stop(worker).await;
+        tokio::join!(issuer.stop(), self.stop(worker));
         events.event(ProcessEvent::Stopped);
         Ok(())
     }

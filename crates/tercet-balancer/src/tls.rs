@@ -9,8 +9,8 @@
 
 use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::client::verify_server_name;
@@ -46,7 +46,9 @@ pub struct Tls {
     config: Arc<ServerConfig>,
     pairs: Arc<Pairs>,
     sources: Sources,
-    file_hashes: ArcSwap<Vec<FileHash>>,
+    /// The hashes of the files as of the last refresh. Locked during a refresh: of two at once, the one that has read the
+    /// older files must not store them last.
+    file_hashes: Mutex<Vec<FileHash>>,
 }
 
 /// A domain that a certificate is obtained for.
@@ -99,8 +101,12 @@ impl Tls {
     /// # Errors
     /// As [`load`](Self::load).
     pub(crate) fn load_sources(sources: Sources, challenges: Arc<Challenges>) -> Result<Self, TlsError> {
-        let file_hashes = ArcSwap::from_pointee(hash_all(&sources));
-        let loaded = ArcSwap::from_pointee(read_all(&sources)?);
+        let file_hashes = Mutex::new(hash_all(&sources));
+        let (loaded, problem) = Loaded::read(&sources, &Loaded::default());
+        if let Some(problem) = problem {
+            return Err(problem);
+        }
+        let loaded = ArcSwap::from_pointee(loaded);
         let domains =
             sources.domains.iter().map(|(name, _)| Domain { name: name.clone(), refused: false.into() });
         let domains = domains.collect();
@@ -159,7 +165,7 @@ impl Tls {
     /// The certificates in use.
     pub(crate) fn certificates(&self) -> Vec<Leaf> {
         let loaded = self.pairs.loaded.load();
-        loaded.iter().filter_map(|pair| Leaf::of(pair.end_entity_cert().ok()?).ok()).collect()
+        loaded.all().filter_map(|pair| Leaf::of(pair.end_entity_cert().ok()?).ok()).collect()
     }
 
     /// The domains that certificates are obtained for.
@@ -178,24 +184,63 @@ impl Tls {
     /// certificates.
     ///
     /// # Errors
-    /// As [`load`](Self::load). Then the previous certificates stay in use, and the files are loaded again when they
-    /// change once more.
+    /// As [`load`](Self::load), for the first file that cannot be used. Then its previous certificate stays in use, and the
+    /// files are loaded again when one of them changes once more.
     pub fn refresh(&self) -> Result<bool, TlsError> {
+        let mut known = self.file_hashes.lock().unwrap_or_else(PoisonError::into_inner);
         let file_hashes = hash_all(&self.sources);
-        if **self.file_hashes.load() == file_hashes {
+        if *known == file_hashes {
             return Ok(false);
         }
-        self.file_hashes.store(Arc::new(file_hashes));
-        self.pairs.loaded.store(Arc::new(read_all(&self.sources)?));
+        let (loaded, problem) = Loaded::read(&self.sources, &self.pairs.loaded.load());
+        self.pairs.loaded.store(Arc::new(loaded));
+        *known = file_hashes;
         self.pairs.domains.iter().for_each(|domain| domain.refused.store(false, Ordering::Relaxed));
-        Ok(true)
+        problem.map_or(Ok(true), Err)
     }
 }
 
-/// The certificates in use: those of domains first, then those of files in the order of the configuration.
+/// The certificates in use, in the order of their sources; `None`: never loaded.
+#[derive(Debug, Default)]
+struct Loaded {
+    domains: Vec<Option<Arc<CertifiedKey>>>,
+    files: Vec<Option<Arc<CertifiedKey>>>,
+}
+
+impl Loaded {
+    /// Reads the certificates of all sources. One that cannot be used is as `before`; the first such file has its error
+    /// returned, except of a domain: the certificates process replaces a file that is missing or damaged.
+    fn read(sources: &Sources, before: &Self) -> (Self, Option<TlsError>) {
+        let kept = |list: &[Option<Arc<CertifiedKey>>], index: usize| list.get(index).cloned().flatten();
+        let domain = |(index, (_, file)): (usize, &(String, PathBuf))| {
+            let read = read_file(file).and_then(|pem| certified(file, &pem, file, &pem));
+            read.ok().map(Arc::new).or_else(|| kept(&before.domains, index))
+        };
+        let domains = sources.domains.iter().enumerate().map(domain).collect();
+        let mut problem = None;
+        let mut files = Vec::with_capacity(sources.files.len());
+        for (index, pair) in sources.files.iter().enumerate() {
+            files.push(match read(pair) {
+                Ok(certified) => Some(Arc::new(certified)),
+                Err(error) => {
+                    problem.get_or_insert(error);
+                    kept(&before.files, index)
+                }
+            });
+        }
+        (Self { domains, files }, problem)
+    }
+
+    /// Those of domains first, then those of files.
+    fn all(&self) -> impl Iterator<Item = &Arc<CertifiedKey>> {
+        self.domains.iter().chain(&self.files).flatten()
+    }
+}
+
+/// How the certificate for a client is found.
 #[derive(Debug)]
 struct Pairs {
-    loaded: ArcSwap<Vec<Arc<CertifiedKey>>>,
+    loaded: ArcSwap<Loaded>,
     domains: Vec<Domain>,
     challenges: Arc<Challenges>,
 }
@@ -223,9 +268,9 @@ impl Pairs {
     fn for_name(&self, server_name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let pairs = self.loaded.load();
         let name = server_name.and_then(|name| ServerName::try_from(name).ok());
-        let matching = name.and_then(|name| pairs.iter().find(|pair| is_valid_for(pair, &name)));
+        let matching = name.and_then(|name| pairs.all().find(|pair| is_valid_for(pair, &name)));
         let is_expected = || server_name.is_some_and(|name| self.domain(name).is_some());
-        matching.or_else(|| pairs.first().filter(|_| !is_expected())).cloned()
+        matching.or_else(|| pairs.all().next().filter(|_| !is_expected())).cloned()
     }
 }
 
@@ -254,16 +299,6 @@ fn hash_all(sources: &Sources) -> Vec<FileHash> {
     };
     let files = sources.files.iter().flat_map(|pair| [&pair.certificate, &pair.key]);
     files.chain(sources.domains.iter().map(|(_, file)| file)).map(hash).collect()
-}
-
-fn read_all(sources: &Sources) -> Result<Vec<Arc<CertifiedKey>>, TlsError> {
-    // A domain's file that is missing or damaged is replaced by the certificates process.
-    let obtained = sources.domains.iter().filter_map(|(_, file)| {
-        let pem = read_file(file).ok()?;
-        certified(file, &pem, file, &pem).ok()
-    });
-    let files = sources.files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    Ok(obtained.chain(files).map(Arc::new).collect())
 }
 
 fn read(pair: &Certificate) -> Result<CertifiedKey, TlsError> {

@@ -25,13 +25,15 @@ const POSTPONED: i64 = 6 * 3600;
 /// A difference between the clocks from which on it is logged, in seconds.
 const CLOCK_OFF: i64 = 3600;
 
-/// Obtains and renews the certificate of a domain.
+/// Obtains and renews the certificate of a domain. What is known of it is also kept here, since the disk may be full.
 ///
 /// # Errors
-/// A file cannot be written.
+/// The process ends.
 pub(super) async fn keep_current(issuance: Rc<Issuance>, domain: String) -> io::Result<Infallible> {
+    let mut record = issuance.folder.record(&domain);
+    let mut is_saved = true;
     loop {
-        let mut record = issuance.folder.record(&domain);
+        is_saved = is_saved || issuance.folder.set_record(&domain, &record).is_ok();
         let current = issuance.folder.certificate(&domain);
         let now = issuance.now();
         let leaf = current.as_ref().map(|(_, leaf)| leaf);
@@ -50,7 +52,11 @@ pub(super) async fn keep_current(issuance: Rc<Issuance>, domain: String) -> io::
         if let Err(failed) = outcome {
             issuance.record_failure(&domain, &mut record, failed);
         }
-        issuance.folder.set_record(&domain, &record)?;
+        let saved = issuance.folder.set_record(&domain, &record);
+        is_saved = saved.is_ok();
+        if let (Err(error), None) = (saved, &record.failure) {
+            issuance.record_failure(&domain, &mut record, error.into());
+        }
     }
 }
 

@@ -63,6 +63,18 @@ pub(super) struct PendingOrder {
     pub(super) directory: String,
     /// The private key of the certificate, in PEM.
     pub(super) key: String,
+    /// How many attempts have continued it.
+    #[serde(default)]
+    pub(super) continued: u32,
+}
+
+/// Why a certificate is not in the folder.
+#[derive(Debug)]
+pub(super) enum Unset {
+    /// It cannot be used, for this reason.
+    Unusable(String),
+    /// Its file cannot be written.
+    Unwritable(io::Error),
 }
 
 impl std::fmt::Debug for PendingOrder {
@@ -107,7 +119,10 @@ impl Folder {
 
     /// What is known of a domain.
     pub(super) fn record(&self, domain: &str) -> Record {
-        self.read(&format!("{domain}.json")).unwrap_or_default()
+        let record: Record = self.read(&format!("{domain}.json")).unwrap_or_default();
+        // Without its URL, an order was not made before the process ended.
+        let order = record.order.filter(|order| !order.url.is_empty());
+        Record { order, ..record }
     }
 
     /// Replaces what is known of a domain.
@@ -130,11 +145,11 @@ impl Folder {
     ///
     /// # Errors
     /// It is not one for the domain, or not for this key; or the file cannot be written.
-    pub(super) fn set_certificate(&self, domain: &str, key: &str, chain: &str) -> Result<Leaf, String> {
+    pub(super) fn set_certificate(&self, domain: &str, key: &str, chain: &str) -> Result<Leaf, Unset> {
         let file = certificate_file(&self.path, domain);
         let pem = format!("{}\n{}\n", chain.trim(), key.trim());
-        let leaf = check(&file, pem.as_bytes(), domain)?;
-        self.write(&format!("{domain}.pem"), pem.as_bytes()).map_err(|error| error.to_string())?;
+        let leaf = check(&file, pem.as_bytes(), domain).map_err(Unset::Unusable)?;
+        self.write(&format!("{domain}.pem"), pem.as_bytes()).map_err(Unset::Unwritable)?;
         Ok(leaf)
     }
 

@@ -12,7 +12,7 @@ use instant_acme::{
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 
 use super::Issuance;
-use super::folder::{PendingOrder, Record};
+use super::folder::{PendingOrder, Record, Unset};
 use super::schedule::Kind;
 use crate::challenges::Challenge;
 use crate::x509::{self, Leaf};
@@ -22,6 +22,8 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(90);
 /// How the authority is polled while it validates or issues.
 const POLLING: RetryPolicy =
     RetryPolicy::new().initial_delay(Duration::from_millis(200)).backoff(1.5).timeout(POLL_TIMEOUT);
+/// How many attempts continue an order. An authority that never says what became of it must not stop renewals.
+const MAX_CONTINUED: u32 = 8;
 /// The longest reason that is recorded, in bytes: it is text of the authority.
 const MAX_REASON: usize = 500;
 
@@ -81,7 +83,32 @@ impl Failed {
 
 impl From<std::io::Error> for Failed {
     fn from(error: std::io::Error) -> Self {
-        Self::new(Kind::Unreachable, error.to_string())
+        Self::new(Kind::Unwritable, error.to_string())
+    }
+}
+
+impl From<Unset> for Failed {
+    fn from(unset: Unset) -> Self {
+        match unset {
+            Unset::Unusable(reason) => Self::new(Kind::Refused, reason),
+            Unset::Unwritable(error) => error.into(),
+        }
+    }
+}
+
+impl PendingOrder {
+    /// The order for one more attempt to continue it; `None` after too many.
+    fn once_more(self) -> Option<Self> {
+        let continued = self.continued + 1;
+        (continued <= MAX_CONTINUED).then_some(Self { continued, ..self })
+    }
+}
+
+/// Whether an order can be continued after an attempt that failed like this: the authority has not said that it failed.
+fn can_continue(kind: Kind) -> bool {
+    match kind {
+        Kind::Unreachable | Kind::Unwritable | Kind::RateLimited | Kind::SelfCheck => true,
+        Kind::Refused | Kind::NoAccount => false,
     }
 }
 
@@ -99,30 +126,42 @@ impl Issuance {
         record: &mut Record,
         replaced: Option<&[u8]>,
     ) -> Result<Leaf, Failed> {
-        let mut order = match self.continued(account, record).await {
+        let mut order = match self.continued(domain, account, record).await? {
             Some(order) => order,
             None => self.new_order(domain, account, record, replaced).await?,
         };
         let done = self.finish(domain, &mut order, record).await;
         self.set_challenge(domain, None).await;
-        if let Err(failed) = &done
-            && matches!(failed.kind, Kind::Refused | Kind::RateLimited | Kind::NoAccount)
-        {
-            // An order that failed cannot be continued.
+        if done.as_ref().is_err_and(|failed| !can_continue(failed.kind)) {
             record.order = None;
         }
         done
     }
 
     /// The order that was recorded, if the authority still knows it.
-    async fn continued(&self, account: &Account, record: &mut Record) -> Option<Order> {
-        let pending = record.order.take().filter(|pending| pending.directory == self.directory())?;
-        let mut order = account.order(pending.url.clone()).await.ok()?;
-        if order.state().status == OrderStatus::Invalid {
-            return None;
-        }
+    ///
+    /// # Errors
+    /// The authority does not say; the order stays recorded.
+    async fn continued(
+        &self,
+        domain: &str,
+        account: &Account,
+        record: &mut Record,
+    ) -> Result<Option<Order>, Failed> {
+        let pending = record.order.take().filter(|pending| pending.directory == self.directory());
+        let Some(pending) = pending.and_then(PendingOrder::once_more) else { return Ok(None) };
+        let url = pending.url.clone();
         record.order = Some(pending);
-        Some(order)
+        self.folder.set_record(domain, record)?;
+        let order = match account.order(url).await.map_err(Failed::from) {
+            Ok(mut order) => (order.state().status != OrderStatus::Invalid).then_some(order),
+            Err(failed) if can_continue(failed.kind) => return Err(failed),
+            Err(_) => None,
+        };
+        if order.is_none() {
+            record.order = None;
+        }
+        Ok(order)
     }
 
     async fn new_order(
@@ -143,6 +182,14 @@ impl Issuance {
         let replaced = replaced.and_then(|pem| x509::first(pem).ok());
         let replaced = replaced.as_ref().and_then(|der| CertificateIdentifier::try_from(der).ok());
         let has_renewal_information = record.renewal.as_ref().is_some_and(|renewal| renewal.at.is_some());
+        let key = KeyPair::generate().map_err(unexpected)?.serialize_pem();
+        let mut pending =
+            PendingOrder { url: String::new(), directory: self.directory().to_owned(), key, continued: 0 };
+        // Written before the order is made: a disk that is full must not cost orders, which are rate-limited.
+        record.order = Some(pending.clone());
+        let written = self.folder.set_record(domain, record);
+        record.order = None;
+        written?;
         let order = match replaced.filter(|_| has_renewal_information) {
             Some(replaced) => match account.new_order(&plain().replaces(replaced)).await {
                 // It may have been replaced by an order that was lost, or the authority ignores the field.
@@ -153,9 +200,8 @@ impl Issuance {
             },
             None => account.new_order(&plain()).await?,
         };
-        let key = KeyPair::generate().map_err(unexpected)?.serialize_pem();
-        let url = order.url().to_owned();
-        record.order = Some(PendingOrder { url, directory: self.directory().to_owned(), key });
+        order.url().clone_into(&mut pending.url);
+        record.order = Some(pending);
         self.folder.set_record(domain, record)?;
         Ok(order)
     }
@@ -176,9 +222,7 @@ impl Issuance {
             order.finalize_csr(request.der()).await?;
         }
         let chain = order.poll_certificate(&POLLING).await?;
-        self.folder
-            .set_certificate(domain, &pending.key, &chain)
-            .map_err(|reason| Failed::new(Kind::Refused, reason))
+        Ok(self.folder.set_certificate(domain, &pending.key, &chain)?)
     }
 
     /// Has the challenge of each pending authorization answered and validated: HTTP-01, or TLS-ALPN-01 if the authority
@@ -258,4 +302,37 @@ fn alpn(domain: &str, digest: &[u8]) -> Result<Challenge, rcgen::Error> {
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn unexpected(error: rcgen::Error) -> Failed {
     Failed::new(Kind::Unreachable, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_continued_until_the_authority_says_that_it_failed_but_not_forever() {
+        let order = PendingOrder {
+            url: "https://ca.example/order/1".to_owned(),
+            directory: "https://ca.example/dir".to_owned(),
+            key: String::new(),
+            continued: 0,
+        };
+        let attempts = std::iter::successors(Some(order), |order| order.clone().once_more());
+        assert_eq!(attempts.count(), 1 + 8);
+        let kind = |text: &str| {
+            let r#type = Some(format!("urn:ietf:params:acme:error:{text}"));
+            let problem = Problem { r#type, detail: None, status: Some(400), subproblems: Vec::new() };
+            Failed::from(Error::Api(problem)).kind
+        };
+        for (failed, expected) in [
+            (kind("serverInternal"), true),
+            (kind("rateLimited"), true),
+            (Failed::from(Error::Timeout(None)).kind, true),
+            (Failed::from(Unset::Unwritable(std::io::ErrorKind::StorageFull.into())).kind, true),
+            (Failed::from(Unset::Unusable("not for the domain".to_owned())).kind, false),
+            (kind("malformed"), false),
+            (kind("accountDoesNotExist"), false),
+        ] {
+            assert_eq!(can_continue(failed), expected, "{failed:?}");
+        }
+    }
 }

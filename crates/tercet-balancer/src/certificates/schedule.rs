@@ -12,6 +12,8 @@ pub(super) enum Kind {
     SelfCheck,
     /// The authority could not be reached, or failed itself.
     Unreachable,
+    /// A file in the folder could not be written: the disk is full.
+    Unwritable,
     /// The authority does not know the account any more; another one is created.
     NoAccount,
     /// The authority refused: it could not validate the domain, or does not issue for it. Let's Encrypt allows five
@@ -26,7 +28,7 @@ impl Kind {
     fn backoff(self) -> (i64, i64) {
         match self {
             Self::SelfCheck => (10, 600),
-            Self::Unreachable | Self::NoAccount => (5, 3600),
+            Self::Unreachable | Self::Unwritable | Self::NoAccount => (5, 3600),
             Self::Refused => (120, 3600),
             Self::RateLimited => (3600, 6 * 3600),
         }

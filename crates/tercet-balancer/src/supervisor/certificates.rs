@@ -70,6 +70,7 @@ async fn serve(mut channel: Channel, events: &Log) -> io::Result<()> {
                         let _ = reply.send(());
                     }
                 }
+                (ToCertificates::Stop, _) => return Ok(()),
             }
         }
     }

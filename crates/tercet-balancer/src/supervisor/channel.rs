@@ -66,6 +66,8 @@ pub(super) enum ToCertificates {
     Configure { toml: String },
     /// The challenges with this id are answered.
     ChallengesSet { id: u64 },
+    /// Exit: files are complete at any time.
+    Stop,
 }
 
 /// A message from the certificates process.

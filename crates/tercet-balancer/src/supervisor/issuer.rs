@@ -9,7 +9,7 @@ use tokio::process::Child;
 use tokio::time::Instant;
 
 use super::channel::{Channel, FromCertificates, ToCertificates};
-use super::{Programs, Role};
+use super::{EXIT_TIMEOUT, Programs, Role};
 use crate::challenges::Challenge;
 use crate::config::{Acme, Config};
 
@@ -36,6 +36,30 @@ struct Process {
     child: Child,
     channel: Channel,
     started: Instant,
+    /// When it is killed: it has closed its channel, or was told to stop, and has not exited.
+    killed_at: Option<Instant>,
+}
+
+impl Process {
+    /// Waits until it has exited, and kills it if that takes too long. Cancelled, this is repeated.
+    async fn exited(&mut self) -> String {
+        let killed_at = *self.killed_at.get_or_insert_with(|| Instant::now() + EXIT_TIMEOUT);
+        match tokio::time::timeout_at(killed_at, self.child.wait()).await {
+            Ok(Ok(status)) => status.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => {
+                // Fails if it has exited meanwhile.
+                let _ = self.child.kill().await;
+                "killed: it closed its control channel and did not exit".to_owned()
+            }
+        }
+    }
+
+    async fn stop(mut self) {
+        // Fails if it has died already.
+        let _ = tokio::time::timeout(EXIT_TIMEOUT, self.channel.send(&ToCertificates::Stop, &[])).await;
+        self.exited().await;
+    }
 }
 
 impl Issuer {
@@ -66,7 +90,7 @@ impl Issuer {
         let process = self.process.take();
         *self = Self { process, ..Self::new(config)? };
         if self.wanted.0.is_empty() {
-            self.process = None;
+            self.stop().await;
         } else if let Some(process) = &mut self.process {
             let message = ToCertificates::Configure { toml: self.toml.clone() };
             // If it has died, the next receive reports it.
@@ -94,11 +118,7 @@ impl Issuer {
                 }
                 return message;
             }
-            // Cancelled, this is repeated, and the exit status is still there.
-            let how = match process.child.wait().await {
-                Ok(status) => status.to_string(),
-                Err(error) => error.to_string(),
-            };
+            let how = process.exited().await;
             if process.started.elapsed() >= MIN_UPTIME {
                 self.backoff = FIRST_BACKOFF;
             }
@@ -116,7 +136,7 @@ impl Issuer {
         let message = ToCertificates::Configure { toml: self.toml.clone() };
         // If it dies meanwhile, the next receive reports it.
         let _ = channel.send(&message, &[]).await;
-        self.process = Some(Process { child, channel, started: Instant::now() });
+        self.process = Some(Process { child, channel, started: Instant::now(), killed_at: None });
         Ok(())
     }
 
@@ -124,6 +144,13 @@ impl Issuer {
         self.next_start = Instant::now() + self.backoff;
         events.event(BalancerEvent::CertificatesDied { how, seconds: self.backoff.as_secs_f64() });
         self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
+    }
+
+    /// Stops the process, and kills it if it does not exit in time.
+    pub(super) async fn stop(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.stop().await;
+        }
     }
 
     /// Tells the process that its challenges are answered.

@@ -204,6 +204,59 @@ fn changed_files_are_reloaded_and_invalid_ones_are_ignored() {
     assert_eq!(connect(&tls, &client(), "shop.example").unwrap().certificate, der(&pair));
 }
 
+#[test]
+fn a_file_that_cannot_be_used_holds_back_no_other_certificate() {
+    let authority = Authority::new();
+    let (club, shop) =
+        (authority.issue("club", &["club.example"]), authority.issue("shop", &["shop.example"]));
+    let folder = tempfile::tempdir().unwrap();
+    let file = certificate_file(folder.path(), "new.example");
+    let domains = vec![("new.example".to_owned(), file.clone())];
+    let sources = Sources { files: vec![club.clone(), shop.clone()], domains };
+    let tls = Tls::load_sources(sources, Arc::default()).unwrap();
+    let connect_to = |name: &str| connect(&tls, &authority.client(BOTH, &[]), name).unwrap().certificate;
+    let club_before = der(&club);
+    fs::remove_file(&club.key).unwrap();
+    let renewed = authority.issue("shop", &["shop.example"]);
+    let new = authority.issue("new", &["new.example"]);
+    fs::write(&file, [fs::read(&new.certificate).unwrap(), fs::read(&new.key).unwrap()].concat()).unwrap();
+    assert_eq!(tls.refresh().unwrap_err().file, club.key);
+    assert_eq!(connect_to("new.example"), der(&new));
+    assert_eq!(connect_to("shop.example"), der(&renewed));
+    assert_eq!(connect_to("club.example"), club_before, "the one from before");
+    // Until the certificates process has replaced it.
+    fs::write(&file, "half a certificate").unwrap();
+    assert!(tls.refresh().is_err());
+    assert_eq!(connect_to("new.example"), der(&new));
+}
+
+#[test]
+fn refreshes_at_once_leave_the_newest_certificate() {
+    let authority = Authority::new();
+    let pair = authority.issue("shop", &["shop.example"]);
+    let tls = Tls::load(std::slice::from_ref(&pair)).unwrap();
+    let written = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let refresh = || {
+            while !written.load(Ordering::Relaxed) {
+                // A key that was written without its certificate is refused.
+                let _ = tls.refresh();
+            }
+        };
+        let refreshing = [scope.spawn(refresh), scope.spawn(refresh)];
+        for _ in 0..50 {
+            authority.issue("shop", &["shop.example"]);
+        }
+        written.store(true, Ordering::Relaxed);
+        for thread in refreshing {
+            thread.join().unwrap();
+        }
+    });
+    tls.refresh().unwrap();
+    let loaded = tls.pairs.loaded.load();
+    assert_eq!(loaded.files[0].as_ref().unwrap().cert[0].as_ref(), der(&pair));
+}
+
 #[track_caller]
 fn check_refused(pair: &Certificate, file: &Path, problem: &str) {
     let error = Tls::load(std::slice::from_ref(pair)).unwrap_err();

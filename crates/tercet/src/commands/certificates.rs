@@ -10,6 +10,7 @@ use tercet_balancer::config;
 use crate::cli;
 use crate::failure::{Failure, Outcome};
 use crate::fleet::{Machines, table};
+use crate::output::plain;
 use crate::project::Project;
 
 /// Prints the list of the machine that it runs on, by the binary and configuration of the balancer's unit.
@@ -63,19 +64,15 @@ fn describe(listed: &[Listed]) -> String {
     }
     let mut rows = vec![["name", "issuer", "expires", "renewal", "last error"].map(str::to_owned).to_vec()];
     for it in listed {
-        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-        let renewal = match &it.file {
-            Some(file) => file.clone(),
-            None => or_none(it.next_renewal.map(time)),
-        };
-        let name = if it.names.is_empty() { "-".to_owned() } else { it.names.join(", ") };
-        let error = it.last_error.as_ref().map(|error| error.replace(['\n', '\r'], " "));
+        // The authority chooses these texts.
+        let or_none = |text: Option<String>| text.map_or_else(|| "-".to_owned(), |text| plain(&text));
+        let names = Some(it.names.join(", ")).filter(|names| !names.is_empty());
         rows.push(vec![
-            name,
+            or_none(names),
             or_none(it.issuer.clone()),
             or_none(it.expires.map(time)),
-            renewal,
-            or_none(error),
+            or_none(it.file.clone().or_else(|| it.next_renewal.map(time))),
+            or_none(it.last_error.as_ref().map(|error| error.replace(['\n', '\r', '\t'], " "))),
         ]);
     }
     table(&rows)
@@ -106,7 +103,7 @@ mod tests {
             Listed {
                 names: vec!["www.shop.example.com".to_owned()],
                 next_renewal: Some(1_796_022_180),
-                last_error: Some("it does not\nresolve".to_owned()),
+                last_error: Some("it does not\nresolve\x1b[2J\x1b[31m\u{9b}1m".to_owned()),
                 failures: 3,
                 ..Listed::default()
             },
@@ -119,7 +116,7 @@ mod tests {
         expect![[r"
             name                  issuer               expires           renewal           last error
             shop.example.com      R11 (Let's Encrypt)  2027-02-28 07:01  2027-01-29 07:01  -
-            www.shop.example.com  -                    -                 2026-11-30 07:03  it does not resolve
+            www.shop.example.com  -                    -                 2026-11-30 07:03  it does not resolve\u{1b}[2J\u{9b}1m
             -                     -                    -                 tls/a.crt         No such file
         "]]
         .assert_eq(&describe(&listed));

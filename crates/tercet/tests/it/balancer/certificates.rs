@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use self::pebble::{EXTERNAL, Options, Pebble};
 use super::load::{self, Client};
-use super::process::{Balancer, TIMEOUT, configuration, eventually, eventually_within};
+use super::process::{Balancer, TIMEOUT, configuration, eventually, eventually_within, is_alive};
 use super::thread_server::ThreadServer;
 use crate::tercet::command;
 
@@ -330,6 +330,38 @@ fn an_order_is_continued_wherever_the_process_was_killed() {
         site.wait_for(&pebble, SHOP);
         assert_eq!(pebble.issued(), 1, "{step}: more than one certificate\n{}", site.balancer.log());
     }
+}
+
+#[test]
+fn a_disk_that_is_full_costs_no_order_and_ends_no_process() {
+    // A folder in place of the file that is written next cannot be written, by root neither.
+    for (name, has_order) in [(".shop.example.json.new", false), (".shop.example.pem.new", true)] {
+        let pebble = Pebble::start(Options::default());
+        let site = Site::start_with(&pebble, &[SHOP], &[SHOP], "", |folder| {
+            fs::create_dir_all(folder.join("certificates").join(name)).unwrap();
+        });
+        eventually("the failure is logged", || site.balancer.log().contains("Is a directory"));
+        let process = site.process().unwrap();
+        assert_eq!(pebble.log().contains("/order-plz"), has_order, "{name}");
+        fs::remove_dir(site.file(name)).unwrap();
+        site.wait_for(&pebble, SHOP);
+        assert_eq!(pebble.issued(), 1, "{name}: the order is continued\n{}", site.balancer.log());
+        assert_eq!(site.process(), Some(process), "{name}");
+        eventually("it is recorded", || site.record(SHOP).is_some_and(|record| record["order"].is_null()));
+    }
+}
+
+#[test]
+fn a_certificates_process_that_hangs_is_killed_when_the_balancer_stops() {
+    let pebble = Pebble::start(Options::default());
+    let mut site = Site::start(&pebble, &[SHOP], "");
+    site.wait_for(&pebble, SHOP);
+    let process = site.process().unwrap();
+    kill_process(process, Signal::STOP).unwrap();
+    let started = Instant::now();
+    site.balancer.stop();
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert!(!is_alive(process), "it was waited for");
 }
 
 #[test]
