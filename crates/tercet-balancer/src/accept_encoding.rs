@@ -23,7 +23,7 @@ impl Coding {
 }
 
 /// A weight in thousandths.
-type Weight = u16;
+pub(crate) type Weight = u16;
 
 /// The codings that a client accepts, with their weights. An element that is malformed is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl AcceptEncoding {
 
     /// Of the codings offered, the one with the greatest weight; of equal ones the first. `None`: none is accepted, or
     /// the client prefers the content without one.
-    pub fn best(&self, offered: &[Coding]) -> Option<Coding> {
+    pub fn best(&self, offered: impl IntoIterator<Item = Coding>) -> Option<Coding> {
         let mut best = None;
         let mut greatest = self.identity.unwrap_or(0);
         // With equal weights the client leaves the choice; a coding saves bytes.
@@ -82,7 +82,7 @@ impl AcceptEncoding {
             };
             let weight = named.or(self.any).unwrap_or(0);
             if weight > greatest || weight == greatest && is_identity && weight > 0 {
-                (best, greatest, is_identity) = (Some(*coding), weight, false);
+                (best, greatest, is_identity) = (Some(coding), weight, false);
             }
         }
         best
@@ -90,7 +90,7 @@ impl AcceptEncoding {
 }
 
 /// The weight of `q=0.5` (RFC 9110 section 12.4.2).
-fn weight(parameter: &[u8]) -> Option<Weight> {
+pub(crate) fn weight(parameter: &[u8]) -> Option<Weight> {
     let [b'q' | b'Q', b'=', first @ (b'0' | b'1'), rest @ ..] = parameter else { return None };
     let digits = match rest {
         [] => rest,
@@ -146,10 +146,10 @@ mod tests {
             ("br\u{fc}, gz\0ip", None),
         ] {
             let accepted = AcceptEncoding::parse(std::iter::once(value.as_bytes()));
-            assert_eq!(accepted.best(&[Brotli, Zstandard, Gzip]), expected, "{value}");
+            assert_eq!(accepted.best([Brotli, Zstandard, Gzip]), expected, "{value}");
         }
         let lines = [&b"gzip;q=0.5"[..], b"br;q=0.6"];
-        assert_eq!(AcceptEncoding::parse(lines.into_iter()).best(&[Gzip, Brotli]), Some(Brotli));
-        assert_eq!(AcceptEncoding::parse(lines.into_iter()).best(&[]), None);
+        assert_eq!(AcceptEncoding::parse(lines.into_iter()).best([Gzip, Brotli]), Some(Brotli));
+        assert_eq!(AcceptEncoding::parse(lines.into_iter()).best([]), None);
     }
 }

@@ -160,6 +160,7 @@ fn describe(server: &Server) -> Value {
     json!({
         "name": server.name,
         "address": server.address.to_string(),
+        "backup": server.backup.load(Ordering::Relaxed),
         "weight": server.weight.load(Ordering::Relaxed),
         "state": state,
         "in_flight": server.in_flight(),

@@ -11,16 +11,18 @@ use tercet_observe::event::ProcessEvent;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Mutex, mpsc, watch};
 
+use crate::active::Active;
 use crate::bind_address::BindAddresses;
 use crate::challenges::Challenge;
 use crate::config::Config;
 use crate::listening::{Listening, worker_count};
 use crate::shared::{ReloadReply, Shared};
-use crate::tls::TlsError;
 use crate::{admin, event_loop, health};
 
 /// How often certificate files are checked for changes and rate limits are swept.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
+/// How often the file that turns maintenance on is looked for.
+const MAINTENANCE: Duration = Duration::from_millis(500);
 
 /// A running balancer.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ impl Balancer {
     /// to `reload_requests`.
     ///
     /// # Errors
-    /// A certificate cannot be used, or a thread cannot be spawned.
+    /// A certificate or a file with users cannot be used, or a thread cannot be spawned.
     pub fn start(
         config: Config,
         listeners: Vec<Listening>,
@@ -54,8 +56,11 @@ impl Balancer {
         }
         let challenges = Arc::default();
         let bind_addresses = BindAddresses::load(&config, &challenges, None).map_err(io::Error::other)?;
+        let config = Active::load(config)?;
         let logs = (events, access_log.handle());
         let shared = Arc::new(Shared::new(config, bind_addresses, challenges, count, logs, reload_requests));
+        // Before the first request.
+        shared.refresh_maintenance();
         let (stop, stopped) = watch::channel(false);
         let (reloaded, reloads) = watch::channel(());
         let (listening, listened) = watch::channel(Arc::new(listeners));
@@ -94,10 +99,12 @@ impl Balancer {
     /// change.
     ///
     /// # Errors
-    /// A certificate cannot be used.
-    pub fn reload(&self, config: Config, bound: Vec<Listening>) -> Result<(), TlsError> {
+    /// A certificate or a file with users cannot be used.
+    pub fn reload(&self, config: Config, bound: Vec<Listening>) -> io::Result<()> {
         let before = self.shared.bind_addresses.load();
-        let bind_addresses = BindAddresses::load(&config, &self.shared.challenges, Some(&before))?;
+        let bind_addresses =
+            BindAddresses::load(&config, &self.shared.challenges, Some(&before)).map_err(io::Error::other)?;
+        let config = Active::load(config)?;
         self.shared.servers.configure(&config);
         self.shared.bind_addresses.store(Arc::new(bind_addresses));
         let mut listening = Vec::new();
@@ -109,7 +116,8 @@ impl Balancer {
             }
         }
         listening.extend(bound);
-        self.shared.config.store(Arc::new(config.into()));
+        self.shared.config.store(Arc::new(config));
+        self.shared.refresh_maintenance();
         self.listening.send_replace(Arc::new(listening));
         self.reloaded.send_replace(());
         Ok(())
@@ -169,6 +177,8 @@ fn housekeeping(
     runtime.block_on(async {
         tokio::task::spawn_local(health::end_deadlines(Arc::clone(shared)));
         tokio::task::spawn_local(run_periodic_tasks(Arc::clone(shared)));
+        tokio::task::spawn_local(watch_maintenance(Arc::clone(shared)));
+        tokio::task::spawn_local(resolve_names(Arc::clone(shared)));
         let mut admin = tokio::task::spawn_local(admin::serve(Arc::clone(shared)));
         let mut current = shared.config.load().admin.clone();
         loop {
@@ -196,6 +206,25 @@ async fn run_periodic_tasks(shared: Arc<Shared>) {
         interval.tick().await;
         refresh_certificates(&shared);
         shared.limits.sweep(&shared.config.load().limits, std::time::Instant::now());
+    }
+}
+
+async fn watch_maintenance(shared: Arc<Shared>) {
+    let mut interval = tokio::time::interval(MAINTENANCE);
+    loop {
+        interval.tick().await;
+        shared.refresh_maintenance();
+    }
+}
+
+/// Resolves the names of servers again, one after the other.
+async fn resolve_names(shared: Arc<Shared>) {
+    loop {
+        for server in shared.servers.all() {
+            server.upstream.resolve().await;
+        }
+        let interval = *shared.config.load().resolve_interval;
+        tokio::time::sleep(interval).await;
     }
 }
 

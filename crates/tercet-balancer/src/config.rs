@@ -5,12 +5,15 @@
 use std::path::{Path, PathBuf};
 
 pub use tercet_options::balancer::{
-    AccessLog, AccessLogFormat, AccessLogTo, Acme, Admin, Certificate, Config, HashOn, Health, Limits,
-    Listen, Policy, Retries, Route, Server, ServerAddress, Timeouts,
+    AccessLog, AccessLogFormat, AccessLogTo, Acme, Admin, BasicAuth, Certificate, Compress, Compression,
+    Config, ContentCoding, ErrorPages, HashOn, Health, Limits, Listen, Maintenance, Policy, Retries, Route,
+    Server, ServerAddress, Timeouts,
 };
 use tercet_options::{Mistakes, Section};
 
 use crate::http1::HeadLimits;
+use crate::pages::Pages;
+use crate::users;
 
 /// Reads a configuration file. Relative paths in it start at its folder.
 ///
@@ -22,10 +25,18 @@ pub fn load(file: &Path) -> Result<Config, Mistakes> {
     Config::parse_with(&text, &file.display().to_string(), |config, section| {
         start_paths_at(config, folder);
         check_files(config, file, section);
+        check_users(config, section);
+        if let Err(error) = Pages::load(config.error_pages.folder.as_deref(), false) {
+            let message = format!("cannot be used: {}: {}", error.path.display(), error.problem);
+            section
+                .mistake("error-pages.folder", &message, "this folder")
+                .hint("name a folder with pages: 404.html, 4xx.html, 5xx.html, maintenance.html");
+        }
     })
 }
 
-/// Reports folders of static files that do not exist, or contain the configuration, a private key or a log.
+/// Reports folders of static files that do not exist, or contain the configuration, a private key or a log, or are in the
+/// folder of certificates.
 fn check_files(config: &Config, file: &Path, section: &mut Section<'_>) {
     let keys = config.listen.iter().flat_map(|listen| &listen.certificates).map(|pair| pair.key.as_path());
     let log = match &config.access_log.to {
@@ -37,7 +48,11 @@ fn check_files(config: &Config, file: &Path, section: &mut Section<'_>) {
         Err(_) => Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?)),
         real => real.ok(),
     };
-    let private: Vec<PathBuf> = [file].into_iter().chain(keys).chain(log).filter_map(real).collect();
+    let obtained = (!config.domains.is_empty()).then_some(config.acme.folder.as_path());
+    let hmac_key = config.acme.eab.as_ref().map(|eab| eab.hmac_key_file.as_path());
+    let users = config.route.iter().filter_map(|route| Some(route.basic_auth.as_ref()?.users.as_path()));
+    let private = [file].into_iter().chain(keys).chain(users).chain(log).chain(hmac_key).chain(obtained);
+    let private: Vec<PathBuf> = private.filter_map(real).collect();
     for (index, route) in config.route.iter().enumerate() {
         let Some(folder) = &route.files else { continue };
         let option = format!("route[{index}].files");
@@ -55,11 +70,13 @@ fn check_files(config: &Config, file: &Path, section: &mut Section<'_>) {
                     .hint("name the folder it is in");
             }
             Ok(real) => {
-                if let Some(path) = private.iter().find(|path| path.starts_with(&real)) {
+                let is_or_in = |path: &&PathBuf| path.starts_with(&real) || real.starts_with(path);
+                if let Some(path) = private.iter().find(is_or_in) {
+                    let verb = if path.starts_with(&real) { "contains" } else { "is in" };
                     section
                         .mistake(
                             &option,
-                            &format!("contains {}, which clients must not read", path.display()),
+                            &format!("{verb} {}, which clients must not read", path.display()),
                             "this folder",
                         )
                         .hint("move the website to a folder of its own");
@@ -69,12 +86,30 @@ fn check_files(config: &Config, file: &Path, section: &mut Section<'_>) {
     }
 }
 
+/// Reports files with users that cannot be used.
+fn check_users(config: &Config, section: &mut Section<'_>) {
+    for (index, route) in config.route.iter().enumerate() {
+        let Some(basic_auth) = &route.basic_auth else { continue };
+        if let Err(error) = users::check_file(&basic_auth.users) {
+            let message = format!("cannot be used: {}: {}", error.file.display(), error.problem);
+            section
+                .mistake(&format!("route[{index}].basic-auth.users"), &message, "this file")
+                .hint(error.hint);
+        }
+    }
+}
+
 fn start_paths_at(config: &mut Config, folder: &Path) {
     let certificates = config.listen.iter_mut().flat_map(|listen| &mut listen.certificates);
     let mut paths: Vec<&mut PathBuf> =
         certificates.flat_map(|pair| [&mut pair.certificate, &mut pair.key]).collect();
     paths.extend(&mut config.admin.socket);
-    paths.extend(config.route.iter_mut().filter_map(|route| route.files.as_mut()));
+    paths.extend(config.route.iter_mut().flat_map(|route| {
+        let users = route.basic_auth.as_mut().map(|login| &mut login.users);
+        route.files.as_mut().into_iter().chain(users)
+    }));
+    paths.extend(&mut config.error_pages.folder);
+    paths.push(&mut config.maintenance.file);
     paths.push(&mut config.acme.folder);
     paths.extend(&mut config.acme.root);
     paths.extend(config.acme.eab.as_mut().map(|eab| &mut eab.hmac_key_file));

@@ -27,15 +27,18 @@ use tercet_observe::AccessRecord;
 
 use self::failure::{CLIENT_GONE, Failure};
 use self::progress::Progress;
+use crate::access::{Access, is_in};
 use crate::active::Active;
 use crate::client::{After, Client};
 use crate::forwarded::RequestId;
 use crate::http1::{Decoder, Field, Refusal, RequestHead, host};
-use crate::local_reply::LocalReply;
+use crate::local_reply::{LocalReply, Page};
+use crate::pages;
 use crate::request_buffers::RequestBuffers;
 use crate::rotation::{InFlight, Selection};
 use crate::routes::Selected;
 use crate::server::{Server, Standing};
+use crate::users::Verdict;
 use crate::worker::Worker;
 
 /// One request, with the state that its attempts share.
@@ -75,7 +78,7 @@ pub(crate) async fn run(
         Ok(selected) => (selected, None),
         Err(refusal) => (Selected::NONE, Some(refusal)),
     };
-    let composed = match request::compose(client, config, head, selected.stripped, buffers) {
+    let composed = match request::compose(client, config, head, selected, buffers) {
         Ok(composed) => composed,
         Err(refusal) => return crate::local_reply::refuse(worker, client, buffers, refusal).await,
     };
@@ -94,7 +97,10 @@ pub(crate) async fn run(
     };
     exchange.progress.is_buffered.set(true);
     let mut server = None;
-    let answered = exchange.without_server(buffers, started).or(refusal.map(Failure::ClientRefused));
+    let mut answered = exchange.without_server(buffers, started).or(refusal.map(Failure::ClientRefused));
+    if let (None, Some(access)) = (&answered, selected.access()) {
+        answered = Box::pin(exchange.denied(access, buffers)).await;
+    }
     let outcome = match (answered, selected.route.and_then(|route| route.files.as_ref())) {
         (Some(reason), _) => Err(reason),
         // Boxed, so that a request that waits for a server does not hold the state of one for a file.
@@ -117,7 +123,7 @@ pub(crate) async fn run(
 }
 
 impl Exchange<'_> {
-    /// Checks the rules that respond to a request without a server: redirect, `Max-Forwards`, rate limit.
+    /// Checks the rules that respond to a request without a server: redirect, `Max-Forwards`, rate limit, maintenance.
     fn without_server(&self, buffers: &RequestBuffers, now: Instant) -> Option<Failure> {
         let received = buffers.client.filled();
         if self.client.bind_address.listen.redirect_to_https && self.has_https(received) {
@@ -130,10 +136,30 @@ impl Exchange<'_> {
             return Some(Failure::LastForward);
         }
         let limits = &self.worker.shared.limits;
-        limits.request(&self.config.limits, self.client_address, now).err().map(|after| {
+        if let Err(after) = limits.request(&self.config.limits, self.client_address, now) {
             self.worker.shared.metrics.limited.fetch_add(1, Ordering::Relaxed);
-            Failure::Limited(after)
-        })
+            return Some(Failure::Limited(after));
+        }
+        let maintenance = &self.config.maintenance;
+        let is_on = self.worker.shared.is_in_maintenance() && !is_in(&maintenance.allow, self.client_address);
+        is_on.then_some(Failure::Maintenance(*maintenance.retry_after))
+    }
+
+    /// Checks the access rules of the route.
+    async fn denied(&self, access: &Access, buffers: &RequestBuffers) -> Option<Failure> {
+        if !access.permits(self.client_address) {
+            return Some(Failure::Denied);
+        }
+        let login = access.login.as_ref()?;
+        let received = buffers.client.filled();
+        let mut given = self.head.headers.iter().filter(|header| header.field == Field::Authorization);
+        // Of two, the server could read the other one.
+        let authorization = given.next().filter(|_| given.next().is_none());
+        match login.users.check(authorization.map(|header| header.value.in_buffer(received))).await {
+            Verdict::Granted => None,
+            Verdict::Refused => Some(Failure::Unauthorized(login.challenge.clone())),
+            Verdict::Busy => Some(Failure::PasswordsPending),
+        }
     }
 
     /// Whether the host can be requested by https: the first certificate of a domain may still be missing.
@@ -208,6 +234,10 @@ impl Exchange<'_> {
             | Failure::OutOfDescriptors
             | Failure::Invalid(_)
             | Failure::Limited(_)
+            | Failure::Maintenance(_)
+            | Failure::Denied
+            | Failure::Unauthorized(_)
+            | Failure::PasswordsPending
             | Failure::Redirect(_)
             | Failure::LastForward
             | Failure::NotFound
@@ -261,6 +291,13 @@ impl Exchange<'_> {
         if status == CLIENT_GONE {
             return After::Abort;
         }
+        let page = match failure {
+            Failure::Maintenance(_) => self.config.pages.of_maintenance(),
+            _ => self.config.pages.of_status(status),
+        };
+        let prefers_html = || self.prefers_html(buffers.client.filled());
+        let page = page
+            .map_or(Page::None, |page| if prefers_html() { Page::Html(page) } else { Page::NotPreferred });
         let keep_alive = self.keeps_client();
         buffers.response.clear();
         let mut text = [0; 36];
@@ -268,13 +305,18 @@ impl Exchange<'_> {
         let reply = LocalReply {
             status,
             message,
+            page,
             request_id: str::from_utf8(id).unwrap_or_default(),
             retry_after: match failure {
-                Failure::Limited(after) => Some(*after),
+                Failure::Limited(after) | Failure::Maintenance(after) => Some(*after),
                 _ => (status == 503).then_some(RETRY_AFTER),
             },
             location: match failure {
                 Failure::Redirect(location) | Failure::Moved(location) => Some(location),
+                _ => None,
+            },
+            authenticate: match failure {
+                Failure::Unauthorized(challenge) => Some(challenge),
                 _ => None,
             },
             allow: matches!(failure, Failure::MethodNotAllowed).then_some("GET, HEAD"),
@@ -287,6 +329,11 @@ impl Exchange<'_> {
             Ok(()) => After::Close,
             Err(_) => After::Abort,
         }
+    }
+
+    /// Whether the client gets error pages.
+    fn prefers_html(&self, received: &[u8]) -> bool {
+        pages::prefers_html(self.head.values_named(received, b"accept"))
     }
 
     /// Whether the client's connection is kept after a response of the balancer itself.

@@ -4,7 +4,7 @@
 //! itself is opened for each request, so that a folder that is replaced or built again is seen at once. This module
 //! does not depend on connections.
 
-mod media_type;
+pub(crate) mod media_type;
 mod precondition;
 pub mod range;
 
@@ -153,7 +153,7 @@ fn sibling(
     accepted: &AcceptEncoding,
 ) -> Option<(File, std::fs::Metadata, Coding)> {
     let mut offered = vec![Coding::Brotli, Coding::Gzip];
-    while let Some(coding) = accepted.best(&offered) {
+    while let Some(coding) = accepted.best(offered.iter().copied()) {
         let ending = if coding == Coding::Gzip { "gz" } else { "br" };
         match open(folder, &format!("{name}.{ending}")) {
             Ok((file, metadata)) if metadata.is_file() => return Some((file, metadata, coding)),

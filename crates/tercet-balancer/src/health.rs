@@ -11,14 +11,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::config::{Health, ServerAddress};
+use crate::config::Health;
 use crate::http1::response::{self, RequestInfo};
 use crate::http1::{HeadLimits, Method};
 use crate::server::{Server, Standing};
 use crate::shared::Shared;
-use crate::socket::{self, Socket};
+use crate::socket;
+use crate::upstream::Upstream;
 
 /// The longest response head a check reads, in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -60,9 +62,8 @@ pub(crate) async fn check_all(shared: Arc<Shared>) {
     for server in shared.servers.all() {
         let (shared, rules) = (Arc::clone(&shared), Rc::clone(&rules));
         let entry = config.servers.iter().find(|it| *it.name == *server.name && it.address == server.address);
-        let health_address = entry.and_then(|it| it.health_address).map(ServerAddress::from);
-        let address = health_address.unwrap_or_else(|| server.address.clone());
-        checks.spawn_local(async move { check_one(&shared, &rules, &server, &address).await });
+        let apart = entry.and_then(|it| it.health_address).map(Upstream::Tcp);
+        checks.spawn_local(async move { check_one(&shared, &rules, &server, apart.as_ref()).await });
     }
     if checks.is_empty() {
         return std::future::pending().await;
@@ -70,7 +71,14 @@ pub(crate) async fn check_all(shared: Arc<Shared>) {
     while checks.join_next().await.is_some() {}
 }
 
-async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, address: &ServerAddress) {
+/// Checks a server, at the address for checks that it has `apart`.
+async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, apart: Option<&Upstream>) {
+    let upstream = apart.unwrap_or(&server.upstream);
+    let host = match upstream {
+        Upstream::Tcp(address) => address.to_string(),
+        Upstream::Name(_) => server.address.to_string(),
+        Upstream::Unix(_) => "localhost".to_owned(),
+    };
     let mut interval = tokio::time::interval(*rules.interval);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut responses = server.responses_seen();
@@ -85,7 +93,7 @@ async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, addres
             None => Probe::Connect,
         };
         responses = server.responses_seen();
-        let checked = check(*rules.timeout, probe, address).await;
+        let checked = check(*rules.timeout, probe, upstream, &host).await;
         if let Some(reachable) = checked.reachable {
             shared.servers.set_reachable(server, reachable);
         }
@@ -130,16 +138,18 @@ struct CheckResult {
     reachable: Option<bool>,
 }
 
-async fn check(timeout: Duration, probe: Probe<'_>, address: &ServerAddress) -> CheckResult {
+async fn check(timeout: Duration, probe: Probe<'_>, upstream: &Upstream, host: &str) -> CheckResult {
     let connected = Cell::new(false);
-    let outcome = match tokio::time::timeout(timeout, run(probe, address, &connected)).await {
+    let outcome = match tokio::time::timeout(timeout, run(probe, upstream, host, &connected)).await {
         Err(_) => Err(HealthFailure::Timeout(timeout)),
         Ok(Err(error)) if socket::is_out_of_resources(&error) => {
             return CheckResult { outcome: Err(HealthFailure::OutOfSockets), reachable: None };
         }
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(HealthFailure::Refused),
         // A Unix socket that is not there.
-        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => Err(HealthFailure::Refused),
+        Ok(Err(error)) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {
+            Err(HealthFailure::Refused)
+        }
         Ok(Err(error)) => Err(HealthFailure::Failed(error.to_string())),
         Ok(Ok(Some(status))) if status >= 500 => Err(HealthFailure::Status(status)),
         Ok(Ok(_)) => Ok(()),
@@ -149,17 +159,18 @@ async fn check(timeout: Duration, probe: Probe<'_>, address: &ServerAddress) -> 
 
 /// Runs a probe. Returns the status of the response for [`Probe::Path`]; sets `connected` once the connection is
 /// established.
-async fn run(probe: Probe<'_>, address: &ServerAddress, connected: &Cell<bool>) -> io::Result<Option<u16>> {
-    let socket = Socket::connect(address).await?;
+async fn run(
+    probe: Probe<'_>,
+    upstream: &Upstream,
+    host: &str,
+    connected: &Cell<bool>,
+) -> io::Result<Option<u16>> {
+    let socket = upstream.connect().await?;
     connected.set(true);
     let line = match probe {
         Probe::Connect => return Ok(None),
         Probe::Ping => PING.to_owned(),
         Probe::Path(path) => format!("GET {path}"),
-    };
-    let host = match address {
-        ServerAddress::Tcp(address) => address.to_string(),
-        ServerAddress::Unix(_) => "localhost".to_owned(),
     };
     let request = format!(
         "{line} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: tercet-balancer\r\nConnection: close\r\n\r\n"

@@ -8,6 +8,8 @@ pub mod body;
 pub mod field;
 mod headers;
 pub(crate) mod host;
+mod line;
+pub mod recoding;
 pub mod request;
 pub mod response;
 mod target;

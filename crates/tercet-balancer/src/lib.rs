@@ -1,6 +1,7 @@
 //! Tier 1: the HTTP load balancer: listeners, server selection, health checks, forwarding, draining, access log.
 
 pub mod accept_encoding;
+mod access;
 mod active;
 mod admin;
 pub mod balancer;
@@ -11,6 +12,7 @@ mod challenge_response;
 pub mod challenges;
 mod client;
 mod clock;
+pub mod compression;
 pub mod config;
 mod connection;
 mod event_loop;
@@ -25,6 +27,7 @@ mod listener;
 mod listening;
 mod local_reply;
 mod metrics;
+pub mod pages;
 pub mod path;
 mod pipe;
 mod pipeline;
@@ -41,6 +44,8 @@ mod socket;
 mod stream_budget;
 pub mod supervisor;
 pub mod tls;
+mod upstream;
+pub mod users;
 mod worker;
 mod x509;
 

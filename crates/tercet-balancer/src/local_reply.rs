@@ -1,5 +1,6 @@
-//! Responses of the balancer itself: refusals and failures, as a status and a short JSON object.
+//! Responses of the balancer itself: refusals and failures, as a status and a short JSON object, or an error page.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 
@@ -23,16 +24,30 @@ pub(crate) struct LocalReply<'a> {
     pub(crate) status: u16,
     /// The error message for the client.
     pub(crate) message: &'a str,
+    /// The error page in place of the message.
+    pub(crate) page: Page<'a>,
     /// The request's id.
     pub(crate) request_id: &'a str,
     /// The value of `Retry-After`.
     pub(crate) retry_after: Option<Duration>,
     /// The value of `Location`.
     pub(crate) location: Option<&'a str>,
+    /// The value of `WWW-Authenticate`.
+    pub(crate) authenticate: Option<&'a str>,
     /// The value of `Allow`.
     pub(crate) allow: Option<&'static str>,
     /// Whether the connection is kept.
     pub(crate) keep_alive: bool,
+}
+
+/// The error page for a status.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Page<'a> {
+    /// There is none.
+    None,
+    /// There is one, and the client prefers JSON.
+    NotPreferred,
+    Html(&'a [u8]),
 }
 
 impl<'a> LocalReply<'a> {
@@ -41,9 +56,11 @@ impl<'a> LocalReply<'a> {
         Self {
             status: refusal.status,
             message: refusal.reason,
+            page: Page::None,
             request_id,
             retry_after: None,
             location: None,
+            authenticate: None,
             allow: None,
             keep_alive,
         }
@@ -51,13 +68,22 @@ impl<'a> LocalReply<'a> {
 
     /// Writes the response to a request of this version and method, and returns the length of its body.
     pub(crate) fn write(&self, output: &mut Vec<u8>, version: Version, method: Method) -> u64 {
-        let body = json!({ "status": self.status, "message": self.message, "request_id": self.request_id });
-        let body = format!("{body}\n");
+        let json =
+            || json!({ "status": self.status, "message": self.message, "request_id": self.request_id });
+        let (media_type, body) = match self.page {
+            Page::Html(page) => ("text/html; charset=utf-8", Cow::Borrowed(page)),
+            Page::None | Page::NotPreferred => {
+                ("application/json", format!("{}\n", json()).into_bytes().into())
+            }
+        };
         write::push_status_line(output, self.status, reason_phrase(self.status).as_bytes());
         write::push_line(output, b"Date", date().as_bytes());
-        write::push_line(output, b"Content-Type", b"application/json");
+        write::push_line(output, b"Content-Type", media_type.as_bytes());
         write::push_line(output, b"Content-Length", body.len().to_string().as_bytes());
         write::push_line(output, request_id::HEADER.as_bytes(), self.request_id.as_bytes());
+        if !matches!(self.page, Page::None) {
+            write::push_line(output, b"Vary", b"Accept");
+        }
         if let Some(after) = self.retry_after {
             write::push_line(
                 output,
@@ -68,6 +94,9 @@ impl<'a> LocalReply<'a> {
         if let Some(location) = self.location {
             write::push_line(output, b"Location", location.as_bytes());
         }
+        if let Some(challenge) = self.authenticate {
+            write::push_line(output, b"WWW-Authenticate", challenge.as_bytes());
+        }
         if let Some(allow) = self.allow {
             write::push_line(output, b"Allow", allow.as_bytes());
         }
@@ -76,7 +105,7 @@ impl<'a> LocalReply<'a> {
         if method == Method::Head {
             return 0;
         }
-        output.extend_from_slice(body.as_bytes());
+        output.extend_from_slice(&body);
         body.len() as u64
     }
 }

@@ -36,7 +36,10 @@ impl Pool {
         let mut servers = self.0.borrow_mut();
         let of_server = servers.iter_mut().find(|of_server| Arc::ptr_eq(&of_server.server, server))?;
         while let Some(Idle { socket, .. }) = of_server.idle.pop() {
-            if socket.is_idle() && (!ask_kernel || socket.is_idle_in_kernel()) {
+            if socket.is_idle()
+                && server.upstream.leads_to(|| socket.peer())
+                && (!ask_kernel || socket.is_idle_in_kernel())
+            {
                 return Some(socket);
             }
         }
@@ -45,6 +48,9 @@ impl Pool {
 
     /// Returns a connection to the pool after a complete response; `now` is when it became idle.
     pub(crate) fn give_back(&self, server: &Arc<Server>, socket: Socket, now: Instant) {
+        if !server.upstream.leads_to(|| socket.peer()) {
+            return;
+        }
         let idle = Idle { socket, since: now };
         let mut servers = self.0.borrow_mut();
         match servers.iter_mut().find(|of_server| Arc::ptr_eq(&of_server.server, server)) {

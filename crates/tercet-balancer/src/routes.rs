@@ -2,10 +2,12 @@
 //!
 //! Matching allocates nothing, and judges the path that is sent on: a path with more than one reading is refused.
 
-use crate::config::Route as Options;
+use crate::access::Access;
+use crate::config::{Compress, Route as Options};
 use crate::files::Files;
 use crate::http1::{self, Refusal};
 use crate::path;
+use crate::users::UsersError;
 
 /// The routes of a configuration, in the order of their precedence.
 #[derive(Debug)]
@@ -19,6 +21,10 @@ pub struct Route {
     strip: bool,
     /// The static files that answer its requests; `None`: the servers.
     pub(crate) files: Option<Files>,
+    /// Whether responses of servers are compressed, if it says so.
+    pub(crate) compress: Option<Compress>,
+    /// Which clients have access; `None`: all.
+    pub(crate) access: Option<Access>,
 }
 
 /// The hosts of a route.
@@ -40,17 +46,25 @@ pub struct Selected<'a> {
     pub stripped: usize,
 }
 
-impl Selected<'_> {
+impl<'a> Selected<'a> {
     /// The selection without a route.
     pub(crate) const NONE: Self = Self { route: None, stripped: 0 };
+
+    /// The access rules of the route.
+    pub(crate) fn access(&self) -> Option<&'a Access> {
+        self.route?.access.as_ref()
+    }
 }
 
 impl Routes {
     /// The routes of a configuration.
-    pub fn new(routes: &[Options]) -> Self {
-        let mut routes: Vec<Route> = routes.iter().map(Route::new).collect();
+    ///
+    /// # Errors
+    /// A file with users cannot be used.
+    pub fn load(routes: &[Options]) -> Result<Self, UsersError> {
+        let mut routes = routes.iter().map(Route::load).collect::<Result<Vec<_>, _>>()?;
         routes.sort_by_key(|route| std::cmp::Reverse(route.precedence()));
-        Self(routes)
+        Ok(Self(routes))
     }
 
     /// The route of a request with this host and this target: a path, and perhaps a query. Without routes every target is
@@ -85,7 +99,7 @@ impl Routes {
 }
 
 impl Route {
-    fn new(options: &Options) -> Self {
+    fn load(options: &Options) -> Result<Self, UsersError> {
         let host = match options.host.as_deref().map(str::to_ascii_lowercase) {
             None => Host::Any,
             Some(host) => match host.strip_prefix('*') {
@@ -93,12 +107,14 @@ impl Route {
                 None => Host::Exact(host.into_bytes().into()),
             },
         };
-        Self {
+        Ok(Self {
             host,
             path: options.path.as_bytes().into(),
             strip: options.strip,
             files: options.files.as_ref().map(|folder| Files::new(folder, options)),
-        }
+            compress: options.compress,
+            access: Access::load(options)?,
+        })
     }
 
     /// Orders routes: an exact host, the longer domain, the longer path.
@@ -130,11 +146,12 @@ mod tests {
 
     fn routes(text: &str) -> Routes {
         let text = format!("servers = [\"127.0.0.1:1\"]\n{text}");
-        Routes::new(
+        Routes::load(
             &Config::parse(&text, "test.toml")
                 .unwrap_or_else(|mistakes| panic!("{}", mistakes.lines()))
                 .route,
         )
+        .unwrap()
     }
 
     /// The path of the selected route, and the path that is sent on.

@@ -11,6 +11,7 @@ use tercet_observe::metrics::Latency;
 use tokio::sync::Notify;
 
 use crate::config::{self, ServerAddress};
+use crate::upstream::Upstream;
 
 /// A server's state, from the best to the worst: new requests go to the servers of the best standing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,19 +28,17 @@ pub(crate) enum Standing {
     Unreachable,
 }
 
-impl Standing {
-    /// All standings, the worst first.
-    pub(crate) const WORST_FIRST: [Self; 5] =
-        [Self::Unreachable, Self::Down, Self::Ejected, Self::Silent, Self::Up];
-}
-
 /// A server and its state.
 #[derive(Debug)]
 pub(crate) struct Server {
     /// The name in logs and metrics.
     pub(crate) name: Box<str>,
-    /// The address it listens on.
+    /// The address it listens on, as configured.
     pub(crate) address: ServerAddress,
+    /// What connections to it are made to.
+    pub(crate) upstream: Upstream,
+    /// Whether it gets requests only while no other server is up.
+    pub(crate) backup: AtomicBool,
     /// The weight in the balancing policy.
     pub(crate) weight: AtomicU32,
     /// The limit of requests in flight; 0 is no limit.
@@ -91,6 +90,8 @@ impl Server {
         Self {
             name: wanted.name.as_str().into(),
             address: wanted.address.clone(),
+            upstream: Upstream::new(&wanted.address),
+            backup: AtomicBool::new(wanted.backup),
             weight: AtomicU32::new(wanted.weight.into()),
             max_requests: AtomicUsize::new(wanted.max_connections as usize),
             pipeline: AtomicUsize::new(wanted.pipeline.into()),

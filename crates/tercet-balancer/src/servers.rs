@@ -16,6 +16,21 @@ use crate::config::{Config, Health, Policy};
 use crate::rotation::{Rotation, Selection};
 use crate::server::{Server, Standing};
 
+/// The standings, and whether they are those of backups, the worst first. A backup precedes a server that is out of
+/// rotation, but not one that is slow.
+const WORST_FIRST: [(Standing, bool); 10] = [
+    (Standing::Unreachable, true),
+    (Standing::Unreachable, false),
+    (Standing::Down, true),
+    (Standing::Down, false),
+    (Standing::Ejected, true),
+    (Standing::Ejected, false),
+    (Standing::Silent, true),
+    (Standing::Up, true),
+    (Standing::Silent, false),
+    (Standing::Up, false),
+];
+
 /// The servers and the rotation made of them.
 #[derive(Debug)]
 pub(crate) struct Servers {
@@ -85,6 +100,7 @@ impl Servers {
                     server.weight.store(wanted.weight.into(), Ordering::Relaxed);
                     server.max_requests.store(wanted.max_connections as usize, Ordering::Relaxed);
                     server.pipeline.store(wanted.pipeline.into(), Ordering::Relaxed);
+                    server.backup.store(wanted.backup, Ordering::Relaxed);
                     return Arc::clone(server);
                 }
                 Arc::new(Server::new(wanted, Arc::clone(&self.capacity_freed)))
@@ -259,13 +275,12 @@ impl Servers {
     fn publish(&self, table: &mut Table) {
         let takes_requests = |server: &&Arc<Server>| !server.draining.load(Ordering::Relaxed);
         let mut rotation = None;
-        for standing in Standing::WORST_FIRST {
-            let servers: Vec<Arc<Server>> = table
-                .servers
-                .iter()
-                .filter(|server| takes_requests(server) && server.standing() == standing)
-                .cloned()
-                .collect();
+        for (standing, backup) in WORST_FIRST {
+            let is_in_group = |server: &&Arc<Server>| {
+                server.standing() == standing && server.backup.load(Ordering::Relaxed) == backup
+            };
+            let servers: Vec<Arc<Server>> =
+                table.servers.iter().filter(takes_requests).filter(is_in_group).cloned().collect();
             if !servers.is_empty() {
                 let best = Rotation::new(table.policy, *table.health.slow_start, servers);
                 rotation = Some(best.with_fallback(rotation));

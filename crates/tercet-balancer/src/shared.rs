@@ -1,10 +1,12 @@
 //! The state shared by all threads of a balancer: the configuration, the servers, the limits and the counters.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use tercet_observe::LogHandle;
+use tercet_observe::event::BalancerEvent;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::active::Active;
@@ -31,6 +33,8 @@ pub(crate) struct Shared {
     access_log: LogHandle,
     /// Reload requests of the admin socket.
     pub(crate) reload_requests: mpsc::Sender<ReloadReply>,
+    /// Whether maintenance is on.
+    maintenance: AtomicBool,
     queued: AtomicUsize,
     retrying: AtomicUsize,
 }
@@ -40,7 +44,7 @@ pub type ReloadReply = oneshot::Sender<Result<(), String>>;
 
 impl Shared {
     pub(crate) fn new(
-        config: Config,
+        config: Active,
         bind_addresses: BindAddresses,
         challenges: Arc<Challenges>,
         workers: usize,
@@ -49,7 +53,7 @@ impl Shared {
     ) -> Self {
         Self {
             servers: Servers::new(&config, events.clone()),
-            config: ArcSwap::from_pointee(config.into()),
+            config: ArcSwap::from_pointee(config),
             bind_addresses: ArcSwap::from_pointee(bind_addresses),
             challenges,
             limits: Limits::default(),
@@ -58,6 +62,7 @@ impl Shared {
             events,
             access_log,
             reload_requests,
+            maintenance: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
             retrying: AtomicUsize::new(0),
         }
@@ -66,6 +71,30 @@ impl Shared {
     /// Lines of both logs lost so far.
     pub(crate) fn lost_log_lines(&self) -> u64 {
         self.events.lost() + self.access_log.lost()
+    }
+
+    /// Whether maintenance is on.
+    pub(crate) fn is_in_maintenance(&self) -> bool {
+        self.maintenance.load(Ordering::Relaxed)
+    }
+
+    /// Turns maintenance on while its file exists, and off when it is gone; logs a change.
+    pub(crate) fn refresh_maintenance(&self) {
+        let config = self.config.load();
+        let on = match config.maintenance.file.symlink_metadata() {
+            Ok(_) => true,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => false,
+            // Nothing is known: it stays as it is.
+            Err(_) => return,
+        };
+        if self.maintenance.swap(on, Ordering::Relaxed) != on {
+            let file = config.maintenance.file.display().to_string();
+            self.events.event(if on {
+                BalancerEvent::MaintenanceOn { file: &file }
+            } else {
+                BalancerEvent::MaintenanceOff { file: &file }
+            });
+        }
     }
 
     /// A permit to wait in the queue for a server; `None` when `limit` requests wait already.

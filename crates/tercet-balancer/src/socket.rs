@@ -5,7 +5,9 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -15,7 +17,6 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 use crate::clock::TICK;
-use crate::config::ServerAddress;
 use crate::pipe::Pipe;
 
 /// A connected socket.
@@ -39,26 +40,37 @@ impl Socket {
         Self(RefCell::new(Stream::Plain(stream)))
     }
 
-    /// Connects to a server.
+    /// Connects to a server at an IP address.
     ///
     /// # Errors
     /// The connection is refused, or local resources are exhausted.
-    pub(crate) async fn connect(address: &ServerAddress) -> io::Result<Self> {
-        Ok(match address {
-            ServerAddress::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
-                // A failure only costs latency (Nagle's algorithm).
-                let _ = stream.set_nodelay(true);
-                Self::plain(stream)
+    pub(crate) async fn connect_tcp(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        // A failure only costs latency (Nagle's algorithm).
+        let _ = stream.set_nodelay(true);
+        Ok(Self::plain(stream))
+    }
+
+    /// Connects to a server on a Unix socket.
+    ///
+    /// # Errors
+    /// As [`connect_tcp`](Self::connect_tcp).
+    pub(crate) async fn connect_unix(path: &Path) -> io::Result<Self> {
+        loop {
+            match UnixStream::connect(path).await {
+                // Its queue of connections is full. Over TCP the kernel would try again.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(TICK).await,
+                connected => return Ok(Self(RefCell::new(Stream::Unix(connected?)))),
             }
-            ServerAddress::Unix(path) => loop {
-                match UnixStream::connect(path).await {
-                    // Its queue of connections is full. Over TCP the kernel would try again.
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(TICK).await,
-                    connected => break Self(RefCell::new(Stream::Unix(connected?))),
-                }
-            },
-        })
+        }
+    }
+
+    /// The address of the other end of a connection by TCP.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        match &*self.0.borrow() {
+            Stream::Plain(stream) => stream.peer_addr().ok(),
+            Stream::Unix(_) | Stream::Tls(_) | Stream::Pipe { .. } => None,
+        }
     }
 
     pub(crate) fn tls(stream: Box<TlsStream<TcpStream>>) -> Self {

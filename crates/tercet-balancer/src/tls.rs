@@ -173,7 +173,7 @@ impl Tls {
         let leaf = |domain: &str| {
             let pairs = self.pairs.loaded.load();
             let name = ServerName::try_from(domain).ok()?;
-            let pair = pairs.iter().find(|pair| is_valid_for(pair, &name))?;
+            let pair = pairs.all().find(|pair| is_valid_for(pair, &name))?;
             Leaf::of(pair.end_entity_cert().ok()?).ok()
         };
         let domains = self.pairs.domains.iter();

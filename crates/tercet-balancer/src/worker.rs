@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use crate::active::Active;
 use crate::client::Client;
 use crate::clock::Clock;
+use crate::compression::encoder::Encoders;
 use crate::http1::{Refusal, request};
 use crate::listening::worker_count;
 use crate::pipeline::Pipelines;
@@ -31,6 +32,8 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) pipelines: Pipelines,
     pub(crate) buffer_pool: BufferPool,
+    /// The encoders of compressed responses.
+    pub(crate) encoders: Encoders,
     /// The memory budget of its HTTP/2 connections.
     pub(crate) http2: WorkerBudget,
     pub(crate) access_log: LogHandle,
@@ -53,6 +56,7 @@ impl Worker {
             pool: Pool::default(),
             pipelines: Pipelines::default(),
             buffer_pool: BufferPool::new(worker_count(&config)),
+            encoders: Encoders::new(worker_count(&config)),
             http2: WorkerBudget::default(),
             access_log,
             index,

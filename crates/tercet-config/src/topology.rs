@@ -154,7 +154,9 @@ impl Topology {
             Some(Repository::S3(s3)) => [s3.key.file(), s3.secret.file()],
             _ => [None, None],
         };
-        let secrets = secrets.into_iter().chain(store).flatten().chain(self.alerts.secret_files());
+        let users = self.balancer.users.iter().map(PathBuf::as_path);
+        let secrets = secrets.into_iter().chain(store).flatten();
+        let secrets = secrets.chain(self.alerts.secret_files()).chain(users);
         [Path::new(crate::FILE)].into_iter().chain(keys).chain(secrets).collect()
     }
 
@@ -307,8 +309,10 @@ pub struct Balancer {
     pub listen: Vec<SocketAddr>,
     /// The listeners with TLS, if it has certificates or domains.
     pub tls: Option<Tls>,
-    /// The folders of the static files that it serves, relative to that of `tercet.toml` and inside of it.
+    /// The folders of the static files and error pages that it serves, relative to that of `tercet.toml` and inside of it.
     pub files: Vec<PathBuf>,
+    /// The files with the users of routes with basic authentication, relative to the folder of `tercet.toml`.
+    pub users: Vec<PathBuf>,
     /// The domains that certificates are obtained for.
     pub domains: Vec<String>,
     /// How they are obtained; paths are relative to the folder of `tercet.toml`.

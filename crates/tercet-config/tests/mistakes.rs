@@ -1693,6 +1693,279 @@ jwt-secret = "@keys/token"
 }
 
 #[test]
+fn compression_and_access_of_routes() {
+    check(
+        r#"
+[balancer]
+compress = "of"
+route = [
+    { path = "/a", files = "public", compress = "on" },
+    { path = "/b", compress = true },
+    { path = "/c", allow = [], deny = ["10.0.0.0/33"] },
+    { path = "/d", allow = ["10.1.0.0/16", "192.0.2.1"], deny = ["10.0.0.0/8"] },
+    { path = "/e", basic-auth = { users = "@web/users", realm = "a \"b\"" } },
+    { path = "/f", basic-auth = { user = "web/users" } },
+    { path = "/g", files = "web", basic-auth = { users = "@web/users" } },
+]
+
+[balancer.compression]
+codings = ["gzip", "br", "gzip", "deflate"]
+gzip-level = 10
+brotli-level = 11
+"#,
+        expect![[r#"
+              × tercet.toml has 13 mistakes
+
+            Error:
+              × balancer.compress can't be "of"
+               ╭─[tercet.toml:3:12]
+             2 │ [balancer]
+             3 │ compress = "of"
+               ·            ──┬─
+               ·              ╰── not one of the choices
+             4 │ route = [
+               ╰────
+              help: did you mean "off"?
+
+            Error:
+              × balancer.route[0].compress has no effect with files
+               ╭─[tercet.toml:5:49]
+             4 │ route = [
+             5 │     { path = "/a", files = "public", compress = "on" },
+               ·                                                 ──┬─
+               ·                                                   ╰── for responses of servers
+             6 │     { path = "/b", compress = true },
+               ╰────
+              help: compress the files beforehand: FILE.br and FILE.gz beside FILE
+
+            Error:
+              × balancer.route.compress must be a string, not a boolean
+               ╭─[tercet.toml:6:31]
+             5 │     { path = "/a", files = "public", compress = "on" },
+             6 │     { path = "/b", compress = true },
+               ·                               ──┬─
+               ·                                 ╰── this is a boolean
+             7 │     { path = "/c", allow = [], deny = ["10.0.0.0/33"] },
+               ╰────
+
+            Error:
+              × balancer.route.allow is empty
+               ╭─[tercet.toml:7:28]
+             6 │     { path = "/b", compress = true },
+             7 │     { path = "/c", allow = [], deny = ["10.0.0.0/33"] },
+               ·                            ─┬
+               ·                             ╰── empty
+             8 │     { path = "/d", allow = ["10.1.0.0/16", "192.0.2.1"], deny = ["10.0.0.0/8"] },
+               ╰────
+              help: for example: ["10.0.0.0/8"]
+
+            Error:
+              × balancer.route.deny can't be "10.0.0.0/33"
+               ╭─[tercet.toml:7:40]
+             6 │     { path = "/b", compress = true },
+             7 │     { path = "/c", allow = [], deny = ["10.0.0.0/33"] },
+               ·                                        ──────┬──────
+               ·                                              ╰── not a network
+             8 │     { path = "/d", allow = ["10.1.0.0/16", "192.0.2.1"], deny = ["10.0.0.0/8"] },
+               ╰────
+              help: write it like 10.0.0.0/8
+
+            Error:
+              × balancer.route[3].allow[0] is in the network 10.0.0.0/8 of deny, which precedes
+               ╭─[tercet.toml:8:29]
+             7 │     { path = "/c", allow = [], deny = ["10.0.0.0/33"] },
+             8 │     { path = "/d", allow = ["10.1.0.0/16", "192.0.2.1"], deny = ["10.0.0.0/8"] },
+               ·                             ──────┬──────
+               ·                                   ╰── denied
+             9 │     { path = "/e", basic-auth = { users = "@web/users", realm = "a \"b\"" } },
+               ╰────
+              help: remove it from one of the two
+
+            Error:
+              × balancer.route.basic-auth.realm can't be "a \"b\""
+                ╭─[tercet.toml:9:65]
+              8 │     { path = "/d", allow = ["10.1.0.0/16", "192.0.2.1"], deny = ["10.0.0.0/8"] },
+              9 │     { path = "/e", basic-auth = { users = "@web/users", realm = "a \"b\"" } },
+                ·                                                                 ────┬────
+                ·                                                                     ╰── not a realm
+             10 │     { path = "/f", basic-auth = { user = *********** } },
+                ╰────
+              help: use printable ASCII characters other than " and \
+
+            Error:
+              × missing key users in [balancer.route.basic-auth]
+                ╭─[tercet.toml:10:33]
+              9 │     { path = "/e", basic-auth = { users = "@web/users", realm = "a \"b\"" } },
+             10 │     { path = "/f", basic-auth = { user = *********** } },
+                ·                                 ───────────┬──────────
+                ·                                            ╰── no users
+             11 │     { path = "/g", files = "web", basic-auth = { users = "@web/users" } },
+                ╰────
+              help: for example: users = "@secrets/users"
+
+            Error:
+              × unknown key user in [balancer.route.basic-auth]
+                ╭─[tercet.toml:10:35]
+              9 │     { path = "/e", basic-auth = { users = "@web/users", realm = "a \"b\"" } },
+             10 │     { path = "/f", basic-auth = { user = *********** } },
+                ·                                   ──┬─
+                ·                                     ╰── unknown
+             11 │     { path = "/g", files = "web", basic-auth = { users = "@web/users" } },
+                ╰────
+              help: did you mean users?
+
+            Error:
+              × balancer.route[6].files contains web/users, which clients must not read
+                ╭─[tercet.toml:11:28]
+             10 │     { path = "/f", basic-auth = { user = *********** } },
+             11 │     { path = "/g", files = "web", basic-auth = { users = "@web/users" } },
+                ·                            ──┬──
+                ·                              ╰── this folder
+             12 │ ]
+                ╰────
+              help: move the website to a folder of its own, like public
+
+            Error:
+              × balancer.compression.codings can't be "deflate"
+                ╭─[tercet.toml:15:34]
+             14 │ [balancer.compression]
+             15 │ codings = ["gzip", "br", "gzip", "deflate"]
+                ·                                  ────┬────
+                ·                                      ╰── not one of the choices
+             16 │ gzip-level = 10
+                ╰────
+              help: choose one of br, zstd, gzip
+
+            Error:
+              × balancer.compression.gzip-level is out of range
+                ╭─[tercet.toml:16:14]
+             15 │ codings = ["gzip", "br", "gzip", "deflate"]
+             16 │ gzip-level = 10
+                ·              ─┬
+                ·               ╰── out of range
+             17 │ brotli-level = 11
+                ╰────
+              help: from 1 to 9
+
+            Error:
+              × balancer.compression.brotli-level is out of range
+                ╭─[tercet.toml:17:16]
+             16 │ gzip-level = 10
+             17 │ brotli-level = 11
+                ·                ─┬
+                ·                 ╰── out of range
+                ╰────
+              help: from 0 to 6
+        "#]],
+    );
+    check(
+        "[balancer]\ncompression.zstd-level = 1\n",
+        expect![[r#"
+              × tercet.toml has a mistake
+
+            Error:
+              × balancer.compression has no effect without compress
+               ╭─[tercet.toml:2:1]
+             1 │ [balancer]
+             2 │ compression.zstd-level = 1
+               · ─────┬─────
+               ·      ╰── for compressed responses
+               ╰────
+              help: set compress = "on", here or in a route; or leave it out
+        "#]],
+    );
+}
+
+#[test]
+fn error_pages_and_maintenance() {
+    check(
+        r#"
+[balancer.error-pages]
+folder = "../errors"
+replace-server = true
+
+[balancer.maintenance]
+file = "off"
+allow = ["office"]
+retry-after = 300
+"#,
+        expect![[r#"
+              × tercet.toml has 5 mistakes
+
+            Error:
+              × balancer.error-pages.folder must be a folder in the project's folder
+               ╭─[tercet.toml:3:10]
+             2 │ [balancer.error-pages]
+             3 │ folder = "../errors"
+               ·          ─────┬─────
+               ·               ╰── outside
+             4 │ replace-server = ****
+               ╰────
+              help: write it relative to tercet.toml, like public, and without ..
+
+            Error:
+              × unknown key replace-server in [balancer.error-pages]
+               ╭─[tercet.toml:4:1]
+             3 │ folder = "../errors"
+             4 │ replace-server = ****
+               · ───────┬──────
+               ·        ╰── unknown
+             5 │
+               ╰────
+              help: did you mean replace-servers?
+
+            Error:
+              × file is set by tercet and can't be set in [balancer.maintenance]
+               ╭─[tercet.toml:7:1]
+             6 │ [balancer.maintenance]
+             7 │ file = *****
+               · ──┬─
+               ·   ╰── set by tercet
+             8 │ allow = ["office"]
+               ╰────
+              help: `tercet maintenance on` and `off` turn it on and off
+
+            Error:
+              × balancer.maintenance.allow can't be "office"
+               ╭─[tercet.toml:8:10]
+             7 │ file = *****
+             8 │ allow = ["office"]
+               ·          ────┬───
+               ·              ╰── not a network
+             9 │ retry-after = 300
+               ╰────
+              help: write it like 10.0.0.0/8
+
+            Error:
+              × balancer.maintenance.retry-after must be a string, not an integer
+               ╭─[tercet.toml:9:15]
+             8 │ allow = ["office"]
+             9 │ retry-after = 300
+               ·               ─┬─
+               ·                ╰── this is an integer
+               ╰────
+              help: write a duration like "250ms", "5s", "2m" or "1h"
+        "#]],
+    );
+    check(
+        "[balancer]\nerror-pages.replace-servers = true\n",
+        expect![[r#"
+              × tercet.toml has a mistake
+
+            Error:
+              × balancer.error-pages.replace-servers has no effect without pages
+               ╭─[tercet.toml:2:31]
+             1 │ [balancer]
+             2 │ error-pages.replace-servers = true
+               ·                               ──┬─
+               ·                                 ╰── without folder
+               ╰────
+              help: add folder = "errors" with pages such as 404.html, or leave it out
+        "#]],
+    );
+}
+
+#[test]
 fn egress_that_says_nothing() {
     check(
         "[application]\negress = [\"*:443\"]\n[database]\negress = [\"db.example.com:5432\"]\n",

@@ -55,6 +55,7 @@ pub mod website;
 
 pub use at_once::all_in_one;
 pub use fleet::Fleet;
+pub use paths::MAINTENANCE;
 pub use progress::Progress;
 pub use tercet_machine::Secret;
 

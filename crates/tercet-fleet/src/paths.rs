@@ -12,6 +12,8 @@ pub(crate) const RUNTIME: &str = "/run/tercet";
 pub(crate) const CREDENTIALS: &str = "/etc/tercet/credentials";
 /// The prefix of the folders of application servers' credentials in it.
 pub(crate) const CREDENTIALS_PREFIX: &str = "application-";
+/// The file that turns the balancer's maintenance on while it exists.
+pub const MAINTENANCE: &str = "/etc/tercet/maintenance";
 /// The balancer's admin socket, in the runtime directory of its unit.
 pub(crate) const ADMIN_SOCKET: &str = "/run/tercet-balancer/admin.sock";
 

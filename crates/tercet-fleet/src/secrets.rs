@@ -56,6 +56,8 @@ pub struct Secrets {
     pub acme_root: Option<String>,
     /// The HMAC key of the external account at that authority.
     pub acme_hmac_key: Option<Secret>,
+    /// The files with the users of the balancer's routes, in the order of the topology.
+    pub users: Vec<Secret>,
     /// The URL of a PostgreSQL that exists already, when tercet.toml names one.
     pub database_url: Option<Secret>,
     /// What machines identify themselves with in the backup protocol, by machine; empty without a backup machine.
@@ -188,6 +190,9 @@ impl Secrets {
                 }
                 None => None,
             },
+            users: (topology.balancer().users.iter())
+                .map(|file| self::read(project, &tercet_config::Secret::File(file.clone())))
+                .collect::<Result<_>>()?,
             database_url: read(topology.database().url.as_ref())?,
             backup: machines_of_backup(topology)
                 .map(|machine| {

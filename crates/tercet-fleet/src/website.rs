@@ -1,4 +1,4 @@
-//! The static files of the balancer's routes: in the project's folder, in a release, and on the balancer's machine.
+//! The static files of the balancer's routes, and its error pages: in the project's folder, in a release, and on the balancer's machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -90,16 +90,16 @@ pub fn check(topology: &Topology, folder: &Path) -> Result<()> {
         let shown = shown.display();
         let real = folder.join(files).canonicalize().map_err(|error| {
             anyhow!(
-                "{shown} can't be opened: {error}\nhint: files in [[balancer.route]] names it; create the folder, or build the website first"
+                "{shown} can't be opened: {error}\nhint: files in [[balancer.route]] or folder in [balancer.error-pages] names it; create the folder, or build the website first"
             )
         })?;
         ensure!(
             real.is_dir(),
-            "{shown} is no folder\nhint: files in [[balancer.route]] names the folder of a website"
+            "{shown} is no folder\nhint: files in [[balancer.route]] and folder in [balancer.error-pages] name folders"
         );
         ensure!(
             real.starts_with(&project),
-            "{shown} is a link out of the project's folder, to {}\nhint: files in [[balancer.route]] names it",
+            "{shown} is a link out of the project's folder, to {}\nhint: files in [[balancer.route]] or folder in [balancer.error-pages] names it",
             real.display()
         );
         let mut private =
@@ -109,7 +109,7 @@ pub fn check(topology: &Topology, folder: &Path) -> Result<()> {
         {
             let verb = if path.starts_with(&real) { "contains" } else { "is in" };
             bail!(
-                "{shown} {verb} {}, which clients must not read\nhint: files in [[balancer.route]] names it; move the website to a folder of its own",
+                "{shown} {verb} {}, which clients must not read\nhint: files in [[balancer.route]] or folder in [balancer.error-pages] names it; move the website to a folder of its own",
                 path.display()
             );
         }

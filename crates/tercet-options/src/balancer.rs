@@ -4,10 +4,11 @@
 //! and in the attributes; `contradictions` has the rules between options.
 
 mod acme;
+mod compression;
 mod contradictions;
 mod entry;
+mod pages;
 mod route;
-mod server_address;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -18,14 +19,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::acme::{Acme, ExternalAccount};
+pub use self::compression::{Compress, Compression, ContentCoding};
 pub use self::entry::EntryOrAddress;
-pub use self::route::{APPLICATION, Route};
-pub use self::server_address::{NoAddress, ServerAddress};
+pub use self::pages::{ErrorPages, Maintenance};
+pub use self::route::{APPLICATION, BasicAuth, Route};
 pub use crate::authority::Directory;
 use crate::diagnostic::Mistakes;
 use crate::document::{self, Section};
 use crate::quantity::{Duration, Size, Timeout};
 use crate::schema;
+pub use crate::server_address::{NoAddress, ServerAddress};
 
 options! {
     /// The options of `tercet balancer --config FILE`.
@@ -39,7 +42,7 @@ options! {
             extend("x-set-by-tercet" = "listen in [balancer] has the addresses", "examples" = [["0.0.0.0:80"]])
         )]
         listen: Vec<Listen> = vec![Listen::on(SocketAddr::from(([127, 0, 0, 1], 8080)))],
-        /// The servers that requests are sent to: `"IP:PORT"` each, or a table with more options. Required.
+        /// The servers that requests are sent to: the address of each, or a table with more options. Required.
         #[serde(deserialize_with = "entry::list")]
         #[schemars(
             with = "Vec<EntryOrAddress<Server>>",
@@ -50,6 +53,14 @@ options! {
         /// The routes: which requests are answered with files, and which go to a server. Default: none, and every request goes
         /// to a server.
         route: Vec<Route> = Vec::new(),
+        /// Whether responses of servers are compressed; a route may say otherwise.
+        compress: Compress = Compress::Off,
+        /// How responses of servers are compressed.
+        compression: Compression = Compression::default(),
+        /// Error pages: what clients that prefer HTML to JSON get in place of the balancer's own responses.
+        error_pages: ErrorPages = ErrorPages::default(),
+        /// Maintenance: while it is on, requests are answered with 503.
+        maintenance: Maintenance = Maintenance::default(),
         /// The balancing policy: which server gets the next request.
         policy: Policy = Policy::RoundRobin,
         /// The input of the hash when `policy = "hash"`: `"client"` (the client's address), or a header name. Default:
@@ -61,6 +72,10 @@ options! {
         #[serde(deserialize_with = "entry::networks")]
         #[schemars(with = "Vec<entry::Network>", extend("examples" = [["10.0.0.0/8"]]))]
         trusted_proxies: Vec<IpNet> = Vec::new(),
+        /// How often the names of servers are resolved again. A server with a name of several addresses gets its connections
+        /// from the one that accepts first, beginning with another each time.
+        #[schemars(extend("x-set-by-tercet" = "the servers of tercet have addresses"))]
+        resolve_interval: Timeout = Timeout::seconds(10),
         /// The name of a response header whose value is the server's name. Default: no such header.
         #[schemars(extend(
             "format" = "header name",
@@ -144,12 +159,15 @@ pub struct Server {
     #[serde(default)]
     #[schemars(extend("format" = "server name", "default" = null))]
     pub name: String,
-    /// The server's address, `IP:PORT`, or the path of its Unix socket, `unix:PATH`. Required in a table.
+    /// The server's address: `IP:PORT`, `NAME:PORT`, or the path of its Unix socket, `unix:PATH`. Required in a table.
     #[schemars(
         with = "String",
         extend("format" = "server address", "examples" = ["10.0.0.11:8080", "unix:/run/shop/http.sock"])
     )]
     pub address: ServerAddress,
+    /// Whether the server gets requests only while no other server is up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backup: bool,
     /// The address that health checks connect to, `IP:PORT`, for a server with a separate port for them. Default: the
     /// server's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -385,8 +403,15 @@ impl Listen {
 impl Server {
     /// A server of this name at this address, with weight 1 and no limit.
     pub fn new(name: impl Into<String>, address: impl Into<ServerAddress>) -> Self {
-        let address = address.into();
-        Self { name: name.into(), address, health_address: None, weight: 1, max_connections: 0, pipeline: 1 }
+        Self {
+            name: name.into(),
+            address: address.into(),
+            backup: false,
+            health_address: None,
+            weight: 1,
+            max_connections: 0,
+            pipeline: 1,
+        }
     }
 }
 

@@ -98,6 +98,11 @@ pub struct Section<'a> {
 }
 
 impl Section<'_> {
+    /// Whether an option is written, also with a wrong value.
+    pub fn is_written(&self, option: &str) -> bool {
+        self.spans.0.contains_key(&join(self.path, option))
+    }
+
     /// Adds a mistake at an option, given by its path in this table: `{path of the option} {message}`.
     pub fn mistake(&mut self, option: &str, message: &str, label: &str) -> Added<'_> {
         let path = join(self.path, option);

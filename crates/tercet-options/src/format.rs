@@ -6,9 +6,9 @@ use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 
 use crate::authority::{Directory, is_domain, is_email};
-use crate::balancer::ServerAddress;
 use crate::file_mode::FileMode;
 use crate::quantity::{DURATION, SIZE, Unit};
+use crate::server_address::ServerAddress;
 
 /// A format: its name in the schema, and what the user reads about a string that does not have it.
 pub(crate) struct Format {
@@ -21,7 +21,7 @@ pub(crate) struct Format {
 }
 
 /// All formats.
-const FORMATS: [Format; 18] = [
+const FORMATS: [Format; 19] = [
     Format {
         name: "duration",
         label: "a whole number and a unit",
@@ -45,8 +45,8 @@ const FORMATS: [Format; 18] = [
     },
     Format {
         name: "server address",
-        label: "neither IP:PORT nor unix:PATH",
-        hint: "write it like 10.0.0.11:8080, [fd00::11]:8080, or unix:/run/shop/http.sock",
+        label: "not the address of a server",
+        hint: "write it like 10.0.0.11:8080, app.internal:8080 or unix:/run/app.sock",
         units: &[],
         is: |text| text.parse::<ServerAddress>().is_ok(),
     },
@@ -141,10 +141,14 @@ const FORMATS: [Format; 18] = [
         label: "not a header value",
         hint: "use printable ASCII characters",
         units: &[],
-        is: |text| {
-            let printable = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
-            !text.is_empty() && text.trim() == text && text.bytes().all(printable)
-        },
+        is: is_header_value,
+    },
+    Format {
+        name: "realm",
+        label: "not a realm",
+        hint: "use printable ASCII characters other than \" and \\",
+        units: &[],
+        is: |text| is_header_value(text) && !text.contains(['"', '\\']),
     },
     Format {
         name: "server name",
@@ -191,6 +195,12 @@ fn is_proxy_uri(text: &str) -> bool {
 fn is_header_name(text: &str) -> bool {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(is_token)
+}
+
+/// Whether a text can be the value of a header, and is the same for every reader.
+fn is_header_value(text: &str) -> bool {
+    let printable = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    !text.is_empty() && text.trim() == text && text.bytes().all(printable)
 }
 
 /// Whether a text is a path that a request can have in one reading only.

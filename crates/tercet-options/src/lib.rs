@@ -40,6 +40,7 @@ mod quantity;
 pub mod reference;
 pub mod schema;
 mod secret;
+mod server_address;
 
 pub use self::diagnostic::{Added, Mistake, Mistakes};
 pub use self::document::{Section, Spans};

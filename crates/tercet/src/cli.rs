@@ -17,7 +17,7 @@ use tercet_observe::Format;
 pub(crate) use self::backup::{
     Backup, BackupCheck, BackupKey, BackupList, BackupVerb, Move, MoveDatabase, Restore,
 };
-pub(crate) use self::balancer::{Balancer, Certificates};
+pub(crate) use self::balancer::{Balancer, Certificates, Maintenance, MaintenanceOf};
 pub(crate) use self::develop::{
     Language, Migrate, MigrateCheck, MigrateNew, MigrateReset, MigrateStatus, Sql,
 };
@@ -68,6 +68,12 @@ pub(crate) enum Command {
     Prove(Prove),
     Status(Status),
     Certificates(Certificates),
+    /// Answer requests with status 503 and a page.
+    ///
+    /// Holds from the next second on, for requests that follow, until it is turned off; also over restarts. `allow` in
+    /// [balancer.maintenance] names networks that are served all the same.
+    #[command(subcommand)]
+    Maintenance(Maintenance),
     Alerts(Alerts),
     /// Write files for a monitoring system of your own.
     #[command(subcommand)]

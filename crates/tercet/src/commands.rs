@@ -13,6 +13,7 @@ pub(crate) mod exec;
 pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod machine;
+pub(crate) mod maintenance;
 pub(crate) mod man;
 pub(crate) mod migrate;
 pub(crate) mod monitoring;

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Context as _;
 use tercet_balancer::config::Certificate;
 use tercet_balancer::tls::Tls;
+use tercet_balancer::users::Users;
 use tercet_config::{Machine, Reach};
 use tercet_database::migration::Migrations;
 use tercet_fleet::Fleet;
@@ -60,7 +61,7 @@ impl Machines {
     /// Reads the project and handles Ctrl-C: the first lets the current operation finish, the second exits at once.
     pub(crate) fn of(arguments: &cli::Machines) -> Result<Self, Failure> {
         let machines = Self::without_certificates(arguments)?;
-        check_certificates(&machines.project)?;
+        check_balancer(&machines.project)?;
         Ok(machines)
     }
 
@@ -185,17 +186,19 @@ pub(crate) fn interruptible(interrupted: &Arc<AtomicBool>) -> std::io::Result<()
     Ok(())
 }
 
-/// Loads the certificates as the balancer would: one that cannot be used must not be deployed.
-fn check_certificates(project: &Project) -> Result<(), Failure> {
+/// Loads the certificates and the users of routes as the balancer would: what cannot be used must not be deployed.
+fn check_balancer(project: &Project) -> Result<(), Failure> {
     let pairs = project.topology.balancer().tls.iter().flat_map(|tls| &tls.certificates);
     let files = pairs.map(|pair| Certificate {
         certificate: project.folder.join(&pair.certificate),
         key: project.folder.join(&pair.key),
     });
-    match Tls::load(&files.collect::<Vec<_>>()) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::input_message(error.to_string())),
+    Tls::load(&files.collect::<Vec<_>>()).map_err(|error| Failure::input_message(error.to_string()))?;
+    for users in &project.topology.balancer().users {
+        Users::load(&project.folder.join(users))
+            .map_err(|error| Failure::input_message(error.to_string()))?;
     }
+    Ok(())
 }
 
 fn carries(machine: &Machine, tier: &str) -> bool {

@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         Command::Prove(arguments) => commands::prove::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Certificates(arguments) => commands::certificates::run(&arguments),
+        Command::Maintenance(verb) => commands::maintenance::run(&verb),
         Command::Alerts(arguments) => commands::alerts::run(&arguments),
         Command::Monitoring(cli::Monitoring::Export(arguments)) => commands::monitoring::export(&arguments),
         Command::State(arguments) => commands::state::run(arguments),

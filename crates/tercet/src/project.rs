@@ -19,6 +19,8 @@ pub(crate) const STATE: &str = ".tercet";
 pub(crate) const LOG: &str = "log";
 /// The file in it with the project's name, which the first `tercet up` writes.
 pub(crate) const NAME: &str = "name";
+/// The file in it that turns the balancer's maintenance on while it exists.
+pub(crate) const MAINTENANCE: &str = "maintenance";
 
 /// A folder with a `tercet.toml`.
 #[derive(Clone, Debug)]

@@ -122,10 +122,10 @@ fn unknown_keys_and_wrong_types_name_their_line() {
             hint: write a size like "512B", "64KiB" or "10MiB""#]],
     );
     check_mistakes(
-        "servers = ['localhost:1']",
+        "servers = ['http://localhost:1']",
         expect![[r#"
-            balancer.toml:1: servers can't be "localhost:1"
-            hint: write it like 0.0.0.0:8080, or [::]:8080 for IPv6"#]],
+            balancer.toml:1: servers can't be "http://localhost:1"
+            hint: write it like 10.0.0.11:8080, app.internal:8080 or unix:/run/app.sock"#]],
     );
     check_mistakes(
         "[[servers]]\nname = 'a'",
@@ -234,6 +234,28 @@ fn contradictions_are_reported_all_at_once() {
 }
 
 #[test]
+fn backups_need_another_server_and_pipelining_needs_an_address() {
+    check_mistakes(
+        "servers = [{ address = 'app:80', backup = true, pipeline = 16 }]",
+        expect![[r#"
+            balancer.toml:1: servers are all backups, for no other server
+            hint: leave out backup for the servers that get the requests
+            balancer.toml:1: servers[0].pipeline needs an IP address or a Unix socket
+            hint: leave it out: the address of a name may change while requests share a connection"#]],
+    );
+}
+
+#[test]
+fn acme_needs_domains() {
+    check_mistakes(
+        "servers = ['127.0.0.1:1']\nacme.email = 'operator@example.com'",
+        expect![[r#"
+            balancer.toml:2: acme has no effect without domains
+            hint: name the domains: domains = ["shop.example.com"]; or leave acme out"#]],
+    );
+}
+
+#[test]
 fn the_examples_of_the_guide_are_valid() {
     let guide = include_str!("../../../../docs/guide/balancer.md");
     let examples: Vec<&str> =
@@ -254,14 +276,17 @@ fn the_examples_of_the_guide_are_valid() {
 fn a_folder_of_files_exists_and_contains_nothing_private() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("etc/balancer.toml");
-    for name in ["etc/tls", "public", "tls", "etc/log"] {
+    for name in ["etc/tls", "public", "tls", "etc/log", "etc/acme/web", "keys"] {
         std::fs::create_dir_all(folder.path().join(name)).unwrap();
     }
-    std::fs::write(folder.path().join("tls/shop.key"), "").unwrap();
+    for file in ["tls/shop.key", "keys/hmac"] {
+        std::fs::write(folder.path().join(file), "").unwrap();
+    }
     std::os::unix::fs::symlink("..", folder.path().join("public/up")).unwrap();
     let load = |files: &str| {
         let text = format!(
             "servers = ['127.0.0.1:1']\nroute = [{{ files = '{files}' }}]\naccess-log.to = 'log/access.log'\n\
+             domains = ['shop.example']\nacme.folder = 'acme'\nacme.eab = {{ kid = 'k', hmac-key-file = '../keys/hmac' }}\n\
              listen = [{{ address = '127.0.0.1:0', certificates = [{{ certificate = 'c', key = '../tls/shop.key' }}] }}]"
         );
         std::fs::write(&file, text).unwrap();
@@ -279,6 +304,9 @@ fn a_folder_of_files_exists_and_contains_nothing_private() {
         (".", "route[0].files contains /etc/balancer.toml, which clients must not read"),
         ("..", "route[0].files contains /etc/balancer.toml, which clients must not read"),
         ("../public/up/tls", "route[0].files contains /tls/shop.key, which clients must not read"),
+        ("acme", "route[0].files contains /etc/acme, which clients must not read"),
+        ("acme/web", "route[0].files is in /etc/acme, which clients must not read"),
+        ("../keys", "route[0].files contains /keys/hmac, which clients must not read"),
         ("log", "route[0].files contains /etc/log/access.log, which clients must not read"),
     ] {
         let lines = load(files).unwrap_err();

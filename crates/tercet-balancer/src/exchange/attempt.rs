@@ -14,8 +14,10 @@ use super::upload::{Upload, UploadFailure};
 use crate::buffer::Buffer;
 use crate::client::After;
 use crate::clock::TICK;
+use crate::compression::Negotiated;
 use crate::http1::Framing;
 use crate::http1::response::{self, RequestInfo};
+use crate::pages::Pages;
 use crate::pipeline::PipelineSlot;
 use crate::request_buffers::RequestBuffers;
 use crate::rotation::InFlight;
@@ -76,7 +78,7 @@ impl Exchange<'_> {
         let deadline = &self.client.deadline;
         deadline.set(*self.config.timeouts.connect);
         loop {
-            let mut connecting = Box::pin(Socket::connect(&server.address));
+            let mut connecting = Box::pin(server.upstream.connect());
             let connected = poll_fn(|context| match connecting.as_mut().poll(context) {
                 Poll::Ready(connected) => Poll::Ready(Some(connected)),
                 Poll::Pending if deadline.expired(context) => Poll::Ready(None),
@@ -209,6 +211,9 @@ impl Exchange<'_> {
             config,
             buffer_pool: &worker.buffer_pool,
             progress,
+            negotiated: self.negotiated(buffers.client.filled()),
+            encoders: &worker.encoders,
+            pages: self.pages(buffers.client.filled()),
             request_info: RequestInfo { method: head.method, upgrade: head.upgrade.is_some() },
             version: head.version,
             keep_alive: head.keep_alive && !worker.is_stopping(),
@@ -261,6 +266,18 @@ impl Exchange<'_> {
             server.record_response(progress.status.get(), after);
         }
         Ok(delivered)
+    }
+
+    /// How the response may be compressed.
+    fn negotiated(&self, received: &[u8]) -> Option<Negotiated> {
+        let compress = self.selected.route.and_then(|route| route.compress);
+        Negotiated::new(self.config, compress.unwrap_or(self.config.compress), self.head, received)
+    }
+
+    /// The error pages that replace the bodies of servers' responses.
+    fn pages(&self, received: &[u8]) -> Option<&Pages> {
+        let pages = &self.config.pages;
+        (pages.replace_servers && self.prefers_html(received)).then_some(pages)
     }
 
     /// Checks whether waiting for the response has to end: the client disconnected, a timeout, a removed server. Bytes

@@ -11,9 +11,13 @@ use tercet_observe::stages::Stages;
 use super::progress::Progress;
 use crate::buffer::{Buffer, LARGE, SMALL};
 use crate::client::Client;
+use crate::compression::Negotiated;
+use crate::compression::encoder::{Encoder, Encoders};
 use crate::config::Config;
+use crate::http1::recoding::Recoding;
 use crate::http1::response::{self, RequestInfo};
-use crate::http1::{Decoder, Field, Framing, HeadLimits, Refusal, ResponseHead, Version, write};
+use crate::http1::{Decoder, Field, Framing, HeadLimits, Method, Refusal, ResponseHead, Version, write};
+use crate::pages::Pages;
 use crate::request_buffers::BufferPool;
 use crate::server::Server;
 use crate::servers::Servers;
@@ -21,6 +25,8 @@ use crate::socket::Socket;
 
 /// The most body bytes that are copied behind the head for a single write; beyond, a second write is cheaper.
 const MAX_COPY: usize = 64 * 1024;
+/// The most content that is encoded until other tasks get their turn, in bytes; more than a chunk line or trailers.
+const MAX_ENCODED: usize = 32 * 1024;
 /// The most interim (1xx) responses before the final one.
 const MAX_INTERIM: usize = 32;
 
@@ -34,6 +40,11 @@ pub(super) struct Download<'a> {
     pub(super) buffer_pool: &'a BufferPool,
     pub(super) progress: &'a Progress,
     pub(super) request_info: RequestInfo,
+    /// How the response may be compressed.
+    pub(super) negotiated: Option<Negotiated>,
+    pub(super) encoders: &'a Encoders,
+    /// The error pages that replace the bodies of this response.
+    pub(super) pages: Option<&'a Pages>,
     pub(super) version: Version,
     /// Whether the client and the balancer keep the client's connection.
     pub(super) keep_alive: bool,
@@ -75,6 +86,8 @@ enum Reframing {
     Chunk,
     /// From chunked to read-until-close, for an HTTP/1.0 client.
     Unchunk,
+    /// The body is discarded: an error page is in its place.
+    Discard,
 }
 
 /// A response whose head is in the output.
@@ -88,15 +101,16 @@ struct Begun {
     switched: bool,
 }
 
-impl Download<'_> {
+impl<'a> Download<'a> {
     /// Receives the response and relays it.
     pub(super) async fn run(mut self) -> Result<Delivered, DownloadFailure> {
         let mut interim = 0;
+        let mut encoder = None;
         let begun = loop {
             // A head is large: it must not be part of the future's state across an await.
             let begun = {
                 let head = self.read_head().await?;
-                self.write_head(&head)
+                self.write_head(&head, &mut encoder)
             };
             if let Some(begun) = begun {
                 break begun;
@@ -109,11 +123,19 @@ impl Download<'_> {
             self.send(0).await?;
             self.client.deadline.set(*self.config.timeouts.response);
         };
-        let Begun { decoder, reframing, server_keeps, client_reusable, switched } = begun;
-        if switched {
-            self.send(0).await?;
-        } else {
-            self.relay_body(decoder, reframing).await?;
+        let Begun { mut decoder, reframing, mut server_keeps, client_reusable, switched } = begun;
+        match encoder {
+            // Boxed, so that other responses do not hold its state.
+            Some(encoder) => Box::pin(self.relay_encoded(decoder, encoder)).await?,
+            None if switched => self.send(0).await?,
+            None if reframing == Reframing::Discard => {
+                self.send(0).await?;
+                // What has not arrived is not waited for: the connection is closed instead.
+                let rest = decoder.advance(self.incoming.filled()).map_err(DownloadFailure::Invalid)?;
+                self.incoming.consume(rest.consumed);
+                server_keeps &= decoder.is_done();
+            }
+            None => self.relay_body(decoder, reframing).await?,
         }
         Ok(Delivered {
             server_reusable: server_keeps && self.progress.uploaded.get(),
@@ -123,8 +145,8 @@ impl Download<'_> {
     }
 
     /// Writes a head to the output. `None` for an interim response, which an HTTP/1.0 client does not get (RFC 9110
-    /// section 15.2).
-    fn write_head(&mut self, head: &ResponseHead) -> Option<Begun> {
+    /// section 15.2). `encoder` is set if the body is compressed.
+    fn write_head(&mut self, head: &ResponseHead, encoder: &mut Option<Box<Encoder<'a>>>) -> Option<Begun> {
         if self.output.capacity() == 0 {
             *self.output = self.buffer_pool.take_output();
         }
@@ -132,7 +154,8 @@ impl Download<'_> {
         let buffer = self.incoming.filled();
         if head.is_interim() {
             if self.version == Version::Http11 {
-                write::response(self.output, buffer, head, Framing::None, self.version, true);
+                let same = Recoding::default();
+                write::response(self.output, buffer, head, Framing::None, same, self.version, true);
                 self.output.extend_from_slice(b"\r\n");
             }
             self.incoming.consume(head.length);
@@ -144,17 +167,63 @@ impl Download<'_> {
             (Framing::Chunked, Version::Http10) => (Framing::UntilClose, Reframing::Unchunk),
             (framing, _) => (framing, Reframing::None),
         };
+        self.progress.is_event_stream.set(head.is_event_stream(buffer));
+        self.progress.stages.set(head.value(buffer, Field::XTercetStages).and_then(Stages::parse));
+        // RFC 9110 section 15.5.22: a 426 is about its Upgrade field.
+        let pages = self.pages.filter(|_| head.status != 426);
+        if let Some(page) = pages.and_then(|pages| pages.of_status(head.status)) {
+            return Some(self.write_page(head, page));
+        }
+        let (recoding, started) = self.recoding(head);
+        *encoder = started;
+        let framing = if encoder.is_some() { Framing::Chunked } else { framing };
         let switched = head.status == 101;
         // Until the whole request was read, the start of the client's next one is unknown.
         let client_reusable =
             self.keep_alive && framing != Framing::UntilClose && self.progress.uploaded.get() && !switched;
-        self.progress.is_event_stream.set(head.is_event_stream(buffer));
-        self.progress.stages.set(head.value(buffer, Field::XTercetStages).and_then(Stages::parse));
-        write::response(self.output, buffer, head, framing, self.version, client_reusable || switched);
+        let keep_alive = client_reusable || switched;
+        write::response(self.output, buffer, head, framing, recoding, self.version, keep_alive);
         self.push_balancer_lines(head);
         self.incoming.consume(head.length);
         let decoder = Decoder::new(head.framing, u64::MAX);
         Some(Begun { decoder, reframing, server_keeps: head.keep_alive, client_reusable, switched })
+    }
+
+    /// Writes the head of a response with an error page in place of its body, and the page.
+    fn write_page(&mut self, head: &ResponseHead, page: &[u8]) -> Begun {
+        let client_reusable = self.keep_alive && self.progress.uploaded.get();
+        let buffer = self.incoming.filled();
+        write::replaced(self.output, buffer, head, page, self.version, client_reusable);
+        self.push_balancer_lines(head);
+        if self.request_info.method != Method::Head {
+            self.output.extend_from_slice(page);
+            self.progress.count(page.len() as u64);
+        }
+        self.incoming.consume(head.length);
+        Begun {
+            decoder: Decoder::new(head.framing, u64::MAX),
+            reframing: Reframing::Discard,
+            server_keeps: head.keep_alive,
+            client_reusable,
+            switched: false,
+        }
+    }
+
+    /// How the content of a response differs, and the encoder of its body if it has one.
+    fn recoding(&self, head: &ResponseHead) -> (Recoding, Option<Box<Encoder<'a>>>) {
+        let Some(negotiated) = self.negotiated else { return (Recoding::default(), None) };
+        let minimum = *self.config.compression.minimum_size;
+        let recoding = negotiated.recoding(self.request_info.method, head, self.incoming.filled(), minimum);
+        let Some(coding) = negotiated.coding.filter(|_| recoding.coding.is_some()) else {
+            return (recoding, None);
+        };
+        if head.framing == Framing::None {
+            return (recoding, None);
+        }
+        match self.encoders.start(coding, &self.config.compression) {
+            Some(encoder) => (recoding, Some(Box::new(encoder))),
+            None => (Recoding { coding: None, is_weak: false, ..recoding }, None),
+        }
     }
 
     async fn read_head(&mut self) -> Result<ResponseHead, DownloadFailure> {
@@ -204,7 +273,7 @@ impl Download<'_> {
                     self.progress.count(decoded.content);
                     self.send(decoded.consumed).await?;
                 }
-                Reframing::Chunk | Reframing::Unchunk => {
+                Reframing::Chunk | Reframing::Unchunk | Reframing::Discard => {
                     self.reframe(&mut decoder, reframing)?;
                     self.send(0).await?;
                 }
@@ -225,6 +294,79 @@ impl Download<'_> {
                 }
                 return Ok(());
             }
+        }
+    }
+
+    /// Relays the body in another coding. Pieces are sent on when no more of the body has arrived; after at most
+    /// [`MAX_ENCODED`] bytes of content other tasks get their turn.
+    async fn relay_encoded(
+        &mut self,
+        mut decoder: Decoder,
+        mut encoder: Box<Encoder<'a>>,
+    ) -> Result<(), DownloadFailure> {
+        let mut encoded = 0;
+        loop {
+            let received = self.incoming.filled();
+            let received = &received[..received.len().min(MAX_ENCODED)];
+            let piece = decoder.decode(received).map_err(DownloadFailure::Invalid)?;
+            encoder.write(&received[piece.content.clone()]).map_err(not_encoded)?;
+            if piece.done {
+                let trailers = received[piece.trailers].to_vec();
+                self.incoming.consume(piece.consumed);
+                return self.end_encoded(encoder, &trailers).await;
+            }
+            self.incoming.consume(piece.consumed);
+            encoded += piece.content.len();
+            if encoder.encoded().len() >= SMALL {
+                self.push_chunk(encoder.encoded());
+                self.send(0).await?;
+            }
+            if encoded >= MAX_ENCODED {
+                encoded = 0;
+                tokio::task::yield_now().await;
+            }
+            if piece.consumed > 0 {
+                continue;
+            }
+            self.prepare_read(LARGE)?;
+            let read = match poll_fn(|context| Poll::Ready(self.poll_read(context))).await {
+                Poll::Ready(read) => self.received(read)?,
+                Poll::Pending => {
+                    encoder.flush().map_err(not_encoded)?;
+                    self.push_chunk(encoder.encoded());
+                    self.send(0).await?;
+                    self.read(LARGE).await?
+                }
+            };
+            if read == 0 {
+                if !decoder.may_end_by_close() {
+                    return Err(DownloadFailure::Closed);
+                }
+                return self.end_encoded(encoder, b"").await;
+            }
+        }
+    }
+
+    async fn end_encoded(
+        &mut self,
+        encoder: Box<Encoder<'a>>,
+        trailers: &[u8],
+    ) -> Result<(), DownloadFailure> {
+        self.push_chunk(&mut encoder.finish().map_err(not_encoded)?);
+        self.output.extend_from_slice(b"0\r\n");
+        self.output.extend_from_slice(trailers);
+        self.output.extend_from_slice(b"\r\n");
+        self.send(0).await
+    }
+
+    /// Moves content to the output, as a chunk.
+    fn push_chunk(&mut self, content: &mut Vec<u8>) {
+        if !content.is_empty() {
+            write!(self.output, "{:x}\r\n", content.len()).expect("writing to a Vec cannot fail");
+            self.output.extend_from_slice(content);
+            self.output.extend_from_slice(b"\r\n");
+            self.progress.count(content.len() as u64);
+            content.clear();
         }
     }
 
@@ -251,6 +393,12 @@ impl Download<'_> {
 
     /// Reads more from the server, into a buffer of up to `limit` bytes; 0 is the end.
     async fn read(&mut self, limit: usize) -> Result<usize, DownloadFailure> {
+        self.prepare_read(limit)?;
+        let read = poll_fn(|context| self.poll_read(context)).await;
+        self.received(read)
+    }
+
+    fn prepare_read(&mut self, limit: usize) -> Result<(), DownloadFailure> {
         if self.incoming.is_empty() && self.incoming.capacity() <= SMALL {
             self.buffer_pool.give_back_response(std::mem::take(self.incoming));
         } else if !self.incoming.ensure_spare(limit) {
@@ -260,7 +408,11 @@ impl Download<'_> {
         if self.progress.status.get() != 0 {
             self.client.deadline.set(self.client.response_timeout(*self.config.timeouts.response_body));
         }
-        let count = poll_fn(|context| self.poll_read(context)).await.map_err(|_| DownloadFailure::Closed)?;
+        Ok(())
+    }
+
+    fn received(&mut self, read: io::Result<usize>) -> Result<usize, DownloadFailure> {
+        let count = read.map_err(|_| DownloadFailure::Closed)?;
         self.incoming.advance(count);
         Ok(count)
     }
@@ -305,6 +457,10 @@ impl Download<'_> {
         self.incoming.consume(count);
         sent.map_err(|_: io::Error| DownloadFailure::ClientGone)
     }
+}
+
+fn not_encoded(_: io::Error) -> DownloadFailure {
+    DownloadFailure::Invalid(Refusal { status: 502, reason: "the response cannot be compressed" })
 }
 
 fn not_closed(count: usize) -> Result<usize, DownloadFailure> {

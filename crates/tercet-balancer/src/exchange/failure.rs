@@ -39,6 +39,14 @@ pub(super) enum Failure {
     Invalid(Refusal),
     /// The client has reached its rate limit; the time until its next request is allowed.
     Limited(Duration),
+    /// Maintenance is on; the time until the client may try again.
+    Maintenance(Duration),
+    /// The route denies access to the client's address.
+    Denied,
+    /// The route needs a user's name and password; the challenge.
+    Unauthorized(String),
+    /// Too many passwords are being checked.
+    PasswordsPending,
     /// The listener redirects to https; the location.
     Redirect(String),
     /// `Max-Forwards` is 0 (RFC 9110 section 7.6.2).
@@ -96,6 +104,10 @@ impl Failure {
             | Self::PipelineEnded
             | Self::Invalid(_)
             | Self::Limited(_)
+            | Self::Maintenance(_)
+            | Self::Denied
+            | Self::Unauthorized(_)
+            | Self::PasswordsPending
             | Self::Redirect(_)
             | Self::LastForward
             | Self::NotFound
@@ -123,6 +135,10 @@ impl Failure {
             Self::QueueFull | Self::QueueTimeout => (503, "all servers are busy"),
             Self::Closed => (502, "the server closed the connection without a response"),
             Self::Limited(_) => (429, "too many requests"),
+            Self::Maintenance(_) => (503, "the service is under maintenance"),
+            Self::Denied => (403, "your address has no access"),
+            Self::Unauthorized(_) => (401, "a user's name and password are needed"),
+            Self::PasswordsPending => (503, "too many passwords are being checked"),
             Self::Redirect(_) => (308, "this is served over https only"),
             Self::LastForward => (200, "this is the balancer"),
             Self::NotFound => (404, "no such file"),

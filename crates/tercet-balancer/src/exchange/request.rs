@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
+use crate::access::Access;
 use crate::client::Client;
 use crate::config::{Config, HashOn, Policy};
 use crate::forwarded::{self, Peer, RequestId};
-use crate::http1::{self, Decoder, Refusal, RequestHead, write};
+use crate::http1::{self, Decoder, Field, Refusal, RequestHead, write};
 use crate::request_buffers::RequestBuffers;
 use crate::rotation;
+use crate::routes::Selected;
 
 /// A request ready to be sent, in `buffers.request`.
 pub(super) struct Composed {
@@ -25,7 +27,7 @@ pub(super) struct Composed {
 }
 
 /// Writes the head and the part of the body that has arrived to `buffers.request`. If the body continues, the bytes
-/// that are not decoded yet are moved to `buffers.body`. `stripped` is the length of the path's prefix that is not sent.
+/// that are not decoded yet are moved to `buffers.body`. The route decides what is not sent.
 ///
 /// # Errors
 /// The body is malformed or too long.
@@ -33,7 +35,7 @@ pub(super) fn compose(
     client: &Client,
     config: &Config,
     head: &RequestHead,
-    stripped: usize,
+    selected: Selected<'_>,
     buffers: &mut RequestBuffers,
 ) -> Result<Composed, Refusal> {
     let received = buffers.client.filled();
@@ -42,7 +44,9 @@ pub(super) fn compose(
     // The default host of an HTTP/1.0 request without one (RFC 9112 section 3.3).
     let default_host =
         if head.host.is_none() { client.bind_address.listen.address.to_string() } else { String::new() };
-    write::request(output, received, head, stripped, default_host.as_bytes());
+    let keeps_credentials = selected.access().is_some_and(Access::keeps_credentials);
+    let kept = keeps_credentials.then_some(Field::Authorization);
+    write::request(output, received, head, selected.stripped, kept, default_host.as_bytes());
     let peer = Peer::new(Some(client.address), &config.trusted_proxies, client.socket.is_tls());
     let id = RequestId::of(received, head, &peer);
     let client_address = peer.client(received, head, &config.trusted_proxies).unwrap_or(client.address);

@@ -3,13 +3,22 @@
 //! Names keep their case and lines their order. Hop-by-hop fields are left out; framing is written from the parsed
 //! values, not from the received bytes. The caller adds further lines and the empty line.
 
+pub use super::line::push_line;
+use super::recoding::Recoding;
 use super::target;
 use super::{Field, Framing, RequestHead, ResponseHead, Version};
 
 /// Writes the request line and the header lines for a server, as HTTP/1.1, without the empty line. Forwarding fields
-/// are left out: [`crate::forwarded`] writes them. `stripped` is the length of the path's prefix that is not sent, and
-/// `fallback_host` the host of an HTTP/1.0 request without one.
-pub fn request(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, stripped: usize, fallback_host: &[u8]) {
+/// are left out: [`crate::forwarded`] writes them. `stripped` is the length of the path's prefix that is not sent, `kept` a
+/// field that is for the balancer, and `fallback_host` the host of an HTTP/1.0 request without one.
+pub fn request(
+    out: &mut Vec<u8>,
+    buffer: &[u8],
+    head: &RequestHead,
+    stripped: usize,
+    kept: Option<Field>,
+    fallback_host: &[u8],
+) {
     out.extend_from_slice(head.method_name.in_buffer(buffer));
     out.push(b' ');
     let form = if stripped == 0 { head.form } else { target::Form::Origin };
@@ -31,6 +40,7 @@ pub fn request(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, stripped: u
                 push_line(out, name, itoa::Buffer::new().format(left).as_bytes());
             }
             field if field.is_hop_by_hop() || field.is_forwarding() || header.is_connection_option => {}
+            field if kept == Some(field) => {}
             _ => push_line(out, name, header.value.in_buffer(buffer)),
         }
     }
@@ -51,22 +61,25 @@ pub fn request(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, stripped: u
 }
 
 /// Writes the status line and the header lines for a client of this version, without the empty line. `framing` is that
-/// of the body as it is sent, which may differ from that of the received one; chunked only for HTTP/1.1.
+/// of the body as it is sent, which may differ from that of the received one; chunked only for HTTP/1.1. `recoding` is how
+/// its content differs.
 pub fn response(
     out: &mut Vec<u8>,
     buffer: &[u8],
     head: &ResponseHead,
     framing: Framing,
+    recoding: Recoding,
     client: Version,
     keep_alive: bool,
 ) {
+    let mut is_varied = false;
     push_status_line(out, head.status, head.reason.in_buffer(buffer));
     for header in &head.headers {
         let name = header.name.in_buffer(buffer);
         match (header.field, head.content_length) {
             // RFC 9110 section 8.6: not in a 1xx or 204; and not with another framing.
             (Field::ContentLength, Some(length))
-                if framing == head.framing && may_have_length(head.status) =>
+                if framing == head.framing && recoding.coding.is_none() && may_have_length(head.status) =>
             {
                 push_line(out, name, itoa::Buffer::new().format(length).as_bytes());
             }
@@ -87,9 +100,13 @@ pub fn response(
                 push_line(out, name, header.value.in_buffer(buffer));
             }
             (field, _) if field.is_hop_by_hop() || header.is_connection_option => {}
+            _ if recoding.changes() => {
+                is_varied |= recoding.push(out, name, header.value.in_buffer(buffer), is_varied);
+            }
             _ => push_line(out, name, header.value.in_buffer(buffer)),
         }
     }
+    recoding.push_rest(out, is_varied);
     if framing != head.framing && framing == Framing::Chunked {
         push_line(out, b"Transfer-Encoding", b"chunked");
     }
@@ -99,6 +116,53 @@ pub fn response(
     } else if !head.is_interim() {
         push_persistence(out, client, keep_alive);
     }
+}
+
+/// Fields about the content of a response (RFC 9110 sections 8 and 14), besides those that frame it.
+const OF_CONTENT: [&[u8]; 15] = [
+    b"content-type",
+    b"content-encoding",
+    b"content-language",
+    b"content-location",
+    b"content-disposition",
+    b"content-range",
+    b"content-md5",
+    b"content-digest",
+    b"repr-digest",
+    b"digest",
+    b"etag",
+    b"last-modified",
+    b"accept-ranges",
+    b"trailer",
+    b"link",
+];
+
+/// As [`response`], with another content: a page of HTML of this length. The fields about the received content are left out.
+pub fn replaced(
+    out: &mut Vec<u8>,
+    buffer: &[u8],
+    head: &ResponseHead,
+    page: &[u8],
+    client: Version,
+    keep_alive: bool,
+) {
+    push_status_line(out, head.status, head.reason.in_buffer(buffer));
+    for header in &head.headers {
+        let name = header.name.in_buffer(buffer);
+        let is_kept = match header.field {
+            Field::ContentLength | Field::TransferEncoding | Field::XRequestId | Field::XTercetStages => {
+                false
+            }
+            field => !field.is_hop_by_hop() && !header.is_connection_option,
+        };
+        if is_kept && !OF_CONTENT.iter().any(|other| name.eq_ignore_ascii_case(other)) {
+            push_line(out, name, header.value.in_buffer(buffer));
+        }
+    }
+    push_line(out, b"Content-Type", b"text/html; charset=utf-8");
+    push_line(out, b"Content-Length", itoa::Buffer::new().format(page.len()).as_bytes());
+    push_line(out, b"Vary", b"Accept");
+    push_persistence(out, client, keep_alive);
 }
 
 fn may_have_length(status: u16) -> bool {
@@ -124,15 +188,6 @@ pub fn push_persistence(out: &mut Vec<u8>, client: Version, keep_alive: bool) {
     }
 }
 
-/// Writes one header line.
-pub fn push_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
 fn push_length(out: &mut Vec<u8>, name: &[u8], framing: Framing) {
     let length = match framing {
         Framing::Length(length) => length,
@@ -156,7 +211,7 @@ mod tests {
         let buffer = format!("{bytes}\r\n").into_bytes();
         let head = parser::parse(&buffer, &HeadLimits::of_requests(&Limits::default())).unwrap().unwrap();
         let mut out = Vec::new();
-        request(&mut out, &buffer, &head, 0, b"fallback");
+        request(&mut out, &buffer, &head, 0, None, b"fallback");
         expected.assert_eq(&String::from_utf8(out).unwrap().replace("\r\n", "\n"));
     }
 
@@ -175,7 +230,8 @@ mod tests {
                 .unwrap()
                 .unwrap();
         let mut out = Vec::new();
-        response(&mut out, &buffer, &head, framing.unwrap_or(head.framing), client, keep_alive);
+        let framing = framing.unwrap_or(head.framing);
+        response(&mut out, &buffer, &head, framing, Recoding::default(), client, keep_alive);
         expected.assert_eq(&String::from_utf8(out).unwrap().replace("\r\n", "\n"));
     }
 
@@ -442,5 +498,60 @@ mod tests {
                 Upgrade: websocket
             "#]],
         );
+    }
+    #[expect(clippy::needless_pass_by_value, reason = "expect![] is an expression made for the call")]
+    fn check_recoded(recoding: Recoding, lines: &str, expected: Expect) {
+        let buffer = format!("HTTP/1.1 200 OK\r\n{lines}\r\n").into_bytes();
+        let limits = HeadLimits::of_responses(&Limits::default());
+        let head = response_parser::parse(&buffer, &limits, GET).unwrap().unwrap();
+        let mut out = Vec::new();
+        response(&mut out, &buffer, &head, Framing::Chunked, recoding, Version::Http11, true);
+        expected.assert_eq(&String::from_utf8(out).unwrap().replace("\r\n", "\n"));
+    }
+
+    #[test]
+    fn a_recoded_response_has_a_weak_validator_and_varies() {
+        let coded = Recoding { coding: Some("gzip"), varies: true, is_weak: true };
+        check_recoded(
+            coded,
+            "Content-Type: text/html\r\nContent-Length: 5000\r\nETag: \"a\"\r\nAccept-Ranges: bytes\r\n",
+            expect![[r#"
+                HTTP/1.1 200 OK
+                Content-Type: text/html
+                ETag: W/"a"
+                Content-Encoding: gzip
+                Vary: Accept-Encoding
+                Transfer-Encoding: chunked
+            "#]],
+        );
+        check_recoded(
+            coded,
+            "vary: Origin\r\nTransfer-Encoding: chunked\r\nvary: Cookie\r\netag: W/\"a\"\r\n",
+            expect![[r#"
+                HTTP/1.1 200 OK
+                vary: Origin, Accept-Encoding
+                Transfer-Encoding: chunked
+                vary: Cookie
+                etag: W/"a"
+                Content-Encoding: gzip
+            "#]],
+        );
+        let varies = Recoding { varies: true, ..Recoding::default() };
+        for (line, sent) in [
+            ("Vary: *", "Vary: *"),
+            ("Vary: accept-encoding, origin", "Vary: accept-encoding, origin"),
+            ("Vary:", "Vary: Accept-Encoding"),
+            ("Vary: Accept", "Vary: Accept, Accept-Encoding"),
+            ("Accept-Ranges: bytes", "Accept-Ranges: bytes\nVary: Accept-Encoding"),
+            ("ETag: \"a\"", "ETag: \"a\"\nVary: Accept-Encoding"),
+        ] {
+            let mut out = Vec::new();
+            let buffer = format!("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n{line}\r\n\r\n").into_bytes();
+            let limits = HeadLimits::of_responses(&Limits::default());
+            let head = response_parser::parse(&buffer, &limits, GET).unwrap().unwrap();
+            response(&mut out, &buffer, &head, head.framing, varies, Version::Http11, true);
+            let out = String::from_utf8(out).unwrap().replace("\r\n", "\n");
+            assert_eq!(out, format!("HTTP/1.1 200 OK\nContent-Length: 9\n{sent}\n"), "{line}");
+        }
     }
 }

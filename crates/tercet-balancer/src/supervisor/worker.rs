@@ -59,7 +59,7 @@ async fn serve(mut channel: Channel, events: &Log, name: &str) -> io::Result<()>
                 (ToWorker::Listen { address }, sockets) => super::add_all(&mut bound, address, sockets),
                 (ToWorker::Configure { toml }, _) => {
                     let bound = std::mem::take(&mut bound);
-                    let applied = read(&toml).and_then(|config| balancer.reload(config, bound).map_err(io::Error::other));
+                    let applied = read(&toml).and_then(|config| balancer.reload(config, bound));
                     let problem = applied.err().map(|error| error.to_string());
                     channel.send(&FromWorker::Applied { problem }, &[]).await?;
                 }

@@ -3,11 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access;
 mod admin;
 mod backend;
 mod blocking;
 mod changes;
 mod client;
+mod compression;
 mod event_loop;
 mod faults;
 mod files;
@@ -16,6 +18,7 @@ mod grammar;
 mod hostile;
 mod http2;
 mod listeners;
+mod pages;
 mod pipelining;
 mod properties;
 mod real_clients;
@@ -27,3 +30,4 @@ mod slow;
 mod streaming;
 mod tls;
 mod unix_servers;
+mod upstreams;

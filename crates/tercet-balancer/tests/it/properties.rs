@@ -43,6 +43,11 @@ proptest! {
     }
 
     #[test]
+    fn compressed_bodies(bytes in vec(any::<u8>(), 0..500)) {
+        front::compression(&bytes);
+    }
+
+    #[test]
     fn request_heads(bytes in messages()) {
         wire::request_head(&bytes);
     }

@@ -99,6 +99,7 @@ fn balancer(
         listen,
         tls,
         files,
+        users: website::users(&options),
         domains: options.domains,
         acme: options.acme,
         options: section.options.written.clone(),

@@ -17,8 +17,12 @@ pub struct Place<'a> {
     pub tls_listen: &'a [SocketAddr],
     /// Its certificates.
     pub certificates: Vec<Certificate>,
-    /// The folders of static files: as in `tercet.toml`, and where they are on the machine.
+    /// The folders of static files and error pages: as in `tercet.toml`, and where they are on the machine.
     pub website: Vec<(PathBuf, PathBuf)>,
+    /// The files with users of routes: as in `tercet.toml`, and where they are on the machine.
+    pub users: Vec<(PathBuf, PathBuf)>,
+    /// The file that turns maintenance on.
+    pub maintenance: Option<PathBuf>,
     /// Where the files of the certificates of domains are; `None`: none are obtained.
     pub acme: Option<AcmeFiles>,
     /// The servers.
@@ -155,6 +159,14 @@ fn options(balancer: &Balancer, place: &Place<'_>) -> Result<toml::Table, toml::
     let mut options = balancer.options.clone();
     if let Some(routes) = options.get_mut("route").and_then(toml::Value::as_array_mut) {
         locate_files(routes, &place.website)?;
+        locate_users(routes, &place.users)?;
+    }
+    locate_pages(&mut options, &place.website)?;
+    if let Some(file) = &place.maintenance {
+        let maintenance = options.entry("maintenance").or_insert_with(|| toml::Table::new().into());
+        if let Some(maintenance) = maintenance.as_table_mut() {
+            maintenance.insert("file".to_owned(), toml::Value::try_from(file)?);
+        }
     }
     if let Some(path) = place.health_path {
         let health = options.entry("health").or_insert_with(|| toml::Table::new().into());
@@ -177,24 +189,54 @@ fn options(balancer: &Balancer, place: &Place<'_>) -> Result<toml::Table, toml::
     Ok(options)
 }
 
+/// Makes the folder of error pages absolute. If it is not there, there are no pages.
+fn locate_pages(options: &mut toml::Table, website: &[(PathBuf, PathBuf)]) -> Result<(), toml::ser::Error> {
+    let Some(folder) = options.get_mut("error-pages").and_then(|pages| pages.get_mut("folder")) else {
+        return Ok(());
+    };
+    match folder.as_str().and_then(|folder| find(website, folder)) {
+        Some(there) => *folder = toml::Value::try_from(there)?,
+        None => {
+            options.remove("error-pages");
+        }
+    }
+    Ok(())
+}
+
+/// Where a folder of `tercet.toml` is.
+fn find<'a>(website: &'a [(PathBuf, PathBuf)], folder: &str) -> Option<&'a PathBuf> {
+    let folder: PathBuf = Path::new(folder).components().filter(|it| *it != Component::CurDir).collect();
+    website.iter().find(|(name, _)| folder == *name).map(|(_, there)| there)
+}
+
 /// Makes the folders of static files absolute. Routes whose folder is not there are left out.
 fn locate_files(
     routes: &mut Vec<toml::Value>,
     website: &[(PathBuf, PathBuf)],
 ) -> Result<(), toml::ser::Error> {
-    let plain =
-        |path: &str| Path::new(path).components().filter(|it| *it != Component::CurDir).collect::<PathBuf>();
     let mut located = Vec::with_capacity(routes.len());
     for mut route in std::mem::take(routes) {
         if let Some(files) = route.get_mut("files") {
-            let folder = files.as_str().map(plain);
-            let there = website.iter().find(|(name, _)| folder.as_ref() == Some(name));
-            let Some((_, there)) = there else { continue };
+            let Some(there) = files.as_str().and_then(|folder| find(website, folder)) else { continue };
             *files = toml::Value::try_from(there)?;
         }
         located.push(route);
     }
     *routes = located;
+    Ok(())
+}
+
+/// Makes the files with users absolute.
+fn locate_users(routes: &mut [toml::Value], users: &[(PathBuf, PathBuf)]) -> Result<(), toml::ser::Error> {
+    for route in routes {
+        let Some(file) = route.get_mut("basic-auth").and_then(|login| login.get_mut("users")) else {
+            continue;
+        };
+        let name = file.as_str().map(|text| Path::new(text.strip_prefix('@').unwrap_or(text)));
+        if let Some((_, there)) = users.iter().find(|(known, _)| name == Some(known)) {
+            *file = toml::Value::try_from(there)?;
+        }
+    }
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use super::hardening;
 use super::project::Project;
 use crate::configuration::balancer::{AcmeFiles, Admin, Place, Server};
 use crate::deployment::Serving;
-use crate::paths::{ADMIN_SOCKET, CERTIFICATES, CONFIGURATION, CREDENTIALS};
+use crate::paths::{ADMIN_SOCKET, CERTIFICATES, CONFIGURATION, CREDENTIALS, MAINTENANCE};
 use crate::website;
 
 const SOCKET: &str = "tercet-balancer.socket";
@@ -89,7 +89,13 @@ fn credentials(project: &Project<'_>) -> Vec<File> {
         project.secrets.acme_root.iter().map(|root| file(ROOT.to_owned(), Contents::Text(root.clone())));
     let hmac_key = project.secrets.acme_hmac_key.iter();
     let hmac_key = hmac_key.map(|key| file(HMAC_KEY.to_owned(), Contents::Secret(key.clone())));
-    files.chain(root).chain(hmac_key).collect()
+    let users = project.secrets.users.iter().enumerate();
+    let users = users.map(|(index, users)| file(users_name(index), Contents::Secret(users.clone())));
+    files.chain(root).chain(hmac_key).chain(users).collect()
+}
+
+fn users_name(index: usize) -> String {
+    format!("balancer-users-{}", index + 1)
 }
 
 fn certificate_name(index: usize) -> String {
@@ -126,6 +132,11 @@ pub(crate) fn configuration(project: &Project<'_>, serving: &[Serving<'_>]) -> S
         tls_listen: tls.map_or(&[], |tls| &tls.listen),
         certificates: (0..tls.map_or(0, |tls| tls.certificates.len())).map(certificate).collect(),
         website: website(serving),
+        users: (0..)
+            .zip(&balancer.users)
+            .map(|(index, file)| (file.clone(), credential(users_name(index))))
+            .collect(),
+        maintenance: Some(MAINTENANCE.into()),
         acme: Some(AcmeFiles {
             folder: CERTIFICATES.into(),
             root: balancer.acme.root.as_ref().map(|_| credential(ROOT.to_owned())),

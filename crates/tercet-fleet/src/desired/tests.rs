@@ -97,6 +97,7 @@ pub(crate) fn secrets(topology: &Topology) -> Secrets {
             .collect(),
         acme_root: topology.balancer().acme.root.as_ref().map(|_| "root certificate\n".to_owned()),
         acme_hmac_key: topology.balancer().acme.eab.as_ref().map(|_| Secret::new("hush hmac")),
+        users: topology.balancer().users.iter().map(|_| Secret::new("ann:hush hash")).collect(),
         database_url: match &topology.database().url {
             Some(tercet_config::Secret::Inline(url)) => Some(Secret::new(url)),
             _ => None,
@@ -368,6 +369,9 @@ fn the_balancer_has_a_socket_that_stays() {
 
             [health]
             path = "/ready"
+
+            [maintenance]
+            file = "/etc/tercet/maintenance"
 
             [access-log]
             format = "json"

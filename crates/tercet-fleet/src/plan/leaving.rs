@@ -17,7 +17,7 @@ use super::{ExecutionPlan, Target, parts};
 use crate::desired::{TemporaryEdge, monitor};
 use crate::intent::Consent;
 use crate::operation::{Action, Operation};
-use crate::paths::{CONFIGURATION, CREDENTIALS, CREDENTIALS_PREFIX, LIBRARY};
+use crate::paths::{CONFIGURATION, CREDENTIALS, CREDENTIALS_PREFIX, LIBRARY, MAINTENANCE};
 use crate::report::Report;
 use crate::survey::{Survey, Surveyed};
 
@@ -35,6 +35,7 @@ pub(crate) fn whole(report: &Report) -> Inventory {
         let boot = Firewall::boot_unit().path;
         all.files.insert(boot, Before::Absent);
         all.units.entry(Firewall::BOOT_UNIT.to_owned()).or_default();
+        all.files.insert(MAINTENANCE.into(), Before::Absent);
         all.directories.insert(CONFIGURATION.into(), Before::Absent);
     }
     all.directories.retain(|path, _| !path.starts_with(LIBRARY));

@@ -46,6 +46,13 @@ pub enum BalancerEvent<'a> {
         client: &'a str,
         reason: &'a str,
     },
+    /// The file that turns maintenance on exists: requests are answered with 503.
+    MaintenanceOn {
+        file: &'a str,
+    },
+    MaintenanceOff {
+        file: &'a str,
+    },
     CertificateObtained {
         domain: &'a str,
         issuer: &'a str,
@@ -72,11 +79,14 @@ pub enum BalancerEvent<'a> {
 impl BalancerEvent<'_> {
     pub(super) fn level(&self) -> Level {
         match self {
-            Self::ServerUp { .. } | Self::CertificateObtained { .. } => Level::Info,
+            Self::ServerUp { .. } | Self::MaintenanceOff { .. } | Self::CertificateObtained { .. } => {
+                Level::Info
+            }
             Self::ServerDown { .. }
             | Self::ServerEjected { .. }
             | Self::ServerSilent { .. }
             | Self::ConnectionRefused { .. }
+            | Self::MaintenanceOn { .. }
             | Self::CertificateFailed { .. }
             | Self::CertificateMissing { .. }
             | Self::ClockOff { .. } => Level::Warn,
@@ -107,6 +117,10 @@ impl fmt::Display for BalancerEvent<'_> {
             Self::ConnectionRefused { client, code, reason } => {
                 write!(f, "HTTP/2 connection from {client} closed with {code}: {reason}")
             }
+            Self::MaintenanceOn { file } => {
+                write!(f, "maintenance is on: requests are answered with 503 while {file} exists")
+            }
+            Self::MaintenanceOff { file } => write!(f, "maintenance is off: {file} is gone"),
             Self::CertificateObtained { domain, issuer, expires } => {
                 write!(f, "certificate for {domain} obtained from {issuer}, expires {expires}")
             }

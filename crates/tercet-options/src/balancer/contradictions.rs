@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{APPLICATION, Config, Directory, Policy, ServerAddress};
+use super::{APPLICATION, Acme, Compress, Compression, Config, Directory, Policy, ServerAddress};
 use crate::document::Section;
 
 impl Config {
@@ -10,8 +10,15 @@ impl Config {
     pub fn check(&self, section: &mut Section<'_>) {
         self.check_listen(section);
         self.check_servers(section);
+        self.check_backups(section);
         self.check_routes(section);
         self.check_domains(section);
+        self.check_compression(section);
+        if self.error_pages.replace_servers && !section.is_written("error-pages.folder") {
+            section
+                .mistake("error-pages.replace-servers", "has no effect without pages", "without folder")
+                .hint("add folder = \"errors\" with pages such as 404.html, or leave it out");
+        }
         if self.hash_on.is_some() && self.policy != Policy::Hash {
             section
                 .mistake("hash-on", "has no effect with this policy", "for policy = \"hash\"")
@@ -58,6 +65,25 @@ impl Config {
         }
     }
 
+    fn check_compression(&self, section: &mut Section<'_>) {
+        let codings = &self.compression.codings;
+        for (index, coding) in codings.iter().enumerate() {
+            if codings[..index].contains(coding) {
+                section
+                    .mistake(&format!("compression.codings[{index}]"), "is there again", "again")
+                    .hint("remove one of the two");
+            }
+        }
+        let is_on = |compress: Compress| compress != Compress::Off;
+        let used = is_on(self.compress) || self.route.iter().any(|route| route.compress.is_some_and(is_on));
+        let used = used || section.is_written("compress");
+        if !used && self.compression != Compression::default() {
+            section
+                .mistake("compression", "has no effect without compress", "for compressed responses")
+                .hint("set compress = \"on\", here or in a route; or leave it out");
+        }
+    }
+
     fn check_domains(&self, section: &mut Section<'_>) {
         let mut seen = HashSet::new();
         for (index, domain) in self.domains.iter().enumerate() {
@@ -66,6 +92,11 @@ impl Config {
                     .mistake(&format!("domains[{index}]"), &format!("is {domain} again"), "again")
                     .hint("remove one of the two");
             }
+        }
+        if self.domains.is_empty() && self.acme != Acme::default() && !section.is_written("domains") {
+            section
+                .mistake("acme", "has no effect without domains", "for domains")
+                .hint("name the domains: domains = [\"shop.example.com\"]; or leave acme out");
         }
         if self.acme.directory == Directory::ZeroSsl && self.acme.eab.is_none() {
             section.mistake("acme.directory", "needs an account at ZeroSSL", "without eab").hint(
@@ -99,13 +130,32 @@ impl Config {
                     .mistake(&option("name"), &format!("is {} again", server.name), "again")
                     .hint("give each server a different name");
             }
-            let health = server.health_address.map(ServerAddress::from);
-            for (name, address) in [("address", Some(&server.address)), ("health-address", health.as_ref())] {
-                if address.is_some_and(ServerAddress::has_no_port) {
+            let health = server.health_address.map(|address| address.port());
+            for (name, port) in [("address", server.address.port()), ("health-address", health)] {
+                if port == Some(0) {
                     section
                         .mistake(&option(name), "has port 0", "port 0")
                         .hint("give the port that the server listens on");
                 }
+            }
+        }
+    }
+
+    fn check_backups(&self, section: &mut Section<'_>) {
+        if !self.servers.is_empty() && self.servers.iter().all(|server| server.backup) {
+            section
+                .mistake("servers", "are all backups, for no other server", "only backups")
+                .hint("leave out backup for the servers that get the requests");
+        }
+        for (index, server) in self.servers.iter().enumerate() {
+            if server.pipeline > 1 && matches!(server.address, ServerAddress::Name(..)) {
+                section
+                    .mistake(
+                        &format!("servers[{index}].pipeline"),
+                        "needs an IP address or a Unix socket",
+                        "for a server with a name",
+                    )
+                    .hint("leave it out: the address of a name may change while requests share a connection");
             }
         }
     }
@@ -124,6 +174,17 @@ impl Config {
                     .mistake(&option("strip"), "has no effect with the path /", "nothing to remove")
                     .hint("leave it out");
             }
+            for (index, network) in route.allow.iter().enumerate() {
+                if let Some(denied) = route.deny.iter().find(|denied| denied.contains(network)) {
+                    section
+                        .mistake(
+                            &option(&format!("allow[{index}]")),
+                            &format!("is in the network {denied} of deny, which precedes"),
+                            "denied",
+                        )
+                        .hint("remove it from one of the two");
+                }
+            }
             if let Some(to) = route.to.as_ref().filter(|to| *to != APPLICATION) {
                 section
                     .mistake(&option("to"), &format!("names no backend pool: {to}"), "unknown")
@@ -134,6 +195,11 @@ impl Config {
                     section
                         .mistake(&option("to"), "has no effect with files", "and files")
                         .hint("keep one of the two");
+                }
+                if route.compress.is_some() {
+                    section
+                        .mistake(&option("compress"), "has no effect with files", "for responses of servers")
+                        .hint("compress the files beforehand: FILE.br and FILE.gz beside FILE");
                 }
                 continue;
             }

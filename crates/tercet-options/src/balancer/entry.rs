@@ -51,9 +51,9 @@ impl From<EntryOrAddress<Self>> for Listen {
 impl From<EntryOrAddress<Self>> for Server {
     fn from(entry: EntryOrAddress<Self>) -> Self {
         match entry {
-            EntryOrAddress::Address(address) => Self::new(address.to_string(), address),
+            EntryOrAddress::Address(address) => Self::new(address.server_name(), address),
             EntryOrAddress::Entry(server) if server.name.is_empty() => {
-                Self { name: server.address.to_string(), ..server }
+                Self { name: server.address.server_name(), ..server }
             }
             EntryOrAddress::Entry(server) => server,
         }
@@ -123,6 +123,12 @@ impl JsonSchema for Domain {
 pub(super) fn domains<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let names = Vec::<String>::deserialize(deserializer)?;
     Ok(names.into_iter().map(|name| name.to_ascii_lowercase()).collect())
+}
+
+/// Reads the name of a file, which may begin with `@`.
+pub(super) fn named_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(PathBuf::from(text.strip_prefix('@').unwrap_or(&text)))
 }
 
 /// Reads networks; an address alone is the network of that address.

@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::{Compress, entry};
 
 /// The backend pool of the servers in `servers`.
 pub const APPLICATION: &str = "application";
@@ -49,6 +52,44 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "header value", "examples" = ["public, max-age=31536000, immutable"]))]
     pub cache_control: Option<String>,
+    /// Whether responses of servers are compressed. Default: as `compress` outside of the routes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress: Option<Compress>,
+    /// The networks whose clients have access, like `"10.0.0.0/8"`; all others get 403. The address of a client behind one of
+    /// `trusted-proxies` is the one that the proxy reports. Default: every network.
+    #[serde(default, deserialize_with = "entry::networks", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<entry::Network>", length(min = 1), extend("examples" = [["10.0.0.0/8"]]))]
+    pub allow: Vec<IpNet>,
+    /// The networks whose clients get 403, also if they are in `allow`. Default: none.
+    #[serde(default, deserialize_with = "entry::networks", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<entry::Network>", length(min = 1), extend("examples" = [["192.0.2.0/24"]]))]
+    pub deny: Vec<IpNet>,
+    /// Basic authentication: requests without a user's name and password get 401. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<BasicAuth>,
+}
+
+/// Basic authentication (RFC 7617).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BasicAuth {
+    /// The file with the users: a line `NAME:HASH` for each, with a hash by bcrypt, as `htpasswd -nB NAME` prints it. It is read
+    /// when the configuration is loaded, and must not be readable by other users of the machine. A leading `@` may be written, as for other
+    /// files. Required.
+    #[serde(deserialize_with = "entry::named_file")]
+    #[schemars(extend("examples" = ["@secrets/users"]))]
+    pub users: PathBuf,
+    /// The realm: what browsers show to the user who is asked for a password.
+    #[serde(default = "restricted")]
+    #[schemars(extend("format" = "realm"))]
+    pub realm: String,
+    /// Whether servers get the header `authorization`, which has the password.
+    #[serde(default)]
+    pub forward: bool,
+}
+
+fn restricted() -> String {
+    "restricted".to_owned()
 }
 
 fn root() -> String {

@@ -1,8 +1,8 @@
-//! The balancer alone, and the certificates of the balancer.
+//! The balancer alone, and the certificates and the maintenance of the balancer.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::{LogOptions, Machines};
 
@@ -35,4 +35,23 @@ pub(crate) struct Certificates {
     /// Print them as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Turn maintenance on or off.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Maintenance {
+    /// Answer requests with status 503 from now on.
+    On(MaintenanceOf),
+    /// Serve requests again.
+    Off(MaintenanceOf),
+}
+
+/// The balancer whose maintenance it is: on machines, or of `tercet up` on this machine.
+#[derive(Args, Debug)]
+pub(crate) struct MaintenanceOf {
+    #[command(flatten)]
+    pub(crate) machines: Machines,
+    /// That of `tercet balancer` with this configuration file
+    #[arg(long, value_name = "FILE", conflicts_with = "folder")]
+    pub(crate) config: Option<PathBuf>,
 }

@@ -1,9 +1,15 @@
 //! Properties of routing and content negotiation for arbitrary bytes; shared with the fuzz targets.
 
+use std::io::Read as _;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use tercet_balancer::accept_encoding::{AcceptEncoding, Coding};
-use tercet_balancer::path;
+use tercet_balancer::compression::encoder::Encoders;
+use tercet_balancer::config::Compression;
 use tercet_balancer::range::{self, Part};
 use tercet_balancer::routes::Routes;
+use tercet_balancer::{pages, path, users};
 
 const ROUTES: &str = r#"
     servers = ["127.0.0.1:1"]
@@ -18,7 +24,7 @@ const ROUTES: &str = r#"
 /// The bytes are a host, a line feed and a target.
 pub(crate) fn route(bytes: &[u8]) {
     let config = tercet_balancer::Config::parse(ROUTES, "routes.toml").expect("it is valid");
-    let routes = Routes::new(&config.route);
+    let routes = Routes::load(&config.route).expect("no file is named");
     let (host, target) = match bytes.iter().position(|byte| *byte == b'\n') {
         Some(end) => (&bytes[..end], &bytes[end + 1..]),
         None => (&b"a"[..], bytes),
@@ -47,7 +53,7 @@ pub(crate) fn route(bytes: &[u8]) {
     }
 }
 
-/// The bytes are the value of `Range` and that of `Accept-Encoding`.
+/// The bytes are the value of `Range`, `Accept-Encoding`, `Accept` and `Authorization`, and basic credentials themselves.
 pub(crate) fn negotiation(bytes: &[u8]) {
     for length in [0, 1, 100, u64::MAX] {
         if let Part::Bytes(first, last) = range::parse(bytes, length) {
@@ -56,6 +62,51 @@ pub(crate) fn negotiation(bytes: &[u8]) {
     }
     let offered = [Coding::Brotli, Coding::Gzip];
     let accepted = AcceptEncoding::parse(std::iter::once(bytes));
-    assert!(accepted.best(&offered).is_none_or(|coding| offered.contains(&coding)));
-    assert_eq!(accepted.best(&[]), None);
+    assert!(accepted.best(offered).is_none_or(|coding| offered.contains(&coding)));
+    assert_eq!(accepted.best([]), None);
+    // What follows in another line does not make JSON less preferred.
+    let prefers_html = |more: &[u8]| pages::prefers_html([bytes, more].into_iter());
+    assert!(!prefers_html(b"application/json, text/html;q=0") || prefers_html(b"text/html"));
+    let basic = |credentials: &[u8]| [b"Basic ", BASE64_STANDARD.encode(credentials).as_bytes()].concat();
+    for value in [bytes.to_vec(), basic(bytes)] {
+        let Some((name, password)) = users::credentials(&value) else { continue };
+        assert!(!name.contains(':'));
+        let again = [name.as_bytes(), b":", &password].concat();
+        assert_eq!(users::credentials(&basic(&again)), Some((name, password)), "{value:?}");
+    }
+}
+
+/// The bytes are a body in pieces: the first byte of each says its length, and whether it is flushed. A client that has what
+/// was flushed decodes all of it.
+pub(crate) fn compression(bytes: &[u8]) {
+    let encoders = Encoders::new(1);
+    for coding in [Coding::Gzip, Coding::Brotli, Coding::Zstandard] {
+        let mut encoder = encoders.start(coding, &Compression::default()).expect("there is memory for one");
+        let (mut body, mut sent, mut rest) = (Vec::new(), Vec::new(), bytes);
+        while let Some((first, after)) = rest.split_first() {
+            let (piece, after) = after.split_at(usize::from(first >> 1).min(after.len()));
+            encoder.write(piece).expect("it encodes");
+            body.extend_from_slice(piece);
+            if first & 1 == 1 {
+                encoder.flush().expect("it encodes");
+                sent.append(encoder.encoded());
+                assert!(decoded(coding, &sent, body.len()) == body, "{coding:?}: not all is flushed");
+            }
+            rest = after;
+        }
+        sent.append(&mut encoder.finish().expect("it encodes"));
+        assert!(decoded(coding, &sent, body.len() + 1) == body, "{coding:?}");
+    }
+}
+
+/// The first `length` bytes of the content.
+fn decoded(coding: Coding, sent: &[u8], length: usize) -> Vec<u8> {
+    let reader: Box<dyn std::io::Read + '_> = match coding {
+        Coding::Gzip => Box::new(flate2::read::GzDecoder::new(sent)),
+        Coding::Brotli => Box::new(brotli::Decompressor::new(sent, 4096)),
+        Coding::Zstandard => Box::new(zstd::Decoder::new(sent).expect("a decoder")),
+    };
+    let mut content = Vec::new();
+    reader.take(length as u64).read_to_end(&mut content).expect("it decodes");
+    content
 }

@@ -1,5 +1,6 @@
 //! Properties of the parsers for arbitrary bytes; shared with the fuzz targets.
 
+use tercet_balancer::http1::recoding::Recoding;
 use tercet_balancer::http1::response::RequestInfo;
 use tercet_balancer::http1::{Decoder, Framing, HeadLimits, Method, RequestHead, request, response, write};
 use tercet_balancer::proxy_protocol;
@@ -24,7 +25,7 @@ pub(crate) fn request_head(bytes: &[u8]) {
     }
     if let Ok(Some(head)) = whole {
         let mut written = Vec::new();
-        write::request(&mut written, bytes, &head, 0, b"fallback");
+        write::request(&mut written, bytes, &head, 0, None, b"fallback");
         written.extend_from_slice(b"\r\n");
         let limits = HeadLimits { headers: 30, head_bytes: 8192, ..LIMITS };
         let again = request::parse(&written, &limits).expect("it is valid").expect("it is complete");
@@ -34,7 +35,7 @@ pub(crate) fn request_head(bytes: &[u8]) {
         assert_eq!(again.expect_continue, head.expect_continue);
         assert_eq!(again.upgrade.is_some(), head.upgrade.is_some());
         let mut twice = Vec::new();
-        write::request(&mut twice, &written, &again, 0, b"fallback");
+        write::request(&mut twice, &written, &again, 0, None, b"fallback");
         twice.extend_from_slice(b"\r\n");
         assert!(is_same_except_max_forwards(&again, &written, &twice), "serialising again changes it");
     }
@@ -65,19 +66,25 @@ pub(crate) fn response_head(bytes: &[u8]) {
             }
         }
         if let Ok(Some(head)) = whole {
-            let mut written = Vec::new();
-            let client = tercet_balancer::http1::Version::Http11;
-            write::response(&mut written, bytes, &head, head.framing, client, true);
-            written.extend_from_slice(b"\r\n");
-            let again = response::parse(
-                &written,
-                &HeadLimits { headers: 30, head_bytes: 8192, ..LIMITS },
-                request_info,
-            )
-            .expect("it is valid")
-            .expect("it is complete");
-            assert_eq!(again.length, written.len(), "nothing is left over");
-            assert_eq!((again.status, again.framing), (head.status, head.framing));
+            let same = (Recoding::default(), head.framing);
+            let coded = Recoding { coding: Some("gzip"), varies: true, is_weak: true };
+            let has_body = head.framing != Framing::None;
+            for (recoding, framing) in [same].into_iter().chain(has_body.then_some((coded, Framing::Chunked)))
+            {
+                let mut written = Vec::new();
+                let client = tercet_balancer::http1::Version::Http11;
+                write::response(&mut written, bytes, &head, framing, recoding, client, true);
+                written.extend_from_slice(b"\r\n");
+                let again = response::parse(
+                    &written,
+                    &HeadLimits { headers: 30, head_bytes: 8192, ..LIMITS },
+                    request_info,
+                )
+                .expect("it is valid")
+                .expect("it is complete");
+                assert_eq!(again.length, written.len(), "nothing is left over");
+                assert_eq!((again.status, again.framing), (head.status, framing));
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The folders of the balancer's static files.
+//! The folders of the balancer's static files and error pages, and the files of its users.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -11,7 +11,8 @@ use crate::topology::Topology;
 /// The folders of a configuration, each once.
 pub(super) fn folders(options: &Config) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = Vec::new();
-    for folder in options.route.iter().filter_map(|route| route.files.as_deref()).filter_map(inside) {
+    let of_routes = options.route.iter().filter_map(|route| route.files.as_deref());
+    for folder in of_routes.chain(options.error_pages.folder.as_deref()).filter_map(inside) {
         if !folders.contains(&folder) {
             folders.push(folder);
         }
@@ -19,12 +20,25 @@ pub(super) fn folders(options: &Config) -> Vec<PathBuf> {
     folders
 }
 
+/// The files with users of a configuration, each once.
+pub(super) fn users(options: &Config) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for login in options.route.iter().filter_map(|route| route.basic_auth.as_ref()) {
+        if !files.contains(&login.users) {
+            files.push(login.users.clone());
+        }
+    }
+    files
+}
+
 /// Reports folders outside of the project, and those that contain what no client may read.
 pub(super) fn check(options: &Config, topology: &Topology, mistakes: &mut Mistakes, spans: &Spans) {
     let mut section = Section { mistakes, spans, path: "balancer" };
-    for (index, route) in options.route.iter().enumerate() {
-        let Some(folder) = &route.files else { continue };
-        let option = format!("route[{index}].files");
+    let of_routes = options.route.iter().enumerate();
+    let of_routes = of_routes
+        .filter_map(|(index, route)| Some((format!("route[{index}].files"), route.files.as_deref()?)));
+    let pages = options.error_pages.folder.as_deref().map(|folder| ("error-pages.folder".to_owned(), folder));
+    for (option, folder) in of_routes.chain(pages) {
         let Some(folder) = inside(folder) else {
             section
                 .mistake(&option, "must be a folder in the project's folder", "outside")

@@ -66,6 +66,42 @@ fn domains_give_the_balancer_a_folder_and_their_authoritys_files_as_credentials(
 }
 
 #[test]
+fn users_of_routes_reach_the_balancer_as_credentials_and_maintenance_is_a_file() {
+    let text = format!(
+        "balancer.route = [{{ path = '/a', basic-auth = {{ users = '@secrets/a' }} }}, \
+         {{ path = '/b', basic-auth = {{ users = 'secrets/b', realm = 'b' }} }}, \
+         {{ path = '/c', basic-auth = {{ users = 'secrets/a' }} }}]\n\
+         balancer.error-pages.folder = 'errors'\n{FOUR}"
+    );
+    let desired = desired(&text, "lb");
+    let file = |path: &str| desired.files.iter().find(|file| file.path.ends_with(path)).expect(path);
+    let users = file("credentials/balancer-users-2");
+    assert!(matches!(&users.contents, Contents::Secret(users) if users.reveal() == "ann:hush hash"));
+    assert_eq!((users.owner.clone(), users.mode), (Owner::root(), 0o600));
+    let mut shown = String::new();
+    for path in ["balancer.toml", "tercet-balancer.service"] {
+        let Contents::Text(text) = &file(path).contents else { panic!("{path} is secret") };
+        let begins = ["path", "users", "realm", "file", "folder", "Load"];
+        let lines = text.lines().filter(|line| begins.iter().any(|it| line.starts_with(it)));
+        shown.extend(lines.map(|line| format!("{line}\n")));
+    }
+    expect![[r#"
+        path = "/ready"
+        file = "/etc/tercet/maintenance"
+        path = "/a"
+        users = "/run/credentials/tercet-balancer.service/balancer-users-1"
+        path = "/b"
+        realm = "b"
+        users = "/run/credentials/tercet-balancer.service/balancer-users-2"
+        path = "/c"
+        users = "/run/credentials/tercet-balancer.service/balancer-users-1"
+        LoadCredential=balancer-users-1:/etc/tercet/credentials/balancer-users-1
+        LoadCredential=balancer-users-2:/etc/tercet/credentials/balancer-users-2
+    "#]]
+    .assert_eq(&shown);
+}
+
+#[test]
 fn certificates_reach_the_balancer_as_credentials() {
     let text = format!(
         "balancer.hsts = '365d'\nbalancer.certificates = [{{ certificate = 'shop.crt', key = 'shop.key' }}]\n{FOUR}"

@@ -246,6 +246,8 @@ impl Plan {
             tls_listen: &self.tls_listen,
             certificates: balancer.tls.iter().flat_map(|tls| &tls.certificates).map(certificate).collect(),
             website: balancer.files.iter().map(|it| (it.clone(), project.folder.join(it))).collect(),
+            maintenance: Some(private.maintenance()),
+            users: balancer.users.iter().map(|it| (it.clone(), project.folder.join(it))).collect(),
             // A file with machines names the domains of those.
             acme: project.topology.only_this_machine().then(|| AcmeFiles {
                 folder: private.certificates(),
@@ -434,6 +436,9 @@ mod tests {
 
                 [limits]
                 body = "1MiB"
+
+                [maintenance]
+                file = "/shop/.tercet/maintenance"
 
                 [access-log]
                 format = "json"

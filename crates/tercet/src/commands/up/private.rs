@@ -6,6 +6,7 @@
 //!   lock           locked by the `tercet up` that runs here
 //!   secrets/       generated passwords
 //!   certificates/  certificates of domains, with their keys; written by the balancer
+//!   maintenance    turns the balancer's maintenance on while it exists
 //!   run/           generated configurations, written at each start; the Unix sockets between the parts
 //!   log/
 //!   NAME-provider-keys.json   the keys of an identity provider, kept by the server of that name
@@ -23,7 +24,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::project::{LOG, NAME};
+use crate::project::{LOG, MAINTENANCE, NAME};
 
 const RUN: &str = "run";
 
@@ -102,6 +103,11 @@ impl PrivateFolder {
     /// The folder of the certificates of domains.
     pub(crate) fn certificates(&self) -> PathBuf {
         self.folder.join("certificates")
+    }
+
+    /// The file that turns the balancer's maintenance on while it exists.
+    pub(crate) fn maintenance(&self) -> PathBuf {
+        self.folder.join(MAINTENANCE)
     }
 
     /// The file of a generated password.

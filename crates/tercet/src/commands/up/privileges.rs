@@ -159,7 +159,7 @@ fn files(topology: &Topology, folder: &Path) -> Vec<PathBuf> {
     let mut files = vec![PathBuf::from(tercet_config::FILE), topology.database().migrations.clone()];
     let certificates = topology.balancer().tls.iter().flat_map(|tls| &tls.certificates);
     files.extend(certificates.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]));
-    files.extend(topology.balancer().files.iter().cloned());
+    files.extend(topology.balancer().files.iter().chain(&topology.balancer().users).cloned());
     let acme = &topology.balancer().acme;
     files.extend(acme.root.iter().cloned().chain(acme.eab.iter().map(|eab| eab.hmac_key_file.clone())));
     let mut secret = |secret: &Option<Secret>| {

@@ -160,7 +160,7 @@ pub(super) fn own_address() -> SocketAddr {
 }
 
 /// Polls until the condition holds.
-pub(super) fn eventually(what: &str, holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, holds: impl FnMut() -> bool) {
     eventually_within(TIMEOUT, what, holds);
 }
 
