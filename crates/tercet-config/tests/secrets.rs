@@ -153,6 +153,7 @@ fn each_file_with_a_secret_is_known() {
     certificates = [{ certificate = 'shop.crt', key = 'secrets/shop.key' }]
     domains = ['shop.example']
     acme = { directory = 'zerossl', eab = { kid = 'kid', hmac-key-file = 'secrets/hmac' } }
+    route = [{ path = '/', basic-auth = { users = '@secrets/users' } }]
     [backup]
     to = 's3://bucket/shop?endpoint=s3.example.com&region=eu-central-1'
     key = '@secrets/s3-key'
