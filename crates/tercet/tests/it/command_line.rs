@@ -41,6 +41,7 @@ fn help() {
               prove         Test all allowed and forbidden connections, from here and from each machine
               status        Show the state of `tercet up` or of the machines, and of the balancer's servers
               certificates  Show the balancer's certificates: names, issuer, expiry, next renewal, last error
+              maintenance   Answer requests with status 503 and a page
               alerts        Show the alerts that fire, or test their receivers
               monitoring    Write files for a monitoring system of your own
               state         Share the operator state with other operators, through the machines

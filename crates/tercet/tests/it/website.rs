@@ -95,7 +95,7 @@ fn a_website_has_a_password_error_pages_and_maintenance() {
     assert_eq!(system.ask(html("/api/book")).body, "<h1>Soon</h1>");
     assert_eq!(turn("on"), format!("maintenance on: requests get 503 within a second ({file})\n"));
     assert_eq!(turn("off"), format!("maintenance off: requests are served within a second ({file})\n"));
-    eventually("it is off", || system.ask(html("/api/book")).status == 200);
+    eventually("it is off", || system.ask(get("/api/book")).status == 200);
     assert_eq!(turn("off"), format!("maintenance off: requests are served within a second ({file})\n"));
 }
 
