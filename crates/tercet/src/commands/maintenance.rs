@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 use tercet_balancer::config;
@@ -31,7 +31,7 @@ pub(crate) fn run(verb: &Maintenance) -> Outcome {
 fn turn(on: bool, arguments: &MaintenanceOf) -> Result<Vec<String>, Failure> {
     if let Some(file) = &arguments.config {
         let file = config::load(file).map_err(Failure::input)?.maintenance.file;
-        return here(on, file);
+        return here(on, &file);
     }
     let project = Project::open(&arguments.machines.folder)?;
     if project.topology.only_this_machine() {
@@ -42,7 +42,7 @@ fn turn(on: bool, arguments: &MaintenanceOf) -> Result<Vec<String>, Failure> {
                 folder.display()
             )));
         }
-        return here(on, folder.join(MAINTENANCE));
+        return here(on, &folder.join(MAINTENANCE));
     }
     let command = if on {
         shell_words(&["touch", tercet_fleet::MAINTENANCE].map(str::to_owned))
@@ -60,8 +60,8 @@ fn turn(on: bool, arguments: &MaintenanceOf) -> Result<Vec<String>, Failure> {
 }
 
 /// On this machine.
-fn here(on: bool, file: PathBuf) -> Result<Vec<String>, Failure> {
-    if on { create(&file) } else { remove(&file) }.with_context(|| file.display().to_string())?;
+fn here(on: bool, file: &Path) -> Result<Vec<String>, Failure> {
+    if on { create(file) } else { remove(file) }.with_context(|| file.display().to_string())?;
     Ok(vec![file.display().to_string()])
 }
 
