@@ -19,7 +19,7 @@ pub(crate) use self::backup::{
 };
 pub(crate) use self::balancer::{Balancer, Certificates, Maintenance, MaintenanceOf};
 pub(crate) use self::develop::{
-    Language, Migrate, MigrateCheck, MigrateNew, MigrateReset, MigrateStatus, Sql,
+    Language, Migrate, MigrateCheck, MigrateNew, MigrateReset, MigrateStatus, Run, Sql,
 };
 pub(crate) use self::monitoring::{Alerts, AlertsList, AlertsTest, AlertsVerb, Monitoring, MonitoringExport};
 
@@ -39,6 +39,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Migrate(Migrate),
     Sql(Sql),
+    Run(Run),
     /// Print the types of tables, views and functions for a programming language.
     #[command(subcommand)]
     Types(Language),

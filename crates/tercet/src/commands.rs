@@ -21,6 +21,7 @@ pub(crate) mod plan;
 pub(crate) mod prove;
 pub(crate) mod restore;
 pub(crate) mod rotate;
+pub(crate) mod run;
 pub(crate) mod sql;
 pub(crate) mod state;
 pub(crate) mod status;

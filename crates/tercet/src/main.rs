@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         Command::Init(arguments) => commands::init::run(&arguments),
         Command::Migrate(verb) => commands::migrate::run(&verb),
         Command::Sql(arguments) => commands::sql::run(&arguments),
+        Command::Run(arguments) => commands::run::run(&arguments),
         Command::Types(language) => commands::types::run(&language),
         Command::Token(arguments) => commands::token::run(&arguments),
         Command::Keys(arguments) => commands::token::keys(&arguments),

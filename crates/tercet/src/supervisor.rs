@@ -3,6 +3,7 @@
 //! It knows processes, signals and timeouts only; everything specific to a part is in its [`Part`].
 
 mod backoff;
+mod cause;
 mod probe;
 mod process;
 
@@ -19,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::backoff::Backoff;
+pub(crate) use self::cause::cause;
 pub(crate) use self::probe::{LastFailure, accepts, answers};
 use self::process::Process;
 pub(crate) use self::process::{ends_with_this_process, this_executable};
@@ -45,7 +47,12 @@ pub(crate) trait Part: 'static {
 
     /// Why it ended, from the last lines of its output.
     fn last_words(&self, lines: &[String]) -> Option<String> {
-        lines.last().map(|line| message(line))
+        last_line(lines)
+    }
+
+    /// What to do about how it ended, or about the last lines of its output.
+    fn hint(&self, _ended: &str, _lines: &[String]) -> Option<&'static str> {
+        None
     }
 
     /// The longest its first start may take.
@@ -108,7 +115,12 @@ enum State {
 const LONG: Duration = Duration::from_secs(8);
 
 /// How a program ends that has not failed.
-const SUCCESS: &str = "exit status 0";
+pub(crate) const SUCCESS: &str = "exit status 0";
+
+/// The last of the lines.
+pub(crate) fn last_line(lines: &[String]) -> Option<String> {
+    lines.last().map(|line| message(line.trim()))
+}
 
 /// The message of a line of JSON, or the line.
 fn message(line: &str) -> String {
@@ -122,6 +134,13 @@ fn message(line: &str) -> String {
         (Some(message), None) => message.to_owned(),
         _ => line.chars().filter(|character| !character.is_control()).collect(),
     }
+}
+
+/// How a program ended, why, and what to do about it.
+fn explained(ended: &str, words: Option<String>, hint: Option<&str>) -> String {
+    let words = words.map(|words| format!("; its last output: {words}"));
+    let hint = hint.map(|hint| format!("\nhint: {hint}"));
+    format!("{ended}{}{}", words.unwrap_or_default(), hint.unwrap_or_default())
 }
 
 /// The parts that were started, in order.
@@ -176,19 +195,27 @@ impl Supervisor {
         }
     }
 
-    /// Runs a program to its end, with its lines in the log `name`.
+    /// Runs a program to its end, with its lines in the log `name`. `meanwhile` is dropped when it has ended. `hint` says what
+    /// to do about how it ended, or about its last lines.
     ///
     /// # Errors
     /// It cannot be started, or fails.
-    pub(crate) async fn run(&self, name: &str, launch: &Launch) -> anyhow::Result<()> {
+    pub(crate) async fn run(
+        &self,
+        name: &str,
+        launch: &Launch,
+        meanwhile: impl Sized,
+        hint: fn(&str, &[String]) -> Option<&'static str>,
+    ) -> anyhow::Result<()> {
         let log = self.output.part_log(name)?;
         let ended = Process::spawn(launch, log.clone())?.ended().await;
+        drop(meanwhile);
         if ended == SUCCESS {
             return Ok(());
         }
         log.show_last_lines(true);
-        let words = log.last_lines().last().map(|line| format!("; its last output: {}", message(line)));
-        anyhow::bail!("{name} failed: {ended}{}", words.unwrap_or_default())
+        let lines = log.last_lines();
+        anyhow::bail!("{name} failed: {}", explained(&ended, cause(&lines), hint(&ended, &lines)))
     }
 
     /// Stops the part with the name of this one, and starts this one in its place.
@@ -288,10 +315,14 @@ impl<P: Part> Supervised<P> {
             if *self.state.borrow() != State::Ready {
                 let lines = self.log.last_lines();
                 self.log.show_last_lines(true);
-                let output = self.part.last_words(&lines).map(|words| format!("; its last output: {words}"));
-                self.state.send_replace(State::Failed(reason + &output.unwrap_or_default()));
+                let hint = self.part.hint(&reason, &lines);
+                let reason = explained(&reason, self.part.last_words(&lines), hint);
+                self.state.send_replace(State::Failed(reason));
                 return;
             }
+            // Its last lines have been shown.
+            let hint = self.part.hint(&reason, &[]).map(|hint| format!(", but {hint}"));
+            let reason = reason + &hint.unwrap_or_default();
             let wait = self.backoff.after(started.elapsed());
             self.own.event(SupervisorEvent::PartExited {
                 name: self.part.name(),

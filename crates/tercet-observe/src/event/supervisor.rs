@@ -22,6 +22,8 @@ pub enum SupervisorEvent<'a> {
     PortInUse { name: &'a str, address: &'a str },
     MigrationsApplied { count: u64 },
     MigrationsFailed { reason: &'a str },
+    MigrateFinished { seconds: f64 },
+    SecretReadable { file: &'a str },
     SeedsApplied { count: u64 },
     SeedsChanged { file: &'a str },
     ConfigurationApplied { parts: Vec<&'a str> },
@@ -37,6 +39,7 @@ impl SupervisorEvent<'_> {
             | Self::PartNotReady { .. }
             | Self::PortInUse { .. }
             | Self::SeedsChanged { .. }
+            | Self::SecretReadable { .. }
             | Self::RestartRequired { .. } => Level::Warn,
             Self::MigrationsFailed { .. } | Self::ConfigurationRefused { .. } => Level::Error,
             _ => Level::Info,
@@ -66,6 +69,10 @@ impl fmt::Display for SupervisorEvent<'_> {
                 write!(f, "{name}: {address} is in use by another process now; trying the next port")
             }
             Self::MigrationsFailed { reason } => write!(f, "migrations not applied: {reason}"),
+            Self::SecretReadable { file } => {
+                write!(f, "{file} has secrets, and other users can read it; hint: chmod 600 {file}")
+            }
+            Self::MigrateFinished { seconds } => write!(f, "migrate finished after {seconds:.1} s"),
             Self::SeedsApplied { count: 1 } => f.write_str("1 seed applied"),
             Self::SeedsApplied { count } => write!(f, "{count} seeds applied"),
             Self::SeedsChanged { file } => write!(

@@ -85,6 +85,20 @@ pub(crate) struct Sql {
     pub(crate) psql: Vec<std::ffi::OsString>,
 }
 
+/// Run a command of your own program, with its environment and the owner's DATABASE_URL.
+///
+/// It runs in the project's folder while `tercet up` is running, as the command of `migrate` does, and can ask for input:
+/// `tercet run -- python manage.py createsuperuser`.
+#[derive(Args, Debug)]
+pub(crate) struct Run {
+    /// The project's folder, with tercet.toml
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<std::ffi::OsString>,
+}
+
 /// A programming language.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Language {

@@ -55,7 +55,8 @@ fn refuse_to_overwrite(folder: &Path) -> Outcome {
         return Ok(());
     }
     Err(Failure::input_message(format!(
-        "{} already there, and nothing is overwritten\nhint: name another folder: tercet init DIR",
+        "{} already there, and nothing is overwritten\nhint: name another folder: tercet init DIR; for a program that is here already, write tercet.toml \
+         yourself, with run in [application]",
         match &present[..] {
             [one] => format!("{one} is"),
             several => format!("{} are", several.join(", ")),

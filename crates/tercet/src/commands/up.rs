@@ -7,7 +7,7 @@ mod application;
 mod balancer;
 pub(crate) mod database;
 mod develop;
-mod environment;
+pub(crate) mod environment;
 mod plan;
 mod ports;
 pub(crate) mod private;
@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tercet_api::config::ConfigSource;
-use tercet_config::{Api, Program, Server};
+use tercet_config::{Api, Program, Secret, Server};
 use tercet_database::migration::{Lock, MigrationError, Migrations};
 use tercet_database::{Cluster, Seeds, roles};
 use tercet_observe::event::SupervisorEvent;
@@ -42,11 +43,12 @@ use self::develop::Development;
 use self::plan::Plan;
 use self::ports::Ports;
 use self::private::PrivateFolder;
+use self::progress::Progress;
 use self::watch::Watched;
 use crate::cli;
 use crate::dashboard::{Dashboard, Place, Redaction};
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, Style};
+use crate::output::{Output, PartLog, Style};
 use crate::project::Project;
 use crate::running::Board;
 use crate::supervisor::{Launch, OnParentDeath, Supervisor, this_executable};
@@ -129,6 +131,7 @@ async fn supervise(project: Project, inputs: Inputs, private: &PrivateFolder, ou
         // The private database has no address yet.
         let url = url.as_deref().unwrap_or("postgresql://authenticator@localhost/postgres");
         check(&plan.borrow(), &project, private, url)?;
+        warn_of_readable_secrets(&project, &output.own_log());
         let starting = Start {
             project: &project,
             private,
@@ -214,6 +217,26 @@ fn check(plan: &Plan, project: &Project, private: &PrivateFolder, url: &str) -> 
     plan.balancer(project, private).map(drop)
 }
 
+/// Logs which files with secrets other users can read. A file of another user has to be readable to be used.
+fn warn_of_readable_secrets(project: &Project, log: &PartLog) {
+    let topology = &project.topology;
+    let jwt_secret = match &topology.application().server {
+        Server::Api(api) => api.jwt_secret.as_ref(),
+        Server::Own { .. } => None,
+    };
+    let named = [jwt_secret, topology.database().url.as_ref()].into_iter().flatten();
+    let files = named.filter_map(|secret| match secret {
+        Secret::File(path) => Some(path),
+        Secret::Inline(_) => None,
+    });
+    for path in files.chain(&topology.application().environment.file) {
+        let Ok(metadata) = project.folder.join(path).metadata() else { continue };
+        if metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o007 != 0 {
+            log.event(SupervisorEvent::SecretReadable { file: &path.display().to_string() });
+        }
+    }
+}
+
 /// How often a part is started on another port, because a process has taken the one that was free before.
 const MOVES: usize = 3;
 
@@ -257,7 +280,7 @@ impl Start<'_> {
             let url = if own_program { database::url } else { database::socket_url };
             let owner = database::owner(&passwords.owner, &cluster, name);
             superuser = Some(cluster.superuser(name));
-            migrator = database::owner_url(&passwords.owner, &cluster, name);
+            migrator = database::owner_url(&passwords.owner, cluster.port(), name);
             (Some(owner), url(&passwords.authenticator, &cluster, name))
         };
         self.private.record_name(topology.name())?;
@@ -288,7 +311,12 @@ impl Start<'_> {
         let lock = Lock::acquire(target).await?;
         let variables = environment::variables(self.project, url)?;
         let launch = application::own_program(&migrate.words("", 0), variables, self.project.folder.clone());
-        self.supervisor.run("migrate", &launch).await?;
+        let began = Instant::now();
+        let progress = Progress::new(self.output);
+        progress.step("running migrate");
+        self.supervisor.run("migrate", &launch, progress, application::program_hint).await?;
+        let seconds = began.elapsed().as_secs_f64();
+        self.output.own_log().event(SupervisorEvent::MigrateFinished { seconds });
         Ok(lock.release().await?)
     }
 
@@ -370,7 +398,8 @@ async fn refuse_another_project(cluster: &Cluster, name: &str) -> anyhow::Result
     if let [other, ..] = &others[..] {
         anyhow::bail!(
             "the database in {} is that of the project {}, and this one is {name}\n\
-             hint: put name = \"{other}\" into tercet.toml if the project or its folder was renamed",
+             hint: put name = \"{other}\" into tercet.toml if the project or its folder was renamed; \
+             to begin with an empty database, move that folder away",
             cluster.folder().display(),
             others.join(", "),
         );

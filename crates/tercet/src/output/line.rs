@@ -68,11 +68,15 @@ pub(super) fn brief(event: &SupervisorEvent<'_>) -> Option<String> {
         SupervisorEvent::PartReady { name, address, seconds } => {
             format!("  ✓ {name:10} {address:22} {seconds:.1} s")
         }
+        SupervisorEvent::MigrateFinished { seconds } => {
+            format!("  ✓ {:10} {:22} {seconds:.1} s", "migrate", "")
+        }
         SupervisorEvent::MigrationsApplied { .. } | SupervisorEvent::SeedsApplied { .. } => {
             format!("  ✓ {event}")
         }
         SupervisorEvent::PortInUse { .. }
         | SupervisorEvent::PartNotReady { .. }
+        | SupervisorEvent::SecretReadable { .. }
         | SupervisorEvent::SeedsChanged { .. } => format!("  ! {event}"),
         SupervisorEvent::PartExited { .. } => format!("  ✗ {event}"),
         _ => return None,

@@ -61,7 +61,8 @@ impl LogFile {
             if self.last.len() == LAST_LINES {
                 self.last.pop_front();
             }
-            self.last.push_back(String::from_utf8_lossy(output).trim().chars().take(LAST_LIMIT).collect());
+            self.last
+                .push_back(String::from_utf8_lossy(output).trim_end().chars().take(LAST_LIMIT).collect());
         }
         self.written += output.len() as u64 + if has_time { 1 } else { TIME_LENGTH + 1 };
     }
@@ -131,7 +132,7 @@ mod tests {
         for output in ["the beginning", " the end", "  "] {
             file.line(output.as_bytes(), false);
         }
-        assert!(file.last().eq(["the beginning", "the end"]));
+        assert!(file.last().eq(["the beginning", " the end"]));
         (0..LAST_LINES).for_each(|_| file.line(b"more", false));
         assert!(file.last().eq(["more"; LAST_LINES]));
     }

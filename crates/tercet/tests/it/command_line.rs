@@ -25,6 +25,7 @@ fn help() {
               init          Write a commented tercet.toml and a first migration
               migrate       Create, check and apply migrations of a project under `tercet up`
               sql           Open psql on the project's database, as its owner or as a request role
+              run           Run a command of your own program, with its environment and the owner's DATABASE_URL
               types         Print the types of tables, views and functions for a programming language
               token         Print a token for requests to a project's data API
               keys          Print the keys for clients of Supabase: tokens of the roles anon and service_role

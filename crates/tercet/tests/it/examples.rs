@@ -168,6 +168,67 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
     blocks
 }
 
+/// The commands of a guide page: its indented lines after a `$`, and those that begin with one of these words.
+fn commands<'a>(page: &'a str, words: &[&str]) -> Vec<&'a str> {
+    let indented = page.lines().filter_map(|line| line.strip_prefix("    "));
+    let command = |line: &'a str| match line.strip_prefix("$ ") {
+        Some(command) => Some(command),
+        None => words.iter().any(|word| line.starts_with(word)).then_some(line),
+    };
+    indented.filter_map(command).collect()
+}
+
+#[test]
+fn the_commands_of_the_guides_first_page_work() {
+    let folder = temporary();
+    let shop = folder.path().join("shop");
+    let page = include_str!("../../../../docs/guide/first-api.md");
+    let mut commands = commands(page, &["curl ", "TOKEN="]).into_iter();
+    let mut variables = String::new();
+    let mut run = |address: &str, command: &str| {
+        let binary = env!("CARGO_BIN_EXE_tercet");
+        let functions = format!(
+            "tercet() {{ '{binary}' \"$@\"; }}; curl() {{ command curl -s -w ' %{{http_code}}' \"$@\"; }}"
+        );
+        let command = command.replace("127.0.0.1:8080", address);
+        let script = format!("{functions}\n{variables}{command}");
+        if command.starts_with("TOKEN=") {
+            variables.push_str(&format!("{command}\n"));
+        }
+        let output =
+            tercet::command_of("sh").args(["-c", &script]).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(run("", commands.next().unwrap()).contains("start it with: tercet up shop"));
+    assert_eq!(commands.next(), Some("tercet up shop"));
+    let system = System::start(&shop);
+    let address = system.address.to_string();
+    let mut statuses = ["200", "401", "", "201", "204", "204", "200"].into_iter();
+    for command in commands {
+        if command == "tercet migrate reset shop" {
+            assert!(run(&address, &format!("{command} --yes shop")).contains("2 migrations and 0 seeds"));
+            continue;
+        }
+        let output = run(&address, command);
+        if command == "tercet migrate new shelf shop" {
+            let [shelf] = &blocks(page, "sql")[..] else { panic!() };
+            std::fs::write(folder.path().join(output.trim()), shelf).unwrap();
+            for server in ["app-1", "app-2"] {
+                let serves = || {
+                    let answer = system.ask(get("/shelf"));
+                    answer.status == 200 && answer.header("x-served-by") == Some(server)
+                };
+                while !serves() {}
+            }
+            continue;
+        }
+        let status = statuses.next().unwrap();
+        assert!(output.ends_with(status), "{command}: {output}");
+    }
+    assert_eq!(statuses.next(), None, "a command is missing");
+}
+
 #[test]
 fn the_guides_pages_follow_each_other_in_one_folder() {
     let folder = temporary();

@@ -28,7 +28,8 @@ fn it_overwrites_nothing() {
     fs::write(folder.path().join("migrations/0001_mine.sql"), "select 1").unwrap();
     expect![[r#"
           × ./migrations is already there, and nothing is overwritten
-          │ hint: name another folder: tercet init DIR
+          │ hint: name another folder: tercet init DIR; for a program that is here
+          │ already, write tercet.toml yourself, with run in [application]
 
         exit code 2
     "#]]
@@ -37,7 +38,8 @@ fn it_overwrites_nothing() {
     fs::write(folder.path().join(".gitignore"), "# mine").unwrap();
     expect![[r#"
           × ./tercet.toml, ./.gitignore are already there, and nothing is overwritten
-          │ hint: name another folder: tercet init DIR
+          │ hint: name another folder: tercet init DIR; for a program that is here
+          │ already, write tercet.toml yourself, with run in [application]
 
         exit code 2
     "#]]

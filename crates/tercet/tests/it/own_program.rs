@@ -110,6 +110,22 @@ fn it_is_stopped_with_everything_it_started() {
 }
 
 #[test]
+fn a_file_of_secrets_that_other_users_can_read_is_named() {
+    let config = CONFIG.replace("python3 server.py {port}", "python3 -m http.server --bind {host} {port}");
+    let config = config.replace("health = '/health'", "env-file = '@app.env'");
+    let folder = Folder::with(&[("tercet.toml", &config), ("app.env", "SECRET=1")]);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(folder.path().join("app.env"), mode).unwrap();
+    if rustix::process::geteuid().is_root() {
+        let owned = std::process::Command::new("chown").args(["-R", "daemon"]).arg(folder.path()).status();
+        assert!(owned.unwrap().success());
+    }
+    let mut system = System::start(folder.path());
+    let warning = system.wait_for(|line| line["event"] == "secret_readable");
+    assert_eq!((&warning["file"], &warning["level"]), (&"app.env".into(), &"warn".into()));
+}
+
+#[test]
 fn a_blocking_request_is_answered_and_no_other_request_fails() {
     let config = CONFIG.replace("health = '/health'\n", "").replace(" {port}", "");
     let folder = Folder::with(&[("tercet.toml", &config), ("server.py", EVENT_LOOP), ("executed", "")]);

@@ -26,6 +26,7 @@ fn program(name: &str, packages: &Path, into: &str) -> TempDir {
 fn fastapi_with_alembic() {
     let folder = program("alembic", &made("TERCET_TEST_PROGRAMS"), ".venv");
     let mut system = System::start(folder.path());
+    system.wait_for(|line| line["event"] == "migrate_finished");
     assert_eq!(system.ask(get("/health")).body, r#"{"greeting":"hello","secret":16}"#);
     // It writes as `authenticated`, with the default privileges on what the owner has created.
     assert_eq!(system.ask(request("POST", "/books/Dune")).body, r#"[1,"authenticated"]"#);
@@ -50,7 +51,10 @@ fn fastapi_with_alembic() {
     assert!(failed.ends_with("exit code 1\n") && !failed.contains("app-1 started"), "{failed}");
     std::fs::remove_file(folder.path().join("app.env")).unwrap();
     let failed = tercet::run(folder.path(), ["up", "--json"]);
-    assert!(failed.contains("env-file names it") && failed.ends_with("exit code 2\n"), "{failed}");
+    assert!(
+        failed.contains("env-file in [application] names it") && failed.ends_with("exit code 2\n"),
+        "{failed}"
+    );
 }
 
 #[test]
@@ -59,6 +63,23 @@ fn django_with_gunicorn() {
     let system = System::start(folder.path());
     assert_eq!(system.ask(get("/add/milk")).value(), serde_json::json!({"id": 1, "count": 1}));
     assert_eq!(system.ask(get("/add/eggs")).value(), serde_json::json!({"id": 2, "count": 2}));
+    assert_eq!(system.ask(get("/static/notes.css")).header("x-served-by"), None);
+    // Django compares the origin of a form with the host and the scheme that the balancer forwards.
+    let token = system.ask(get("/token"));
+    let cookie = token.header("set-cookie").unwrap().split(';').next().unwrap();
+    let origin = format!("http://{}", system.address);
+    let form = || request("POST", "/add/bread").header("cookie", cookie).header("origin", &origin);
+    assert_eq!(system.ask(form()).status, 403);
+    let sent = system.ask(form().header("x-csrftoken", &token.body));
+    assert_eq!(sent.value(), serde_json::json!({"id": 3, "count": 3}));
+    // A command of the program connects as the owner, as its migration does.
+    let script =
+        "from django.db import connection as c; c.ensure_connection(); print(c.settings_dict['USER'])";
+    let manage = ["run", "--", ".venv/bin/python", "manage.py", "shell", "--no-imports", "-c", script];
+    assert_eq!(tercet::run(folder.path(), manage), "notes_owner\n");
+    drop(system);
+    let refused = tercet::run(folder.path(), manage);
+    assert!(refused.contains("notes is not up") && refused.ends_with("exit code 1\n"), "{refused}");
 }
 
 #[test]

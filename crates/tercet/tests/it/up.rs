@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use crate::folder::Folder;
 use crate::http::{Answer, get};
 use crate::system::System;
+use crate::tercet;
 
 const BOOKS: (&str, &str) = (
     "migrations/0001_book.sql",
@@ -206,10 +207,51 @@ fn errors_at_the_start_have_the_right_exit_code() {
     "#]],
     );
     check_refused(
+        &[("tercet.toml", &format!("{own}run = 'true'\n"))],
+        expect![[r#"
+          × app-1 did not start: exit status 0
+          │ hint: a server has to stay in the foreground
+
+        exit code 1
+    "#]],
+    );
+    let foreign = "echo 'FATAL:  no pg_hba.conf entry for host' >&2; echo 'see the manual' >&2; exit 1";
+    check_refused(
+        &[("tercet.toml", &format!("{own}run = 'sh server.sh'\n")), ("server.sh", foreign)],
+        expect![[r#"
+              × app-1 did not start: exit status 1; its last output: FATAL:  no
+              │ pg_hba.conf entry for host
+              │ hint: the program has to connect by DATABASE_URL; it has tried another
+              │ user, database or host
+
+            exit code 1
+        "#]],
+    );
+    let in_use = "echo 'OSError: [Errno 98] Address already in use' >&2; exit 1";
+    check_refused(
+        &[("tercet.toml", &format!("{own}run = 'sh server.sh'\n")), ("server.sh", in_use)],
+        expect![[r#"
+              × app-1 did not start: exit status 1; its last output: OSError: [Errno 98]
+              │ Address already in use
+              │ hint: the program has to listen on {host}:{port} in run, or on HOST and
+              │ PORT of its environment
+
+            exit code 1
+        "#]],
+    );
+    let deaf = format!("{own}run = 'sleep 1000'\nstart-timeout = '1s'\n");
+    let said = tercet::run(Folder::with(&[("tercet.toml", &deaf)]).path(), ["up", "--json"]);
+    assert!(
+        said.contains("does not accept connections") && said.contains("give it a longer start-timeout"),
+        "{said}"
+    );
+    check_refused(
         &[("tercet.toml", &format!("{own}run = './missing'\n"))],
         expect![[r#"
               × app-1 did not start: exit status 1; its last output: ./missing cannot be
               │ run: No such file or directory (os error 2)
+              │ hint: a path is relative to the folder of tercet.toml; are the program and
+              │ its packages installed there?
 
             exit code 1
         "#]],

@@ -39,7 +39,7 @@ pub(super) fn run(project: &Project, arguments: &cli::Backup) -> Outcome {
 }
 
 /// Runs a command on this thread: the kernel ends its child processes with it.
-pub(crate) fn block_on(work: impl Future<Output = Outcome>) -> Outcome {
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, work)
 }

@@ -9,7 +9,9 @@ use rustix::process::Signal;
 use tercet_fleet::configuration::api::READY;
 
 use super::own_command;
-use crate::supervisor::{LastFailure, Launch, OnParentDeath, Part, accepts, answers};
+use crate::supervisor::{
+    LastFailure, Launch, OnParentDeath, Part, SUCCESS, accepts, answers, cause, last_line,
+};
 
 /// One application server.
 pub(super) struct Application {
@@ -51,6 +53,41 @@ pub(super) fn own_program(
         logs_json: false,
     }
 }
+
+/// What to do about a program, whether a server or its migration, that has failed.
+pub(super) fn program_hint(_: &str, lines: &[String]) -> Option<&'static str> {
+    let said = |text: &str| lines.iter().any(|line| line.contains(text));
+    if said("no pg_hba.conf entry for") {
+        return Some(
+            "the program has to connect by DATABASE_URL; it has tried another user, database or host",
+        );
+    }
+    (said(" cannot be run: No such file")).then_some(
+        "a path is relative to the folder of tercet.toml; are the program and its packages installed there?",
+    )
+}
+
+/// What to do about a server that has ended or is not ready.
+fn server_hint(ended: &str, lines: &[String]) -> Option<&'static str> {
+    if ended == SUCCESS {
+        return Some("a server has to stay in the foreground");
+    }
+    if lines.iter().any(|line| ADDRESS_IN_USE.iter().any(|text| line.contains(text))) {
+        return Some(
+            "the program has to listen on {host}:{port} in run, or on HOST and PORT of its environment",
+        );
+    }
+    if ended.contains("does not accept connections") || ended.contains(" was not answered: ") {
+        return Some(
+            "the program has to listen on {host}:{port} in run, or on HOST and PORT of its environment; \
+             if it needs longer, give it a longer start-timeout in [application]",
+        );
+    }
+    program_hint(ended, lines)
+}
+
+/// What programs say whose port has another listener: EADDRINUSE in C, Python and Go; in Node; in Rust.
+const ADDRESS_IN_USE: [&str; 3] = ["ddress already in use", "EADDRINUSE", "AddrInUse"];
 
 impl Application {
     /// The file of the data API's configuration.
@@ -108,6 +145,20 @@ impl Part for Application {
 
     fn last_failure(&self) -> Option<String> {
         self.last_failure.reason()
+    }
+
+    fn last_words(&self, lines: &[String]) -> Option<String> {
+        match &self.server {
+            Server::Api { .. } => last_line(lines),
+            Server::Own { .. } => cause(lines),
+        }
+    }
+
+    fn hint(&self, ended: &str, lines: &[String]) -> Option<&'static str> {
+        match &self.server {
+            Server::Api { .. } => None,
+            Server::Own { .. } => server_hint(ended, lines),
+        }
     }
 
     fn start_timeout(&self) -> Duration {

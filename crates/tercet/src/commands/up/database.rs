@@ -101,8 +101,8 @@ pub(super) fn socket_url(password: &Password, cluster: &Cluster, name: &str) -> 
 }
 
 /// The connection URL of the owner over TCP, for a migrating program.
-pub(super) fn owner_url(password: &Password, cluster: &Cluster, name: &str) -> String {
-    let server = address(cluster).to_string();
+pub(crate) fn owner_url(password: &Password, port: u16, name: &str) -> String {
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string();
     tercet_postgres::uri(&roles::owner(name), Some(password.reveal()), &server, name, &[])
 }
 

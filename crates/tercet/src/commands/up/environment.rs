@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 
 use crate::project::Project;
 
 /// The variables, for connections with `database_url`. The user's own precede the program's environment.
-pub(super) fn variables(project: &Project, database_url: &str) -> anyhow::Result<Vec<(OsString, OsString)>> {
+pub(crate) fn variables(project: &Project, database_url: &str) -> anyhow::Result<Vec<(OsString, OsString)>> {
     let environment = &project.topology.application().environment;
     let mut variables: Vec<(OsString, OsString)> =
         environment.variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
@@ -20,8 +20,9 @@ pub(super) fn variables(project: &Project, database_url: &str) -> anyhow::Result
 pub(super) fn of_file(project: &Project) -> anyhow::Result<Vec<(String, String)>> {
     let Some(file) = &project.topology.application().environment.file else { return Ok(Vec::new()) };
     let path = project.folder.join(file);
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("{} can't be read; hint: env-file names it", path.display()))?;
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        anyhow!("{} can't be read: {error}\nhint: env-file in [application] names it", path.display())
+    })?;
     let variables = tercet_config::environment::variables(&text)
         .map_err(|line| anyhow!("{}:{line}: not NAME=value", path.display()))?;
     Ok(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())

@@ -18,7 +18,8 @@ pub(super) struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     pub(super) fn new(output: &'a Output) -> Self {
-        let watched = matches!(output.style(), Style::Text { .. }) && std::io::stderr().is_terminal();
+        let brief = matches!(output.style(), Style::Text { verbose: false, .. });
+        let watched = brief && std::io::stderr().is_terminal();
         let bar = watched.then(|| {
             let bar = ProgressBar::new_spinner();
             bar.enable_steady_tick(Duration::from_millis(100));

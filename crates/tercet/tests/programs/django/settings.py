@@ -14,6 +14,9 @@ DATABASES = {
 }
 ALLOWED_HOSTS = ["*"]
 INSTALLED_APPS = ["notes"]
+MIDDLEWARE = ["django.middleware.csrf.CsrfViewMiddleware"]
 ROOT_URLCONF = "urls"
 SECRET_KEY = "for a test"
+# The balancer replaces this header of the client, and says whether the client uses https.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 USE_TZ = True

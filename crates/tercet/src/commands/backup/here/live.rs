@@ -195,6 +195,11 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
+    /// The port, which is also that of TCP if a `tercet up` runs it.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn superuser(&self, database: &str) -> Arc<Target> {
         let options = Some("-c statement_timeout=0 -c lock_timeout=0".to_owned());
         Arc::new(Target {
