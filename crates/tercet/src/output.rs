@@ -68,6 +68,8 @@ struct Shared {
     width: usize,
     /// Whether all parts have started.
     started: Cell<bool>,
+    /// The part that did not start, whose last lines were shown: those of others are mostly the same.
+    explained: RefCell<Option<Rc<str>>>,
     board: Board,
     recent: RefCell<Recent>,
     own: Rc<RefCell<LogFile>>,
@@ -98,6 +100,7 @@ impl Output {
             folder: folder.to_owned(),
             width,
             started: Cell::new(false),
+            explained: RefCell::default(),
             board,
             recent: RefCell::default(),
             own,
@@ -208,9 +211,10 @@ impl PartLog {
         }
     }
 
-    /// Shows the part's last lines, if a terminal has not got them: it did not start.
+    /// Shows the part's last lines, if a terminal has not got them: it did not start, and is the first that did not.
     pub(crate) fn show_last_lines(&self, json: bool) {
-        if self.output.is_brief() {
+        let mut explained = self.output.0.explained.borrow_mut();
+        if self.output.is_brief() && *explained.get_or_insert_with(|| Rc::clone(&self.name)) == self.name {
             for last in self.last_lines() {
                 self.show(last.as_bytes(), json);
             }

@@ -195,7 +195,7 @@ impl Supervisor {
         }
     }
 
-    /// Runs a program to its end, with its lines in the log `name`. `meanwhile` is dropped when it has ended. `hint` says what
+    /// Runs a program to its end, with its lines in the log `name`. `meanwhile` is dropped when it has ended, or takes long. `hint` says what
     /// to do about how it ended, or about its last lines.
     ///
     /// # Errors
@@ -208,8 +208,21 @@ impl Supervisor {
         hint: fn(&str, &[String]) -> Option<&'static str>,
     ) -> anyhow::Result<()> {
         let log = self.output.part_log(name)?;
-        let ended = Process::spawn(launch, log.clone())?.ended().await;
+        let mut process = Process::spawn(launch, log.clone())?;
+        let ended = tokio::select! {
+            ended = process.ended() => Some(ended),
+            () = sleep(LONG) => None,
+        };
         drop(meanwhile);
+        let ended = if let Some(ended) = ended {
+            ended
+        } else {
+            let lines = log.last_lines();
+            let output = explained("", cause(&lines), hint("", &lines)).replace('\n', "; ");
+            let seconds = LONG.as_secs();
+            self.output.own_log().event(SupervisorEvent::StillRunning { name, output: &output, seconds });
+            process.ended().await
+        };
         if ended == SUCCESS {
             return Ok(());
         }

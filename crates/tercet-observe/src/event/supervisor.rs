@@ -22,6 +22,7 @@ pub enum SupervisorEvent<'a> {
     PortInUse { name: &'a str, address: &'a str },
     MigrationsApplied { count: u64 },
     MigrationsFailed { reason: &'a str },
+    StillRunning { name: &'a str, output: &'a str, seconds: u64 },
     MigrateFinished { seconds: f64 },
     SecretReadable { file: &'a str },
     SeedsApplied { count: u64 },
@@ -39,6 +40,7 @@ impl SupervisorEvent<'_> {
             | Self::PartNotReady { .. }
             | Self::PortInUse { .. }
             | Self::SeedsChanged { .. }
+            | Self::StillRunning { .. }
             | Self::SecretReadable { .. }
             | Self::RestartRequired { .. } => Level::Warn,
             Self::MigrationsFailed { .. } | Self::ConfigurationRefused { .. } => Level::Error,
@@ -71,6 +73,9 @@ impl fmt::Display for SupervisorEvent<'_> {
             Self::MigrationsFailed { reason } => write!(f, "migrations not applied: {reason}"),
             Self::SecretReadable { file } => {
                 write!(f, "{file} has secrets, and other users can read it; hint: chmod 600 {file}")
+            }
+            Self::StillRunning { name, output, seconds } => {
+                write!(f, "{name} is still running after {seconds} s{output}")
             }
             Self::MigrateFinished { seconds } => write!(f, "migrate finished after {seconds:.1} s"),
             Self::SeedsApplied { count: 1 } => f.write_str("1 seed applied"),

@@ -33,7 +33,7 @@ fn database_url(project: &Project) -> Result<String, Failure> {
             use crate::commands::up::privileges::{Running, drop_root};
             drop_root(project, Running::Allowed)?;
         }
-        return Ok(project.reveal(url)?);
+        return project.reveal(url);
     }
     let live = Live::open(project)?;
     if !live.is_up() {

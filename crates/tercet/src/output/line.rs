@@ -77,6 +77,7 @@ pub(super) fn brief(event: &SupervisorEvent<'_>) -> Option<String> {
         SupervisorEvent::PortInUse { .. }
         | SupervisorEvent::PartNotReady { .. }
         | SupervisorEvent::SecretReadable { .. }
+        | SupervisorEvent::StillRunning { .. }
         | SupervisorEvent::SeedsChanged { .. } => format!("  ! {event}"),
         SupervisorEvent::PartExited { .. } => format!("  ✗ {event}"),
         _ => return None,

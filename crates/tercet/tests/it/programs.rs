@@ -6,7 +6,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::examples::{copy_folder, made};
-use crate::folder::temporary;
+use crate::folder::{Folder, temporary};
 use crate::http::{get, request};
 use crate::system::System;
 use crate::tercet;
@@ -87,4 +87,19 @@ fn node_with_knex() {
     let folder = program("knex", &made("TERCET_TEST_NODE").join("node_modules"), "node_modules");
     let system = System::start(folder.path());
     assert_eq!(system.ask(get("/oolong")).value(), serde_json::json!([{"id": 1, "name": "oolong"}]));
+}
+
+#[test]
+fn a_migration_that_takes_long_says_what_it_waits_for() {
+    let config = "name = 'waits'\n[application]\nservers = 1\nmigrate = 'sh migrate.sh'\n\
+                  run = 'python3 -m http.server --bind {host} {port}'\n";
+    let script = "echo 'Error: no answer' >&2\necho 'see the manual' >&2\nread line < continue\n";
+    let folder = Folder::with(&[("tercet.toml", config), ("migrate.sh", script)]);
+    let pipe = folder.path().join("continue");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut system = System::spawn(folder.path());
+    let event = system.wait_for(|line| line["event"] == "still_running");
+    assert_eq!(event["message"], "migrate is still running after 8 s; its last output: Error: no answer");
+    std::fs::write(&pipe, "go\n").unwrap();
+    system.wait_until_up();
 }
