@@ -1482,6 +1482,7 @@ fn what_surrounds_a_program_needs_one_and_one_machine() {
                ·              ╰── in here
              5 │ start-timeout = "soon"
                ╰────
+              help: tercet sets it for each server: leave it out
 
             Error:
               × application.start-timeout can't be "soon"

@@ -199,11 +199,13 @@ fn environment(section: &file::Application, mistakes: &mut Mistakes) -> Environm
     if let Some(variables) = &section.env
         && let Some(name) = variables.keys().find(|name| !is_variable(name))
     {
-        mistakes.add(
-            variables.span(),
-            format!("{name:?} can't be the name of an environment variable"),
-            "in here",
-        );
+        let message = format!("{name:?} can't be the name of an environment variable");
+        let hint = if environment::is_name(name) {
+            "tercet sets it for each server: leave it out"
+        } else {
+            "write it in letters, digits and _"
+        };
+        mistakes.add(variables.span(), message, "in here").hint(hint);
     }
     let migrate = section.migrate.as_ref().map(|text| {
         Program::parse(text).unwrap_or_else(|reason| {

@@ -215,6 +215,10 @@ fn errors_at_the_start_have_the_right_exit_code() {
         exit code 1
     "#]],
     );
+    // The error depends on the folders of PATH that the user may read.
+    let shell = format!("{own}run = 'cd app && ./server'\n");
+    let said = tercet::run(Folder::with(&[("tercet.toml", &shell)]).path(), ["up", "--json"]);
+    assert!(said.contains("cd cannot be run: ") && said.contains("there is no shell: sh -c"), "{said}");
     let foreign = "echo 'FATAL:  no pg_hba.conf entry for host' >&2; echo 'see the manual' >&2; exit 1";
     check_refused(
         &[("tercet.toml", &format!("{own}run = 'sh server.sh'\n")), ("server.sh", foreign)],
@@ -250,8 +254,8 @@ fn errors_at_the_start_have_the_right_exit_code() {
         expect![[r#"
               × app-1 did not start: exit status 1; its last output: ./missing cannot be
               │ run: No such file or directory (os error 2)
-              │ hint: a path is relative to the folder of tercet.toml; are the program and
-              │ its packages installed there?
+              │ hint: a path is relative to the folder of tercet.toml: is the program
+              │ installed there, and executable?
 
             exit code 1
         "#]],

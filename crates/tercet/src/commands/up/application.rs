@@ -62,10 +62,19 @@ pub(super) fn program_hint(_: &str, lines: &[String]) -> Option<&'static str> {
             "the program has to connect by DATABASE_URL; it has tried another user, database or host",
         );
     }
-    (said(" cannot be run: No such file")).then_some(
-        "a path is relative to the folder of tercet.toml; are the program and its packages installed there?",
-    )
+    let missing = lines.iter().find_map(|line| line.split_once(CANNOT_BE_RUN))?.0;
+    let word = missing.rsplit([' ', '"']).next().unwrap_or_default();
+    if word.contains('=') || ["cd", "export", "source", "."].contains(&word) {
+        return Some(
+            "there is no shell: sh -c '…' starts one, env NAME=value COMMAND sets a variable, \
+             env -C FOLDER COMMAND changes the folder",
+        );
+    }
+    Some("a path is relative to the folder of tercet.toml: is the program installed there, and executable?")
 }
+
+/// What `tercet child` says if it cannot execute a program.
+const CANNOT_BE_RUN: &str = " cannot be run: ";
 
 /// What to do about a server that has ended or is not ready.
 fn server_hint(ended: &str, lines: &[String]) -> Option<&'static str> {
