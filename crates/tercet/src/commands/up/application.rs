@@ -96,7 +96,8 @@ fn server_hint(ended: &str, lines: &[String]) -> Option<&'static str> {
 }
 
 /// What programs say whose port has another listener: EADDRINUSE in C, Python and Go; in Node; in Rust.
-const ADDRESS_IN_USE: [&str; 3] = ["ddress already in use", "EADDRINUSE", "AddrInUse"];
+const ADDRESS_IN_USE: [&str; 4] =
+    ["Address already in use", "address already in use", "EADDRINUSE", "AddrInUse"];
 
 impl Application {
     /// The file of the data API's configuration.
