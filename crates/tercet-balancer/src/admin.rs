@@ -79,6 +79,7 @@ impl Admin for Endpoint {
         let readings = Readings {
             connections: limits.connections(),
             lost_log_lines: self.shared.lost_log_lines(),
+            maintenance: self.shared.is_in_maintenance(),
             servers: &servers.all(),
             certificates: bind_addresses.certificates(),
             obtained: bind_addresses.obtained(),

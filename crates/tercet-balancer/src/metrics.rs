@@ -68,6 +68,7 @@ pub(crate) struct Readings<'a> {
     pub(crate) connections: usize,
     /// Log lines that were not written.
     pub(crate) lost_log_lines: u64,
+    pub(crate) maintenance: bool,
     pub(crate) servers: &'a [Arc<Server>],
     pub(crate) certificates: Vec<Leaf>,
     pub(crate) obtained: Vec<Obtained>,
@@ -87,6 +88,9 @@ pub(crate) fn encode(own: &Metrics, now: &Readings<'_>) -> String {
     ] {
         registry.register(name, help, counter(count));
     }
+    let maintenance = Gauge::<i64>::default();
+    maintenance.set(now.maintenance.into());
+    registry.register("maintenance", "Whether maintenance is on: requests get 503", maintenance);
     let lost = counter(&now.lost_log_lines.into());
     registry.register("log_lines_lost", "Log lines that were not written: the log could not keep up", lost);
     add_certificates(&mut registry, &now.certificates);

@@ -108,6 +108,7 @@ fn metrics_have_the_count_and_latency_of_requests_by_server() {
         "tercet_balancer_responses_total{class=\"2xx\"} 3",
         "tercet_balancer_request_duration_seconds_count 3",
         "tercet_balancer_log_lines_lost_total 0",
+        "tercet_balancer_maintenance 0",
         "tercet_balancer_server_up{server=\"app-1\"} 1",
         "tercet_balancer_server_first_byte_seconds_count{server=\"app-1\"} 3",
     ];

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::admin::control;
 use crate::backend::{Backend, Request};
 use crate::client::Client;
 use crate::files::{VERSIONS, curl};
@@ -130,12 +131,17 @@ fn in_maintenance(server: &Backend, folder: &Path, more: &str) -> Running {
 fn maintenance_is_on_while_its_file_exists() {
     let folder = pages(&["maintenance.html", "503.html"]);
     let server = statuses();
-    let more = format!("maintenance.retry-after = '2m'\nerror-pages.folder = '{}'", folder.path().display());
+    let more = format!(
+        "maintenance.retry-after = '2m'\nerror-pages.folder = '{0}'\nadmin.socket = '{0}/admin'",
+        folder.path().display()
+    );
     let balancer = in_maintenance(&server, folder.path(), &more);
     assert_eq!(curl(&balancer, "--http1.1", "/200", &[]).status, 200);
     let file = folder.path().join("maintenance");
     fs::write(&file, "").unwrap();
     wait_for(&balancer, 503);
+    let metrics = control(&folder.path().join("admin"), "GET /metrics").1;
+    assert!(metrics.contains("tercet_balancer_maintenance 1\n"), "{metrics}");
     let before = server.requests().len();
     for version in VERSIONS {
         let answer = curl(&balancer, version, "/200", &["-H", BROWSER]);

@@ -29,11 +29,12 @@ pub(super) const RULES: &[Rule] = &[
         name: "errors",
         expression: r#"sum by (machine) (rate(tercet_balancer_responses_total{class="5xx"}[1m]))
   / sum by (machine) (rate(tercet_balancer_responses_total[1m])) > 0.02
-and sum by (machine) (increase(tercet_balancer_responses_total{class="5xx"}[1m])) > 2"#,
+and sum by (machine) (increase(tercet_balancer_responses_total{class="5xx"}[1m])) > 2
+unless on (machine) max_over_time(tercet_balancer_maintenance[2m]) > 0"#,
         hold: seconds(30),
         severity: Severity::Critical,
         summary: "{{ $value | humanizePercentage }} of the requests fail",
-        meaning: "More than 2 % of the responses in the last minute had a status of 500 or more, the balancer's own 502, 503 and 504 among them.",
+        meaning: "More than 2 % of the responses in the last minute had a status of 500 or more, the balancer's own 502, 503 and 504 among them, but not those of maintenance.",
         action: "Find a failed request: `tercet logs --tier balancer --level warn`, then `tercet trace ID`. After a release: `tercet rollback`.",
         needs: Needs::Nothing,
     },

@@ -165,6 +165,11 @@ const CASES: &[Case] = &[
         series: &[
             (r#"tercet_balancer_responses_total{machine="lb", class="2xx"}"#, "0+50x60"),
             (r#"tercet_balancer_responses_total{machine="lb", class="5xx"}"#, "0+0x11 0+5x23 115+0x40"),
+            (r#"tercet_balancer_maintenance{machine="lb"}"#, "0+0x80"),
+            // Those of maintenance do not count.
+            (r#"tercet_balancer_responses_total{machine="lb2", class="2xx"}"#, "0+50x60"),
+            (r#"tercet_balancer_responses_total{machine="lb2", class="5xx"}"#, "0+0x11 0+5x23 115+0x40"),
+            (r#"tercet_balancer_maintenance{machine="lb2"}"#, "0+0x11 1+0x23 0+0x40"),
         ],
         quiet: 85,
         fires: 150,
