@@ -1748,6 +1748,7 @@ brotli-level = 11
                ·                                 ╰── this is a boolean
              7 │     { path = "/c", allow = [], deny = ["10.0.0.0/33"] },
                ╰────
+              help: write "on"
 
             Error:
               × balancer.route.allow is empty

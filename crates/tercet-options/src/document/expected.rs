@@ -65,10 +65,19 @@ pub(super) fn repair(rule: &Json, path: &str, value: &DeValue<'_>) -> Option<Str
             Some(format.hint.to_owned())
         }
         ("string", DeValue::Integer(number)) => Some(format!("write \"{number}\"")),
+        ("string", DeValue::Boolean(on)) => {
+            let word = if *on { "on" } else { "off" };
+            choices(rule).any(|choice| choice == word).then(|| format!("write {word:?}"))
+        }
         ("integer" | "boolean", DeValue::String(text)) => Some(format!("write {text} without quotes"))
             .filter(|_| text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok()),
         _ => None,
     }
+}
+
+/// The texts that a rule allows.
+fn choices(rule: &Json) -> impl Iterator<Item = &str> {
+    rule["oneOf"].as_array().into_iter().flatten().filter_map(|choice| choice["const"].as_str())
 }
 
 /// Whether a text or number of the right type is outside what the rule allows.
@@ -78,8 +87,8 @@ pub(super) fn refusal(rule: &Json, value: &DeValue<'_>) -> Option<Refusal> {
             if let Some(format) = Format::of(rule) {
                 return match_format(format, rule, text);
             }
-            let choices: Vec<&str> =
-                rule["oneOf"].as_array()?.iter().filter_map(|choice| choice["const"].as_str()).collect();
+            rule["oneOf"].as_array()?;
+            let choices: Vec<&str> = choices(rule).collect();
             (!choices.contains(&text.as_ref())).then(|| Refusal {
                 message: format!("can't be {text:?}"),
                 label: "not one of the choices",
