@@ -102,3 +102,46 @@ fn push(output: &mut Vec<u8>, text: &str, id: &str, head: &RequestHead, keep_ali
     output.extend_from_slice(text.as_bytes());
     text.len() as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
+    use tercet_observe::log::Destination;
+    use tercet_observe::{Format, Log};
+
+    use super::*;
+    use crate::challenges::Challenge;
+    use crate::{Balancer, Listening};
+
+    #[test]
+    fn a_challenge_is_read_with_get_or_head() {
+        let text = "listen = ['127.0.0.1:0']\nservers = ['127.0.0.1:1']\nworkers = 1";
+        let mut config = Config::parse(text, "a").unwrap();
+        config.domains = vec!["shop.example".to_owned()];
+        let log = Log::open("balancer", Destination::Discard, Format::Text).unwrap();
+        let listeners = Listening::bind_all(&config).unwrap();
+        let address = listeners[0].local_address().unwrap();
+        let reloads = tokio::sync::mpsc::channel(1).0;
+        let balancer = Balancer::start(config, listeners, &log, &log, reloads).unwrap();
+        let (token, response) = ("token".to_owned(), "token.key".to_owned());
+        balancer.set_challenges(vec![Challenge::Http { token, response }]);
+        for (method, token, status, expected) in [
+            ("GET", "token", "200", "\r\n\r\ntoken.key"),
+            ("HEAD", "token", "200", "Content-Length: 9\r\n"),
+            ("POST", "token", "405", "Allow: GET, HEAD\r\n"),
+            ("GET", "unknown", "404", "no certificate is being obtained"),
+        ] {
+            let mut stream = TcpStream::connect(address).unwrap();
+            let path = format!("/.well-known/acme-challenge/{token}");
+            let head = format!("{method} {path} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            let mut received = String::new();
+            stream.read_to_string(&mut received).unwrap();
+            assert_eq!(received.split(' ').nth(1), Some(status), "{method} {token}: {received}");
+            assert!(received.contains(expected), "{method} {token}: {received}");
+        }
+        balancer.stop().unwrap();
+    }
+}

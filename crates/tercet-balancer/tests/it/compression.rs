@@ -6,12 +6,10 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, mpsc};
 
-use tercet_balancer::Config;
-
 use crate::backend::{Backend, Request};
 use crate::client::{Answer, Client};
 use crate::files::{VERSIONS, curl};
-use crate::running::{Running, config, config_for};
+use crate::running::{PIPELINES, Running, config, config_for, with_pipeline};
 use crate::streaming::raw_server;
 
 const CODINGS: [&str; 3] = ["gzip", "br", "zstd"];
@@ -262,25 +260,24 @@ fn trailers_follow_a_compressed_body() {
 }
 
 #[test]
-fn many_responses_at_once_are_bounded_in_memory_and_complete() {
+fn responses_beyond_the_memory_for_encoders_are_complete_and_so_are_pipelined_ones() {
     let server = echo();
-    let balancer = Running::with(Config { workers: 1, ..config(&[&server], "compress = 'on'") });
-    let address: SocketAddr = balancer.address;
-    std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..64)
-            .map(|index| {
+    for pipeline in PIPELINES {
+        let balancer = Running::with(with_pipeline(config(&[&server], "compress = 'on'"), pipeline));
+        let address: SocketAddr = balancer.address;
+        std::thread::scope(|scope| {
+            for index in 0..64 {
                 scope.spawn(move || {
                     let coding = CODINGS[index % 3];
                     let mut client = Client::connect(address);
                     let request =
                         format!("GET /?{HTML} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: {coding}\r\n\r\n");
-                    let answer = client.send(request.as_bytes()).answer();
-                    assert!(decoded(&answer) == text(), "{coding}");
-                })
-            })
-            .collect();
-        for client in clients {
-            client.join().unwrap();
-        }
-    });
+                    for _ in 0..3 {
+                        let answer = client.send(request.as_bytes()).answer();
+                        assert!(decoded(&answer) == text(), "{coding}");
+                    }
+                });
+            }
+        });
+    }
 }

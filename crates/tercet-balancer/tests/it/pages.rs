@@ -11,7 +11,7 @@ use crate::admin::control;
 use crate::backend::{Backend, Request};
 use crate::client::Client;
 use crate::files::{VERSIONS, curl};
-use crate::running::{Running, config};
+use crate::running::{PIPELINES, Running, config, with_pipeline};
 
 const BROWSER: &str = "accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
@@ -105,11 +105,17 @@ fn pages_replace_the_responses_of_servers_where_that_is_said() {
             assert_eq!(head.header("content-type"), answer.header("content-type"), "{version} {status}");
         }
     }
-    // The connection is kept on both sides.
-    let mut client = Client::connect(balancer.address);
-    for _ in 0..3 {
-        client.send(format!("GET /404 HTTP/1.1\r\nHost: a\r\n{BROWSER}\r\n\r\n").as_bytes());
-        assert_eq!(client.answer().text(), "<p>404.html</p>");
+    for pipeline in PIPELINES {
+        let balancer = Running::with(with_pipeline(config(&[&server], &more), pipeline));
+        let mut clients = [(); 8].map(|()| Client::connect(balancer.address));
+        for _ in 0..3 {
+            for client in &mut clients {
+                client.send(format!("GET /404 HTTP/1.1\r\nHost: a\r\n{BROWSER}\r\n\r\n").as_bytes());
+            }
+            for client in &mut clients {
+                assert_eq!(client.answer().text(), "<p>404.html</p>");
+            }
+        }
     }
 }
 
