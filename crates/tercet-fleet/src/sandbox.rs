@@ -51,7 +51,7 @@ pub(crate) struct Sandbox<'a> {
     pub name: &'a str,
     /// What it may do to files, for the error.
     pub files: &'a str,
-    /// Its unit, see [`unit`].
+    /// Its unit, see [`unit()`].
     pub unit: String,
     /// The folder that it runs in.
     pub folder: &'a Path,
