@@ -19,6 +19,7 @@ mod respond;
 mod roles;
 mod state;
 mod thread;
+mod traces;
 mod worker;
 
 use std::cell::{Cell, RefCell};
@@ -75,6 +76,9 @@ pub enum ServerError {
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    /// Traces cannot be sent.
+    #[error("traces cannot be sent to otlp-endpoint: {0}")]
+    Traces(io::Error),
     /// PostgreSQL rejected the connection.
     #[error("PostgreSQL rejected the connection: {0}\nhint: check db-uri")]
     Refused(DatabaseError),
@@ -161,6 +165,7 @@ impl Server {
             outage: ArcSwapOption::empty(),
             replaced: Notify::new(),
             metrics: Metrics::new(config.db_pool),
+            tracer: traces::tracer(&config, log.handle()).map_err(ServerError::Traces)?,
             pools: Arc::default(),
             reports,
             bodies: Arc::default(),
@@ -210,6 +215,9 @@ impl Server {
         }
         for worker in workers {
             worker.join().await;
+        }
+        if let Some(tracer) = &shared.tracer {
+            tracer.flush();
         }
         log_handle.event(ProcessEvent::Stopped);
         outcome.map(drop)

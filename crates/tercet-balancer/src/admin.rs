@@ -75,11 +75,12 @@ impl Admin for Endpoint {
 
     fn metrics(&self) -> String {
         let Shared { metrics, limits, servers, bind_addresses, .. } = &*self.shared;
-        let bind_addresses = bind_addresses.load();
+        let (bind_addresses, config) = (bind_addresses.load(), self.shared.config.load());
         let readings = Readings {
             connections: limits.connections(),
             lost_log_lines: self.shared.lost_log_lines(),
             maintenance: self.shared.is_in_maintenance(),
+            spans: config.tracer.as_ref().map(|tracer| tracer.counts()),
             servers: &servers.all(),
             certificates: bind_addresses.certificates(),
             obtained: bind_addresses.obtained(),

@@ -56,7 +56,7 @@ impl Balancer {
         }
         let challenges = Arc::default();
         let bind_addresses = BindAddresses::load(&config, &challenges, None).map_err(io::Error::other)?;
-        let config = Active::load(config)?;
+        let config = Active::load(config, None, &events)?;
         let logs = (events, access_log.handle());
         let shared = Arc::new(Shared::new(config, bind_addresses, challenges, count, logs, reload_requests));
         // Before the first request.
@@ -99,12 +99,12 @@ impl Balancer {
     /// change.
     ///
     /// # Errors
-    /// A certificate or a file with users cannot be used.
+    /// A certificate or a file with users cannot be used, or traces cannot be sent.
     pub fn reload(&self, config: Config, bound: Vec<Listening>) -> io::Result<()> {
         let before = self.shared.bind_addresses.load();
         let bind_addresses =
             BindAddresses::load(&config, &self.shared.challenges, Some(&before)).map_err(io::Error::other)?;
-        let config = Active::load(config)?;
+        let config = Active::load(config, Some(&self.shared.config.load()), &self.shared.events)?;
         self.shared.servers.configure(&config);
         self.shared.bind_addresses.store(Arc::new(bind_addresses));
         let mut listening = Vec::new();
@@ -152,6 +152,9 @@ impl Balancer {
         for thread in threads {
             let result = thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")));
             outcome = outcome.and(result);
+        }
+        if let Some(tracer) = &self.shared.config.load().tracer {
+            tracer.flush();
         }
         outcome
     }

@@ -9,6 +9,7 @@ pub use tercet_options::balancer::{
     Config, ContentCoding, ErrorPages, HashOn, Health, Limits, Listen, Maintenance, Policy, Retries, Route,
     Server, ServerAddress, Timeouts,
 };
+pub use tercet_options::otlp::Otlp;
 use tercet_options::{Mistakes, Section};
 
 use crate::http1::HeadLimits;

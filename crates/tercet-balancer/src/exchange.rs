@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 use tercet_observe::AccessRecord;
+use tercet_observe::trace_context::TraceContext;
 
 use self::failure::{CLIENT_GONE, Failure};
 use self::progress::Progress;
@@ -38,6 +39,7 @@ use crate::request_buffers::RequestBuffers;
 use crate::rotation::{InFlight, Selection};
 use crate::routes::Selected;
 use crate::server::{Server, Standing};
+use crate::traces;
 use crate::users::Verdict;
 use crate::worker::Worker;
 
@@ -58,6 +60,8 @@ struct Exchange<'a> {
     selected: Selected<'a>,
     /// The client's address: the peer's, or the one that trusted proxies reported.
     client_address: IpAddr,
+    /// Where it is in a trace, if requests are traced.
+    trace: Option<TraceContext>,
 }
 
 /// The `Retry-After` of a 503 response.
@@ -94,6 +98,7 @@ pub(crate) async fn run(
         id_range: composed.id_range,
         selected,
         client_address: composed.client_address,
+        trace: composed.trace,
     };
     exchange.progress.is_buffered.set(true);
     let mut server = None;
@@ -345,9 +350,10 @@ impl Exchange<'_> {
 
     fn record(&self, buffers: &RequestBuffers, server: Option<&Server>, started: Instant) {
         let buffer = buffers.client.filled();
-        self.worker.record(&AccessRecord {
+        let mut id = [0; 36];
+        let record = AccessRecord {
             client: Some(self.client_address),
-            request_id: self.id.text(buffer, &mut [0; 36]),
+            request_id: self.id.text(buffer, &mut id),
             method: self.head.method_name.in_buffer(buffer),
             target: self.head.target.in_buffer(buffer),
             version: self.client.logged_version(self.head.version),
@@ -360,6 +366,22 @@ impl Exchange<'_> {
             stages: self.progress.stages.get(),
             referer: self.head.value(buffer, Field::Referer),
             user_agent: self.head.value(buffer, Field::UserAgent),
-        });
+        };
+        self.worker.record(&record);
+        let (Some(tracer), Some(context)) = (&self.config.tracer, &self.trace) else { return };
+        if tracer.wants(context, record.status, record.duration) {
+            let state = self.trace_state(buffer);
+            let host = self.head.host.map(|host| host.in_buffer(buffer));
+            tracer.send(traces::spans(context, &record, &state, self.client.socket.is_tls(), host, server));
+        }
+    }
+
+    /// The client's `tracestate`, which belongs to its `traceparent`.
+    fn trace_state(&self, buffer: &[u8]) -> String {
+        let is_continued = self.trace.is_some_and(|trace| trace.parent.is_some());
+        let lines = self.head.headers.iter().filter(|it| is_continued && it.field == Field::Tracestate);
+        let values: Vec<_> =
+            lines.map(|line| String::from_utf8_lossy(line.value.in_buffer(buffer))).collect();
+        values.join(",")
     }
 }

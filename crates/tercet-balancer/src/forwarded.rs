@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use ipnet::IpNet;
+use tercet_observe::trace_context::TraceContext;
 use tercet_observe::{request_id, trace_context};
 use uuid::Uuid;
 
@@ -96,20 +97,22 @@ impl RequestId {
     }
 }
 
-/// Appends the forwarding header fields, and returns the range of the request's id in `out`.
+/// Appends the forwarding header fields, and returns the range of the request's id in `out`. `trace` is where the request is in a trace, if
+/// requests are traced.
 pub fn push(
     out: &mut Vec<u8>,
     buffer: &[u8],
     head: &RequestHead,
     peer: &Peer,
     id: &RequestId,
+    trace: Option<&TraceContext>,
 ) -> Range<usize> {
     out.extend_from_slice(b"x-request-id: ");
     let start = out.len();
     out.extend_from_slice(id.text(buffer, &mut [0; 36]));
     let end = out.len();
     out.extend_from_slice(b"\r\n");
-    push_trace(out, buffer, head, peer, id);
+    push_trace(out, buffer, head, peer, id, trace);
 
     let proto: &[u8] = if peer.is_secure { b"https" } else { b"http" };
     let host = head.host.map(|host| host.in_buffer(buffer));
@@ -139,14 +142,32 @@ pub fn push(
     start..end
 }
 
-/// Continues the trace of a trusted proxy, or starts one with the request's id.
-fn push_trace(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, peer: &Peer, id: &RequestId) {
+/// Continues the trace of the balancer's own span. If requests are not traced: continues that of a trusted proxy, or starts one with the
+/// request's id.
+fn push_trace(
+    out: &mut Vec<u8>,
+    buffer: &[u8],
+    head: &RequestHead,
+    peer: &Peer,
+    id: &RequestId,
+    trace: Option<&TraceContext>,
+) {
+    let push_state = |out: &mut Vec<u8>| {
+        for header in head.headers.iter().filter(|header| header.field == Field::Tracestate) {
+            push_line(out, trace_context::STATE.as_bytes(), header.value.in_buffer(buffer));
+        }
+    };
+    if let Some(trace) = trace {
+        push_line(out, trace_context::HEADER.as_bytes(), &trace.header());
+        if trace.parent.is_some() {
+            push_state(out);
+        }
+        return;
+    }
     let given = head.value(buffer, Field::Traceparent).filter(|_| peer.is_trusted);
     if let Some(given) = given.filter(|given| trace_context::is_valid(given)) {
         push_line(out, trace_context::HEADER.as_bytes(), given);
-        for header in head.headers.iter().filter(|header| header.field == Field::Tracestate) {
-            push_line(out, b"tracestate", header.value.in_buffer(buffer));
-        }
+        push_state(out);
         return;
     }
     let trace = match id {
@@ -285,7 +306,7 @@ mod tests {
         let peer = Peer::new(Some(peer.parse().unwrap()), &trusted, false);
         let id = RequestId::of(&buffer, &head, &peer);
         let mut out = format!("client {}\r\n", peer.client(&buffer, &head, &trusted).unwrap()).into_bytes();
-        let range = push(&mut out, &buffer, &head, &peer, &id);
+        let range = push(&mut out, &buffer, &head, &peer, &id, None);
         assert_eq!(&out[range], id.text(&buffer, &mut [0; 36]));
         let mut out = String::from_utf8(out).unwrap().replace("\r\n", "\n");
         if let RequestId::Fresh(id) = id {

@@ -44,6 +44,7 @@ mod socket;
 mod stream_budget;
 pub mod supervisor;
 pub mod tls;
+mod traces;
 mod upstream;
 pub mod users;
 mod worker;

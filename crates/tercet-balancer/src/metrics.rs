@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tercet_observe::metrics::{self, Counter, Family, Gauge, Latency, Registry};
+use tercet_observe::traces::Counts;
 
 use crate::server::Server;
 use crate::tls::Obtained;
@@ -69,6 +70,8 @@ pub(crate) struct Readings<'a> {
     /// Log lines that were not written.
     pub(crate) lost_log_lines: u64,
     pub(crate) maintenance: bool,
+    /// The spans of traces, if requests are traced.
+    pub(crate) spans: Option<&'a Counts>,
     pub(crate) servers: &'a [Arc<Server>],
     pub(crate) certificates: Vec<Leaf>,
     pub(crate) obtained: Vec<Obtained>,
@@ -93,6 +96,14 @@ pub(crate) fn encode(own: &Metrics, now: &Readings<'_>) -> String {
     registry.register("maintenance", "Whether maintenance is on: requests get 503", maintenance);
     let lost = counter(&now.lost_log_lines.into());
     registry.register("log_lines_lost", "Log lines that were not written: the log could not keep up", lost);
+    if let Some(spans) = now.spans {
+        for (name, help, count) in [
+            ("trace_spans_sent", "Spans that the collector has accepted", spans.sent()),
+            ("trace_spans_dropped", "Spans that were not sent, or not accepted", spans.dropped()),
+        ] {
+            registry.register(name, help, counter(&count.into()));
+        }
+    }
     add_certificates(&mut registry, &now.certificates);
     add_domains(&mut registry, &now.obtained);
     add_responses(&mut registry, own);

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 pub(crate) use tercet_options::Located;
 use tercet_options::schema::OptionsOf;
-use tercet_options::{Duration, api};
+use tercet_options::{Duration, Share, api};
 
 pub(crate) use self::balancer::{Balancer, Certificate};
 
@@ -42,7 +42,7 @@ pub(crate) struct File {
     /// Backups of the database on machines: when they are made and checked, how long they are kept, and where. This
     /// section, or a machine with the tier `backup`, turns them on. Times are calendar expressions of systemd.time(7).
     pub(crate) backup: Option<Located<Backup>>,
-    /// Metrics for a monitoring system of your own.
+    /// Metrics and traces for a monitoring system of your own.
     #[serde(default)]
     pub(crate) monitoring: Monitoring,
     /// Where the alerts of the machine with the tier `monitor` are sent.
@@ -223,7 +223,7 @@ pub(crate) struct System {
     pub(crate) security_updates: Option<bool>,
 }
 
-/// Metrics for a monitoring system of your own.
+/// Metrics and traces for a monitoring system of your own.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Monitoring {
@@ -231,6 +231,17 @@ pub(crate) struct Monitoring {
     /// machine gets the exporters, open to this address alone; `tercet monitoring export` writes what the Prometheus needs.
     #[schemars(extend("examples" = ["10.0.0.99"]))]
     pub(crate) prometheus: Option<Located<String>>,
+    /// The URL of an OpenTelemetry collector, which the balancer and the data API send traces of requests to (OTLP, protobuf over HTTP);
+    /// `/v1/traces` is appended. Default: no traces are sent.
+    #[schemars(extend("format" = "collector url", "examples" = ["http://10.0.0.90:4318"]))]
+    pub(crate) otlp: Option<Located<String>>,
+    /// The share of requests that are traced, of those whose client does not decide it (`traceparent`). Default: `1%`.
+    #[schemars(extend("examples" = ["0.1%"]))]
+    pub(crate) otlp_sample: Option<Located<Share>>,
+    /// Requests that take at least this long are always traced, and so are those that are answered with a status of 500 or more.
+    /// Default: `1s`.
+    #[schemars(extend("examples" = ["500ms"]))]
+    pub(crate) otlp_slow: Option<Located<Duration>>,
 }
 
 /// Where alerts are sent.

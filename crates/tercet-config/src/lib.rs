@@ -8,11 +8,13 @@ mod file;
 mod reference;
 mod topology;
 
+pub use tercet_options::otlp::Otlp;
+pub use tercet_options::web_url::is_web_url;
 pub use tercet_options::{Mistake, Mistakes};
 
 use self::file::File;
 pub use self::reference::{json_schema, markdown};
-pub use self::topology::alerts::{Alerts, Receiver, is_web_url};
+pub use self::topology::alerts::{Alerts, Receiver};
 pub use self::topology::backup::{Backup, Repository, S3};
 pub use self::topology::edge::{Edge, End, Protocol};
 pub use self::topology::monitor::{ALERTMANAGER, POSTGRES_EXPORTER, PROMETHEUS, node_exporter};

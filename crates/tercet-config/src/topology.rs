@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tercet_options::balancer::Acme;
+use tercet_options::otlp::Otlp;
 
 use self::alerts::Alerts;
 use self::backup::{Backup, Repository};
@@ -48,6 +49,7 @@ pub struct Topology {
     backup: Option<Backup>,
     alerts: Alerts,
     own_prometheus: Option<IpAddr>,
+    otlp: Option<Otlp>,
     ssh_from: SshFrom,
     system: System,
 }
@@ -117,6 +119,11 @@ impl Topology {
     /// The address that a Prometheus of the user's own scrapes the machines from.
     pub fn own_prometheus(&self) -> Option<IpAddr> {
         self.own_prometheus
+    }
+
+    /// The traces of requests for a collector, if there is one.
+    pub fn otlp(&self) -> Option<&Otlp> {
+        self.otlp.as_ref()
     }
 
     /// The machine that makes the backups: the one with the tier, or with an object store the database's.
@@ -317,7 +324,7 @@ pub struct Balancer {
     pub domains: Vec<String>,
     /// How they are obtained; paths are relative to the folder of `tercet.toml`.
     pub acme: Acme,
-    /// The balancer's options as written in the file.
+    /// The balancer's options as written in the file, and those of traces.
     pub options: toml::Table,
     /// The port of its metrics; without named machines, tercet may use another free port.
     pub metrics_port: u16,
@@ -412,7 +419,7 @@ pub enum Server {
 /// The options of the data API.
 #[derive(Clone)]
 pub struct Api {
-    /// PostgREST's options as written in the file, without the token secret. `db-anon-role` is always set.
+    /// PostgREST's options as written in the file, without the token secret, and those of traces. `db-anon-role` is always set.
     /// `app.settings` may contain secrets.
     pub options: toml::Table,
     /// The secret or keys that verify tokens (`jwt-secret`).

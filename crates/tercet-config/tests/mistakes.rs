@@ -2140,3 +2140,85 @@ smtp = "smtps://u:p@mail.example.com"
         "#]],
     );
 }
+
+#[test]
+fn traces_go_to_a_collector() {
+    check(
+        "[monitoring]\notlp = \"collector:4318\"\notlp-sample = \"2\"\notlp-slow = \"1\"\n[balancer.otlp]\nsample = \"1%\"\n",
+        expect![[r#"
+              × tercet.toml has 4 mistakes
+
+            Error:
+              × monitoring.otlp can't be "collector:4318"
+               ╭─[tercet.toml:2:8]
+             1 │ [monitoring]
+             2 │ otlp = "collector:4318"
+               ·        ────────┬───────
+               ·                ╰── not the URL of a collector
+             3 │ otlp-sample = "2"
+               ╰────
+              help: write it like "http://collector:4318": scheme, host, port and path, without a user or a
+                    query
+
+            Error:
+              × monitoring.otlp-sample can't be "2"
+               ╭─[tercet.toml:3:15]
+             2 │ otlp = "collector:4318"
+             3 │ otlp-sample = "2"
+               ·               ─┬─
+               ·                ╰── not a percentage
+             4 │ otlp-slow = "1"
+               ╰────
+              help: write it like "1%" or "0.5%", at most "100%"
+
+            Error:
+              × monitoring.otlp-slow can't be "1"
+               ╭─[tercet.toml:4:13]
+             3 │ otlp-sample = "2"
+             4 │ otlp-slow = "1"
+               ·             ─┬─
+               ·              ╰── a whole number and a unit
+             5 │ [balancer.otlp]
+               ╰────
+              help: write a duration like "250ms", "5s", "2m" or "1h"
+
+            Error:
+              × otlp is set by tercet and can't be set in [balancer]
+               ╭─[tercet.toml:5:11]
+             4 │ otlp-slow = "1"
+             5 │ [balancer.otlp]
+               ·           ──┬─
+               ·             ╰── set by tercet
+             6 │ sample = ****
+               ╰────
+              help: otlp in [monitoring] is for all tiers
+        "#]],
+    );
+    check(
+        "[monitoring]\notlp-sample = \"2%\"\notlp-slow = \"1s\"\n",
+        expect![[r#"
+          × tercet.toml has 2 mistakes
+
+        Error:
+          × otlp-sample is for traces, and no collector is named
+           ╭─[tercet.toml:2:15]
+         1 │ [monitoring]
+         2 │ otlp-sample = "2%"
+           ·               ──┬─
+           ·                 ╰── for otlp
+         3 │ otlp-slow = "1s"
+           ╰────
+          help: add otlp = "http://COLLECTOR:4318", or leave this out
+
+        Error:
+          × otlp-slow is for traces, and no collector is named
+           ╭─[tercet.toml:3:13]
+         2 │ otlp-sample = "2%"
+         3 │ otlp-slow = "1s"
+           ·             ──┬─
+           ·               ╰── for otlp
+           ╰────
+          help: add otlp = "http://COLLECTOR:4318", or leave this out
+    "#]],
+    );
+}

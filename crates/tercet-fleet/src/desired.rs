@@ -46,6 +46,16 @@ use crate::sandbox;
 use crate::system::System;
 
 impl Project<'_> {
+    /// Whether a tier of a machine needs the root certificates of the web: for the certificate authority of `domains`, or for a collector
+    /// of traces.
+    fn verifies_the_web(&self, machine: &Machine) -> bool {
+        let has = |tier: Tier| machine.tiers.contains(&tier);
+        let collector = self.topology.otlp().and_then(|otlp| otlp.endpoint.as_ref());
+        let traces = collector.is_some_and(|url| url.starts_with("https://"));
+        let domains = !self.topology.balancer().domains.is_empty();
+        has(Tier::Balancer) && (domains || traces) || has(Tier::Application) && traces
+    }
+
     /// What `machine` should be while the application servers of `serving` get the requests: those of them that are
     /// `kept` on it run, others are nothing this says. The edges are the topology's and `temporary`.
     ///
@@ -82,6 +92,9 @@ impl Project<'_> {
             reload_when: vec![],
         });
         operating_system::add(&mut desired, self.topology);
+        if self.verifies_the_web(machine) {
+            desired.packages.push(Package("ca-certificates".to_owned()));
+        }
         for tier in &machine.tiers {
             match tier {
                 // PostgreSQL's packages make their own account.

@@ -12,6 +12,7 @@ pub mod panic;
 pub mod request_id;
 pub mod stages;
 pub mod trace_context;
+pub mod traces;
 pub mod unix_socket;
 
 pub use access::AccessRecord;

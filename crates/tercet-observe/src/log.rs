@@ -150,6 +150,11 @@ impl LogHandle {
         }
     }
 
+    /// The process that writes it.
+    pub(crate) fn part(&self) -> &str {
+        &self.part
+    }
+
     /// Lines of this log lost so far: a buffer was full, or the destination could not be written.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)

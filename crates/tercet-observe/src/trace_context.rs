@@ -4,33 +4,100 @@ use uuid::Uuid;
 
 /// The name of the header.
 pub const HEADER: &str = "traceparent";
+/// The name of the header with the state of other tracing systems.
+pub const STATE: &str = "tracestate";
 
-/// Whether `value` is a version-00 traceparent with a trace id and a parent id that are not zero
-/// (W3C Trace Context section 3.2.2).
+/// Where a request is in a trace: the span of this tier, and the one that it is a part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    /// The trace, never zero.
+    pub trace_id: u128,
+    /// The span of the client; `None` if the trace begins here.
+    pub parent: Option<u64>,
+    /// The span of this tier, never zero.
+    pub span_id: u64,
+    /// Whether the trace is sampled.
+    pub is_sampled: bool,
+}
+
+/// The content of a valid `traceparent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parent {
+    trace_id: u128,
+    span_id: u64,
+    is_sampled: bool,
+}
+
+impl Parent {
+    /// Parses the value of the header (W3C Trace Context section 3.2.2). A later version is read as far as it is like this one (section
+    /// 4.3); `None` if the value is malformed, and then a trace begins.
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let (fields, rest) = value.split_at_checked(55)?;
+        let [version, trace_id, span_id, flags] =
+            [0..2, 3..35, 36..52, 53..55].map(|range| number(&fields[range]));
+        let version = version.filter(|version| *version != 0xff)?;
+        let has_rest = if version == 0 { !rest.is_empty() } else { !rest.is_empty() && rest[0] != b'-' };
+        if has_rest || [2, 35, 52].iter().any(|at| fields[*at] != b'-') {
+            return None;
+        }
+        Some(Self {
+            trace_id: trace_id.filter(|id| *id != 0)?,
+            span_id: span_id.filter(|id| *id != 0)? as u64,
+            is_sampled: flags? & 1 == 1,
+        })
+    }
+}
+
+/// Lower-case hexadecimal digits, at most 32.
+fn number(digits: &[u8]) -> Option<u128> {
+    digits.iter().try_fold(0, |number, digit| {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u128::from(value))
+    })
+}
+
+impl TraceContext {
+    /// A trace that begins here; its id is the request's.
+    pub fn begun(id: Uuid, is_sampled: bool) -> Self {
+        Self { trace_id: id.as_u128(), parent: None, span_id: span_id(id), is_sampled }
+    }
+
+    /// The trace of a client, with a new span for the request.
+    pub fn continued(parent: Parent, id: Uuid) -> Self {
+        let Parent { trace_id, span_id: client, is_sampled } = parent;
+        Self { trace_id, parent: Some(client), span_id: span_id(id), is_sampled }
+    }
+
+    /// The value of `traceparent` for the next tier.
+    pub fn header(&self) -> [u8; 55] {
+        let mut value = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        Uuid::from_u128(self.trace_id).as_simple().encode_lower(&mut value[3..35]);
+        let mut parent = [0; 32];
+        Uuid::from_u64_pair(0, self.span_id).as_simple().encode_lower(&mut parent);
+        value[36..52].copy_from_slice(&parent[16..]);
+        value[54] = b'0' + u8::from(self.is_sampled);
+        value
+    }
+}
+
+/// A span's id, of the random part of a fresh id.
+fn span_id(id: Uuid) -> u64 {
+    let (_, low) = id.as_u64_pair();
+    low | 1
+}
+
+/// Whether `value` is a traceparent.
 pub fn is_valid(value: &[u8]) -> bool {
-    let hex = |range: std::ops::Range<usize>| {
-        let field = &value[range];
-        field.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-            && field.iter().any(|byte| *byte != b'0')
-    };
-    value.len() == 55
-        && value.starts_with(b"00-")
-        && hex(3..35)
-        && value[35] == b'-'
-        && hex(36..52)
-        && value[52] == b'-'
-        && value[53..].iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    Parent::parse(value).is_some()
 }
 
 /// A new, sampled traceparent whose trace id is the request id.
 pub fn from_request_id(id: Uuid) -> [u8; 55] {
-    let (_, low) = id.as_u64_pair();
-    let mut value = *b"00-00000000000000000000000000000000-0000000000000000-01";
-    id.as_simple().encode_lower(&mut value[3..35]);
-    let mut parent = [0; 32];
-    Uuid::from_u64_pair(0, low | 1).as_simple().encode_lower(&mut parent);
-    value[36..52].copy_from_slice(&parent[16..]);
-    value
+    TraceContext::begun(id, true).header()
 }
 
 #[cfg(test)]
@@ -49,9 +116,30 @@ mod tests {
             b"00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
             b"ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-",
+            b"00-4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7-01",
+            b"01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01.more",
+            b"0g-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             b"",
         ] {
-            assert!(!is_valid(refused));
+            assert!(!is_valid(refused), "{}", refused.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_trace_is_continued_with_a_new_span() {
+        let id = Uuid::from_u128(0x0190_1234_5678_7abc_8def_0123_4567_89aa);
+        for (given, sampled) in [
+            (&b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"[..], '1'),
+            (b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00", '0'),
+            (b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-fe", '0'),
+            // A version of the future, with more fields.
+            (b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03-more", '1'),
+        ] {
+            let context = TraceContext::continued(Parent::parse(given).unwrap(), id);
+            assert_eq!(context.parent, Some(0x00f0_67aa_0ba9_02b7));
+            let expected = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-8def0123456789ab-0{sampled}");
+            assert_eq!(context.header(), expected.as_bytes());
         }
     }
 }

@@ -16,9 +16,11 @@ use serde_json::Value as Json;
 use crate::document::Section;
 use crate::file_mode::FileMode;
 use crate::list::List;
+use crate::otlp::Otlp;
 use crate::quantity::{Duration, Seconds};
 use crate::schema;
 use crate::secret::Secret;
+use crate::share::Share;
 
 options! {
     /// The options of the data API. The keys and their meaning are PostgREST's, except those that are tercet's own.
@@ -162,6 +164,17 @@ options! {
         /// tercet's own: the version of the API in the description. Default: `1`.
         #[schemars(extend("examples" = ["2.1.0"]))]
         openapi_version: Option<String> = None,
+        /// tercet's own: the URL of an OpenTelemetry collector, which traces of requests are sent to (OTLP, protobuf over HTTP);
+        /// `/v1/traces` is appended. It takes a restart to change. Default: no traces are sent.
+        #[schemars(extend("x-set-by-tercet" = OTLP, "format" = "collector url", "examples" = ["http://127.0.0.1:4318"]))]
+        otlp_endpoint: Option<String> = None,
+        /// tercet's own: the share of requests that are traced, of those whose client does not decide it (`traceparent`).
+        #[schemars(extend("x-set-by-tercet" = OTLP))]
+        otlp_sample: Share = Otlp::default().sample,
+        /// tercet's own: requests that take at least this long are always traced, and so are those that are answered with a status of
+        /// 500 or more.
+        #[schemars(extend("x-set-by-tercet" = OTLP))]
+        otlp_slow: Duration = Otlp::default().slow,
         /// tercet's own: the seconds in which a request's body must arrive; then 408.
         server_body_timeout: Seconds = Seconds::new(60),
         /// The origins whose pages may call the API (CORS). Default: all.
@@ -222,6 +235,8 @@ options! {
 
 /// The hint for options of the admin endpoint.
 const ADMIN: &str = "tercet gives each server an admin address of its own";
+/// The hint for options of traces.
+const OTLP: &str = "otlp in [monitoring] is for all tiers";
 /// The hint for options of the listener.
 const LISTEN: &str = "clients reach the balancer: listen in [balancer]";
 
@@ -306,6 +321,11 @@ pub fn rules() -> &'static Json {
 }
 
 impl Options {
+    /// The options of traces.
+    pub fn otlp(&self) -> Otlp {
+        Otlp { endpoint: self.otlp_endpoint.clone(), sample: self.otlp_sample, slow: self.otlp_slow }
+    }
+
     /// Reports every contradiction, and the values that no format excludes. `section` is the table in which these options are
     /// written.
     pub fn check(&self, section: &mut Section<'_>) {

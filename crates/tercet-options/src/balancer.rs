@@ -26,6 +26,7 @@ pub use self::route::{APPLICATION, BasicAuth, Route};
 pub use crate::authority::Directory;
 use crate::diagnostic::Mistakes;
 use crate::document::{self, Section};
+use crate::otlp::Otlp;
 use crate::quantity::{Duration, Size, Timeout};
 use crate::schema;
 pub use crate::server_address::{NoAddress, ServerAddress};
@@ -68,7 +69,8 @@ options! {
         #[schemars(extend("examples" = ["authorization"]))]
         hash_on: Option<HashOn> = None,
         /// Networks of trusted proxies in front of the balancer, like `"10.0.0.0/8"`. Their `forwarded`, `x-forwarded-…`,
-        /// `x-request-id` and `traceparent` are kept and extended; those of other clients are replaced.
+        /// `x-request-id` and `traceparent` are kept and extended; those of other clients are replaced. With `otlp`, the `traceparent`
+        /// of any client is continued.
         #[serde(deserialize_with = "entry::networks")]
         #[schemars(with = "Vec<entry::Network>", extend("examples" = [["10.0.0.0/8"]]))]
         trusted_proxies: Vec<IpNet> = Vec::new(),
@@ -112,6 +114,9 @@ options! {
         /// The admin socket and the metrics endpoint.
         #[schemars(extend("x-set-by-tercet" = "tercet gives each part an admin address of its own"))]
         admin: Admin = Admin::default(),
+        /// Traces of requests for an OpenTelemetry collector (OTLP, protobuf over HTTP).
+        #[schemars(extend("x-set-by-tercet" = "otlp in [monitoring] is for all tiers"))]
+        otlp: Otlp = Otlp::default(),
     }
 }
 

@@ -9,6 +9,8 @@ use crate::authority::{Directory, is_domain, is_email};
 use crate::file_mode::FileMode;
 use crate::quantity::{DURATION, SIZE, Unit};
 use crate::server_address::ServerAddress;
+use crate::share::Share;
+use crate::web_url::is_plain_web_url;
 
 /// A format: its name in the schema, and what the user reads about a string that does not have it.
 pub(crate) struct Format {
@@ -21,7 +23,7 @@ pub(crate) struct Format {
 }
 
 /// All formats.
-const FORMATS: [Format; 19] = [
+const FORMATS: [Format; 21] = [
     Format {
         name: "duration",
         label: "a whole number and a unit",
@@ -105,6 +107,20 @@ const FORMATS: [Format; 19] = [
         hint: "write it like operator@example.com",
         units: &[],
         is: is_email,
+    },
+    Format {
+        name: "share",
+        label: "not a percentage",
+        hint: "write it like \"1%\" or \"0.5%\", at most \"100%\"",
+        units: &[],
+        is: |text| Share::parse(text).is_some(),
+    },
+    Format {
+        name: "collector url",
+        label: "not the URL of a collector",
+        hint: "write it like \"http://collector:4318\": scheme, host, port and path, without a user or a query",
+        units: &[],
+        is: is_plain_web_url,
     },
     Format {
         name: "path",

@@ -70,6 +70,9 @@ fn an_empty_file_is_postgrests_defaults() {
         openapi-server-proxy-uri = ""
         openapi-title = ""
         openapi-version = ""
+        otlp-endpoint = ""
+        otlp-sample = "1%"
+        otlp-slow = "1s"
         server-body-timeout = 60
         server-cors-allowed-origins = ""
         server-host = "!4"

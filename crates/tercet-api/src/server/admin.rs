@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use tercet_observe::LogHandle;
 use tercet_observe::admin::{Admin, Answer, LocalFuture};
+use tercet_observe::traces::Tracer;
 
 use super::probe::Probe;
 use super::state::Shared;
@@ -32,7 +33,8 @@ impl Admin for Api {
     }
 
     fn metrics(&self) -> String {
-        self.shared.metrics.encode(&self.shared.pools, &self.shared.bodies, self.log.lost())
+        let Shared { metrics, pools, bodies, tracer, .. } = &*self.shared;
+        metrics.encode(pools, bodies, self.log.lost(), tracer.as_ref().map(Tracer::counts))
     }
 
     fn other(&self, method: &Method, path: &str, _: &str, _: Bytes) -> LocalFuture<Option<Answer>> {

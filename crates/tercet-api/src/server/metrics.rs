@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tercet_observe::metrics::{Counter, Family, Gauge, Latency, Registry, encode};
+use tercet_observe::traces;
 
 use super::body::Budget;
 use crate::auth::CacheCounts;
@@ -27,6 +28,13 @@ pub(super) struct Metrics {
     pools: PoolGauges,
     body_bytes: Gauge,
     lost_log_lines: Counter,
+    spans: Spans,
+}
+
+#[derive(Debug, Default)]
+struct Spans {
+    sent: Counter,
+    dropped: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +93,11 @@ impl Metrics {
         let lost_log_lines = Counter::default();
         let help = "Log lines that were not written: the log could not keep up";
         registry.register("tercet_api_log_lines_lost", help, lost_log_lines.clone());
+        let spans = Spans::default();
+        let help = "Spans that the collector has accepted";
+        registry.register("tercet_api_trace_spans_sent", help, spans.sent.clone());
+        let help = "Spans that were not sent, or not accepted";
+        registry.register("tercet_api_trace_spans_dropped", help, spans.dropped.clone());
         pools.maximum.set(connections.cast_signed() as i64);
         Self {
             registry,
@@ -96,6 +109,7 @@ impl Metrics {
             pools,
             body_bytes,
             lost_log_lines,
+            spans,
         }
     }
 
@@ -125,7 +139,17 @@ impl Metrics {
     }
 
     /// The metrics in Prometheus' text format.
-    pub(super) fn encode(&self, counts: &Arc<Counts>, bodies: &Budget, lost_log_lines: u64) -> String {
+    pub(super) fn encode(
+        &self,
+        counts: &Arc<Counts>,
+        bodies: &Budget,
+        lost_log_lines: u64,
+        spans: Option<&traces::Counts>,
+    ) -> String {
+        if let Some(spans) = spans {
+            self.spans.sent.inner().store(spans.sent(), Ordering::Relaxed);
+            self.spans.dropped.inner().store(spans.dropped(), Ordering::Relaxed);
+        }
         self.lost_log_lines.inner().store(lost_log_lines, Ordering::Relaxed);
         self.body_bytes.set(bodies.used().cast_signed() as i64);
         self.pools.open.set(counts.open.load(Ordering::Relaxed));

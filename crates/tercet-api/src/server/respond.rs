@@ -22,6 +22,7 @@ use super::body::UnreadBody;
 use super::head::Rejection;
 use super::methods;
 use super::state::{Report, Settings, logs};
+use super::traces;
 use super::worker::Worker;
 use crate::auth::Identity;
 use crate::config::{Config, LogLevel, OpenApiMode};
@@ -43,13 +44,16 @@ struct RequestTrace {
     timing: Timing,
     stages: Stages,
     role: Option<Arc<str>>,
+    /// Whether it was planned.
+    is_planned: bool,
     /// The main statement.
     sql: Option<Arc<str>>,
 }
 
 impl RequestTrace {
     fn new(started: Instant) -> Self {
-        Self { started, timing: Timing::default(), stages: Stages::default(), role: None, sql: None }
+        let (timing, stages) = Default::default();
+        Self { started, timing, stages, role: None, is_planned: false, sql: None }
     }
 
     /// Records the time of the response stage.
@@ -202,6 +206,7 @@ async fn answer(
     let parsed_at = Instant::now();
     trace.stages.parse = microseconds(parsed_at - trace.started);
     let planned = plan(&request, cache, &settings.policy)?;
+    trace.is_planned = true;
     trace.timing.plan = clock.lap();
     let planned_at = Instant::now();
     trace.stages.plan = microseconds(planned_at - parsed_at);
@@ -355,7 +360,7 @@ fn echo_trace(config: &Config, headers: &HeaderMap, response: &mut Response) {
     }
 }
 
-/// Records the request in the metrics and the access log.
+/// Records the request in the metrics, the access log and its trace.
 fn record(
     worker: &Worker,
     config: &Config,
@@ -371,7 +376,10 @@ fn record(
     let slow = *config.log_slow_requests;
     let is_slow = !slow.is_zero() && duration >= slow && config.log_level > LogLevel::Critical;
     let is_logged = logs(config.log_level, status);
-    if !is_logged && !is_slow {
+    let tracer = worker.shared.tracer.as_ref();
+    let traced = tracer.map(|tracer| (tracer, traces::context(tracer, &parts.headers)));
+    let traced = traced.filter(|(tracer, context)| tracer.wants(context, status, duration));
+    if !is_logged && !is_slow && traced.is_none() {
         return;
     }
     let header = |name: HeaderName| parts.headers.get(name).map(HeaderValue::as_bytes);
@@ -400,10 +408,7 @@ fn record(
             sql: trace.sql.as_deref().map(beginning),
         });
     }
-    if !is_logged {
-        return;
-    }
-    worker.log.request(&AccessRecord {
+    let record = AccessRecord {
         client,
         request_id: id,
         method: parts.method.as_str().as_bytes(),
@@ -418,7 +423,15 @@ fn record(
         stages: Some(trace.stages),
         referer: header(REFERER),
         user_agent: header(USER_AGENT),
-    });
+    };
+    if let Some((tracer, context)) = traced {
+        let RequestTrace { stages, is_planned, ref sql, .. } = *trace;
+        let progress = traces::Progress { stages, is_planned, sql: sql.as_deref().map(beginning) };
+        tracer.send(traces::spans(&context, config, parts, &record, progress));
+    }
+    if is_logged {
+        worker.log.request(&record);
+    }
 }
 
 fn seconds(microseconds: u32) -> f64 {

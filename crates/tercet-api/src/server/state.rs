@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use tercet_observe::traces::Tracer;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::body::Budget;
@@ -23,6 +24,8 @@ pub(super) struct Shared {
     /// Notified when the settings or the outage are replaced.
     pub(super) replaced: Notify,
     pub(super) metrics: Metrics,
+    /// Traces requests, if a collector is named.
+    pub(super) tracer: Option<Tracer>,
     pub(super) pools: Arc<Counts>,
     /// The memory budget for request bodies.
     pub(super) bodies: Arc<Budget>,

@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
+use tercet_observe::trace_context::TraceContext;
+
 use crate::access::Access;
+use crate::active::Active;
 use crate::client::Client;
 use crate::config::{Config, HashOn, Policy};
 use crate::forwarded::{self, Peer, RequestId};
@@ -11,6 +14,7 @@ use crate::http1::{self, Decoder, Field, Refusal, RequestHead, write};
 use crate::request_buffers::RequestBuffers;
 use crate::rotation;
 use crate::routes::Selected;
+use crate::traces;
 
 /// A request ready to be sent, in `buffers.request`.
 pub(super) struct Composed {
@@ -24,6 +28,8 @@ pub(super) struct Composed {
     pub(super) id_range: Range<usize>,
     /// The client's address: the peer's, or the one that trusted proxies reported.
     pub(super) client_address: IpAddr,
+    /// Where it is in a trace, if requests are traced.
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// Writes the head and the part of the body that has arrived to `buffers.request`. If the body continues, the bytes
@@ -33,7 +39,7 @@ pub(super) struct Composed {
 /// The body is malformed or too long.
 pub(super) fn compose(
     client: &Client,
-    config: &Config,
+    config: &Active,
     head: &RequestHead,
     selected: Selected<'_>,
     buffers: &mut RequestBuffers,
@@ -50,7 +56,9 @@ pub(super) fn compose(
     let peer = Peer::new(Some(client.address), &config.trusted_proxies, client.socket.is_tls());
     let id = RequestId::of(received, head, &peer);
     let client_address = peer.client(received, head, &config.trusted_proxies).unwrap_or(client.address);
-    let id_range = forwarded::push(output, received, head, &peer, &id);
+    let tracer = config.tracer.as_ref();
+    let trace = tracer.map(|tracer| traces::context(tracer, received, head, &id));
+    let id_range = forwarded::push(output, received, head, &peer, &id, trace.as_ref());
     output.extend_from_slice(b"\r\n");
 
     let mut decoder = Decoder::new(head.framing, *config.limits.body);
@@ -61,7 +69,7 @@ pub(super) fn compose(
     if !first.done {
         buffers.body.extend(&body[first.consumed..]);
     }
-    Ok(Composed { decoder, body_taken: first.consumed, id, id_range, client_address })
+    Ok(Composed { decoder, body_taken: first.consumed, id, id_range, client_address, trace })
 }
 
 /// The request's key for the hash policy; 0 under any other.

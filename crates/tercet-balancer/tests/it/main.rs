@@ -29,5 +29,6 @@ mod running;
 mod slow;
 mod streaming;
 mod tls;
+mod traces;
 mod unix_servers;
 mod upstreams;

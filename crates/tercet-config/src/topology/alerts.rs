@@ -4,25 +4,6 @@ use std::path::Path;
 
 use super::Secret;
 
-/// Whether a text is a URL of the web (`http` or `https`) with a host.
-pub fn is_web_url(text: &str) -> bool {
-    is_url(text, WEB)
-}
-
-/// The schemes of the web.
-pub(super) const WEB: &[&str] = &["https://", "http://"];
-
-/// Whether a text is a URL with one of these schemes and a host.
-pub(super) fn is_url(text: &str, schemes: &[&str]) -> bool {
-    let has_host = |rest: &str| {
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let host = authority.rsplit('@').next().unwrap_or_default();
-        host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
-    };
-    let is_plain = text.chars().all(|c| c.is_ascii_graphic());
-    is_plain && schemes.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(has_host))
-}
-
 /// The receivers of the alerts, and the heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Alerts {

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use tercet_options::api;
+use tercet_options::otlp::Otlp;
+use tercet_options::web_url::host_and_port;
 
 use super::{Network, Repository, Server, Tier, Topology};
 
@@ -92,6 +94,24 @@ impl fmt::Display for Destination {
 
 /// Where the processes of a tier may connect to besides the edges.
 pub(super) fn of(topology: &Topology, tier: Tier) -> Egress {
+    let collector = topology.otlp.as_ref().and_then(collector);
+    match (of_options(topology, tier), tier) {
+        (Egress::Only(mut destinations), Tier::Balancer | Tier::Application) => {
+            destinations.extend(collector.filter(|it| !destinations.contains(it)));
+            Egress::Only(destinations)
+        }
+        (egress, _) => egress,
+    }
+}
+
+/// Where traces are sent to: an address and a port, or the port alone if it has a name.
+fn collector(otlp: &Otlp) -> Option<Destination> {
+    let (host, port) = host_and_port(otlp.endpoint.as_ref()?)?;
+    format!("{host}:{port}").parse().ok().or_else(|| Some(Destination::port(port)))
+}
+
+/// Where the options of a tier lead to.
+fn of_options(topology: &Topology, tier: Tier) -> Egress {
     match (tier, &topology.application.server) {
         (Tier::Application, Server::Own { .. }) => topology.application.egress.clone(),
         (Tier::Application, Server::Api(api)) => {

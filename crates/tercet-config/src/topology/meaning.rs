@@ -41,14 +41,20 @@ impl Topology {
         let backup = backup::read(file, &placement, mistakes);
         backup::apart(file, mistakes);
         let alerts = alerts::read(file, &placement, mistakes);
+        let mut application = application(&file.application, file.api.as_ref(), mistakes, spans);
+        let otlp = monitoring::otlp(file, mistakes);
+        if let Some(otlp) = &otlp {
+            monitoring::lower(otlp, &mut balancer, &mut application);
+        }
         let topology = Self {
             name: name(file.name.as_ref(), folder, mistakes),
-            application: application(&file.application, file.api.as_ref(), mistakes, spans),
+            application,
             database: database(&file.database, placement.named, mistakes),
             state: state::read(&file.state, mistakes),
             backup,
             alerts,
             own_prometheus,
+            otlp,
             ssh_from: firewall::read(&file.firewall, mistakes),
             system: system::read(&file.system, mistakes),
             machines: placement.machines,

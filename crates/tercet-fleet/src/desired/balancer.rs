@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use tercet_config::{Machine, Protocol, Tier, Topology};
 use tercet_machine::Desired;
 use tercet_machine::file::{Contents, File};
-use tercet_machine::package::Package;
 use tercet_machine::path::Owner;
 use tercet_machine::unit::{Goal, Unit};
 use tercet_options::balancer::{AccessLogFormat, Certificate};
@@ -49,10 +48,6 @@ pub(super) fn add(desired: &mut Desired, project: &Project<'_>, machine: &Machin
     desired
         .units
         .extend(rotation.units.into_iter().map(|unit| Unit { restart_when: restart_when.clone(), ..unit }));
-    if !project.topology.balancer().domains.is_empty() {
-        // The root certificates that the address of the certificate authority is verified with.
-        desired.packages.push(Package("ca-certificates".to_owned()));
-    }
     desired.files.extend(credentials);
     desired.files.extend(rotation.files);
     desired.files.extend([socket, service]);

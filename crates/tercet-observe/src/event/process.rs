@@ -17,6 +17,8 @@ pub enum ProcessEvent<'a> {
     ConfigurationLoaded { source: &'a str },
     ConfigurationRefused { source: &'a str, reason: &'a str },
     ConfigurationWarning { warning: &'a str },
+    TracesRefused { reason: &'a str },
+    TracesAccepted,
     Stopping { reason: &'a str },
     Stopped,
     Failed { reason: &'a str },
@@ -26,7 +28,7 @@ impl ProcessEvent<'_> {
     pub(super) fn level(&self) -> Level {
         match self {
             Self::Failed { .. } | Self::ConfigurationRefused { .. } => Level::Error,
-            Self::ConfigurationWarning { .. } => Level::Warn,
+            Self::ConfigurationWarning { .. } | Self::TracesRefused { .. } => Level::Warn,
             _ => Level::Info,
         }
     }
@@ -42,6 +44,10 @@ impl fmt::Display for ProcessEvent<'_> {
                 write!(f, "configuration {source} refused, the running one stays in use: {reason}")
             }
             Self::ConfigurationWarning { warning } => write!(f, "configuration: {warning}"),
+            Self::TracesRefused { reason } => {
+                write!(f, "traces are not accepted by the collector and dropped: {reason}")
+            }
+            Self::TracesAccepted => write!(f, "traces are accepted by the collector again"),
             Self::Stopping { reason } => write!(f, "stopping: {reason}"),
             Self::Stopped => write!(f, "stopped"),
             Self::Failed { reason } => write!(f, "failed: {reason}"),

@@ -27,5 +27,6 @@ mod supabase;
 mod system;
 mod tercet;
 mod token;
+mod traces;
 mod up;
 mod website;

@@ -2,9 +2,10 @@
 
 use super::machines::Placement;
 use crate::file::{self, File, Located};
-use crate::topology::alerts::{Alerts, Receiver, WEB, is_url};
+use crate::topology::alerts::{Alerts, Receiver};
 use crate::topology::{Secret, Tier};
 use tercet_options::Mistakes;
+use tercet_options::web_url::{WEB, is_url};
 
 pub(super) fn read(file: &File, placement: &Placement, mistakes: &mut Mistakes) -> Alerts {
     let Some(section) = &file.alerts else { return Alerts::default() };

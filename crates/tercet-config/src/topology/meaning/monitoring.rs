@@ -2,10 +2,52 @@
 
 use std::net::IpAddr;
 
+use tercet_options::otlp::Otlp;
+use tercet_options::{Located, Mistakes};
+
 use super::machines::Placement;
 use crate::file::File;
-use crate::topology::{Tier, network};
-use tercet_options::Mistakes;
+use crate::topology::{Application, Balancer, Server, Tier, network};
+
+/// The collector of traces; the schema has the format of its URL.
+pub(super) fn otlp(file: &File, mistakes: &mut Mistakes) -> Option<Otlp> {
+    let section = &file.monitoring;
+    let spans = [
+        ("otlp-sample", section.otlp_sample.as_ref().map(Located::span)),
+        ("otlp-slow", section.otlp_slow.as_ref().map(Located::span)),
+    ];
+    let Some(endpoint) = &section.otlp else {
+        for (key, span) in spans {
+            if let Some(span) = span {
+                mistakes
+                    .add(span, format!("{key} is for traces, and no collector is named"), "for otlp")
+                    .hint("add otlp = \"http://COLLECTOR:4318\", or leave this out");
+            }
+        }
+        return None;
+    };
+    let default = Otlp::default();
+    Some(Otlp {
+        endpoint: Some(endpoint.to_string()),
+        sample: section.otlp_sample.as_deref().copied().unwrap_or(default.sample),
+        slow: section.otlp_slow.as_deref().copied().unwrap_or(default.slow),
+    })
+}
+
+/// The options of traces of the balancer's configuration, and of the data API's.
+pub(super) fn lower(otlp: &Otlp, balancer: &mut Balancer, application: &mut Application) {
+    let Otlp { endpoint, sample, slow } = otlp;
+    let options = [
+        ("endpoint", endpoint.clone().unwrap_or_default()),
+        ("sample", sample.to_string()),
+        ("slow", slow.to_string()),
+    ];
+    let of_balancer = options.clone().map(|(name, value)| (name.to_owned(), value.into()));
+    balancer.options.insert("otlp".to_owned(), toml::Table::from_iter(of_balancer).into());
+    if let Server::Api(api) = &mut application.server {
+        api.options.extend(options.map(|(name, value)| (format!("otlp-{name}"), value.into())));
+    }
+}
 
 /// The address of the user's own Prometheus.
 pub(super) fn read(file: &File, placement: &Placement, mistakes: &mut Mistakes) -> Option<IpAddr> {

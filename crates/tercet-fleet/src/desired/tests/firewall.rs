@@ -1,6 +1,7 @@
 //! What the firewall of each machine accepts.
 
 use expect_test::expect;
+use tercet_machine::file::Contents;
 
 use super::{BACKED_UP, FOUR, ORIGIN, Project, SHARED, desired, openings, rules, secrets, system};
 
@@ -203,4 +204,46 @@ fn a_url_that_cannot_be_parsed_is_an_error() {
     assert!(error.starts_with("url in [database]: ") && !error.contains("hush"), "{error}");
     // Other machines do not connect to it.
     desired("lb").expect("it can be computed");
+}
+
+#[test]
+fn the_tiers_reach_the_collector_of_traces_and_their_configurations_name_it() {
+    let to_collector = |otlp: &str, machine: &str| {
+        let desired = desired(&format!("{FOUR}monitoring.otlp = \"{otlp}\""), machine);
+        let rules = rules(&desired, |line| line.contains("skuid") && !line.contains(" to app-"));
+        let lines =
+            rules.lines().filter(|line| !line.contains("to database") && !line.contains("anything else"));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    expect![[r#"
+        meta skuid "tercet-balancer" meta l4proto { tcp, udp } th dport 53 accept comment "balancer to name servers"
+        meta skuid "tercet-balancer" ip daddr 10.0.0.90/32 tcp dport 4318 accept comment "balancer to 10.0.0.90/32:4318"
+    "#]]
+    .assert_eq(&to_collector("http://10.0.0.90:4318", "lb"));
+    expect![[r#"
+        meta skuid "tercet-application" meta l4proto { tcp, udp } th dport 53 accept comment "application to name servers"
+        meta skuid "tercet-application" ip6 daddr fd00::9/128 tcp dport 80 accept comment "application to [fd00::9/128]:80"
+    "#]]
+    .assert_eq(&to_collector("http://[fd00::9]/otlp", "app1"));
+    expect![[r#"
+        meta skuid "tercet-application" meta l4proto { tcp, udp } th dport 53 accept comment "application to name servers"
+        meta skuid "tercet-application" tcp dport 443 accept comment "application to *:443"
+    "#]]
+    .assert_eq(&to_collector("https://otlp.example", "app1"));
+    assert_eq!(to_collector("http://10.0.0.90:4318", "db"), "");
+
+    let monitoring =
+        "monitoring = { otlp = \"https://otlp.example\", otlp-sample = \"0.5%\", otlp-slow = \"2s\" }";
+    let balancer = desired(&format!("{FOUR}{monitoring}"), "lb");
+    let file = balancer.files.iter().find(|file| file.path.ends_with("balancer.toml")).expect("its file");
+    let Contents::Text(text) = &file.contents else { panic!("it is secret") };
+    let lines = "[otlp]\nendpoint = \"https://otlp.example\"\nsample = \"0.5%\"\nslow = \"2s\"\n";
+    assert!(text.contains(lines), "{text}");
+    assert!(balancer.packages.iter().any(|package| package.0 == "ca-certificates"));
+    // The package is for verifying the collector, where one is connected to.
+    let installs = |machine: &str, monitoring: &str| {
+        let desired = desired(&format!("{FOUR}{monitoring}"), machine);
+        desired.packages.iter().any(|package| package.0 == "ca-certificates")
+    };
+    assert!(installs("app1", monitoring) && !installs("db", monitoring) && !installs("app1", ""));
 }
