@@ -3,7 +3,7 @@
 //! Each worker writes to its own ring buffer, under a lock that only that request contends for. Entries are
 //! overwritten in place, so recording allocates nothing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -31,6 +31,22 @@ pub(crate) struct Entry {
     bytes: u64,
     seconds: f64,
     server: String,
+    /// As in the log line of the request.
+    #[serde(flatten)]
+    stages: StageSeconds,
+}
+
+/// The durations of a request's stages; those that it did not reach are missing.
+#[derive(Clone, Debug, Default, Serialize)]
+struct StageSeconds {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_seconds: Option<f64>,
+    #[serde(flatten)]
+    api: BTreeMap<&'static str, f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows: Option<u32>,
 }
 
 impl Recent {
@@ -67,6 +83,7 @@ impl Default for Entry {
             bytes: 0,
             seconds: 0.0,
             server: String::new(),
+            stages: StageSeconds::default(),
         }
     }
 }
@@ -94,6 +111,12 @@ impl Entry {
         self.status = record.status;
         self.bytes = record.bytes;
         self.seconds = record.duration.as_secs_f64();
+        self.stages.queue_seconds = record.queue_duration.map(|duration| duration.as_secs_f64());
+        self.stages.upstream_seconds = record.upstream_duration.map(|duration| duration.as_secs_f64());
+        self.stages.rows = record.stages.map(|stages| stages.rows);
+        self.stages.api.clear();
+        let durations = record.stages.into_iter().flat_map(|stages| stages.durations());
+        self.stages.api.extend(durations.map(|(name, duration)| (name, duration.as_secs_f64())));
     }
 }
 

@@ -331,12 +331,20 @@ impl<'a> Fleet<'a> {
     /// # Errors
     /// Its machine cannot be reached.
     pub fn balancer(&self) -> Result<Option<BalancerState>> {
+        Ok(self.ask_balancer("/servers")?.map(|body| serde_json::from_str(&body)).transpose()?)
+    }
+
+    /// Reads the answer of the balancer's admin socket at this path; `None` before it is deployed.
+    ///
+    /// # Errors
+    /// Its machine cannot be reached.
+    pub fn ask_balancer(&self, target: &str) -> Result<Option<String>> {
         let Some(member) = self.machines.iter().find(|member| member.machine.tiers.contains(&Tier::Balancer))
         else {
             return Ok(None);
         };
-        match self.agent(member).ask(Query::Balancer { target: "/servers".to_owned() })? {
-            Reply::Balancer { status: 200, body } => Ok(serde_json::from_str(&body)?),
+        match self.agent(member).ask(Query::Balancer { target: target.to_owned() })? {
+            Reply::Balancer { status: 200, body } => Ok(Some(body)),
             Reply::Balancer { .. } => Ok(None),
             _ => Err(unexpected(&member.machine.name)),
         }

@@ -22,6 +22,8 @@ pub struct Selection {
     pub level: Option<String>,
     /// Only those about this request.
     pub request_id: Option<String>,
+    /// None about a request that has ended well: there may be thousands in a second.
+    pub events: bool,
     /// How far back, as journalctl understands it: `-1h`, `today`, `2026-11-24 10:00`. Without it, an hour; those of a request
     /// from when its id was made, or a day.
     pub since: Option<String>,
@@ -82,7 +84,7 @@ fn read_span(
             Ok(())
         });
         match read {
-            Err(error) if selection.request_id.is_some() && has_none(&error) => {}
+            Err(error) if (selection.request_id.is_some() || selection.events) && has_none(&error) => {}
             read => read?,
         }
         Ok(lines)
@@ -213,6 +215,9 @@ fn follow_one<'a>(
     }
 }
 
+/// What no line of a request is like (a pattern of pcre2pattern(3)).
+const EVENTS: &str = r#"^(?!.*"event":"request")"#;
+
 /// The fields that are read of a journal entry.
 #[derive(Clone, Copy)]
 enum Reading<'a> {
@@ -241,6 +246,9 @@ fn command(machine: &Machine, selection: &Selection, reading: Reading<'_>) -> Op
         let pattern: String =
             id.split("\\E").map(|part| format!("\\Q{part}\\E")).collect::<Vec<_>>().join("\\\\E");
         words.extend(["--case-sensitive=yes".to_owned(), format!("--grep={pattern}")]);
+    }
+    if selection.events {
+        words.push(format!("--grep={EVENTS}"));
     }
     let units = machine.tiers.iter().filter(|tier| selection.tier.is_none_or(|wanted| wanted == **tier));
     let units: Vec<&str> = units
@@ -398,6 +406,9 @@ mod tests {
         let command = command(&machine, &selection, Reading::Past(&span)).unwrap();
         assert!(command.contains(r"'--grep=\Qa.b\E\\E\Qc\E'"), "{command}");
         assert!(command.contains("'--since=@1' '--until=@2'"), "{command}");
+        let events = Selection { events: true, ..Selection::default() };
+        let command = super::command(&machine, &events, Reading::Follow(None)).unwrap();
+        assert!(command.contains(r#"'--grep=^(?!.*"event":"request")'"#), "{command}");
     }
 
     #[test]
@@ -416,6 +427,10 @@ mod tests {
             std::process::Command::new("journalctl").arg(&directory).args(arguments).output().unwrap().status
         };
         assert_eq!(status(&["--quiet", "--grep=x"]).code(), Some(1));
+        let output =
+            std::process::Command::new("journalctl").arg(&directory).arg(format!("--grep={EVENTS}")).output();
+        let errors = String::from_utf8(output.unwrap().stderr).unwrap();
+        assert!(!errors.contains("pattern"), "{errors}");
         assert_eq!(status(&["--quiet"]).code(), Some(0));
     }
 

@@ -47,7 +47,7 @@ impl Stages {
     }
 
     /// The fields of a JSON log line: their names, and their durations.
-    pub(crate) fn durations(&self) -> [(&'static str, Duration); 5] {
+    pub fn durations(&self) -> [(&'static str, Duration); 5] {
         [
             ("api_seconds", self.total),
             ("parse_seconds", self.parse),

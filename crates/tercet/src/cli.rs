@@ -21,7 +21,9 @@ pub(crate) use self::balancer::{Balancer, Certificates, Maintenance, Maintenance
 pub(crate) use self::develop::{
     Language, Migrate, MigrateCheck, MigrateNew, MigrateReset, MigrateStatus, Run, Sql,
 };
-pub(crate) use self::monitoring::{Alerts, AlertsList, AlertsTest, AlertsVerb, Monitoring, MonitoringExport};
+pub(crate) use self::monitoring::{
+    Alerts, AlertsList, AlertsTest, AlertsVerb, Dashboard, Monitoring, MonitoringExport,
+};
 
 /// A load-balanced, locked-down HTTP API over PostgreSQL on machines you own.
 #[derive(Debug, Parser)]
@@ -75,6 +77,7 @@ pub(crate) enum Command {
     /// [balancer.maintenance] names networks that are served all the same.
     #[command(subcommand)]
     Maintenance(Maintenance),
+    Dashboard(Dashboard),
     Alerts(Alerts),
     /// Write files for a monitoring system of your own.
     #[command(subcommand)]

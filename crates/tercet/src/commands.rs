@@ -8,6 +8,7 @@ pub(crate) mod balancer;
 pub(crate) mod certificates;
 pub(crate) mod child;
 pub(crate) mod completions;
+pub(crate) mod dashboard;
 pub(crate) mod destroy;
 pub(crate) mod exec;
 pub(crate) mod init;

@@ -1,5 +1,5 @@
-//! The dashboard of a running `tercet up`: one page on a loopback port, which shows the picture of the project with its
-//! requests, servers, database, machine and log.
+//! The dashboard: one page on a loopback port, which shows the picture of the project with its requests, servers, database,
+//! machines and log. This is that of a running `tercet up`; `machines` is that of a project on machines.
 //!
 //! It reads only: counters of the balancer, statistics of PostgreSQL, the last log lines. Text of logs is redacted here, and the
 //! page inserts it as text. Without a viewer, it samples the balancer's counters and nothing else.
@@ -7,6 +7,7 @@
 mod database;
 mod gate;
 mod machine;
+mod machines;
 mod page;
 mod redaction;
 mod samples;
@@ -14,7 +15,6 @@ mod server;
 mod view;
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,13 +24,13 @@ use serde::Serialize;
 use serde_json::Value;
 use tercet_config::Topology;
 use tercet_postgres::Target;
-use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
-use self::gate::Gate;
 use self::machine::Machine;
+pub(crate) use self::machines::{Machines, News, read};
 pub(crate) use self::redaction::Redaction;
 use self::samples::Samples;
+use self::server::{Site, Source};
 use crate::backups::Backups;
 use crate::output::Output;
 use crate::running::servers::servers;
@@ -49,8 +49,7 @@ const RARE: Duration = Duration::from_secs(30);
 /// What the dashboard shows, and where it gets it.
 pub(crate) struct Dashboard {
     output: Output,
-    gate: Gate,
-    listener: RefCell<Option<TcpListener>>,
+    site: Site,
     redaction: Redaction,
     /// The project's folder, for the free space.
     folder: PathBuf,
@@ -103,13 +102,11 @@ impl Dashboard {
         output: Output,
         redaction: Redaction,
     ) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
-        let gate = Gate::new(listener.local_addr()?)?;
+        let site = Site::bind().await?;
         let certificates = topology.balancer().tls.iter().flat_map(|tls| &tls.certificates);
         Ok(Self {
             output,
-            gate,
-            listener: RefCell::new(Some(listener)),
+            site,
             redaction,
             certificates: certificates.map(|pair| place.folder.join(&pair.certificate)).collect(),
             folder: place.folder,
@@ -126,12 +123,13 @@ impl Dashboard {
 
     /// The address to open in a browser, with the key of this run.
     pub(crate) fn url(&self) -> String {
-        self.gate.url()
+        self.site.url()
     }
 
     /// Serves the page, and samples what it shows, until it is dropped. `target` is the database.
     pub(crate) async fn run(self: Rc<Self>, target: Option<Target>) {
-        tokio::join!(Rc::clone(&self).serve(), self.sample(), self.read_database(target), self.read_files());
+        let source = Rc::clone(&self) as Rc<dyn Source>;
+        tokio::join!(self.site.serve(source), self.sample(), self.read_database(target), self.read_files());
     }
 
     /// Whether the page is open in a browser.

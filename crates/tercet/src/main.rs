@@ -57,6 +57,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Certificates(arguments) => commands::certificates::run(&arguments),
         Command::Maintenance(verb) => commands::maintenance::run(&verb),
+        Command::Dashboard(arguments) => commands::dashboard::run(&arguments),
         Command::Alerts(arguments) => commands::alerts::run(&arguments),
         Command::Monitoring(cli::Monitoring::Export(arguments)) => commands::monitoring::export(&arguments),
         Command::State(arguments) => commands::state::run(arguments),

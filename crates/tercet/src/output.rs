@@ -19,8 +19,7 @@ use tercet_observe::{Format, Log, LogHandle};
 
 pub(crate) use self::line::{Colour, plain, push_text};
 use self::log_file::LogFile;
-use self::recent::Recent;
-pub(crate) use self::recent::RecentLine;
+pub(crate) use self::recent::{Recent, RecentLine};
 use crate::running::Board;
 
 /// The name of `tercet up` itself in the log.

@@ -80,6 +80,10 @@ fn the_admin_socket_lists_servers_and_the_latest_requests() {
     assert_eq!((&requests[0]["target"], &requests[1]["target"]), (&"/second".into(), &"/first".into()));
     assert_eq!(requests[0]["server"], "app-1");
     assert_eq!(requests[0]["bytes"], 5);
+    assert!(
+        requests[0]["queue_seconds"].is_f64() && requests[0]["upstream_seconds"].is_f64(),
+        "{requests:?}"
+    );
     let id = server.requests()[1].header("x-request-id").unwrap().to_owned();
     assert_eq!(requests[0]["request_id"], Value::from(id));
 

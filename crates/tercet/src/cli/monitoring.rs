@@ -6,6 +6,16 @@ use clap::{Args, Subcommand};
 
 use super::Machines;
 
+/// Show the machines in a browser: requests, servers, machines, logs and alerts, live.
+///
+/// Serves the page on this computer, until Ctrl-C, at an address that is printed; what it shows is read over ssh while it is open.
+/// No port opens on a machine. A `tercet up` has its own dashboard: it prints the address.
+#[derive(Args, Debug)]
+pub(crate) struct Dashboard {
+    #[command(flatten)]
+    pub(crate) machines: Machines,
+}
+
 /// Show the alerts that fire, or test their receivers.
 ///
 /// The machine with the tier `monitor` watches all machines; `[alerts]` in tercet.toml says where alerts are sent.

@@ -23,6 +23,7 @@ pub(crate) fn run(arguments: &cli::Logs) -> Outcome {
         tier: arguments.tier.as_deref().map(tier).transpose()?,
         level: arguments.level.clone(),
         request_id: arguments.request.clone(),
+        events: false,
         since: arguments.since.clone(),
     };
     let mut out = std::io::stdout().lock();

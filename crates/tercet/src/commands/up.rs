@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tercet_api::config::ConfigSource;
-use tercet_config::{Api, Program, Secret, Server};
+use tercet_config::{Program, Secret, Server};
 use tercet_database::migration::{Lock, MigrationError, Migrations};
 use tercet_database::{Cluster, Seeds, roles};
 use tercet_observe::event::SupervisorEvent;
@@ -46,7 +46,7 @@ use self::private::PrivateFolder;
 use self::progress::Progress;
 use self::watch::Watched;
 use crate::cli;
-use crate::dashboard::{Dashboard, Place, Redaction};
+use crate::dashboard::{Dashboard, Place};
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, PartLog, Style};
 use crate::project::Project;
@@ -447,17 +447,8 @@ async fn dashboard(
     let secrets = std::fs::read_dir(private.folder().join("secrets"))
         .context("the generated passwords")?
         .filter_map(|it| Some(it.ok()?.path()));
-    let mut redaction = Redaction::of(secrets.chain([private.folder().join("jwt-secret")]));
-    if let Server::Api(Api { jwt_secret: Some(secret), .. }) = &project.topology.application().server {
-        redaction.add(&project.reveal(secret)?);
-    }
-    if let Some(url) = &project.topology.database().url {
-        let target = Target::parse(project.reveal(url)?.trim(), &super::environment());
-        redaction.add(&target.ok().and_then(|target| target.password).unwrap_or_default());
-    }
-    for (_, value) in environment::of_file(project)? {
-        redaction.add(&value);
-    }
+    let secrets = secrets.chain([private.folder().join("jwt-secret")]);
+    let redaction = super::dashboard::redaction(project, secrets)?;
     let place = Place { folder: project.folder.clone(), private: private.folder().to_owned() };
     let bound = Dashboard::bind(&project.topology, place, output.clone(), redaction).await;
     Ok(Rc::new(bound.context("the dashboard")?))

@@ -15,6 +15,7 @@ const KEY_LENGTH: usize = 16;
 const PATH_LENGTH: usize = 6;
 
 /// The key of this run, and the address it is for.
+#[derive(Clone)]
 pub(super) struct Gate {
     address: SocketAddr,
     /// The path of the dashboard, between slashes; with a query, that is the key.
@@ -93,8 +94,7 @@ impl Gate {
     }
 }
 
-const OTHER_KEY: &str =
-    "open the dashboard by the address that tercet up printed: it has the key of this run\n";
+const OTHER_KEY: &str = "open the dashboard by the address that tercet printed: it has the key of this run\n";
 
 fn refusal(status: StatusCode, text: &'static str) -> Response<&'static str> {
     let mut response = Response::new(text);

@@ -1,6 +1,8 @@
 //! The HTTP server of the dashboard.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,10 +12,13 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::Value;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use super::{Dashboard, page};
+use super::gate::Gate;
+use super::page;
 
 /// Nothing from elsewhere, nothing inline, and no page may embed this one.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
@@ -23,15 +28,49 @@ const CONNECTIONS: usize = 32;
 /// How long a client may take for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl Dashboard {
+/// What a dashboard shows.
+pub(super) trait Source {
+    /// Says that the page is open in a browser.
+    fn watch(&self);
+
+    /// The current state, and the log lines after the one with this number.
+    fn state(&self, after: u64) -> Value;
+
+    /// The golden numbers of the last 15 minutes.
+    fn history(&self) -> Value;
+}
+
+/// The page on a port of loopback.
+pub(super) struct Site {
+    gate: Gate,
+    listener: RefCell<Option<TcpListener>>,
+}
+
+impl Site {
+    /// A page on a free port of this machine.
+    ///
+    /// # Errors
+    /// There is no free port, or the system has no random numbers.
+    pub(super) async fn bind() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+        let gate = Gate::new(listener.local_addr()?)?;
+        Ok(Self { gate, listener: RefCell::new(Some(listener)) })
+    }
+
+    /// The address to open in a browser, with the key of this run.
+    pub(super) fn url(&self) -> String {
+        self.gate.url()
+    }
+
     /// Answers requests, until it is dropped.
-    pub(super) async fn serve(self: Rc<Self>) {
+    pub(super) async fn serve(&self, source: Rc<dyn Source>) {
         let Some(listener) = self.listener.take() else { return };
+        let answering = Rc::new(Answering { gate: self.gate.clone(), source });
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                    Ok((stream, _)) => drop(connections.spawn_local(Rc::clone(&self).connection(stream))),
+                    Ok((stream, _)) => drop(connections.spawn_local(Rc::clone(&answering).connection(stream))),
                     // Out of descriptors, most likely.
                     Err(_) => sleep(Duration::from_millis(100)).await,
                 },
@@ -39,7 +78,14 @@ impl Dashboard {
             }
         }
     }
+}
 
+struct Answering {
+    gate: Gate,
+    source: Rc<dyn Source>,
+}
+
+impl Answering {
     async fn connection(self: Rc<Self>, stream: tokio::net::TcpStream) {
         let service = service_fn(move |request: Request<Incoming>| {
             std::future::ready(Ok::<_, Infallible>(self.respond(&request)))
@@ -76,11 +122,11 @@ impl Dashboard {
         let name = path.strip_prefix(&*self.gate.path);
         let (content_type, body) = match name {
             Some("state") => {
-                self.seen.set(Some(Instant::now()));
+                self.source.watch();
                 let after = query.strip_prefix("after=").and_then(|number| number.parse().ok());
-                ("application/json", Bytes::from(self.state(after.unwrap_or_default()).to_string()))
+                ("application/json", Bytes::from(self.source.state(after.unwrap_or_default()).to_string()))
             }
-            Some("history") => ("application/json", Bytes::from(self.history().to_string())),
+            Some("history") => ("application/json", Bytes::from(self.source.history().to_string())),
             _ => {
                 let Some(file) = name.and_then(page::file) else {
                     let mut response = Response::new(Full::new(Bytes::from_static(b"not found\n")));

@@ -3,21 +3,26 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tercet_fleet::logs::level_of;
+use tokio::time::Instant;
 
-use super::Dashboard;
+use super::server::Source;
+use super::{Dashboard, Redaction};
 use crate::output::{RecentLine, plain};
 use crate::timeline::Timeline;
 
 /// The requests that are shown.
-const REQUESTS: usize = 25;
+pub(super) const REQUESTS: usize = 25;
 /// The points of the history.
-const POINTS: usize = 300;
+pub(super) const POINTS: usize = 300;
 /// The most log lines in one answer.
-const LINES: usize = 200;
+pub(super) const LINES: usize = 200;
 
-impl Dashboard {
-    /// The current state, and the log lines after the one with this number.
-    pub(super) fn state(&self, after: u64) -> Value {
+impl Source for Dashboard {
+    fn watch(&self) {
+        self.seen.set(Some(Instant::now()));
+    }
+
+    fn state(&self, after: u64) -> Value {
         let state = self.output.board().state();
         let samples = self.samples.borrow();
         let recent = self.output.recent();
@@ -39,41 +44,44 @@ impl Dashboard {
             "machine": *self.machine.borrow(),
             "certificates": *self.certificate_ends.borrow(),
             "backups": *self.backups.borrow(),
-            "requests": requests.filter_map(|line| self.request(line)).collect::<Vec<_>>(),
-            "notable": recent.notable.iter().rev().filter_map(|line| self.request(line)).collect::<Vec<_>>(),
-            "lines": lines.iter().rev().map(|line| self.line(line)).collect::<Vec<_>>(),
+            "requests": requests.filter_map(|line| request(line, &self.redaction)).collect::<Vec<_>>(),
+            "notable": recent.notable.iter().rev().filter_map(|line| request(line, &self.redaction)).collect::<Vec<_>>(),
+            "lines": lines.iter().rev().map(|line| self::line(line, &self.redaction)).collect::<Vec<_>>(),
             "last": recent.last(),
         })
     }
 
-    /// The golden numbers of the last 15 minutes.
-    pub(super) fn history(&self) -> Value {
+    fn history(&self) -> Value {
         json!(self.samples.borrow().history(POINTS))
     }
+}
 
-    /// A request with its timeline.
-    fn request(&self, line: &RecentLine) -> Option<Timeline> {
-        let record: Value = serde_json::from_slice(&line.text).ok()?;
-        let mut timeline = Timeline::of(&[record])?;
-        timeline.target = self.redaction.apply(&timeline.target);
-        timeline.sql = timeline.sql.map(|sql| self.redaction.apply(&sql));
-        Some(timeline)
-    }
+/// A request with its timeline, without credentials.
+fn request(line: &RecentLine, redaction: &Redaction) -> Option<Timeline> {
+    of_record(&serde_json::from_slice(&line.text).ok()?, redaction)
+}
 
-    /// A log line: its message, with control characters escaped, and without credentials.
-    fn line(&self, line: &RecentLine) -> Value {
-        let text = String::from_utf8_lossy(&line.text);
-        let record: Option<Value> = serde_json::from_str(&text).ok().filter(Value::is_object);
-        let said = |name: &str| record.as_ref()?.get(name)?.as_str();
-        let message = said("message").unwrap_or(&text);
-        json!({
-            "number": line.number,
-            "part": &*line.part,
-            "time": said("time").map_or_else(|| printed_at(line), str::to_owned),
-            "level": said("level").or_else(|| level_of(message)).unwrap_or("info"),
-            "message": self.redaction.apply(&plain(message)),
-        })
-    }
+/// A request's record with its timeline, without credentials.
+pub(super) fn of_record(record: &Value, redaction: &Redaction) -> Option<Timeline> {
+    let mut timeline = Timeline::of(std::slice::from_ref(record))?;
+    timeline.target = redaction.apply(&timeline.target);
+    timeline.sql = timeline.sql.map(|sql| redaction.apply(&sql));
+    Some(timeline)
+}
+
+/// A log line: its message, with control characters escaped, and without credentials.
+pub(super) fn line(line: &RecentLine, redaction: &Redaction) -> Value {
+    let text = String::from_utf8_lossy(&line.text);
+    let record: Option<Value> = serde_json::from_str(&text).ok().filter(Value::is_object);
+    let said = |name: &str| record.as_ref()?.get(name)?.as_str();
+    let message = said("message").unwrap_or(&text);
+    json!({
+        "number": line.number,
+        "part": &*line.part,
+        "time": said("time").map_or_else(|| printed_at(line), str::to_owned),
+        "level": said("level").or_else(|| level_of(message)).unwrap_or("info"),
+        "message": redaction.apply(&plain(message)),
+    })
 }
 
 /// When a line without a time was printed.

@@ -65,7 +65,7 @@ impl Recent {
     }
 
     /// Adds a line of a part.
-    pub(super) fn push(&mut self, part: &Rc<str>, text: &[u8]) {
+    pub(crate) fn push(&mut self, part: &Rc<str>, text: &[u8]) {
         self.number += 1;
         let is_request = text.get(AFTER_TIME..).is_some_and(|text| text.starts_with(REQUEST));
         if !is_request {

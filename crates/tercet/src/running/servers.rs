@@ -43,11 +43,18 @@ pub(crate) struct Answers {
 /// # Errors
 /// It does not answer.
 pub(crate) async fn servers(metrics: SocketAddr) -> anyhow::Result<Vec<Server>> {
+    parse(&loopback::get(metrics, "/servers").await?)
+}
+
+/// The servers in a balancer's answer.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn parse(body: &str) -> anyhow::Result<Vec<Server>> {
     #[derive(Deserialize)]
     struct Response {
         servers: Vec<Server>,
     }
-    let body = loopback::get(metrics, "/servers").await?;
-    let response: Response = serde_json::from_str(&body).context("the balancer's servers")?;
+    let response: Response = serde_json::from_str(body).context("the balancer's servers")?;
     Ok(response.servers)
 }

@@ -43,6 +43,7 @@ fn help() {
               status        Show the state of `tercet up` or of the machines, and of the balancer's servers
               certificates  Show the balancer's certificates: names, issuer, expiry, next renewal, last error
               maintenance   Answer requests with status 503 and a page
+              dashboard     Show the machines in a browser: requests, servers, machines, logs and alerts, live
               alerts        Show the alerts that fire, or test their receivers
               monitoring    Write files for a monitoring system of your own
               state         Share the operator state with other operators, through the machines

@@ -1,6 +1,6 @@
 //! `tercet state`: keys, passphrases, interrupted pulls; and two operators with machines.
 
-mod machines;
+pub(crate) mod machines;
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -17,7 +17,7 @@ pub(crate) fn variables(project: &Project, database_url: &str) -> anyhow::Result
 }
 
 /// The variables of `env-file`.
-pub(super) fn of_file(project: &Project) -> anyhow::Result<Vec<(String, String)>> {
+pub(crate) fn of_file(project: &Project) -> anyhow::Result<Vec<(String, String)>> {
     let Some(file) = &project.topology.application().environment.file else { return Ok(Vec::new()) };
     let path = project.folder.join(file);
     let text = std::fs::read_to_string(&path).map_err(|error| {

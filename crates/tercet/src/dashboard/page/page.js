@@ -57,6 +57,11 @@ function facts(state) {
   const { database, machine } = state;
   const rows = [];
   const fact = (name, text, alarm) => text != null && rows.push(element("dt", {}, name), element("dd", alarm ? { class: "alarm" } : {}, text));
+  find("facts-title").textContent = state.machines ? "Machines" : "Database and machine";
+  if (state.machines) {
+    machines(state, fact);
+    return find("facts").replaceChildren(...rows);
+  }
   if (database.reason) fact("PostgreSQL", database.reason, database.reason !== "not read yet");
   else {
     fact("PostgreSQL", `${database.version.split(" ")[0]}, ${bytes(database.bytes)}`);
@@ -79,6 +84,28 @@ function facts(state) {
     fact("Last backup", backup ? `${backup.ended ? `${ago(backup.ended)} ago` : backup.id}, ${bytes(backup.bytes)}, ${checked}` : "none", backup?.passed === false);
   }
   find("facts").replaceChildren(...rows);
+}
+
+function machines(state, fact) {
+  for (const alert of state.alerts) fact(alert.name, `${alert.summary}, since ${ago(alert.since)}`, !alert.suppressed);
+  for (const machine of state.machines) {
+    const tiers = machine.tiers.join(", ");
+    if (machine.reason) fact(machine.name, machine.reason, true);
+    else if (machine.memory) {
+      const [all, available] = machine.memory;
+      fact(machine.name, `${tiers}; load ${machine.load.toFixed(2)}, memory ${bytes(all - available)} of ${bytes(all)}`, available < all * 0.05);
+    } else fact(machine.name, `${tiers}; not read yet`);
+    if (machine.disk) fact(`${machine.name} ${machine.disk[0]}`, `${bytes(machine.disk[2])} free of ${bytes(machine.disk[1])}`, machine.disk[2] < machine.disk[1] * 0.1);
+    if (machine.certificates) {
+      const days = Math.floor((new Date(machine.certificates) - Date.now()) / 86400000);
+      fact(`${machine.name} certificates`, `until ${machine.certificates.slice(0, 10)}, ${days} days`, days < 14);
+    }
+    if (machine.backup) {
+      const { ended, bytes: size, passed } = machine.backup;
+      fact(`${machine.name} last backup`, `${ago(ended)} ago, ${bytes(size)}, ${passed == null ? "not checked" : passed ? "passed its check" : "failed its check"}`, passed === false);
+    }
+    for (const warning of machine.warnings ?? []) fact(`${machine.name} warning`, warning, true);
+  }
 }
 
 // The share of a request's time in the data API and in PostgreSQL.
@@ -154,7 +181,7 @@ async function refresh() {
       shown.last = state.last;
       document.title = `${state.name} · tercet`;
       find("name").textContent = state.name;
-      const summary = state.url ? [`up for ${ago(state.since)} on `, element("a", { href: state.url }, state.url.replace(/^https?:\/\//, ""))] : ["starting"];
+      const summary = state.summary ? [state.summary] : state.url ? [`up for ${ago(state.since)} on `, element("a", { href: state.url }, state.url.replace(/^https?:\/\//, ""))] : ["starting"];
       find("summary").replaceChildren(...summary);
       picture.draw(state);
       charts.now(state.golden);
@@ -169,7 +196,7 @@ async function refresh() {
     }
   } catch (error) {
     find("connection").className = "lost";
-    find("connection").textContent = error.message === "403" ? "another run: open the address that tercet up printed" : "no connection to tercet up";
+    find("connection").textContent = error.message === "403" ? "another run: open the address that tercet printed" : "no connection to tercet";
   }
   setTimeout(refresh, 500);
 }

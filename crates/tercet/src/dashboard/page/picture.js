@@ -26,7 +26,7 @@ export function standing(part, server) {
   restarts.set(part.name, known);
   if (Date.now() < known.until) return "down";
   if (part.state === "exited" || part.state === "stopped" || server?.state === "down") return "down";
-  if (part.state === "starting" || (server && server.state !== "up")) return "between";
+  if (part.state === "starting" || part.state === "unreachable" || (server && server.state !== "up")) return "between";
   return "up";
 }
 
@@ -124,10 +124,10 @@ export class Picture {
       shown.sub.textContent = part.address ?? "";
       let figure = "";
       if (now === "down") figure = part.state === "stopped" ? "stopped" : server?.state === "down" && part.state === "ready" ? "down" : "exited, restarted";
-      else if (now === "between") figure = part.state === "starting" ? "starting" : server.state;
+      else if (now === "between") figure = part.state === "starting" ? "starting" : part.state === "unreachable" ? "cannot be read" : server.state;
       else if (server) figure = shown.width < 170 ? `p50 ${milliseconds(server.p50)}` : `p50 ${milliseconds(server.p50)} · p99 ${milliseconds(server.p99)}`;
       else if (part.name === "balancer") figure = `${golden.in_flight} in flight`;
-      else if (part.name === "database" && state.database.connections != null) figure = `${state.database.connections} connections, ${state.database.active} active`;
+      else if (part.name === "database" && state.database?.connections != null) figure = `${state.database.connections} connections, ${state.database.active} active`;
       shown.figure.textContent = figure;
       said.push(`${part.name} ${now === "up" ? "is up" : figure}`);
     }
@@ -138,7 +138,7 @@ export class Picture {
       const down = part && standing(part, servers.get(name)) === "down";
       const toDatabase = edge.of.endsWith(" database");
       const known = !toDatabase || state.data_api;
-      edge.line.setAttribute("class", down || (toDatabase && database.state === "exited") ? "edge down" : "edge");
+      edge.line.setAttribute("class", down || (toDatabase && database?.state === "exited") ? "edge down" : "edge");
       edge.label.textContent = value > 0 && !toDatabase ? rate(value) : "";
       this.move(edge, known && !down ? value : 0);
     }

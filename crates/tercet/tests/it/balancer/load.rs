@@ -80,7 +80,7 @@ impl Client {
 }
 
 /// Sends one request on a new connection; returns the body of the response.
-pub(super) fn get(address: SocketAddr) -> io::Result<String> {
+pub(crate) fn get(address: SocketAddr) -> io::Result<String> {
     Ok(Client::new(address).ask("GET", "/", "Connection: close\r\n")?.1)
 }
 

@@ -22,15 +22,15 @@ use crate::tercet::command;
 pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A balancer, ended with the test.
-pub(super) struct Balancer {
+pub(crate) struct Balancer {
     pub(super) child: Child,
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     folder: TempDir,
 }
 
 impl Balancer {
     /// In front of these servers, named `app-1`, `app-2`, …, with more lines of configuration.
-    pub(super) fn start(servers: &[SocketAddr], more: &str) -> Self {
+    pub(crate) fn start(servers: &[SocketAddr], more: &str) -> Self {
         let address = own_address();
         Self::start_as(command(), address, &configuration(address, servers, more))
     }
@@ -62,7 +62,7 @@ impl Balancer {
         Self { child, address, folder }
     }
 
-    pub(super) fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.folder.path().join("balancer.toml")
     }
 

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio_tungstenite::tungstenite::{self, WebSocket, protocol::Role};
 
 /// A server that answers everything at once, as long as the test runs.
-pub(super) struct ThreadServer {
-    pub(super) address: SocketAddr,
+pub(crate) struct ThreadServer {
+    pub(crate) address: SocketAddr,
     /// Connections it has had so far, checks of the balancer's among them.
     pub(super) accepted: Arc<AtomicUsize>,
     /// Connections it has open.
@@ -38,7 +38,7 @@ struct Request {
 }
 
 impl ThreadServer {
-    pub(super) fn answering(body: &'static str) -> Self {
+    pub(crate) fn answering(body: &'static str) -> Self {
         Self::start(Behaviour { body, health: "200 OK", closes: false })
     }
 

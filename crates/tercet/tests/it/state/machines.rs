@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -19,23 +19,38 @@ machine="MACHINES/$2" command=$3
 if [ -e "$machine/off" ]; then echo "ssh: connect to host $2: timed out" >&2; exit 255; fi
 case "$command" in
 *"sh -s"*) cat >/dev/null; echo "tercet: the output begins"; cat "$machine/system"; exit ;;
+*journalctl*) echo "tercet: the output begins"; exec tail --lines=+1 --follow "$machine/journal" ;;
 *"test -x"*) echo "tercet: the output begins"; echo there; exit ;;
 esac
 command=$(printf %s "$command" | sed 's|/usr/local/lib/tercet/[0-9a-f]*/tercet|BINARY|g')
 export machine command
 exec unshare --mount --map-root-user sh -c '
     mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/tercet && mount --bind "$machine/state" /var/lib/tercet || exit
+    if [ -e "$machine/admin.sock" ]; then
+        mount -t tmpfs tmpfs /run && mkdir /run/tercet-balancer && ln -s "$machine/admin.sock" /run/tercet-balancer || exit
+    fi
     exec sh -c "$command"'
 "#;
 
+/// A process that ends with its test.
+pub(crate) struct Started(pub(crate) Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Machines by name.
-pub(super) struct Machines {
+pub(crate) struct Machines {
     folder: TempDir,
 }
 
 impl Machines {
     /// Machines of the project with this id.
-    pub(super) fn of(project: &str, names: &[&str]) -> Self {
+    pub(crate) fn of(project: &str, names: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ssh = SSH
             .replace("MACHINES", &folder.path().display().to_string())
@@ -57,23 +72,38 @@ impl Machines {
                 r#"{{"project":"{project}","name":"shop","machine":"{name}","tiers":[],"authority":"","since":"","data":null}}"#
             );
             fs::write(machine.join("state/identity.json"), identity).unwrap();
+            fs::write(machine.join("journal"), "").unwrap();
         }
         Self { folder }
     }
 
     /// The file a machine keeps the state in.
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name).join("state/operator-state")
     }
 
+    /// Adds a line of a unit to a machine's journal.
+    pub(crate) fn log(&self, name: &str, unit: &str, message: &str) {
+        let entry =
+            serde_json::json!({ "__REALTIME_TIMESTAMP": "5", "_SYSTEMD_UNIT": unit, "MESSAGE": message });
+        let mut journal =
+            fs::File::options().append(true).open(self.folder.path().join(name).join("journal")).unwrap();
+        writeln!(journal, "{entry}").unwrap();
+    }
+
+    /// Gives a machine the balancer with this admin socket.
+    pub(crate) fn balancer(&self, name: &str, socket: &Path) {
+        std::os::unix::fs::symlink(socket, self.folder.path().join(name).join("admin.sock")).unwrap();
+    }
+
     /// Takes a machine off the network, or brings it back.
-    pub(super) fn reachable(&self, name: &str, is: bool) {
+    pub(crate) fn reachable(&self, name: &str, is: bool) {
         let off = self.folder.path().join(name).join("off");
         if is { fs::remove_file(off).unwrap() } else { fs::write(off, "").unwrap() }
     }
 
     /// Runs tercet in a project's folder on a terminal, by script(1), and types `keys` when it asks; all that is seen.
-    pub(super) fn run_on_terminal(
+    pub(crate) fn run_on_terminal(
         &self,
         folder: &Path,
         arguments: &str,
@@ -97,7 +127,7 @@ impl Machines {
     }
 
     /// Runs tercet in a project's folder, without a terminal: all it says, and its exit code when it is not 0.
-    pub(super) fn run(&self, folder: &Path, arguments: &[&str]) -> String {
+    pub(crate) fn run(&self, folder: &Path, arguments: &[&str]) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tercet"));
         command.args(arguments);
         self.prepare(&mut command, folder);
@@ -109,6 +139,15 @@ impl Machines {
             code => format!("{printed}exit code {}", code.unwrap_or(-1)),
         }
     }
+
+    /// Starts tercet in a project's folder; its output is read by the test.
+    pub(crate) fn start(&self, folder: &Path, arguments: &[&str]) -> Started {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tercet"));
+        command.args(arguments);
+        self.prepare(&mut command, folder);
+        Started(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
     fn prepare(&self, command: &mut Command, folder: &Path) {
         let path = format!("{}:{}", self.folder.path().join("bin").display(), std::env::var("PATH").unwrap());
         command.env("PATH", path).env("HOME", folder).env("USER", "ann").env_remove("XDG_CONFIG_HOME");
