@@ -81,6 +81,14 @@ mod tests {
             // A dual-stack listener sees IPv4 clients like this.
             ("allow = ['10.0.0.0/8']", "::ffff:10.1.2.3", true),
             ("deny = ['10.0.0.0/8']", "::ffff:10.1.2.3", false),
+            // So may the operator write them.
+            ("deny = ['::ffff:10.0.0.0/104']", "10.1.2.3", false),
+            ("deny = ['::ffff:10.0.0.0/104']", "11.1.2.3", true),
+            ("deny = ['::ffff:a00:7']", "::ffff:10.0.0.7", false),
+            ("allow = ['::ffff:0:0/96']", "10.1.2.3", true),
+            ("allow = ['::ffff:0:0/96']", "2001:db8::1", false),
+            ("deny = ['::/0']", "10.1.2.3", true),
+            ("deny = ['::/0']", "2001:db8::1", false),
             ("allow = ['10.0.0.0/8']\ndeny = ['10.0.0.7']", "10.0.0.7", false),
             ("allow = ['10.0.0.0/8']\ndeny = ['10.0.0.7']", "10.0.0.8", true),
             ("allow = ['0.0.0.0/0']", "2001:db8::1", false),

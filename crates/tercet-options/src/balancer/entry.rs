@@ -135,9 +135,22 @@ pub(super) fn named_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<P
 pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let network = |text: String| {
         let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        let network = network.map(unmapped);
         network.map_err(|_| de::Error::invalid_value(de::Unexpected::Str(&text), &"a network"))
     };
     Vec::<String>::deserialize(deserializer)?.into_iter().map(network).collect()
+}
+
+/// The IPv4 network of one that is written in the form for IPv6, `::ffff:10.0.0.0/104`: clients' addresses are compared in their
+/// form for IPv4, which no network of IPv6 contains.
+fn unmapped(network: IpNet) -> IpNet {
+    let length = network.prefix_len().checked_sub(96);
+    match (network.network().to_canonical(), length) {
+        (address @ IpAddr::V4(_), Some(length)) if matches!(network, IpNet::V6(_)) => {
+            IpNet::new(address, length).unwrap_or(network)
+        }
+        _ => network,
+    }
 }
 
 impl From<String> for HashOn {
