@@ -55,6 +55,27 @@ fn check_segment(segment: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// A path without the parameters of its segments, `;a=b`, which some servers leave out (RFC 3986 section 3.3); `None` if it has
+/// none.
+pub fn without_parameters(path: &[u8]) -> Option<Vec<u8>> {
+    memchr::memchr2(b';', b'%', path)?;
+    let mut plain = Vec::with_capacity(path.len());
+    for segment in path.split(|byte| *byte == b'/') {
+        let mut rest = Decoded(segment);
+        let mut end = segment.len();
+        while let (before, Some(byte)) = (rest.0.len(), rest.next()) {
+            if byte == b';' {
+                end = segment.len() - before;
+                break;
+            }
+        }
+        plain.extend_from_slice(&segment[..end]);
+        plain.push(b'/');
+    }
+    plain.pop();
+    (plain.len() < path.len()).then_some(plain)
+}
+
 /// The length of the front of `path` that is `prefix` in whole segments, as it was received; `None` if the path starts
 /// otherwise. The length for `/` is 0.
 pub fn prefix(path: &[u8], prefix: &[u8]) -> Option<usize> {
@@ -101,6 +122,22 @@ impl Iterator for Decoded<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parameters_end_with_their_segment() {
+        for (path, plain) in [
+            ("/", None),
+            ("/a/b%20c/", None),
+            ("/a;", Some("/a")),
+            ("/a;b=c;d/e", Some("/a/e")),
+            ("/a%3bb/e%20f%3B/", Some("/a/e%20f/")),
+            ("/;/a", Some("//a")),
+            ("/%253b", None),
+        ] {
+            let found = without_parameters(path.as_bytes());
+            assert_eq!(found.as_deref(), plain.map(str::as_bytes), "{path}");
+        }
+    }
 
     #[test]
     fn a_path_with_more_than_one_reading_is_refused() {

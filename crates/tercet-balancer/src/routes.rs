@@ -74,11 +74,11 @@ impl Routes {
     /// The path or the host has more than one reading.
     #[inline]
     pub fn select(&self, host: Option<&[u8]>, target: &[u8]) -> Result<Selected<'_>, Refusal> {
-        // `OPTIONS *` concerns no path.
-        if self.0.is_empty() || target == b"*" {
+        if self.0.is_empty() {
             return Ok(Selected::NONE);
         }
-        self.select_among(host, target)
+        // `OPTIONS *` concerns the whole site, and its rules hold.
+        self.select_among(host, if target == b"*" { b"/" } else { target })
     }
 
     fn select_among(&self, host: Option<&[u8]>, target: &[u8]) -> Result<Selected<'_>, Refusal> {
@@ -90,11 +90,23 @@ impl Routes {
         }
         // The root of the domain name system may be written (RFC 3986, section 3.2.2).
         let host = host.strip_suffix(b".").unwrap_or(host);
+        let selected = self.find(host, path);
+        if let Some(plain) = path::without_parameters(path) {
+            let address = |selected: Selected<'_>| selected.route.map(std::ptr::from_ref);
+            if address(selected) != address(self.find(host, &plain)) {
+                return Err(Refusal::bad("the path has parameters (;) where its route ends"));
+            }
+        }
+        Ok(selected)
+    }
+
+    /// The first route for this host and this path.
+    fn find(&self, host: &[u8], path: &[u8]) -> Selected<'_> {
         let found = self.0.iter().find_map(|route| {
             let length = route.host.matches(host).then(|| path::prefix(path, &route.path)).flatten()?;
             Some(Selected { route: Some(route), stripped: if route.strip { length } else { 0 } })
         });
-        Ok(found.unwrap_or(Selected::NONE))
+        found.unwrap_or(Selected::NONE)
     }
 }
 
@@ -190,10 +202,17 @@ mod tests {
             ("/%61p%69/orders", "/api", "/orders"),
             ("/%41pi", "/", "/%41pi"),
             ("/caf%C3%A9/a", "/caf\u{e9}", "/caf%C3%A9/a"),
-            ("*", "none", "*"),
+            ("*", "/", "*"),
+            ("/api/orders;a=b", "/api", "/orders;a=b"),
+            ("/other;a/b", "/", "/other;a/b"),
         ] {
             let found = selected(&routes, "a", target).unwrap();
             assert_eq!((found.0.as_str(), found.1.as_str()), (route, sent), "{target}");
+        }
+        // Servers that leave parameters out would see the path of another route.
+        for target in ["/api;a=b", "/api;/orders", "/%61pi%3B/orders", "/api/v1;a/files", "/api/v1/files;a"] {
+            let refused = Err("the path has parameters (;) where its route ends");
+            assert_eq!(selected(&routes, "a", target), refused, "{target}");
         }
     }
 
