@@ -15,11 +15,13 @@ mod request;
 mod tunnel;
 mod upload;
 
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
@@ -30,6 +32,7 @@ use self::failure::{CLIENT_GONE, Failure};
 use self::progress::Progress;
 use crate::access::{Access, is_in};
 use crate::active::Active;
+use crate::buffer::Buffer;
 use crate::client::{After, Client};
 use crate::forwarded::RequestId;
 use crate::http1::{Decoder, Field, Refusal, RequestHead, host};
@@ -151,7 +154,7 @@ impl Exchange<'_> {
     }
 
     /// Checks the access rules of the route.
-    async fn denied(&self, access: &Access, buffers: &RequestBuffers) -> Option<Failure> {
+    async fn denied(&self, access: &Access, buffers: &mut RequestBuffers) -> Option<Failure> {
         if !access.permits(self.client_address) {
             return Some(Failure::Denied);
         }
@@ -160,11 +163,49 @@ impl Exchange<'_> {
         let mut given = self.head.headers.iter().filter(|header| header.field == Field::Authorization);
         // Of two, the server could read the other one.
         let authorization = given.next().filter(|_| given.next().is_none());
-        match login.users.check(authorization.map(|header| header.value.in_buffer(received))).await {
-            Verdict::Granted => None,
-            Verdict::Refused => Some(Failure::Unauthorized(login.challenge.clone())),
-            Verdict::Busy => Some(Failure::PasswordsPending),
+        let authorization = authorization.map(|header| header.value.in_buffer(received).to_vec());
+        let timeout = *self.config.timeouts.queue;
+        self.client.deadline.set(self.client.response_timeout(timeout));
+        let check = login.users.check(authorization.as_deref(), self.client_address);
+        match self.while_connected(buffers, check, Failure::PasswordsPending).await {
+            Ok(Verdict::Granted) => None,
+            Ok(Verdict::Refused) => Some(Failure::Unauthorized(login.challenge.clone())),
+            Ok(Verdict::Busy) => Some(Failure::PasswordsPending),
+            Err(failure) => Some(failure),
         }
+    }
+
+    /// Waits until the client's deadline, which is `late`, or until the client disconnects: a request that nobody waits for keeps
+    /// no place in a queue. What the client sends meanwhile is read, as far as it fits.
+    async fn while_connected<T>(
+        &self,
+        buffers: &mut RequestBuffers,
+        operation: impl Future<Output = T>,
+        late: Failure,
+    ) -> Result<T, Failure> {
+        let client = self.client;
+        // The rest of a body is only read together with its decoding.
+        let ahead = if self.streamed { &mut Buffer::empty() } else { &mut buffers.client };
+        let mut operation = pin!(operation);
+        let mut late = Some(late);
+        poll_fn(|context| {
+            if let Poll::Ready(output) = operation.as_mut().poll(context) {
+                return Poll::Ready(Ok(output));
+            }
+            let had_ended = client.has_ended();
+            if client.read_ahead(context, ahead).is_err() {
+                return Poll::Ready(Err(Failure::ClientGone));
+            }
+            if client.has_ended() && !had_ended {
+                client.deadline.set(client.response_timeout(Duration::MAX));
+            }
+            match late.take_if(|_| client.deadline.expired(context)) {
+                Some(_) if client.has_ended() => Poll::Ready(Err(Failure::ClientGone)),
+                Some(late) => Poll::Ready(Err(late)),
+                None => Poll::Pending,
+            }
+        })
+        .await
     }
 
     /// Whether the host can be requested by https: the first certificate of a domain may still be missing.
@@ -188,7 +229,7 @@ impl Exchange<'_> {
         loop {
             let in_flight = match self.worker.shared.servers.select(key, &tried) {
                 Selection::Server(in_flight) => in_flight,
-                Selection::AtCapacity => self.wait_for_capacity(key, &tried).await?,
+                Selection::AtCapacity => self.wait_for_capacity(key, &tried, buffers).await?,
                 Selection::NoneAvailable => return Err(failure.unwrap_or(Failure::NotConnected)),
             };
             *server = Some(Arc::clone(&in_flight));
@@ -256,10 +297,15 @@ impl Exchange<'_> {
     }
 
     /// Queues the request until a server has capacity for it.
-    async fn wait_for_capacity(&self, key: u64, tried: &[Arc<Server>]) -> Result<InFlight, Failure> {
+    async fn wait_for_capacity(
+        &self,
+        key: u64,
+        tried: &[Arc<Server>],
+        buffers: &mut RequestBuffers,
+    ) -> Result<InFlight, Failure> {
         let shared = &self.worker.shared;
         let Some(_permit) = shared.queue(self.config.limits.queue) else { return Err(Failure::QueueFull) };
-        self.client.deadline.set(*self.config.timeouts.queue);
+        self.client.deadline.set(self.client.response_timeout(*self.config.timeouts.queue));
         loop {
             // Registered before the selection, so that no notification is missed in between.
             let mut freed = pin!(shared.servers.capacity_freed.notified());
@@ -269,17 +315,7 @@ impl Exchange<'_> {
                 Selection::NoneAvailable => return Err(Failure::NotConnected),
                 Selection::AtCapacity => {}
             }
-            if self
-                .client
-                .in_time(async {
-                    freed.await;
-                    Ok(())
-                })
-                .await
-                .is_err()
-            {
-                return Err(Failure::QueueTimeout);
-            }
+            self.while_connected(buffers, freed, Failure::QueueTimeout).await?;
         }
     }
 

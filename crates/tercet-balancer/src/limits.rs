@@ -132,7 +132,8 @@ fn bucket_size(rules: &Rules) -> f64 {
     f64::from(rules.request_burst.max(1))
 }
 
-fn key(client: IpAddr) -> u128 {
+/// The number that stands for a client.
+pub(crate) fn key(client: IpAddr) -> u128 {
     match client {
         IpAddr::V4(address) => u128::from(address.to_bits()),
         IpAddr::V6(address) => address.to_bits() >> 64 << 64,

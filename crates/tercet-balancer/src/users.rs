@@ -5,15 +5,18 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use tokio::sync::Semaphore;
+
+use crate::limits;
 
 /// The longest file in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -23,6 +26,8 @@ const MAX_COST: u32 = 14;
 const HASHING: usize = 2;
 /// Requests that wait for a hash; more get 503.
 const WAITING: usize = 64;
+/// Of them, those of one client: its guesses do not keep the others out.
+const WAITING_OF_CLIENT: usize = 16;
 /// The longest credentials in bytes, in base64.
 const MAX_CREDENTIALS: usize = 1024;
 
@@ -46,13 +51,55 @@ pub struct Users {
     /// Makes the fingerprints of passwords.
     key: hmac::Key,
     hashing: Arc<Semaphore>,
-    waiting: Semaphore,
+    waiting: Waiting,
 }
 
 struct User {
     hash: Arc<str>,
     /// The fingerprint of the password, once it was given.
     verified: OnceLock<hmac::Tag>,
+}
+
+/// The requests that wait for a hash, by client.
+#[derive(Debug, Default)]
+struct Waiting(Mutex<HashMap<u128, usize>>);
+
+/// The place of a request that waits; given up on drop.
+#[derive(Debug)]
+struct Place<'a> {
+    waiting: &'a Waiting,
+    client: u128,
+}
+
+impl Waiting {
+    /// A place for a request of this client; `None` if too many are waiting.
+    fn enter(&self, client: IpAddr) -> Option<Place<'_>> {
+        let client = limits::key(client);
+        let mut by_client = self.lock();
+        let own = by_client.get(&client).copied().unwrap_or(0);
+        if own >= WAITING_OF_CLIENT || by_client.values().sum::<usize>() >= WAITING {
+            return None;
+        }
+        by_client.insert(client, own + 1);
+        Some(Place { waiting: self, client })
+    }
+
+    /// Ignores poisoning: each change is complete.
+    fn lock(&self) -> MutexGuard<'_, HashMap<u128, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut by_client = self.waiting.lock();
+        if let Some(count) = by_client.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                by_client.remove(&self.client);
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for Users {
@@ -128,12 +175,12 @@ impl Users {
             stand_in,
             key: key.map_err(|_| (1, "the system has no random numbers"))?,
             hashing: Arc::new(Semaphore::new(HASHING)),
-            waiting: Semaphore::new(WAITING),
+            waiting: Waiting::default(),
         })
     }
 
-    /// Checks the value of the only `Authorization` of a request.
-    pub async fn check(&self, authorization: Option<&[u8]>) -> Verdict {
+    /// Checks the value of the only `Authorization` of a request of this client.
+    pub async fn check(&self, authorization: Option<&[u8]>, client: IpAddr) -> Verdict {
         let Some((name, password)) = authorization.and_then(credentials) else { return Verdict::Refused };
         let user = self.by_name.get(&name);
         if let Some(tag) = user.and_then(|user| user.verified.get())
@@ -141,7 +188,7 @@ impl Users {
         {
             return Verdict::Granted;
         }
-        let Ok(_waiting) = self.waiting.try_acquire() else { return Verdict::Busy };
+        let Some(_place) = self.waiting.enter(client) else { return Verdict::Busy };
         let Ok(permit) = Arc::clone(&self.hashing).acquire_owned().await else { return Verdict::Busy };
         let hash = Arc::clone(user.map_or(&self.stand_in, |user| &user.hash));
         let tag = hmac::sign(&self.key, &password);
@@ -195,6 +242,8 @@ mod tests {
 
     use super::*;
 
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     /// `ann` with the password `secret`, `bob` with `pass:word`.
     fn users() -> Users {
         let hash = |password: &str| bcrypt::hash(password, 4).unwrap();
@@ -234,7 +283,7 @@ mod tests {
                 (None, Verdict::Refused),
             ] {
                 let shown = value.as_deref().map(String::from_utf8_lossy);
-                assert_eq!(users.check(value.as_deref()).await, verdict, "{shown:?}");
+                assert_eq!(users.check(value.as_deref(), CLIENT).await, verdict, "{shown:?}");
             }
         }
     }
@@ -243,16 +292,27 @@ mod tests {
     async fn a_password_is_hashed_once_and_waiting_requests_are_bounded() {
         let users = users();
         let (right, wrong) = (basic("ann:secret"), basic("ann:guess"));
-        assert_eq!(users.check(Some(&right)).await, Verdict::Granted);
+        assert_eq!(users.check(Some(&right), CLIENT).await, Verdict::Granted);
         // No hash can be computed meanwhile.
         let none = users.hashing.acquire_many(HASHING as u32).await.unwrap();
-        let check = users.check(Some(&right));
+        let check = users.check(Some(&right), CLIENT);
         assert_eq!(tokio::time::timeout(Duration::from_secs(20), check).await, Ok(Verdict::Granted));
         drop(none);
-        // One more than may wait: the last is refused without a hash, and the right password still is not hashed.
-        let _all = users.waiting.try_acquire_many(WAITING as u32).unwrap();
-        assert_eq!(users.check(Some(&wrong)).await, Verdict::Busy);
-        assert_eq!(users.check(Some(&right)).await, Verdict::Granted);
+        // One more than a client may have, in one network for IPv6: it is refused without a hash, and others are not.
+        let guesser = |index: usize| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, index as u16]);
+        let enter = |client| users.waiting.enter(client);
+        let own: Vec<Place<'_>> = (0..WAITING_OF_CLIENT).filter_map(|index| enter(guesser(index))).collect();
+        assert_eq!(own.len(), WAITING_OF_CLIENT);
+        assert_eq!(users.check(Some(&wrong), guesser(100)).await, Verdict::Busy);
+        assert_eq!(users.check(Some(&wrong), CLIENT).await, Verdict::Refused);
+        // One more than may wait: the right password still is not hashed.
+        let client = |index: usize| IpAddr::from([192, 0, 2, index as u8]);
+        let others: Vec<Place<'_>> = (own.len()..WAITING).filter_map(|index| enter(client(index))).collect();
+        assert_eq!(others.len(), WAITING - own.len());
+        assert_eq!(users.check(Some(&wrong), CLIENT).await, Verdict::Busy);
+        assert_eq!(users.check(Some(&right), CLIENT).await, Verdict::Granted);
+        drop((own, others));
+        assert!(users.waiting.lock().is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Condvar, Mutex};
+use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use tercet_balancer::Config;
@@ -236,7 +236,7 @@ fn passed_checks_do_not_reset_failed_requests() {
     let good = Backend::start(|_, stream| ok(stream));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let (passed, checks) = std::sync::mpsc::channel();
+    let (passed, checks) = mpsc::channel();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let mut head = [0; 4096];
@@ -477,6 +477,52 @@ fn requests_over_a_servers_limit_are_queued_and_over_the_queues_limit_refused() 
     assert!(statuses.contains(&503) && statuses.contains(&200), "{statuses:?}");
     assert_eq!(first.answer().status, 200);
     assert_eq!(arrived.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_client_that_disconnects_gives_up_its_place_in_the_queue() {
+    let (report, arrived) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let server = Backend::start(move |request, stream| {
+        report.send(request.line().to_owned()).unwrap();
+        released.lock().unwrap().recv().unwrap();
+        ok(stream)
+    });
+    let more = format!("{NO_CHECKS}[limits]\nqueue = 1\n[timeouts]\nqueue = '1h'\n");
+    let mut config = config_for(&[server.address], &more);
+    config.servers[0].max_connections = 1;
+    let balancer = Running::with(config);
+    let requesting = |target: &str| {
+        let mut client = Client::connect(balancer.address);
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        client
+    };
+    let mut first = requesting("/first");
+    assert!(arrived.recv().unwrap().contains("/first"));
+    // Of two more one is refused, so the other one is in the queue.
+    let mut more = [requesting("/gone"), requesting("/gone")];
+    let has_answer = |client: &Client| client.stream().peek(&mut [0]).is_ok();
+    for client in &more {
+        client.stream().set_nonblocking(true).unwrap();
+    }
+    while !more.iter().any(has_answer) {
+        std::thread::yield_now();
+    }
+    more.sort_by_key(|client| !has_answer(client));
+    let [mut refused, queued] = more;
+    refused.stream().set_nonblocking(false).unwrap();
+    assert_eq!(refused.answer().status, 503);
+    socket2::SockRef::from(queued.stream()).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(queued);
+    while !balancer.accesses().contains("\"GET /gone HTTP/1.1\" 499 0 ") {
+        std::thread::yield_now();
+    }
+    let mut next = requesting("/next");
+    release.send(()).unwrap();
+    release.send(()).unwrap();
+    assert_eq!((first.answer().status, next.answer().status), (200, 200));
+    assert!(arrived.recv().unwrap().contains("/next"), "nobody waits for the request that was queued");
 }
 
 #[test]

@@ -48,6 +48,11 @@ impl Running {
         std::fs::read_to_string(self.folder.path().join("events.log")).unwrap()
     }
 
+    /// The access log so far.
+    pub(crate) fn accesses(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("access.log")).unwrap_or_default()
+    }
+
     /// Stops the balancer and returns its access log.
     pub(crate) fn stop(self) -> String {
         self.stop_for("access.log")
