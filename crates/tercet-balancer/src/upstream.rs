@@ -4,12 +4,13 @@
 //! requests.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::config::ServerAddress;
 use crate::socket::Socket;
@@ -28,21 +29,28 @@ pub(crate) struct Name {
     host: String,
     port: u16,
     /// Empty before it was resolved.
-    addresses: ArcSwap<Vec<SocketAddr>>,
+    addresses: Arc<ArcSwap<Vec<SocketAddr>>>,
+    /// Held during a lookup. A lookup cannot be cancelled, so with one for each request that waits a slow name server would take
+    /// all threads for blocking work.
+    resolving: Arc<Mutex<()>>,
+    lookup: Lookup,
     /// Connections so far: each begins with another address.
     connections: AtomicUsize,
+}
+
+/// Looks the addresses of a host up; blocks.
+type Lookup = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
+
+/// By the system.
+fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    (host, port).to_socket_addrs().map(Iterator::collect)
 }
 
 impl Upstream {
     pub(crate) fn new(address: &ServerAddress) -> Self {
         match address {
             ServerAddress::Tcp(address) => Self::Tcp(*address),
-            ServerAddress::Name(name, port) => Self::Name(Name {
-                host: name.clone(),
-                port: *port,
-                addresses: ArcSwap::default(),
-                connections: AtomicUsize::new(0),
-            }),
+            ServerAddress::Name(name, port) => Self::Name(Name::new(name, *port, look_up)),
             ServerAddress::Unix(path) => Self::Unix(path.clone()),
         }
     }
@@ -78,11 +86,19 @@ impl Upstream {
 }
 
 impl Name {
-    async fn connect(&self) -> io::Result<Socket> {
-        let mut addresses = self.addresses.load_full();
-        if addresses.is_empty() {
-            addresses = self.resolve().await?;
+    fn new(host: &str, port: u16, lookup: Lookup) -> Self {
+        Self {
+            host: host.to_owned(),
+            port,
+            addresses: Arc::default(),
+            resolving: Arc::default(),
+            lookup,
+            connections: AtomicUsize::new(0),
         }
+    }
+
+    async fn connect(&self) -> io::Result<Socket> {
+        let addresses = self.known().await?;
         let first = self.connections.fetch_add(1, Ordering::Relaxed) % addresses.len().max(1);
         let mut failed = io::Error::from(io::ErrorKind::NotFound);
         for address in addresses.iter().cycle().skip(first).take(addresses.len()) {
@@ -94,21 +110,92 @@ impl Name {
         Err(failed)
     }
 
-    async fn resolve(&self) -> io::Result<Arc<Vec<SocketAddr>>> {
-        let resolved = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
-        let found = resolved.map_err(|error| {
-            let reason = error.to_string();
-            let reason = reason.strip_prefix("failed to lookup address information: ").unwrap_or(&reason);
-            io::Error::new(error.kind(), format!("{} does not resolve: {reason}", self.host))
-        })?;
-        let mut addresses: Vec<SocketAddr> = found.collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        if addresses.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", self.host)));
+    /// The addresses, after the first lookup.
+    async fn known(&self) -> io::Result<Arc<Vec<SocketAddr>>> {
+        let addresses = self.addresses.load_full();
+        if !addresses.is_empty() {
+            return Ok(addresses);
         }
-        let addresses = Arc::new(addresses);
-        self.addresses.store(Arc::clone(&addresses));
-        Ok(addresses)
+        let resolving = Arc::clone(&self.resolving).lock_owned().await;
+        let addresses = self.addresses.load_full();
+        // Another request has resolved it meanwhile.
+        if addresses.is_empty() { self.look_up(resolving).await } else { Ok(addresses) }
+    }
+
+    async fn resolve(&self) -> io::Result<Arc<Vec<SocketAddr>>> {
+        let resolving = Arc::clone(&self.resolving).lock_owned().await;
+        self.look_up(resolving).await
+    }
+
+    /// Looks the addresses up, also to the end if nobody waits for them any more.
+    async fn look_up(&self, resolving: OwnedMutexGuard<()>) -> io::Result<Arc<Vec<SocketAddr>>> {
+        let (host, port, lookup) = (self.host.clone(), self.port, self.lookup);
+        let addresses = Arc::clone(&self.addresses);
+        let looking_up = tokio::task::spawn_blocking(move || {
+            let _resolving = resolving;
+            let mut found = lookup(&host, port).map_err(|error| {
+                let reason = error.to_string();
+                let reason = reason.strip_prefix("failed to lookup address information: ").unwrap_or(&reason);
+                io::Error::new(error.kind(), format!("{host} does not resolve: {reason}"))
+            })?;
+            found.sort_unstable();
+            found.dedup();
+            if found.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address")));
+            }
+            let found = Arc::new(found);
+            addresses.store(Arc::clone(&found));
+            Ok(found)
+        });
+        looking_up.await.map_err(io::Error::other)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future as _;
+    use std::sync::{Condvar, Mutex as BlockingMutex};
+    use std::task::Poll;
+
+    use super::*;
+
+    /// Lookups so far, and whether they may end.
+    static LOOKUPS: (BlockingMutex<(usize, bool)>, Condvar) =
+        (BlockingMutex::new((0, false)), Condvar::new());
+
+    fn slow(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let (state, changed) = &LOOKUPS;
+        let mut state = state.lock().unwrap();
+        state.0 += 1;
+        changed.notify_all();
+        drop(changed.wait_while(state, |state| !state.1).unwrap());
+        look_up(host, port)
+    }
+
+    /// Lets lookups end, once one has begun.
+    fn release() {
+        let (state, changed) = &LOOKUPS;
+        changed.wait_while(state.lock().unwrap(), |state| state.0 == 0).unwrap().1 = true;
+        changed.notify_all();
+    }
+
+    #[tokio::test]
+    async fn requests_share_a_lookup_that_outlives_them() {
+        let name = Name::new("192.0.2.1", 80, slow);
+        for _ in 0..100 {
+            // Given up while the lookup lasts, as after the connect timeout.
+            let mut waiting = Box::pin(name.known());
+            let mut resolving = Box::pin(name.resolve());
+            std::future::poll_fn(|context| {
+                assert!(waiting.as_mut().poll(context).is_pending());
+                assert!(resolving.as_mut().poll(context).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+        }
+        release();
+        let found = name.known().await.unwrap();
+        assert_eq!(*found, [SocketAddr::from(([192, 0, 2, 1], 80))]);
+        assert_eq!(LOOKUPS.0.lock().unwrap().0, 1, "lookups");
     }
 }
