@@ -167,11 +167,12 @@ impl Servers {
             return;
         }
         let name = &server.name;
-        self.log.event(if silent {
-            BalancerEvent::ServerSilent { server: name, requests: server.awaiting_response() }
-        } else {
-            BalancerEvent::ServerUp { server: name }
-        });
+        if silent {
+            let requests = server.awaiting_response();
+            self.log.event(BalancerEvent::ServerSilent { server: name, requests });
+        } else if server.standing() == Standing::Up {
+            self.log.event(BalancerEvent::ServerUp { server: name });
+        }
         self.publish(&mut table);
     }
 
@@ -247,7 +248,10 @@ impl Servers {
             server.reset_failures();
             server.slow_start_began.store(self.now(), Ordering::Relaxed);
             server.ejected.store(false, Ordering::Release);
-            self.log.event(BalancerEvent::ServerUp { server: &server.name });
+            // It may be down meanwhile, or silent.
+            if server.standing() == Standing::Up {
+                self.log.event(BalancerEvent::ServerUp { server: &server.name });
+            }
             false
         });
         if table.ejected.len() != before {
@@ -301,5 +305,34 @@ impl Servers {
     /// Ignores poisoning: a panic under the lock leaves at worst a rotation that is not published yet.
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tercet_observe::log::Destination;
+    use tercet_observe::{Format, Log};
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_down_is_not_up_when_its_ejection_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("events.log");
+        let log = Log::open("balancer", Destination::File(file.clone()), Format::Text).unwrap();
+        let text = "servers = ['127.0.0.1:1', '127.0.0.1:2']\nhealth.ejection-failures = 1";
+        let servers = Servers::new(&Config::parse(text, "a").unwrap(), log.handle());
+        let ejected = &servers.all()[0];
+        servers.request_failed(ejected);
+        servers.set_silent(ejected, true);
+        servers.set_health(ejected, false, "connection refused");
+        servers.set_silent(ejected, false);
+        servers.end_deadlines(Instant::now() + Duration::from_hours(1));
+        assert_eq!(ejected.standing(), Standing::Down);
+        servers.set_health(ejected, true, "");
+        drop(log);
+        let events = std::fs::read_to_string(file).unwrap();
+        let part = |line: &'static str| events.lines().filter(|event| event.contains(line)).count();
+        assert_eq!([part(" is ejected "), part(" is down: "), part(" is up")], [1, 1, 1], "{events}");
     }
 }
