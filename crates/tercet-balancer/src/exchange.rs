@@ -175,8 +175,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Waits until the client's deadline, which is `late`, or until the client disconnects: a request that nobody waits for keeps
-    /// no place in a queue. What the client sends meanwhile is read, as far as it fits.
+    /// Waits until the client's deadline, which is `late`, or until the client disconnects: a request without a client keeps no place
+    /// in a queue. What the client sends meanwhile is read, as far as it fits.
     async fn while_connected<T>(
         &self,
         buffers: &mut RequestBuffers,

@@ -11,6 +11,7 @@ pub mod certificates;
 mod challenge_response;
 pub mod challenges;
 mod client;
+mod client_key;
 mod clock;
 pub mod compression;
 pub mod config;

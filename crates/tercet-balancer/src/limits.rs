@@ -1,6 +1,4 @@
 //! Limits: connections in total and per client, and a rate limit of requests per client (token bucket).
-//!
-//! A client is an IPv4 address or an IPv6 /64, the smallest network that providers assign.
 
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
@@ -11,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use tokio::sync::Notify;
 
+use crate::client_key::key;
 use crate::config::{Config, Limits as Rules};
 
 /// Shards of the clients' map, each with its own lock, so that workers rarely contend.
@@ -130,14 +129,6 @@ impl Account {
 /// The size of a client's bucket: the configured burst, and at least one.
 fn bucket_size(rules: &Rules) -> f64 {
     f64::from(rules.request_burst.max(1))
-}
-
-/// The number that stands for a client.
-pub(crate) fn key(client: IpAddr) -> u128 {
-    match client {
-        IpAddr::V4(address) => u128::from(address.to_bits()),
-        IpAddr::V6(address) => address.to_bits() >> 64 << 64,
-    }
 }
 
 /// Ignores poisoning: a panic under the lock leaves at worst one count that is off by one.

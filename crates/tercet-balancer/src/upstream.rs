@@ -127,7 +127,7 @@ impl Name {
         self.look_up(resolving).await
     }
 
-    /// Looks the addresses up, also to the end if nobody waits for them any more.
+    /// Looks the addresses up, to the end even if no request waits for them any more.
     async fn look_up(&self, resolving: OwnedMutexGuard<()>) -> io::Result<Arc<Vec<SocketAddr>>> {
         let (host, port, lookup) = (self.host.clone(), self.port, self.lookup);
         let addresses = Arc::clone(&self.addresses);

@@ -16,7 +16,7 @@ use ring::hmac;
 use ring::rand::SystemRandom;
 use tokio::sync::Semaphore;
 
-use crate::limits;
+use crate::client_key;
 
 /// The longest file in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -74,7 +74,7 @@ struct Place<'a> {
 impl Waiting {
     /// A place for a request of this client; `None` if too many are waiting.
     fn enter(&self, client: IpAddr) -> Option<Place<'_>> {
-        let client = limits::key(client);
+        let client = client_key::key(client);
         let mut by_client = self.lock();
         let own = by_client.get(&client).copied().unwrap_or(0);
         if own >= WAITING_OF_CLIENT || by_client.values().sum::<usize>() >= WAITING {

@@ -522,7 +522,7 @@ fn a_client_that_disconnects_gives_up_its_place_in_the_queue() {
     release.send(()).unwrap();
     release.send(()).unwrap();
     assert_eq!((first.answer().status, next.answer().status), (200, 200));
-    assert!(arrived.recv().unwrap().contains("/next"), "nobody waits for the request that was queued");
+    assert!(arrived.recv().unwrap().contains("/next"), "the client of the request that was queued is gone");
 }
 
 #[test]
