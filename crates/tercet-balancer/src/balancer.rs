@@ -199,6 +199,8 @@ fn housekeeping(
             }
         }
     });
+    // The lookup of a name cannot be cancelled, and is not waited for.
+    runtime.shutdown_background();
     Ok(())
 }
 

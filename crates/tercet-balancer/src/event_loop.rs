@@ -36,7 +36,10 @@ pub(crate) fn run(
 ) -> std::io::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(serve(Rc::new(Worker::new(shared, index, access_log)), listeners, stop))
+    let served = runtime.block_on(serve(Rc::new(Worker::new(shared, index, access_log)), listeners, stop));
+    // The lookup of a name, which can take 10 s, and the hash of a password cannot be cancelled, and are not waited for.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(

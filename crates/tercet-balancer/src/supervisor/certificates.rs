@@ -25,7 +25,10 @@ pub fn run(channel: OwnedFd, events: &Log) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(async { serve(Channel::new(channel)?, events).await })
+    let served = runtime.block_on(async { serve(Channel::new(channel)?, events).await });
+    // The lookup of a domain cannot be cancelled, and is not waited for.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(mut channel: Channel, events: &Log) -> io::Result<()> {
