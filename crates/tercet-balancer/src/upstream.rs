@@ -3,17 +3,25 @@
 //! A name is resolved by the system (getaddrinfo): /etc/hosts, and the name servers with their caches. This module does not depend on
 //! requests.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::Instant;
 
 use crate::config::ServerAddress;
 use crate::socket::Socket;
+
+/// How long an address may take to accept a connection until the next one is tried, too (RFC 8305 section 5).
+const TURN: Duration = Duration::from_millis(250);
 
 /// Where a server listens.
 #[derive(Debug)]
@@ -100,14 +108,8 @@ impl Name {
     async fn connect(&self) -> io::Result<Socket> {
         let addresses = self.known().await?;
         let first = self.connections.fetch_add(1, Ordering::Relaxed) % addresses.len().max(1);
-        let mut failed = io::Error::from(io::ErrorKind::NotFound);
-        for address in addresses.iter().cycle().skip(first).take(addresses.len()) {
-            match Socket::connect_tcp(*address).await {
-                Ok(socket) => return Ok(socket),
-                Err(error) => failed = error,
-            }
-        }
-        Err(failed)
+        let addresses = addresses.iter().cycle().skip(first).take(addresses.len());
+        first_of(addresses.map(|address| Socket::connect_tcp(*address))).await
     }
 
     /// The addresses, after the first lookup.
@@ -151,6 +153,45 @@ impl Name {
     }
 }
 
+/// The first success of these operations. The next one is begun when another has failed, or when a [`TURN`] is over: an address
+/// of a machine that is off does not even refuse.
+async fn first_of<T, F: Future<Output = io::Result<T>>>(
+    mut operations: impl Iterator<Item = F>,
+) -> io::Result<T> {
+    let mut begun: Vec<Pin<Box<F>>> = Vec::new();
+    let mut turn = pin!(tokio::time::sleep(Duration::ZERO));
+    let mut failed = io::ErrorKind::NotFound.into();
+    poll_fn(|context| {
+        loop {
+            let before = begun.len();
+            for index in (0..before).rev() {
+                match begun[index].as_mut().poll(context) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(success)) => return Poll::Ready(Ok(success)),
+                    Poll::Ready(Err(error)) => {
+                        failed = error;
+                        drop(begun.swap_remove(index));
+                    }
+                }
+            }
+            let may_begin =
+                begun.is_empty() || begun.len() < before || turn.as_mut().poll(context).is_ready();
+            let next = if may_begin { operations.next() } else { None };
+            match next {
+                Some(operation) => {
+                    begun.push(Box::pin(operation));
+                    turn.as_mut().reset(Instant::now() + TURN);
+                }
+                None if begun.is_empty() => {
+                    return Poll::Ready(Err(std::mem::replace(&mut failed, io::ErrorKind::NotFound.into())));
+                }
+                None => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::Future as _;
@@ -172,6 +213,50 @@ mod tests {
         look_up(host, port)
     }
 
+    /// What becomes of a connection to an address.
+    #[derive(Clone, Copy)]
+    enum Address {
+        Accepts(Duration),
+        Refuses(Duration),
+        Off,
+    }
+
+    async fn connect(address: Address) -> io::Result<Duration> {
+        match address {
+            Address::Accepts(after) => {
+                tokio::time::sleep(after).await;
+                Ok(after)
+            }
+            Address::Refuses(after) => {
+                tokio::time::sleep(after).await;
+                Err(io::ErrorKind::ConnectionRefused.into())
+            }
+            Address::Off => std::future::pending().await,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_does_not_respond_delays_the_next_one_by_a_turn() {
+        use Address::{Accepts, Off, Refuses};
+        let [soon, late] = [1, 1000].map(Duration::from_millis);
+        for (addresses, expected, turns) in [
+            (vec![Accepts(soon), Off], Some(soon), 0),
+            (vec![Off, Accepts(soon)], Some(soon), 1),
+            (vec![Off, Off, Accepts(soon)], Some(soon), 2),
+            (vec![Refuses(soon), Off, Refuses(soon), Accepts(soon)], Some(soon), 1),
+            // It is slow, and not given up.
+            (vec![Accepts(late), Off, Refuses(soon)], Some(late), 0),
+            (vec![Refuses(soon), Refuses(soon)], None, 0),
+            (vec![], None, 0),
+        ] {
+            let started = Instant::now();
+            let found = first_of(addresses.iter().map(|address| connect(*address))).await;
+            assert_eq!(found.ok(), expected);
+            let waited = started.elapsed().saturating_sub(expected.unwrap_or_default());
+            assert!(waited >= TURN * turns && waited < TURN * turns + TURN / 2, "{waited:?}, {turns}");
+        }
+    }
+
     /// Lets lookups end, once one has begun.
     fn release() {
         let (state, changed) = &LOOKUPS;
@@ -186,7 +271,7 @@ mod tests {
             // Given up while the lookup lasts, as after the connect timeout.
             let mut waiting = Box::pin(name.known());
             let mut resolving = Box::pin(name.resolve());
-            std::future::poll_fn(|context| {
+            poll_fn(|context| {
                 assert!(waiting.as_mut().poll(context).is_pending());
                 assert!(resolving.as_mut().poll(context).is_pending());
                 Poll::Ready(())
