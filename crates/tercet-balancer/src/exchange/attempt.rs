@@ -17,7 +17,6 @@ use crate::clock::TICK;
 use crate::compression::Negotiated;
 use crate::http1::Framing;
 use crate::http1::response::{self, RequestInfo};
-use crate::pages::Pages;
 use crate::pipeline::PipelineSlot;
 use crate::request_buffers::RequestBuffers;
 use crate::rotation::InFlight;
@@ -213,7 +212,8 @@ impl Exchange<'_> {
             progress,
             negotiated: self.negotiated(buffers.client.filled()),
             encoders: &worker.encoders,
-            pages: self.pages(buffers.client.filled()),
+            pages: self.config.pages.replace_servers.then_some(&self.config.pages),
+            prefers_html: self.config.pages.replace_servers && self.prefers_html(buffers.client.filled()),
             request_info: RequestInfo { method: head.method, upgrade: head.upgrade.is_some() },
             version: head.version,
             keep_alive: head.keep_alive && !worker.is_stopping(),
@@ -272,12 +272,6 @@ impl Exchange<'_> {
     fn negotiated(&self, received: &[u8]) -> Option<Negotiated> {
         let compress = self.selected.route.and_then(|route| route.compress);
         Negotiated::new(self.config, compress.unwrap_or(self.config.compress), self.head, received)
-    }
-
-    /// The error pages that replace the bodies of servers' responses.
-    fn pages(&self, received: &[u8]) -> Option<&Pages> {
-        let pages = &self.config.pages;
-        (pages.replace_servers && self.prefers_html(received)).then_some(pages)
     }
 
     /// Checks whether waiting for the response has to end: the client disconnected, a timeout, a removed server. Bytes

@@ -43,8 +43,10 @@ pub(super) struct Download<'a> {
     /// How the response may be compressed.
     pub(super) negotiated: Option<Negotiated>,
     pub(super) encoders: &'a Encoders,
-    /// The error pages that replace the bodies of this response.
+    /// The error pages that replace the bodies of servers' responses.
     pub(super) pages: Option<&'a Pages>,
+    /// Whether the client gets them.
+    pub(super) prefers_html: bool,
     pub(super) version: Version,
     /// Whether the client and the balancer keep the client's connection.
     pub(super) keep_alive: bool,
@@ -171,7 +173,8 @@ impl<'a> Download<'a> {
         self.progress.stages.set(head.value(buffer, Field::XTercetStages).and_then(Stages::parse));
         // RFC 9110 section 15.5.22: a 426 is about its Upgrade field.
         let pages = self.pages.filter(|_| head.status != 426);
-        if let Some(page) = pages.and_then(|pages| pages.of_status(head.status)) {
+        let page = pages.and_then(|pages| pages.of_status(head.status));
+        if let Some(page) = page.filter(|_| self.prefers_html) {
             return Some(self.write_page(head, page));
         }
         let (recoding, started) = self.recoding(head);
@@ -183,6 +186,10 @@ impl<'a> Download<'a> {
             self.keep_alive && framing != Framing::UntilClose && self.progress.uploaded.get() && !switched;
         let keep_alive = client_reusable || switched;
         write::response(self.output, buffer, head, framing, recoding, self.version, keep_alive);
+        if page.is_some() {
+            // Others get the page: a cache must not send them this response.
+            write::push_line(self.output, b"Vary", b"Accept");
+        }
         self.push_balancer_lines(head);
         self.incoming.consume(head.length);
         let decoder = Decoder::new(head.framing, u64::MAX);

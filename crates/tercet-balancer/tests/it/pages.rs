@@ -96,6 +96,9 @@ fn pages_replace_the_responses_of_servers_where_that_is_said() {
             // Fields about the content are the page's, all others the server's.
             let is_page = body.starts_with('<');
             assert_eq!(answer.header("etag").is_none(), is_page, "{version} {status}");
+            // A cache must not send the one to a client that gets the other.
+            let varies = answer.head.to_ascii_lowercase().contains("\nvary: accept\r\n");
+            assert_eq!(varies, [404, 502].contains(&status), "{version} {status} {accept}");
             assert_eq!(answer.header("content-encoding").is_none(), is_page, "{version} {status}");
             assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
             assert_eq!(answer.header("set-cookie"), Some("a=b"));
