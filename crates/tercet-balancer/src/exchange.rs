@@ -63,8 +63,8 @@ struct Exchange<'a> {
     selected: Selected<'a>,
     /// The client's address: the peer's, or the one that trusted proxies reported.
     client_address: IpAddr,
-    /// Where it is in a trace, if requests are traced.
-    trace: Option<TraceContext>,
+    /// Where it is in a trace, if requests are traced; boxed, so that a request without a trace does not hold one.
+    trace: Option<Box<TraceContext>>,
 }
 
 /// The `Retry-After` of a 503 response.
@@ -414,7 +414,7 @@ impl Exchange<'_> {
 
     /// The client's `tracestate`, which belongs to its `traceparent`.
     fn trace_state(&self, buffer: &[u8]) -> String {
-        let is_continued = self.trace.is_some_and(|trace| trace.parent.is_some());
+        let is_continued = self.trace.as_ref().is_some_and(|trace| trace.parent.is_some());
         let lines = self.head.headers.iter().filter(|it| is_continued && it.field == Field::Tracestate);
         let values: Vec<_> =
             lines.map(|line| String::from_utf8_lossy(line.value.in_buffer(buffer))).collect();

@@ -29,7 +29,7 @@ pub(super) struct Composed {
     /// The client's address: the peer's, or the one that trusted proxies reported.
     pub(super) client_address: IpAddr,
     /// Where it is in a trace, if requests are traced.
-    pub(super) trace: Option<TraceContext>,
+    pub(super) trace: Option<Box<TraceContext>>,
 }
 
 /// Writes the head and the part of the body that has arrived to `buffers.request`. If the body continues, the bytes
@@ -57,8 +57,8 @@ pub(super) fn compose(
     let id = RequestId::of(received, head, &peer);
     let client_address = peer.client(received, head, &config.trusted_proxies).unwrap_or(client.address);
     let tracer = config.tracer.as_ref();
-    let trace = tracer.map(|tracer| traces::context(tracer, received, head, &id));
-    let id_range = forwarded::push(output, received, head, &peer, &id, trace.as_ref());
+    let trace = tracer.map(|tracer| Box::new(traces::context(tracer, received, head, &id)));
+    let id_range = forwarded::push(output, received, head, &peer, &id, trace.as_deref());
     output.extend_from_slice(b"\r\n");
 
     let mut decoder = Decoder::new(head.framing, *config.limits.body);
