@@ -127,7 +127,8 @@ pub(crate) fn outdated(topology: &Topology, machine: &Machine) -> Vec<PathBuf> {
     [
         (textfile::ARCHIVE, has_database),
         (textfile::BACKUPS, makes_backups),
-        (textfile::CERTIFICATES, is_watched),
+        // Wherever there is the folder.
+        (textfile::CERTIFICATES, is_watched || has_database || makes_backups),
         (textfile::PROVE, is_watched),
     ]
     .into_iter()

@@ -375,12 +375,13 @@ fn metrics_that_no_task_writes_any_more_are_removed() {
         r#""10.0.0.12", tiers = ["application"]"#,
         r#""10.0.0.12", tiers = ["application", "monitor"]"#,
     );
-    let backed_up = format!("{watched}backup = {{ to = \"{store}\", key = \"@key\", secret = \"@secret\" }}");
-    let mut fleet = Fleet::serving(&backed_up, &release('a', '1'), &[]).recorded();
+    let backed_up =
+        |file: &str| format!("{file}backup = {{ to = \"{store}\", key = \"@key\", secret = \"@secret\" }}");
+    let mut fleet = Fleet::serving(&backed_up(&watched), &release('a', '1'), &[]).recorded();
     let metrics = |name: &str| std::path::Path::new("/var/lib/tercet/metrics").join(name);
     let db = fleet.survey.machines.iter_mut().find(|it| it.name == "db").expect("a machine");
     let there = db.facts.paths.values().next().expect("a path").clone();
-    for name in ["archive.prom", "backup.prom", "prove.prom"] {
+    for name in ["archive.prom", "backup.prom", "certificates.prom", "prove.prom"] {
         db.facts.paths.insert(metrics(name), there.clone());
     }
     let removed = |fleet: &Fleet| {
@@ -389,7 +390,10 @@ fn metrics_that_no_task_writes_any_more_are_removed() {
         steps.filter(|step| step.contains(".prom")).collect::<Vec<_>>()
     };
     assert_eq!(removed(&fleet), [""; 0]);
+    let remove = |name| format!("remove {}", metrics(name).display());
+    // The daily check of certificates writes wherever there is the folder, with backups alone, too.
+    let fleet = fleet.with_file(&backed_up(FOUR), &[]);
+    assert_eq!(removed(&fleet), [remove("prove.prom")]);
     let fleet = fleet.with_file(&watched, &[]);
-    let expected = ["archive.prom", "backup.prom"].map(|name| format!("remove {}", metrics(name).display()));
-    assert_eq!(removed(&fleet), expected);
+    assert_eq!(removed(&fleet), ["archive.prom", "backup.prom"].map(remove));
 }
