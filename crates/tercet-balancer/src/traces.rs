@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use tercet_observe::trace_context::{Parent, TraceContext};
+use tercet_observe::trace_context::TraceContext;
 use tercet_observe::traces::{Child, KeyValue, Options, Request, SpanKind, Tracer};
 use tercet_observe::{AccessRecord, LogHandle, request_id};
 
@@ -32,17 +32,12 @@ pub(crate) fn tracer(
 
 /// The context of a request: its client's trace, or one that begins here and has the request's id.
 pub(crate) fn context(tracer: &Tracer, buffer: &[u8], head: &RequestHead, id: &RequestId) -> TraceContext {
-    let mut given = head.headers.iter().filter(|header| header.field == Field::Traceparent);
-    let (first, second) = (given.next(), given.next());
-    let parent = first.filter(|_| second.is_none()).and_then(|it| Parent::parse(it.value.in_buffer(buffer)));
+    let given = head.headers.iter().filter(|header| header.field == Field::Traceparent);
     let id = match id {
         RequestId::Fresh(id) => *id,
         RequestId::Kept(_) => request_id::fresh(),
     };
-    match parent {
-        Some(parent) => TraceContext::continued(parent, id),
-        None => TraceContext::begun(id, tracer.samples(id.as_u128())),
-    }
+    tracer.context(given.map(|header| header.value.in_buffer(buffer)), id)
 }
 
 /// The spans of a request that has ended; `host` is its `Host`, `server` the one that it was sent to last.

@@ -17,10 +17,11 @@ pub use opentelemetry::trace::SpanKind;
 use opentelemetry_sdk::trace::SpanData;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use uuid::Uuid;
 
 pub use self::spans::{Child, Request};
 use crate::log::LogHandle;
-use crate::trace_context::TraceContext;
+use crate::trace_context::{Parent, TraceContext};
 
 /// The most requests whose spans wait to be sent.
 const QUEUE: usize = 2048;
@@ -99,9 +100,19 @@ impl Tracer {
     }
 
     /// Whether a trace that begins here is sampled. The ids of traces are random, so all tiers would decide alike.
-    pub fn samples(&self, trace_id: u128) -> bool {
+    fn samples(&self, trace_id: u128) -> bool {
         let random = f64::from(trace_id as u32) / (f64::from(u32::MAX) + 1.0);
         random < self.options.share
+    }
+
+    /// The context of a request with these values of `traceparent`: the trace of its client, or one that begins here and has the id `id`.
+    /// Of two values neither is used (W3C Trace Context, section 3.2).
+    pub fn context<'a>(&self, mut given: impl Iterator<Item = &'a [u8]>, id: Uuid) -> TraceContext {
+        let (first, second) = (given.next(), given.next());
+        match first.filter(|_| second.is_none()).and_then(Parent::parse) {
+            Some(parent) => TraceContext::continued(parent, id),
+            None => TraceContext::begun(id, self.samples(id.as_u128())),
+        }
     }
 
     /// Whether the spans of a request are sent: it is sampled, has failed, or was slow.

@@ -4,11 +4,11 @@
 use std::io;
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::HOST;
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
 use tercet_observe::stages::Stages;
-use tercet_observe::trace_context::{self, Parent, TraceContext};
+use tercet_observe::trace_context::{self, TraceContext};
 use tercet_observe::traces::{Child, KeyValue, Options, Request, SpanKind, Tracer};
 use tercet_observe::{AccessRecord, LogHandle, request_id};
 use tercet_postgres::Host;
@@ -28,14 +28,8 @@ pub(super) fn tracer(config: &Config, log: LogHandle) -> io::Result<Option<Trace
 
 /// The context of a request: its client's trace (the balancer's, usually), or one that begins here.
 pub(super) fn context(tracer: &Tracer, headers: &HeaderMap) -> TraceContext {
-    let mut given = headers.get_all(trace_context::HEADER).iter();
-    let (first, second) = (given.next(), given.next());
-    let parent = first.filter(|_| second.is_none()).and_then(|value| Parent::parse(value.as_bytes()));
-    let id = request_id::fresh();
-    match parent {
-        Some(parent) => TraceContext::continued(parent, id),
-        None => TraceContext::begun(id, tracer.samples(id.as_u128())),
-    }
+    let given = headers.get_all(trace_context::HEADER).iter().map(HeaderValue::as_bytes);
+    tracer.context(given, request_id::fresh())
 }
 
 /// How far a request came.
