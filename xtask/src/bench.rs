@@ -2,8 +2,10 @@
 
 mod api;
 mod balancer;
+mod content;
 pub(crate) mod load;
 mod machine;
+mod observation;
 mod process;
 pub(crate) mod report;
 mod system;
@@ -23,6 +25,10 @@ pub(crate) enum Bench {
     Api(api::Arguments),
     /// The whole chain, balancer to PostgreSQL: tercet and nginx in front of the data API and of FastAPI.
     System(system::Arguments),
+    /// Static files and compression beside nginx.
+    Content(content::Arguments),
+    /// What metrics, traces and the dashboard cost.
+    Observation(observation::Arguments),
 }
 
 impl Bench {
@@ -32,6 +38,8 @@ impl Bench {
             Self::Balancer(arguments) => balancer::run(workspace, &arguments),
             Self::Api(arguments) => api::run(workspace, &arguments),
             Self::System(arguments) => system::run(workspace, &arguments),
+            Self::Content(arguments) => content::run(workspace, &arguments),
+            Self::Observation(arguments) => observation::run(workspace, &arguments),
         }
     }
 }

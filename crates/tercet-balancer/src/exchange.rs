@@ -7,10 +7,12 @@
 //! timeout or a connection error; health checks do not move it.
 
 mod attempt;
+mod buffering;
 mod download;
 mod failure;
 mod file;
 mod progress;
+mod receipt;
 mod request;
 mod tunnel;
 mod upload;
@@ -28,6 +30,7 @@ use smallvec::SmallVec;
 use tercet_observe::AccessRecord;
 use tercet_observe::trace_context::TraceContext;
 
+use self::buffering::Spool;
 use self::failure::{CLIENT_GONE, Failure};
 use self::progress::Progress;
 use crate::access::{Access, is_in};
@@ -57,6 +60,8 @@ struct Exchange<'a> {
     decoder: Decoder,
     /// Whether the body is streamed: its rest is still to be read from the client.
     streamed: bool,
+    /// The part of a buffered body that is in a file; boxed, because hardly any request has one.
+    spool: Option<Box<Spool>>,
     id: RequestId,
     /// The range of its text in `buffers.request`.
     id_range: Range<usize>,
@@ -97,6 +102,7 @@ pub(crate) async fn run(
         progress: Progress::default(),
         streamed: !composed.decoder.is_done(),
         decoder: composed.decoder,
+        spool: None,
         id: composed.id,
         id_range: composed.id_range,
         selected,
@@ -221,6 +227,9 @@ impl Exchange<'_> {
         buffers: &mut RequestBuffers,
         server: &mut Option<Arc<Server>>,
     ) -> Result<After, Failure> {
+        if self.selected.buffers_requests() {
+            Box::pin(self.buffer_request(buffers)).await?;
+        }
         let key = request::hash_key(self.config, self.client_address, self.head, buffers.client.filled());
         let mut tried: SmallVec<[Arc<Server>; 4]> = SmallVec::new();
         let mut failure = None;
@@ -289,6 +298,7 @@ impl Exchange<'_> {
             | Failure::NotFound
             | Failure::Forbidden
             | Failure::Unreadable(_)
+            | Failure::NotBuffered(_)
             | Failure::MethodNotAllowed
             | Failure::Moved(_)
             | Failure::QueueFull
@@ -325,8 +335,10 @@ impl Exchange<'_> {
         if self.progress.responding.get() {
             return After::Abort;
         }
-        if let Failure::Unreadable(error) = failure {
-            self.log_unreadable(error);
+        match failure {
+            Failure::Unreadable(error) => self.log_unreadable(error),
+            Failure::NotBuffered(error) => self.log_not_buffered(error),
+            _ => {}
         }
         self.progress.status.set(status);
         if status == CLIENT_GONE {

@@ -23,6 +23,8 @@ pub struct Route {
     pub(crate) files: Option<Files>,
     /// Whether responses of servers are compressed, if it says so.
     pub(crate) compress: Option<Compress>,
+    /// Whether a server is selected only once the whole body has arrived.
+    pub(crate) buffers_requests: bool,
     /// Which clients have access; `None`: all.
     pub(crate) access: Option<Access>,
 }
@@ -53,6 +55,11 @@ impl<'a> Selected<'a> {
     /// The access rules of the route.
     pub(crate) fn access(&self) -> Option<&'a Access> {
         self.route?.access.as_ref()
+    }
+
+    /// Whether a server is selected only once the whole body has arrived.
+    pub(crate) fn buffers_requests(&self) -> bool {
+        self.route.is_some_and(|route| route.buffers_requests)
     }
 }
 
@@ -125,6 +132,7 @@ impl Route {
             strip: options.strip,
             files: options.files.as_ref().map(|folder| Files::new(folder, options)),
             compress: options.compress,
+            buffers_requests: options.buffer_requests,
             access: Access::load(options)?,
         })
     }

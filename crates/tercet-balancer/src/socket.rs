@@ -4,6 +4,7 @@
 //! never within one.
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
@@ -12,7 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
@@ -120,6 +121,38 @@ impl Socket {
             Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
             Stream::Pipe { pipe, .. } => pipe.poll_write(context, bytes),
+        }
+    }
+
+    /// Whether [`poll_send_file`](Self::poll_send_file) can send files: bytes leave as they are.
+    pub(crate) fn sends_files(&self) -> bool {
+        matches!(&*self.0.borrow(), Stream::Plain(_))
+    }
+
+    /// Writes some of the `count` bytes at `offset` of a file, which are not copied to this process (sendfile(2)). 0: the file has no
+    /// more.
+    ///
+    /// # Errors
+    /// As [`poll_write`](Self::poll_write), or reading failed. `Unsupported` if the socket cannot send files.
+    pub(crate) fn poll_send_file(
+        &self,
+        context: &mut Context<'_>,
+        file: &File,
+        offset: u64,
+        count: usize,
+    ) -> Poll<io::Result<usize>> {
+        let stream = self.0.borrow();
+        let Stream::Plain(stream) = &*stream else {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        };
+        loop {
+            ready!(stream.poll_write_ready(context))?;
+            let sent = stream.try_io(Interest::WRITABLE, || {
+                Ok(rustix::fs::sendfile(stream, file, Some(&mut { offset }), count)?)
+            });
+            if !would_block(&sent) {
+                return Poll::Ready(sent);
+            }
         }
     }
 

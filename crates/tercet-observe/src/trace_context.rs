@@ -33,30 +33,28 @@ impl Parent {
     /// 4.3); `None` if the value is malformed, and then a trace begins.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let (fields, rest) = value.split_at_checked(55)?;
-        let [version, trace_id, span_id, flags] =
-            [0..2, 3..35, 36..52, 53..55].map(|range| number(&fields[range]));
-        let version = version.filter(|version| *version != 0xff)?;
+        let version = number(&fields[0..2]).filter(|version| *version != 0xff)?;
+        let (high, low) = (number(&fields[3..19])?, number(&fields[19..35])?);
+        let trace_id = u128::from(high) << 64 | u128::from(low);
+        let (span_id, flags) = (number(&fields[36..52])?, number(&fields[53..55])?);
         let has_rest = if version == 0 { !rest.is_empty() } else { !rest.is_empty() && rest[0] != b'-' };
-        if has_rest || [2, 35, 52].iter().any(|at| fields[*at] != b'-') {
+        let is_separated = [fields[2], fields[35], fields[52]] == *b"---";
+        if has_rest || !is_separated || trace_id == 0 || span_id == 0 {
             return None;
         }
-        Some(Self {
-            trace_id: trace_id.filter(|id| *id != 0)?,
-            span_id: span_id.filter(|id| *id != 0)? as u64,
-            is_sampled: flags? & 1 == 1,
-        })
+        Some(Self { trace_id, span_id, is_sampled: flags & 1 == 1 })
     }
 }
 
-/// Lower-case hexadecimal digits, at most 32.
-fn number(digits: &[u8]) -> Option<u128> {
+/// Lower-case hexadecimal digits, at most 16.
+fn number(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0, |number, digit| {
         let value = match digit {
             b'0'..=b'9' => digit - b'0',
             b'a'..=b'f' => digit - b'a' + 10,
             _ => return None,
         };
-        Some(number << 4 | u128::from(value))
+        Some(number << 4 | u64::from(value))
     })
 }
 

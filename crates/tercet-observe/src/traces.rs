@@ -15,6 +15,7 @@ use std::time::Duration;
 pub use opentelemetry::KeyValue;
 pub use opentelemetry::trace::SpanKind;
 use opentelemetry_sdk::trace::SpanData;
+use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use uuid::Uuid;
@@ -73,6 +74,8 @@ impl Counts {
 pub struct Tracer {
     options: Options,
     queue: mpsc::Sender<Message>,
+    /// Notified when what the queue has is to be sent without delay.
+    due: Arc<Notify>,
     counts: Arc<Counts>,
 }
 
@@ -85,8 +88,9 @@ impl Tracer {
     pub fn start(options: Options, log: LogHandle) -> io::Result<Self> {
         let counts = Arc::<Counts>::default();
         let (queue, messages) = mpsc::channel(QUEUE);
-        exporter::start(&options, messages, Arc::clone(&counts), log)?;
-        Ok(Self { options, queue, counts })
+        let due = Arc::<Notify>::default();
+        exporter::start(&options, messages, Arc::clone(&due), Arc::clone(&counts), log)?;
+        Ok(Self { options, queue, due, counts })
     }
 
     /// Its options.
@@ -128,12 +132,16 @@ impl Tracer {
         {
             self.counts.dropped.fetch_add(spans.len() as u64, Ordering::Relaxed);
         }
+        if self.queue.capacity() < QUEUE / 2 {
+            self.due.notify_one();
+        }
     }
 
     /// Waits until the spans in the queue were sent, for two seconds at most. Blocks the thread.
     pub fn flush(&self) {
         let (sender, flushed) = std::sync::mpsc::channel();
         if self.queue.try_send(Message::Flush(sender)).is_ok() {
+            self.due.notify_one();
             // Without an answer, they are dropped with the process.
             let _ = flushed.recv_timeout(FLUSH);
         }

@@ -223,14 +223,14 @@ const HINT: &str =
 const WORKERS: [u16; 2] = [2, 1];
 
 /// The cores of each process, as taskset(1) lists them.
-struct Cores {
+pub(super) struct Cores {
     all: String,
     /// All but the one of a balancer with one worker.
-    others: String,
+    pub(super) others: String,
 }
 
 impl Cores {
-    fn of_this_machine() -> Result<Self> {
+    pub(super) fn of_this_machine() -> Result<Self> {
         match std::thread::available_parallelism()?.get() {
             0 | 1 => bail!("one core for the balancer and one for the rest are needed"),
             2 => Ok(Self { all: "0-1".to_owned(), others: "1".to_owned() }),
@@ -238,11 +238,11 @@ impl Cores {
         }
     }
 
-    fn of_balancer(&self, workers: u16) -> &str {
+    pub(super) fn of_balancer(&self, workers: u16) -> &str {
         if workers == 1 { "0" } else { &self.all }
     }
 
-    fn of_load(&self, workers: u16) -> &str {
+    pub(super) fn of_load(&self, workers: u16) -> &str {
         if workers == 1 { &self.others } else { &self.all }
     }
 }
@@ -399,7 +399,7 @@ fn write_idle(text: &mut String, balancer: impl Fn(Peer) -> Result<Balancer>) ->
 }
 
 /// Starts a program on these cores, its output in a file of this name.
-fn start(program: &Command, folder: &Path, name: &str, cores: &str) -> Result<Running> {
+pub(super) fn start(program: &Command, folder: &Path, name: &str, cores: &str) -> Result<Running> {
     let said = std::fs::File::create(folder.join(format!("{name}.out")))?;
     let mut pinned = Command::new("sh");
     // As many descriptors as this machine allows: the balancers hold thousands of connections.

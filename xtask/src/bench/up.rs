@@ -110,6 +110,11 @@ impl System {
         Usage::of(self.find(name)?.process)
     }
 
+    /// What `tercet up`, all parts and their children have used.
+    pub(crate) fn whole(&self) -> Result<Usage> {
+        Usage::of(self.up.id())
+    }
+
     fn find(&self, name: &str) -> Result<&Part> {
         self.parts.get(name).with_context(|| format!("tercet up did not start {name}"))
     }

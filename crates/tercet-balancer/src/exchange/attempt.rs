@@ -7,8 +7,10 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::Exchange;
+use super::buffering::Spooled;
 use super::download::{Delivered, Download};
 use super::failure::Failure;
+use super::receipt::Receipt;
 use super::tunnel;
 use super::upload::{Upload, UploadFailure};
 use crate::buffer::Buffer;
@@ -188,17 +190,19 @@ impl Exchange<'_> {
         progress.sent.set(Some(sent));
         let socket = connection.socket();
         let mut upload = Upload {
-            client,
             server: socket,
-            timeouts: &config.timeouts,
-            buffer_pool: &worker.buffer_pool,
-            progress,
-            outgoing: &buffers.request,
-            body: &mut buffers.body,
-            decoder: &mut decoder,
-            written: match connection {
-                Connection::Exclusive(_) => 0,
-                Connection::Pipelined(_) => buffers.request.len(),
+            outgoing: match connection {
+                Connection::Exclusive(_) => &buffers.request,
+                Connection::Pipelined(_) => &[],
+            },
+            spooled: self.spool.as_deref().map(|spool| Box::new(Spooled::new(spool))),
+            receipt: Receipt {
+                client,
+                timeouts: &config.timeouts,
+                buffer_pool: &worker.buffer_pool,
+                progress,
+                body: &mut buffers.body,
+                decoder: &mut decoder,
             },
             ready: 0,
         };
@@ -238,6 +242,9 @@ impl Exchange<'_> {
                     Poll::Ready(Err(UploadFailure::Refused(refusal))) => {
                         return Poll::Ready(Err(Failure::ClientRefused(refusal)));
                     }
+                    Poll::Ready(Err(UploadFailure::Unreadable(error))) => {
+                        return Poll::Ready(Err(Failure::NotBuffered(error)));
+                    }
                     Poll::Ready(Err(UploadFailure::Server)) if !progress.accepted.get() => {
                         return Poll::Ready(Err(Failure::Closed));
                     }
@@ -253,7 +260,7 @@ impl Exchange<'_> {
             }
             let ahead = match (uploading, self.streamed) {
                 (true, _) => &mut Buffer::empty(),
-                (false, true) => &mut *upload.body,
+                (false, true) => &mut *upload.receipt.body,
                 (false, false) => &mut buffers.client,
             };
             match self.interruption(context, server, ahead) {

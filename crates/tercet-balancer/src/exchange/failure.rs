@@ -57,6 +57,8 @@ pub(super) enum Failure {
     Forbidden,
     /// The file cannot be read.
     Unreadable(io::Error),
+    /// The request's body cannot be written to a file, or read from it.
+    NotBuffered(io::Error),
     /// The method is not allowed for files.
     MethodNotAllowed,
     /// The path names a folder; its location, with `/` at its end.
@@ -113,6 +115,7 @@ impl Failure {
             | Self::NotFound
             | Self::Forbidden
             | Self::Unreadable(_)
+            | Self::NotBuffered(_)
             | Self::MethodNotAllowed
             | Self::Moved(_)
             | Self::QueueFull
@@ -144,6 +147,7 @@ impl Failure {
             Self::NotFound => (404, "no such file"),
             Self::Forbidden => (403, "the balancer may not read this file"),
             Self::Unreadable(_) => (500, "the file cannot be read"),
+            Self::NotBuffered(_) => (503, "the request's body cannot be stored"),
             Self::MethodNotAllowed => (405, "files can only be read"),
             Self::Moved(_) => (301, "the path of a folder ends with /"),
             Self::ServerTimeout => (504, "the server took too long to respond"),

@@ -3,6 +3,7 @@
 //! Reading is a system call on the event loop, as nginx does it: files that are served often are in the page cache. A slow
 //! disk delays the requests of one thread.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::time::SystemTime;
@@ -142,12 +143,41 @@ impl Exchange<'_> {
                 return Sent::Truncated;
             }
             content.clear();
+            if offset < end && self.client.socket.sends_files() {
+                return self.send_rest(found, offset, end).await;
+            }
             if offset == end {
                 return Sent::All;
             }
         }
     }
+
+    /// Sends the file from `offset` to `end` by sendfile(2).
+    async fn send_rest(&self, found: &OpenFile, mut offset: u64, end: u64) -> Sent {
+        let client = self.client;
+        while offset < end {
+            let count = usize::try_from((end - offset).min(PIECE)).unwrap_or(usize::MAX);
+            client.deadline.set(*self.config.timeouts.send);
+            let socket = &client.socket;
+            let sending = poll_fn(|context| socket.poll_send_file(context, &found.file, offset, count));
+            match client.in_time(sending).await {
+                Ok(0) => {
+                    self.log_unreadable(&truncated());
+                    return Sent::Truncated;
+                }
+                Ok(count) => {
+                    self.progress.count(count as u64);
+                    offset += count as u64;
+                }
+                Err(_) => return Sent::Truncated,
+            }
+        }
+        Sent::All
+    }
 }
+
+/// The most bytes of a file that are sent at once, so that a client that reads fast lets others have their turn.
+const PIECE: u64 = 1 << 20;
 
 /// How much of a response was sent.
 enum Sent {

@@ -52,7 +52,8 @@ pub(super) fn compose(
         if head.host.is_none() { client.bind_address.listen.address.to_string() } else { String::new() };
     let keeps_credentials = selected.access().is_some_and(Access::keeps_credentials);
     let kept = keeps_credentials.then_some(Field::Authorization);
-    write::request(output, received, head, selected.stripped, kept, default_host.as_bytes());
+    let expects = head.expect_continue && !selected.buffers_requests();
+    write::request(output, received, head, selected.stripped, kept, expects, default_host.as_bytes());
     let peer = Peer::new(Some(client.address), &config.trusted_proxies, client.socket.is_tls());
     let id = RequestId::of(received, head, &peer);
     let client_address = peer.client(received, head, &config.trusted_proxies).unwrap_or(client.address);

@@ -10,13 +10,14 @@ use super::{Field, Framing, RequestHead, ResponseHead, Version};
 
 /// Writes the request line and the header lines for a server, as HTTP/1.1, without the empty line. Forwarding fields
 /// are left out: [`crate::forwarded`] writes them. `stripped` is the length of the path's prefix that is not sent, `kept` a
-/// field that is for the balancer, and `fallback_host` the host of an HTTP/1.0 request without one.
+/// field that is for the balancer, `expects` whether the server is asked for `100 Continue`, and `fallback_host` the host of an HTTP/1.0 request without one.
 pub fn request(
     out: &mut Vec<u8>,
     buffer: &[u8],
     head: &RequestHead,
     stripped: usize,
     kept: Option<Field>,
+    expects: bool,
     fallback_host: &[u8],
 ) {
     out.extend_from_slice(head.method_name.in_buffer(buffer));
@@ -44,7 +45,7 @@ pub fn request(
             _ => push_line(out, name, header.value.in_buffer(buffer)),
         }
     }
-    if head.expect_continue {
+    if expects {
         push_line(out, b"Expect", b"100-continue");
     }
     match (head.upgrade, head.takes_trailers) {
@@ -211,7 +212,7 @@ mod tests {
         let buffer = format!("{bytes}\r\n").into_bytes();
         let head = parser::parse(&buffer, &HeadLimits::of_requests(&Limits::default())).unwrap().unwrap();
         let mut out = Vec::new();
-        request(&mut out, &buffer, &head, 0, None, b"fallback");
+        request(&mut out, &buffer, &head, 0, None, head.expect_continue, b"fallback");
         expected.assert_eq(&String::from_utf8(out).unwrap().replace("\r\n", "\n"));
     }
 

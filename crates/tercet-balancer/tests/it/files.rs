@@ -388,7 +388,7 @@ fn mistakes_of_a_route_are_reported_at_once() {
         { path = '/b', to = 'shop' },\n\
         { path = '/', strip = true, host = 'http://a' },\n\
         { path = '/c', cache-control = 'no-store', fallback = 'index.html' },\n\
-        { path = '/d', files = 'x', to = 'application' },\n\
+        { path = '/d', files = 'x', to = 'application', buffer-requests = true },\n\
         { path = '/e', host = 'a.b' },\n{ path = '/e', host = 'A.B' },\n{ path = '/%61' }]\n";
     let lines = Config::parse(text, "test.toml").unwrap_err().lines();
     for expected in [
@@ -410,6 +410,7 @@ fn mistakes_of_a_route_are_reported_at_once() {
         "test.toml:6: route[3].cache-control has no effect without files",
         "test.toml:6: route[3].fallback has no effect without files",
         "test.toml:7: route[4].to has no effect with files",
+        "test.toml:7: route[4].buffer-requests has no effect with files",
         "test.toml:9: route[6].path has the host and path of an earlier route",
     ] {
         assert!(lines.contains(expected), "{expected}\n{lines}");

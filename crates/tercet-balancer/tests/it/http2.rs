@@ -1,6 +1,6 @@
 //! HTTP/2 with raw frames on a real socket, checked against the rules of h2spec (RFC 9113, RFC 7541).
 
-mod frames;
+pub(crate) mod frames;
 mod refusals;
 mod rules;
 
@@ -21,7 +21,7 @@ use crate::streaming::raw_server;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The client's side of an HTTP/2 connection.
-struct Peer {
+pub(crate) struct Peer {
     stream: TcpStream,
     received: Vec<u8>,
     /// Whether a read timed out.
@@ -30,7 +30,7 @@ struct Peer {
 
 impl Peer {
     /// Connects and sends the preface with these settings.
-    fn connect(address: SocketAddr, own_settings: &[u8]) -> Self {
+    pub(crate) fn connect(address: SocketAddr, own_settings: &[u8]) -> Self {
         let mut peer = Self::without_preface(address);
         peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         peer.send(&settings(own_settings));
@@ -50,7 +50,7 @@ impl Peer {
     }
 
     /// Ignores errors: if the connection was closed, the next read returns that.
-    fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
@@ -76,7 +76,7 @@ impl Peer {
         }
     }
 
-    fn read_until(&mut self, wanted: impl Fn(&Frame) -> bool) -> Option<Frame> {
+    pub(crate) fn read_until(&mut self, wanted: impl Fn(&Frame) -> bool) -> Option<Frame> {
         loop {
             let frame = self.read()?;
             if wanted(&frame) {

@@ -7,6 +7,7 @@ mod access;
 mod admin;
 mod backend;
 mod blocking;
+mod buffering;
 mod changes;
 mod client;
 mod compression;

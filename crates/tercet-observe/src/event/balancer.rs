@@ -46,6 +46,11 @@ pub enum BalancerEvent<'a> {
         client: &'a str,
         reason: &'a str,
     },
+    /// The body of a request on a route with request buffering cannot be stored; the client got 503.
+    RequestNotBuffered {
+        client: &'a str,
+        reason: &'a str,
+    },
     /// The file that turns maintenance on exists: requests are answered with 503.
     MaintenanceOn {
         file: &'a str,
@@ -94,7 +99,8 @@ impl BalancerEvent<'_> {
             | Self::NoServerPasses
             | Self::WorkerDied { .. }
             | Self::RequestPanicked { .. }
-            | Self::FileUnreadable { .. } => Level::Error,
+            | Self::FileUnreadable { .. }
+            | Self::RequestNotBuffered { .. } => Level::Error,
         }
     }
 }
@@ -113,6 +119,9 @@ impl fmt::Display for BalancerEvent<'_> {
             }
             Self::FileUnreadable { client, reason } => {
                 write!(f, "a static file that {client} requested cannot be read: {reason}")
+            }
+            Self::RequestNotBuffered { client, reason } => {
+                write!(f, "the body of a request from {client} cannot be stored: {reason}")
             }
             Self::ConnectionRefused { client, code, reason } => {
                 write!(f, "HTTP/2 connection from {client} closed with {code}: {reason}")

@@ -10,7 +10,8 @@ use opentelemetry::KeyValue;
 use opentelemetry_otlp::{Protocol, RetryPolicy, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
 
 use super::collector::{Collector, TIMEOUT};
 use super::{Counts, Message, Options};
@@ -19,9 +20,10 @@ use crate::log::LogHandle;
 
 /// The path that is appended to the endpoint (OTLP specification, section "OTLP/HTTP Request").
 const PATH: &str = "/v1/traces";
-/// Spans of one request to the collector, from which on no more are awaited.
+/// The most spans of one request to the collector, but for those of one request more.
 const BATCH: usize = 512;
-/// How long spans are collected before they are sent.
+/// How long spans are collected before they are sent. Meanwhile the thread sleeps: one that each request wakes costs more than
+/// all that it does.
 const DELAY: Duration = Duration::from_secs(1);
 
 /// Retries of one batch, within [`TIMEOUT`]: the queue holds what comes meanwhile.
@@ -35,6 +37,7 @@ fn retries() -> RetryPolicy {
 struct Exporter {
     sender: SpanExporter,
     collector: Collector,
+    due: Arc<Notify>,
     counts: Arc<Counts>,
     log: LogHandle,
     /// Whether the last batch was not accepted.
@@ -45,6 +48,7 @@ struct Exporter {
 pub(super) fn start(
     options: &Options,
     messages: mpsc::Receiver<Message>,
+    due: Arc<Notify>,
     counts: Arc<Counts>,
     log: LogHandle,
 ) -> io::Result<()> {
@@ -68,7 +72,7 @@ pub(super) fn start(
     ]);
     exporter.set_resource(&resource.build());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let exporter = Exporter { sender: exporter, collector, counts, log, fails: false };
+    let exporter = Exporter { sender: exporter, collector, due, counts, log, fails: false };
     std::thread::Builder::new()
         .name("traces".into())
         .spawn(move || runtime.block_on(exporter.run(messages)))?;
@@ -78,22 +82,25 @@ pub(super) fn start(
 impl Exporter {
     async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
         while let Some(message) = messages.recv().await {
-            let deadline = tokio::time::Instant::now() + DELAY;
-            let (mut spans, mut next, mut flush) = (Vec::new(), Some(message), None);
-            while let Some(message) = next.take() {
+            if let Message::Spans(_) = message {
+                let _ = timeout(DELAY, self.due.notified()).await;
+            }
+            let (mut spans, mut next) = (Vec::new(), Some(message));
+            while let Some(message) = next {
                 match message {
                     Message::Spans(more) => spans.extend(more),
-                    Message::Flush(sender) => flush = Some(sender),
+                    Message::Flush(sender) => {
+                        self.export(std::mem::take(&mut spans)).await;
+                        // The process may no longer wait.
+                        let _ = sender.send(());
+                    }
                 }
-                if spans.len() < BATCH && flush.is_none() {
-                    next = tokio::time::timeout_at(deadline, messages.recv()).await.ok().flatten();
+                if spans.len() >= BATCH {
+                    self.export(std::mem::take(&mut spans)).await;
                 }
+                next = messages.try_recv().ok();
             }
             self.export(spans).await;
-            if let Some(sender) = flush {
-                // The process may no longer wait.
-                let _ = sender.send(());
-            }
         }
     }
 

@@ -201,6 +201,11 @@ impl Config {
                         .mistake(&option("compress"), "has no effect with files", "for responses of servers")
                         .hint("compress the files beforehand: FILE.br and FILE.gz beside FILE");
                 }
+                if route.buffer_requests {
+                    section
+                        .mistake(&option("buffer-requests"), "has no effect with files", "for servers")
+                        .hint("leave it out");
+                }
                 continue;
             }
             let of_files =

@@ -55,6 +55,11 @@ pub struct Route {
     /// Whether responses of servers are compressed. Default: as `compress` outside of the routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compress: Option<Compress>,
+    /// Request buffering: whether a server gets a request only once its whole body has arrived, for programs that serve one
+    /// request at a time. A body of more than 16 KiB is in a temporary file until then; a client that waits for `100 Continue` gets
+    /// it from the balancer. Default: false, a body is sent on as it arrives.
+    #[serde(default)]
+    pub buffer_requests: bool,
     /// The networks whose clients have access, like `"10.0.0.0/8"`; all others get 403. The address of a client behind one of
     /// `trusted-proxies` is the one that the proxy reports. Default: every network.
     #[serde(default, deserialize_with = "entry::networks", skip_serializing_if = "Vec::is_empty")]

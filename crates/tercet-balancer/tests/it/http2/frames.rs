@@ -1,42 +1,42 @@
 //! Raw frames (RFC 9113 section 4.1) and header blocks (RFC 7541).
 
-pub(super) const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
-pub(super) const PRIORITY: u8 = 2;
-pub(super) const RST_STREAM: u8 = 3;
-pub(super) const SETTINGS: u8 = 4;
-pub(super) const PUSH_PROMISE: u8 = 5;
-pub(super) const PING: u8 = 6;
-pub(super) const GOAWAY: u8 = 7;
-pub(super) const WINDOW_UPDATE: u8 = 8;
-pub(super) const CONTINUATION: u8 = 9;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PUSH_PROMISE: u8 = 5;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
 
-pub(super) const END_STREAM: u8 = 0x1;
-pub(super) const ACK: u8 = 0x1;
-pub(super) const END_HEADERS: u8 = 0x4;
-pub(super) const PADDED: u8 = 0x8;
-pub(super) const PRIORITISED: u8 = 0x20;
+pub(crate) const END_STREAM: u8 = 0x1;
+pub(crate) const ACK: u8 = 0x1;
+pub(crate) const END_HEADERS: u8 = 0x4;
+pub(crate) const PADDED: u8 = 0x8;
+pub(crate) const PRIORITISED: u8 = 0x20;
 
 /// `:status: 200` from the static table.
-pub(super) const STATUS_200: u8 = 0x88;
-pub(super) const GET: &[u8] = &[0x82];
-pub(super) const POST: &[u8] = &[0x83];
-pub(super) const SCHEME: &[u8] = &[0x86];
-pub(super) const PATH: &[u8] = &[0x84];
+pub(crate) const STATUS_200: u8 = 0x88;
+pub(crate) const GET: &[u8] = &[0x82];
+pub(crate) const POST: &[u8] = &[0x83];
+pub(crate) const SCHEME: &[u8] = &[0x86];
+pub(crate) const PATH: &[u8] = &[0x84];
 /// `:authority: a`, literal without indexing.
-pub(super) const AUTHORITY: &[u8] = &[0x01, 1, b'a'];
+pub(crate) const AUTHORITY: &[u8] = &[0x01, 1, b'a'];
 
 #[derive(Debug)]
-pub(super) struct Frame {
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
-    pub(super) payload: Vec<u8>,
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
 }
 
 impl Frame {
     /// The frame at the start of `bytes` and its length, if it is complete.
-    pub(super) fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
         let (head, rest) = bytes.split_at_checked(9)?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         let payload = rest.get(..length)?.to_vec();
@@ -45,17 +45,17 @@ impl Frame {
     }
 
     /// The error code of RST_STREAM or GOAWAY.
-    pub(super) fn code(&self) -> u32 {
+    pub(crate) fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
     }
 
-    pub(super) fn ends_stream(&self) -> bool {
+    pub(crate) fn ends_stream(&self) -> bool {
         matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
     }
 }
 
-pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
     frame.extend_from_slice(&[kind, flags]);
     frame.extend_from_slice(&stream.to_be_bytes());
@@ -63,53 +63,53 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     frame
 }
 
-pub(super) fn settings(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn settings(payload: &[u8]) -> Vec<u8> {
     frame(SETTINGS, 0, 0, payload)
 }
 
 /// One setting.
-pub(super) fn setting(identifier: u16, value: u32) -> Vec<u8> {
+pub(crate) fn setting(identifier: u16, value: u32) -> Vec<u8> {
     [&identifier.to_be_bytes()[..], &value.to_be_bytes()].concat()
 }
 
-pub(super) fn ping(payload: [u8; 8]) -> Vec<u8> {
+pub(crate) fn ping(payload: [u8; 8]) -> Vec<u8> {
     frame(PING, 0, 0, &payload)
 }
 
-pub(super) fn window_update(stream: u32, increment: u32) -> Vec<u8> {
+pub(crate) fn window_update(stream: u32, increment: u32) -> Vec<u8> {
     frame(WINDOW_UPDATE, 0, stream, &increment.to_be_bytes())
 }
 
 /// A header field, literal without indexing and with a new name.
-pub(super) fn field(name: &str, value: &str) -> Vec<u8> {
+pub(crate) fn field(name: &str, value: &str) -> Vec<u8> {
     assert!(name.len() < 127 && value.len() < 127, "lengths of one byte");
     [&[0, name.len() as u8][..], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
 }
 
 /// `GET / http a`, with more fields.
-pub(super) fn get(more: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn get(more: &[Vec<u8>]) -> Vec<u8> {
     [GET, SCHEME, PATH, AUTHORITY, &more.concat()].concat()
 }
 
 /// `POST / http a`, with more fields.
-pub(super) fn post(more: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn post(more: &[Vec<u8>]) -> Vec<u8> {
     [POST, SCHEME, PATH, AUTHORITY, &more.concat()].concat()
 }
 
 /// A complete GET request on this stream.
-pub(super) fn request(stream: u32) -> Vec<u8> {
+pub(crate) fn request(stream: u32) -> Vec<u8> {
     headers(stream, END_STREAM | END_HEADERS, &get(&[]))
 }
 
 /// A POST request on this stream, without its body.
-pub(super) fn open(stream: u32) -> Vec<u8> {
+pub(crate) fn open(stream: u32) -> Vec<u8> {
     headers(stream, END_HEADERS, &post(&[]))
 }
 
-pub(super) fn headers(stream: u32, flags: u8, block: &[u8]) -> Vec<u8> {
+pub(crate) fn headers(stream: u32, flags: u8, block: &[u8]) -> Vec<u8> {
     frame(HEADERS, flags, stream, block)
 }
 
-pub(super) fn data(stream: u32, flags: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn data(stream: u32, flags: u8, content: &[u8]) -> Vec<u8> {
     frame(DATA, flags, stream, content)
 }

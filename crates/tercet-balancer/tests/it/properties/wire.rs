@@ -25,7 +25,7 @@ pub(crate) fn request_head(bytes: &[u8]) {
     }
     if let Ok(Some(head)) = whole {
         let mut written = Vec::new();
-        write::request(&mut written, bytes, &head, 0, None, b"fallback");
+        write::request(&mut written, bytes, &head, 0, None, head.expect_continue, b"fallback");
         written.extend_from_slice(b"\r\n");
         let limits = HeadLimits { headers: 30, head_bytes: 8192, ..LIMITS };
         let again = request::parse(&written, &limits).expect("it is valid").expect("it is complete");
@@ -35,7 +35,7 @@ pub(crate) fn request_head(bytes: &[u8]) {
         assert_eq!(again.expect_continue, head.expect_continue);
         assert_eq!(again.upgrade.is_some(), head.upgrade.is_some());
         let mut twice = Vec::new();
-        write::request(&mut twice, &written, &again, 0, None, b"fallback");
+        write::request(&mut twice, &written, &again, 0, None, again.expect_continue, b"fallback");
         twice.extend_from_slice(b"\r\n");
         assert!(is_same_except_max_forwards(&again, &written, &twice), "serialising again changes it");
     }
