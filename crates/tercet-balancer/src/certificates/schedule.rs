@@ -47,8 +47,8 @@ pub(super) fn next_attempt(record: &Record, leaf: Option<&Leaf>, directory: &str
     let due = match leaf {
         Some(leaf) if is_current => {
             let suggested = record.renewal.as_ref().and_then(|renewal| renewal.at);
-            let suggested = suggested.map(|at| at.max(earliest(leaf)));
-            suggested.unwrap_or_else(|| two_thirds(leaf)).min(leaf.not_after)
+            let suggested = suggested.map(|at| at.clamp(earliest(leaf), latest(leaf)));
+            suggested.unwrap_or_else(|| two_thirds(leaf))
         }
         _ => now,
     };
@@ -75,6 +75,12 @@ fn two_thirds(leaf: &Leaf) -> i64 {
 /// another.
 fn earliest(leaf: &Leaf) -> i64 {
     leaf.not_before + (leaf.not_after - leaf.not_before) / 100
+}
+
+/// After this time no suggestion is followed: an order may fail and need another one before the certificate expires. The windows of
+/// pebble 2.6 are two days long, whatever the validity.
+fn latest(leaf: &Leaf) -> i64 {
+    leaf.not_after - (leaf.not_after - leaf.not_before) / 6
 }
 
 /// When to renew in a suggested window (RFC 9773 section 4.2): the time chosen before if it is still in the window, else
@@ -141,8 +147,9 @@ mod tests {
         assert_eq!(next_attempt(&of_ca(Some(7 * day)), Some(&leaf(0, 90 * day)), CA, 5), 7 * day);
         // A window that is over renews at once, but not a certificate that has just been issued.
         assert_eq!(next_attempt(&of_ca(Some(-5 * day)), Some(&leaf(0, 100 * day)), CA, 5 * day), day);
-        // A window after the end does not leave a gap.
-        assert_eq!(next_attempt(&of_ca(Some(100 * day)), Some(&leaf(0, 90 * day)), CA, 5), 90 * day);
+        // A window after the end leaves time for another attempt.
+        assert_eq!(next_attempt(&of_ca(Some(100 * day)), Some(&leaf(0, 90 * day)), CA, 5), 75 * day);
+        assert_eq!(next_attempt(&of_ca(Some(50_000)), Some(&leaf(100, 130)), CA, 105), 125);
     }
 
     #[test]
