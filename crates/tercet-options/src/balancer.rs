@@ -8,8 +8,10 @@ mod compression;
 mod contradictions;
 mod entry;
 mod pages;
+mod pool;
 mod route;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -22,7 +24,8 @@ pub use self::acme::{Acme, ExternalAccount};
 pub use self::compression::{Compress, Compression, ContentCoding};
 pub use self::entry::EntryOrAddress;
 pub use self::pages::{ErrorPages, Maintenance};
-pub use self::route::{APPLICATION, BasicAuth, Route};
+pub use self::pool::{APPLICATION, BackendPool, Overrides, Pool};
+pub use self::route::{BasicAuth, Route};
 pub use crate::authority::Directory;
 use crate::diagnostic::Mistakes;
 use crate::document::{self, Section};
@@ -33,7 +36,6 @@ pub use crate::server_address::{NoAddress, ServerAddress};
 
 options! {
     /// The options of `tercet balancer --config FILE`.
-    #[schemars(extend("required" = ["servers"]))]
     pub struct Config {
         /// The addresses to listen on: `"IP:PORT"` each, or a table with more options.
         #[serde(deserialize_with = "entry::list")]
@@ -43,14 +45,22 @@ options! {
             extend("x-set-by-tercet" = "listen in [balancer] has the addresses", "examples" = [["0.0.0.0:80"]])
         )]
         listen: Vec<Listen> = vec![Listen::on(SocketAddr::from(([127, 0, 0, 1], 8080)))],
-        /// The servers that requests are sent to: the address of each, or a table with more options. Required.
-        #[serde(deserialize_with = "entry::list")]
+        /// The servers of the backend pool `application`, which gets the requests that no route sends elsewhere: the address of
+        /// each, or a table with more options. Required, unless there is a `[pool.NAME]`.
+        #[serde(deserialize_with = "entry::list", skip_serializing_if = "Vec::is_empty")]
         #[schemars(
             with = "Vec<EntryOrAddress<Server>>",
             length(min = 1),
             extend("x-set-by-tercet" = "servers in [application] is their number", "examples" = [["127.0.0.1:3000"]])
         )]
         servers: Vec<Server> = Vec::new(),
+        /// More backend pools, by their names, for the requests of routes.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        #[schemars(extend(
+            "propertyNames" = {"format": "pool name"},
+            "x-set-by-tercet" = "[application] has the servers, which are the backend pool application"
+        ))]
+        pool: BTreeMap<String, Pool> = BTreeMap::new(),
         /// The routes: which requests are answered with files, and which go to a server. Default: none, and every request goes
         /// to a server.
         route: Vec<Route> = Vec::new(),
@@ -266,7 +276,8 @@ options! {
         /// The most retries of one request; 0: none. A request that a server may have seen is retried only when its method
         /// is idempotent; a POST is never sent twice.
         attempts: u32 = 2,
-        /// The retry budget: retries in flight for every 100 requests in flight, so that an outage is not multiplied.
+        /// The retry budget of a backend pool: retries in flight for every 100 requests in flight, so that an outage is not
+        /// multiplied.
         #[schemars(range(max = 100))]
         budget_percent: u32 = 20,
         /// The smallest retry budget: so many retries may be in flight even where `budget-percent` allows fewer.
@@ -300,7 +311,7 @@ options! {
         requests_per_second: u32 = 0,
         /// Requests that a client may be ahead of its average.
         request_burst: u32 = 100,
-        /// Requests in the queue: they wait for a server while all are at their `max-connections`; beyond: 503.
+        /// Requests in the queue of a backend pool: they wait while all of its servers are at their `max-connections`; beyond: 503.
         queue: usize = 1024,
         /// Concurrent streams (requests) of an HTTP/2 connection.
         #[schemars(range(min = 1, max = 10_000))]
@@ -444,6 +455,7 @@ impl Config {
             let mut section = Section { mistakes: &mut mistakes, spans: &spans, path: "" };
             config.check(&mut section);
             config.check_tls(&mut section);
+            config.check_pools(&mut section);
             check(config, &mut section);
         }
         config.filter(|_| mistakes.is_empty()).ok_or(mistakes)

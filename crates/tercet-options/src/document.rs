@@ -16,8 +16,9 @@ use serde_json::Value as Json;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use self::suggestion::nearest;
+pub(crate) use self::suggestion::nearest;
 use crate::diagnostic::{Added, Mistakes};
+use crate::format::Format;
 use crate::schema::is_set_by_tercet;
 
 /// Reads the text of the file called `name` by the rules of `schema`. There is no value when the text is not TOML.
@@ -145,7 +146,12 @@ impl Checker<'_> {
             let name = key.get_ref();
             let open = || schema.get("additionalProperties").filter(|rule| rule.is_object());
             let known = schema["properties"].get(name.as_ref()).filter(|rule| !is_set_by_tercet(rule));
-            let good = if let Some(rule) = known.or_else(open) {
+            let misnamed = Format::of(&schema["propertyNames"]).filter(|format| !format.is(name));
+            let good = if let (None, Some(format)) = (known, misnamed) {
+                let message = format!("{path} can't be named {name:?}");
+                self.mistakes.add(key.span(), message, format.label).hint(format.hint);
+                false
+            } else if let Some(rule) = known.or_else(open) {
                 let good = self.value(rule, &join(path, name), value);
                 whole &= good || !required(name);
                 good

@@ -23,7 +23,7 @@ pub(crate) struct Format {
 }
 
 /// All formats.
-const FORMATS: [Format; 21] = [
+const FORMATS: [Format; 22] = [
     Format {
         name: "duration",
         label: "a whole number and a unit",
@@ -167,6 +167,13 @@ const FORMATS: [Format; 21] = [
         is: |text| is_header_value(text) && !text.contains(['"', '\\']),
     },
     Format {
+        name: "pool name",
+        label: "not a name",
+        hint: "use lower case letters, digits and -, a letter first, at most 40",
+        units: &[],
+        is: is_pool_name,
+    },
+    Format {
         name: "server name",
         label: "not a server name",
         hint: "use 1 to 64 letters, digits and . _ - : [ ]",
@@ -217,6 +224,12 @@ fn is_header_name(text: &str) -> bool {
 fn is_header_value(text: &str) -> bool {
     let printable = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
     !text.is_empty() && text.trim() == text && text.bytes().all(printable)
+}
+
+/// Whether a text is the name of a backend pool.
+fn is_pool_name(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    text.len() <= 40 && text.starts_with(|first: char| first.is_ascii_lowercase()) && text.bytes().all(fits)
 }
 
 /// Whether a text is a path that a request can have in one reading only.

@@ -52,17 +52,29 @@ pub fn api_example() -> String {
     file
 }
 
+/// Stands for the name in the path of a table that the user names.
+const NAME: &str = "NAME";
+
 /// The options of a table, then the tables in it, each under its own heading.
 fn options(page: &mut String, path: &str, table: &Json) {
     let mut tables = Vec::new();
     for (name, rule) in properties(table) {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        if rule["properties"].is_object() {
+        let by_name = &rule["additionalProperties"];
+        if by_name["properties"].is_object() {
+            let path = format!("{path}.{NAME}");
+            tables.push((format!("[{path}]"), path, by_name));
+            continue;
+        }
+        // A table in one with a name has the options of the table outside.
+        let is_described = path.contains(NAME);
+        if rule["properties"].is_object() && !is_described {
             tables.push((format!("[{path}]"), path, rule));
             continue;
         }
         page.push_str(&option(name, rule));
-        tables.extend(entry(rule).map(|entry| (format!("[[{path}]]"), path, entry)));
+        let entry = entry(rule).filter(|_| !is_described);
+        tables.extend(entry.map(|entry| (format!("[[{path}]]"), path, entry)));
     }
     for (heading, path, table) in tables {
         let _ = write!(page, "\n## `{heading}`\n\n{}\n", text(table));

@@ -15,7 +15,7 @@ mod website;
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
-use tercet_options::balancer::Config;
+use tercet_options::balancer::{APPLICATION, Config};
 use tercet_options::document::{Section, Spans};
 use tercet_options::schema::OptionsOf;
 use tercet_options::{Mistakes, api};
@@ -89,6 +89,7 @@ fn balancer(
     let typed = typed(&section.options, &mut at);
     if let Some(options) = &typed {
         options.check(&mut at);
+        options.check_destinations(&[APPLICATION], &mut at);
     }
     let options = typed.clone().unwrap_or_default();
     if !options.domains.is_empty() && !placement.named && section.listen.is_none() {

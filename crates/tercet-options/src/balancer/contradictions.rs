@@ -1,16 +1,18 @@
 //! Contradictions between options of the balancer, names that must differ, and ports that must be given.
 
+mod pools;
+
 use std::collections::HashSet;
 
-use super::{APPLICATION, Acme, Compress, Compression, Config, Directory, Policy, ServerAddress};
+use super::{Acme, Compress, Compression, Config, Directory};
 use crate::document::Section;
 
 impl Config {
-    /// Reports every contradiction. `section` is the table in which these options are written.
+    /// Reports every contradiction, except those between routes and backend pools: see
+    /// [`check_destinations`](Self::check_destinations). `section` is the table in which these options are written.
     pub fn check(&self, section: &mut Section<'_>) {
         self.check_listen(section);
         self.check_servers(section);
-        self.check_backups(section);
         self.check_routes(section);
         self.check_domains(section);
         self.check_compression(section);
@@ -18,11 +20,6 @@ impl Config {
             section
                 .mistake("error-pages.replace-servers", "has no effect without pages", "without folder")
                 .hint("add folder = \"errors\" with pages such as 404.html, or leave it out");
-        }
-        if self.hash_on.is_some() && self.policy != Policy::Hash {
-            section
-                .mistake("hash-on", "has no effect with this policy", "for policy = \"hash\"")
-                .hint("set policy = \"hash\", or leave it out");
         }
         if self.limits.target > self.limits.head {
             section
@@ -34,11 +31,7 @@ impl Config {
                 .mistake("limits.request-burst", "is 0, which refuses every request", "0 requests")
                 .hint("set it to 1 or more");
         }
-        if *self.health.ejection_time_max < *self.health.ejection_time {
-            section
-                .mistake("health.ejection-time-max", "is less than health.ejection-time", "less")
-                .hint("raise it");
-        }
+        pools::check_health("health", &self.health, section);
     }
 
     fn check_listen(&self, section: &mut Section<'_>) {
@@ -121,45 +114,6 @@ impl Config {
         }
     }
 
-    fn check_servers(&self, section: &mut Section<'_>) {
-        let mut names = HashSet::new();
-        for (index, server) in self.servers.iter().enumerate() {
-            let option = |name: &str| format!("servers[{index}].{name}");
-            if !names.insert(&server.name) {
-                section
-                    .mistake(&option("name"), &format!("is {} again", server.name), "again")
-                    .hint("give each server a different name");
-            }
-            let health = server.health_address.map(|address| address.port());
-            for (name, port) in [("address", server.address.port()), ("health-address", health)] {
-                if port == Some(0) {
-                    section
-                        .mistake(&option(name), "has port 0", "port 0")
-                        .hint("give the port that the server listens on");
-                }
-            }
-        }
-    }
-
-    fn check_backups(&self, section: &mut Section<'_>) {
-        if !self.servers.is_empty() && self.servers.iter().all(|server| server.backup) {
-            section
-                .mistake("servers", "are all backups, for no other server", "only backups")
-                .hint("leave out backup for the servers that get the requests");
-        }
-        for (index, server) in self.servers.iter().enumerate() {
-            if server.pipeline > 1 && matches!(server.address, ServerAddress::Name(..)) {
-                section
-                    .mistake(
-                        &format!("servers[{index}].pipeline"),
-                        "needs an IP address or a Unix socket",
-                        "for a server with a name",
-                    )
-                    .hint("leave it out: the address of a name may change while requests share a connection");
-            }
-        }
-    }
-
     fn check_routes(&self, section: &mut Section<'_>) {
         let mut seen = HashSet::new();
         for (index, route) in self.route.iter().enumerate() {
@@ -184,11 +138,6 @@ impl Config {
                         )
                         .hint("remove it from one of the two");
                 }
-            }
-            if let Some(to) = route.to.as_ref().filter(|to| *to != APPLICATION) {
-                section
-                    .mistake(&option("to"), &format!("names no backend pool: {to}"), "unknown")
-                    .hint(format!("write \"{APPLICATION}\""));
             }
             if route.files.is_some() {
                 if route.to.is_some() {

@@ -8,12 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Compress, entry};
 
-/// The backend pool of the servers in `servers`.
-pub const APPLICATION: &str = "application";
-
 /// A route: the requests for a host and a path, and where they go. Of all routes that match a request, one with its exact
 /// host precedes one with a wildcard, which precedes one without a host; then the longest `path` wins. A request that no
-/// route matches goes to the application.
+/// route matches goes to the backend pool `application`, and gets 404 if there is none.
 ///
 /// With routes, a request whose path has more than one reading is refused with 400: a segment `.` or `..`, an empty segment
 /// (`//`), and an encoded `/`, `\` or control character. So the path that selects the route is the one that the server sees.
@@ -28,7 +25,7 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "route host", "examples" = ["shop.example.com"]))]
     pub host: Option<String>,
-    /// The backend pool that the requests are sent to: `application`. Default: `application`, unless the route has `files`.
+    /// The backend pool that the requests are sent to. Default: `application`, unless the route has `files`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = ["application"]))]
     pub to: Option<String>,

@@ -15,11 +15,16 @@ use crate::schema::is_set_by_tercet;
 /// keys, since the key may be a misspelt one of a secret. A text that names a file is not secret.
 pub(super) fn find(schema: &Json, table: &DeTable<'_>, hidden: &mut Vec<Range<usize>>) {
     for (key, value) in table {
-        match schema["properties"].get(key.get_ref().as_ref()) {
+        match schema["properties"].get(key.get_ref().as_ref()).or_else(|| tables_by_name(schema)) {
             Some(rule) if !is_set_by_tercet(rule) => look(rule, value, hidden),
             _ => hide(value, hidden),
         }
     }
+}
+
+/// The rule of the tables in a table whose keys are names of the user's own.
+fn tables_by_name(rule: &Json) -> Option<&Json> {
+    rule.get("additionalProperties").filter(|rule| rule["properties"].is_object())
 }
 
 fn look(rule: &Json, value: &Spanned<DeValue<'_>>, hidden: &mut Vec<Range<usize>>) {
@@ -111,6 +116,8 @@ fn names<'a>(schema: &'a Json, secret: &mut BTreeSet<&'a str>, harmless: &mut BT
     for (name, rule) in schema["properties"].as_object().into_iter().flatten() {
         if rule["writeOnly"] == true {
             secret.insert(name);
+        } else if let Some(rule) = tables_by_name(rule) {
+            names(rule, secret, harmless);
         } else if rule["properties"].is_object() || rule["items"]["properties"].is_object() {
             names(rule, secret, harmless);
             names(&rule["items"], secret, harmless);
