@@ -3,7 +3,7 @@
 //!
 //! | request | effect |
 //! |---|---|
-//! | `GET /servers` | every server: address, weight, state, counters, durations to the first byte by bucket |
+//! | `GET /servers` | every server: backend pool, address, weight, state, counters, durations to the first byte by bucket |
 //! | `POST /servers/NAME/drain` | takes it out of rotation; responds when it is idle, or after the drain time |
 //! | `POST /servers/NAME/undrain` | puts it back into rotation |
 //! | `POST /reload` | reloads the configuration file; 422 and the reason when it is refused |
@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::metrics::{self, Readings};
 use crate::server::{Server, Standing};
+use crate::servers::Servers;
 use crate::shared::Shared;
 
 /// Mode of the Unix socket: a user who can write to it can take servers out of rotation.
@@ -68,20 +69,20 @@ pub(crate) async fn serve(shared: Arc<Shared>) {
 
 impl Admin for Endpoint {
     fn ready(&self) -> LocalFuture<Result<(), String>> {
-        let is_ready = self.shared.servers.is_ready();
-        let ready = if is_ready { Ok(()) } else { Err("no server passes its health checks".to_owned()) };
+        let are_ready = self.shared.pools.are_ready();
+        let ready = if are_ready { Ok(()) } else { Err("no server passes its health checks".to_owned()) };
         Box::pin(std::future::ready(ready))
     }
 
     fn metrics(&self) -> String {
-        let Shared { metrics, limits, servers, bind_addresses, .. } = &*self.shared;
+        let Shared { metrics, limits, pools, bind_addresses, .. } = &*self.shared;
         let (bind_addresses, config) = (bind_addresses.load(), self.shared.config.load());
         let readings = Readings {
             connections: limits.connections(),
             lost_log_lines: self.shared.lost_log_lines(),
             maintenance: self.shared.is_in_maintenance(),
             spans: config.tracer.as_ref().map(|tracer| tracer.counts()),
-            servers: &servers.all(),
+            pools: &pools.all(),
             certificates: bind_addresses.certificates(),
             obtained: bind_addresses.obtained(),
         };
@@ -100,15 +101,19 @@ impl Admin for Endpoint {
             }
             match (&method, &parts[..]) {
                 (&Method::GET, ["servers"]) => {
-                    let servers: Vec<Value> =
-                        shared.servers.all().iter().map(|server| describe(server)).collect();
+                    let of_pool = |pool: &Arc<Servers>| -> Vec<Value> {
+                        pool.all().iter().map(|server| describe(pool, server)).collect()
+                    };
+                    let servers: Vec<Value> = shared.pools.all().iter().flat_map(of_pool).collect();
                     Some(Answer::json(StatusCode::OK, &json!({ "servers": servers })))
                 }
                 (&Method::POST, ["servers", name, "drain"]) => Some(drain(&shared, name).await),
                 (&Method::POST, ["servers", name, "undrain"]) => {
-                    let Some(server) = shared.servers.named(name) else { return Some(unknown(name)) };
-                    shared.servers.set_draining(&server, false);
-                    Some(Answer::json(StatusCode::OK, &describe(&server)))
+                    let Some((pool, server)) = shared.pools.server_named(name) else {
+                        return Some(unknown(name));
+                    };
+                    pool.set_draining(&server, false);
+                    Some(Answer::json(StatusCode::OK, &describe(&pool, &server)))
                 }
                 (&Method::POST, ["reload"]) => Some(reload(&shared).await),
                 (&Method::GET, ["requests"]) => {
@@ -121,8 +126,8 @@ impl Admin for Endpoint {
 }
 
 async fn drain(shared: &Shared, name: &str) -> Answer {
-    let Some(server) = shared.servers.named(name) else { return unknown(name) };
-    shared.servers.set_draining(&server, true);
+    let Some((pool, server)) = shared.pools.server_named(name) else { return unknown(name) };
+    pool.set_draining(&server, true);
     let idle = async {
         let mut poll = tokio::time::interval(DRAIN_POLL);
         while server.in_flight() > 0 {
@@ -131,7 +136,7 @@ async fn drain(shared: &Shared, name: &str) -> Answer {
     };
     let drained = tokio::time::timeout(*shared.config.load().drain, idle).await.is_ok();
     let status = if drained { StatusCode::OK } else { StatusCode::GATEWAY_TIMEOUT };
-    Answer::json(status, &describe(&server))
+    Answer::json(status, &describe(&pool, &server))
 }
 
 async fn reload(shared: &Shared) -> Answer {
@@ -150,7 +155,7 @@ fn unknown(name: &str) -> Answer {
     Answer::text(StatusCode::NOT_FOUND, format!("no server is named {name}\n"))
 }
 
-fn describe(server: &Server) -> Value {
+fn describe(pool: &Servers, server: &Server) -> Value {
     let state = match server.standing() {
         _ if server.draining.load(Ordering::Relaxed) => "draining",
         Standing::Up => "up",
@@ -161,6 +166,7 @@ fn describe(server: &Server) -> Value {
     let answers: Vec<u64> = server.responses.iter().map(|count| count.load(Ordering::Relaxed)).collect();
     json!({
         "name": server.name,
+        "pool": pool.pool,
         "address": server.address.to_string(),
         "backup": server.backup.load(Ordering::Relaxed),
         "weight": server.weight.load(Ordering::Relaxed),

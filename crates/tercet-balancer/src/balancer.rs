@@ -16,6 +16,7 @@ use crate::bind_address::BindAddresses;
 use crate::challenges::Challenge;
 use crate::config::Config;
 use crate::listening::{Listening, worker_count};
+use crate::pools::Pools;
 use crate::shared::{ReloadReply, Shared};
 use crate::{admin, event_loop, health};
 
@@ -56,9 +57,13 @@ impl Balancer {
         }
         let challenges = Arc::default();
         let bind_addresses = BindAddresses::load(&config, &challenges, None).map_err(io::Error::other)?;
-        let config = Active::load(config, None, &events)?;
+        let pools = Pools::new(events.clone());
+        let prepared = pools.prepare(&config);
+        let config = Active::load(config, &prepared, None, &events)?;
+        pools.configure(&config, prepared);
         let logs = (events, access_log.handle());
-        let shared = Arc::new(Shared::new(config, bind_addresses, challenges, count, logs, reload_requests));
+        let shared =
+            Arc::new(Shared::new(config, pools, bind_addresses, challenges, count, logs, reload_requests));
         // Before the first request.
         shared.refresh_maintenance();
         let (stop, stopped) = watch::channel(false);
@@ -104,8 +109,10 @@ impl Balancer {
         let before = self.shared.bind_addresses.load();
         let bind_addresses =
             BindAddresses::load(&config, &self.shared.challenges, Some(&before)).map_err(io::Error::other)?;
-        let config = Active::load(config, Some(&self.shared.config.load()), &self.shared.events)?;
-        self.shared.servers.configure(&config);
+        let Shared { pools, events, .. } = &*self.shared;
+        let prepared = pools.prepare(&config);
+        let config = Active::load(config, &prepared, Some(&self.shared.config.load()), events)?;
+        pools.configure(&config, prepared);
         self.shared.bind_addresses.store(Arc::new(bind_addresses));
         let mut listening = Vec::new();
         for before in self.listening.borrow().iter() {
@@ -225,7 +232,7 @@ async fn watch_maintenance(shared: Arc<Shared>) {
 /// Resolves the names of servers again, one after the other.
 async fn resolve_names(shared: Arc<Shared>) {
     loop {
-        for server in shared.servers.all() {
+        for server in shared.pools.all().iter().flat_map(|pool| pool.all()) {
             server.upstream.resolve().await;
         }
         let interval = *shared.config.load().resolve_interval;

@@ -5,9 +5,9 @@
 use std::path::{Path, PathBuf};
 
 pub use tercet_options::balancer::{
-    AccessLog, AccessLogFormat, AccessLogTo, Acme, Admin, BasicAuth, Certificate, Compress, Compression,
-    Config, ContentCoding, ErrorPages, HashOn, Health, Limits, Listen, Maintenance, Policy, Retries, Route,
-    Server, ServerAddress, Timeouts,
+    APPLICATION, AccessLog, AccessLogFormat, AccessLogTo, Acme, Admin, BackendPool, BasicAuth, Certificate,
+    Compress, Compression, Config, ContentCoding, ErrorPages, HashOn, Health, Limits, Listen, Maintenance,
+    Policy, Pool, Retries, Route, Server, ServerAddress, Timeouts,
 };
 pub use tercet_options::otlp::Otlp;
 use tercet_options::{Mistakes, Section};
@@ -120,7 +120,8 @@ fn start_paths_at(config: &mut Config, folder: &Path) {
     for path in paths {
         *path = folder.join(&*path);
     }
-    for server in &mut config.servers {
+    let of_pools = config.pool.values_mut().flat_map(|pool| &mut pool.servers);
+    for server in config.servers.iter_mut().chain(of_pools) {
         server.address.start_at(folder);
     }
 }

@@ -110,14 +110,14 @@ async fn listen(
 }
 
 async fn run_clock(worker: Rc<Worker>) {
-    let cut_offs = Cell::new(worker.shared.servers.cut_offs());
+    let cut_offs = Cell::new(worker.shared.pools.cut_offs());
     let was_stopping = Cell::new(false);
     worker
         .clock
         .run(|| {
             worker.pipelines.tick(worker.clock.last_tick());
             // Requests on a server that is cut off, and idle connections when draining begins, have to be woken.
-            let (now, is_stopping) = (worker.shared.servers.cut_offs(), worker.is_stopping());
+            let (now, is_stopping) = (worker.shared.pools.cut_offs(), worker.is_stopping());
             cut_offs.replace(now) != now || was_stopping.replace(is_stopping) != is_stopping
         })
         .await;

@@ -1,7 +1,7 @@
 //! Runs one request: selects a server, forwards the request, relays the response, and retries.
 //!
-//! Retry rules: a request that no server can have received is sent to the next server, whatever its method. A request
-//! that a server may have received is retried only if its method is idempotent, its body is still buffered, no byte of
+//! Retry rules: a request that no server can have received is sent to the next server of its backend pool, whatever its method. A
+//! request that a server may have received is retried only if its method is idempotent, its body is still buffered, no byte of
 //! a response was sent to the client, and the retry budget allows it. The budget bounds load, so retries of a server
 //! that is out of rotation are not charged to it. A request in flight stays on its server until the response, a
 //! timeout or a connection error; health checks do not move it.
@@ -30,11 +30,13 @@ use smallvec::SmallVec;
 use tercet_observe::AccessRecord;
 use tercet_observe::trace_context::TraceContext;
 
+use self::attempt::Attempt;
 use self::buffering::Spool;
 use self::failure::{CLIENT_GONE, Failure};
 use self::progress::Progress;
+use self::request::Composed;
 use crate::access::{Access, is_in};
-use crate::active::Active;
+use crate::active::{Active, BackendPool};
 use crate::buffer::Buffer;
 use crate::client::{After, Client};
 use crate::forwarded::RequestId;
@@ -43,8 +45,9 @@ use crate::local_reply::{LocalReply, Page};
 use crate::pages;
 use crate::request_buffers::RequestBuffers;
 use crate::rotation::{InFlight, Selection};
-use crate::routes::Selected;
+use crate::routes::{Destination, Selected};
 use crate::server::{Server, Standing};
+use crate::servers::Servers;
 use crate::traces;
 use crate::users::Verdict;
 use crate::worker::Worker;
@@ -58,6 +61,8 @@ struct Exchange<'a> {
     progress: Progress,
     /// The body decoder, after the first part of the body.
     decoder: Decoder,
+    /// Bytes of the body in that part.
+    body_taken: usize,
     /// Whether the body is streamed: its rest is still to be read from the client.
     streamed: bool,
     /// The part of a buffered body that is in a file; boxed, because hardly any request has one.
@@ -66,6 +71,8 @@ struct Exchange<'a> {
     /// The range of its text in `buffers.request`.
     id_range: Range<usize>,
     selected: Selected<'a>,
+    /// The server that was tried last.
+    server: Option<Arc<Server>>,
     /// The client's address: the peer's, or the one that trusted proxies reported.
     client_address: IpAddr,
     /// Where it is in a trace, if requests are traced; boxed, so that a request without a trace does not hold one.
@@ -94,46 +101,65 @@ pub(crate) async fn run(
         Ok(composed) => composed,
         Err(refusal) => return crate::local_reply::refuse(worker, client, buffers, refusal).await,
     };
-    let mut exchange = Exchange {
-        worker,
-        client,
-        config,
-        head,
-        progress: Progress::default(),
-        streamed: !composed.decoder.is_done(),
-        decoder: composed.decoder,
-        spool: None,
-        id: composed.id,
-        id_range: composed.id_range,
-        selected,
-        client_address: composed.client_address,
-        trace: composed.trace,
-    };
-    exchange.progress.is_buffered.set(true);
-    let mut server = None;
+    let mut exchange = Exchange::new(worker, client, config, head, selected, composed);
     let mut answered = exchange.without_server(buffers, started).or(refusal.map(Failure::ClientRefused));
     if let (None, Some(access)) = (&answered, selected.access()) {
         answered = Box::pin(exchange.denied(access, buffers)).await;
     }
-    let outcome = match (answered, selected.route.and_then(|route| route.files.as_ref())) {
+    let outcome = match (answered, exchange.selected.to) {
         (Some(reason), _) => Err(reason),
+        (None, None) => Err(Failure::NoRoute),
         // Boxed, so that a request that waits for a server does not hold the state of one for a file.
-        (None, Some(files)) => Box::pin(exchange.send_file(files, buffers)).await,
-        (None, None) => exchange.forward(buffers, &mut server).await,
+        (None, Some(Destination::Files(files))) => Box::pin(exchange.send_file(files, buffers)).await,
+        (None, Some(Destination::Pool(index))) => {
+            exchange.forward(&config.backend_pools[*index], buffers).await
+        }
     };
     let after = match outcome {
         Ok(after) => after,
         Err(failure) => exchange.send_failure(&failure, buffers).await,
     };
-    exchange.record(buffers, server.as_deref(), started);
+    exchange.record(buffers, started);
     if exchange.streamed {
         buffers.client.clear();
         buffers.client.extend(buffers.body.filled());
         buffers.body.clear();
     } else {
-        buffers.client.consume(head.length + composed.body_taken);
+        buffers.client.consume(head.length + exchange.body_taken);
     }
     after
+}
+
+impl<'a> Exchange<'a> {
+    /// The exchange of a composed request, which is moved here as a whole: what stays behind of it would be held while the request waits.
+    fn new(
+        worker: &'a Worker,
+        client: &'a Client,
+        config: &'a Active,
+        head: &'a RequestHead,
+        selected: Selected<'a>,
+        composed: Composed,
+    ) -> Self {
+        let progress = Progress::default();
+        progress.is_buffered.set(true);
+        Self {
+            worker,
+            client,
+            config,
+            head,
+            progress,
+            streamed: !composed.decoder.is_done(),
+            decoder: composed.decoder,
+            spool: None,
+            body_taken: composed.body_taken,
+            id: composed.id,
+            id_range: composed.id_range,
+            selected,
+            server: None,
+            client_address: composed.client_address,
+            trace: composed.trace,
+        }
+    }
 }
 
 impl Exchange<'_> {
@@ -221,38 +247,36 @@ impl Exchange<'_> {
             || self.worker.shared.bind_addresses.load().have_certificate(host.unwrap_or_default())
     }
 
-    /// Tries servers until one responds or no rule allows a retry. `server` is set to the last one that was tried.
-    async fn forward(
-        &mut self,
-        buffers: &mut RequestBuffers,
-        server: &mut Option<Arc<Server>>,
-    ) -> Result<After, Failure> {
+    /// Tries servers of the backend pool until one responds or no rule allows a retry.
+    async fn forward(&mut self, pool: &BackendPool, buffers: &mut RequestBuffers) -> Result<After, Failure> {
         if self.selected.buffers_requests() {
             Box::pin(self.buffer_request(buffers)).await?;
         }
-        let key = request::hash_key(self.config, self.client_address, self.head, buffers.client.filled());
+        let hash_on = pool.hash_on.as_ref();
+        let key = request::hash_key(hash_on, self.client_address, self.head, buffers.client.filled());
         let mut tried: SmallVec<[Arc<Server>; 4]> = SmallVec::new();
         let mut failure = None;
         let mut permit = None;
         let mut attempts = self.config.retries.attempts;
         loop {
-            let in_flight = match self.worker.shared.servers.select(key, &tried) {
+            let in_flight = match pool.servers.select(key, &tried) {
                 Selection::Server(in_flight) => in_flight,
-                Selection::AtCapacity => self.wait_for_capacity(key, &tried, buffers).await?,
+                Selection::AtCapacity => self.wait_for_capacity(&pool.servers, key, &tried, buffers).await?,
                 Selection::NoneAvailable => return Err(failure.unwrap_or(Failure::NotConnected)),
             };
-            *server = Some(Arc::clone(&in_flight));
-            let failed = match self.try_server(&in_flight, buffers).await {
+            let attempt = Attempt { pool: &pool.servers, server: in_flight };
+            self.server = Some(Arc::clone(&attempt));
+            let failed = match self.try_server(&attempt, buffers).await {
                 Ok(after) => return Ok(after),
                 Err(failed) => failed,
             };
             if failed.is_servers_fault(self.progress.first_byte.get().is_some()) {
-                self.worker.shared.servers.request_failed(&in_flight);
+                pool.servers.request_failed(&attempt);
             }
             if !self.may_retry(&failed) || attempts == 0 {
                 return Err(failed);
             }
-            let standing = in_flight.standing();
+            let standing = attempt.standing();
             if matches!(failed, Failure::ConnectTimeout) && standing == Standing::Unreachable {
                 // Only unreachable servers are left: each retry would take another connect timeout.
                 return Err(failed);
@@ -264,14 +288,14 @@ impl Exchange<'_> {
                 // A server that is out of rotation (perhaps because of this failure) no longer works on the request,
                 // so the retry adds no load. Otherwise it needs a permit of the retry budget.
                 if standing <= Standing::Silent && permit.is_none() {
-                    permit = self.worker.shared.retry(self.config);
+                    permit = pool.servers.retry(&self.config.retries);
                     if permit.is_none() {
                         return Err(failed);
                     }
                 }
             }
             self.worker.shared.metrics.retries.fetch_add(1, Ordering::Relaxed);
-            tried.push(Arc::clone(&in_flight));
+            tried.push(Arc::clone(&attempt));
             failure = Some(failed);
         }
     }
@@ -295,6 +319,7 @@ impl Exchange<'_> {
             | Failure::PasswordsPending
             | Failure::Redirect(_)
             | Failure::LastForward
+            | Failure::NoRoute
             | Failure::NotFound
             | Failure::Forbidden
             | Failure::Unreadable(_)
@@ -309,18 +334,18 @@ impl Exchange<'_> {
     /// Queues the request until a server has capacity for it.
     async fn wait_for_capacity(
         &self,
+        pool: &Servers,
         key: u64,
         tried: &[Arc<Server>],
         buffers: &mut RequestBuffers,
     ) -> Result<InFlight, Failure> {
-        let shared = &self.worker.shared;
-        let Some(_permit) = shared.queue(self.config.limits.queue) else { return Err(Failure::QueueFull) };
+        let Some(_permit) = pool.queue(self.config.limits.queue) else { return Err(Failure::QueueFull) };
         self.client.deadline.set(self.client.response_timeout(*self.config.timeouts.queue));
         loop {
             // Registered before the selection, so that no notification is missed in between.
-            let mut freed = pin!(shared.servers.capacity_freed.notified());
+            let mut freed = pin!(pool.capacity_freed.notified());
             freed.as_mut().enable();
-            match shared.servers.select(key, tried) {
+            match pool.select(key, tried) {
                 Selection::Server(in_flight) => return Ok(in_flight),
                 Selection::NoneAvailable => return Err(Failure::NotConnected),
                 Selection::AtCapacity => {}
@@ -396,7 +421,8 @@ impl Exchange<'_> {
         self.head.keep_alive && whole && !self.worker.is_stopping()
     }
 
-    fn record(&self, buffers: &RequestBuffers, server: Option<&Server>, started: Instant) {
+    fn record(&self, buffers: &RequestBuffers, started: Instant) {
+        let server = self.server.as_deref();
         let buffer = buffers.client.filled();
         let mut id = [0; 36];
         let record = AccessRecord {

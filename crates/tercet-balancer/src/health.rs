@@ -14,10 +14,11 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::config::Health;
+use crate::config::{self, Health};
 use crate::http1::response::{self, RequestInfo};
 use crate::http1::{HeadLimits, Method};
 use crate::server::{Server, Standing};
+use crate::servers::Servers;
 use crate::shared::Shared;
 use crate::socket;
 use crate::upstream::Upstream;
@@ -57,13 +58,16 @@ enum HealthFailure {
 /// Checks every server, one task each. Never returns; the caller drops it when the configuration changes.
 pub(crate) async fn check_all(shared: Arc<Shared>) {
     let config = shared.config.load_full();
-    let rules = Rc::new(config.health.clone());
     let mut checks = tokio::task::JoinSet::new();
-    for server in shared.servers.all() {
-        let (shared, rules) = (Arc::clone(&shared), Rc::clone(&rules));
-        let entry = config.servers.iter().find(|it| *it.name == *server.name && it.address == server.address);
-        let apart = entry.and_then(|it| it.health_address).map(Upstream::Tcp);
-        checks.spawn_local(async move { check_one(&shared, &rules, &server, apart.as_ref()).await });
+    for (options, pool) in config.pools().into_iter().zip(&config.backend_pools) {
+        let rules = Rc::new(options.health);
+        for server in pool.servers.all() {
+            let (pool, rules) = (Arc::clone(&pool.servers), Rc::clone(&rules));
+            let is_its = |it: &&config::Server| *it.name == *server.name && it.address == server.address;
+            let entry = options.servers.iter().find(is_its);
+            let apart = entry.and_then(|it| it.health_address).map(Upstream::Tcp);
+            checks.spawn_local(async move { check_one(&pool, &rules, &server, apart.as_ref()).await });
+        }
     }
     if checks.is_empty() {
         return std::future::pending().await;
@@ -72,7 +76,7 @@ pub(crate) async fn check_all(shared: Arc<Shared>) {
 }
 
 /// Checks a server, at the address for checks that it has `apart`.
-async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, apart: Option<&Upstream>) {
+async fn check_one(pool: &Servers, rules: &Health, server: &Arc<Server>, apart: Option<&Upstream>) {
     let upstream = apart.unwrap_or(&server.upstream);
     let host = match upstream {
         Upstream::Tcp(address) => address.to_string(),
@@ -95,22 +99,22 @@ async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, apart:
         responses = server.responses_seen();
         let checked = check(*rules.timeout, probe, upstream, &host).await;
         if let Some(reachable) = checked.reachable {
-            shared.servers.set_reachable(server, reachable);
+            pool.set_reachable(server, reachable);
         }
         let has_responded = matches!(checked.outcome, Ok(()) | Err(HealthFailure::Status(_)));
         if has_responded && !matches!(probe, Probe::Connect) {
-            shared.servers.response_began(server);
+            pool.response_began(server);
         }
         match checked.outcome {
             Ok(()) => {
                 if server.check_passed() >= rules.rise.get() {
-                    shared.servers.set_health(server, true, "");
+                    pool.set_health(server, true, "");
                 }
             }
             // An error status is reliable: one is enough.
             Err(failure @ HealthFailure::Status(_)) => {
                 server.check_failed();
-                shared.servers.set_health(server, false, &failure.to_string());
+                pool.set_health(server, false, &failure.to_string());
             }
             Err(HealthFailure::OutOfSockets) => {}
             // On a busy machine checks are late. A server that responds to requests is alive.
@@ -120,11 +124,11 @@ async fn check_one(shared: &Shared, rules: &Health, server: &Arc<Server>, apart:
             // It may be busy with its requests: a slow server is not a dead one.
             Err(HealthFailure::Timeout(_)) if server.awaiting_response() > 0 => {
                 server.check_inconclusive();
-                shared.servers.set_silent(server, true);
+                pool.set_silent(server, true);
             }
             Err(failure) => {
                 if server.check_failed() >= rules.fall.get() {
-                    shared.servers.set_health(server, false, &failure.to_string());
+                    pool.set_health(server, false, &failure.to_string());
                 }
             }
         }
@@ -205,8 +209,8 @@ async fn run(
 /// Ends ejections, and the drain time of removed servers, at their deadlines. Never returns.
 pub(crate) async fn end_deadlines(shared: Arc<Shared>) {
     loop {
-        let added = shared.servers.deadline_added.notified();
-        match shared.servers.end_deadlines(std::time::Instant::now()) {
+        let added = shared.pools.deadline_added().notified();
+        match shared.pools.end_deadlines(std::time::Instant::now()) {
             None => added.await,
             Some(until) => {
                 let _ = tokio::time::timeout_at(Instant::from_std(until), added).await;

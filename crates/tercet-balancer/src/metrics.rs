@@ -7,7 +7,7 @@ use std::time::Duration;
 use tercet_observe::metrics::{self, Counter, Family, Gauge, Latency, Registry};
 use tercet_observe::traces::Counts;
 
-use crate::server::Server;
+use crate::servers::Servers;
 use crate::tls::Obtained;
 use crate::x509::Leaf;
 
@@ -72,7 +72,7 @@ pub(crate) struct Readings<'a> {
     pub(crate) maintenance: bool,
     /// The spans of traces, if requests are traced.
     pub(crate) spans: Option<&'a Counts>,
-    pub(crate) servers: &'a [Arc<Server>],
+    pub(crate) pools: &'a [Arc<Servers>],
     pub(crate) certificates: Vec<Leaf>,
     pub(crate) obtained: Vec<Obtained>,
 }
@@ -107,7 +107,7 @@ pub(crate) fn encode(own: &Metrics, now: &Readings<'_>) -> String {
     add_certificates(&mut registry, &now.certificates);
     add_domains(&mut registry, &now.obtained);
     add_responses(&mut registry, own);
-    add_servers(&mut registry, now.servers);
+    add_servers(&mut registry, now.pools);
     metrics::encode(&registry)
 }
 
@@ -174,22 +174,23 @@ fn add_responses(registry: &mut Registry, own: &Metrics) {
     registry.register("request_duration_seconds", "Time from a request to the end of its response", duration);
 }
 
-fn add_servers(registry: &mut Registry, servers: &[Arc<Server>]) {
+fn add_servers(registry: &mut Registry, pools: &[Arc<Servers>]) {
     let requests = Family::<Labels, Counter>::default();
     let failures = Family::<Labels, Counter>::default();
     let answers = Family::<Labels, Counter>::default();
     let in_flight = Family::<Labels, Gauge>::default();
     let up = Family::<Labels, Gauge>::default();
     let latency = Family::<Labels, Latency>::default();
-    for server in servers {
-        let label = vec![("server", server.name.to_string())];
+    let servers = pools.iter().flat_map(|pool| pool.all().into_iter().map(move |server| (pool, server)));
+    for (pool, server) in servers {
+        let label = vec![("pool", pool.pool.to_string()), ("server", server.name.to_string())];
         requests.get_or_create(&label).inc_by(server.requests.load(Ordering::Relaxed));
         failures.get_or_create(&label).inc_by(server.failed.load(Ordering::Relaxed));
         in_flight.get_or_create(&label).set(server.in_flight().try_into().unwrap_or(i64::MAX));
         up.get_or_create(&label).set(i64::from(server.is_available()));
         latency.get_or_create(&label).include(&server.latency);
         for (class, count) in CLASSES.into_iter().zip(&server.responses) {
-            let label = vec![("server", server.name.to_string()), ("class", class.to_owned())];
+            let label = [&label[..], &[("class", class.to_owned())]].concat();
             answers.get_or_create(&label).inc_by(count.load(Ordering::Relaxed));
         }
     }

@@ -1,17 +1,22 @@
-//! The route table: which requests are answered with files, and which go to a server.
+//! The route table: which requests are answered with files, and which go to a backend pool.
 //!
 //! Matching allocates nothing, and judges the path that is sent on: a path with more than one reading is refused.
 
 use crate::access::Access;
-use crate::config::{Compress, Route as Options};
+use crate::config::{APPLICATION, Compress, Config, Route as Options};
 use crate::files::Files;
 use crate::http1::{self, Refusal};
 use crate::path;
 use crate::users::UsersError;
 
-/// The routes of a configuration, in the order of their precedence.
+/// The routes of a configuration.
 #[derive(Debug)]
-pub struct Routes(Vec<Route>);
+pub struct Routes {
+    /// In the order of their precedence.
+    list: Vec<Route>,
+    /// Where requests without a route go.
+    otherwise: Option<Destination>,
+}
 
 /// A route.
 #[derive(Debug)]
@@ -19,14 +24,22 @@ pub struct Route {
     host: Host,
     path: Box<[u8]>,
     strip: bool,
-    /// The static files that answer its requests; `None`: the servers.
-    pub(crate) files: Option<Files>,
+    to: Option<Destination>,
     /// Whether responses of servers are compressed, if it says so.
     pub(crate) compress: Option<Compress>,
     /// Whether a server is selected only once the whole body has arrived.
     pub(crate) buffers_requests: bool,
     /// Which clients have access; `None`: all.
     pub(crate) access: Option<Access>,
+}
+
+/// What answers the requests of a route.
+#[derive(Debug)]
+pub(crate) enum Destination {
+    /// Static files.
+    Files(Files),
+    /// The servers of a backend pool: its position in [`Config::pools`].
+    Pool(usize),
 }
 
 /// The hosts of a route.
@@ -44,13 +57,15 @@ enum Host {
 pub struct Selected<'a> {
     /// `None`: no route matches.
     pub route: Option<&'a Route>,
+    /// `None`: nothing answers the request.
+    pub(crate) to: Option<&'a Destination>,
     /// The bytes at the front of the path that are not sent on.
     pub stripped: usize,
 }
 
 impl<'a> Selected<'a> {
-    /// The selection without a route.
-    pub(crate) const NONE: Self = Self { route: None, stripped: 0 };
+    /// The selection of a request that is refused.
+    pub(crate) const NONE: Self = Self { route: None, to: None, stripped: 0 };
 
     /// The access rules of the route.
     pub(crate) fn access(&self) -> Option<&'a Access> {
@@ -68,10 +83,19 @@ impl Routes {
     ///
     /// # Errors
     /// A file with users cannot be used.
-    pub fn load(routes: &[Options]) -> Result<Self, UsersError> {
-        let mut routes = routes.iter().map(Route::load).collect::<Result<Vec<_>, _>>()?;
-        routes.sort_by_key(|route| std::cmp::Reverse(route.precedence()));
-        Ok(Self(routes))
+    pub fn load(config: &Config) -> Result<Self, UsersError> {
+        let pools = config.pools();
+        let pool = |name: &str| pools.iter().position(|pool| pool.name == name).map(Destination::Pool);
+        let load = |options: &Options| {
+            let to = match &options.files {
+                Some(folder) => Some(Destination::Files(Files::new(folder, options))),
+                None => pool(options.to.as_deref().unwrap_or(APPLICATION)),
+            };
+            Route::load(options, to)
+        };
+        let mut list = config.route.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        list.sort_by_key(|route| std::cmp::Reverse(route.precedence()));
+        Ok(Self { list, otherwise: pool(APPLICATION) })
     }
 
     /// The route of a request with this host and this target: a path, and perhaps a query. Without routes every target is
@@ -81,8 +105,8 @@ impl Routes {
     /// The path or the host has more than one reading.
     #[inline]
     pub fn select(&self, host: Option<&[u8]>, target: &[u8]) -> Result<Selected<'_>, Refusal> {
-        if self.0.is_empty() {
-            return Ok(Selected::NONE);
+        if self.list.is_empty() {
+            return Ok(self.without_route());
         }
         // `OPTIONS *` concerns the whole site, and its rules hold.
         self.select_among(host, if target == b"*" { b"/" } else { target })
@@ -109,16 +133,21 @@ impl Routes {
 
     /// The first route for this host and this path.
     fn find(&self, host: &[u8], path: &[u8]) -> Selected<'_> {
-        let found = self.0.iter().find_map(|route| {
+        let found = self.list.iter().find_map(|route| {
             let length = route.host.matches(host).then(|| path::prefix(path, &route.path)).flatten()?;
-            Some(Selected { route: Some(route), stripped: if route.strip { length } else { 0 } })
+            let stripped = if route.strip { length } else { 0 };
+            Some(Selected { route: Some(route), to: route.to.as_ref(), stripped })
         });
-        found.unwrap_or(Selected::NONE)
+        found.unwrap_or_else(|| self.without_route())
+    }
+
+    fn without_route(&self) -> Selected<'_> {
+        Selected { route: None, to: self.otherwise.as_ref(), stripped: 0 }
     }
 }
 
 impl Route {
-    fn load(options: &Options) -> Result<Self, UsersError> {
+    fn load(options: &Options, to: Option<Destination>) -> Result<Self, UsersError> {
         let host = match options.host.as_deref().map(str::to_ascii_lowercase) {
             None => Host::Any,
             Some(host) => match host.strip_prefix('*') {
@@ -130,7 +159,7 @@ impl Route {
             host,
             path: options.path.as_bytes().into(),
             strip: options.strip,
-            files: options.files.as_ref().map(|folder| Files::new(folder, options)),
+            to,
             compress: options.compress,
             buffers_requests: options.buffer_requests,
             access: Access::load(options)?,
@@ -162,16 +191,11 @@ impl Host {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
     fn routes(text: &str) -> Routes {
         let text = format!("servers = [\"127.0.0.1:1\"]\n{text}");
-        Routes::load(
-            &Config::parse(&text, "test.toml")
-                .unwrap_or_else(|mistakes| panic!("{}", mistakes.lines()))
-                .route,
-        )
-        .unwrap()
+        let config = Config::parse(&text, "test.toml");
+        Routes::load(&config.unwrap_or_else(|mistakes| panic!("{}", mistakes.lines()))).unwrap()
     }
 
     /// The path of the selected route, and the path that is sent on.

@@ -1,9 +1,9 @@
-//! The backend pool: all servers, and the rotation made of them.
+//! A backend pool: its servers, and the rotation made of them.
 //!
 //! Selection is lock-free. A change (a health check result, an ejection, a drain, a reload) takes a lock and
 //! publishes a new rotation. This module does not depend on how servers are checked.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ use tercet_observe::LogHandle;
 use tercet_observe::event::BalancerEvent;
 use tokio::sync::Notify;
 
-use crate::config::{Config, Health, Policy};
+use crate::config::{BackendPool, Health, Policy, Retries};
+use crate::permit::Permit;
 use crate::rotation::{Rotation, Selection};
 use crate::server::{Server, Standing};
 
@@ -31,21 +32,33 @@ const WORST_FIRST: [(Standing, bool); 10] = [
     (Standing::Up, false),
 ];
 
-/// The servers and the rotation made of them.
+/// The servers of a backend pool and the rotation made of them.
 #[derive(Debug)]
 pub(crate) struct Servers {
+    /// The pool's name.
+    pub(crate) pool: Box<str>,
     rotation: ArcSwap<Rotation>,
     /// Selections so far: the position in the round-robin order.
     selections: AtomicU64,
-    /// Incremented when the remaining requests of a removed server have to be cut off.
-    cut_offs: AtomicU64,
     started: Instant,
     table: Mutex<Table>,
     log: LogHandle,
-    /// Notified when an ejection or a removal adds a deadline.
-    pub(crate) deadline_added: Notify,
+    deadlines: Arc<Deadlines>,
     /// Notified when a request ends on a server that has a limit, or the rotation changes.
     pub(crate) capacity_freed: Arc<Notify>,
+    /// Requests in the queue.
+    queued: AtomicUsize,
+    /// Retries in flight.
+    retrying: AtomicUsize,
+}
+
+/// The deadlines of servers, in all backend pools.
+#[derive(Debug, Default)]
+pub(crate) struct Deadlines {
+    /// Notified when an ejection or a removal adds one.
+    pub(crate) added: Notify,
+    /// Incremented when the remaining requests of a removed server have to be cut off.
+    pub(crate) cut_offs: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -62,34 +75,36 @@ struct Table {
 }
 
 impl Servers {
-    pub(crate) fn new(config: &Config, log: LogHandle) -> Self {
+    /// The backend pool of this name, which has no servers before [`configure`](Self::configure).
+    pub(crate) fn new(pool: &str, log: LogHandle, deadlines: Arc<Deadlines>) -> Self {
         let table = Table {
             servers: Vec::new(),
-            policy: config.policy,
-            health: config.health.clone(),
+            policy: Policy::default(),
+            health: Health::default(),
             ejected: Vec::new(),
             removed: Vec::new(),
             is_panicking: false,
         };
-        let servers = Self {
-            rotation: ArcSwap::from_pointee(Rotation::new(config.policy, Duration::ZERO, Vec::new())),
+        Self {
+            pool: pool.into(),
+            rotation: ArcSwap::from_pointee(Rotation::new(table.policy, Duration::ZERO, Vec::new())),
             selections: AtomicU64::new(0),
-            cut_offs: AtomicU64::new(0),
             started: Instant::now(),
             table: Mutex::new(table),
             log,
-            deadline_added: Notify::new(),
+            deadlines,
             capacity_freed: Arc::default(),
-        };
-        servers.configure(config);
-        servers
+            queued: AtomicUsize::new(0),
+            retrying: AtomicUsize::new(0),
+        }
     }
 
-    /// Applies a configuration: a server with the same name and address keeps its state.
-    pub(crate) fn configure(&self, config: &Config) {
+    /// Applies a configuration: a server with the same name and address keeps its state. Removed servers have the time `drain`
+    /// for their requests in flight.
+    pub(crate) fn configure(&self, options: &BackendPool<'_>, drain: Duration) {
         let mut table = self.lock();
         let old = std::mem::take(&mut table.servers);
-        table.servers = config
+        table.servers = options
             .servers
             .iter()
             .map(|wanted| {
@@ -106,17 +121,31 @@ impl Servers {
                 Arc::new(Server::new(wanted, Arc::clone(&self.capacity_freed)))
             })
             .collect();
-        let Table { servers, ejected, removed, .. } = &mut *table;
-        ejected.retain(|(server, _)| servers.iter().any(|other| Arc::ptr_eq(other, server)));
-        // Tasks may still hold a reference to a removed server, so it is marked as draining.
-        for gone in old.iter().filter(|old| !servers.iter().any(|server| Arc::ptr_eq(old, server))) {
-            gone.draining.store(true, Ordering::Relaxed);
-            removed.push((Arc::clone(gone), Instant::now() + *config.drain));
-            self.deadline_added.notify_one();
-        }
-        table.policy = config.policy;
-        table.health = config.health.clone();
+        self.remove(&mut table, old, drain);
+        table.policy = options.policy;
+        table.health = options.health.clone();
         self.publish(&mut table);
+    }
+
+    /// Removes all servers: the pool is no longer in the configuration. A request whose route was selected before still gets a
+    /// server from its last rotation.
+    pub(crate) fn remove_all(&self, drain: Duration) {
+        let mut table = self.lock();
+        let old = std::mem::take(&mut table.servers);
+        self.remove(&mut table, old, drain);
+    }
+
+    /// Removes those of the `old` servers that are not in the table.
+    fn remove(&self, table: &mut Table, old: Vec<Arc<Server>>, drain: Duration) {
+        let Table { servers, ejected, removed, .. } = table;
+        let is_there = |server: &Arc<Server>| servers.iter().any(|other| Arc::ptr_eq(other, server));
+        ejected.retain(|(server, _)| is_there(server));
+        // Tasks may still hold a reference to a removed server, so it is marked as draining.
+        for gone in old.into_iter().filter(|server| !is_there(server)) {
+            gone.draining.store(true, Ordering::Relaxed);
+            removed.push((gone, Instant::now() + drain));
+            self.deadlines.added.notify_one();
+        }
     }
 
     /// Selects a server for a request; see [`Rotation::select`].
@@ -142,9 +171,16 @@ impl Servers {
             .any(|server| server.standing() < Standing::Down && !server.draining.load(Ordering::Relaxed))
     }
 
-    /// A counter that changes whenever requests have to be cut off.
-    pub(crate) fn cut_offs(&self) -> u64 {
-        self.cut_offs.load(Ordering::Acquire)
+    /// A permit to wait in the queue for a server; `None` when `limit` requests wait already.
+    pub(crate) fn queue(&self, limit: usize) -> Option<Permit<'_>> {
+        Permit::acquire(&self.queued, limit)
+    }
+
+    /// A permit to retry a request; `None` when the retry budget is exhausted.
+    pub(crate) fn retry(&self, options: &Retries) -> Option<Permit<'_>> {
+        let in_flight: usize = self.lock().servers.iter().map(|server| server.in_flight()).sum();
+        let budget = in_flight * options.budget_percent as usize / 100;
+        Permit::acquire(&self.retrying, budget.max(options.budget_minimum as usize))
     }
 
     /// Milliseconds of the process's clock, never 0.
@@ -166,12 +202,11 @@ impl Servers {
         if server.silent.swap(silent, Ordering::AcqRel) == silent {
             return;
         }
-        let name = &server.name;
         if silent {
             let requests = server.awaiting_response();
-            self.log.event(BalancerEvent::ServerSilent { server: name, requests });
+            self.log.event(BalancerEvent::ServerSilent { pool: &self.pool, server: &server.name, requests });
         } else if server.standing() == Standing::Up {
-            self.log.event(BalancerEvent::ServerUp { server: name });
+            self.log_up(server);
         }
         self.publish(&mut table);
     }
@@ -191,7 +226,7 @@ impl Servers {
             return;
         }
         if healthy {
-            self.log.event(BalancerEvent::ServerUp { server: &server.name });
+            self.log_up(server);
             // Earlier failures are outdated by this result.
             server.reset_failures();
             server.ejections.store(0, Ordering::Relaxed);
@@ -200,7 +235,7 @@ impl Servers {
             table.ejected.retain(|(other, _)| !Arc::ptr_eq(other, server));
             server.slow_start_began.store(self.now(), Ordering::Relaxed);
         } else {
-            self.log.event(BalancerEvent::ServerDown { server: &server.name, reason });
+            self.log.event(BalancerEvent::ServerDown { pool: &self.pool, server: &server.name, reason });
         }
         self.publish(&mut table);
     }
@@ -228,12 +263,13 @@ impl Servers {
         server.ejected.store(true, Ordering::Release);
         table.ejected.push((Arc::clone(server), Instant::now() + length));
         self.log.event(BalancerEvent::ServerEjected {
+            pool: &self.pool,
             server: &server.name,
             failures,
             seconds: length.as_secs_f64(),
         });
         self.publish(&mut table);
-        self.deadline_added.notify_one();
+        self.deadlines.added.notify_one();
     }
 
     /// Ends the ejections and cuts off the requests of removed servers whose deadline is reached. Returns the next
@@ -250,7 +286,7 @@ impl Servers {
             server.ejected.store(false, Ordering::Release);
             // It may be down meanwhile, or silent.
             if server.standing() == Standing::Up {
-                self.log.event(BalancerEvent::ServerUp { server: &server.name });
+                self.log_up(server);
             }
             false
         });
@@ -261,7 +297,7 @@ impl Servers {
             let is_over = *until <= now;
             if is_over {
                 server.cut_off.store(true, Ordering::Release);
-                self.cut_offs.fetch_add(1, Ordering::AcqRel);
+                self.deadlines.cut_offs.fetch_add(1, Ordering::AcqRel);
             }
             !is_over && server.in_flight() > 0
         });
@@ -276,7 +312,15 @@ impl Servers {
         }
     }
 
+    fn log_up(&self, server: &Server) {
+        self.log.event(BalancerEvent::ServerUp { pool: &self.pool, server: &server.name });
+    }
+
     fn publish(&self, table: &mut Table) {
+        if table.servers.is_empty() {
+            // The pool was removed.
+            return;
+        }
         let takes_requests = |server: &&Arc<Server>| !server.draining.load(Ordering::Relaxed);
         let mut rotation = None;
         for (standing, backup) in WORST_FIRST {
@@ -291,9 +335,9 @@ impl Servers {
             }
         }
         let passes = |server: &Arc<Server>| server.standing() < Standing::Down;
-        let is_panicking = !table.servers.is_empty() && !table.servers.iter().any(passes);
+        let is_panicking = !table.servers.iter().any(passes);
         if is_panicking && !std::mem::replace(&mut table.is_panicking, is_panicking) {
-            self.log.event(BalancerEvent::NoServerPasses);
+            self.log.event(BalancerEvent::NoServerPasses { pool: &self.pool });
         }
         table.is_panicking = is_panicking;
         let rotation =
@@ -314,6 +358,7 @@ mod tests {
     use tercet_observe::{Format, Log};
 
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn a_server_that_is_down_is_not_up_when_its_ejection_ends() {
@@ -321,7 +366,9 @@ mod tests {
         let file = folder.path().join("events.log");
         let log = Log::open("balancer", Destination::File(file.clone()), Format::Text).unwrap();
         let text = "servers = ['127.0.0.1:1', '127.0.0.1:2']\nhealth.ejection-failures = 1";
-        let servers = Servers::new(&Config::parse(text, "a").unwrap(), log.handle());
+        let config = Config::parse(text, "a").unwrap();
+        let servers = Servers::new("application", log.handle(), Arc::default());
+        servers.configure(&config.pools()[0], *config.drain);
         let ejected = &servers.all()[0];
         servers.request_failed(ejected);
         servers.set_silent(ejected, true);

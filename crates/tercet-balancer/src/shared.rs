@@ -1,8 +1,8 @@
-//! The state shared by all threads of a balancer: the configuration, the servers, the limits and the counters.
+//! The state shared by all threads of a balancer: the configuration, the backend pools, the limits and the counters.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use tercet_observe::LogHandle;
@@ -12,17 +12,16 @@ use tokio::sync::{mpsc, oneshot};
 use crate::active::Active;
 use crate::bind_address::BindAddresses;
 use crate::challenges::Challenges;
-use crate::config::Config;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::pools::Pools;
 use crate::recent::Recent;
-use crate::servers::Servers;
 
 /// The state shared by all threads.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: ArcSwap<Active>,
-    pub(crate) servers: Servers,
+    pub(crate) pools: Pools,
     pub(crate) bind_addresses: ArcSwap<BindAddresses>,
     pub(crate) challenges: Arc<Challenges>,
     pub(crate) limits: Limits,
@@ -35,8 +34,6 @@ pub(crate) struct Shared {
     pub(crate) reload_requests: mpsc::Sender<ReloadReply>,
     /// Whether maintenance is on.
     maintenance: AtomicBool,
-    queued: AtomicUsize,
-    retrying: AtomicUsize,
 }
 
 /// The reply to a reload request of the admin socket; the error is the reason for which it was refused.
@@ -45,6 +42,7 @@ pub type ReloadReply = oneshot::Sender<Result<(), String>>;
 impl Shared {
     pub(crate) fn new(
         config: Active,
+        pools: Pools,
         bind_addresses: BindAddresses,
         challenges: Arc<Challenges>,
         workers: usize,
@@ -52,7 +50,7 @@ impl Shared {
         reload_requests: mpsc::Sender<ReloadReply>,
     ) -> Self {
         Self {
-            servers: Servers::new(&config, events.clone()),
+            pools,
             config: ArcSwap::from_pointee(config),
             bind_addresses: ArcSwap::from_pointee(bind_addresses),
             challenges,
@@ -63,8 +61,6 @@ impl Shared {
             access_log,
             reload_requests,
             maintenance: AtomicBool::new(false),
-            queued: AtomicUsize::new(0),
-            retrying: AtomicUsize::new(0),
         }
     }
 
@@ -95,34 +91,5 @@ impl Shared {
                 BalancerEvent::MaintenanceOff { file: &file }
             });
         }
-    }
-
-    /// A permit to wait in the queue for a server; `None` when `limit` requests wait already.
-    pub(crate) fn queue(&self, limit: usize) -> Option<Permit<'_>> {
-        Permit::acquire(&self.queued, limit)
-    }
-
-    /// A permit to retry a request; `None` when the retry budget is exhausted.
-    pub(crate) fn retry(&self, config: &Config) -> Option<Permit<'_>> {
-        let in_flight: usize = self.servers.all().iter().map(|server| server.in_flight()).sum();
-        let budget = in_flight * config.retries.budget_percent as usize / 100;
-        Permit::acquire(&self.retrying, budget.max(config.retries.budget_minimum as usize))
-    }
-}
-
-/// A permit of a counting semaphore that is never waited for; released on drop.
-#[derive(Debug)]
-pub(crate) struct Permit<'a>(&'a AtomicUsize);
-
-impl<'a> Permit<'a> {
-    fn acquire(counter: &'a AtomicUsize, limit: usize) -> Option<Self> {
-        let permit = Self(counter);
-        (counter.fetch_add(1, Ordering::Relaxed) < limit).then_some(permit)
-    }
-}
-
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

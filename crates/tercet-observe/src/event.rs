@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line_in_either_format() {
-        let down = BalancerEvent::ServerDown { server: "app-1", reason: "refused\nforged" };
+        let down =
+            BalancerEvent::ServerDown { pool: "application", server: "app-1", reason: "refused\nforged" };
         check(
             down.clone(),
             Format::Text,
@@ -165,7 +166,7 @@ mod tests {
             down,
             Format::Json,
             expect![[
-                r#"{"time":"TIME","level":"warn","part":"balancer","message":"server app-1 is down: refused\nforged","event":"server_down","server":"app-1","reason":"refused\nforged"}"#
+                r#"{"time":"TIME","level":"warn","part":"balancer","message":"server app-1 is down: refused\nforged","event":"server_down","pool":"application","server":"app-1","reason":"refused\nforged"}"#
             ]],
         );
     }

@@ -1,6 +1,7 @@
 //! One attempt on one server: on a pipelined connection, an idle connection of the pool, or a new connection.
 
 use std::future::{Future as _, poll_fn};
+use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,8 +24,23 @@ use crate::pipeline::PipelineSlot;
 use crate::request_buffers::RequestBuffers;
 use crate::rotation::InFlight;
 use crate::server::Server;
+use crate::servers::Servers;
 use crate::socket::{Socket, is_out_of_ports, is_out_of_resources};
 use crate::worker::Worker;
+
+/// A request in flight on a server of a backend pool.
+pub(super) struct Attempt<'a> {
+    pub(super) pool: &'a Servers,
+    pub(super) server: InFlight,
+}
+
+impl Deref for Attempt<'_> {
+    type Target = Arc<Server>;
+
+    fn deref(&self) -> &Arc<Server> {
+        &self.server
+    }
+}
 
 /// The connection on which a request is sent.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +65,7 @@ impl Exchange<'_> {
     /// one.
     pub(super) async fn try_server(
         &mut self,
-        server: &InFlight,
+        server: &Attempt<'_>,
         buffers: &mut RequestBuffers,
     ) -> Result<After, Failure> {
         if let Some(slot) = self.join_pipeline(server, buffers) {
@@ -115,7 +131,7 @@ impl Exchange<'_> {
 
     async fn try_connection(
         &mut self,
-        server: &InFlight,
+        server: &Attempt<'_>,
         socket: Socket,
         buffers: &mut RequestBuffers,
     ) -> Result<After, Failure> {
@@ -151,7 +167,7 @@ impl Exchange<'_> {
 
     async fn try_pipelined(
         &self,
-        server: &InFlight,
+        server: &Attempt<'_>,
         slot: PipelineSlot,
         buffers: &mut RequestBuffers,
     ) -> Result<After, Failure> {
@@ -179,7 +195,7 @@ impl Exchange<'_> {
     /// sending began.
     async fn relay(
         &self,
-        server: &InFlight,
+        server: &Attempt<'_>,
         connection: Connection<'_>,
         sent: Instant,
         buffers: &mut RequestBuffers,
@@ -208,7 +224,7 @@ impl Exchange<'_> {
         };
         let download = Download {
             client,
-            servers: &worker.shared.servers,
+            servers: server.pool,
             server,
             socket,
             config,

@@ -51,6 +51,8 @@ pub(super) enum Failure {
     Redirect(String),
     /// `Max-Forwards` is 0 (RFC 9110 section 7.6.2).
     LastForward,
+    /// No route matches the request, and there is no backend pool for the others.
+    NoRoute,
     /// There is no such file.
     NotFound,
     /// The balancer may not read the file.
@@ -112,6 +114,7 @@ impl Failure {
             | Self::PasswordsPending
             | Self::Redirect(_)
             | Self::LastForward
+            | Self::NoRoute
             | Self::NotFound
             | Self::Forbidden
             | Self::Unreadable(_)
@@ -144,6 +147,7 @@ impl Failure {
             Self::PasswordsPending => (503, "too many passwords are being checked"),
             Self::Redirect(_) => (308, "this is served over https only"),
             Self::LastForward => (200, "this is the balancer"),
+            Self::NoRoute => (404, "nothing is served for this host and path"),
             Self::NotFound => (404, "no such file"),
             Self::Forbidden => (403, "the balancer may not read this file"),
             Self::Unreadable(_) => (500, "the file cannot be read"),

@@ -8,7 +8,7 @@ use tercet_observe::trace_context::TraceContext;
 use crate::access::Access;
 use crate::active::Active;
 use crate::client::Client;
-use crate::config::{Config, HashOn, Policy};
+use crate::config::HashOn;
 use crate::forwarded::{self, Peer, RequestId};
 use crate::http1::{self, Decoder, Field, Refusal, RequestHead, write};
 use crate::request_buffers::RequestBuffers;
@@ -73,14 +73,17 @@ pub(super) fn compose(
     Ok(Composed { decoder, body_taken: first.consumed, id, id_range, client_address, trace })
 }
 
-/// The request's key for the hash policy; 0 under any other.
-pub(super) fn hash_key(config: &Config, client_address: IpAddr, head: &RequestHead, received: &[u8]) -> u64 {
-    if config.policy != Policy::Hash {
-        return 0;
-    }
-    let value = match &config.hash_on {
+/// The request's key for the hash policy; 0 under any other, which hashes nothing.
+pub(super) fn hash_key(
+    hash_on: Option<&HashOn>,
+    client_address: IpAddr,
+    head: &RequestHead,
+    received: &[u8],
+) -> u64 {
+    let value = match hash_on {
+        None => return 0,
         Some(HashOn::Header(name)) => head.value_named(received, name.as_bytes()),
-        Some(HashOn::Client) | None => None,
+        Some(HashOn::Client) => None,
     };
     match value {
         Some(value) => rotation::hash_key(value),

@@ -90,6 +90,7 @@ fn the_admin_socket_lists_servers_and_the_latest_requests() {
     let (_, body) = control(&socket, "GET /servers");
     let listed: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(listed["servers"][0]["name"], "app-1");
+    assert_eq!(listed["servers"][0]["pool"], "application");
     assert_eq!(listed["servers"][0]["answers"]["2xx"], 2);
     assert_eq!(control(&socket, "POST /reload").0, 501, "it has no configuration file");
 }
@@ -107,14 +108,14 @@ fn metrics_have_the_count_and_latency_of_requests_by_server() {
     }
     let lines = [
         "tercet_balancer_connections 1",
-        "tercet_balancer_server_requests_total{server=\"app-1\"} 3",
-        "tercet_balancer_server_responses_total{server=\"app-1\",class=\"2xx\"} 3",
+        "tercet_balancer_server_requests_total{pool=\"application\",server=\"app-1\"} 3",
+        "tercet_balancer_server_responses_total{pool=\"application\",server=\"app-1\",class=\"2xx\"} 3",
         "tercet_balancer_responses_total{class=\"2xx\"} 3",
         "tercet_balancer_request_duration_seconds_count 3",
         "tercet_balancer_log_lines_lost_total 0",
         "tercet_balancer_maintenance 0",
-        "tercet_balancer_server_up{server=\"app-1\"} 1",
-        "tercet_balancer_server_first_byte_seconds_count{server=\"app-1\"} 3",
+        "tercet_balancer_server_up{pool=\"application\",server=\"app-1\"} 1",
+        "tercet_balancer_server_first_byte_seconds_count{pool=\"application\",server=\"app-1\"} 3",
     ];
     // A response is counted after it was sent, so the client may be quicker.
     let started = Instant::now();

@@ -162,7 +162,7 @@ fn requests_are_served_if_all_servers_fail_their_checks_but_accept_connections()
     let addresses = servers.each_ref().map(|server| server.address);
     let balancer =
         Running::with(config_for(&addresses, "[health]\npath = \"/health\"\ninterval = \"20ms\"\n"));
-    while !balancer.events().contains("no server passes its health checks") {
+    while !balancer.events().contains("no server of application passes its health checks") {
         std::thread::yield_now();
     }
     let mut client = Client::connect(balancer.address);
@@ -179,7 +179,7 @@ fn servers_of_the_best_standing_are_tried_first_and_unreachable_ones_last() {
     drop(refusing);
     let rules = "[health]\npath = \"/health\"\ninterval = \"20ms\"\nejection-failures = 1000\n";
     let balancer = Running::with(config_for(&addresses, rules));
-    while !balancer.events().contains("no server passes its health checks") {
+    while !balancer.events().contains("no server of application passes its health checks") {
         std::thread::yield_now();
     }
     let mut client = Client::connect(balancer.address);

@@ -21,6 +21,7 @@ mod http2;
 mod listeners;
 mod pages;
 mod pipelining;
+mod pools;
 mod properties;
 mod real_clients;
 mod round_robin;

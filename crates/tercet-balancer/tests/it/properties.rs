@@ -35,7 +35,37 @@ fn targets() -> impl Strategy<Value = Vec<u8>> {
     vec(part, 0..10).prop_map(|parts| parts.concat())
 }
 
+/// Configuration files with backend pools and routes that fit together or not.
+fn configurations() -> impl Strategy<Value = String> {
+    let line = proptest::sample::select(vec![
+        "servers = ['127.0.0.1:1']",
+        "servers = ['app:1', { name = 'a', address = '127.0.0.1:2' }]",
+        "[pool.api]",
+        "[pool.application]",
+        "[pool.Api]",
+        "[pool.api.health]",
+        "path = '/a'",
+        "path = '/'",
+        "policy = 'hash'",
+        "hash-on = 'x-tenant'",
+        "interval = '2s'",
+        "interval = 2",
+        "[[route]]",
+        "to = 'api'",
+        "to = 'apu'",
+        "to = 'application'",
+        "files = 'public'",
+        "pool = 'api'",
+    ]);
+    vec(line, 0..10).prop_map(|lines| lines.join("\n"))
+}
+
 proptest! {
+    #[test]
+    fn configuration_files(text in configurations()) {
+        front::configuration(&text);
+    }
+
     #[test]
     fn routes(bytes in targets()) {
         front::route(&bytes);

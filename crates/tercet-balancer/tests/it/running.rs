@@ -84,7 +84,8 @@ pub(crate) const PIPELINES: [u16; 2] = [1, 16];
 /// The configuration with one worker and this pipelining limit for each server.
 pub(crate) fn with_pipeline(config: Config, pipeline: u16) -> Config {
     let mut config = Config { workers: 1, ..config };
-    for server in &mut config.servers {
+    let of_pools = config.pool.values_mut().flat_map(|pool| &mut pool.servers);
+    for server in config.servers.iter_mut().chain(of_pools) {
         server.pipeline = pipeline;
     }
     config

@@ -13,22 +13,28 @@ use super::Level;
 #[expect(missing_docs, reason = "each variant's Display says what it means")]
 pub enum BalancerEvent<'a> {
     ServerUp {
+        pool: &'a str,
         server: &'a str,
     },
     ServerDown {
+        pool: &'a str,
         server: &'a str,
         reason: &'a str,
     },
     ServerEjected {
+        pool: &'a str,
         server: &'a str,
         failures: u32,
         seconds: f64,
     },
     ServerSilent {
+        pool: &'a str,
         server: &'a str,
         requests: usize,
     },
-    NoServerPasses,
+    NoServerPasses {
+        pool: &'a str,
+    },
     WorkerDied {
         how: &'a str,
     },
@@ -96,7 +102,7 @@ impl BalancerEvent<'_> {
             | Self::CertificateMissing { .. }
             | Self::ClockOff { .. } => Level::Warn,
             Self::CertificatesDied { .. }
-            | Self::NoServerPasses
+            | Self::NoServerPasses { .. }
             | Self::WorkerDied { .. }
             | Self::RequestPanicked { .. }
             | Self::FileUnreadable { .. }
@@ -108,9 +114,9 @@ impl BalancerEvent<'_> {
 impl fmt::Display for BalancerEvent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ServerUp { server } => write!(f, "server {server} is up"),
-            Self::ServerDown { server, reason } => write!(f, "server {server} is down: {reason}"),
-            Self::ServerEjected { server, failures, seconds } => {
+            Self::ServerUp { server, .. } => write!(f, "server {server} is up"),
+            Self::ServerDown { server, reason, .. } => write!(f, "server {server} is down: {reason}"),
+            Self::ServerEjected { server, failures, seconds, .. } => {
                 write!(f, "server {server} is ejected for {seconds:.1} s after {failures} failures in a row")
             }
             Self::WorkerDied { how } => write!(f, "worker process exited ({how}) and is restarted"),
@@ -157,13 +163,14 @@ impl fmt::Display for BalancerEvent<'_> {
                     Span(size)
                 )
             }
-            Self::ServerSilent { server, requests } => write!(
+            Self::ServerSilent { server, requests, .. } => write!(
                 f,
                 "server {server} is silent: {requests} requests in flight without an answer; new requests go to other servers"
             ),
-            Self::NoServerPasses => {
-                write!(f, "no server passes its health checks: requests go to those that accept connections")
-            }
+            Self::NoServerPasses { pool } => write!(
+                f,
+                "no server of {pool} passes its health checks: requests go to those that accept connections"
+            ),
         }
     }
 }

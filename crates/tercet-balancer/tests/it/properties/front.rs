@@ -4,9 +4,10 @@ use std::io::Read as _;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use tercet_balancer::Config;
 use tercet_balancer::accept_encoding::{AcceptEncoding, Coding};
 use tercet_balancer::compression::encoder::Encoders;
-use tercet_balancer::config::Compression;
+use tercet_balancer::config::{APPLICATION, Compression};
 use tercet_balancer::range::{self, Part};
 use tercet_balancer::routes::Routes;
 use tercet_balancer::{pages, path, users};
@@ -15,16 +16,17 @@ const ROUTES: &str = r#"
     servers = ["127.0.0.1:1"]
     route = [
         { path = "/", host = "shop.example.com" },
-        { path = "/api", host = "*.example.com", strip = true },
+        { path = "/api", host = "*.example.com", strip = true, to = "api" },
         { path = "/api", strip = true },
-        { path = "/api/v1" },
+        { path = "/api/v1", to = "api" },
     ]
+    pool.api.servers = ["127.0.0.1:2"]
 "#;
 
 /// The bytes are a host, a line feed and a target.
 pub(crate) fn route(bytes: &[u8]) {
-    let config = tercet_balancer::Config::parse(ROUTES, "routes.toml").expect("it is valid");
-    let routes = Routes::load(&config.route).expect("no file is named");
+    let config = Config::parse(ROUTES, "routes.toml").expect("it is valid");
+    let routes = Routes::load(&config).expect("no file is named");
     let (host, target) = match bytes.iter().position(|byte| *byte == b'\n') {
         Some(end) => (&bytes[..end], &bytes[end + 1..]),
         None => (&b"a"[..], bytes),
@@ -51,6 +53,36 @@ pub(crate) fn route(bytes: &[u8]) {
         let whole = if rest == b"/" { b"/api".to_vec() } else { [b"/api", &rest[..]].concat() };
         assert!(is_below(b"/api") && (decoded == whole || decoded == b"/api/"), "{target:?}");
     }
+}
+
+/// A text is a configuration whose backend pools and routes fit together, or a list of mistakes, each with its line.
+pub(crate) fn configuration(text: &str) {
+    let config = match Config::parse(text, "balancer.toml") {
+        Ok(config) => config,
+        Err(mistakes) => {
+            let lines = text.lines().count().max(1);
+            assert!(mistakes.iter().count() > 0);
+            assert!(
+                mistakes.iter().all(|it| it.line().is_none_or(|line| line <= lines)),
+                "{}",
+                mistakes.lines()
+            );
+            return;
+        }
+    };
+    let pools = config.pools();
+    let is_pool = |name: &str| pools.iter().any(|pool| pool.name == name);
+    let sent = config.route.iter().filter(|route| route.files.is_none());
+    assert!(sent.map(|route| route.to.as_deref().unwrap_or(APPLICATION)).all(is_pool), "{text}");
+    assert!(pools.iter().all(|pool| pool.name == APPLICATION || config.has_route_to(pool.name)), "{text}");
+    let mut names: Vec<&str> =
+        pools.iter().flat_map(|pool| pool.servers).map(|it| it.name.as_str()).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert!(count > 0 && names.len() == count, "{text}");
+    let written = toml::to_string(&config).expect("it can be written");
+    assert_eq!(Config::parse(&written, "balancer.toml").ok().as_ref(), Some(&config), "{text}");
 }
 
 /// The bytes are the value of `Range`, `Accept-Encoding`, `Accept` and `Authorization`, and basic credentials themselves.
