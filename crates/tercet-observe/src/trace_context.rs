@@ -29,6 +29,11 @@ pub struct Parent {
 }
 
 impl Parent {
+    /// Whether the trace is sampled.
+    pub fn is_sampled(&self) -> bool {
+        self.is_sampled
+    }
+
     /// Parses the value of the header (W3C Trace Context section 3.2.2). A later version is read as far as it is like this one (section
     /// 4.3); `None` if the value is malformed, and then a trace begins.
     pub fn parse(value: &[u8]) -> Option<Self> {

@@ -69,6 +69,12 @@ impl Counts {
     }
 }
 
+/// The only one of these values of `traceparent`.
+fn parent<'a>(mut given: impl Iterator<Item = &'a [u8]>) -> Option<Parent> {
+    let (first, second) = (given.next(), given.next());
+    first.filter(|_| second.is_none()).and_then(Parent::parse)
+}
+
 /// Traces requests. Dropping it ends the thread that sends the spans.
 #[derive(Debug)]
 pub struct Tracer {
@@ -111,9 +117,12 @@ impl Tracer {
 
     /// The context of a request with these values of `traceparent`: the trace of its client, or one that begins here and has the id `id`.
     /// Of two values neither is used (W3C Trace Context, section 3.2).
-    pub fn context<'a>(&self, mut given: impl Iterator<Item = &'a [u8]>, id: Uuid) -> TraceContext {
-        let (first, second) = (given.next(), given.next());
-        match first.filter(|_| second.is_none()).and_then(Parent::parse) {
+    pub fn context<'a>(&self, given: impl Iterator<Item = &'a [u8]>, id: Uuid) -> TraceContext {
+        self.within(parent(given), id)
+    }
+
+    fn within(&self, parent: Option<Parent>, id: Uuid) -> TraceContext {
+        match parent {
             Some(parent) => TraceContext::continued(parent, id),
             None => TraceContext::begun(id, self.samples(id.as_u128())),
         }
@@ -121,7 +130,28 @@ impl Tracer {
 
     /// Whether the spans of a request are sent: it is sampled, has failed, or was slow.
     pub fn wants(&self, context: &TraceContext, status: u16, duration: Duration) -> bool {
-        context.is_sampled || status >= 500 || duration >= self.options.slow
+        context.is_sampled || self.is_remarkable(status, duration)
+    }
+
+    /// As [`context`](Self::context), for a request that has ended and whose spans are sent; `None` for most requests, which need no
+    /// `id` then.
+    pub fn wanted<'a>(
+        &self,
+        given: impl Iterator<Item = &'a [u8]>,
+        id: impl FnOnce() -> Uuid,
+        status: u16,
+        duration: Duration,
+    ) -> Option<TraceContext> {
+        let parent = parent(given);
+        if parent.is_some_and(|parent| !parent.is_sampled()) && !self.is_remarkable(status, duration) {
+            return None;
+        }
+        let context = self.within(parent, id());
+        self.wants(&context, status, duration).then_some(context)
+    }
+
+    fn is_remarkable(&self, status: u16, duration: Duration) -> bool {
+        status >= 500 || duration >= self.options.slow
     }
 
     /// Queues the spans of a request; drops them if the queue is full.

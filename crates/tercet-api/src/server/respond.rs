@@ -377,8 +377,8 @@ fn record(
     let is_slow = !slow.is_zero() && duration >= slow && config.log_level > LogLevel::Critical;
     let is_logged = logs(config.log_level, status);
     let tracer = worker.shared.tracer.as_ref();
-    let traced = tracer.map(|tracer| (tracer, traces::context(tracer, &parts.headers)));
-    let traced = traced.filter(|(tracer, context)| tracer.wants(context, status, duration));
+    let traced =
+        tracer.and_then(|tracer| Some((tracer, traces::wanted(tracer, &parts.headers, status, duration)?)));
     if !is_logged && !is_slow && traced.is_none() {
         return;
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tercet_observe::stages::Stages;
 use tercet_observe::trace_context::{self, TraceContext};
 use tercet_observe::traces::{Child, KeyValue, Options, Request, SpanKind, Tracer};
@@ -14,6 +14,8 @@ use tercet_observe::{AccessRecord, LogHandle, request_id};
 use tercet_postgres::Host;
 
 use crate::config::Config;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static(trace_context::HEADER);
 
 /// The tracer of a configuration; `None` if no collector is named.
 ///
@@ -26,10 +28,15 @@ pub(super) fn tracer(config: &Config, log: LogHandle) -> io::Result<Option<Trace
     otlp.endpoint.map(start).transpose()
 }
 
-/// The context of a request: its client's trace (the balancer's, usually), or one that begins here.
-pub(super) fn context(tracer: &Tracer, headers: &HeaderMap) -> TraceContext {
-    let given = headers.get_all(trace_context::HEADER).iter().map(HeaderValue::as_bytes);
-    tracer.context(given, request_id::fresh())
+/// The context of a request whose spans are sent: its client's trace (the balancer's, usually), or one that begins here.
+pub(super) fn wanted(
+    tracer: &Tracer,
+    headers: &HeaderMap,
+    status: u16,
+    duration: Duration,
+) -> Option<TraceContext> {
+    let given = headers.get_all(TRACEPARENT).iter().map(HeaderValue::as_bytes);
+    tracer.wanted(given, request_id::fresh, status, duration)
 }
 
 /// How far a request came.
