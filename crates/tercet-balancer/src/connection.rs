@@ -167,6 +167,6 @@ mod tests {
 
     #[test]
     fn a_request_that_waits_is_small() {
-        assert!(state_of(serve_request) <= 2568, "{} bytes", state_of(serve_request));
+        assert!(state_of(serve_request) <= 2496, "{} bytes", state_of(serve_request));
     }
 }
