@@ -197,8 +197,13 @@ fuzz_target!(|input: Input<'_>| {
         time_zones: true,
         cache: &CACHE,
     };
-    let policy =
-        Policy { max_rows: Some(100), aggregates: true, execution_plans: true, legacy_target_names: true };
+    let policy = Policy {
+        max_rows: Some(100),
+        aggregates: true,
+        execution_plans: true,
+        legacy_target_names: true,
+        pre_request: false,
+    };
     let planned = ApiRequest::parse(&parts, input.body.to_owned().into(), rules)
         .map_err(Into::into)
         .and_then(|request| plan(&request, &CACHE, &policy));

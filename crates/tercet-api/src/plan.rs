@@ -42,6 +42,8 @@ pub struct Policy {
     pub execution_plans: bool,
     /// Whether a filter may refer to an aliased embedding by its relation name (`url-use-legacy-target-names`).
     pub legacy_target_names: bool,
+    /// Whether each transaction calls a function first (`db-pre-request`), which may have any side effects.
+    pub pre_request: bool,
 }
 
 /// A planned request.
@@ -85,7 +87,7 @@ pub struct StatementPlan {
     pub head: bool,
     /// Whether the transaction is read-only.
     pub read_only: bool,
-    /// Whether the statement provably leaves the session unchanged.
+    /// Whether the transaction provably executes no user-defined code, and leaves the session unchanged.
     pub side_effect_free: bool,
     /// Embeddings that a filter, order or range refers to by relation name although they have an alias: relation name
     /// and alias.
@@ -160,7 +162,7 @@ impl<'a> Planner<'a> {
         let (handler, media_type) = self.negotiate(&name, &tree)?;
         Ok(Plan::Statement(Box::new(StatementPlan {
             command: Command::Read,
-            side_effect_free: self.is_side_effect_free(&tree, &handler),
+            side_effect_free: self.is_read_free(&tree, &handler),
             tree,
             handler: if head { Handler::None } else { handler },
             media_type,
@@ -180,6 +182,7 @@ impl<'a> Planner<'a> {
         let (tree, deprecated_targets) = self.tree(root)?;
         let write = self.write_plan(relation, mutation, &tree)?;
         let (handler, media_type) = self.negotiate(&name, &tree)?;
+        let side_effect_free = self.is_write_free(relation, &write, &tree, &handler);
         Ok(Plan::Statement(Box::new(StatementPlan {
             handler: if write.returns_rows { handler } else { Handler::None },
             command: Command::Write(write),
@@ -190,7 +193,7 @@ impl<'a> Planner<'a> {
             max_rows: self.policy.max_rows,
             head: false,
             read_only: false,
-            side_effect_free: false,
+            side_effect_free,
             deprecated_targets,
         })))
     }

@@ -73,14 +73,27 @@ pub enum LeaseMode {
     /// statement leaves the session untouched, a reset follows in the same write, before the next request's
     /// statements.
     Shared(u64, SessionState),
-    /// Exclusive, for a transaction with several exchanges. The connection is reset before its next lease.
-    Exclusive,
+    /// Exclusive, for a transaction with several exchanges. The connection is reset before its next lease, unless the
+    /// statements leave the session untouched and all of them succeed.
+    Exclusive(SessionState),
+}
+
+impl LeaseMode {
+    fn state(&mut self) -> &mut SessionState {
+        match self {
+            Self::Shared(_, state) | Self::Exclusive(state) => state,
+        }
+    }
+
+    fn is_exclusive(self) -> bool {
+        matches!(self, Self::Exclusive(_))
+    }
 }
 
 /// The effect of statements on the session beyond their transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionState {
-    /// None, as is proved: they execute only PostgreSQL's own code, and no volatile functions.
+    /// None, as is proved: they execute only PostgreSQL's own code, and leave nothing behind if they succeed.
     Untouched,
     /// Settings, locks, cursors or temporary tables may remain.
     MayChange,
@@ -103,6 +116,8 @@ struct Inner {
     reset: String,
     /// When PostgreSQL last answered on any connection.
     answered: Cell<Instant>,
+    /// The number of schema changes so far.
+    generation: Cell<u64>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -154,6 +169,7 @@ impl Pool {
             waiters: RefCell::default(),
             opening: Cell::new(0),
             answered: Cell::new(Instant::now()),
+            generation: Cell::new(0),
             latencies: RefCell::default(),
         }));
         let inner = Rc::downgrade(&pool.0);
@@ -200,6 +216,12 @@ impl Pool {
         self.0.remove(|_| true);
     }
 
+    /// Grows with each [schema change](Self::schema_changed): what was proved of an earlier schema is not valid any
+    /// more.
+    pub fn generation(&self) -> u64 {
+        self.0.generation.get()
+    }
+
     /// Closes unresponsive connections with statements in flight, during an outage.
     pub fn close_unresponsive(&self) {
         self.0.close_unresponsive(|_| Some(OUTAGE_TIMEOUT));
@@ -208,6 +230,7 @@ impl Pool {
     /// After a schema change: prepares all statements again, and resets all sessions, since a proof of no side
     /// effects may have been outdated.
     pub fn schema_changed(&self) {
+        self.0.generation.set(self.0.generation.get() + 1);
         for slot in self.0.slots.borrow().iter() {
             slot.connection.forget_statements();
             if slot.users.get() == 0 {
@@ -226,7 +249,7 @@ impl Inner {
         let slots = self.slots.borrow();
         let now = Instant::now();
         let (slot, slow) = match mode {
-            LeaseMode::Exclusive => (slots.iter().rev().find(|slot| slot.users.get() == 0)?, true),
+            LeaseMode::Exclusive(_) => (slots.iter().rev().find(|slot| slot.users.get() == 0)?, true),
             LeaseMode::Shared(key, state) => {
                 let fast = self.latencies.borrow().is_fast(key);
                 let slot = match state {
@@ -240,10 +263,8 @@ impl Inner {
                 (slot?, !fast)
             }
         };
-        if slot.needs_reset.take()
-            && let LeaseMode::Shared(_, state) = &mut mode
-        {
-            *state = SessionState::MayChange;
+        if slot.needs_reset.take() {
+            *mode.state() = SessionState::MayChange;
         }
         if slot.users.get() == 0 {
             slot.last_activity.set(now);
@@ -251,7 +272,7 @@ impl Inner {
         }
         slot.users.set(slot.users.get() + 1);
         slot.slow_users.set(slot.slow_users.get() + usize::from(slow));
-        slot.exclusive.set(mode == LeaseMode::Exclusive);
+        slot.exclusive.set(mode.is_exclusive());
         Some(Lease::new(Rc::clone(self), Rc::clone(slot), mode, slow, now))
     }
 

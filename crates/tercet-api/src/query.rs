@@ -71,6 +71,8 @@ enum Form {
     Rows(Columns),
     /// One row with total, page, location, body, headers, status, inserted.
     Write,
+    /// No row, but the number of written rows in the command tag.
+    Count,
     /// The lines of an execution plan.
     Explain,
 }
@@ -98,10 +100,24 @@ impl Query {
     /// The query for a plan.
     pub fn new(plan: &StatementPlan) -> Self {
         let mut sql = Sql::of(plan);
-        match rows::statement(&mut sql, plan) {
-            Some(columns) => Self::with(sql, Form::Rows(columns), plan),
+        let form = match &plan.command {
+            Command::Read if !plan.explains() => rows::statement(&mut sql, plan).map(Form::Rows),
+            Command::Write(write) => write::plain(&mut sql, plan, write),
+            Command::Read | Command::Call(_) => None,
+        };
+        match form {
+            Some(form) => Self::with(sql, form, plan),
             None => Self::in_one_row(plan),
         }
+    }
+
+    /// The query for a plan, without type assertions and independent of the schema cache's columns.
+    pub fn unasserted(plan: &StatementPlan) -> Self {
+        let mut query = Self::in_one_row(plan);
+        let mut sql = query.main.sql.to_string();
+        sql.replace_range(std::mem::take(&mut query.assertions), "");
+        query.main.sql = sql.into();
+        query
     }
 
     /// The query for a plan whose body PostgreSQL builds: the general form, independent of the schema cache's
@@ -127,10 +143,11 @@ impl Query {
     fn with(main: Sql, form: Form, plan: &StatementPlan) -> Self {
         let assertions = main.assertions();
         let main = main.into_statement();
+        let settings = matches!(form, Form::Rows(_)) && !plan.side_effect_free;
         Self {
             assertions,
             main: if matches!(form, Form::Rows(_)) { main.described() } else { main },
-            settings: matches!(form, Form::Rows(_)).then(body::response_settings_alone),
+            settings: settings.then(body::response_settings_alone),
             form,
             estimate: estimate(plan),
             hexadecimal: matches!(&plan.handler, Handler::Custom(handler) if handler.binary),
@@ -148,18 +165,9 @@ impl Query {
         let Some(error) = error.server().filter(|error| error.stage != Stage::Running) else { return false };
         let character = |byte| self.main.sql[..byte].chars().count();
         let Range { start, end } = self.assertions.clone();
-        // undefined function, type, column or schema
-        matches!(error.code.as_str(), "42883" | "42704" | "42703" | "3F000")
+        // undefined function, type, column or schema; another number of columns
+        matches!(error.code.as_str(), "42883" | "42704" | "42703" | "3F000" | "42601")
             && error.position.is_some_and(|at| character(start) < at && at <= character(end))
-    }
-
-    /// The same query without type assertions.
-    #[must_use]
-    pub fn without_assertions(mut self) -> Self {
-        let mut sql = self.main.sql.to_string();
-        sql.replace_range(std::mem::take(&mut self.assertions), "");
-        self.main.sql = sql.into();
-        self
     }
 
     /// The statements to run in one transaction: the main statement, then the additional ones.
@@ -178,6 +186,7 @@ impl Query {
         let mut results = rest.iter().map(|rows| rows.as_slice());
         let mut answer = match &self.form {
             Form::Rows(columns) => columns.answer(main)?,
+            Form::Count => affected(main.affected()),
             Form::Explain => explained(main),
             Form::Read => main.first().map(|row| self.read(row)).unwrap_or_default(),
             Form::Write => main.first().map(|row| self.written(row)).unwrap_or_default(),
@@ -239,6 +248,10 @@ fn text(row: &Row, column: usize) -> Option<String> {
 
 fn number(row: &Row, column: usize) -> Option<i64> {
     row.text(column).and_then(|text| text.parse().ok())
+}
+
+fn affected(rows: u64) -> Answer {
+    Answer { rows: i64::try_from(rows).unwrap_or(i64::MAX), ..Answer::default() }
 }
 
 fn explained(lines: &[Row]) -> Answer {

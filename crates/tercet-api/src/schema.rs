@@ -22,7 +22,7 @@ pub use load_error::LoadError;
 pub use media::{MediaHandler, MediaTarget};
 pub(crate) use name::LONGEST_NAME;
 pub use name::{ByName, QualifiedName};
-pub use relation::{Column, Relation, RelationKind};
+pub use relation::{Column, Relation, RelationKind, SideEffectFree};
 pub use relationship::{Cardinality, ForeignKey, Junction, Link, Relationship};
 pub use routine::{Parameter, Routine, RoutineResult, Volatility};
 

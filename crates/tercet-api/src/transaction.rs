@@ -24,6 +24,8 @@ use crate::request::{ApiRequest, Mutation};
 use crate::response::settings::Settings;
 use crate::schema::Routine;
 
+use settings::Access;
+
 /// The input of a transaction.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
@@ -35,6 +37,8 @@ pub struct Context<'a> {
     pub request: &'a ApiRequest,
     /// The called routine, if any: its settings apply to the transaction.
     pub routine: Option<&'a Routine>,
+    /// The pool's [generation](Pool::generation) when the schema cache of the plan was taken.
+    pub generation: u64,
 }
 
 /// The result of a planned statement.
@@ -115,8 +119,7 @@ impl<'a> Transaction<'a> {
     }
 
     async fn read(&self, plan: &StatementPlan, query: &Query) -> Result<Answer, StatementError> {
-        let state = self.session_state(plan);
-        match self.read_query(query, state).await {
+        match self.read_query(query, session_state(plan)).await {
             // The schema cache is outdated, or the client's request is wrong: the general form succeeds, or reports
             // PostgreSQL's error.
             Err(error) if query.relies_on_columns() && error.is_misfit() => {
@@ -144,7 +147,7 @@ impl<'a> Transaction<'a> {
         match self.try_read_only(statements, LeaseMode::Shared(key, state)).await {
             Err(error) if error.is_lost() => {
                 self.reparse.set(true);
-                self.try_read_only(statements, LeaseMode::Exclusive).await
+                self.try_read_only(statements, LeaseMode::Exclusive(SessionState::MayChange)).await
             }
             Err(error) if self.may_retry(&error) => {
                 let mode = LeaseMode::Shared(key, SessionState::MayChange);
@@ -168,18 +171,22 @@ impl<'a> Transaction<'a> {
         statements: &[&Statement],
         mode: LeaseMode,
     ) -> Result<Vec<Rows>, StatementError> {
-        let prelude = self.prelude(true);
-        // Statements without side effects cannot have changed the encoding.
-        let check =
-            (!matches!(mode, LeaseMode::Shared(_, SessionState::Untouched))).then(settings::check_encoding);
-        let sent = prelude.iter().chain(statements.iter().copied()).chain(&check);
         let characteristics = self.characteristics();
+        let mode = match mode {
+            LeaseMode::Shared(_, state) if !characteristics.is_empty() => LeaseMode::Exclusive(state),
+            mode => mode,
+        };
+        let mut lease = self.lease(mode).await?;
+        let prelude = self.prelude(Access::Read);
+        // Statements without side effects cannot have changed the encoding.
+        let may_change = lease.session_state() == SessionState::MayChange;
+        let check = may_change.then(settings::check_encoding);
+        let sent = prelude.iter().chain(statements.iter().copied()).chain(&check);
         let mut results = if characteristics.is_empty() {
-            self.lease(mode).await?.conclude(sent).await?
+            lease.conclude(sent).await?
         } else {
             let begin = begin(&characteristics, true);
             let commit = Statement::from("commit");
-            let mut lease = self.lease(LeaseMode::Exclusive).await?;
             let sent = begin.iter().chain(sent).chain(std::iter::once(&commit));
             let mut results = exchange_or_rollback(&mut lease, sent).await?;
             results.drain(..begin.len());
@@ -212,13 +219,16 @@ impl<'a> Transaction<'a> {
         plan: &StatementPlan,
         query: &Query,
     ) -> Result<Result<Answer, RequestError>, StatementError> {
-        let prelude = self.prelude(false);
         let Context { config, request, .. } = self.context;
         let rolls_back = config.rolls_back(request.preferences.transaction);
         let characteristics = self.characteristics();
-        let last = settings::enable_warnings();
+        let mut lease = self.lease(LeaseMode::Exclusive(session_state(plan))).await?;
+        let (access, last) = match lease.session_state() {
+            SessionState::Untouched => (Access::PlainWrite, settings::discard_sequences()),
+            SessionState::MayChange => (Access::Write, settings::enable_warnings()),
+        };
+        let prelude = self.prelude(access);
         let sent = prelude.iter().chain([&query.main, &last]);
-        let mut lease = self.lease(LeaseMode::Exclusive).await?;
         if characteristics.is_empty() && !rolls_back && !is_checked(plan, request) {
             let results = lease.conclude(sent).await?;
             return query.answer(&results[prelude.len()..=prelude.len()]).map(Ok);
@@ -241,8 +251,8 @@ impl<'a> Transaction<'a> {
     }
 
     /// The statements before the main statement.
-    fn prelude(&self, read_only: bool) -> Vec<Statement> {
-        let mut prelude = vec![settings::statement(self.context, read_only)];
+    fn prelude(&self, access: Access) -> Vec<Statement> {
+        let mut prelude = vec![settings::statement(self.context, access)];
         if let Some(function) = &self.context.config.db_pre_request {
             prelude.push(settings::pre_request(&function.sql()));
         }
@@ -270,6 +280,9 @@ impl<'a> Transaction<'a> {
         let leased = self.pool.lease(mode).await;
         self.waited.set(self.waited.get() + asked.elapsed());
         let mut lease = leased?;
+        if self.context.generation != self.pool.generation() {
+            lease.expect_changes();
+        }
         lease.set_timeout(timeout::of(self.context));
         if self.reparse.get() {
             lease.reparse_statements();
@@ -282,7 +295,7 @@ impl<'a> Transaction<'a> {
     async fn map_error(&self, error: StatementError) -> ApiError {
         if error.server().is_some_and(|error| error.refuses_role) {
             let name = Statement::from("select session_user");
-            let result = match self.pool.lease(LeaseMode::Exclusive).await {
+            let result = match self.pool.lease(LeaseMode::Exclusive(SessionState::MayChange)).await {
                 Ok(mut lease) => lease.conclude([&name]).await.map_err(StatementError::from),
                 Err(error) => Err(error),
             };
@@ -297,15 +310,11 @@ impl<'a> Transaction<'a> {
         }
         failure(error, self.context.identity)
     }
+}
 
-    /// The possible effect of a read-only statement on its session.
-    fn session_state(&self, plan: &StatementPlan) -> SessionState {
-        if self.context.config.db_pre_request.is_none() && plan.side_effect_free {
-            SessionState::Untouched
-        } else {
-            SessionState::MayChange
-        }
-    }
+/// The possible effect of a plan's statements on the session.
+fn session_state(plan: &StatementPlan) -> SessionState {
+    if plan.side_effect_free { SessionState::Untouched } else { SessionState::MayChange }
 }
 
 /// Starts a transaction block with its characteristics.

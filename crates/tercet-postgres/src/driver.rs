@@ -207,7 +207,8 @@ impl State {
 
     fn receive(&mut self, message: Message) -> Result<(), DatabaseError> {
         match message {
-            Message::CommandComplete(_) | Message::EmptyQueryResponse => self.completed()?,
+            Message::CommandComplete(body) => self.completed(body.tag().map_err(protocol)?.as_bytes())?,
+            Message::EmptyQueryResponse => self.completed(b"")?,
             Message::ReadyForQuery(body) => self.ready(body.status())?,
             Message::ParseComplete => {
                 let front = self.pending.front_mut().ok_or_else(unexpected)?;
@@ -271,10 +272,11 @@ impl State {
         Ok(())
     }
 
-    /// A statement is complete.
-    fn completed(&mut self) -> Result<(), DatabaseError> {
+    /// A statement is complete, with this command tag.
+    fn completed(&mut self, tag: &[u8]) -> Result<(), DatabaseError> {
         let front = self.front()?;
         let mut rows = std::mem::take(&mut front.rows);
+        rows.set_tag(tag);
         if let Some((_, types)) = front.relied() {
             rows.set_types(types.clone());
         }
@@ -371,7 +373,7 @@ impl Driver {
                     state.front()?.rows.push(Row::parse(row)?);
                     continue;
                 }
-                (COMMAND_COMPLETE_TAG, _) => state.completed()?,
+                (COMMAND_COMPLETE_TAG, tag) => state.completed(tag)?,
                 (READY_FOR_QUERY_TAG, [status]) => state.ready(*status)?,
                 _ => {
                     if let Some(message) = Message::parse(&mut self.buffer).map_err(protocol)? {

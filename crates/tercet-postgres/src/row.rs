@@ -13,11 +13,28 @@ pub type Types = Arc<[u32]>;
 /// The rows that one statement returned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
-    rows: Vec<Row>,
+    returned: Vec<Row>,
     types: Option<Types>,
+    affected: u64,
 }
 
 impl Rows {
+    /// The number of rows that the statement wrote or returned, from its
+    /// [command tag](https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-COMMANDCOMPLETE);
+    /// 0 for commands without a count.
+    #[inline]
+    pub fn affected(&self) -> u64 {
+        self.affected
+    }
+
+    /// Takes the count from a command tag, with or without its final NUL: `INSERT 0 5`, `UPDATE 5`, `BEGIN`.
+    #[inline]
+    pub(crate) fn set_tag(&mut self, tag: &[u8]) {
+        let tag = tag.strip_suffix(&[0]).unwrap_or(tag);
+        let word = tag.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+        self.affected = std::str::from_utf8(word).ok().and_then(|word| word.parse().ok()).unwrap_or_default();
+    }
+
     /// The types of the columns, if the statement requested them
     /// ([`Statement::described`](crate::Statement::described)).
     #[inline]
@@ -36,14 +53,14 @@ impl Deref for Rows {
 
     #[inline]
     fn deref(&self) -> &Vec<Row> {
-        &self.rows
+        &self.returned
     }
 }
 
 impl DerefMut for Rows {
     #[inline]
     fn deref_mut(&mut self) -> &mut Vec<Row> {
-        &mut self.rows
+        &mut self.returned
     }
 }
 
@@ -53,7 +70,7 @@ impl IntoIterator for Rows {
 
     #[inline]
     fn into_iter(self) -> Self::IntoIter {
-        self.rows.into_iter()
+        self.returned.into_iter()
     }
 }
 
@@ -160,6 +177,24 @@ mod tests {
             (3, Some("one"), None, Some(""), None)
         );
         assert_eq!(row.bytes(0), Some(Bytes::from_static(b"one")));
+    }
+
+    #[test]
+    fn the_count_is_the_last_word_of_the_command_tag() {
+        for (tag, affected) in [
+            (&b"INSERT 0 5\0"[..], 5),
+            (b"DELETE 12", 12),
+            (b"SELECT 0\0", 0),
+            (b"BEGIN\0", 0),
+            (b"INSERT 0 18446744073709551615\0", u64::MAX),
+            (b"UPDATE 18446744073709551616\0", 0),
+            (b"UPDATE \xff\0", 0),
+            (b"", 0),
+        ] {
+            let mut rows = Rows::default();
+            rows.set_tag(tag);
+            assert_eq!(rows.affected(), affected, "{}", String::from_utf8_lossy(tag));
+        }
     }
 
     #[test]

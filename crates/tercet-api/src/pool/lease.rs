@@ -96,6 +96,8 @@ impl Lease {
             granted.pool.latencies.borrow_mut().record(key, now.saturating_duration_since(began));
         }
         granted.slot.last_activity.set(now);
+        // The statements that would have left nothing behind may be those that PostgreSQL has skipped.
+        granted.changed |= answer.is_err() && granted.mode.is_exclusive() && granted.reset.is_none();
         if answer.as_ref().err().is_none_or(|error| error.server().is_some()) {
             granted.pool.answered.set(now);
         }
@@ -107,6 +109,17 @@ impl Lease {
             granted.slot.connection.forget_statements();
         }
         answer
+    }
+
+    /// The effect that the statements are expected to have on the session.
+    pub fn session_state(&mut self) -> SessionState {
+        *self.granted().mode.state()
+    }
+
+    /// Expects that statements may change the session, although the lease was asked for those that leave it
+    /// untouched: the proof is outdated.
+    pub fn expect_changes(&mut self) {
+        *self.granted().mode.state() = SessionState::MayChange;
     }
 
     /// Sets the statement timeout PostgreSQL enforces; `None` if there is none. An unresponsive connection is closed
@@ -140,7 +153,7 @@ impl std::fmt::Debug for Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(granted) = self.0.take() else { return };
-        let open = granted.mode == LeaseMode::Exclusive && !granted.slot.connection.is_idle();
+        let open = granted.mode.is_exclusive() && !granted.slot.connection.is_idle();
         if granted.in_flight.is_some() || granted.changed || granted.reset.is_some() || open {
             tokio::task::spawn_local(granted.finish());
         } else {
@@ -151,14 +164,14 @@ impl Drop for Lease {
 
 impl Granted {
     fn send<'a>(&mut self, statements: impl IntoIterator<Item = &'a Statement>) {
-        self.changed |= !matches!(self.mode, LeaseMode::Shared(_, SessionState::Untouched));
+        self.changed |= *self.mode.state() == SessionState::MayChange;
         let connection = &self.slot.connection;
         self.in_flight = Some(if self.reparse {
             connection.exchange_anew(statements)
         } else {
             connection.exchange(statements)
         });
-        if matches!(self.mode, LeaseMode::Shared(..)) {
+        if !self.mode.is_exclusive() {
             self.reset_if_changed();
         }
     }
@@ -194,8 +207,10 @@ impl Granted {
                 let _ = exchange.await;
             }
             self.slot.committing.set(false);
+            // The result is unknown.
+            self.changed |= self.mode.is_exclusive() && self.reset.is_none();
         }
-        if self.mode == LeaseMode::Exclusive && !self.slot.connection.is_idle() && self.reset.is_none() {
+        if self.mode.is_exclusive() && !self.slot.connection.is_idle() && self.reset.is_none() {
             // If the rollback fails, the connection is discarded on release.
             let _ = self.slot.connection.query(&"rollback".into()).await;
         }

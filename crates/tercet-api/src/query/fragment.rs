@@ -8,7 +8,7 @@ use tercet_postgres::{Statement, quote};
 
 use super::embedded;
 use crate::plan::StatementPlan;
-use crate::schema::QualifiedName;
+use crate::schema::{QualifiedName, Relation};
 
 /// SQL text and its parameters.
 #[derive(Debug)]
@@ -86,6 +86,16 @@ impl Sql {
     pub(super) fn column(&mut self, relation: &QualifiedName, column: &str) -> &mut Self {
         self.qualified(relation).push(".");
         if column == "*" { self.push("*") } else { self.name(column) }
+    }
+
+    /// Adds a query of all columns, which PostgreSQL rejects when it analyses it if their number differs from the
+    /// schema cache.
+    pub(super) fn all_columns(&mut self, relation: &Relation) -> &mut Self {
+        let name = QualifiedName { schema: relation.schema.clone(), name: relation.name.clone() };
+        self.push("SELECT * FROM ").qualified(&name).push(" UNION ALL SELECT ");
+        self.list(&relation.columns, ", ", |sql, _| {
+            sql.push("NULL");
+        })
     }
 
     /// Adds a string constant that comes from the catalogue, never from a client.

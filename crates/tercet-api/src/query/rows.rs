@@ -1,5 +1,5 @@
-//! Builds JSON from plain result rows: `json_agg` over 100 small rows costs PostgreSQL more than finding, ordering
-//! and sending them.
+//! Builds JSON from plain result rows, those of a read or those a write returns: `json_agg` over 100 small rows costs
+//! PostgreSQL more than finding, ordering and sending them.
 //!
 //! The JSON is identical byte for byte. For some types it can be built from the value's text; PostgreSQL converts all
 //! others to JSON value by value.
@@ -11,8 +11,8 @@ use super::count::Total;
 use super::fragment::Sql;
 use super::{Answer, BODY_ROWS, node};
 use crate::error::StatementError;
-use crate::plan::{Command, Handler, ReadNode, Shape, StatementPlan};
-use crate::schema::{LONGEST_NAME, QualifiedName, Relation};
+use crate::plan::{Handler, ReadNode, Shape, StatementPlan};
+use crate::schema::{Column, LONGEST_NAME, QualifiedName, Relation};
 
 /// How a value's text is converted to JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,24 +93,14 @@ pub(super) struct Columns {
 ///
 /// Types are converted outside the subquery, after its limit.
 pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan) -> Option<Columns> {
-    let single = match plan.handler {
-        Handler::Json => false,
-        Handler::Singular { nulls_stripped: false } => true,
-        _ => return None,
-    };
+    let single = is_single(&plan.handler)?;
     let total = Total::of(plan);
-    let reads = matches!(plan.command, Command::Read) && !plan.explains();
-    if !reads || matches!(total, Total::Counted { .. }) {
+    if matches!(total, Total::Counted { .. }) {
         return None;
     }
     let columns = columns(&plan.tree)?;
     let of_row = QualifiedName::local(BODY_ROWS);
-    sql.push("SELECT ").list(&columns, ", ", |sql, (name, selected)| {
-        match selected {
-            Selected::AsJson => sql.push("to_json(").column(&of_row, name).push(")"),
-            Selected::Plain => sql.column(&of_row, name),
-        };
-    });
+    sql.push("SELECT ").list(&columns, ", ", |sql, column| column.add(sql, &of_row, column.name));
     sql.push(" FROM (");
     node::rows(sql, &plan.tree);
     sql.push(") ").push(BODY_ROWS);
@@ -118,6 +108,60 @@ pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan) -> Option<Columns> 
         expect_columns(sql, relation);
     }
     Some(Columns::new(&columns, single, total))
+}
+
+/// The columns that a write can return by itself; `None` if the body needs more than the written rows' own columns.
+pub(super) fn returned(plan: &StatementPlan) -> Option<Returned<'_>> {
+    let tree = &plan.tree;
+    let single = is_single(&plan.handler)?;
+    let columns = columns(tree)?;
+    let as_written = tree.children.is_empty()
+        && tree.conditions.is_empty()
+        && tree.order.is_empty()
+        && tree.range.is_all();
+    let are_own = columns.iter().all(|column| column.own.is_some());
+    let all = tree.relation.as_deref().filter(|_| selects_all(tree));
+    (as_written && are_own).then_some(Returned { columns, single, all })
+}
+
+/// The columns of the rows that a write returns.
+pub(super) struct Returned<'p> {
+    columns: Vec<Shown<'p>>,
+    single: bool,
+    /// The relation, if all its columns are returned.
+    all: Option<&'p Relation>,
+}
+
+impl Returned<'_> {
+    /// The columns whose values are sent as they are.
+    pub(super) fn plain(&self) -> impl Iterator<Item = &Column> {
+        self.columns
+            .iter()
+            .filter(|column| column.selected == Selected::Plain)
+            .filter_map(|column| column.own)
+    }
+
+    /// The relation, if all its columns are returned.
+    pub(super) fn all(&self) -> Option<&Relation> {
+        self.all
+    }
+
+    /// Adds ` RETURNING …`.
+    pub(super) fn add(&self, sql: &mut Sql, relation: &QualifiedName) -> Columns {
+        sql.push(" RETURNING ").list(&self.columns, ", ", |sql, column| {
+            column.add(sql, relation, column.own.map_or(column.name, |own| &own.name));
+        });
+        Columns::new(&self.columns, self.single, Total::Unknown)
+    }
+}
+
+/// Whether the body is a single row instead of an array; `None` if it is not made of rows.
+fn is_single(handler: &Handler) -> Option<bool> {
+    match handler {
+        Handler::Json => Some(false),
+        Handler::Singular { nulls_stripped: false } => Some(true),
+        _ => None,
+    }
 }
 
 /// Whether all columns of the relation are selected with `*`.
@@ -129,20 +173,15 @@ fn selects_all(node: &ReadNode) -> bool {
 /// PostgreSQL evaluates it when it parses the statement, or a prepared one for the first time after the change, and
 /// removes it before planning.
 fn expect_columns(sql: &mut Sql, relation: &Relation) {
-    let name = QualifiedName { schema: relation.schema.clone(), name: relation.name.clone() };
-    sql.push(" WHERE TRUE OR EXISTS (SELECT * FROM ").qualified(&name).push(" UNION ALL SELECT ");
-    sql.list(&relation.columns, ", ", |sql, _| {
-        sql.push("NULL");
-    });
-    sql.push(")");
+    sql.push(" WHERE TRUE OR EXISTS (").all_columns(relation).push(")");
 }
 
 impl Columns {
-    fn new(columns: &[(&str, Selected)], single: bool, total: Total) -> Self {
+    fn new(columns: &[Shown<'_>], single: bool, total: Total) -> Self {
         let mut keys = Vec::with_capacity(16 * columns.len());
-        let mut with_key = |(index, (name, _)): (usize, &(&str, Selected))| {
+        let mut with_key = |(index, column): (usize, &Shown<'_>)| {
             keys.push(if index == 0 { b'{' } else { b',' });
-            string(name, &mut keys);
+            string(column.name, &mut keys);
             keys.push(b':');
             keys.len()
         };
@@ -194,8 +233,35 @@ impl Columns {
     }
 }
 
-/// The node's columns and how each is selected; `None` if they are unknown.
-fn columns(node: &ReadNode) -> Option<Vec<(&str, Selected)>> {
+/// A column of the body's rows.
+struct Shown<'p> {
+    /// Its key.
+    name: &'p str,
+    selected: Selected,
+    /// The relation's column, if the value is nothing else.
+    own: Option<&'p Column>,
+}
+
+impl<'p> Shown<'p> {
+    fn own(name: &'p str, column: &'p Column) -> Self {
+        Self { name, selected: Selected::of(&column.data_type), own: Some(column) }
+    }
+
+    fn other(name: &'p str, selected: Selected) -> Self {
+        Self { name, selected, own: None }
+    }
+
+    /// Adds the value of the column `name` of `relation`.
+    fn add(&self, sql: &mut Sql, relation: &QualifiedName, name: &str) {
+        match self.selected {
+            Selected::AsJson => sql.push("to_json(").column(relation, name).push(")"),
+            Selected::Plain => sql.column(relation, name),
+        };
+    }
+}
+
+/// The node's columns; `None` if they are unknown.
+fn columns(node: &ReadNode) -> Option<Vec<Shown<'_>>> {
     let relation = node.relation.as_deref()?;
     let mut columns = Vec::new();
     for selected in &node.select {
@@ -207,13 +273,12 @@ fn columns(node: &ReadNode) -> Option<Vec<(&str, Selected)>> {
             selected.cast.is_none() && selected.field.path.is_empty() && selected.field.transform.is_none();
         match (&selected.alias, column) {
             (None, None) if plain && selected.field.name == "*" => {
-                columns.extend(relation.columns.iter().map(|it| (&*it.name, Selected::of(&it.data_type))));
+                columns.extend(relation.columns.iter().map(|column| Shown::own(&column.name, column)));
             }
             (alias, Some(column)) if plain => {
-                columns
-                    .push((alias.as_ref().map_or(&*column.name, |it| it), Selected::of(&column.data_type)));
+                columns.push(Shown::own(alias.as_deref().unwrap_or(&column.name), column));
             }
-            (Some(alias), _) => columns.push((alias, Selected::AsJson)),
+            (Some(alias), _) => columns.push(Shown::other(alias, Selected::AsJson)),
             // PostgreSQL determines the default name.
             (None, _) => return None,
         }
@@ -222,25 +287,23 @@ fn columns(node: &ReadNode) -> Option<Vec<(&str, Selected)>> {
         let embed = child.embed.as_ref()?;
         match &embed.shape {
             Shape::Object | Shape::Array if child.selects_nothing() => {}
-            Shape::Object | Shape::Array => columns.push((embed.shown_name(), Selected::Plain)),
+            Shape::Object | Shape::Array => columns.push(Shown::other(embed.shown_name(), Selected::Plain)),
             Shape::Spread(fields) => {
                 for field in fields {
                     if field.aggregate.is_some() {
                         return None;
                     }
-                    columns.push((field.alias.as_ref().unwrap_or(&field.name), Selected::AsJson));
+                    let name = field.alias.as_ref().unwrap_or(&field.name);
+                    columns.push(Shown::other(name, Selected::AsJson));
                 }
             }
             Shape::SpreadArrays(fields) => {
-                columns.extend(
-                    fields
-                        .iter()
-                        .map(|field| (&**field.alias.as_ref().unwrap_or(&field.name), Selected::Plain)),
-                );
+                let names = fields.iter().map(|field| field.alias.as_ref().unwrap_or(&field.name));
+                columns.extend(names.map(|name| Shown::other(name, Selected::Plain)));
             }
         }
     }
-    let mut names: SmallVec<[&str; 16]> = columns.iter().map(|(name, _)| *name).collect();
+    let mut names: SmallVec<[&str; 16]> = columns.iter().map(|column| column.name).collect();
     names.sort_unstable();
     let distinct = names.windows(2).all(|pair| pair[0] != pair[1]);
     // A spread `*` would be all columns of another relation.

@@ -3,7 +3,8 @@
 use super::condition::{condition, joined_presence};
 use super::fragment::Sql;
 use super::payload::{self, Reading};
-use super::{BODY_ROWS, SOURCE, assertion, body, node};
+use super::rows::{Returned, returned};
+use super::{BODY_ROWS, Form, SOURCE, assertion, body, node};
 use crate::plan::{Condition, Conflict, StatementPlan, TypedField, WriteKind, WritePlan};
 use crate::request::preferences::Resolution;
 use crate::schema::QualifiedName;
@@ -14,12 +15,38 @@ const INSERTING: &str = "set_config('pgrst.inserted', (coalesce(nullif(current_s
 /// Subtracts it again if the row exists; true for every row.
 const UPDATING: &str = "set_config('pgrst.inserted', (coalesce(nullif(current_setting('pgrst.inserted', true), '')::int, 0) - 1)::text, true) <> '-1'";
 
+/// The statement of a write without side effects, which cannot set the response: the command by itself. `None`, with
+/// `sql` unchanged, if more is answered than the number of written rows, or than their own columns.
+pub(super) fn plain(sql: &mut Sql, plan: &StatementPlan, write: &WritePlan) -> Option<Form> {
+    let is_command = match &write.kind {
+        // The inserted rows are counted.
+        WriteKind::Insert { conflict, .. } => {
+            conflict.as_ref().is_none_or(|it| it.resolution != Resolution::MergeDuplicates)
+        }
+        WriteKind::Update { columns, .. } => !columns.is_empty(),
+        WriteKind::Delete { .. } => true,
+    };
+    if !plan.side_effect_free || plan.explains() || !is_command || write.returns_location {
+        return None;
+    }
+    let returned = if write.returns_rows { Some(returned(plan)?) } else { None };
+    let columns = returned.iter().flat_map(Returned::plain);
+    let all = returned.as_ref().and_then(Returned::all);
+    assertion::add_of_returned(sql, &write.relation, &write.kind, columns, all);
+    command(sql, write);
+    Some(match returned {
+        Some(returned) => Form::Rows(returned.add(sql, &write.relation)),
+        None => Form::Count,
+    })
+}
+
 /// The statement of a write.
 pub(super) fn statement(sql: &mut Sql, plan: &StatementPlan, write: &WritePlan) {
     sql.push("WITH ");
     assertion::add(sql, plan);
     sql.push(SOURCE).push(" AS (");
     command(sql, write);
+    returning(sql, write);
     sql.push(") SELECT '' AS total_result_set, pg_catalog.count(*) AS page_total, ");
     location(sql, write);
     sql.push(" AS header, ");
@@ -69,7 +96,6 @@ fn command(sql: &mut Sql, write: &WritePlan) {
                 sql.column(&relation, it);
             });
             sql.push(" FROM ").qualified(&write.relation).push(" WHERE false");
-            return;
         }
         WriteKind::Update { columns, body, conditions, defaults } => {
             sql.push("UPDATE ").qualified(&write.relation).push(" SET ");
@@ -85,7 +111,6 @@ fn command(sql: &mut Sql, write: &WritePlan) {
             filter(sql, &write.relation, conditions);
         }
     }
-    returning(sql, write);
 }
 
 fn insert_conditions(sql: &mut Sql, conflict: Option<&Conflict>, conditions: &[Condition]) {
@@ -127,6 +152,9 @@ fn filter(sql: &mut Sql, relation: &QualifiedName, conditions: &[Condition]) {
 }
 
 fn returning(sql: &mut Sql, write: &WritePlan) {
+    if matches!(&write.kind, WriteKind::Update { columns, .. } if columns.is_empty()) {
+        return;
+    }
     if write.returning.is_empty() {
         // to count the rows
         sql.push(" RETURNING 1");

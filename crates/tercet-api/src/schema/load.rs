@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use tercet_postgres::{Connection, Statement};
 
 use super::load_error::LoadError;
@@ -14,7 +14,7 @@ use super::view::{self, Origins};
 use super::view_key::{PrimaryKey, add_view_primary_keys, view_keys};
 use super::{
     ByName, Column, MediaHandler, MediaTarget, Parameter, QualifiedName, Relation, RelationKind, Routine,
-    RoutineResult, SchemaCache, Volatility,
+    RoutineResult, SchemaCache, SideEffectFree, Volatility,
 };
 
 /// How often the load is repeated if the schema changes meanwhile: frequent schema changes must not prevent a load.
@@ -63,7 +63,7 @@ impl SchemaCache {
         let columns = read("columns", include_str!("columns.sql"), true).await?;
         let columns = self::columns(&columns, &mut names)?;
         let harmless = read("side effects", include_str!("side_effects.sql"), true).await?;
-        let harmless = harmless.iter().map(|row| row.number(0)).collect::<Result<_, _>>()?;
+        let harmless = side_effect_free(&harmless)?;
         let relations = read("relations", include_str!("relations.sql"), true).await?;
         let mut relations = self::relations(&relations, columns, &keys, &harmless, &mut names)?;
         let references = read("foreign keys", include_str!("foreign_keys.sql"), false).await?;
@@ -186,11 +186,20 @@ fn view_columns_follow(
     }
 }
 
+fn side_effect_free(rows: &[Record]) -> Result<FxHashMap<u32, SideEffectFree>, LoadError> {
+    rows.iter()
+        .map(|row| {
+            let proved = SideEffectFree { reads: true, inserts: row.flag(1)?, changes: row.flag(2)? };
+            Ok((row.number(0)?, proved))
+        })
+        .collect()
+}
+
 fn relations(
     rows: &[Record],
     mut columns: FxHashMap<u32, Vec<Column>>,
     keys: &FxHashMap<u32, PrimaryKey>,
-    harmless: &FxHashSet<u32>,
+    harmless: &FxHashMap<u32, SideEffectFree>,
     names: &mut Names,
 ) -> Result<Vec<(u32, Relation)>, LoadError> {
     // The bits of pg_relation_is_updatable: 1 << CMD_UPDATE, CMD_INSERT, CMD_DELETE.
@@ -215,7 +224,7 @@ fn relations(
                     deletable: commands & DELETE != 0,
                     primary_key: keys.get(&oid).map(|key| key.columns.clone()).unwrap_or_default(),
                     columns,
-                    side_effect_free: harmless.contains(&oid),
+                    side_effect_free: harmless.get(&oid).copied().unwrap_or_default(),
                 },
             ))
         })

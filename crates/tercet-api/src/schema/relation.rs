@@ -23,8 +23,20 @@ pub struct Relation {
     pub primary_key: Vec<Arc<str>>,
     /// The columns, in order.
     pub columns: Vec<Column>,
-    /// Whether reading it provably executes only PostgreSQL's own code, and no volatile functions.
-    pub side_effect_free: bool,
+    /// What provably leaves the session unchanged.
+    pub side_effect_free: SideEffectFree,
+}
+
+/// The commands on a relation that provably execute only PostgreSQL's own code, and leave nothing behind in the
+/// session but what `currval()` and `lastval()` return.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SideEffectFree {
+    /// SELECT.
+    pub reads: bool,
+    /// INSERT, also with the new rows returned.
+    pub inserts: bool,
+    /// INSERT, UPDATE and DELETE, with all their referential actions.
+    pub changes: bool,
 }
 
 impl Relation {

@@ -1,5 +1,7 @@
 -- Relations of the exposed schemas that can be read by executing only PostgreSQL's own code, and no volatile
--- functions: reading them leaves the session unchanged. Unproved relations are omitted.
+-- functions: reading them leaves the session unchanged. Unproved relations are omitted. Of the others: whether rows can
+-- be inserted in the same way, and whether they can be inserted, updated and deleted. Defaults may call the few
+-- volatile functions of `default_function`.
 with recursive
 member(class, oid, extension) as (
   select classid, objid, refobjid from pg_depend where refclassid = 'pg_extension'::regclass and deptype = 'e'
@@ -25,6 +27,17 @@ allowed_function(oid) as (
     and 'cstring'::regtype <> all(p.proargtypes)
   union all
   select oid from compiled join pg_proc using (oid) where provolatile <> 'v'
+),
+default_function(oid) as (
+  -- Volatile functions that change nothing in the session but what `discard sequences` resets.
+  select p.oid
+  from pg_proc p
+  join pg_language l on l.oid = p.prolang
+  where p.oid < 16384
+    and l.lanname = 'internal'
+    and p.proname in ('nextval', 'gen_random_uuid', 'uuidv4', 'uuidv7', 'clock_timestamp', 'random')
+  union all
+  select oid from allowed_function
 ),
 support(class, object, function) as (
   -- Functions PostgreSQL calls implicitly: for operators, casts, ordering and type input and output, and for
@@ -72,8 +85,9 @@ support(class, object, function) as (
   ) as f
   where p.oid >= 16384
     and p.proname = any(array[
-      'avg', 'count', 'current_setting', 'json_agg', 'json_build_object', 'json_object_keys', 'json_strip_nulls',
-      'jsonb_agg', 'jsonb_build_object', 'length', 'max', 'min', 'phraseto_tsquery', 'plainto_tsquery', 'row_to_json',
+      'avg', 'count', 'current_setting', 'json_agg', 'json_array_elements', 'json_build_array', 'json_build_object',
+      'json_each_text', 'json_object_keys', 'json_strip_nulls', 'json_to_record', 'json_to_recordset', 'jsonb_agg',
+      'jsonb_build_object', 'length', 'max', 'min', 'phraseto_tsquery', 'plainto_tsquery', 'row_to_json',
       'set_config', 'string_agg', 'string_to_array', 'substring', 'sum', 'to_json', 'to_jsonb', 'to_tsquery',
       'to_tsvector', 'unnest', 'websearch_to_tsquery'
     ])
@@ -111,6 +125,15 @@ overridden(is_so) as (
                'timestamptz', 'uuid', 'varchar'
              ])
          )
+      -- The response is set for all requests, by the configuration file, the connection string, a database or a role.
+      or concat(current_setting('response.headers', true), current_setting('response.status', true)) <> ''
+      or exists (
+           select
+           from pg_db_role_setting
+           cross join unnest(setconfig) as setting
+           where setdatabase in (0, (select oid from pg_database where datname = current_catalog))
+             and setting ~* '^response\.'
+         )
 ),
 value_type(oid) as (
   -- Types whose input, output and comparison are PostgreSQL's or an extension's C code: no domains, no composite
@@ -130,23 +153,63 @@ plain_type(oid) as (
   join value_type element on element.oid = t.typelem
   where t.typsubscript = 'array_subscript_handler'::regproc
 ),
--- Expressions evaluated when a relation is read, as stored query trees (src/backend/nodes/outfuncs.c).
-expression(relation, tree) as (
-  select r.ev_class, r.ev_action::text
+-- Expressions evaluated when a relation is read, written, or written with defaults, as stored query trees
+-- (src/backend/nodes/outfuncs.c).
+expression(relation, purpose, tree) as (
+  select r.ev_class, 'read', r.ev_action::text
   from pg_rewrite r
   join pg_class c on c.oid = r.ev_class and c.relkind = 'v'
   where r.ev_class >= 16384 and r.ev_type = '1'
   union all
-  select polrelid, polqual::text from pg_policy where polqual is not null and polcmd in ('*', 'r')
+  select polrelid, case when polcmd in ('*', 'r') then 'read' else 'write' end, polqual::text
+  from pg_policy
+  where polqual is not null
+  union all
+  select polrelid, 'write', polwithcheck::text from pg_policy where polwithcheck is not null
+  union all
+  select adrelid, case when a.attgenerated = '' then 'default' else 'write' end, adbin::text
+  from pg_attrdef d
+  join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
+  union all
+  select conrelid, 'write', conbin::text from pg_constraint where conrelid >= 16384 and conbin is not null
+  union all
+  select indrelid, 'write', tree
+  from pg_index
+  cross join unnest(array[indexprs::text, indpred::text]) as tree
+  where indrelid >= 16384 and tree is not null
+  union all
+  select partrelid, 'write', partexprs::text from pg_partitioned_table where partexprs is not null
 ),
-mentioned(relation, field, oid) as (
-  select e.relation, found[1], found[2]::oid
-  from expression e
+mentioned(relation, purpose, field, oid) as (
+  select e.relation, e.purpose, found[1], found[2]::oid
+  -- Many are the same: defaults like `now()`.
+  from (select distinct tree from expression) t
   cross join regexp_matches(
-    e.tree,
+    t.tree,
     ':(relid|funcid|winfnoid|aggfnoid|opno|resulttype|funcvariadictype) (\d+)',
     'g'
   ) as found
+  join expression e on e.tree = t.tree
+),
+-- Expressions that may execute something else.
+improper(relation, purpose) as (
+  select relation, purpose
+  from expression
+  where tree ~ '\{(COERCETODOMAIN|TABLEFUNC|JSONEXPR|JSONTABLE|TABLESAMPLECLAUSE|NEXTVALUEEXPR) '
+  union
+  select relation, purpose
+  from mentioned
+  where field in ('funcid', 'winfnoid', 'aggfnoid')
+    and oid not in (select oid from allowed_function)
+    and not (purpose = 'default' and oid in (select oid from default_function))
+  union
+  select m.relation, m.purpose
+  from mentioned m
+  left join pg_operator o on o.oid = m.oid
+  where m.field = 'opno'
+    and (o.oid is null or o.oprcode::oid not in (select oid from allowed_function))
+  union
+  select relation, purpose from mentioned where field = 'resulttype' and oid not in (select oid from plain_type)
 ),
 -- Other expressions of a relation: indexes, partitions, statistics, checks, virtual generated columns. PostgreSQL
 -- evaluates only immutable functions of its own there.
@@ -184,22 +247,10 @@ unproven(relation) as (
   where attrelid >= 16384 and attnum > 0 and not attisdropped
     and atttypid not in (select oid from plain_type)
   union
-  select relation from expression where tree ~ '\{(COERCETODOMAIN|TABLEFUNC|JSONEXPR|JSONTABLE|TABLESAMPLECLAUSE|NEXTVALUEEXPR) '
-  union
-  select relation
-  from mentioned
-  where field in ('funcid', 'winfnoid', 'aggfnoid') and oid not in (select oid from allowed_function)
-  union
-  select m.relation
-  from mentioned m
-  left join pg_operator o on o.oid = m.oid
-  where m.field = 'opno'
-    and (o.oid is null or o.oprcode::oid not in (select oid from allowed_function))
-  union
-  select relation from mentioned where field = 'resulttype' and oid not in (select oid from plain_type)
+  select relation from improper where purpose = 'read'
 ),
 uses(relation, used) as (
-  select relation, oid from mentioned where field = 'relid'
+  select relation, oid from mentioned where field = 'relid' and purpose = 'read'
   union
   select inhparent, inhrelid from pg_inherits
 ),
@@ -209,10 +260,84 @@ doubtful(relation) as (
   select uses.relation
   from doubtful
   join uses on uses.used = doubtful.relation
+),
+reference(source, target, has_action) as (
+  select conrelid, confrelid, confupdtype not in ('a', 'r') or confdeltype not in ('a', 'r')
+  from pg_constraint
+  where contype = 'f'
+),
+-- Writing executes more than reading: defaults, checks, policies, rules, triggers.
+unwritable(relation) as (
+  select relation from doubtful
+  union
+  select relation from improper
+  union
+  -- All triggers but those of foreign keys and deferrable unique constraints, also disabled ones.
+  select tgrelid
+  from pg_trigger t
+  join pg_proc p on p.oid = t.tgfoid
+  where not (t.tgisinternal and p.oid < 16384 and p.proname ~ '^(RI_FKey_|unique_key_recheck$)')
+  union
+  select ev_class from pg_rewrite where ev_type <> '1'
+  union
+  select oid from pg_class where relam >= 16384
+  union
+  -- Our statements name the types of columns, and the search path may find another one.
+  select a.attrelid
+  from pg_attribute a
+  join pg_type t on t.oid = a.atttypid
+  left join pg_type element on element.oid = t.typelem and t.typsubscript = 'array_subscript_handler'::regproc
+  join pg_type other on other.typname = coalesce(element.typname, t.typname) and other.oid >= 16384
+  where a.attrelid >= 16384 and a.attnum > 0 and t.oid < 16384
+  union
+  select m.relation
+  from mentioned m
+  join doubtful on doubtful.relation = m.oid
+  where m.field = 'relid' and m.purpose <> 'read'
+  union
+  -- A foreign key reads the other table.
+  select source from reference join doubtful on doubtful.relation = reference.target
+),
+writes(relation, written) as (
+  -- Some of a view's relations, in doubt all.
+  select m.relation, m.oid
+  from mentioned m
+  join pg_class c on c.oid = m.relation and c.relkind = 'v'
+  where m.field = 'relid'
+  union
+  select inhparent, inhrelid from pg_inherits
+),
+no_inserts(relation) as (
+  select relation from unwritable
+  union
+  select writes.relation
+  from no_inserts
+  join writes on writes.written = no_inserts.relation
+),
+-- An update or a delete reads the tables with foreign keys to it, or writes them.
+no_changes(relation) as (
+  select relation
+  from (
+    select relation from no_inserts
+    union
+    select target from reference join doubtful on doubtful.relation = reference.source
+  ) as start
+  union
+  select edge.relation
+  from no_changes
+  join (
+    select relation, written from writes
+    union
+    select target, source from reference where has_action
+  ) as edge on edge.written = no_changes.relation
 )
-select c.oid
+select c.oid,
+       no_inserts.relation is null,
+       no_changes.relation is null
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
+left join no_inserts on no_inserts.relation = c.oid
+left join no_changes on no_changes.relation = c.oid
 where n.nspname = any($1::text[])
   and c.relkind = any(array['r', 'p', 'v', 'm'])
   and not c.relispartition

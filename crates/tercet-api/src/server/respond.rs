@@ -244,7 +244,8 @@ async fn privileges(
         return Ok(Privileges::ignored());
     }
     let [relations, routines] = Privileges::statements(&request.schema);
-    let context = Context { config, identity, request, routine: None };
+    let generation = worker.pool.generation();
+    let context = Context { config, identity, request, routine: None, generation };
     let rows = transaction::read(&worker.pool, context, &[&relations, &routines]).await?;
     Ok(match rows.as_slice() {
         [relations, routines] => Privileges::from_rows(relations, routines),
@@ -280,9 +281,13 @@ async fn statement(
 ) -> Result<Response, ApiError> {
     let config = &*settings.config;
     let started = Instant::now();
+    // The schema may have changed while the body was received.
+    plan.side_effect_free &= std::ptr::eq(&raw const **worker.shared.settings.load(), settings);
     let mut query = Query::new(&plan);
     let run = async |plan: &StatementPlan, query: &Query| {
-        let context = Context { config, identity, request, routine: plan.routine().map(Arc::as_ref) };
+        let routine = plan.routine().map(Arc::as_ref);
+        let generation = worker.pool.generation();
+        let context = Context { config, identity, request, routine, generation };
         transaction::run(&worker.pool, context, plan, query).await
     };
     let mut outcome = run(&plan, &query).await;
@@ -295,7 +300,7 @@ async fn statement(
         known = Some(fresh);
         let again = Query::new(&planned);
         // A reload did not change the query: this type cannot be asserted.
-        query = if again.main.sql == query.main.sql { again.without_assertions() } else { again };
+        query = if again.main.sql == query.main.sql { Query::unasserted(&planned) } else { again };
         plan = *planned;
         outcome = run(&plan, &query).await;
         waited += outcome.waited;

@@ -129,6 +129,7 @@ impl Settings {
             aggregates: config.db_aggregates_enabled,
             execution_plans: config.db_plan_enabled,
             legacy_target_names: config.url_use_legacy_target_names,
+            pre_request: config.db_pre_request.is_some(),
         };
         Self { config, policy, cache }
     }

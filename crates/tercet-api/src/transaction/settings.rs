@@ -18,11 +18,22 @@ pub(super) fn is_hoisted(config: &Config, name: &str) -> bool {
     config.db_hoisted_tx_settings.iter().any(|hoisted| hoisted.eq_ignore_ascii_case(name))
 }
 
+/// What the settings permit, and what follows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Only reads.
+    Read,
+    /// Writes, in front of [`enable_warnings`].
+    Write,
+    /// Writes without user-defined code: nothing after the settings can disable warnings or change the encoding.
+    PlainWrite,
+}
+
 /// One `select where set_config(…) is null or …`, local to the transaction
 /// (<https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SET>): all are set, in this order,
-/// and no row is returned. Its text depends on the configuration only, never on the request.
-pub(super) fn statement(context: Context<'_>, read_only: bool) -> Statement {
-    let Context { config, identity, request, routine } = context;
+/// and no row is returned. Its text depends on the configuration and `access` only, never on the request.
+pub(super) fn statement(context: Context<'_>, access: Access) -> Statement {
+    let Context { config, identity, request, routine, .. } = context;
     let mut settings = Settings { sql: String::with_capacity(512), parameters: Vec::with_capacity(8) };
     settings.parameter("search_path", search_path(&request.schema, &config.db_extra_search_path));
     // Before the role is set: the authenticator may have a right to set parameters that the role lacks.
@@ -48,8 +59,10 @@ pub(super) fn statement(context: Context<'_>, read_only: bool) -> Statement {
     for (name, value) in &config.app_settings {
         settings.constant(name, value);
     }
-    if read_only {
-        settings.constant("transaction_read_only", "on");
+    match access {
+        Access::Read => settings.constant("transaction_read_only", "on"),
+        Access::Write => {}
+        Access::PlainWrite => settings.constant("client_min_messages", "warning"),
     }
     Statement::new(settings.sql, settings.parameters)
 }
@@ -79,6 +92,13 @@ pub(super) fn enable_warnings() -> Statement {
         concat!("select pg_catalog.set_config('client_min_messages', 'warning', true), ", encoding_check!())
             .into()
     });
+    STATEMENT.clone()
+}
+
+/// The last statement of a writing transaction without user-defined code: the next request must not learn from
+/// `lastval()` which number a default has drawn.
+pub(super) fn discard_sequences() -> Statement {
+    static STATEMENT: LazyLock<Statement> = LazyLock::new(|| "discard sequences".into());
     STATEMENT.clone()
 }
 

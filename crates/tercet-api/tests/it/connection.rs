@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tercet_api::pool::{Counts, LeaseMode, Options, Pool};
+use tercet_api::pool::{Counts, LeaseMode, Options, Pool, SessionState};
 use tercet_postgres::{Connection, DatabaseError, Statement};
 
 use crate::postgres::{Database, database};
@@ -165,8 +165,8 @@ fn one_idle_connection_is_kept() {
     on_one_thread(async {
         let pool = Pool::new(options, Arc::clone(&counts), |error| panic!("lost: {error}"));
         let leases = [
-            pool.lease(LeaseMode::Exclusive).await.unwrap(),
-            pool.lease(LeaseMode::Exclusive).await.unwrap(),
+            pool.lease(LeaseMode::Exclusive(SessionState::MayChange)).await.unwrap(),
+            pool.lease(LeaseMode::Exclusive(SessionState::MayChange)).await.unwrap(),
         ];
         assert_eq!(open(), 2);
         drop(leases);

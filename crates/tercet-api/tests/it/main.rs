@@ -18,6 +18,7 @@ mod heads;
 mod input;
 mod isolation;
 mod operating;
+mod plain_writes;
 mod postgres;
 mod reading;
 mod recovery;

@@ -210,7 +210,7 @@ fn proved(database: &Database) -> Vec<String> {
         let connection = Connection::connect(&target, false).await.unwrap();
         SchemaCache::load(&connection, &["api".to_owned()]).await.unwrap()
     });
-    let proved = cache.relations("api").filter(|relation| relation.side_effect_free);
+    let proved = cache.relations("api").filter(|relation| relation.side_effect_free.reads);
     let mut proved: Vec<_> = proved.map(|relation| relation.name.to_string()).collect();
     proved.sort();
     proved

@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use crate::bookshop::{check_sql, permissive, statement};
+use crate::bookshop::{check_plain_sql, check_sql, permissive, statement};
 use tercet_api::query::Query;
 
 #[test]
@@ -301,6 +301,67 @@ fn writes() {
             FROM pgrst_source AS "tags") _postgrest_t
             $1 = 1
         "#]],
+    );
+}
+
+#[test]
+fn plain_writes() {
+    check_plain_sql(
+        "POST /tags\n\n{\"id\": 1, \"label\": \"old\"}",
+        &expect![[r#"
+        WITH pgrst_types AS (SELECT pg_catalog.array_eq(ARRAY[NULL::integer], ARRAY[(NULL::"shop"."tags")."id"]), pg_catalog.textanycat('', (NULL::"shop"."tags")."id"), pg_catalog.array_eq(ARRAY[NULL::text], ARRAY[(NULL::"shop"."tags")."label"]), pg_catalog.textanycat('', (NULL::"shop"."tags")."label")) INSERT INTO "shop"."tags"("id", "label")
+        SELECT pgrst_body."id", pgrst_body."label"
+        FROM (SELECT $1::json AS json_data) pgrst_payload, LATERAL (SELECT "id", "label"
+        FROM json_to_record(pgrst_payload.json_data) AS _("id" integer, "label" text) ) pgrst_body 
+        $1 = {"id": 1, "label": "old"}
+    "#]],
+    );
+    check_plain_sql(
+        "POST /tags\nprefer: return=representation, resolution=ignore-duplicates\n\n[{\"id\": 1}]",
+        &expect![[r#"
+            WITH pgrst_types AS (SELECT pg_catalog.array_eq(ARRAY[NULL::integer], ARRAY[(NULL::"shop"."tags")."id"]), pg_catalog.textanycat('', (NULL::"shop"."tags")."id"), pg_catalog.array_eq(ARRAY[NULL::text], ARRAY[(NULL::"shop"."tags")."label"]), pg_catalog.textanycat('', (NULL::"shop"."tags")."label")), pgrst_columns AS (SELECT *
+            FROM "shop"."tags" UNION ALL
+            SELECT NULL, NULL) INSERT INTO "shop"."tags"("id")
+            SELECT pgrst_body."id"
+            FROM (SELECT $1::json AS json_data) pgrst_payload, LATERAL (SELECT "id"
+            FROM json_to_recordset(pgrst_payload.json_data) AS _("id" integer) ) pgrst_body 
+            ON CONFLICT("id") DO NOTHING
+            RETURNING "shop"."tags"."id", "shop"."tags"."label"
+            $1 = [{"id": 1}]
+        "#]],
+    );
+    check_plain_sql(
+        "PATCH /authors?id=eq.1&select=key:id,born\nprefer: return=representation\n\n{\"name\": \"A\"}",
+        &expect![[r#"
+            WITH pgrst_types AS (SELECT pg_catalog.array_eq(ARRAY[NULL::text], ARRAY[(NULL::"shop"."authors")."name"]), pg_catalog.textanycat('', (NULL::"shop"."authors")."name"), pg_catalog.array_eq(ARRAY[NULL::integer], ARRAY[(NULL::"shop"."authors")."id"]), pg_catalog.textanycat('', (NULL::"shop"."authors")."id")) UPDATE "shop"."authors" SET "name" = pgrst_body."name"
+            FROM (SELECT $1::json AS json_data) pgrst_payload, LATERAL (SELECT "name"
+            FROM json_to_record(pgrst_payload.json_data) AS _("name" text) ) pgrst_body
+            WHERE "shop"."authors"."id" = $2
+            RETURNING "shop"."authors"."id", to_json("shop"."authors"."born")
+            $1 = {"name": "A"}
+            $2 = 1
+        "#]],
+    );
+    check_plain_sql(
+        "DELETE /tags?id=gt.1",
+        &expect![[r#"
+        DELETE
+        FROM "shop"."tags"
+        WHERE "shop"."tags"."id" > $1
+        $1 = 1
+    "#]],
+    );
+    check_plain_sql(
+        "DELETE /tags?id=gt.1\nprefer: return=representation",
+        &expect![[r#"
+        WITH pgrst_types AS (SELECT pg_catalog.array_eq(ARRAY[NULL::integer], ARRAY[(NULL::"shop"."tags")."id"]), pg_catalog.textanycat('', (NULL::"shop"."tags")."id"), pg_catalog.array_eq(ARRAY[NULL::text], ARRAY[(NULL::"shop"."tags")."label"]), pg_catalog.textanycat('', (NULL::"shop"."tags")."label")), pgrst_columns AS (SELECT *
+        FROM "shop"."tags" UNION ALL
+        SELECT NULL, NULL) DELETE
+        FROM "shop"."tags"
+        WHERE "shop"."tags"."id" > $1
+        RETURNING "shop"."tags"."id", "shop"."tags"."label"
+        $1 = 1
+    "#]],
     );
 }
 
