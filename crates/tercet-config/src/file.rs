@@ -4,9 +4,8 @@
 //! The module has the keys and the types of their values; [`Topology`](crate::Topology) interprets the values
 //! together.
 
+mod application;
 mod balancer;
-
-use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -14,6 +13,7 @@ pub(crate) use tercet_options::Located;
 use tercet_options::schema::OptionsOf;
 use tercet_options::{Duration, Share, api};
 
+pub(crate) use self::application::{Application, Applications, Grants};
 pub(crate) use self::balancer::{Balancer, Certificate};
 
 /// The file that a user writes. Every key has a default: the empty file is valid and means one balancer on
@@ -28,9 +28,10 @@ pub(crate) struct File {
     /// Tier 1: where clients connect.
     #[serde(default)]
     pub(crate) balancer: Balancer,
-    /// Tier 2: what answers the requests: the built-in data API, or your own program.
+    /// Tier 2: what answers the requests: the built-in data API, or your own program. Several applications have a section of
+    /// their own each, `[application.NAME]`.
     #[serde(default)]
-    pub(crate) application: Application,
+    pub(crate) application: Applications,
     /// The built-in data API. The keys are PostgREST's own, and so is their meaning.
     pub(crate) api: Option<Located<OptionsOf<api::Options>>>,
     /// Tier 3: PostgreSQL.
@@ -58,65 +59,6 @@ pub(crate) struct File {
     /// fetches it.
     #[serde(default)]
     pub(crate) state: State,
-}
-
-/// Tier 2: what answers the requests.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Application {
-    /// How many servers. Default: 2; with `[[machine]]`s one on each application machine.
-    #[schemars(range(min = 1, max = 64))]
-    pub(crate) servers: Option<Located<u16>>,
-    /// On machines, how many servers a release replaces at the same time: a number, or a share of them such as `25%`, rounded
-    /// down and at least one. Default: `1`, one after the other.
-    #[schemars(extend("examples" = ["25%"]))]
-    pub(crate) rollout: Option<Located<String>>,
-    /// The command that starts your own program, instead of the data API. It is run as it stands, without a
-    /// shell, in the folder of `tercet.toml`, with HOST, PORT and DATABASE_URL in its environment; `{host}` and
-    /// `{port}` in it are replaced.
-    #[schemars(extend("examples" = ["uvicorn main:app --host {host} --port {port}"]))]
-    pub(crate) run: Option<Located<String>>,
-    /// On machines, the command that prepares your program's folder there, once for each release, before it
-    /// starts: it installs what the program needs. Run as it stands, without a shell, in that folder.
-    #[schemars(extend("examples" = ["./prepare.sh"]))]
-    pub(crate) build: Option<Located<String>>,
-    /// The command that migrates the database for your own program: `alembic upgrade head`, `manage.py migrate`. It runs with
-    /// the owner's DATABASE_URL after the SQL migrations and before any server: `tercet up` runs it once at each start; on machines
-    /// each new release runs it once, on the first application machine. Run as it stands, without a shell.
-    #[schemars(extend("examples" = [".venv/bin/alembic upgrade head"]))]
-    pub(crate) migrate: Option<Located<String>>,
-    /// What the role `authenticated`, which your own program begins as, may do with tables that `migrate` creates:
-    /// `authenticated` grants it to read and write them, `none` grants nothing. Default: `authenticated`, if there is `migrate`.
-    pub(crate) grants: Option<Located<Grants>>,
-    /// Environment variables of your own program and of `migrate`. They are no secrets: use `env-file` for those.
-    pub(crate) env: Option<Located<BTreeMap<String, String>>>,
-    /// A file with more environment variables, one `NAME=value` a line. A leading `@` may be written, as for other files.
-    #[schemars(extend("examples" = ["@secrets/app.env"]))]
-    pub(crate) env_file: Option<Located<String>>,
-    /// How long a server of your own program may take until it is ready. Default: `60s`.
-    pub(crate) start_timeout: Option<Located<Duration>>,
-    /// The path your own program is asked whether it can take requests: not while it answers with a status of 500
-    /// or more, or not at all. Default: it can while it accepts connections. The data API has its own path.
-    #[schemars(extend("examples" = ["/health"]))]
-    pub(crate) health: Option<Located<String>>,
-    /// On machines, what your own program may connect to besides the edges of the topology: networks, ports, or both, and name
-    /// servers if there are any. `[]` allows nothing more. Default: everything. The data API connects to what its options name.
-    #[schemars(extend("examples" = [["10.0.0.30:6379", "*:443"]]))]
-    pub(crate) egress: Option<Located<Vec<Located<String>>>>,
-    /// The port of the first server on a machine; further ones there take the next ports. Default: 8081, or the
-    /// next free one.
-    #[schemars(range(min = 1))]
-    pub(crate) port: Option<Located<u16>>,
-}
-
-/// What your own program may do with the tables of its `migrate`.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Grants {
-    /// Read and write them.
-    Authenticated,
-    /// Nothing that no migration grants.
-    None,
 }
 
 /// Tier 3: PostgreSQL.

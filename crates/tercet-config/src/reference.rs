@@ -55,6 +55,10 @@ pub fn markdown() -> String {
         for (name, rule) in properties(table) {
             page.push_str(&key(name, rule));
         }
+        let named = &rule["additionalProperties"];
+        if named["properties"].is_object() {
+            let _ = write!(page, "\n## [{section}.NAME]\n\n{}\n", text(named));
+        }
     }
     page
 }

@@ -1,10 +1,11 @@
 //! The topology that a `tercet.toml` declares: machines, their tiers, and the parts that run on them.
 //!
-//! Only [`parse`](crate::parse) makes a [`Topology`], so each one is valid: there is one balancer, at least one
-//! application server, one database or the URL of one, and every part is on a machine that carries its tier. The
+//! Only [`parse`](crate::parse) makes a [`Topology`], so each one is valid: there is one balancer, at least one application
+//! with at least one server, one database or the URL of one, and every part is on a machine that carries its tier. The
 //! module knows nothing of processes, units or firewalls, which are computed from a topology.
 
 pub(crate) mod alerts;
+mod application;
 pub(crate) mod backup;
 pub(crate) mod edge;
 mod egress;
@@ -17,16 +18,15 @@ mod rollout;
 mod secret;
 mod ssh_from;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use tercet_options::balancer::Acme;
+use tercet_options::balancer::{APPLICATION, Acme, Route};
 use tercet_options::otlp::Otlp;
 
 use self::alerts::Alerts;
+pub use self::application::{Api, Application, Environment, Server};
 use self::backup::{Backup, Repository};
 use self::edge::{Edge, Protocol};
 pub use self::egress::{Destination, Egress};
@@ -43,7 +43,7 @@ pub struct Topology {
     machines: Vec<Machine>,
     parts: Vec<Part>,
     balancer: Balancer,
-    application: Application,
+    applications: Vec<Application>,
     database: Database,
     state: State,
     backup: Option<Backup>,
@@ -81,9 +81,41 @@ impl Topology {
         &self.balancer
     }
 
-    /// Tier 2.
-    pub fn application(&self) -> &Application {
-        &self.application
+    /// Tier 2: the applications, in the order of the file; at least one.
+    pub fn applications(&self) -> &[Application] {
+        &self.applications
+    }
+
+    /// The application with this name; that of `[application]` has none.
+    pub fn application(&self, name: Option<&str>) -> Option<&Application> {
+        self.applications.iter().find(|application| application.name.as_deref() == name)
+    }
+
+    /// The application that a server belongs to; `None` for a part of another tier.
+    pub fn application_of(&self, part: &Part) -> Option<&Application> {
+        self.applications.get(part.application?)
+    }
+
+    /// The servers of an application.
+    pub fn servers_of<'t>(&'t self, application: &Application) -> impl Iterator<Item = &'t Part> + use<'t> {
+        let index = self.applications.iter().position(|it| it.name == application.name);
+        self.parts.iter().filter(move |part| part.application.is_some() && part.application == index)
+    }
+
+    /// The data API, if one of the applications is.
+    pub fn data_api(&self) -> Option<&Api> {
+        self.applications.iter().find_map(Application::data_api)
+    }
+
+    /// Whether one of the applications is a program of the user's.
+    pub fn has_programs(&self) -> bool {
+        self.applications.iter().any(|application| application.data_api().is_none())
+    }
+
+    /// Whether `authenticated` may use the tables that the owner of the database creates; `None` leaves the privileges as they
+    /// are. The applications do not differ in it.
+    pub fn grants(&self) -> Option<bool> {
+        self.applications.iter().find_map(|application| application.environment.grants)
     }
 
     /// Tier 3.
@@ -150,11 +182,7 @@ impl Topology {
         let keys = self.balancer.tls.iter().flat_map(|tls| &tls.certificates).map(|pair| pair.key.as_path());
         let secrets = [
             self.database.url.as_ref().and_then(Secret::file),
-            match &self.application.server {
-                Server::Api(api) => api.jwt_secret.as_ref().and_then(Secret::file),
-                Server::Own { .. } => None,
-            },
-            self.application.environment.file.as_deref(),
+            self.data_api().and_then(|api| api.jwt_secret.as_ref()?.file()),
             self.balancer.acme.eab.as_ref().map(|eab| eab.hmac_key_file.as_path()),
         ];
         let store = match self.backup.as_ref().map(|backup| &backup.repository) {
@@ -162,7 +190,8 @@ impl Topology {
             _ => [None, None],
         };
         let users = self.balancer.users.iter().map(PathBuf::as_path);
-        let secrets = secrets.into_iter().chain(store).flatten();
+        let variables = self.applications.iter().filter_map(|it| it.environment.file.as_deref());
+        let secrets = secrets.into_iter().chain(store).flatten().chain(variables);
         let secrets = secrets.chain(self.alerts.secret_files()).chain(users);
         [Path::new(crate::FILE)].into_iter().chain(keys).chain(secrets).collect()
     }
@@ -271,7 +300,8 @@ impl fmt::Display for Tier {
 /// A part: the balancer, an application server, the database, its backups, or a program of the monitoring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// `balancer`, `app-1`, `app-2`, …, `database`, `backup`, `prometheus`, `alertmanager`, `node-exporter-MACHINE`, …
+    /// `balancer`, `app-1`, `app-2`, … (`app-NAME-1`, … of a named application), `database`, `backup`, `prometheus`,
+    /// `alertmanager`, `node-exporter-MACHINE`, …
     pub name: String,
     /// Its tier.
     pub tier: Tier,
@@ -282,9 +312,16 @@ pub struct Part {
     pub standby: Option<u16>,
     /// The index of its machine in [`Topology::machines`].
     machine: usize,
+    /// The index of a server's application in [`Topology::applications`].
+    application: Option<usize>,
 }
 
 impl Part {
+    /// A part that no application has, without a second port.
+    pub(crate) fn of(name: &str, tier: Tier, port: Port, machine: usize) -> Self {
+        Self { name: name.to_owned(), tier, port, standby: None, machine, application: None }
+    }
+
     /// The ports that it may listen on.
     pub fn ports(&self) -> Vec<u16> {
         [self.port.number].into_iter().chain(self.standby).collect()
@@ -324,6 +361,8 @@ pub struct Balancer {
     pub domains: Vec<String>,
     /// How they are obtained; paths are relative to the folder of `tercet.toml`.
     pub acme: Acme,
+    /// The routes.
+    pub routes: Vec<Route>,
     /// The balancer's options as written in the file, and those of traces.
     pub options: toml::Table,
     /// The port of its metrics; without named machines, tercet may use another free port.
@@ -334,6 +373,20 @@ impl Balancer {
     /// The addresses to listen on: those without TLS, then those with TLS.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.listen.iter().chain(self.tls.iter().flat_map(|tls| &tls.listen)).copied()
+    }
+
+    /// The path of URLs, for every host, below which an application gets requests with the rest of the path; `None` if no path is that.
+    pub fn path_to(&self, application: &Application) -> Option<&str> {
+        let mut routes = self.routes.iter().filter(|route| route.host.is_none());
+        let gets_the_rest = !routes.clone().any(|route| route.path == "/");
+        if gets_the_rest && (application.name.is_none() || self.routes.is_empty()) {
+            return Some("/");
+        }
+        let leads_there = |route: &&Route| {
+            let to = route.to.as_deref().unwrap_or(APPLICATION);
+            route.files.is_none() && to == application.pool() && (route.strip || route.path == "/")
+        };
+        routes.find(leads_there).map(|route| route.path.as_str())
     }
 }
 
@@ -359,81 +412,6 @@ pub struct Certificate {
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-}
-
-/// Tier 2: the application servers.
-#[derive(Clone, Debug)]
-pub struct Application {
-    /// The data API or the user's program.
-    pub server: Server,
-    /// What surrounds the user's program.
-    pub environment: Environment,
-    /// How many servers are replaced at the same time.
-    pub rollout: Rollout,
-    /// What the user's program may connect to.
-    pub egress: Egress,
-}
-
-/// What surrounds the user's program.
-#[derive(Clone, Default)]
-pub struct Environment {
-    /// The command that migrates the database, as its owner.
-    pub migrate: Option<Program>,
-    /// Whether `authenticated` may use the tables that the owner creates; `None` leaves the privileges as they are.
-    pub grants: Option<bool>,
-    /// Environment variables.
-    pub variables: BTreeMap<String, String>,
-    /// The file with more of them, relative to the folder of `tercet.toml`.
-    pub file: Option<PathBuf>,
-    /// How long a server may take until it is ready.
-    pub start_timeout: Option<Duration>,
-}
-
-impl fmt::Debug for Environment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.variables.keys().collect();
-        f.debug_struct("Environment")
-            .field("migrate", &self.migrate)
-            .field("variables", &names)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The program of an application server.
-#[derive(Clone, Debug)]
-pub enum Server {
-    /// The built-in data API.
-    Api(Api),
-    /// The user's program.
-    Own {
-        /// The command.
-        program: Program,
-        /// The command that prepares the shipped folder on each machine, before a release starts.
-        build: Option<Program>,
-        /// The path of its health check; starts with `/`. Without one, a server is healthy when it accepts
-        /// connections.
-        health: Option<String>,
-    },
-}
-
-/// The options of the data API.
-#[derive(Clone)]
-pub struct Api {
-    /// PostgREST's options as written in the file, without the token secret, and those of traces. `db-anon-role` is always set.
-    /// `app.settings` may contain secrets.
-    pub options: toml::Table,
-    /// The secret or keys that verify tokens (`jwt-secret`).
-    pub jwt_secret: Option<Secret>,
-}
-
-impl fmt::Debug for Api {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown: Vec<_> = self.options.iter().filter(|(name, _)| *name != "app").collect();
-        f.debug_struct("Api")
-            .field("options", &shown)
-            .field("jwt_secret", &self.jwt_secret)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Tier 3.

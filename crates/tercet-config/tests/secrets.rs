@@ -127,7 +127,7 @@ fn is_not_in_the_debug_form_of_a_topology() {
         "api.jwt-secret = 'hush'\napi.app.settings.key = 'hush'\ndatabase.url = 'postgres://u:hush@h/d'\n";
     let topology = tercet_config::parse(text, ORIGIN).unwrap();
     assert!(!format!("{topology:?}").contains("hush"));
-    let Server::Api(api) = &topology.application().server else { unreachable!() };
+    let Server::Api(api) = &topology.applications()[0].server else { unreachable!() };
     assert_eq!(api.options["app"]["settings"]["key"].as_str(), Some("hush"));
 }
 

@@ -237,7 +237,7 @@ fn secrets_are_not_shown() {
 fn options_are_postgrests_own() {
     let text = "[api]\ndb-schemas = [\"shop\", \"public\"]\ndb-max-rows = 100\napp.settings.colour = \"red\"\nlog-level = \"warn\"\n";
     let topology = parse(text);
-    let tercet_config::Server::Api(api) = &topology.application().server else {
+    let tercet_config::Server::Api(api) = &topology.applications()[0].server else {
         panic!("no run, so it is the API")
     };
     expect![[r#"

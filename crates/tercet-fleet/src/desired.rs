@@ -20,7 +20,7 @@ mod quoting;
 mod temporary_edge;
 
 use anyhow::Result;
-use tercet_config::{Machine, Server, Tier};
+use tercet_config::{Application, Machine, Server, Tier};
 use tercet_machine::Desired;
 use tercet_machine::directory::Directory;
 use tercet_machine::firewall::Firewall;
@@ -106,9 +106,8 @@ impl Project<'_> {
             match tier {
                 Tier::Database => database::add(&mut desired, self, machine, system, &ending),
                 Tier::Application => {
-                    let builds =
-                        matches!(self.topology.application().server, Server::Own { build: Some(_), .. });
-                    if builds || migrator(self.topology).is_some() {
+                    let builds = |it: &Application| matches!(it.server, Server::Own { build: Some(_), .. });
+                    if self.topology.applications().iter().any(builds) || migrator(self.topology).is_some() {
                         desired.users.push(User(sandbox::USER.to_owned()));
                     }
                     for it in kept.iter().filter(|it| it.placed.machine == machine.name) {

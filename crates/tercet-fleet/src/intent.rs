@@ -106,8 +106,7 @@ impl Wanted {
         let folder = fleet.folder.join(&fleet.topology.database().migrations);
         let migrate = database
             .map(|part| {
-                let grants = fleet.topology.application().environment.grants;
-                Migrate::read(&folder, fleet.topology.name(), part.port.number, grants)
+                Migrate::read(&folder, fleet.topology.name(), part.port.number, fleet.topology.grants())
             })
             .transpose()?;
         let intent = Intent::Apply { release: Box::new(shipment.release), migrate, consent };

@@ -15,7 +15,7 @@ use tercet_machine::Secret;
 
 use crate::paths::LIBRARY;
 use crate::website::{self, Website};
-use crate::{archive, configuration};
+use crate::{archive, configuration, sole};
 
 /// The seconds that a server may take until it is ready, unless the file says otherwise.
 const START_SECONDS: u64 = 60;
@@ -142,7 +142,8 @@ impl Release {
 /// # Errors
 /// The person's own folder cannot be read or is too large.
 pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str, key: &Password) -> Result<Shipment> {
-    let (kind, archive) = match &topology.application().server {
+    let application = sole::application(topology);
+    let (kind, archive) = match &application.server {
         Server::Api(api) => (
             Kind::Api { configuration: Secret::new(toml::to_string(&api_options(api, topology.name()))?) },
             Vec::new(),
@@ -151,7 +152,7 @@ pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str, key: &P
             // The program must not read them, and a release is readable by every user of its machine.
             let archive = pack(folder, &topology.secret_files())?;
             let digest = crate::digest(&archive);
-            let environment = &topology.application().environment;
+            let environment = &application.environment;
             let kind = Kind::Own {
                 run: program.clone(),
                 build: build.clone(),

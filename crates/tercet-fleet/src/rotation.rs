@@ -8,7 +8,7 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use tercet_config::{End, Protocol, Server, Tier, Topology};
+use tercet_config::{End, Protocol, Tier, Topology};
 
 use crate::fleet::Fleet;
 use crate::operator_folder::{FOLDER, NEXT};
@@ -227,15 +227,13 @@ fn describe(phase: Phase, topology: &Topology) -> String {
 /// Refuses to rotate secrets and certificates that tercet did not create.
 fn check(project: &Path, topology: &Topology, kind: Kind) -> Result<()> {
     if matches!(kind, Kind::TokenKeys | Kind::RetiredTokenKey) {
-        return match &topology.application().server {
-            Server::Own { .. } => {
-                bail!("this project runs your own program, and tokens are for the data API")
-            }
-            Server::Api(api) if api.jwt_secret.is_some() => bail!(
+        return match topology.data_api() {
+            None => bail!("this project runs your own program, and tokens are for the data API"),
+            Some(api) if api.jwt_secret.is_some() => bail!(
                 "tercet.toml names the key itself, by jwt-secret\nhint: make it a JSON Web Key Set with the new key and the old \
                  one (kty oct) and apply; take the old one out when its last token has expired, and apply again"
             ),
-            Server::Api(api) => token_keys::check(project, api),
+            Some(api) => token_keys::check(project, api),
         };
     }
     if topology.database().url.is_some() {

@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use tercet_config::{Machine, Repository, Server, Tier, Topology};
+use tercet_config::{Machine, Repository, Tier, Topology};
 use tercet_database::Password;
 use tercet_database::roles::AUTHENTICATOR;
 use tercet_machine::Secret;
@@ -16,8 +16,8 @@ use crate::identity::{self, Data, how_to_get_state};
 use crate::monitor::receivers::Receivers;
 use crate::operator_folder::{FOLDER, NEXT};
 use crate::phase::{Phase, Record};
-use crate::state;
 use crate::token_keys;
+use crate::{sole, state};
 
 /// Secrets and certificates, ready to be put on machines.
 #[derive(Debug)]
@@ -159,12 +159,10 @@ impl Secrets {
         let authenticator = Password::kept_in(&passwords.join("authenticator"))?;
         let read =
             |secret: Option<&tercet_config::Secret>| secret.map(|secret| read(project, secret)).transpose();
-        let jwt = match &topology.application().server {
-            Server::Api(api) => match read(api.jwt_secret.as_ref())? {
-                Some(secret) => secret,
-                None => token_keys::accepted(project, record, token_keys::are_base64(api))?,
-            },
-            Server::Own { .. } => token_keys::accepted(project, record, false)?,
+        let api = topology.data_api();
+        let jwt = match read(api.and_then(|api| api.jwt_secret.as_ref()))? {
+            Some(secret) => secret,
+            None => token_keys::accepted(project, record, api.is_some_and(token_keys::are_base64))?,
         };
         Ok(Self {
             project: Password::kept_in(&folder.join("project"))?.reveal().to_owned(),
@@ -216,7 +214,7 @@ impl Secrets {
 
 /// The variables of `env-file`.
 fn variables(project: &Path, topology: &Topology) -> Result<Vec<(String, Secret)>> {
-    let Some(file) = &topology.application().environment.file else { return Ok(Vec::new()) };
+    let Some(file) = &sole::application(topology).environment.file else { return Ok(Vec::new()) };
     let text = read(project, &tercet_config::Secret::File(file.clone()))?;
     let variables = tercet_config::environment::variables(text.reveal());
     let variables = variables.map_err(|line| anyhow::anyhow!("{}:{line}: not NAME=value", file.display()))?;

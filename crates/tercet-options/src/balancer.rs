@@ -58,7 +58,7 @@ options! {
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         #[schemars(extend(
             "propertyNames" = {"format": "pool name"},
-            "x-set-by-tercet" = "[application] has the servers, which are the backend pool application"
+            "x-set-by-tercet" = "each [application.NAME] is a backend pool"
         ))]
         pool: BTreeMap<String, Pool> = BTreeMap::new(),
         /// The routes: which requests are answered with files, and which go to a server. Default: none, and every request goes

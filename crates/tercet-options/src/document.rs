@@ -8,7 +8,7 @@ pub mod flat;
 mod secret;
 mod suggestion;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use serde::de::DeserializeOwned;
@@ -144,14 +144,17 @@ impl Checker<'_> {
         };
         for (key, value) in table.iter_mut() {
             let name = key.get_ref();
-            let open = || schema.get("additionalProperties").filter(|rule| rule.is_object());
+            // Beside keys, a name has a table: any other value is that of a key that does not exist.
+            let is_name =
+                |rule: &&Json| schema["properties"].is_null() || expected::same_kind(rule, value.get_ref());
+            let open = schema.get("additionalProperties").filter(|rule| rule.is_object()).filter(is_name);
             let known = schema["properties"].get(name.as_ref()).filter(|rule| !is_set_by_tercet(rule));
             let misnamed = Format::of(&schema["propertyNames"]).filter(|format| !format.is(name));
-            let good = if let (None, Some(format)) = (known, misnamed) {
+            let good = if let (None, Some(_), Some(format)) = (known, open, misnamed) {
                 let message = format!("{path} can't be named {name:?}");
                 self.mistakes.add(key.span(), message, format.label).hint(format.hint);
                 false
-            } else if let Some(rule) = known.or_else(open) {
+            } else if let Some(rule) = known.or(open) {
                 let good = self.value(rule, &join(path, name), value);
                 whole &= good || !required(name);
                 good
@@ -242,10 +245,12 @@ fn unknown(mistakes: &mut Mistakes, schema: &Json, path: &str, name: &str, span:
         mistakes.add(span, message, "set by tercet").hint(instead);
         return;
     }
-    let keys = || properties().filter(|(_, rule)| !is_set_by_tercet(rule)).map(|(key, _)| key.as_str());
-    let hint = match nearest(name, keys()) {
+    let keys = properties().filter(|(_, rule)| !is_set_by_tercet(rule)).map(|(key, _)| key.as_str());
+    // serde_json keeps their order or not, as its other users want it.
+    let keys: BTreeSet<&str> = keys.collect();
+    let hint = match nearest(name, keys.iter().copied()) {
         Some(near) => format!("did you mean {near}?"),
-        None => format!("the keys {place} are {}", keys().collect::<Vec<_>>().join(", ")),
+        None => format!("the keys {place} are {}", keys.into_iter().collect::<Vec<_>>().join(", ")),
     };
     mistakes.add(span, format!("unknown key {name} {place}"), "unknown").hint(hint);
 }

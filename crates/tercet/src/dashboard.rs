@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tercet_config::Topology;
 use tercet_postgres::Target;
 use tokio::time::{Instant, sleep};
@@ -55,8 +55,8 @@ pub(crate) struct Dashboard {
     folder: PathBuf,
     backups_folder: PathBuf,
     certificates: Vec<PathBuf>,
-    /// Whether the application servers are the data API.
-    is_data_api: bool,
+    /// The applications, as the page gets them.
+    applications: Value,
     seen: Cell<Option<Instant>>,
     samples: RefCell<Samples>,
     machine: RefCell<Machine>,
@@ -111,7 +111,7 @@ impl Dashboard {
             certificates: certificates.map(|pair| place.folder.join(&pair.certificate)).collect(),
             folder: place.folder,
             backups_folder: place.private,
-            is_data_api: matches!(topology.application().server, tercet_config::Server::Api(_)),
+            applications: applications(topology),
             seen: Cell::new(None),
             samples: RefCell::new(Samples::new()),
             machine: RefCell::default(),
@@ -191,6 +191,15 @@ impl Dashboard {
             }
         }
     }
+}
+
+/// The applications with their servers, for the page.
+fn applications(topology: &Topology) -> Value {
+    let shown = topology.applications().iter().map(|application| {
+        let servers: Vec<&str> = topology.servers_of(application).map(|part| part.name.as_str()).collect();
+        json!({ "name": application.name, "data_api": application.data_api().is_some(), "servers": servers })
+    });
+    shown.collect()
 }
 
 /// The backups, the newest first.

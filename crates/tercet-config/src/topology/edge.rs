@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::monitor::{ALERTMANAGER, POSTGRES_EXPORTER, PROMETHEUS};
-use super::{Machine, Part, Server, Tier, Topology, admin_port};
+use super::{Application, Machine, Part, Tier, Topology, admin_port};
 
 /// An allowed connection.
 #[derive(Clone, Debug)]
@@ -112,7 +112,7 @@ pub(super) fn between(topology: &Topology) -> Vec<Edge<'_>> {
                     port,
                     "requests by round-robin, health checks",
                 ));
-                if server.standby.is_some() && matches!(topology.application.server, Server::Api(_)) {
+                if server.standby.is_some() && is_data_api(topology, server) {
                     let port = admin_port(port);
                     edges.push(inside(topology, balancer, server, port, "whether it is ready, metrics"));
                 }
@@ -169,7 +169,7 @@ fn monitoring(topology: &Topology) -> Vec<Edge<'_>> {
     for part in &topology.parts {
         match part.tier {
             Tier::Balancer => scraped(part, topology.balancer.metrics_port, "metrics of the balancer"),
-            Tier::Application if matches!(topology.application.server, Server::Api(_)) => {
+            Tier::Application if is_data_api(topology, part) => {
                 for port in part.ports() {
                     scraped(part, admin_port(port), "metrics of the data API");
                 }
@@ -186,6 +186,11 @@ fn monitoring(topology: &Topology) -> Vec<Edge<'_>> {
     let alertmanager = prometheus.zip(topology.part(ALERTMANAGER));
     edges.extend(alertmanager.map(|(from, to)| inside(topology, from, to, to.port.number, "alerts")));
     edges
+}
+
+/// Whether a part is a server of the data API.
+fn is_data_api(topology: &Topology, part: &Part) -> bool {
+    topology.application_of(part).and_then(Application::data_api).is_some()
 }
 
 fn inside<'a>(

@@ -9,7 +9,7 @@ use tercet_options::api;
 use tercet_options::otlp::Otlp;
 use tercet_options::web_url::host_and_port;
 
-use super::{Network, Repository, Server, Tier, Topology};
+use super::{Network, Repository, Tier, Topology};
 
 /// The connections that the processes of a tier may open besides the edges.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,16 +112,13 @@ fn collector(otlp: &Otlp) -> Option<Destination> {
 
 /// Where the options of a tier lead to.
 fn of_options(topology: &Topology, tier: Tier) -> Egress {
-    match (tier, &topology.application.server) {
-        (Tier::Application, Server::Own { .. }) => topology.application.egress.clone(),
-        (Tier::Application, Server::Api(api)) => {
-            let urls =
-                ["jwks-url", "jwt-issuer"].into_iter().filter_map(|option| api.options.get(option)?.as_str());
-            // The metadata of an issuer name the URL of its keys, which may have another port.
-            let ports: BTreeSet<u16> = urls.flat_map(|url| [api::https_port(url), 443]).collect();
-            Egress::Only(ports.into_iter().map(Destination::port).collect())
+    match tier {
+        // Its processes are of one user, by whom the firewall knows them: each may do what one of them may.
+        Tier::Application => {
+            let all = topology.applications.iter();
+            all.fold(Egress::default(), |egress, it| either(egress, it.destinations()))
         }
-        (Tier::Database | Tier::Backup, _) => {
+        Tier::Database | Tier::Backup => {
             let store = topology.backup.as_ref().map(|backup| &backup.repository);
             match (topology.database.egress.clone(), store) {
                 (Egress::Only(mut destinations), Some(Repository::S3(store))) => {
@@ -131,15 +128,26 @@ fn of_options(topology: &Topology, tier: Tier) -> Egress {
                 (egress, _) => egress,
             }
         }
-        (Tier::Balancer, _) if !topology.balancer.domains.is_empty() => {
+        Tier::Balancer if !topology.balancer.domains.is_empty() => {
             // The authority, whose directory may name another port than its own; the self-check of a domain uses port 80.
             let directory = api::https_port(topology.balancer.acme.directory.url());
             let ports = BTreeSet::from([80, 443, directory]);
             Egress::Only(ports.into_iter().map(Destination::port).collect())
         }
-        (Tier::Balancer, _) => Egress::default(),
+        Tier::Balancer => Egress::default(),
         // Receivers of alerts may be anywhere.
-        (Tier::Monitor, _) => Egress::Anywhere,
+        Tier::Monitor => Egress::Anywhere,
+    }
+}
+
+/// What one of two allows.
+fn either(first: Egress, second: Egress) -> Egress {
+    match (first, second) {
+        (Egress::Only(mut destinations), Egress::Only(more)) => {
+            destinations.extend(more.into_iter().filter(|it| !destinations.contains(it)).collect::<Vec<_>>());
+            Egress::Only(destinations)
+        }
+        _ => Egress::Anywhere,
     }
 }
 

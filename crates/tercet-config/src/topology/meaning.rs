@@ -2,6 +2,7 @@
 
 mod addresses;
 mod alerts;
+mod applications;
 mod backup;
 mod firewall;
 mod machines;
@@ -15,40 +16,33 @@ mod website;
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
-use tercet_options::balancer::{APPLICATION, Config};
+use tercet_options::Mistakes;
+use tercet_options::balancer::Config;
 use tercet_options::document::{Section, Spans};
 use tercet_options::schema::OptionsOf;
-use tercet_options::{Mistakes, api};
 
 use self::machines::Placement;
-use super::{
-    Api, Application, Balancer, Database, Egress, Environment, Program, Rollout, Secret, Server, Topology,
-    names,
-};
-use crate::environment;
+use super::{Balancer, Database, Egress, Secret, Topology, names};
 use crate::file::{self, File, Located};
-
-/// The role of requests without a token, unless the file names another.
-const ANONYMOUS: &str = "anon";
 
 impl Topology {
     /// Converts the file to a topology, which is only valid if there are no mistakes.
     pub(crate) fn from_file(file: &File, folder: &str, mistakes: &mut Mistakes, spans: &Spans) -> Self {
         let placement = Placement::read(file, mistakes);
-        let (mut balancer, options) = balancer(&file.balancer, &placement, mistakes, spans);
+        let (mut balancer, options) = balancer(file, &placement, mistakes, spans);
         let own_prometheus = monitoring::read(file, &placement, mistakes);
         let parts = parts::place(file, &mut balancer, &placement, own_prometheus.is_some(), mistakes);
         let backup = backup::read(file, &placement, mistakes);
         backup::apart(file, mistakes);
         let alerts = alerts::read(file, &placement, mistakes);
-        let mut application = application(&file.application, file.api.as_ref(), mistakes, spans);
+        let mut applications = applications::read(file, &placement, mistakes, spans);
         let otlp = monitoring::otlp(file, mistakes);
         if let Some(otlp) = &otlp {
-            monitoring::lower(otlp, &mut balancer, &mut application);
+            monitoring::lower(otlp, &mut balancer, &mut applications);
         }
         let topology = Self {
             name: name(file.name.as_ref(), folder, mistakes),
-            application,
+            applications,
             database: database(&file.database, placement.named, mistakes),
             state: state::read(&file.state, mistakes),
             backup,
@@ -62,6 +56,7 @@ impl Topology {
             balancer,
         };
         if let Some(options) = &options {
+            applications::check_routes(options, file, mistakes, spans);
             website::check(options, &topology, mistakes, spans);
         }
         topology
@@ -78,18 +73,18 @@ fn name(name: Option<&Located<String>>, folder: &str, mistakes: &mut Mistakes) -
 }
 
 fn balancer(
-    section: &file::Balancer,
+    file: &File,
     placement: &Placement,
     mistakes: &mut Mistakes,
     spans: &Spans,
 ) -> (Balancer, Option<Config>) {
+    let section = &file.balancer;
     let default: &[&str] = if placement.named { &["0.0.0.0:80", "[::]:80"] } else { &["127.0.0.1:8080"] };
     let listen = addresses::read(section.listen.as_ref(), default, &[], mistakes);
     let mut at = Section { mistakes, spans, path: "balancer" };
     let typed = typed(&section.options, &mut at);
     if let Some(options) = &typed {
         options.check(&mut at);
-        options.check_destinations(&[APPLICATION], &mut at);
     }
     let options = typed.clone().unwrap_or_default();
     if !options.domains.is_empty() && !placement.named && section.listen.is_none() {
@@ -109,6 +104,7 @@ fn balancer(
         users: website::users(&options),
         domains: options.domains,
         acme: options.acme,
+        routes: options.route,
         options: section.options.written.clone(),
         metrics_port: parts::METRICS_PORT,
     };
@@ -125,141 +121,6 @@ fn typed<T: DeserializeOwned>(options: &OptionsOf<T>, section: &mut Section<'_>)
             section.mistakes.add_without_position(error.message());
         })
         .ok()
-}
-
-fn application(
-    section: &file::Application,
-    api: Option<&Located<OptionsOf<api::Options>>>,
-    mistakes: &mut Mistakes,
-    spans: &Spans,
-) -> Application {
-    if let Some(health) = &section.health {
-        if !health.starts_with('/') || health.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            let message = format!("{:?} is no path", **health);
-            mistakes.add(health.span(), message, "not a path").hint("write it like /health");
-        }
-        if section.run.is_none() {
-            mistakes
-                .add(health.span(), "health is for your own program, and there is none", "for run")
-                .hint("the data API has a health path of its own: leave this out, or add run");
-        }
-    }
-    if let (Some(build), None) = (&section.build, &section.run) {
-        mistakes
-            .add(build.span(), "build is for your own program, and there is none", "for run")
-            .hint("add run, or leave this out");
-    }
-    let environment = environment(section, mistakes);
-    let rollout = section.rollout.as_ref().map_or(Rollout::default(), |text| {
-        text.parse().unwrap_or_else(|_| {
-            mistakes
-                .add(text.span(), format!("{:?} is no number of servers", **text), "how many?")
-                .hint("write \"2\", or a share of them such as \"25%\"");
-            Rollout::default()
-        })
-    });
-    let Some(run) = &section.run else {
-        if let Some(egress) = &section.egress {
-            mistakes
-                .add(egress.span(), "egress is for your own program, and there is none", "for run")
-                .hint("leave it out: the data API connects to the database, and to what its options name");
-        }
-        let server = Server::Api(options(api.map(|api| &**api), mistakes, spans));
-        return Application { server, environment, rollout, egress: Egress::default() };
-    };
-    if let Some(api) = api {
-        mistakes
-            .add(api.span(), "[api] is for the data API, and run replaces it", "the data API's options")
-            .and(run.span(), "your own program")
-            .hint("keep one of the two");
-    }
-    let mut command = |key: &str, text: &Located<String>| {
-        Program::parse(text).unwrap_or_else(|reason| {
-            mistakes.add(text.span(), format!("{key} can't be started: {reason}"), "this command");
-            Program::default()
-        })
-    };
-    let program = command("run", run);
-    let build = section.build.as_ref().map(|build| command("build", build));
-    let health = section.health.as_ref().map(|health| health.as_str().to_owned());
-    let egress = firewall::egress(section.egress.as_ref(), Egress::Anywhere, mistakes);
-    Application { server: Server::Own { program, build, health }, environment, rollout, egress }
-}
-
-/// What surrounds the user's program: for `run`.
-fn environment(section: &file::Application, mistakes: &mut Mistakes) -> Environment {
-    let keys = [
-        ("migrate", section.migrate.as_ref().map(Located::span)),
-        ("grants", section.grants.as_ref().map(Located::span)),
-        ("env", section.env.as_ref().map(Located::span)),
-        ("env-file", section.env_file.as_ref().map(Located::span)),
-        ("start-timeout", section.start_timeout.as_ref().map(Located::span)),
-    ];
-    for (key, span) in keys {
-        let Some(span) = span else { continue };
-        if section.run.is_none() {
-            mistakes
-                .add(span, format!("{key} is for your own program, and there is none"), "for run")
-                .hint("add run, or leave this out");
-        }
-    }
-    if let Some(variables) = &section.env
-        && let Some(name) = variables.keys().find(|name| !is_variable(name))
-    {
-        let message = format!("{name:?} can't be the name of an environment variable");
-        let hint = if environment::is_name(name) {
-            "tercet sets it for each server: leave it out"
-        } else {
-            "write it in letters, digits and _"
-        };
-        mistakes.add(variables.span(), message, "in here").hint(hint);
-    }
-    let migrate = section.migrate.as_ref().map(|text| {
-        Program::parse(text).unwrap_or_else(|reason| {
-            mistakes.add(text.span(), format!("migrate can't be started: {reason}"), "this command");
-            Program::default()
-        })
-    });
-    let grants = section.grants.as_ref().map(|grants| **grants == file::Grants::Authenticated);
-    Environment {
-        grants: grants.or_else(|| migrate.is_some().then_some(true)),
-        migrate,
-        variables: section.env.as_deref().cloned().unwrap_or_default(),
-        file: section.env_file.as_ref().map(|file| file.strip_prefix('@').unwrap_or(file).into()),
-        start_timeout: section.start_timeout.as_deref().map(|timeout| **timeout),
-    }
-}
-
-/// A name of POSIX, without those that tercet sets.
-fn is_variable(name: &str) -> bool {
-    environment::is_name(name) && !matches!(name, "HOST" | "PORT" | "DATABASE_URL")
-}
-
-/// The data API's options by PostgREST's names, without the secret.
-fn options(section: Option<&OptionsOf<api::Options>>, mistakes: &mut Mistakes, spans: &Spans) -> Api {
-    let absent = OptionsOf::default();
-    let section = section.unwrap_or(&absent);
-    let mut at = Section { mistakes, spans, path: "api" };
-    let typed = typed(section, &mut at).unwrap_or_default();
-    typed.check(&mut at);
-    let jwt_secret = typed.jwt_secret.as_ref().map(|secret| {
-        let secret = secret.expose();
-        if secret.strip_prefix('@').unwrap_or(secret).trim().is_empty() {
-            at.mistake("jwt-secret", "is empty", "empty").hint("leave it out for no tokens at all");
-        }
-        Secret::parse(secret)
-    });
-    let mut options = section.written.clone();
-    options.remove("jwt-secret");
-    options.entry("db-anon-role").or_insert_with(|| toml::Value::from(ANONYMOUS));
-    for (_, value) in &mut options {
-        // PostgREST's notation of a list.
-        if let toml::Value::Array(names) = value {
-            let names: Vec<&str> = names.iter().filter_map(toml::Value::as_str).collect();
-            *value = names.join(",").into();
-        }
-    }
-    Api { options, jwt_secret }
 }
 
 fn database(section: &file::Database, machines: bool, mistakes: &mut Mistakes) -> Database {

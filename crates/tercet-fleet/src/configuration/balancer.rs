@@ -1,5 +1,6 @@
 //! The balancer's configuration file: the options of `tercet.toml`, and those that depend on the topology.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -25,10 +26,8 @@ pub struct Place<'a> {
     pub maintenance: Option<PathBuf>,
     /// Where the files of the certificates of domains are; `None`: none are obtained.
     pub acme: Option<AcmeFiles>,
-    /// The servers.
-    pub servers: Vec<Server>,
-    /// The path of the health check; without one, a server that accepts connections is healthy.
-    pub health_path: Option<&'a str>,
+    /// The servers of each application.
+    pub pools: Vec<Pool<'a>>,
     /// The response header that names the server, if there is one.
     pub served_by: Option<&'a str>,
     /// How long requests in flight may take when it stops; `None`: the balancer's default.
@@ -48,6 +47,17 @@ pub struct AcmeFiles {
     pub root: Option<PathBuf>,
     /// The HMAC key of the external account, if `tercet.toml` names one.
     pub hmac_key: Option<PathBuf>,
+}
+
+/// The backend pool of an application.
+#[derive(Debug)]
+pub struct Pool<'a> {
+    /// The name of the application; without one, its servers get all requests that no route sends elsewhere.
+    pub name: Option<&'a str>,
+    /// The servers.
+    pub servers: Vec<Server>,
+    /// The path of the health check; without one, a server that accepts connections is healthy.
+    pub health_path: Option<&'a str>,
 }
 
 /// A server that requests are sent to.
@@ -87,6 +97,16 @@ struct Configuration<'a> {
     options: toml::Table,
     access_log: AccessLog,
     admin: &'a Admin,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    servers: Option<&'a [Server]>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pool: BTreeMap<&'a str, NamedPool<'a>>,
+}
+
+#[derive(Serialize)]
+struct NamedPool<'a> {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    health: BTreeMap<&'static str, &'a str>,
     servers: &'a [Server],
 }
 
@@ -129,8 +149,21 @@ impl Place<'_> {
             options: options(balancer, self)?,
             access_log: AccessLog { format: self.log_format, to: "stdout" },
             admin: &self.admin,
-            servers: &self.servers,
+            servers: self.unnamed().map(|pool| &pool.servers[..]),
+            pool: self.pools.iter().filter_map(|pool| Some((pool.name?, NamedPool::of(pool)))).collect(),
         })
+    }
+
+    /// The pool of the only application, if that has no name.
+    fn unnamed(&self) -> Option<&Pool<'_>> {
+        self.pools.iter().find(|pool| pool.name.is_none())
+    }
+}
+
+impl<'a> NamedPool<'a> {
+    fn of(pool: &'a Pool<'_>) -> Self {
+        let health = pool.health_path.map(|path| ("path", path)).into_iter().collect();
+        Self { health, servers: &pool.servers }
     }
 }
 
@@ -157,6 +190,12 @@ fn listens<'a>(balancer: &'a Balancer, place: &'a Place<'_>) -> Vec<Listen<'a>> 
 /// The options of `tercet.toml`, with the path of the health check and the files of domains.
 fn options(balancer: &Balancer, place: &Place<'_>) -> Result<toml::Table, toml::ser::Error> {
     let mut options = balancer.options.clone();
+    let has_routes = options.get("route").and_then(toml::Value::as_array).is_some_and(|it| !it.is_empty());
+    if let ([Pool { name: Some(name), .. }], false) = (&place.pools[..], has_routes) {
+        // The only application gets all requests.
+        let route = toml::Table::from_iter([("to".to_owned(), toml::Value::from(*name))]);
+        options.insert("route".to_owned(), vec![toml::Value::from(route)].into());
+    }
     if let Some(routes) = options.get_mut("route").and_then(toml::Value::as_array_mut) {
         locate_files(routes, &place.website)?;
         locate_users(routes, &place.users)?;
@@ -168,7 +207,7 @@ fn options(balancer: &Balancer, place: &Place<'_>) -> Result<toml::Table, toml::
             maintenance.insert("file".to_owned(), toml::Value::try_from(file)?);
         }
     }
-    if let Some(path) = place.health_path {
+    if let Some(path) = place.unnamed().and_then(|pool| pool.health_path) {
         let health = options.entry("health").or_insert_with(|| toml::Table::new().into());
         if let Some(health) = health.as_table_mut() {
             health.insert("path".to_owned(), path.into());

@@ -25,6 +25,7 @@ use crate::paths::{CREDENTIALS, CREDENTIALS_PREFIX};
 use crate::program_migration::ProgramMigration;
 use crate::release::{API_CONF, ID_DIGITS, Kind, Release};
 use crate::report::SECTION;
+use crate::sole;
 
 /// The secrets of a unit, as systemd credentials.
 fn credentials(project: &Project<'_>, machine: &Machine) -> Vec<(&'static str, Contents)> {
@@ -49,7 +50,7 @@ fn credentials(project: &Project<'_>, machine: &Machine) -> Vec<(&'static str, C
 /// The machine on which a user's own program migrates the database: the first application machine.
 pub(crate) fn migrator(topology: &Topology) -> Option<&Machine> {
     let part = topology.parts().iter().find(|part| part.tier == Tier::Application)?;
-    topology.application().environment.migrate.as_ref().map(|_| topology.machine_of(part))
+    sole::application(topology).environment.migrate.as_ref().map(|_| topology.machine_of(part))
 }
 
 /// What a release migrates the database with on `machine`, as its owner with a password. An existing database has its own URL.

@@ -14,10 +14,10 @@ use tercet_options::balancer::{AccessLogFormat, Certificate};
 use super::file::{public_file, unit_file};
 use super::hardening;
 use super::project::Project;
-use crate::configuration::balancer::{AcmeFiles, Admin, Place, Server};
+use crate::configuration::balancer::{AcmeFiles, Admin, Place, Pool, Server};
 use crate::deployment::Serving;
 use crate::paths::{ADMIN_SOCKET, CERTIFICATES, CONFIGURATION, CREDENTIALS, MAINTENANCE};
-use crate::website;
+use crate::{sole, website};
 
 const SOCKET: &str = "tercet-balancer.socket";
 /// The name of the file with the root certificate that the address of their authority is verified with.
@@ -104,17 +104,17 @@ fn key_name(index: usize) -> String {
 /// The text of the balancer's configuration file.
 pub(crate) fn configuration(project: &Project<'_>, serving: &[Serving<'_>]) -> String {
     let topology = project.topology;
-    let mut servers = Vec::new();
-    let mut health_path = None;
-    for Serving { name, placed, release, .. } in serving {
-        health_path = release.health_path();
-        let health_port = release.health_port(placed.address.port());
-        servers.push(Server {
-            name: name.clone(),
-            address: placed.address.into(),
-            health_address: health_port.map(|port| SocketAddr::new(placed.address.ip(), port)),
-        });
-    }
+    let server = |it: &Serving<'_>| Server {
+        name: it.name.clone(),
+        address: it.placed.address.into(),
+        health_address: (it.release.health_port(it.placed.address.port()))
+            .map(|port| SocketAddr::new(it.placed.address.ip(), port)),
+    };
+    let pool = Pool {
+        name: sole::application(topology).name.as_deref(),
+        servers: serving.iter().map(server).collect(),
+        health_path: serving.last().and_then(|it| it.release.health_path()),
+    };
     let balancer = topology.balancer();
     let tls = balancer.tls.as_ref();
     let credential = |name: String| PathBuf::from(format!("/run/credentials/{SERVICE}/{name}"));
@@ -137,8 +137,7 @@ pub(crate) fn configuration(project: &Project<'_>, serving: &[Serving<'_>]) -> S
             root: balancer.acme.root.as_ref().map(|_| credential(ROOT.to_owned())),
             hmac_key: balancer.acme.eab.as_ref().map(|_| credential(HMAC_KEY.to_owned())),
         }),
-        servers,
-        health_path,
+        pools: vec![pool],
         served_by: None,
         drain: None,
         log_format: AccessLogFormat::Json,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use tercet_config::{End, Machine, POSTGRES_EXPORTER, Protocol, Server, Tier, Topology};
+use tercet_config::{End, Machine, POSTGRES_EXPORTER, Protocol, Tier, Topology};
 use tercet_database::roles::{self, AUTHENTICATED, AUTHENTICATOR, MONITOR, owner};
 use tercet_machine::Desired;
 use tercet_machine::cluster::{Cluster, Place};
@@ -211,10 +211,7 @@ fn is_monitored(topology: &Topology) -> bool {
 fn cluster(project: &Project<'_>, port: u16, place: Place) -> Cluster {
     let name = project.topology.name();
     // A person's own program does not choose a role for each request: its sessions begin as one.
-    let session_role = match project.topology.application().server {
-        Server::Api(_) => None,
-        Server::Own { .. } => Some(AUTHENTICATED),
-    };
+    let session_role = project.topology.has_programs().then_some(AUTHENTICATED);
     let verifier = project.secrets.authenticator_verifier.clone();
     Cluster {
         port,

@@ -7,7 +7,7 @@ use tercet_config::{Server, Topology};
 use tercet_postgres::Target;
 
 use crate::secrets::Secrets;
-use crate::{instance, libpq};
+use crate::{instance, libpq, sole};
 
 /// What all machines of a project share.
 #[derive(Debug)]
@@ -33,8 +33,9 @@ impl Project<'_> {
     pub(crate) fn existing_database(&self) -> Result<Option<Target>> {
         let Some(url) = &self.secrets.database_url else { return Ok(None) };
         let mut environment = BTreeMap::new();
-        if let Server::Own { .. } = self.topology.application().server {
-            environment.extend(self.topology.application().environment.variables.clone());
+        let application = sole::application(self.topology);
+        if let Server::Own { .. } = application.server {
+            environment.extend(application.environment.variables.clone());
             let of_the_file = self.own_variables().map(|(name, value)| (name.to_owned(), value.to_owned()));
             environment.extend(of_the_file);
         }

@@ -137,16 +137,16 @@ fn desired(text: &str, machine: &str) -> Desired {
     let topology = tercet_config::parse(text, ORIGIN).expect("a valid file");
     let release = Release {
         id: "abc".to_owned(),
-        kind: match &topology.application().server {
+        kind: match &topology.applications()[0].server {
             Server::Api(api) => {
                 Kind::Api { configuration: Secret::new(toml::to_string(&api.options).expect("TOML")) }
             }
             Server::Own { program, build, health } => Kind::Own {
-                migrate: topology.application().environment.migrate.clone(),
+                migrate: topology.applications()[0].environment.migrate.clone(),
                 run: program.clone(),
                 build: build.clone(),
                 health: health.clone(),
-                variables: topology.application().environment.variables.clone(),
+                variables: topology.applications()[0].environment.variables.clone(),
                 start_timeout: None,
                 archive: "0".to_owned(),
             },

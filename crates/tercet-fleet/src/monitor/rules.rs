@@ -9,7 +9,7 @@ mod trust;
 use std::fmt;
 use std::time::Duration;
 
-use tercet_config::{POSTGRES_EXPORTER, Server, Topology};
+use tercet_config::{POSTGRES_EXPORTER, Topology};
 
 /// A rule of an alert.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
 /// The rules that apply to a topology.
 pub fn of(topology: &Topology) -> impl Iterator<Item = &'static Rule> {
     let (database, backup) = (topology.part(POSTGRES_EXPORTER).is_some(), topology.backup());
-    let api = matches!(topology.application().server, Server::Api(_));
+    let api = topology.data_api().is_some();
     all().filter(move |rule| match rule.needs {
         Needs::Nothing => true,
         Needs::Database => database,

@@ -15,6 +15,7 @@ use crate::desired::{rotation, running};
 use crate::instance::Instance;
 use crate::operation::{Action, Operation, Readiness};
 use crate::release::Release;
+use crate::sole;
 use crate::survey::Survey;
 
 /// Adds the operations from the deployed to the desired application servers.
@@ -26,7 +27,8 @@ pub(super) fn add(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey
     let changed: Vec<&Part> = parts(target.project)
         .filter(|part| !roll.serving.get(&part.name).is_some_and(|old| old.is(&target.serving[&part.name])))
         .collect();
-    let at_once = target.project.topology.application().rollout.servers_of(parts(target.project).count());
+    let at_once =
+        sole::application(target.project.topology).rollout.servers_of(parts(target.project).count());
     for group in changed.chunks(at_once) {
         roll.replace(group);
     }

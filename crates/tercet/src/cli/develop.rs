@@ -94,6 +94,9 @@ pub(crate) struct Run {
     /// The project's folder, with tercet.toml
     #[arg(default_value = ".", value_name = "DIR")]
     pub(crate) folder: PathBuf,
+    /// The application whose environment the command gets, if there are several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) application: Option<String>,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<std::ffi::OsString>,

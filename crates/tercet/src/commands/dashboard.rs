@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
-use tercet_config::{Api, Server, Tier};
+use tercet_config::{Api, Tier};
 use tercet_fleet::logs::{Line, Selection, follow};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::LocalSet;
@@ -73,15 +73,17 @@ pub(crate) fn redaction(
     files: impl IntoIterator<Item = std::path::PathBuf>,
 ) -> Result<Redaction, Failure> {
     let mut redaction = Redaction::of(files);
-    if let Server::Api(Api { jwt_secret: Some(secret), .. }) = &project.topology.application().server {
+    if let Some(Api { jwt_secret: Some(secret), .. }) = project.topology.data_api() {
         redaction.add(&project.reveal(secret)?);
     }
     if let Some(url) = &project.topology.database().url {
         let target = tercet_postgres::Target::parse(project.reveal(url)?.trim(), &super::environment());
         redaction.add(&target.ok().and_then(|target| target.password).unwrap_or_default());
     }
-    for (_, value) in environment::of_file(project)? {
-        redaction.add(&value);
+    for application in project.topology.applications() {
+        for (_, value) in environment::of_file(project, application)? {
+            redaction.add(&value);
+        }
     }
     Ok(redaction)
 }

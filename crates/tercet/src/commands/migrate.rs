@@ -175,7 +175,7 @@ impl Inputs {
         }
         let seeds = Seeds::read(&project.folder.join(SEEDS));
         let seeds = seeds.map_err(|error| Failure::input_message(error.to_string()))?;
-        let grants = project.topology.application().environment.grants;
+        let grants = project.topology.grants();
         Ok(Self { migrations: migrations(project)?, seeds, grants })
     }
 

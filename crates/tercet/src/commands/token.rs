@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::Map;
-use tercet_config::{Api, Server};
+use tercet_config::Api;
 
 use crate::cli;
 use crate::failure::{Failure, Outcome};
@@ -52,7 +52,7 @@ struct Signer<'a> {
 
 impl<'a> Signer<'a> {
     fn of(project: &'a Project) -> Result<Self, Failure> {
-        let Server::Api(api) = &project.topology.application().server else {
+        let Some(api) = project.topology.data_api() else {
             return Err(Failure::input_message(
                 "tokens are for the data API, and this project runs your own program",
             ));

@@ -4,7 +4,6 @@ use std::io::Write as _;
 
 use tercet_api::config::ConfigSource;
 use tercet_api::{server, typescript};
-use tercet_config::Server;
 
 use crate::cli;
 use crate::commands::backup::here::block_on;
@@ -14,7 +13,7 @@ use crate::project::Project;
 
 pub(crate) fn run(cli::Language::TypeScript(arguments): &cli::Language) -> Outcome {
     let project = Project::open(&arguments.folder)?;
-    let Server::Api(api) = &project.topology.application().server else {
+    let Some(api) = project.topology.data_api() else {
         return Err(Failure::input_message(
             "types are those of the data API, and this project runs your own program",
         ));

@@ -22,7 +22,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tercet_api::config::ConfigSource;
-use tercet_config::{Program, Secret, Server};
+use tercet_config::{Application, Program, Secret, Server};
 use tercet_database::migration::{Lock, MigrationError, Migrations};
 use tercet_database::{Cluster, Seeds, roles};
 use tercet_observe::event::SupervisorEvent;
@@ -38,7 +38,7 @@ use tercet_postgres::{Connection, Target};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 
-use self::database::Database;
+use self::database::{Database, Urls};
 use self::develop::Development;
 use self::plan::Plan;
 use self::ports::Ports;
@@ -129,8 +129,8 @@ async fn supervise(project: Project, inputs: Inputs, private: &PrivateFolder, ou
         let plan = RefCell::new(Plan::of(&project.topology, &mut ports)?);
         let url = project.topology.database().url.as_ref().map(|url| project.reveal(url)).transpose()?;
         // The private database has no address yet.
-        let url = url.as_deref().unwrap_or("postgresql://authenticator@localhost/postgres");
-        check(&plan.borrow(), &project, private, url)?;
+        let urls = Urls::all(url.as_deref().unwrap_or("postgresql://authenticator@localhost/postgres"));
+        check(&plan.borrow(), &project, private, &urls)?;
         warn_of_readable_secrets(&project, &output.own_log());
         let starting = Start {
             project: &project,
@@ -140,9 +140,8 @@ async fn supervise(project: Project, inputs: Inputs, private: &PrivateFolder, ou
             plan: &plan,
             ports: RefCell::new(ports),
         };
-        let Connections { owner, server, statistics } =
-            starting.database(&migrations, seeds.as_ref()).await?;
-        let running = starting.servers(&server).await?;
+        let Connections { owner, urls, statistics } = starting.database(&migrations, seeds.as_ref()).await?;
+        let running = starting.servers(&urls).await?;
         let dashboard = dashboard(&project, private, output).await?;
         announce(&plan.borrow(), &project, private, output, dashboard.url());
         let log = output.own_log();
@@ -151,7 +150,7 @@ async fn supervise(project: Project, inputs: Inputs, private: &PrivateFolder, ou
             supervisor: &supervisor,
             plan: &plan,
             owner,
-            server,
+            urls,
             running,
             seeds: seeds.is_some(),
             log,
@@ -179,28 +178,23 @@ async fn supervise(project: Project, inputs: Inputs, private: &PrivateFolder, ou
     }
 }
 
-/// Reads the tiers' configurations as the parts will, with the database URL of the application servers, so that a mistake is
+/// Reads the tiers' configurations as the parts will, with the database URLs of the application servers, so that a mistake is
 /// reported before anything is started or replaced.
-fn check(plan: &Plan, project: &Project, private: &PrivateFolder, url: &str) -> Outcome {
-    if let Server::Api(_) = project.topology.application().server {
-        let config = plan.application(0, project, private, url)?.configuration();
-        let config_path = config.clone().unwrap_or_default();
-        let source = ConfigSource { file: config, environment: BTreeMap::new() };
-        source.read().map_err(|mistakes| {
-            // Their places are in the generated file; the options are known by their names in tercet.toml.
-            let place = format!("{}:", config_path.display());
-            let lines = mistakes.lines();
-            let messages = lines.lines().map(|line| match line.strip_prefix(&place) {
-                Some(line) => {
-                    line.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start_matches([':', ' '])
+fn check(plan: &Plan, project: &Project, private: &PrivateFolder, urls: &Urls) -> Outcome {
+    for application in project.topology.applications() {
+        match &application.server {
+            Server::Api(_) => {
+                let servers = plan.servers_of(application).into_iter().take(1);
+                let servers = servers.map(|index| plan.application(index, project, private, urls));
+                for server in servers {
+                    check_data_api(server?.configuration())?;
                 }
-                None => line,
-            });
-            Failure::input_message(format!("tercet.toml, [api]: {}", messages.collect::<Vec<_>>().join("\n")))
-        })?;
-    }
-    if let Server::Own { .. } = project.topology.application().server {
-        environment::variables(project, "").map_err(|error| Failure::input_message(format!("{error:#}")))?;
+            }
+            Server::Own { .. } => {
+                environment::variables(project, application, "")
+                    .map_err(|error| Failure::input_message(format!("{error:#}")))?;
+            }
+        }
     }
     let certificates = project.topology.balancer().tls.iter().flat_map(|tls| &tls.certificates);
     for path in certificates.flat_map(|pair| [&pair.certificate, &pair.key]) {
@@ -217,19 +211,35 @@ fn check(plan: &Plan, project: &Project, private: &PrivateFolder, url: &str) -> 
     plan.balancer(project, private).map(drop)
 }
 
+/// Reads the configuration of a data API server.
+fn check_data_api(config: Option<PathBuf>) -> Outcome {
+    let config_path = config.clone().unwrap_or_default();
+    let source = ConfigSource { file: config, environment: BTreeMap::new() };
+    source.read().map(drop).map_err(|mistakes| {
+        // Their places are in the generated file; the options are known by their names in tercet.toml.
+        let place = format!("{}:", config_path.display());
+        let lines = mistakes.lines();
+        let messages = lines.lines().map(|line| match line.strip_prefix(&place) {
+            Some(line) => {
+                line.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start_matches([':', ' '])
+            }
+            None => line,
+        });
+        Failure::input_message(format!("tercet.toml, [api]: {}", messages.collect::<Vec<_>>().join("\n")))
+    })
+}
+
 /// Logs which files with secrets other users can read. A file of another user has to be readable to be used.
 fn warn_of_readable_secrets(project: &Project, log: &PartLog) {
     let topology = &project.topology;
-    let jwt_secret = match &topology.application().server {
-        Server::Api(api) => api.jwt_secret.as_ref(),
-        Server::Own { .. } => None,
-    };
+    let jwt_secret = topology.data_api().and_then(|api| api.jwt_secret.as_ref());
     let named = [jwt_secret, topology.database().url.as_ref()].into_iter().flatten();
     let files = named.filter_map(|secret| match secret {
         Secret::File(path) => Some(path),
         Secret::Inline(_) => None,
     });
-    for path in files.chain(&topology.application().environment.file) {
+    let variables = topology.applications().iter().filter_map(|it| it.environment.file.as_ref());
+    for path in files.chain(variables) {
         let Ok(metadata) = project.folder.join(path).metadata() else { continue };
         if metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o007 != 0 {
             log.event(SupervisorEvent::SecretReadable { file: &path.display().to_string() });
@@ -256,19 +266,19 @@ impl Start<'_> {
         let (topology, log) = (&self.project.topology, self.output.own_log());
         let migrator;
         let mut superuser = None;
-        let (owner, server) = if let Some(url) = &topology.database().url {
+        let (owner, urls) = if let Some(url) = &topology.database().url {
             let url = self.project.reveal(url)?;
             migrator = url.clone();
-            if let Server::Api(_) = topology.application().server {
+            if topology.data_api().is_some() {
                 reach(&url).await?;
             }
-            (None, url)
+            (None, Urls::all(&url))
         } else {
             let cluster = self.cluster().await?;
             let passwords = database::passwords(self.private)?;
             // A user's own program does not know that it must become a request role first.
-            let own_program = matches!(topology.application().server, Server::Own { .. });
-            let session_role = own_program.then_some(roles::AUTHENTICATED);
+            let has_programs = topology.has_programs();
+            let session_role = has_programs.then_some(roles::AUTHENTICATED);
             let name = topology.name();
             refuse_another_project(&cluster, name).await?;
             roles::prepare(|database| cluster.superuser(database), name, &passwords, session_role)
@@ -277,44 +287,55 @@ impl Start<'_> {
             if topology.database().supabase {
                 roles::prepare_for_supabase(&Arc::new(cluster.superuser(name)), name).await?;
             }
-            let url = if own_program { database::url } else { database::socket_url };
             let owner = database::owner(&passwords.owner, &cluster, name);
             superuser = Some(cluster.superuser(name));
             migrator = database::owner_url(&passwords.owner, cluster.port(), name);
-            (Some(owner), url(&passwords.authenticator, &cluster, name))
+            (Some(owner), Urls::of(&passwords.authenticator, &cluster, name, has_programs))
         };
         self.private.record_name(topology.name())?;
         if let (Some(owner), Some(seeds)) = (&owner, seeds) {
             seeds.announce(owner).await?;
         }
-        let parse = || Target::parse(&server, &super::environment()).context("url in [database]");
+        let parse = || Target::parse(&urls.programs, &super::environment()).context("url in [database]");
         let target = || owner.clone().map_or_else(parse, Ok);
-        if let (Some(granted), Some(owner)) = (topology.application().environment.grants, &owner) {
+        if let (Some(granted), Some(owner)) = (topology.grants(), &owner) {
             roles::set_default_grants(owner, granted).await?;
         }
         if migrations.count() > 0 {
             let count = migrations.apply(&target()?).await?;
             log.event(SupervisorEvent::MigrationsApplied { count });
         }
-        if let Some(migrate) = &topology.application().environment.migrate {
-            self.migrate(migrate, &target()?, &migrator).await?;
+        for application in topology.applications() {
+            if let Some(migrate) = &application.environment.migrate {
+                self.migrate(application, migrate, &target()?, &migrator).await?;
+            }
         }
         if let (Some(owner), Some(seeds)) = (&owner, seeds) {
             develop::plant(seeds, owner, &log).await?;
         }
         let statistics = superuser.or_else(|| parse().ok());
-        Ok(Connections { owner, server, statistics })
+        Ok(Connections { owner, urls, statistics })
     }
 
-    /// Runs the program's own migration, as the owner and under the lock of migrations.
-    async fn migrate(&self, migrate: &Program, target: &Target, url: &str) -> anyhow::Result<()> {
+    /// Runs the migration of an application's program, as the owner and under the lock of migrations.
+    async fn migrate(
+        &self,
+        application: &Application,
+        migrate: &Program,
+        target: &Target,
+        url: &str,
+    ) -> anyhow::Result<()> {
         let lock = Lock::acquire(target).await?;
-        let variables = environment::variables(self.project, url)?;
+        let variables = environment::variables(self.project, application, url)?;
+        let name = match &application.name {
+            Some(name) => format!("migrate-{name}"),
+            None => "migrate".to_owned(),
+        };
         let launch = application::own_program(&migrate.words("", 0), variables, self.project.folder.clone());
         let began = Instant::now();
         let progress = Progress::new(self.output);
         progress.step("running migrate");
-        self.supervisor.run("migrate", &launch, progress, application::program_hint).await?;
+        self.supervisor.run(&name, &launch, progress, application::program_hint).await?;
         let seconds = began.elapsed().as_secs_f64();
         self.output.own_log().event(SupervisorEvent::MigrateFinished { seconds });
         Ok(lock.release().await?)
@@ -336,9 +357,9 @@ impl Start<'_> {
     }
 
     /// Starts the application servers and then the balancer. Returns the configuration of each.
-    async fn servers(&self, url: &str) -> anyhow::Result<BTreeMap<String, String>> {
+    async fn servers(&self, urls: &Urls) -> anyhow::Result<BTreeMap<String, String>> {
         let count = self.plan.borrow().count();
-        let starting = (0..count).map(|index| self.application(index, url)).collect();
+        let starting = (0..count).map(|index| self.application(index, urls)).collect();
         let mut running: BTreeMap<String, String> = all(starting).await?.into_iter().collect();
         let mut moves = 0;
         loop {
@@ -355,10 +376,10 @@ impl Start<'_> {
         Ok(running)
     }
 
-    async fn application(&self, index: usize, url: &str) -> anyhow::Result<(String, String)> {
+    async fn application(&self, index: usize, urls: &Urls) -> anyhow::Result<(String, String)> {
         let mut moves = 0;
         loop {
-            let application = self.plan.borrow().application(index, self.project, self.private, url)?;
+            let application = self.plan.borrow().application(index, self.project, self.private, urls)?;
             let started = (application.name.clone(), application.fingerprint());
             let Err(error) = self.supervisor.start(APPLICATION_TIER, application).await else {
                 return Ok(started);
@@ -432,8 +453,8 @@ async fn all<T>(futures: Vec<impl Future<Output = anyhow::Result<T>>>) -> anyhow
 struct Connections {
     /// By the owner of the private one.
     owner: Option<Target>,
-    /// The URL that application servers get.
-    server: String,
+    /// The URLs that application servers get.
+    urls: Urls,
     /// For PostgreSQL's statistics.
     statistics: Option<Target>,
 }
@@ -470,8 +491,8 @@ fn announce(plan: &Plan, project: &Project, private: &PrivateFolder, output: &Ou
     });
     let mut lines = addresses.clone();
     let mut line = |name: &str, value: String| lines.push((name.to_owned(), value));
-    if matches!(topology.application().server, Server::Api(_)) {
-        line("docs", format!("{url}/docs"));
+    if let Some(docs) = plan.docs(topology) {
+        line("docs", docs);
     }
     line("dashboard", dashboard);
     line("metrics", plan.metrics());

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tercet_config::{Part, Server, Tier, Topology};
+use tercet_config::{Part, Tier, Topology};
 use tercet_database::restored::Verification;
 use tercet_fleet::Fleet;
 use tercet_fleet::agent::Alert;
@@ -18,10 +18,10 @@ use tercet_fleet::logs::Line;
 use tercet_fleet::report::{Report, UnitState};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use super::Redaction;
 use super::samples::Samples;
 use super::server::{Site, Source};
 use super::view::{LINES, POINTS, REQUESTS, line, of_record};
+use super::{Redaction, applications};
 use crate::output::Recent;
 use crate::running::servers;
 use crate::timeline::Timeline;
@@ -210,7 +210,7 @@ impl Source for Machines {
             "name": self.topology.name(),
             "url": Value::Null,
             "summary": if state.reports.is_empty() { "reading the machines".to_owned() } else { format!("on {} machines", machines.len()) },
-            "data_api": matches!(self.topology.application().server, Server::Api(_)),
+            "applications": applications(&self.topology),
             "parts": parts(&self.topology, &state.reports),
             "golden": samples.last(),
             "servers": samples.servers(),

@@ -33,7 +33,7 @@ impl Source for Dashboard {
             "name": state.name,
             "url": state.url,
             "since": state.since,
-            "data_api": self.is_data_api,
+            "applications": self.applications,
             "parts": state.parts,
             "golden": samples.last(),
             "servers": samples.servers(),

@@ -126,6 +126,34 @@ fn links_are_created_followed_counted_and_deleted() {
 }
 
 #[test]
+fn the_bookshop_shows_its_books_and_takes_orders() {
+    let folder = copy_of("bookshop");
+    bring_environment(folder.path());
+    let system = System::start(folder.path());
+    let page = system.ask(get("/"));
+    assert!(page.status == 200 && page.body.contains("<title>Bookshop</title>"), "{}", page.body);
+    let copies = || system.ask(get("/api/shelf?id=eq.1")).value()[0]["copies"].clone();
+    assert_eq!(copies(), 3);
+    let order = |copies: &str| {
+        let body = format!(r#"{{"book": 1, "copies": {copies}}}"#);
+        system.ask(request("POST", "/orders").json(&body))
+    };
+    let placed = order("2");
+    assert_eq!((placed.status, placed.value()), (201, json!({"order": 1, "left": 1})), "{}", placed.body);
+    let server = placed.header("x-served-by").unwrap();
+    assert!(server.starts_with("app-orders-"), "{server}");
+    assert_eq!((order("2").status, copies()), (409, 1.into()));
+    assert_eq!(order("0").status, 422);
+    let docs = system.ask(get("/api/").header("accept", "text/html"));
+    assert!(docs.body.contains("<h1>bookshop</h1>") && docs.body.contains("href=\"docs\""), "{docs:?}");
+    assert!(docs.header("x-served-by").unwrap().starts_with("app-api-"));
+    // The tables of the orders are no resources, and no client may read that of the books.
+    assert_eq!(system.ask(get("/api/placed")).status, 404);
+    assert_eq!(system.ask(get("/api/book")).status, 401);
+    assert_eq!(system.ask(get("/orders.py")).status, 404);
+}
+
+#[test]
 fn the_guides_first_api_works() {
     let folder = temporary();
     let shop = folder.path().join("shop");

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub(crate) struct Request<'a> {
     method: &'a str,
     target: &'a str,
+    /// The host, if it is not the address.
+    host: Option<&'a str>,
     headers: Vec<(&'a str, &'a str)>,
     body: &'a str,
 }
@@ -26,12 +28,17 @@ pub(crate) fn get(target: &str) -> Request<'_> {
 }
 
 pub(crate) fn request<'a>(method: &'a str, target: &'a str) -> Request<'a> {
-    Request { method, target, headers: Vec::new(), body: "" }
+    Request { method, target, host: None, headers: Vec::new(), body: "" }
 }
 
 impl<'a> Request<'a> {
     pub(crate) fn header(mut self, name: &'a str, value: &'a str) -> Self {
         self.headers.push((name, value));
+        self
+    }
+
+    pub(crate) fn host(mut self, host: &'a str) -> Self {
+        self.host = Some(host);
         self
     }
 
@@ -42,8 +49,9 @@ impl<'a> Request<'a> {
 
     /// Sends it and reads the answer to its end.
     pub(crate) fn send(self, address: SocketAddr) -> Answer {
-        let Self { method, target, headers, body } = self;
-        let mut text = format!("{method} {target} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+        let Self { method, target, host, headers, body } = self;
+        let host = host.map_or_else(|| address.to_string(), str::to_owned);
+        let mut text = format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
         for (name, value) in headers {
             write!(text, "{name}: {value}\r\n").unwrap();
         }

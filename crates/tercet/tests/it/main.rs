@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod answers;
+mod applications;
 mod backup;
 mod balancer;
 mod command_line;

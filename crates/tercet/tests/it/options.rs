@@ -50,7 +50,7 @@ fn the_data_api_accepts_all_offered_options() {
             let line = format!("{name} = {value}\n");
             let origin = tercet_config::Origin { file: "tercet.toml", folder: "shop" };
             let topology = tercet_config::parse(&format!("[api]\n{line}"), origin).unwrap();
-            let tercet_config::Server::Api(api) = &topology.application().server else { unreachable!() };
+            let tercet_config::Server::Api(api) = &topology.applications()[0].server else { unreachable!() };
             let lowered = if name == "jwt-secret" { line } else { api.options.to_string() };
             read(&lowered).unwrap_or_else(|error| panic!("{lowered}: {}", error.lines()));
         }

@@ -35,7 +35,7 @@ pub(super) fn otlp(file: &File, mistakes: &mut Mistakes) -> Option<Otlp> {
 }
 
 /// The options of traces of the balancer's configuration, and of the data API's.
-pub(super) fn lower(otlp: &Otlp, balancer: &mut Balancer, application: &mut Application) {
+pub(super) fn lower(otlp: &Otlp, balancer: &mut Balancer, applications: &mut [Application]) {
     let Otlp { endpoint, sample, slow } = otlp;
     let options = [
         ("endpoint", endpoint.clone().unwrap_or_default()),
@@ -44,8 +44,11 @@ pub(super) fn lower(otlp: &Otlp, balancer: &mut Balancer, application: &mut Appl
     ];
     let of_balancer = options.clone().map(|(name, value)| (name.to_owned(), value.into()));
     balancer.options.insert("otlp".to_owned(), toml::Table::from_iter(of_balancer).into());
-    if let Server::Api(api) = &mut application.server {
-        api.options.extend(options.map(|(name, value)| (format!("otlp-{name}"), value.into())));
+    for application in applications {
+        if let Server::Api(api) = &mut application.server {
+            let options = options.clone().map(|(name, value)| (format!("otlp-{name}"), value.into()));
+            api.options.extend(options);
+        }
     }
 }
 

@@ -12,7 +12,7 @@ fn own(run: &str) -> Release {
     let text = format!("[application]\nrun = {run:?}\n");
     let topology =
         tercet_config::parse(&text, Origin { file: "tercet.toml", folder: "shop" }).expect("valid");
-    let Server::Own { program, .. } = topology.application().server.clone() else {
+    let Server::Own { program, .. } = topology.applications()[0].server.clone() else {
         panic!("it is the person's own")
     };
     Release {
@@ -22,7 +22,7 @@ fn own(run: &str) -> Release {
             run: program,
             build: None,
             health: None,
-            variables: topology.application().environment.variables.clone(),
+            variables: topology.applications()[0].environment.variables.clone(),
             start_timeout: None,
             archive: String::new(),
         },

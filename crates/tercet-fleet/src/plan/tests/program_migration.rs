@@ -12,11 +12,11 @@ const PROGRAM: &str = "application = { run = \"./run\", migrate = \"alembic upgr
 fn own(release: Release) -> Release {
     let topology =
         tercet_config::parse(PROGRAM, Origin { file: "tercet.toml", folder: "shop" }).expect("a valid file");
-    let Server::Own { program, .. } = &topology.application().server else { panic!("another server") };
+    let Server::Own { program, .. } = &topology.applications()[0].server else { panic!("another server") };
     let kind = Kind::Own {
         run: program.clone(),
         build: None,
-        migrate: topology.application().environment.migrate.clone(),
+        migrate: topology.applications()[0].environment.migrate.clone(),
         health: Some("/health".to_owned()),
         variables: BTreeMap::new(),
         start_timeout: None,

@@ -14,7 +14,7 @@ use crate::supervisor::{
 };
 
 /// One application server.
-pub(super) struct Application {
+pub(super) struct ApplicationServer {
     pub(super) name: String,
     pub(super) address: SocketAddr,
     pub(super) folder: PathBuf,
@@ -99,7 +99,7 @@ fn server_hint(ended: &str, lines: &[String]) -> Option<&'static str> {
 const ADDRESS_IN_USE: [&str; 4] =
     ["Address already in use", "address already in use", "EADDRINUSE", "AddrInUse"];
 
-impl Application {
+impl ApplicationServer {
     /// The file of the data API's configuration.
     pub(super) fn configuration(self) -> Option<PathBuf> {
         match self.server {
@@ -119,7 +119,7 @@ impl Application {
     }
 }
 
-impl Part for Application {
+impl Part for ApplicationServer {
     fn name(&self) -> &str {
         &self.name
     }

@@ -88,16 +88,44 @@ pub(super) fn passwords(private: &PrivateFolder) -> anyhow::Result<Passwords> {
 }
 
 /// The connection URL of `authenticator` over TCP, which every driver supports.
-pub(super) fn url(password: &Password, cluster: &Cluster, name: &str) -> String {
+fn url(password: &Password, cluster: &Cluster, name: &str) -> String {
     let server = address(cluster).to_string();
     tercet_postgres::uri(roles::AUTHENTICATOR, Some(password.reveal()), &server, name, &[])
 }
 
-/// The data API's connection URL over the Unix socket, which is faster than TCP.
-pub(super) fn socket_url(password: &Password, cluster: &Cluster, name: &str) -> String {
+/// The data API's connection URL over the Unix socket, which is faster than TCP. Beside programs, whose sessions begin with a request
+/// role, it asks for sessions without one: the options of a connection precede the settings of its role.
+fn socket_url(password: &Password, cluster: &Cluster, name: &str, beside_programs: bool) -> String {
     let (folder, port) = (cluster.socket_folder().as_os_str().as_bytes(), cluster.port().to_string());
-    let socket = [("host", folder), ("port", port.as_bytes())];
-    tercet_postgres::uri(roles::AUTHENTICATOR, Some(password.reveal()), "", name, &socket)
+    let mut parameters: Vec<(&str, &[u8])> = vec![("host", folder), ("port", port.as_bytes())];
+    if beside_programs {
+        parameters.push(("options", b"-c role=none"));
+    }
+    tercet_postgres::uri(roles::AUTHENTICATOR, Some(password.reveal()), "", name, &parameters)
+}
+
+/// The URLs that application servers connect to the database with.
+#[derive(Clone)]
+pub(super) struct Urls {
+    /// That of the data API.
+    pub(super) data_api: String,
+    /// That of programs, as DATABASE_URL.
+    pub(super) programs: String,
+}
+
+impl Urls {
+    /// Those of the private database.
+    pub(super) fn of(password: &Password, cluster: &Cluster, name: &str, has_programs: bool) -> Self {
+        Self {
+            data_api: socket_url(password, cluster, name, has_programs),
+            programs: url(password, cluster, name),
+        }
+    }
+
+    /// The same URL for all.
+    pub(super) fn all(url: &str) -> Self {
+        Self { data_api: url.to_owned(), programs: url.to_owned() }
+    }
 }
 
 /// The connection URL of the owner over TCP, for a migrating program.

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rustix::process::Signal;
-use tercet_config::Topology;
+use tercet_config::{Application, Topology};
 use tercet_database::Seeds;
 use tercet_database::migration::MigrationError;
 use tercet_observe::event::SupervisorEvent;
 use tercet_postgres::Target;
 
+use super::database::Urls;
 use super::plan::Plan;
 use super::private::PrivateFolder;
 use super::watch::Watched;
@@ -28,8 +29,8 @@ pub(super) struct Development<'a> {
     pub(super) plan: &'a RefCell<Plan>,
     /// How the owner of the private database connects; `None` with another PostgreSQL, to which nothing is applied.
     pub(super) owner: Option<Target>,
-    /// The database URL of the application servers.
-    pub(super) server: String,
+    /// The database URLs of the application servers.
+    pub(super) urls: Urls,
     /// The configuration that each part runs with.
     pub(super) running: BTreeMap<String, String>,
     pub(super) seeds: bool,
@@ -78,50 +79,72 @@ impl Development<'_> {
         }
     }
 
-    /// Applies a changed `tercet.toml`: application servers are replaced one by one, the balancer reloads.
+    /// Applies a changed `tercet.toml`: the servers of each application are replaced one by one, the balancer reloads.
     async fn configure(&mut self, project: &mut Project, new: Project) {
         let keys = unchangeable(&project.topology, &new.topology);
         if !keys.is_empty() {
             self.log.event(SupervisorEvent::RestartRequired { keys });
             return;
         }
-        if let Err(failure) = check(&self.plan.borrow(), &new, self.private, &self.server) {
+        if let Err(failure) = check(&self.plan.borrow(), &new, self.private, &self.urls) {
             // The files that running parts would be restarted with are the old ones again.
-            let _ = check(&self.plan.borrow(), project, self.private, &self.server);
+            let _ = check(&self.plan.borrow(), project, self.private, &self.urls);
             return self.refused(&failure);
         }
-        match self.reconfigure(&new).await {
-            Ok(parts) => {
-                let parts = parts.iter().map(String::as_str).collect();
-                self.log.event(SupervisorEvent::ConfigurationApplied { parts });
-            }
-            Err(error) => self.refused(&error.into()),
+        let (parts, failed) = self.reconfigure(&new).await;
+        if failed.is_empty() || !parts.is_empty() {
+            let parts = parts.iter().map(String::as_str).collect();
+            self.log.event(SupervisorEvent::ConfigurationApplied { parts });
+        }
+        for error in failed {
+            self.refused(&error.into());
         }
         // Its migrations may be elsewhere: then those that are watched have changed.
         *project = new;
     }
 
-    /// Restarts or reloads the parts whose configuration has changed, and returns their names.
-    async fn reconfigure(&mut self, project: &Project) -> anyhow::Result<Vec<String>> {
-        let mut changed = Vec::new();
-        let count = self.plan.borrow().count();
-        for index in 0..count {
-            let application = self.plan.borrow().application(index, project, self.private, &self.server)?;
-            let (name, fingerprint) = (application.name.clone(), application.fingerprint());
+    /// Restarts or reloads the parts whose configuration has changed, and returns their names and what failed. A server that does not
+    /// start again stops the change of its application and of the balancer, and of no other application.
+    async fn reconfigure(&mut self, project: &Project) -> (Vec<String>, Vec<anyhow::Error>) {
+        let (mut changed, mut failed) = (Vec::new(), Vec::new());
+        for application in project.topology.applications() {
+            failed.extend(self.replace(project, application, &mut changed).await.err());
+        }
+        if !failed.is_empty() {
+            return (changed, failed);
+        }
+        let balancer = self.plan.borrow().balancer(project, self.private);
+        match balancer {
+            Ok(balancer) if self.running.get(BALANCER) != Some(&balancer.text) => {
+                self.supervisor.signal(BALANCER, Signal::HUP);
+                self.running.insert(BALANCER.to_owned(), balancer.text);
+                changed.push(BALANCER.to_owned());
+            }
+            Ok(_) => {}
+            Err(failure) => failed.push(failure.into_error()),
+        }
+        (changed, failed)
+    }
+
+    /// Replaces the servers of an application whose configuration has changed, one after the other.
+    async fn replace(
+        &mut self,
+        project: &Project,
+        application: &Application,
+        changed: &mut Vec<String>,
+    ) -> anyhow::Result<()> {
+        let servers = self.plan.borrow().servers_of(application);
+        for index in servers {
+            let server = self.plan.borrow().application(index, project, self.private, &self.urls)?;
+            let (name, fingerprint) = (server.name.clone(), server.fingerprint());
             if self.running.get(&name) != Some(&fingerprint) {
                 self.running.remove(&name);
-                self.supervisor.replace(APPLICATION_TIER, application).await?;
+                self.supervisor.replace(APPLICATION_TIER, server).await?;
                 self.running.insert(name.clone(), fingerprint);
                 changed.push(name);
             }
         }
-        let balancer = self.plan.borrow().balancer(project, self.private).map_err(Failure::into_error)?;
-        if self.running.get(BALANCER) != Some(&balancer.text) {
-            self.supervisor.signal(BALANCER, Signal::HUP);
-            self.running.insert(BALANCER.to_owned(), balancer.text);
-            changed.push(BALANCER.to_owned());
-        }
-        Ok(changed)
+        Ok(())
     }
 
     fn refused(&self, failure: &Failure) {
@@ -157,9 +180,13 @@ fn unchangeable(old: &Topology, new: &Topology) -> Vec<&'static str> {
         let tls = topology.balancer().tls.as_ref().map(|tls| (tls.listen.clone(), tls.listen_named));
         (topology.balancer().listen.clone(), tls)
     };
-    let kind = |topology: &Topology| std::mem::discriminant(&topology.application().server);
-    let environment = |topology: &Topology| topology.application().environment.clone();
-    let migrate = |topology: &Topology| environment(topology).migrate.map(|program| program.words("", 0));
+    let kinds = |topology: &Topology| -> Vec<_> {
+        topology.applications().iter().map(|it| (it.name.clone(), it.data_api().is_some())).collect()
+    };
+    let migrations = |topology: &Topology| -> Vec<_> {
+        let programs = topology.applications().iter().map(|it| it.environment.migrate.as_ref());
+        programs.map(|program| program.map(|program| program.words("", 0))).collect()
+    };
     [
         ("name", old.name() != new.name()),
         (
@@ -167,9 +194,9 @@ fn unchangeable(old: &Topology, new: &Topology) -> Vec<&'static str> {
             old.parts() != new.parts() || old.only_this_machine() != new.only_this_machine(),
         ),
         ("listen", listeners(old) != listeners(new)),
-        ("run", kind(old) != kind(new)),
-        ("grants", environment(old).grants != environment(new).grants),
-        ("migrate", migrate(old) != migrate(new)),
+        ("run", kinds(old) != kinds(new)),
+        ("grants", old.grants() != new.grants()),
+        ("migrate", migrations(old) != migrations(new)),
         ("supabase", old.database().supabase != new.database().supabase),
         ("url in [database]", old.database().url != new.database().url),
     ]

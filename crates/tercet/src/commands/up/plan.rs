@@ -3,13 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::Context as _;
-use tercet_config::{Api, Part, Server, Tier, Topology, admin_port};
+use tercet_config::{Api, Application, Part, Server, Tier, Topology, admin_port};
 use tercet_fleet::configuration::api::{READY, plain_text};
 use tercet_fleet::configuration::balancer::{self as configuration, AcmeFiles, Admin};
 use tercet_options::balancer::{AccessLogFormat, Certificate, ServerAddress};
 
-use super::application::{self, Application};
+use super::application::{self, ApplicationServer};
 use super::balancer::{Balancer, DRAIN};
+use super::database::Urls;
 use super::ports::Ports;
 use super::private::PrivateFolder;
 use crate::failure::Failure;
@@ -45,6 +46,8 @@ pub(super) struct Plan {
 #[derive(Clone, Debug)]
 struct ServerAddresses {
     name: String,
+    /// The name of its application, if that has one.
+    application: Option<String>,
     address: SocketAddr,
     /// Whether the file names its port.
     named: bool,
@@ -60,12 +63,13 @@ impl Plan {
     pub(super) fn of(topology: &Topology, ports: &mut Ports) -> anyhow::Result<Self> {
         // If the file has machines, its ports are for them.
         let here = topology.only_this_machine();
+        let is_named = |part: &&Part| part.port.fixed && here && part.tier != Tier::Balancer;
+        // First, so that no other part gets one of them.
+        for part in topology.parts().iter().filter(is_named) {
+            ports.take(SocketAddr::new(LOOPBACK, part.port.number), &part.name)?;
+        }
         let mut port = |part: &Part, number: u16| {
-            if part.port.fixed && here {
-                ports.take(SocketAddr::new(LOOPBACK, number), &part.name).map(|()| number)
-            } else {
-                ports.next_free(LOOPBACK, number, &part.name)
-            }
+            if is_named(&part) { Ok(number) } else { ports.next_free(LOOPBACK, number, &part.name) }
         };
         let mut servers = Vec::new();
         let (mut database, mut database_named) = (0, false);
@@ -75,7 +79,9 @@ impl Plan {
                 Tier::Application => {
                     let address = SocketAddr::new(LOOPBACK, port(part, part.port.number)?);
                     let named = part.port.fixed && here;
-                    servers.push(ServerAddresses { name: part.name.clone(), address, named, admin: None });
+                    let application = topology.application_of(part).and_then(|it| it.name.clone());
+                    let name = part.name.clone();
+                    servers.push(ServerAddresses { name, application, address, named, admin: None });
                 }
                 Tier::Database => {
                     database = port(part, part.port.number)?;
@@ -107,8 +113,9 @@ impl Plan {
             Ok::<_, anyhow::Error>(SocketAddr::new(LOOPBACK, ports.next_free(LOOPBACK, from, what)?))
         };
         let balancer_admin = admin(super::BALANCER, topology.balancer().metrics_port)?;
-        if matches!(topology.application().server, Server::Api(_)) {
-            for server in &mut servers {
+        for server in &mut servers {
+            let application = topology.application(server.application.as_deref());
+            if application.and_then(Application::data_api).is_some() {
                 server.admin = Some(admin(&server.name, admin_port(server.address.port()))?);
             }
         }
@@ -175,25 +182,32 @@ impl Plan {
         self.servers.len()
     }
 
-    /// The application server with this index; writes its configuration. It connects to `database_url`.
+    /// The indices of the servers of an application.
+    pub(super) fn servers_of(&self, application: &Application) -> Vec<usize> {
+        let servers = self.servers.iter().enumerate();
+        servers.filter(|(_, server)| server.application == application.name).map(|(index, _)| index).collect()
+    }
+
+    /// The application server with this index; writes its configuration. It connects to the database with one of `urls`.
     pub(super) fn application(
         &self,
         index: usize,
         project: &Project,
         private: &PrivateFolder,
-        database_url: &str,
-    ) -> anyhow::Result<Application> {
-        let application = project.topology.application();
+        urls: &Urls,
+    ) -> anyhow::Result<ApplicationServer> {
         let at = &self.servers[index];
+        let application = project.topology.application(at.application.as_deref());
+        let application = application.with_context(|| format!("{} has no application", at.name))?;
         let server = match (&application.server, at.admin) {
             (Server::Own { program, health, .. }, _) => application::Server::Own {
                 words: program.words(&at.address.ip().to_string(), at.address.port()),
                 health: health.clone(),
-                environment: super::environment::variables(project, database_url)?,
+                environment: super::environment::variables(project, application, &urls.programs)?,
                 start_timeout: application.environment.start_timeout,
             },
             (Server::Api(api), Some(admin)) => {
-                let mut options = api_options(api, project, at.address, admin, database_url)?;
+                let mut options = api_options(api, project, at.address, admin, &urls.data_api)?;
                 if let Some(socket) = private.socket(&at.name) {
                     let path = plain_text(&socket.display().to_string());
                     options.insert("server-local-socket".to_owned(), path.into());
@@ -208,7 +222,7 @@ impl Plan {
             }
             (Server::Api(_), None) => anyhow::bail!("{} has no admin address", at.name),
         };
-        Ok(Application {
+        Ok(ApplicationServer {
             name: at.name.clone(),
             address: at.address,
             folder: project.folder.clone(),
@@ -221,7 +235,8 @@ impl Plan {
     /// and take turns on the cores.
     fn threads_of_server(&self) -> i64 {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        i64::try_from(cores / self.servers.len().max(1)).map_or(1, |threads| threads.clamp(1, 1024))
+        let servers = self.servers.iter().filter(|server| server.admin.is_some()).count();
+        i64::try_from(cores / servers.max(1)).map_or(1, |threads| threads.clamp(1, 1024))
     }
 
     /// The balancer; writes its configuration.
@@ -236,6 +251,18 @@ impl Plan {
             address: address(at),
             health_address: at.admin,
         };
+        let mut pools = Vec::new();
+        for application in project.topology.applications() {
+            let servers = self.servers.iter().filter(|it| it.application == application.name);
+            pools.push(configuration::Pool {
+                name: application.name.as_deref(),
+                servers: servers.map(server).collect(),
+                health_path: match &application.server {
+                    Server::Own { health, .. } => health.as_deref(),
+                    Server::Api(_) => Some(READY),
+                },
+            });
+        }
         let certificate = |pair: &tercet_config::Certificate| Certificate {
             certificate: project.folder.join(&pair.certificate),
             key: project.folder.join(&pair.key),
@@ -254,11 +281,7 @@ impl Plan {
                 root: balancer.acme.root.as_ref().map(|root| project.folder.join(root)),
                 hmac_key: balancer.acme.eab.as_ref().map(|eab| project.folder.join(&eab.hmac_key_file)),
             }),
-            servers: self.servers.iter().map(server).collect(),
-            health_path: match &project.topology.application().server {
-                Server::Own { health, .. } => health.as_deref(),
-                Server::Api(_) => Some(READY),
-            },
+            pools,
             served_by: Some(SERVED_BY),
             drain: Some(DRAIN),
             log_format: AccessLogFormat::Json,
@@ -287,6 +310,13 @@ impl Plan {
             address.set_ip(LOOPBACK);
         }
         format!("{scheme}://{address}")
+    }
+
+    /// The URL of the data API's documentation, if a client can reach it: by a route that removes its path, or has none.
+    pub(super) fn docs(&self, topology: &Topology) -> Option<String> {
+        let application = topology.applications().iter().find(|it| it.data_api().is_some())?;
+        let path = topology.balancer().path_to(application)?;
+        Some(format!("{}{}/docs", self.url(), path.trim_end_matches('/')))
     }
 
     /// The URL of the balancer's metrics, and the ports of the servers': the first and the last of many.
@@ -378,6 +408,7 @@ mod tests {
         let loopback = |port| SocketAddr::new(LOOPBACK, port);
         let server = |name: &str, port| ServerAddresses {
             name: name.to_owned(),
+            application: None,
             address: loopback(port),
             named: false,
             admin: Some(loopback(port + 1000)),

@@ -167,11 +167,15 @@ fn files(topology: &Topology, folder: &Path) -> Vec<PathBuf> {
             files.push(path.clone());
         }
     };
-    secret(&topology.application().environment.file.clone().map(Secret::File));
     secret(&topology.database().url);
-    match &topology.application().server {
-        Server::Api(api) => secret(&api.jwt_secret),
-        Server::Own { program, .. } => {
+    for application in topology.applications() {
+        secret(&application.environment.file.clone().map(Secret::File));
+        if let Server::Api(api) = &application.server {
+            secret(&api.jwt_secret);
+        }
+    }
+    for application in topology.applications() {
+        if let Server::Own { program, .. } = &application.server {
             let word = program.words("", 0).into_iter().next().unwrap_or_default();
             if word.contains('/') {
                 files.extend(interpreter(&folder.join(&word)));

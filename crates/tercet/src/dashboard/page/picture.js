@@ -42,17 +42,20 @@ export class Picture {
     const width = Math.max(300, Math.min(760, this.parent.clientWidth));
     const apps = state.parts.filter((part) => part.name !== "balancer" && part.name !== "database");
     const database = state.parts.find((part) => part.name === "database");
-    const shape = [width, Boolean(database), ...apps.map((part) => part.name)].join();
-    if (shape !== this.shape) this.build(width, apps, database, shape);
+    const applications = state.applications
+      .map((it) => ({ ...it, apps: it.servers.flatMap((name) => apps.find((part) => part.name === name) ?? []) }))
+      .filter((it) => it.apps.length > 0);
+    const shape = [width, Boolean(database), ...applications.flatMap((it) => it.apps.map((part) => part.name))].join();
+    if (shape !== this.shape) this.build(width, applications, database, shape);
     this.update(state, apps, database);
   }
 
   // Places the boxes; only when parts or the width have changed.
-  build(width, apps, database, shape) {
+  build(width, applications, database, shape) {
     this.shape = shape;
     const gap = 14, margin = 8, middle = width / 2;
-    const columns = Math.max(1, Math.min(apps.length, Math.floor((width - 2 * margin + gap) / (134 + gap))));
-    const rows = Math.ceil(apps.length / columns);
+    const most = Math.max(1, ...applications.map((it) => it.apps.length));
+    const columns = Math.max(1, Math.min(most, Math.floor((width - 2 * margin + gap) / (134 + gap))));
     const appWidth = Math.min(220, (width - 2 * margin - (columns - 1) * gap) / columns);
     const wide = Math.min(260, width - 2 * margin);
     const high = 74, space = 58;
@@ -73,7 +76,10 @@ export class Picture {
       const half = (y2 - y1) / 2;
       const d = `M${x1} ${y1}C${x1} ${y1 + half} ${x2} ${y2 - half} ${x2} ${y2}`;
       const line = svg("path", { class: "edge", d }), flow = svg("path", { class: "flow", d });
-      const label = svg("text", { class: "rate", x: (x1 + x2) / 2, y: (y1 + y2) / 2 + 4, "text-anchor": "middle" });
+      // In the middle of an edge, or before its end if it passes other boxes.
+      const passes = y2 - y1 > space;
+      const at = { x: passes ? x2 : (x1 + x2) / 2, y: passes ? y2 - 5 : (y1 + y2) / 2 + 4 };
+      const label = svg("text", { class: "rate", ...at, "text-anchor": "middle" });
       edges.append(line, flow);
       labels.append(label);
       this.edges.push({ of, line, flow, label });
@@ -85,20 +91,26 @@ export class Picture {
     box("balancer", middle - wide / 2, y, wide);
     const below = y + high;
     y = below + space;
-    const centres = apps.map((part, index) => {
-      const row = Math.floor(index / columns);
-      const inRow = Math.min(columns, apps.length - row * columns);
-      const left = middle - (inRow * appWidth + (inRow - 1) * gap) / 2 + (index % columns) * (appWidth + gap);
-      box(part.name, left, y + row * (high + gap), appWidth);
-      return [left + appWidth / 2, y + row * (high + gap)];
+    // The rows of an application are below its name, if it has one.
+    const servers = applications.flatMap(({ name, apps }, place) => {
+      if (name) {
+        y += place > 0 ? 26 : 14;
+        labels.append(svg("text", { class: "sub application", x: margin, y: y - 6 }, name));
+      }
+      const placed = apps.map((part, index) => {
+        const row = Math.floor(index / columns);
+        const inRow = Math.min(columns, apps.length - row * columns);
+        const left = middle - (inRow * appWidth + (inRow - 1) * gap) / 2 + (index % columns) * (appWidth + gap);
+        box(part.name, left, y + row * (high + gap), appWidth);
+        return { name: part.name, x: left + appWidth / 2, top: y + row * (high + gap) };
+      });
+      y += Math.ceil(apps.length / columns) * (high + gap);
+      return placed;
     });
-    centres.forEach(([x, top], index) => {
-      const from = middle + (x - middle) * 0.25;
-      edge(from, below, x, top, apps[index].name);
-    });
-    y += rows * high + (rows - 1) * gap;
+    for (const { name, x, top } of servers) edge(middle + (x - middle) * 0.25, below, x, top, name);
+    y -= gap;
     if (database) {
-      centres.forEach(([x, top], index) => edge(x, top + high, middle + (x - middle) * 0.25, y + space, `${apps[index].name} database`));
+      for (const { name, x, top } of servers) edge(x, top + high, middle + (x - middle) * 0.25, y + space, `${name} database`);
       y += space;
       box("database", middle - wide / 2, y, wide);
       y += high;
@@ -112,6 +124,7 @@ export class Picture {
   update(state, apps, database) {
     const servers = new Map(state.servers.map((server) => [server.name, server]));
     const golden = state.golden ?? { rate: 0, in_flight: 0 };
+    const ofDataApi = new Set(state.applications.filter((it) => it.data_api).flatMap((it) => it.servers));
     const said = [];
     for (const part of state.parts) {
       const shown = this.boxes.get(part.name);
@@ -137,7 +150,7 @@ export class Picture {
       const value = edge.of === "clients" ? golden.rate : (servers.get(name)?.rate ?? 0);
       const down = part && standing(part, servers.get(name)) === "down";
       const toDatabase = edge.of.endsWith(" database");
-      const known = !toDatabase || state.data_api;
+      const known = !toDatabase || ofDataApi.has(name);
       edge.line.setAttribute("class", down || (toDatabase && database?.state === "exited") ? "edge down" : "edge");
       edge.label.textContent = value > 0 && !toDatabase ? rate(value) : "";
       this.move(edge, known && !down ? value : 0);
