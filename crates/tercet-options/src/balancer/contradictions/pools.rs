@@ -58,8 +58,11 @@ impl Config {
             }
         }
         self.check_destinations(&names, section);
-        // Routes with a mistake are not in the configuration.
-        if self.route.is_empty() && section.is_written("route") {
+        // Routes with a mistake are not in the configuration, and a misspelt name may be meant for any pool.
+        let is_misspelt = |to: &str| !names.contains(&to);
+        if self.route.iter().filter_map(|route| route.to.as_deref()).any(is_misspelt)
+            || self.route.is_empty() && section.is_written("route")
+        {
             return;
         }
         for name in self.pool.keys().filter(|name| *name != APPLICATION && !self.has_route_to(name)) {
@@ -232,6 +235,10 @@ mod tests {
             (
                 format!("{TWO}{ROUTE}[[route]]\npath = '/x'\nto = 'apu'"),
                 "b:9: route[1].to names no backend pool: apu\nhint: did you mean \"api\"?",
+            ),
+            (
+                format!("{TWO}[[route]]\npath = '/x'\nto = 'apu'"),
+                "b:6: route[0].to names no backend pool: apu\nhint: did you mean \"api\"?",
             ),
             (
                 format!("{TWO}{ROUTE}[[route]]\npath = '/x'\nto = 'shop'"),
