@@ -93,7 +93,8 @@ impl LeaseMode {
 /// The effect of statements on the session beyond their transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionState {
-    /// None, as is proved: they execute only PostgreSQL's own code, and leave nothing behind if they succeed.
+    /// None, as is proved: they execute only PostgreSQL's own code, and leave nothing behind if they succeed, but for
+    /// the numbers that writes draw from sequences. None of them reads these.
     Untouched,
     /// Settings, locks, cursors or temporary tables may remain.
     MayChange,
@@ -137,6 +138,8 @@ struct Slot {
     exclusive: Cell<bool>,
     /// The session must be reset before or with the next lease.
     needs_reset: Cell<bool>,
+    /// Whether writes may have drawn numbers from sequences, which `lastval()` returns.
+    has_drawn: Cell<bool>,
     /// Whether an exclusive commit is in flight.
     committing: Cell<bool>,
     /// Removed from the pool: not leased again.
@@ -314,6 +317,7 @@ impl Inner {
                     slow_users: Cell::new(0),
                     exclusive: Cell::new(false),
                     needs_reset: Cell::new(false),
+                    has_drawn: Cell::new(false),
                     committing: Cell::new(false),
                     removed: Cell::new(false),
                     silence: Cell::default(),

@@ -224,11 +224,11 @@ impl<'a> Transaction<'a> {
         let characteristics = self.characteristics();
         let mut lease = self.lease(LeaseMode::Exclusive(session_state(plan))).await?;
         let (access, last) = match lease.session_state() {
-            SessionState::Untouched => (Access::PlainWrite, settings::discard_sequences()),
-            SessionState::MayChange => (Access::Write, settings::enable_warnings()),
+            SessionState::Untouched => (Access::PlainWrite, None),
+            SessionState::MayChange => (Access::Write, Some(settings::enable_warnings())),
         };
         let prelude = self.prelude(access);
-        let sent = prelude.iter().chain([&query.main, &last]);
+        let sent = prelude.iter().chain([&query.main]).chain(&last);
         if characteristics.is_empty() && !rolls_back && !is_checked(plan, request) {
             let results = lease.conclude(sent).await?;
             return query.answer(&results[prelude.len()..=prelude.len()]).map(Ok);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tercet_postgres::{DatabaseError, Exchange, Results, Statement};
 
-use super::{Inner, LeaseMode, SessionState, Slot};
+use super::{Inner, LeaseMode, SessionState, Slot, reset};
 
 /// A connection, or a pipeline slot of a shared one. Dropping it returns the connection; dropping it with an exchange
 /// in flight cancels the statement unless that could hit another request's.
@@ -164,8 +164,15 @@ impl Drop for Lease {
 
 impl Granted {
     fn send<'a>(&mut self, statements: impl IntoIterator<Item = &'a Statement>) {
-        self.changed |= *self.mode.state() == SessionState::MayChange;
         let connection = &self.slot.connection;
+        if *self.mode.state() == SessionState::MayChange {
+            self.changed = true;
+            if self.slot.has_drawn.take() {
+                connection.ensure(reset::SEQUENCES);
+            }
+        } else if self.mode.is_exclusive() {
+            self.slot.has_drawn.set(true);
+        }
         self.in_flight = Some(if self.reparse {
             connection.exchange_anew(statements)
         } else {

@@ -25,6 +25,9 @@ const RESET: &str = "set exit_on_error = on; \
     from pg_catalog.pg_prepared_statement() where from_sql limit 1); \
     reset all; ";
 
+/// Removes what `lastval()` and `currval()` return, as the reset does. Must not fail, either.
+pub(super) const SEQUENCES: &str = "discard sequences";
+
 /// The commands that reset a session and set it up again with the `session` commands.
 pub(super) fn commands(session: &str) -> String {
     format!("{RESET}{session}")

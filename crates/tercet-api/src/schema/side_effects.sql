@@ -29,7 +29,7 @@ allowed_function(oid) as (
   select oid from compiled join pg_proc using (oid) where provolatile <> 'v'
 ),
 default_function(oid) as (
-  -- Volatile functions that change nothing in the session but what `discard sequences` resets.
+  -- Volatile functions that change nothing in the session but what `lastval()` and `currval()` return.
   select p.oid
   from pg_proc p
   join pg_language l on l.oid = p.prolang

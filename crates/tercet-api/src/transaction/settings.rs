@@ -95,13 +95,6 @@ pub(super) fn enable_warnings() -> Statement {
     STATEMENT.clone()
 }
 
-/// The last statement of a writing transaction without user-defined code: the next request must not learn from
-/// `lastval()` which number a default has drawn.
-pub(super) fn discard_sequences() -> Statement {
-    static STATEMENT: LazyLock<Statement> = LazyLock::new(|| "discard sequences".into());
-    STATEMENT.clone()
-}
-
 /// Calls the pre-request function. Later statements are sent and parsed as UTF-8.
 pub(super) fn pre_request(function: &str) -> Statement {
     format!("select {function}(), pg_catalog.set_config('client_encoding', 'UTF8', true)").as_str().into()
