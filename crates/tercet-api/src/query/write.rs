@@ -26,7 +26,9 @@ pub(super) fn plain(sql: &mut Sql, plan: &StatementPlan, write: &WritePlan) -> O
         WriteKind::Update { columns, .. } => !columns.is_empty(),
         WriteKind::Delete { .. } => true,
     };
-    if !plan.side_effect_free || plan.explains() || !is_command || write.returns_location {
+    // The columns that `return=headers-only` names need the privilege to select them, and policies for SELECT.
+    let is_read = !write.returns_rows && !write.returning.is_empty();
+    if !plan.side_effect_free || plan.explains() || !is_command || write.returns_location || is_read {
         return None;
     }
     let returned = if write.returns_rows { Some(returned(plan)?) } else { None };

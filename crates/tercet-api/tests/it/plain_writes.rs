@@ -597,15 +597,27 @@ fn answers_are_those_of_the_general_form() {
         create table api.t (id int primary key, n numeric default 1.50, f float8, b boolean, at timestamptz, m api.mood,
             list text[], j jsonb, c char(3), \"odd \"\"name\" text);
         grant all on api.t to public;
+        -- Rows and a column that may be written and not read.
+        create table api.guarded (id int, n int, hidden int);
+        insert into api.guarded values (1, 1, 1), (2, 20, 2);
+        alter table api.guarded enable row level security;
+        create policy read on api.guarded for select using (n < 10);
+        create policy write on api.guarded for update using (true);
+        create policy remove on api.guarded for delete using (true);
+        create policy add on api.guarded for insert with check (true);
+        grant insert, update, delete, select (id, n) on api.guarded to public;
     ";
     let plain = database(&format!("{SCHEMA}{schema}"));
     // The same with a trigger that does nothing.
     let general = database(&format!(
         "{SCHEMA}{schema}
          create function private.nothing() returns trigger language plpgsql as $$ begin return null; end $$;
-         create trigger t after insert on api.t execute function private.nothing();"
+         create trigger t after insert on api.t execute function private.nothing();
+         create trigger guarded after insert on api.guarded execute function private.nothing();"
     ));
-    assert_eq!((proved(&plain)["t"].2, proved(&general)["t"].1), (true, false));
+    for relation in ["t", "guarded"] {
+        assert_eq!((proved(&plain)[relation].2, proved(&general)[relation].1), (true, false));
+    }
     let services = [&plain, &general].map(|database| Service::start(&database.uri(), &OPTIONS));
     let full = r#"{"id": 1, "n": 2.10, "f": "NaN", "b": true, "at": "2026-11-30T12:00:00+02:00", "m": "sad", "list": ["a", null],
         "j": {"b": 1, "a": [1.0]}, "c": "x", "odd \"name": "é\"\\\n"}"#;
@@ -656,6 +668,13 @@ fn answers_are_those_of_the_general_form() {
                 "",
             ));
             cases.push(("DELETE", "/t", accept, prefer, ""));
+            let undone = format!("{prefer}, tx=rollback").leak();
+            for target in ["/guarded", "/guarded?id=eq.2", "/guarded?select=id", "/guarded?hidden=is.null"] {
+                cases.push(("PATCH", target, accept, undone, r#"{"n": 50}"#));
+                cases.push(("PATCH", target, accept, undone, r#"{"n": 5}"#));
+                cases.push(("DELETE", target, accept, undone, ""));
+                cases.push(("POST", target, accept, undone, r#"{"id": 3, "n": 50}"#));
+            }
         }
     }
     let answers = services.map(|service| {
@@ -680,5 +699,5 @@ fn answers_are_those_of_the_general_form() {
     for ((case, plain), general) in cases.iter().zip(&answers[0]).zip(&answers[1]) {
         assert_eq!(plain, general, "{case:?}");
     }
-    assert!(answers[0].iter().filter(|(status, ..)| *status < 300).count() > cases.len() / 2);
+    assert!(answers[0].iter().filter(|(status, ..)| *status < 300).count() > cases.len() / 3);
 }
