@@ -112,6 +112,7 @@ mod tests {
     use tercet_observe::{Format, Log};
 
     use super::*;
+    use crate::config::Retries;
     use crate::rotation::Selection;
 
     fn configured(pools: &Pools, text: &str) -> Vec<Arc<Servers>> {
@@ -146,5 +147,18 @@ mod tests {
         let again = configured(&pools, &two);
         assert!(!Arc::ptr_eq(&before[1], &again[1]), "a pool that comes back is new");
         assert!(pools.server_named("127.0.0.1:2").is_some_and(|(pool, _)| Arc::ptr_eq(&pool, &again[1])));
+    }
+
+    #[test]
+    fn the_queue_and_the_retry_budget_of_a_pool_are_its_own() {
+        let log = Log::open("balancer", Destination::Discard, Format::Text).unwrap();
+        let pools = Pools::new(log.handle());
+        let text =
+            "servers = ['127.0.0.1:1']\n[pool.api]\nservers = ['127.0.0.1:2']\n[[route]]\nto = 'api'\n";
+        let both = configured(&pools, text);
+        let options = Retries { budget_minimum: 1, ..Retries::default() };
+        let held = both.iter().map(|pool| (pool.queue(1), pool.retry(&options))).collect::<Vec<_>>();
+        assert!(held.iter().all(|(place, retry)| place.is_some() && retry.is_some()), "{held:?}");
+        assert!(both.iter().all(|pool| pool.queue(1).is_none() && pool.retry(&options).is_none()));
     }
 }
