@@ -1,4 +1,4 @@
-//! The configuration of Alertmanager: where the alerts go, and which of them others explain.
+//! The configuration of Alertmanager: where the alerts go. Which of them another one explains is part of their rules.
 
 use std::fmt::Write as _;
 
@@ -62,7 +62,7 @@ pub(crate) fn configuration(receivers: &Receivers) -> Secret {
     if !routes.is_empty() {
         route["routes"] = routes.into();
     }
-    Secret::new(yaml(&json!({ "route": route, "receivers": all, "inhibit_rules": inhibitions() })))
+    Secret::new(yaml(&json!({ "route": route, "receivers": all })))
 }
 
 fn of_channel(channel: &Channel) -> (&'static str, Value) {
@@ -105,19 +105,4 @@ fn encoded(text: &str) -> String {
         }
     }
     encoded
-}
-
-/// Alerts that are the consequence of another one are not sent.
-fn inhibitions() -> Vec<Value> {
-    vec![
-        json!({
-            "source_matchers": ["alertname = machine-unreachable"],
-            "target_matchers": ["alertname != machine-unreachable"],
-            "equal": ["machine"],
-        }),
-        json!({
-            "source_matchers": ["alertname = database-down"],
-            "target_matchers": ["alertname =~ errors|slow|pool-exhausted|server-out-of-rotation"],
-        }),
-    ]
 }

@@ -142,7 +142,7 @@ fn group(rules: &[Value]) -> String {
 fn rule(rule: &Rule) -> Value {
     json!({
         "alert": rule.name,
-        "expr": rule.expression,
+        "expr": rule.unexplained(),
         "for": format!("{}s", rule.hold.as_secs()),
         "labels": { "severity": rule.severity.to_string() },
         "annotations": { "summary": rule.summary, "description": rule.action },

@@ -30,6 +30,59 @@ pub struct Rule {
     pub action: &'static str,
     /// What a topology must have for the rule to apply.
     pub needs: Needs,
+    /// What explains it: while there is such a cause, it does not count.
+    pub follows: &'static [Cause],
+}
+
+impl Rule {
+    /// The expression, without a value while a cause explains it. The time that it has to hold begins when the cause has ended, so an alert
+    /// that follows from another one is not sent after that is resolved either.
+    pub(crate) fn unexplained(&self) -> String {
+        let clauses: String = self.follows.iter().map(|cause| cause.clause()).collect();
+        if clauses.is_empty() {
+            self.expression.to_owned()
+        } else {
+            format!("({})\n{clauses}", self.expression)
+        }
+    }
+}
+
+/// A cause that another alert tells of. A consequence does not fire in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The machine that the alert is about has answered none of the last scrapes.
+    Machine,
+    /// The alert about PostgreSQL or about its machine fires, or has fired until [`RECOVERY`] and this time ago: that of the expression's
+    /// own ranges, which contain the outage for so long after its end.
+    ///
+    /// An outage that is too short for its own alert is no cause: its consequences tell of it. So they have to hold longer than that alert.
+    Database(Duration),
+}
+
+/// How long it takes until all servers are in rotation after an outage of PostgreSQL: the data API's longest wait before it connects again
+/// (32 s), a slow start, the health checks.
+const RECOVERY: Duration = seconds(60);
+
+impl Cause {
+    /// The end of an expression that has no value while there is this cause.
+    fn clause(self) -> String {
+        match self {
+            Self::Machine => "unless on (machine) max_over_time(up{job=\"machine\"}[10s]) == 0\n".to_owned(),
+            Self::Database(range) => {
+                let within = (range + RECOVERY).as_secs();
+                let fired = |alert: &str| {
+                    format!(
+                        "max_over_time(ALERTS{{alertname=\"{alert}\", alertstate=\"firing\"}}[{within}s])"
+                    )
+                };
+                format!(
+                    "unless on () (\n  {}\n  or ({} or max_over_time(up{{job=\"machine\"}}[10s]) == 0) and on (machine) up{{job=\"postgresql\"}}\n)\n",
+                    fired("database-down"),
+                    fired("machine-unreachable")
+                )
+            }
+        }
+    }
 }
 
 /// How urgent an alert is.

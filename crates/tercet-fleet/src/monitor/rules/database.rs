@@ -1,6 +1,6 @@
 //! Alerts about PostgreSQL and its backups.
 
-use super::{Needs, Rule, Severity, minutes, seconds};
+use super::{Cause, Needs, Rule, Severity, minutes, seconds};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -13,6 +13,7 @@ pub(super) const RULES: &[Rule] = &[
         action: "`tercet status`, then `tercet logs --tier database`: PostgreSQL says why it stopped. A full disk is the most frequent reason (alert \
                  disk-full-soon). `tercet apply` starts it; [restore](machine-backups.md) if its data is damaged.",
         needs: Needs::Database,
+        follows: &[],
     },
     Rule {
         name: "slot-retaining",
@@ -23,6 +24,7 @@ pub(super) const RULES: &[Rule] = &[
         meaning: "A replication slot keeps more than 8 GiB of write-ahead log, since its consumer does not read. It grows until the disk is full.",
         action: "Start the consumer again, or drop the slot if it has none: `select pg_drop_replication_slot('NAME')`.",
         needs: Needs::Database,
+        follows: &[],
     },
     Rule {
         name: "transaction-id-age",
@@ -34,6 +36,7 @@ pub(super) const RULES: &[Rule] = &[
         action: "Find what holds autovacuum back: long transactions, replication slots, prepared transactions (PostgreSQL manual, section 25.1.5). Then `vacuum (freeze)` \
                  the oldest tables.",
         needs: Needs::Database,
+        follows: &[],
     },
     Rule {
         name: "long-transaction",
@@ -44,6 +47,7 @@ pub(super) const RULES: &[Rule] = &[
         meaning: "A transaction has been open for more than half an hour. It keeps its locks, and rows that others delete cannot be removed.",
         action: "Find it: `select pid, usename, state, xact_start, query from pg_stat_activity order by xact_start limit 5`. End it by `select pg_terminate_backend(PID)`.",
         needs: Needs::Database,
+        follows: &[],
     },
     Rule {
         name: "backup-stale",
@@ -59,6 +63,7 @@ or absent(tercet_backup_last_success_timestamp_seconds) and on () count(up{job="
         meaning: "The last backup failed; or one was due six hours ago and has not ended; or the last one is older than 9 days; or for a day there has been none.",
         action: "`tercet backup list` names the cause. Then `tercet backup` makes one.",
         needs: Needs::Backups,
+        follows: &[],
     },
     Rule {
         name: "backup-unchecked",
@@ -72,6 +77,7 @@ or absent(tercet_backup_last_passed_timestamp_seconds) and on () count(up{job="m
                   known.",
         action: "`tercet backup list` names what the check found. Make a new one and check it: `tercet backup --full`, `tercet backup check latest`.",
         needs: Needs::Checks,
+        follows: &[],
     },
     Rule {
         name: "archive-lag",
@@ -88,5 +94,6 @@ or max by (machine) (
                   more than 5 minutes behind, or the task that looks at the archive has not run for 5 minutes, or never.",
         action: "`tercet status` and `tercet logs --tier database` name the cause: the backup machine or the object store cannot be reached, or its disk is full.",
         needs: Needs::Backups,
+        follows: &[Cause::Database(seconds(0))],
     },
 ];

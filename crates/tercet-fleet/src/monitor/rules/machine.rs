@@ -1,6 +1,6 @@
 //! Alerts about a machine and what runs on it.
 
-use super::{Needs, Rule, Severity, minutes, seconds};
+use super::{Cause, Needs, Rule, Severity, minutes, seconds};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -14,6 +14,7 @@ pub(super) const RULES: &[Rule] = &[
         action: "Look whether it answers: `tercet status`, then `ssh` to it. If it is off or cut off, start it or ask its provider; the balancer leaves out its \
                  servers meanwhile. If it answers, look at the exporter: `tercet exec MACHINE -- systemctl status tercet-node-exporter`.",
         needs: Needs::Nothing,
+        follows: &[],
     },
     Rule {
         name: "disk-full-soon",
@@ -34,6 +35,7 @@ pub(super) const RULES: &[Rule] = &[
                  archived (alert archive-lag) or a replication slot keeps it (slot-retaining). Logs: `journalctl --vacuum-size=500M`. Otherwise enlarge the disk. Never \
                  delete files of PostgreSQL's data directory.",
         needs: Needs::Nothing,
+        follows: &[],
     },
     Rule {
         name: "memory-pressure",
@@ -46,6 +48,7 @@ pub(super) const RULES: &[Rule] = &[
         action: "Look which program uses it: `tercet status` shows the machine's memory, `tercet exec MACHINE -- ps -eo rss,comm --sort=-rss | head` the programs. \
                  Give the machine more memory, or move a tier to another machine.",
         needs: Needs::Nothing,
+        follows: &[],
     },
     Rule {
         name: "unit-failed",
@@ -57,17 +60,19 @@ pub(super) const RULES: &[Rule] = &[
                   own.",
         action: "Read why: `tercet exec MACHINE -- journalctl -u UNIT -n 50`. `tercet apply` starts it again.",
         needs: Needs::Nothing,
+        follows: &[],
     },
     Rule {
         name: "unit-restarting",
         expression: r"changes(node_systemd_service_restart_total[5m]) >= 3",
-        hold: seconds(0),
+        hold: seconds(30),
         severity: Severity::Warning,
         summary: "{{ $labels.name }} on {{ $labels.machine }} has restarted again and again",
         meaning: "systemd has restarted a service at least three times in 5 minutes: it crashes, is killed for its memory, or cannot start.",
         action: "Read why it ends: `tercet logs --tier TIER`, or `tercet exec MACHINE -- journalctl -u UNIT -n 100`. After a release, `tercet rollback` takes it \
                  back.",
         needs: Needs::Nothing,
+        follows: &[Cause::Database(minutes(5))],
     },
     Rule {
         name: "clock-off",
@@ -79,5 +84,6 @@ pub(super) const RULES: &[Rule] = &[
                   too, and restores to a point in time miss it.",
         action: "Look at both: `tercet exec MACHINE -- timedatectl`. Install and start a client of NTP where there is none: `apt-get install chrony`.",
         needs: Needs::Nothing,
+        follows: &[],
     },
 ];

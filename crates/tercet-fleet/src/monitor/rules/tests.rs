@@ -1,4 +1,8 @@
 //! Every rule is tried on series: it does not fire before its time, fires, and is resolved. Needs Prometheus' promtool.
+//!
+//! Long because every rule has its cases.
+
+mod sequences;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -7,6 +11,7 @@ use std::process::Command;
 
 use expect_test::expect_file;
 
+use self::sequences::Sequence;
 use super::*;
 use crate::monitor::prometheus;
 
@@ -123,8 +128,8 @@ const CASES: &[Case] = &[
             r#"node_systemd_service_restart_total{machine="db", name="tercet-app-1@a.service"}"#,
             "0+0x11 1+0x2 2+0x2 3+0x200",
         )],
-        quiet: 85,
-        fires: 95,
+        quiet: 115,
+        fires: 125,
         resolved: 420,
     },
     Case {
@@ -557,9 +562,24 @@ fn every_rule_fires_when_it_should_and_is_resolved() {
         let test = format!("rule_files: [bare.yml]\nevaluation_interval: {interval}s\ntests:\n{cases}");
         write(&files[files.len() - 1], test);
     }
+    let cases: String = sequences::all().iter().map(Sequence::yaml).collect();
+    files.push("sequences.yml".to_owned());
+    write("sequences.yml", format!("rule_files: [bare.yml]\nevaluation_interval: 5s\ntests:\n{cases}"));
     let arguments: Vec<&str> =
         ["test", "rules"].into_iter().chain(files.iter().map(String::as_str)).collect();
     promtool(folder.path(), &arguments);
+}
+
+/// The alert about the cause fires first: an evaluation and two scrapes are between the two at most.
+#[test]
+fn a_consequence_has_to_hold_longer_than_its_cause() {
+    let hold = |name: &str| all().find(|rule| rule.name == name).expect("a rule").hold;
+    let least = hold("database-down") + 3 * seconds(5);
+    let follows = |rule: &&Rule| rule.follows.iter().any(|cause| matches!(cause, Cause::Database(_)));
+    let too_short: Vec<&str> =
+        all().filter(follows).filter(|rule| rule.hold < least).map(|rule| rule.name).collect();
+    assert_eq!(too_short, <[&str; 0]>::default());
+    assert!(all().filter(follows).count() > 3);
 }
 
 /// `UPDATE_EXPECT=1` writes it.
@@ -572,20 +592,34 @@ fn the_guide_has_every_rule() {
 fn markdown() -> String {
     let mut text = String::from(
         "# Alerts\n\nWhat each alert of a [monitor](monitoring.md) means, and what to do. *critical*: requests fail or data may be lost; *warning*: \
-         it becomes that. An alert fires when its expression has had a value for the time given here, and is resolved when it has none.\n\n\
+         it becomes that. An alert fires when its expression has had a value for the time given here, and is resolved when it has none. One that follows from \
+         another is held back: you get the cause.\n\n\
          This page is made from the rules themselves.\n\n| alert | severity | fires after |\n|---|---|---|\n",
     );
     for Rule { name, severity, hold, .. } in all() {
         writeln!(text, "| [{name}](#{name}) | {severity} | {} |", shown(*hold)).unwrap();
     }
-    for Rule { name, expression, meaning, action, .. } in all() {
-        write!(
-            text,
-            "\n## {name}\n\n{meaning}\n\n**What to do.** {action}\n\n```promql\n{expression}\n```\n"
-        )
-        .unwrap();
+    for Rule { name, expression, meaning, action, follows, .. } in all() {
+        write!(text, "\n## {name}\n\n{meaning}\n\n**What to do.** {action}\n\n").unwrap();
+        if !follows.is_empty() {
+            let causes: Vec<String> = follows.iter().map(|cause| explained(*cause)).collect();
+            write!(text, "**Held back** {}.\n\n", causes.join(", and ")).unwrap();
+        }
+        write!(text, "```promql\n{expression}\n```\n").unwrap();
     }
     text
+}
+
+fn explained(cause: Cause) -> String {
+    match cause {
+        Cause::Machine => "while the machine does not answer".to_owned(),
+        Cause::Database(range) => {
+            format!(
+                "while PostgreSQL or its machine is down ([database-down](#database-down), [machine-unreachable](#machine-unreachable)) and {} longer",
+                shown(range + RECOVERY)
+            )
+        }
+    }
 }
 
 fn shown(hold: Duration) -> String {

@@ -1,6 +1,6 @@
 //! Alerts about certificates, connections, and the alerts themselves.
 
-use super::{Needs, Rule, Severity, minutes, seconds};
+use super::{Cause, Needs, Rule, Severity, minutes, seconds};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -12,6 +12,7 @@ pub(super) const RULES: &[Rule] = &[
         meaning: "A certificate expires in less than 14 days, or has expired. Then clients refuse the balancer, or the tiers refuse each other.",
         action: "`tercet apply` renews those that tercet issues. A certificate of the balancer that `tercet.toml` names: put the new one in its place, then `tercet apply`.",
         needs: Needs::Nothing,
+        follows: &[],
     },
     Rule {
         name: "certificate-not-renewed",
@@ -26,6 +27,7 @@ pub(super) const RULES: &[Rule] = &[
         action: "`tercet certificates` says why the last attempt failed: the domain does not lead to the balancer, ports 80 and 443 are closed on the way, a rate limit of the authority. \
                  [The guide](certificates.md) has the reasons one by one. The next attempt is made by itself.",
         needs: Needs::Domains,
+        follows: &[],
     },
     Rule {
         name: "certificates-unchecked",
@@ -37,6 +39,7 @@ or (up{job="machine"} == 1 and on (machine) up{job="machine"} offset 1d unless o
         meaning: "Each day every machine checks when its certificates expire. It has not for three days, or never in the first: alert certificate-expiring cannot fire.",
         action: "`tercet exec MACHINE -- systemctl status tercet-check.timer tercet-check.service` says why. `tercet apply` starts the timer again.",
         needs: Needs::Nothing,
+        follows: &[],
     },
     Rule {
         name: "prove-failed",
@@ -51,6 +54,7 @@ or (up{job="machine"} == 1 and on (machine) up{job="machine"} offset 3d unless o
         action: "`tercet prove` tests all connections now, from your computer too, and names the table and chain that decides. `tercet apply` restores the firewalls; then \
                  `tercet exec MACHINE -- systemctl start tercet-prove` tests again.",
         needs: Needs::Nothing,
+        follows: &[],
     },
     Rule {
         name: "metrics-missing",
@@ -61,6 +65,7 @@ or (up{job="machine"} == 1 and on (machine) up{job="machine"} offset 3d unless o
         meaning: "An exporter or Alertmanager does not answer the monitor: alerts that need its metrics cannot fire.",
         action: "`tercet status` shows the units `tercet-postgres-exporter` and `tercet-alertmanager`; `tercet exec MACHINE -- journalctl -u UNIT -n 50` why one does not run.",
         needs: Needs::Nothing,
+        follows: &[Cause::Machine],
     },
     Rule {
         name: "alerts-undelivered",
@@ -71,5 +76,6 @@ or (up{job="machine"} == 1 and on (machine) up{job="machine"} offset 3d unless o
         meaning: "Alertmanager cannot deliver alerts to a receiver; it goes on trying. Another receiver gets this alert, `tercet alerts` shows it.",
         action: "`tercet logs --tier monitor` says why: a wrong address, an expired token, no way out for the monitor. `tercet alerts test` tries each receiver.",
         needs: Needs::Nothing,
+        follows: &[],
     },
 ];
