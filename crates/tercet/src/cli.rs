@@ -486,7 +486,7 @@ pub(crate) struct Logs {
     /// Keep printing new lines
     #[arg(long, short)]
     pub(crate) follow: bool,
-    /// Only lines of this tier: balancer, application, database or backup
+    /// Only lines of this tier: balancer, application, database, backup or monitor
     #[arg(long, value_name = "TIER")]
     pub(crate) tier: Option<String>,
     /// Only lines of at least this level
@@ -525,7 +525,7 @@ pub(crate) struct Trace {
 /// Run a command on a machine, or on all machines of a tier.
 #[derive(Args, Debug)]
 pub(crate) struct Exec {
-    /// A machine's name, or a tier: balancer, application, database or backup
+    /// A machine's name, or a tier: balancer, application, database, backup or monitor
     #[arg(value_name = "WHERE")]
     pub(crate) on: String,
     /// Connect standard input and output with the command's, byte for byte; on one machine
@@ -594,13 +594,4 @@ fn account(text: &str) -> Result<(u32, u32), String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Arguments::command().debug_assert();
-    }
-}
+mod tests;

@@ -145,7 +145,7 @@ impl Machines {
             if !machines.iter().any(known) {
                 let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
                 return Err(Failure::input_message(format!(
-                    "there is no machine or tier {name}\nhint: the machines are {}; the tiers are balancer, application, database, backup",
+                    "there is no machine or tier {name}\nhint: the machines are {}; the tiers are balancer, application, database, backup, monitor",
                     names.join(", ")
                 )));
             }

@@ -157,7 +157,7 @@ pub(crate) fn trace(arguments: &cli::Trace) -> Outcome {
 fn tier(name: &str) -> Result<Tier, Failure> {
     Tier::ALL.into_iter().find(|tier| tier.to_string() == name).ok_or_else(|| {
         Failure::input_message(format!(
-            "there is no tier {name}\nhint: balancer, application, database or backup"
+            "there is no tier {name}\nhint: balancer, application, database, backup or monitor"
         ))
     })
 }

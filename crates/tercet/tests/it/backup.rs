@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
 
 use crate::folder::Folder;
+use crate::guide;
 use crate::http::{get, request};
 use crate::system::System;
 use crate::tercet;
@@ -236,20 +237,6 @@ fn damage_of_a_backup_or_its_archive_is_named() {
     assert_eq!(ids(&system), [1]);
 }
 
-/// The commands of a guide page: the lines of its `sh` blocks, and its indented lines that begin with this word.
-fn commands(page: &str, indented: &str) -> Vec<String> {
-    let mut in_block = false;
-    let mut commands = Vec::new();
-    for line in page.lines() {
-        if let Some(kind) = line.strip_prefix("```") {
-            in_block = kind == "sh";
-        } else if in_block || line.strip_prefix("    ").is_some_and(|line| line.starts_with(indented)) {
-            commands.push(line.trim().to_owned());
-        }
-    }
-    commands
-}
-
 #[test]
 fn the_commands_of_the_guide_work() {
     let folder = Folder::with(&[BOOKS, NAME]);
@@ -257,9 +244,8 @@ fn the_commands_of_the_guide_work() {
     if geteuid().is_root() {
         assert!(Command::new("chown").args(["-R", "daemon"]).arg(path).status().unwrap().success());
     }
-    let page = include_str!("../../../../docs/guide/backup-and-restore.md");
-    let (tercets, dumps): (Vec<_>, Vec<_>) =
-        commands(page, "pg_").into_iter().partition(|command| command.starts_with("tercet "));
+    let commands = guide::to_run("backup-and-restore.md").into_iter().map(|it| it.text);
+    let (tercets, dumps): (Vec<_>, Vec<_>) = commands.partition(|command| command.starts_with("tercet "));
     let run = |index: usize, expected: &str, time: &str| {
         let command = &tercets[index];
         let command = command.strip_prefix("tercet ").unwrap().replace(r#""10 minutes ago""#, time);

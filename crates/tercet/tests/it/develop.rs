@@ -3,13 +3,16 @@
 use std::io::Read as _;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::{Value, json};
 
-use crate::folder::Folder;
+use crate::folder::{Folder, temporary};
+use crate::guide;
 use crate::http::get;
 use crate::system::System;
 use crate::tercet;
@@ -259,6 +262,27 @@ fn mistakes_are_json_for_scripts() {
     assert!(said.contains(r#""event":"failed""#) && said.ends_with("exit code 2\n"), "{said}");
 }
 
+/// Runs the guide's `pg_dump` in a folder of its own, for a database of another program.
+fn dump_of_another(project: &Path, port: &str, command: &str) {
+    let other = temporary();
+    std::fs::create_dir(other.path().join("migrations")).unwrap();
+    let script = format!(
+        "set -e; psql -qc 'create database olddatabase' postgres; psql -qc 'create table old (id int)' olddatabase; {command}"
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script]).current_dir(other.path()).env("PGUSER", "postgres").env("PGPORT", port);
+    shell.env("PGHOST", project.join(".tercet/postgresql/socket"));
+    if geteuid().is_root() {
+        let owner = std::fs::metadata(project).unwrap().uid();
+        std::os::unix::fs::chown(other.path().join("migrations"), Some(owner), None).unwrap();
+        shell.uid(owner);
+    }
+    let output = shell.output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    let dump = std::fs::read_to_string(other.path().join("migrations/0001_schema.sql")).unwrap();
+    assert!(dump.contains("CREATE TABLE public.old"), "{dump}");
+}
+
 #[test]
 fn the_commands_of_the_guide_work() {
     let folder = project(&[]);
@@ -268,24 +292,22 @@ fn the_commands_of_the_guide_work() {
                 grant select on todo to anon, authenticated; grant insert on todo to authenticated;\n";
     folder.write("migrations/0002_todo.sql", todo);
     folder.write("seeds/.keep", "");
-    let system = System::start(folder.path());
-    let page = include_str!("../../../../docs/guide/develop.md");
-    let commands = page.lines().filter_map(|line| line.strip_prefix("    "));
-    let mut count = 0;
-    for command in commands.filter(|line| line.starts_with("tercet ") || line.starts_with("echo ")) {
-        let command = match command {
+    let mut system = System::start(folder.path());
+    let database = system.wait_for(|line| line["event"] == "part_ready" && line["name"] == "database");
+    let port = database["address"].as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
+    for command in guide::to_run("develop.md") {
+        let command = match &*command.text {
             "tercet migrate reset" => "tercet migrate reset --yes shop",
+            // Of another server: here that of the project itself.
+            dump if dump.starts_with("pg_dump ") => {
+                dump_of_another(folder.path(), &port, dump);
+                continue;
+            }
             command => command,
         };
-        let output = tercet::command_of("sh")
-            .args(["-c", &format!("tercet() {{ '{}' \"$@\"; }}; {command}", env!("CARGO_BIN_EXE_tercet"))])
-            .current_dir(folder.path())
-            .output()
-            .unwrap();
+        let output = guide::shell(folder.path(), None, command);
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-        count += 1;
     }
-    assert_eq!(count, 10);
     assert!(folder.path().join("migrations/0003_add_shelves.sql").exists());
     let types = std::fs::read_to_string(folder.path().join("database.ts")).unwrap();
     assert!(types.contains("todo: {"), "{types}");

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::folder::temporary;
+use crate::guide;
 use crate::http::{get, request};
 use crate::system::System;
 use crate::tercet;
@@ -196,22 +197,13 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
     blocks
 }
 
-/// The commands of a guide page: its indented lines after a `$`, and those that begin with one of these words.
-fn commands<'a>(page: &'a str, words: &[&str]) -> Vec<&'a str> {
-    let indented = page.lines().filter_map(|line| line.strip_prefix("    "));
-    let command = |line: &'a str| match line.strip_prefix("$ ") {
-        Some(command) => Some(command),
-        None => words.iter().any(|word| line.starts_with(word)).then_some(line),
-    };
-    indented.filter_map(command).collect()
-}
-
 #[test]
 fn the_commands_of_the_guides_first_page_work() {
     let folder = temporary();
     let shop = folder.path().join("shop");
     let page = include_str!("../../../../docs/guide/first-api.md");
-    let mut commands = commands(page, &["curl ", "TOKEN="]).into_iter();
+    let commands = guide::to_run("first-api.md");
+    let mut commands = commands.iter().map(|it| &*it.text);
     let mut variables = String::new();
     let mut run = |address: &str, command: &str| {
         let binary = env!("CARGO_BIN_EXE_tercet");
@@ -273,6 +265,11 @@ fn the_guides_pages_follow_each_other_in_one_folder() {
     let [ann, ben] = ["ann", "ben"].map(|name| format!("Bearer {}", token(&shop, name)));
     let note = request("POST", "/note").json(r#"{"text": "mine"}"#).header("authorization", &ann);
     assert_eq!(system.ask(note).status, 201);
+    for command in guide::to_run("authorization.md") {
+        let output = guide::shell(&shop, None, &format!("{}; printf %s \"$TOKEN\"", command.text));
+        let bearer = format!("Bearer {}", String::from_utf8(output.stdout).unwrap());
+        assert_eq!(system.ask(get("/note").header("authorization", &bearer)).status, 200, "{}", command.text);
+    }
     let notes =
         |bearer: &str| system.ask(get("/note?select=person,text").header("authorization", bearer)).value();
     assert_eq!(notes(&ann), json!([{"person": "ann", "text": "mine"}]));

@@ -11,6 +11,7 @@ mod dashboard;
 mod develop;
 mod examples;
 mod folder;
+mod guide;
 mod http;
 mod https_server;
 mod identity_provider;

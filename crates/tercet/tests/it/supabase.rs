@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::examples::made;
 use crate::folder::Folder;
+use crate::guide;
 use crate::http::get;
 use crate::system::System;
 use crate::tercet;
@@ -66,6 +67,14 @@ fn supabase_js_and_its_schemas_work_unchanged() {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.stdout, b"all as expected\n");
+
+    for command in guide::to_run("supabase.md") {
+        let output = guide::shell(folder.path(), None, &command.text);
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let tokens = printed.split_whitespace().filter(|word| word.split('.').count() == 3).count();
+        let expected = if command.text == "tercet keys" { 2 } else { 1 };
+        assert_eq!(tokens, expected, "{}: {printed}", command.text);
+    }
 
     // An apikey chooses no role, and the schema auth is not exposed.
     let service = keys["service_role"].as_str().unwrap();

@@ -36,7 +36,7 @@ impl Balancer {
     }
 
     /// By a command that takes the balancer's arguments.
-    pub(super) fn start_as(command: Command, address: SocketAddr, configuration: &str) -> Self {
+    pub(crate) fn start_as(command: Command, address: SocketAddr, configuration: &str) -> Self {
         let balancer = Self::spawn(command, address, configuration);
         eventually("it answers", || load::get(address).is_ok());
         balancer
@@ -102,7 +102,7 @@ impl Balancer {
     }
 
     /// A server's state on the admin socket: `up`, `silent`, `down`, `ejected` or `draining`.
-    pub(super) fn state(&self, server: &str) -> String {
+    pub(crate) fn state(&self, server: &str) -> String {
         let printed: Value = serde_json::from_str(&self.admin("GET /servers")).unwrap();
         let servers = printed["servers"].as_array().unwrap();
         let named = servers.iter().find(|described| described["name"] == server).unwrap();
@@ -151,7 +151,7 @@ pub(super) fn configuration(address: SocketAddr, servers: &[SocketAddr], more: &
 }
 
 /// An address for this test process only: one of 127.0.0.0/8, from its process id.
-pub(super) fn own_address() -> SocketAddr {
+pub(crate) fn own_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(1);
     let process = std::process::id();
     let [_, high, middle, low] = process.to_be_bytes();
