@@ -1,7 +1,7 @@
 //! Static files: finds the file of a path in a folder, and its encoding for a client.
 //!
-//! The kernel resolves a name below the folder, without symbolic links (`openat2`), so no name leads out of it. The folder
-//! itself is opened for each request, so that a folder that is replaced or built again is seen at once. This module
+//! The kernel resolves a name below the folder, without symbolic links (`openat2`, or `openat` for each part of the name), so no name
+//! leads out of it. The folder itself is opened for each request, so that a folder that is replaced or built again is seen at once. This module
 //! does not depend on connections.
 
 pub(crate) mod media_type;
@@ -11,13 +11,14 @@ pub mod range;
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 pub(crate) use self::precondition::{Precondition, Validators};
 use crate::accept_encoding::{AcceptEncoding, Coding};
@@ -177,22 +178,52 @@ fn name(path: &[u8]) -> Result<String, FileError> {
     Ok(name)
 }
 
-/// Opens a file or folder. Without `NONBLOCK`, opening a pipe would wait for a writer.
+/// Opens a file or folder.
 fn open(folder: &OwnedFd, name: &str) -> Result<(File, std::fs::Metadata), FileError> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let opened = loop {
-        match rustix::fs::openat2(folder.as_fd(), name, flags, Mode::empty(), resolve) {
-            Err(Errno::INTR) => {}
-            opened => break opened,
-        }
-    };
-    let file = File::from(opened?);
+    let file = File::from(open_below(folder, name)?);
     let metadata = file.metadata().map_err(FileError::Unreadable)?;
     if !metadata.is_file() && !metadata.is_dir() {
         return Err(FileError::NotFound);
     }
     Ok((file, metadata))
+}
+
+/// Without `NONBLOCK`, opening a pipe would wait for a writer.
+const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+/// Opens a name below a folder, without a symbolic link on the way.
+fn open_below(folder: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    // systemd's `RestrictSUIDSGID=` makes it fail with ENOSYS, and the filters of older container engines with EPERM: they cannot see
+    // its flags. It fails so until the process ends.
+    static IS_REFUSED: AtomicBool = AtomicBool::new(false);
+    if !IS_REFUSED.load(Ordering::Relaxed) {
+        match open_at_once(folder, name) {
+            Err(Errno::NOSYS | Errno::PERM) => IS_REFUSED.store(true, Ordering::Relaxed),
+            opened => return opened,
+        }
+    }
+    open_step_by_step(folder, name)
+}
+
+/// By one system call, which resolves the whole name.
+fn open_at_once(folder: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    retry_on_intr(|| rustix::fs::openat2(folder, name, FLAGS, Mode::empty(), resolve))
+}
+
+/// By one system call for each folder of the name.
+fn open_step_by_step(folder: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    let step = |at: &OwnedFd, part: &str, flags| match part {
+        "" | "." | ".." => Err(Errno::NOENT),
+        part => retry_on_intr(|| rustix::fs::openat(at, part, flags | OFlags::NOFOLLOW, Mode::empty())),
+    };
+    let (folders, file) = name.rsplit_once('/').map_or((None, name), |(folders, file)| (Some(folders), file));
+    let mut last = None;
+    for part in folders.into_iter().flat_map(|folders| folders.split('/')) {
+        let at = last.as_ref().unwrap_or(folder);
+        last = Some(step(at, part, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)?);
+    }
+    step(last.as_ref().unwrap_or(folder), file, FLAGS)
 }
 
 impl From<Errno> for FileError {
@@ -212,3 +243,6 @@ impl From<Errno> for FileError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
