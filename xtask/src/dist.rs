@@ -20,6 +20,7 @@ use anyhow::{Context as _, Result, bail};
 use self::archive::{Entry, gzip, tar};
 use self::binary::Binary;
 use crate::command::output;
+use crate::lab::Debian;
 use crate::workspace::Workspace;
 
 /// The platform of the files, as Rust, Debian, Python and npm call it. Another one is another value of this type.
@@ -57,8 +58,12 @@ pub(crate) struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Task {
-    /// Install each package into a bare Debian 12, run an example with it, and remove it (as root).
-    Test,
+    /// Install each package into a bare Debian, run an example with it, and remove it (as root).
+    Test {
+        /// The release of Debian: 12 is bookworm, 13 is trixie.
+        #[arg(long, default_value = "bookworm", value_name = "SUITE")]
+        debian: Debian,
+    },
     /// Build twice, in two folders, and compare all bytes.
     Reproduce,
 }
@@ -67,15 +72,15 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let out = arguments.out.clone().unwrap_or_else(|| workspace.target.join("dist"));
     match arguments.task {
         Some(Task::Reproduce) => return reproduce(workspace, arguments, &out),
-        Some(Task::Test) | None => {}
+        Some(Task::Test { .. }) | None => {}
     }
     let path = match &arguments.binary {
         Some(path) => path.clone(),
         None => binary::build(workspace, &workspace.root, &workspace.target)?,
     };
     make(workspace, &path, &out, &arguments.base_url)?;
-    if matches!(arguments.task, Some(Task::Test)) {
-        newcomer::test(workspace, &out, &workspace.version)?;
+    if let Some(Task::Test { debian }) = arguments.task {
+        newcomer::test(workspace, &out, &workspace.version, debian)?;
     }
     Ok(())
 }

@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use self::machines::{Debian, MACHINES, Machine, all};
+pub(crate) use self::machines::Debian;
+use self::machines::{MACHINES, Machine, all};
 use crate::command::output;
 use crate::workspace::Workspace;
 
@@ -134,11 +135,11 @@ impl Lab {
     }
 }
 
-/// A bare Debian 12, and a repository of packages for it; built if they are missing.
-pub(crate) fn bare_debian(workspace: &Workspace) -> Result<base::Root> {
+/// A bare Debian, and a repository of packages for it; built if they are missing.
+pub(crate) fn bare_debian(workspace: &Workspace, debian: Debian) -> Result<base::Root> {
     let lab = Folders::of(workspace);
     base::build(&lab, workspace)?;
-    base::build_root(&lab, Debian::Bookworm)
+    base::build_root(&lab, debian)
 }
 
 /// How long a lab lives.

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::LINUX_X64;
 use crate::command::{attached, output};
-use crate::lab;
+use crate::lab::{self, Debian};
 use crate::workspace::Workspace;
 
 /// The ways to install it.
@@ -36,8 +36,8 @@ exec chroot . /usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr
 "#;
 
 /// Installs, uses and removes the packages in `out` in each way.
-pub(super) fn test(workspace: &Workspace, out: &Path, version: &str) -> Result<()> {
-    let debian = lab::bare_debian(workspace)?;
+pub(super) fn test(workspace: &Workspace, out: &Path, version: &str, debian: Debian) -> Result<()> {
+    let debian = lab::bare_debian(workspace, debian)?;
     let index = index(out, version)?;
     let script = index.join("newcomer.sh");
     fs::write(&script, include_str!("newcomer.sh"))?;

@@ -19,7 +19,7 @@ pub(crate) struct Machine {
 }
 
 /// A release of Debian.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Debian {
     /// Debian 12.
     Bookworm,

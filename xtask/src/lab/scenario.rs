@@ -5,6 +5,7 @@ mod backups;
 mod certificates;
 mod colocation;
 pub(super) mod cost;
+mod dashboard;
 mod drift;
 mod example;
 mod faults;
@@ -23,6 +24,7 @@ pub(super) mod scale;
 mod state;
 mod tls;
 mod watching;
+mod website;
 
 use std::fmt::Write as _;
 use std::io::BufRead as _;
@@ -181,6 +183,7 @@ const STAGES: &[Named] = &[
     ("a second apply plans nothing", nothing_to_do),
     ("another project, no state, other data: refused, nothing touched", identity::refusals),
     ("requests go round strictly, and can be traced", round_and_traced),
+    ("the dashboard over ssh: load, a stopped server, one request; nothing stays", dashboard::over_ssh),
     ("units are locked down", hardened),
     ("forbidden connections are found, shown as drift, and closed", holes::found_and_mended),
     ("drop-ins, settings, roles, modes and redirects by hand: shown and undone", drift::found_and_undone),
@@ -203,6 +206,7 @@ const STAGES: &[Named] = &[
     ("power cut of an application machine under load", faults::application_cut),
     ("power cut of the database: nothing acknowledged is lost", faults::database_cut),
     ("all machines rebooted at once: back by itself, still proven", faults::all_at_once),
+    ("a password, error pages and maintenance for the internet client", website::guarded),
     ("domains: https seconds after the apply, renewals under load", certificates::obtained),
 ];
 

@@ -5,7 +5,7 @@ mod alerts;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{Named, Scenario, exposure, nothing_to_do};
@@ -23,8 +23,7 @@ pub(super) const STAGES: &[Named] = &[
 
 /// The stages that take minutes each.
 pub(super) const AT_ONCE: &str = "alerts of five causes at once arrive in time, once, and are resolved";
-pub(super) const OUTAGES: &str =
-    "PostgreSQL down, then a machine: one alert each, in time, once, and resolved";
+pub(super) const OUTAGES: &str = "PostgreSQL down, then a machine, under load: one alert each, and no other";
 
 fn set_up(scenario: &Scenario<'_>) -> Result<()> {
     for machine in [VAULT, MON] {
@@ -132,14 +131,22 @@ impl Scenario<'_> {
         serde_json::from_str(&text).with_context(|| text.clone())
     }
 
-    /// The values of a query.
-    fn query(&self, query: &str) -> Result<Vec<String>> {
+    /// The results of a query.
+    fn query_results(&self, query: &str) -> Result<Vec<Value>> {
         let text = self.on(
             "mon",
             &format!("curl -sGm 5 --data-urlencode \"query={query}\" http://127.0.0.1:9090/api/v1/query"),
         )?;
-        let answer: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
-        let results = answer["data"]["result"].as_array().with_context(|| text.clone())?;
+        let mut answer: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+        match answer["data"]["result"].take() {
+            Value::Array(results) => Ok(results),
+            _ => bail!("{query}: {text}"),
+        }
+    }
+
+    /// The values of a query.
+    fn query(&self, query: &str) -> Result<Vec<String>> {
+        let results = self.query_results(query)?;
         Ok(results.iter().filter_map(|it| it["value"][1].as_str()).map(str::to_owned).collect())
     }
 }
