@@ -88,7 +88,7 @@ fn each_has_servers_and_ports_of_its_own_in_the_order_of_the_file() {
 }
 
 #[test]
-fn machines_run_one_that_may_have_a_name() {
+fn machines_run_servers_of_each() {
     let machines = "machine = [
         { name = 'one', ssh = 'one', address = '10.0.0.10', tiers = ['balancer', 'application'] },
         { name = 'two', ssh = 'two', address = '10.0.0.11', tiers = ['application', 'database'] },
@@ -99,11 +99,26 @@ fn machines_run_one_that_may_have_a_name() {
         [application.shop] (program, /): app-shop-1 on [8081, 8082] only, app-shop-2 on [8081, 8082] only
     "#]],
     );
-    refuse(
-        &format!("{machines}[application.shop]\nrun = 'shop'\n[application.api]\n{ROUTES}"),
+    check(
+        &format!("{machines}[application.shop]\nrun = 'shop'\nservers = 3\n[application.api]\n{ROUTES}"),
         expect![[r#"
-            tercet.toml:7: [application.api] is a second application, and machines run one so far
-            hint: `tercet up` runs several: leave the machines out, or keep one application
+            [application.shop] (program, /): app-shop-1 on [8081, 8083] only, app-shop-2 on [8081, 8083] only, app-shop-3 on [8082, 8084] only
+            [application.api] (data API, /api): app-api-1 on [8085, 8086] only, app-api-2 on [8085, 8086] only
+        "#]],
+    );
+    refuse(
+        &format!("{machines}[application.shop]\nrun = 'shop'\n[application.api]\nservers = 1\n{ROUTES}"),
+        expect![[r#"
+            tercet.toml:8: 2 application machines can't share 1 server(s)
+            hint: at least 2, or leave it out for one each
+        "#]],
+    );
+    // An admin port of one is no port of another.
+    check(
+        &format!("{machines}[application.shop]\nrun = 'shop'\nport = 9081\n[application.api]\n{ROUTES}"),
+        expect![[r#"
+            [application.shop] (program, /): app-shop-1 on [9081, 9082] only, app-shop-2 on [9081, 9082] only
+            [application.api] (data API, /api): app-api-1 on [8083, 8084] only, app-api-2 on [8083, 8084] only
         "#]],
     );
 }

@@ -25,16 +25,19 @@ pub struct Consent {
 pub enum Intent {
     /// The state that the project's files describe.
     Apply {
-        /// The release of the application tier.
-        release: Box<Release>,
+        /// The release of each application.
+        releases: Vec<Release>,
         /// The migrations, when the database is the project's own.
         migrate: Option<Migrate>,
         /// What the operator consents to.
         consent: Consent,
     },
-    /// The previous release. The database is unchanged.
-    Rollback,
-    /// The present release, with other secrets.
+    /// The previous release of an application, and the present ones of the others. The database is unchanged.
+    Rollback {
+        /// Its name; without one, the only application is meant.
+        application: Option<String>,
+    },
+    /// The present releases, with other secrets.
     Rotate,
     /// A task on the machine that makes the backups.
     Task(Task),
@@ -65,9 +68,11 @@ impl Intent {
     pub(crate) fn consent(&self) -> Consent {
         match self {
             Self::Apply { consent, .. } => *consent,
-            Self::Rollback | Self::Rotate | Self::Task(_) | Self::Restore(_) | Self::Destroy { .. } => {
-                Consent::default()
-            }
+            Self::Rollback { .. }
+            | Self::Rotate
+            | Self::Task(_)
+            | Self::Restore(_)
+            | Self::Destroy { .. } => Consent::default(),
         }
     }
 
@@ -75,7 +80,11 @@ impl Intent {
     pub(crate) fn migrate(&self) -> Option<&Migrate> {
         match self {
             Self::Apply { migrate, .. } => migrate.as_ref(),
-            Self::Rollback | Self::Rotate | Self::Task(_) | Self::Restore(_) | Self::Destroy { .. } => None,
+            Self::Rollback { .. }
+            | Self::Rotate
+            | Self::Task(_)
+            | Self::Restore(_)
+            | Self::Destroy { .. } => None,
         }
     }
 }
@@ -84,7 +93,7 @@ impl Intent {
 #[derive(Debug)]
 pub struct Wanted {
     pub(crate) intent: Intent,
-    /// The archive of the intent's release.
+    /// The archive of the intent's releases.
     pub(crate) archive: Vec<u8>,
     /// The archive of its static files.
     pub(crate) website: Vec<u8>,
@@ -109,7 +118,7 @@ impl Wanted {
                 Migrate::read(&folder, fleet.topology.name(), part.port.number, fleet.topology.grants())
             })
             .transpose()?;
-        let intent = Intent::Apply { release: Box::new(shipment.release), migrate, consent };
+        let intent = Intent::Apply { releases: shipment.releases, migrate, consent };
         Ok(Self { intent, archive: shipment.archive, website: shipment.website })
     }
 
@@ -118,12 +127,12 @@ impl Wanted {
         Self { intent, archive: Vec::new(), website: Vec::new() }
     }
 
-    /// The previous release.
-    pub fn rollback() -> Self {
-        Self::without_files(Intent::Rollback)
+    /// The previous release of the application with this name; without one, of the only application.
+    pub fn rollback(application: Option<String>) -> Self {
+        Self::without_files(Intent::Rollback { application })
     }
 
-    /// The present release, with the present secrets.
+    /// The present releases, with the present secrets.
     pub fn rotate() -> Self {
         Self::without_files(Intent::Rotate)
     }

@@ -44,7 +44,6 @@ pub mod report;
 pub mod rotation;
 mod sandbox;
 pub mod secrets;
-mod sole;
 pub mod ssh;
 pub mod state;
 pub mod survey;

@@ -18,7 +18,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail};
-use tercet_config::{Part, Tier};
+use tercet_config::{Application, Part, Tier, Topology};
 use tercet_machine::{Desired, Inventory, Secret, Step, plan as steps, unit};
 
 use self::retention::Retention;
@@ -84,8 +84,8 @@ struct Target<'p> {
     project: &'p Project<'p>,
     /// The deployed state.
     now: Deployment,
-    /// The release every application server is to run.
-    release: Release,
+    /// The release that the servers of each application are to run, in the order of the file.
+    releases: Vec<Release>,
     /// The instance of each part that is to get requests.
     serving: BTreeMap<String, Placed>,
     /// What stays open until the application servers are rolled.
@@ -98,17 +98,27 @@ impl<'p> Target<'p> {
         let machines = survey.machines.iter().chain(survey.leaving.iter().map(|it| &it.surveyed));
         let reports = machines.map(|machine| (machine.name.as_str(), &machine.report));
         let now = Deployment::of(project.topology, &leaving, reports);
-        let release = match intent {
-            Intent::Apply { release, .. } => Release::clone(release),
-            Intent::Rollback => previous(&now)?,
-            Intent::Rotate => in_use(&now)?,
+        let applications = project.topology.applications();
+        let each = |release: &dyn Fn(&Application) -> Result<Release>| -> Result<Vec<Release>> {
+            applications.iter().map(release).collect()
+        };
+        let releases: Vec<Release> = match intent {
+            Intent::Apply { releases, .. } => each(&|it| of(it, releases).cloned())?,
+            Intent::Rollback { application } => {
+                let back = chosen(project.topology, application.as_deref())?;
+                each(&|it| if it.name == back.name { previous(&now, it) } else { in_use(&now, it) })?
+            }
+            Intent::Rotate => each(&|it| in_use(&now, it))?,
             Intent::Destroy { .. } | Intent::Task(_) | Intent::Restore(_) => bail!("no release is deployed"),
         };
         let serving = parts(project)
             .map(|part| {
+                let application = project.topology.application_of(part);
+                let application = application.with_context(|| format!("{} has no application", part.name))?;
+                let release = of(application, &releases)?;
                 let machine = &project.topology.machine_of(part).name;
                 let present = now.serving.get(&part.name).filter(|it| it.machine == *machine);
-                let next = |port| instance(project, part, &release, port);
+                let next = |port| instance(project, part, release, port);
                 let same = present.filter(|it| {
                     let next = next(it.instance.port);
                     it.instance == next && part.ports().contains(&next.port)
@@ -121,9 +131,24 @@ impl<'p> Target<'p> {
                 Ok((part.name.clone(), Placed { machine: machine.clone(), address, instance }))
             })
             .collect::<Result<_>>()?;
-        let mut target = Self { project, now, release, serving, temporary_edges: Vec::new() };
+        let mut target = Self { project, now, releases, serving, temporary_edges: Vec::new() };
         target.temporary_edges = leaving::temporary_edges(&target, survey);
         Ok(target)
+    }
+
+    /// The release of this id: one that servers are to run, or one on the machines.
+    fn release(&self, id: &str) -> Option<&Release> {
+        self.releases.iter().find(|release| release.id == id).or_else(|| self.now.release(id))
+    }
+
+    /// The release that a server is to run, or runs. One that no machine has any more is taken for the first of the file.
+    fn release_of(&self, placed: &Placed) -> &Release {
+        self.release(&placed.instance.release).unwrap_or(&self.releases[0])
+    }
+
+    /// Whether a release is one that servers are to run.
+    fn is_wanted(&self, id: &str) -> bool {
+        self.releases.iter().any(|release| release.id == id)
     }
 
     /// Whether an application server of the file has this name.
@@ -139,9 +164,9 @@ impl<'p> Target<'p> {
             .chain(others)
             .filter_map(|(name, placed)| {
                 let id = &placed.instance.release;
-                let release = if *id == self.release.id { &self.release } else { self.now.release(id)? };
+                let release = self.release(id)?;
                 let is_there = |website: &Website| self.now.websites.contains(website.name());
-                let has_website = *id == self.release.id || release.website.as_deref().is_some_and(is_there);
+                let has_website = self.is_wanted(id) || release.website.as_deref().is_some_and(is_there);
                 Some(Serving { name: name.clone(), placed: placed.clone(), release, has_website })
             })
             .collect()
@@ -165,27 +190,68 @@ fn free_port(now: &Deployment, part: &Part, machine: &str) -> u16 {
     part.ports().into_iter().find(|port| !serving(port)).unwrap_or(part.port.number)
 }
 
-/// The release that was used before the present one.
-fn previous(now: &Deployment) -> Result<Release> {
-    let serves = |id: &str| now.serving.values().any(|it| it.instance.release == id);
-    let previous = now.releases.iter().find(|release| !serves(&release.id));
-    previous
-        .cloned()
-        .context("there is no earlier release on the machines\nhint: tercet apply makes releases")
+/// The release of an application among those of a shipment.
+fn of<'r>(application: &Application, releases: &'r [Release]) -> Result<&'r Release> {
+    let release = releases.iter().find(|release| release.application == application.name);
+    release.with_context(|| format!("there is no release of {}", application.section()))
 }
 
-/// The release that serves.
-fn in_use(now: &Deployment) -> Result<Release> {
-    let ids: BTreeSet<&str> =
-        now.serving.values().map(|instance| instance.instance.release.as_str()).collect();
+/// The application with this name; without a name the only one.
+fn chosen<'t>(topology: &'t Topology, name: Option<&str>) -> Result<&'t Application> {
+    let all = topology.applications();
+    if let (None, [only]) = (name, all) {
+        return Ok(only);
+    }
+    let names = || all.iter().filter_map(|it| it.name.as_deref()).collect::<Vec<_>>().join(", ");
+    let Some(name) = name else {
+        bail!(
+            "there are several applications\nhint: say which one goes back, --application NAME of {}",
+            names()
+        );
+    };
+    topology.application(Some(name)).with_context(|| match &names()[..] {
+        "" => {
+            format!("there is no application {name}\nhint: the only one has no name, leave --application out")
+        }
+        names => format!("there is no application {name}\nhint: tercet.toml has {names}"),
+    })
+}
+
+/// The release of an application that was used before the present one.
+fn previous(now: &Deployment, application: &Application) -> Result<Release> {
+    let serves = |id: &str| now.serving.values().any(|it| it.instance.release == id);
+    let mut own = now.releases.iter().filter(|release| release.application == application.name);
+    own.find(|release| !serves(&release.id)).cloned().with_context(|| {
+        let of = of_name(application);
+        format!("there is no earlier release{of} on the machines\nhint: tercet apply makes releases")
+    })
+}
+
+/// The release of an application that serves.
+fn in_use(now: &Deployment, application: &Application) -> Result<Release> {
+    let is_other = |id: &str| now.release(id).is_some_and(|release| release.application != application.name);
+    let ids: BTreeSet<&str> = now
+        .serving
+        .values()
+        .map(|placed| placed.instance.release.as_str())
+        .filter(|id| !is_other(id))
+        .collect();
     let Some(id) = ids.first() else {
-        bail!("no application server serves yet\nhint: tercet apply first");
+        bail!("no application server{} serves yet\nhint: tercet apply first", of_name(application));
     };
     if ids.len() > 1 {
         let ids = ids.into_iter().collect::<Vec<_>>().join(", ");
-        bail!("application servers serve different releases: {ids}\nhint: tercet apply first");
+        bail!(
+            "application servers{} serve different releases: {ids}\nhint: tercet apply first",
+            of_name(application)
+        );
     }
     now.release(id).cloned().with_context(|| format!("release {id} serves and is on no machine"))
+}
+
+/// ` of NAME`, if it has one.
+fn of_name(application: &Application) -> String {
+    application.name.as_ref().map(|name| format!(" of {name}")).unwrap_or_default()
 }
 
 /// The application servers, in the order of the file.
@@ -211,7 +277,7 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
         Intent::Destroy { with_data } => return Ok(destroy::plan(project, survey, *with_data)),
         Intent::Task(task) => return backup::task(project, survey, task),
         Intent::Restore(wanted) => return restore::plan(project, survey, wanted),
-        Intent::Apply { .. } | Intent::Rollback | Intent::Rotate => {}
+        Intent::Apply { .. } | Intent::Rollback { .. } | Intent::Rotate => {}
     }
     let target = Target::of(project, survey, intent)?;
     let consent = intent.consent();
@@ -246,18 +312,26 @@ pub fn plan(project: &Project<'_>, survey: &Survey, intent: &Intent) -> Result<E
         moving::bring(&mut plan, &target, survey);
     }
     backup::initialise(&mut plan, &target, survey);
-    ship(&mut plan, &target, survey, intent)?;
+    for release in &target.releases {
+        ship(&mut plan, &target, survey, intent, release)?;
+    }
     migrate(&mut plan, &target, survey, intent);
-    migrate_by_program(&mut plan, &target, intent)?;
+    for release in &target.releases {
+        migrate_by_program(&mut plan, &target, intent, release)?;
+    }
     rollout::add(&mut plan, &target, survey)?;
     data::record(&mut plan, &target, survey);
     let retention = Retention::of(&target);
-    plan.stage(
-        applications(&target, survey)
-            .filter(|it| it.report.releases.first() != Some(&target.release))
-            .filter(|it| it.report.releases.contains(&target.release))
-            .map(|it| Operation::on(&it.name, Action::MarkUsed { release: target.release.clone() })),
-    );
+    for release in &target.releases {
+        let is_last_used = |it: &&Surveyed| {
+            it.report.releases.iter().find(|other| other.application == release.application) == Some(release)
+        };
+        plan.stage(
+            applications(&target, survey)
+                .filter(|it| it.report.releases.contains(release) && !is_last_used(it))
+                .map(|it| Operation::on(&it.name, Action::MarkUsed { release: release.clone() })),
+        );
+    }
     plan.stage(survey.machines.iter().filter_map(|machine| retention.clean_up(&target, machine)));
     backup::first(&mut plan, &target, survey);
     leaving::add(&mut plan, &target, survey)?;
@@ -347,8 +421,13 @@ fn restarts_an_application_server(step: &Step) -> bool {
 }
 
 /// The release goes where it is not complete yet.
-fn ship(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, intent: &Intent) -> Result<()> {
-    let release = &target.release;
+fn ship(
+    plan: &mut ExecutionPlan,
+    target: &Target<'_>,
+    survey: &Survey,
+    intent: &Intent,
+    release: &Release,
+) -> Result<()> {
     let missing: Vec<&Surveyed> =
         applications(target, survey).filter(|machine| !machine.report.releases.contains(release)).collect();
     let is_shipped = !matches!(intent, Intent::Apply { .. });
@@ -377,8 +456,8 @@ fn ship_website(
     survey: &Survey,
     intent: &Intent,
 ) -> Result<()> {
-    let release = &target.release;
-    let Some(website) = &release.website else { return Ok(()) };
+    let with_website = target.releases.iter().find_map(|it| Some((it, it.website.as_ref()?)));
+    let Some((release, website)) = with_website else { return Ok(()) };
     let name = website.name().to_owned();
     let missing: Vec<&str> = survey
         .machines
@@ -406,17 +485,23 @@ fn migrate(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey, inten
         return;
     };
     if !state.prepared || !state.pending.is_empty() {
-        let release = target.release.id.clone();
+        // The first of the file stands for all.
+        let release = target.releases[0].id.clone();
         let action = Action::Migrate { migrate: migrate.clone(), release, new: state.pending.clone() };
         plan.stage([Operation::on(&machine.name, action)]);
     }
 }
 
 /// A new release migrates the database by its program, before any of its servers starts.
-fn migrate_by_program(plan: &mut ExecutionPlan, target: &Target<'_>, intent: &Intent) -> Result<()> {
-    let release = &target.release;
-    let serves = !target.now.serving.is_empty()
-        && target.now.serving.values().all(|it| it.instance.release == release.id);
+fn migrate_by_program(
+    plan: &mut ExecutionPlan,
+    target: &Target<'_>,
+    intent: &Intent,
+    release: &Release,
+) -> Result<()> {
+    let is_own = |id: &str| target.release(id).is_none_or(|it| it.application == release.application);
+    let mut own = target.now.serving.values().filter(|it| is_own(&it.instance.release)).peekable();
+    let serves = own.peek().is_some() && own.all(|it| it.instance.release == release.id);
     if !matches!(intent, Intent::Apply { .. }) || release.migrate().is_none() || serves {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! A release of the application tier: immutable, named by its content, complete in itself.
+//! A release of an application: immutable, named by its content, complete in itself.
 //!
 //! Everything a unit needs to run it is in its record or its folder, so that an older release can be gone back
 //! to whatever the project's files say by now.
@@ -9,13 +9,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use tercet_config::{Api, Program, Server, Topology};
+use tercet_config::{Api, Application, Program, Server, Topology};
 use tercet_database::Password;
 use tercet_machine::Secret;
 
 use crate::paths::LIBRARY;
 use crate::website::{self, Website};
-use crate::{archive, configuration, sole};
+use crate::{archive, configuration};
 
 /// The seconds that a server may take until it is ready, unless the file says otherwise.
 const START_SECONDS: u64 = 60;
@@ -31,6 +31,9 @@ pub(crate) const API_CONF: &str = "api.conf";
 pub struct Release {
     /// Twelve hexadecimal digits of the digest of all the rest.
     pub id: String,
+    /// The name of its application, if that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
     /// What runs.
     pub kind: Kind,
     /// tercet's own binary on the machine when the release was made.
@@ -72,12 +75,12 @@ pub enum Kind {
     },
 }
 
-/// A release and what must be shipped for it.
+/// The releases of all applications and what must be shipped for them.
 #[derive(Debug)]
 pub(crate) struct Shipment {
-    /// The release.
-    pub(crate) release: Release,
-    /// The person's own folder as a tar archive; empty for the data API.
+    /// The release of each application, in the order of the file.
+    pub(crate) releases: Vec<Release>,
+    /// The person's own folder as a tar archive, which all programs share; empty for the data API.
     pub(crate) archive: Vec<u8>,
     /// The static files as a tar archive; empty without any.
     pub(crate) website: Vec<u8>,
@@ -136,24 +139,43 @@ impl Release {
     }
 }
 
-/// The release that the project's files now are. `key` is a random secret of the project: the identifier is shown in
+/// The releases that the project's files now are. `key` is a random secret of the project: the identifier is shown in
 /// plans and unit names, and without a key it would confirm a guess at a secret of the configuration.
+///
+/// The static files belong to the last application of the file, so that a change of them makes no release of the others.
 ///
 /// # Errors
 /// The person's own folder cannot be read or is too large.
 pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str, key: &Password) -> Result<Shipment> {
-    let application = sole::application(topology);
-    let (kind, archive) = match &application.server {
-        Server::Api(api) => (
-            Kind::Api { configuration: Secret::new(toml::to_string(&api_options(api, topology.name()))?) },
-            Vec::new(),
-        ),
+    // The program must not read them, and a release is readable by every user of its machine.
+    let pack = || pack(folder, &topology.secret_files());
+    let archive = if topology.has_programs() { pack()? } else { Vec::new() };
+    let (website, files) = website::pack(topology, folder)?.map(|(it, files)| (Box::new(it), files)).unzip();
+    let mut releases = Vec::new();
+    for application in topology.applications() {
+        let is_last = releases.len() + 1 == topology.applications().len();
+        let website = website.clone().filter(|_| is_last);
+        releases.push(of(application, topology.name(), program, key, &archive, website)?);
+    }
+    Ok(Shipment { releases, archive, website: files.unwrap_or_default() })
+}
+
+/// The release of an application.
+fn of(
+    application: &Application,
+    project: &str,
+    program: &str,
+    key: &Password,
+    archive: &[u8],
+    website: Option<Box<Website>>,
+) -> Result<Release> {
+    let kind = match &application.server {
+        Server::Api(api) => {
+            Kind::Api { configuration: Secret::new(toml::to_string(&api_options(api, project))?) }
+        }
         Server::Own { program, build, health } => {
-            // The program must not read them, and a release is readable by every user of its machine.
-            let archive = pack(folder, &topology.secret_files())?;
-            let digest = crate::digest(&archive);
             let environment = &application.environment;
-            let kind = Kind::Own {
+            Kind::Own {
                 run: program.clone(),
                 build: build.clone(),
                 migrate: environment.migrate.clone(),
@@ -162,23 +184,18 @@ pub(crate) fn prepare(topology: &Topology, folder: &Path, program: &str, key: &P
                 start_timeout: environment
                     .start_timeout
                     .map(|timeout| timeout.as_millis().div_ceil(1000) as u64),
-                archive: digest,
-            };
-            (kind, archive)
+                archive: crate::digest(archive),
+            }
         }
     };
-    let program = program.to_owned();
-    let (website, files) = website::pack(topology, folder)?.map(|(it, files)| (Box::new(it), files)).unzip();
-    let content = match &website {
-        None => Secret::json_of(&(&kind, &program, key.reveal()))?,
-        Some(website) => Secret::json_of(&(&kind, &program, key.reveal(), website))?,
+    let name = &application.name;
+    let content = match (&website, name) {
+        (None, None) => Secret::json_of(&(&kind, program, key.reveal()))?,
+        (Some(website), None) => Secret::json_of(&(&kind, program, key.reveal(), website))?,
+        (_, Some(name)) => Secret::json_of(&(&kind, program, key.reveal(), &website, name))?,
     };
     let id = crate::digest(content.reveal().as_bytes())[..ID_DIGITS].to_owned();
-    Ok(Shipment {
-        release: Release { id, kind, program, website },
-        archive,
-        website: files.unwrap_or_default(),
-    })
+    Ok(Release { id, application: name.clone(), kind, program: program.to_owned(), website })
 }
 
 /// The data API's options; it logs every request unless the file sets another level.
@@ -247,6 +264,43 @@ fn walk(folder: &Path, below: &Path) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_application_has_a_release_and_the_last_one_the_website() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = Password::kept_in(&folder.path().join("key")).unwrap();
+        let project = folder.path().join("project");
+        std::fs::create_dir_all(project.join("public")).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(project.join(name), text).unwrap();
+        let releases = |text: &str| -> Vec<(Option<String>, String, bool)> {
+            let origin = tercet_config::Origin { file: tercet_config::FILE, folder: "shop" };
+            let topology = tercet_config::parse(text, origin).unwrap();
+            let shipment = prepare(&topology, &project, "/tercet", &key).unwrap();
+            assert_eq!(shipment.archive.is_empty(), !topology.has_programs());
+            let releases = shipment.releases.into_iter();
+            releases.map(|it| (it.application, it.id, it.website.is_some())).collect()
+        };
+        let routes = "[[balancer.route]]\npath = '/api'\nto = 'api'\n[[balancer.route]]\npath = '/shop'\nto = 'shop'\n\
+                      [[balancer.route]]\nfiles = 'public'\n";
+        let two = format!("[application.api]\n[application.shop]\nrun = 'a'\n{routes}");
+        write("public/index.html", "1");
+        write("main.py", "1");
+        let first = releases(&two);
+        let names: Vec<_> = first.iter().map(|(name, _, website)| (name.as_deref(), *website)).collect();
+        assert_eq!(names, [(Some("api"), false), (Some("shop"), true)]);
+        assert_eq!(releases(&two), first);
+        // A changed file of the project is a release of the program, and a changed option one of the data API.
+        write("main.py", "2");
+        let second = releases(&two);
+        assert_eq!((&second[0], second[1] == first[1]), (&first[0], false));
+        let third = releases(&format!("{two}[api]\ndb-max-rows = 1\n"));
+        assert_eq!((third[0] == second[0], &third[1]), (false, &second[1]));
+        // Two programs with the same command are two releases.
+        let programs = releases(&two.replace("[application.api]", "[application.api]\nrun = 'a'"));
+        assert_ne!(programs[0].1, programs[1].1);
+        assert_eq!(releases("[application.api]\n").len(), 1);
+        assert_ne!(releases("[application.api]\n")[0].1, releases("")[0].1);
+    }
 
     #[test]
     fn the_same_files_are_the_same_archive_whatever_their_times() {

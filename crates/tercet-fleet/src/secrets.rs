@@ -16,8 +16,8 @@ use crate::identity::{self, Data, how_to_get_state};
 use crate::monitor::receivers::Receivers;
 use crate::operator_folder::{FOLDER, NEXT};
 use crate::phase::{Phase, Record};
+use crate::state;
 use crate::token_keys;
-use crate::{sole, state};
 
 /// Secrets and certificates, ready to be put on machines.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub struct Secrets {
     /// What tokens are verified with: what tercet.toml names, else the one `tercet up` and `tercet token` use.
     pub jwt: Secret,
     /// The variables of the file that `env-file` in tercet.toml names, for the user's own program.
-    pub variables: Vec<(String, Secret)>,
+    pub variables: Variables,
     /// The balancer's certificates, in the order of tercet.toml.
     pub certificates: Vec<Identity>,
     /// The root certificate that the address of the certificate authority of `domains` is verified with, PEM.
@@ -212,10 +212,17 @@ impl Secrets {
     }
 }
 
-/// The variables of `env-file`.
-fn variables(project: &Path, topology: &Topology) -> Result<Vec<(String, Secret)>> {
-    let Some(file) = &sole::application(topology).environment.file else { return Ok(Vec::new()) };
-    let text = read(project, &tercet_config::Secret::File(file.clone()))?;
+/// Secret environment variables, by the name of the application.
+pub type Variables = BTreeMap<Option<String>, Vec<(String, Secret)>>;
+
+/// The variables of `env-file` of each application.
+fn variables(project: &Path, topology: &Topology) -> Result<Variables> {
+    let all = topology.applications().iter().filter_map(|it| Some((&it.name, it.environment.file.as_ref()?)));
+    all.map(|(name, file)| Ok((name.clone(), variables_of(project, file)?))).collect()
+}
+
+fn variables_of(project: &Path, file: &Path) -> Result<Vec<(String, Secret)>> {
+    let text = read(project, &tercet_config::Secret::File(file.to_owned()))?;
     let variables = tercet_config::environment::variables(text.reveal());
     let variables = variables.map_err(|line| anyhow::anyhow!("{}:{line}: not NAME=value", file.display()))?;
     Ok(variables.into_iter().map(|(name, value)| (name.to_owned(), Secret::new(value))).collect())

@@ -6,6 +6,7 @@ mod backup;
 mod balancer;
 mod develop;
 mod monitoring;
+mod rollback;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub(crate) use self::develop::{
 pub(crate) use self::monitoring::{
     Alerts, AlertsList, AlertsTest, AlertsVerb, Dashboard, Monitoring, MonitoringExport,
 };
+pub(crate) use self::rollback::Rollback;
 
 /// A load-balanced, locked-down HTTP API over PostgreSQL on machines you own.
 #[derive(Debug, Parser)]
@@ -54,7 +56,7 @@ pub(crate) enum Command {
     /// Return to the previous release.
     ///
     /// Shows an execution plan and asks for confirmation, as apply does. Migrations are not undone.
-    Rollback(Change),
+    Rollback(Rollback),
     /// Replace secrets, certificates or keys without downtime.
     ///
     /// Replaces one application server after the other, while old and new secrets are both valid, so that no request is

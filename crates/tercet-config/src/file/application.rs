@@ -14,7 +14,7 @@ use tercet_options::{Duration, schema};
 use super::Located;
 
 /// What `[application.NAME]` is, for the reference and for editors.
-const NAMED: &str = "One of several applications, which share the machines, the balancer and the database: the keys are those of \
+const NAMED: &str = "One of several applications, which share the machines, the balancer and the database. The keys are those of \
     `[application]`. The name is what `to` of a `[[balancer.route]]` sends requests to; its servers are `app-NAME-1`, \
     `app-NAME-2` and so on. At most one application has no `run`: it is the data API.";
 

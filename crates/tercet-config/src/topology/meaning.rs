@@ -35,7 +35,7 @@ impl Topology {
         let backup = backup::read(file, &placement, mistakes);
         backup::apart(file, mistakes);
         let alerts = alerts::read(file, &placement, mistakes);
-        let mut applications = applications::read(file, &placement, mistakes, spans);
+        let mut applications = applications::read(file, mistakes, spans);
         let otlp = monitoring::otlp(file, mistakes);
         if let Some(otlp) = &otlp {
             monitoring::lower(otlp, &mut balancer, &mut applications);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use tercet_config::Balancer;
-use tercet_options::balancer::{AccessLogFormat, Certificate, ServerAddress};
+use tercet_options::balancer::{APPLICATION, AccessLogFormat, Certificate, ServerAddress};
 
 /// The options that depend on the machine the balancer runs on.
 #[derive(Debug)]
@@ -198,6 +198,7 @@ fn options(balancer: &Balancer, place: &Place<'_>) -> Result<toml::Table, toml::
     }
     if let Some(routes) = options.get_mut("route").and_then(toml::Value::as_array_mut) {
         locate_files(routes, &place.website)?;
+        locate_servers(routes, place);
         locate_users(routes, &place.users)?;
     }
     locate_pages(&mut options, &place.website)?;
@@ -263,6 +264,20 @@ fn locate_files(
     }
     *routes = located;
     Ok(())
+}
+
+/// Leads the routes to applications that have no server yet to the servers of earlier ones, and leaves them out if there are none.
+fn locate_servers(routes: &mut Vec<toml::Value>, place: &Place<'_>) {
+    let serves = |name: &str| place.pools.iter().any(|pool| pool.name == Some(name));
+    routes.retain_mut(|route| {
+        let to = route.get("to").and_then(toml::Value::as_str);
+        let waits = to.is_some_and(|to| to != APPLICATION && !serves(to));
+        if waits && let (Some(route), true) = (route.as_table_mut(), place.unnamed().is_some()) {
+            route.insert("to".to_owned(), APPLICATION.into());
+            return true;
+        }
+        !waits
+    });
 }
 
 /// Makes the files with users absolute.

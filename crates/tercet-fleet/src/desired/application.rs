@@ -25,10 +25,13 @@ use crate::paths::{CREDENTIALS, CREDENTIALS_PREFIX};
 use crate::program_migration::ProgramMigration;
 use crate::release::{API_CONF, ID_DIGITS, Kind, Release};
 use crate::report::SECTION;
-use crate::sole;
 
-/// The secrets of a unit, as systemd credentials.
-fn credentials(project: &Project<'_>, machine: &Machine) -> Vec<(&'static str, Contents)> {
+/// The secrets of a unit of an application, as systemd credentials.
+fn credentials(
+    project: &Project<'_>,
+    machine: &Machine,
+    application: Option<&str>,
+) -> Vec<(&'static str, Contents)> {
     let secrets = project.secrets;
     let secret = |text: String| Contents::Secret(Secret::new(text));
     let url = |password| database(project, machine, AUTHENTICATOR, password);
@@ -43,14 +46,15 @@ fn credentials(project: &Project<'_>, machine: &Machine) -> Vec<(&'static str, C
         ("jwt-secret", Contents::Secret(secrets.jwt.clone())),
         // The secret variables of a user's own program. systemd reads the file as root; unlike `Environment=`,
         // it never shows the values (systemd.exec(5)).
-        (ENVIRONMENT, secret(variables(project, &url(None)))),
+        (ENVIRONMENT, secret(variables(project, application, &url(None)))),
     ]
 }
 
-/// The machine on which a user's own program migrates the database: the first application machine.
+/// The machine on which the user's own programs migrate the database: the first application machine.
 pub(crate) fn migrator(topology: &Topology) -> Option<&Machine> {
     let part = topology.parts().iter().find(|part| part.tier == Tier::Application)?;
-    sole::application(topology).environment.migrate.as_ref().map(|_| topology.machine_of(part))
+    let migrates = topology.applications().iter().any(|it| it.environment.migrate.is_some());
+    migrates.then(|| topology.machine_of(part))
 }
 
 /// What a release migrates the database with on `machine`, as its owner with a password. An existing database has its own URL.
@@ -70,20 +74,25 @@ pub(crate) fn migration(
         ("client.crt", Secret::new(secrets.client.certificate.clone())),
         ("client.key", secrets.client.key.clone()),
     ];
-    let of_the_url = project.existing_database()?.and_then(|target| target.password);
+    let application = release.application.as_deref();
+    let of_the_url = project.existing_database(application)?.and_then(|target| target.password);
     Ok(ProgramMigration {
         release: release.clone(),
         credentials: credentials.map(|(name, secret)| (name.to_owned(), secret)).to_vec(),
-        environment: Secret::new(variables(project, &url)),
+        environment: Secret::new(variables(project, application, &url)),
         password: of_the_url.map_or_else(|| password.clone(), Secret::new),
     })
 }
 
-/// The folder of the application servers' credentials on a machine, named by what is in it: what is new is beside what
-/// the servers that still run were started with.
-pub(crate) fn credentials_folder(project: &Project<'_>, machine: &Machine) -> PathBuf {
+/// The folder of the credentials of an application's servers on a machine, named by what is in it: what is new is beside what
+/// the servers that still run were started with, and a secret of one application is no change of another.
+pub(crate) fn credentials_folder(
+    project: &Project<'_>,
+    machine: &Machine,
+    application: Option<&str>,
+) -> PathBuf {
     let mut all = String::new();
-    for (name, contents) in credentials(project, machine) {
+    for (name, contents) in credentials(project, machine, application) {
         let text = match &contents {
             Contents::Text(text) => text,
             Contents::Secret(secret) => secret.reveal(),
@@ -114,8 +123,9 @@ pub(crate) fn running(
     instance: &Instance,
     release: &Release,
 ) -> Desired {
-    let folder = credentials_folder(project, machine);
-    let mut files: Vec<File> = credentials(project, machine)
+    let application = release.application.as_deref();
+    let folder = credentials_folder(project, machine, application);
+    let mut files: Vec<File> = credentials(project, machine, application)
         .into_iter()
         .map(|(name, contents)| File { path: folder.join(name), contents, owner: Owner::root(), mode: 0o600 })
         .collect();
@@ -145,7 +155,8 @@ fn unit(project: &Project<'_>, machine: &Machine, instance: &Instance, release: 
     let unit = instance.unit();
     let own = unit.trim_end_matches(".service");
     let credential = |name: &str| libpq::credential(&unit, name);
-    let secrets = credentials_folder(project, machine);
+    let application = release.application.as_deref();
+    let secrets = credentials_folder(project, machine, application);
     let mut environment: Vec<_> = libpq::variables(&unit).collect();
     let start = match &release.kind {
         Kind::Api { .. } => {
@@ -157,6 +168,11 @@ fn unit(project: &Project<'_>, machine: &Machine, instance: &Instance, release: 
                 ("PGRST_JWT_SECRET", format!("@{}", credential("jwt-secret"))),
                 ("PGRST_JWKS_CACHE_FILE", format!("/run/{own}/provider-keys.json")),
             ]);
+            // Sessions of programs begin with a request role. The options of a connection precede that setting of the login role, which an
+            // existing database does not have.
+            if project.topology.has_programs() && project.secrets.database_url.is_none() {
+                environment.push(("PGOPTIONS", "-c role=none".to_owned()));
+            }
             text += hardening::NO_NEW_CODE;
             // Kept over a restart, removed with the instance.
             writeln!(
@@ -191,7 +207,8 @@ fn unit(project: &Project<'_>, machine: &Machine, instance: &Instance, release: 
     for (key, value) in environment {
         writeln!(text, "Environment={}", quoted(&format!("{key}={value}"))).expect(INFALLIBLE);
     }
-    for (name, _) in credentials(project, machine).into_iter().filter(|(name, _)| *name != ENVIRONMENT) {
+    let names = credentials(project, machine, application).into_iter().map(|(name, _)| name);
+    for name in names.filter(|name| *name != ENVIRONMENT) {
         writeln!(text, "LoadCredential={name}:{}/{name}", secrets.display()).expect(INFALLIBLE);
     }
     text += &hardening::server(machine, Tier::Application);
@@ -254,8 +271,8 @@ fn database(project: &Project<'_>, machine: &Machine, role: &str, password: Opti
 }
 
 /// The lines of the file: the user's own secrets, and DATABASE_URL.
-fn variables(project: &Project<'_>, database: &str) -> String {
-    let own = project.own_variables().map(|(name, value)| variable(name, value));
+fn variables(project: &Project<'_>, application: Option<&str>, database: &str) -> String {
+    let own = project.own_variables(application).map(|(name, value)| variable(name, value));
     own.chain([variable("DATABASE_URL", database)]).collect()
 }
 

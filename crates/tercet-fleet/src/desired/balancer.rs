@@ -17,7 +17,7 @@ use super::project::Project;
 use crate::configuration::balancer::{AcmeFiles, Admin, Place, Pool, Server};
 use crate::deployment::Serving;
 use crate::paths::{ADMIN_SOCKET, CERTIFICATES, CONFIGURATION, CREDENTIALS, MAINTENANCE};
-use crate::{sole, website};
+use crate::website;
 
 const SOCKET: &str = "tercet-balancer.socket";
 /// The name of the file with the root certificate that the address of their authority is verified with.
@@ -104,17 +104,6 @@ fn key_name(index: usize) -> String {
 /// The text of the balancer's configuration file.
 pub(crate) fn configuration(project: &Project<'_>, serving: &[Serving<'_>]) -> String {
     let topology = project.topology;
-    let server = |it: &Serving<'_>| Server {
-        name: it.name.clone(),
-        address: it.placed.address.into(),
-        health_address: (it.release.health_port(it.placed.address.port()))
-            .map(|port| SocketAddr::new(it.placed.address.ip(), port)),
-    };
-    let pool = Pool {
-        name: sole::application(topology).name.as_deref(),
-        servers: serving.iter().map(server).collect(),
-        health_path: serving.last().and_then(|it| it.release.health_path()),
-    };
     let balancer = topology.balancer();
     let tls = balancer.tls.as_ref();
     let credential = |name: String| PathBuf::from(format!("/run/credentials/{SERVICE}/{name}"));
@@ -126,7 +115,7 @@ pub(crate) fn configuration(project: &Project<'_>, serving: &[Serving<'_>]) -> S
         listen: &balancer.listen,
         tls_listen: tls.map_or(&[], |tls| &tls.listen),
         certificates: (0..tls.map_or(0, |tls| tls.certificates.len())).map(certificate).collect(),
-        website: website(serving),
+        website: website(topology, serving),
         users: (0..)
             .zip(&balancer.users)
             .map(|(index, file)| (file.clone(), credential(users_name(index))))
@@ -137,7 +126,7 @@ pub(crate) fn configuration(project: &Project<'_>, serving: &[Serving<'_>]) -> S
             root: balancer.acme.root.as_ref().map(|_| credential(ROOT.to_owned())),
             hmac_key: balancer.acme.eab.as_ref().map(|_| credential(HMAC_KEY.to_owned())),
         }),
-        pools: vec![pool],
+        pools: pools(topology, serving),
         served_by: None,
         drain: None,
         log_format: AccessLogFormat::Json,
@@ -146,10 +135,39 @@ pub(crate) fn configuration(project: &Project<'_>, serving: &[Serving<'_>]) -> S
     place.configuration(balancer).expect("the paths on machines are UTF-8")
 }
 
+/// The backend pools: that of each application, and one for the servers of applications that are not in the file any more. It gets the
+/// requests until those of the file serve.
+fn pools<'a>(topology: &'a Topology, serving: &'a [Serving<'_>]) -> Vec<Pool<'a>> {
+    let name_of = |it: &Serving<'_>| {
+        topology.application(it.release.application.as_deref()).and_then(|it| it.name.as_deref())
+    };
+    let server = |it: &Serving<'_>| Server {
+        name: it.name.clone(),
+        address: it.placed.address.into(),
+        health_address: (it.release.health_port(it.placed.address.port()))
+            .map(|port| SocketAddr::new(it.placed.address.ip(), port)),
+    };
+    let mut pools: Vec<Pool<'a>> = Vec::new();
+    for it in serving {
+        let (name, health_path) = (name_of(it), it.release.health_path());
+        match pools.iter_mut().find(|pool| pool.name == name) {
+            Some(pool) => {
+                pool.servers.push(server(it));
+                pool.health_path = health_path;
+            }
+            None => pools.push(Pool { name, servers: vec![server(it)], health_path }),
+        }
+    }
+    pools
+}
+
 /// The folders of static files: those of the release that is replaced last, so that a new page never comes before the servers that
-/// it needs.
-fn website(serving: &[Serving<'_>]) -> Vec<(PathBuf, PathBuf)> {
-    let last = serving.last().filter(|last| last.has_website);
+/// it needs. They are part of the releases of the last application.
+fn website(topology: &Topology, serving: &[Serving<'_>]) -> Vec<(PathBuf, PathBuf)> {
+    let application = topology.applications().last().and_then(|it| it.name.as_ref());
+    let mut own = serving.iter().rev();
+    let own = own.find(|it| it.release.application.as_ref() == application).or(serving.last());
+    let last = own.filter(|last| last.has_website);
     let Some(website) = last.and_then(|last| last.release.website.as_ref()) else { return Vec::new() };
     let here = website::folder().join(website.name());
     website.folders.iter().map(|folder| (folder.clone(), here.join(folder))).collect()

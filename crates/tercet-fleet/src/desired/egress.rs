@@ -37,11 +37,16 @@ pub(crate) fn of(project: &Project<'_>, tier: Tier) -> Result<Egress> {
     let (Egress::Only(mut destinations), Tier::Application) = (egress.clone(), tier) else {
         return Ok(egress);
     };
-    let hosts = project.existing_database()?.into_iter().flat_map(|target| target.hosts);
-    destinations.extend(hosts.filter_map(|host| match host {
-        Host::Tcp { port, .. } => Some(Destination::port(port)),
-        Host::Unix(_) => None,
-    }));
+    for application in project.topology.applications() {
+        let target = project.existing_database(application.name.as_deref())?;
+        for host in target.into_iter().flat_map(|target| target.hosts) {
+            if let Host::Tcp { port, .. } = host
+                && !destinations.contains(&Destination::port(port))
+            {
+                destinations.push(Destination::port(port));
+            }
+        }
+    }
     Ok(Egress::Only(destinations))
 }
 

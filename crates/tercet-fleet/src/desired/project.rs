@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use tercet_config::{Server, Topology};
+use tercet_config::Topology;
 use tercet_postgres::Target;
 
 use crate::secrets::Secrets;
-use crate::{instance, libpq, sole};
+use crate::{instance, libpq};
 
 /// What all machines of a project share.
 #[derive(Debug)]
@@ -26,17 +26,18 @@ pub struct Project<'a> {
 const OF_THE_UNIT: [&str; 6] = ["HOST", "PGPASSFILE", "PGSSLCERT", "PGSSLKEY", "PGSSLROOTCERT", "PORT"];
 
 impl Project<'_> {
-    /// The existing database that the application servers connect to, as its URL and their environment say.
+    /// The existing database that the servers of an application connect to, as its URL and their environment say.
     ///
     /// # Errors
     /// The URL cannot be parsed.
-    pub(crate) fn existing_database(&self) -> Result<Option<Target>> {
+    pub(crate) fn existing_database(&self, application: Option<&str>) -> Result<Option<Target>> {
         let Some(url) = &self.secrets.database_url else { return Ok(None) };
         let mut environment = BTreeMap::new();
-        let application = sole::application(self.topology);
-        if let Server::Own { .. } = application.server {
-            environment.extend(application.environment.variables.clone());
-            let of_the_file = self.own_variables().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let own = self.topology.application(application);
+        if let Some(own) = own.filter(|it| it.data_api().is_none()) {
+            environment.extend(own.environment.variables.clone());
+            let of_the_file =
+                self.own_variables(application).map(|(name, value)| (name.to_owned(), value.to_owned()));
             environment.extend(of_the_file);
         }
         let of_the_unit = libpq::variables("application").map(|(name, value)| (name.to_owned(), value));
@@ -46,9 +47,16 @@ impl Project<'_> {
         Target::parse(url.reveal().trim(), &environment).map(Some).context("url in [database]")
     }
 
-    /// The secret variables of the user's own program that its unit has.
-    pub(super) fn own_variables(&self) -> impl Iterator<Item = (&str, &str)> {
-        let all = self.secrets.variables.iter().map(|(name, value)| (name.as_str(), value.reveal()));
+    /// The secret variables of an application that its units have.
+    pub(super) fn own_variables(&self, application: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
+        let application = application.map(str::to_owned);
+        let all = self
+            .secrets
+            .variables
+            .get(&application)
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| (name.as_str(), value.reveal()));
         all.filter(|(name, _)| !OF_THE_UNIT.contains(name))
     }
 }

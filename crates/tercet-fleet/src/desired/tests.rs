@@ -1,5 +1,6 @@
 //! What a topology becomes on each machine, as it is written there.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::LazyLock;
@@ -85,9 +86,12 @@ pub(crate) fn secrets(topology: &Topology) -> Secrets {
         certificate_alone: false,
         release_key: Password::kept_in(&KEPT.path().join("authenticator")).expect("a key"),
         jwt: Secret::new("hush"),
-        variables: [("KEY", "hush-$variable"), ("PORT", "3000")]
-            .map(|(name, value)| (name.to_owned(), Secret::new(value)))
-            .to_vec(),
+        variables: BTreeMap::from([(
+            None,
+            [("KEY", "hush-$variable"), ("PORT", "3000")]
+                .map(|(name, value)| (name.to_owned(), Secret::new(value)))
+                .to_vec(),
+        )]),
         certificates: topology
             .balancer()
             .tls
@@ -137,6 +141,7 @@ fn desired(text: &str, machine: &str) -> Desired {
     let topology = tercet_config::parse(text, ORIGIN).expect("a valid file");
     let release = Release {
         id: "abc".to_owned(),
+        application: topology.applications()[0].name.clone(),
         kind: match &topology.applications()[0].server {
             Server::Api(api) => {
                 Kind::Api { configuration: Secret::new(toml::to_string(&api.options).expect("TOML")) }

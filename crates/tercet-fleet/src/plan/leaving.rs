@@ -100,7 +100,7 @@ pub(super) fn temporary_edges(target: &Target<'_>, survey: &Survey) -> Vec<Tempo
     let balancers = topology.machines().iter().filter(|it| it.tiers.contains(&Tier::Balancer));
     for from in balancers.chain(carrying(Tier::Balancer)) {
         for placed in target.now.serving.values().filter(|it| it.machine != from.name) {
-            let release = target.now.release(&placed.instance.release).unwrap_or(&target.release);
+            let release = target.release_of(placed);
             let port = placed.instance.port;
             let part = parts(target.project)
                 .find(|it| topology.machine_of(it).name == placed.machine && it.ports().contains(&port));

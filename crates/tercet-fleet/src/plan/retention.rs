@@ -12,7 +12,7 @@ use crate::release::{ID_DIGITS, Release};
 use crate::survey::Surveyed;
 use crate::website;
 
-/// How many releases stay on the machines: the one in use and those to go back to.
+/// How many releases of an application stay on the machines: the one in use and those to go back to.
 const RELEASES_KEPT: usize = 3;
 
 /// The kept items.
@@ -23,10 +23,14 @@ pub(super) struct Retention {
 }
 
 impl Retention {
-    /// The release that is to serve, those used last, and the binaries they run by.
+    /// For each application, the release that is to serve, those used last, and the binaries they run by.
     pub(super) fn of(target: &Target<'_>) -> Self {
-        let others = target.now.releases.iter().filter(|other| other.id != target.release.id);
-        let kept: Vec<&Release> = [&target.release].into_iter().chain(others).take(RELEASES_KEPT).collect();
+        let mut kept: Vec<&Release> = Vec::new();
+        for release in &target.releases {
+            let others = target.now.releases.iter();
+            let others = others.filter(|it| it.application == release.application && it.id != release.id);
+            kept.extend([release].into_iter().chain(others).take(RELEASES_KEPT));
+        }
         let needed = |path: &str| path == target.project.program || kept.iter().any(|it| it.program == path);
         Self {
             releases: kept.iter().map(|release| release.id.clone()).collect(),
@@ -66,10 +70,16 @@ impl Retention {
         let programs = report.programs.iter().filter(|name| !self.programs.contains(*name));
         paths.extend(programs.map(|name| Path::new(LIBRARY).join(name)));
         let current = target.machine(&machine.name).ok().filter(|_| serves);
-        let current = current.map(|machine| credentials_folder(target.project, machine));
+        let current: Vec<PathBuf> = current
+            .into_iter()
+            .flat_map(|machine| {
+                let applications = target.project.topology.applications().iter();
+                applications.map(|it| credentials_folder(target.project, machine, it.name.as_deref()))
+            })
+            .collect();
         let folders = report.credentials.iter().filter(|name| name.starts_with(CREDENTIALS_PREFIX));
         let folders = folders.map(|name| Path::new(CREDENTIALS).join(name));
-        paths.extend(folders.filter(|folder| current.as_ref() != Some(folder)));
+        paths.extend(folders.filter(|folder| !current.contains(folder)));
         (!instances.is_empty() || !paths.is_empty())
             .then(|| Operation::on(&machine.name, Action::CleanUp { instances, paths }))
     }

@@ -15,7 +15,6 @@ use crate::desired::{rotation, running};
 use crate::instance::Instance;
 use crate::operation::{Action, Operation, Readiness};
 use crate::release::Release;
-use crate::sole;
 use crate::survey::Survey;
 
 /// Adds the operations from the deployed to the desired application servers.
@@ -24,13 +23,18 @@ pub(super) fn add(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey
         return first(plan, target, survey);
     }
     let mut roll = Roll { plan, target, serving: target.now.serving.clone() };
-    let changed: Vec<&Part> = parts(target.project)
-        .filter(|part| !roll.serving.get(&part.name).is_some_and(|old| old.is(&target.serving[&part.name])))
-        .collect();
-    let at_once =
-        sole::application(target.project.topology).rollout.servers_of(parts(target.project).count());
-    for group in changed.chunks(at_once) {
-        roll.replace(group);
+    let topology = target.project.topology;
+    for application in topology.applications() {
+        let changed: Vec<&Part> = topology
+            .servers_of(application)
+            .filter(|part| {
+                !roll.serving.get(&part.name).is_some_and(|old| old.is(&target.serving[&part.name]))
+            })
+            .collect();
+        let at_once = application.rollout.servers_of(topology.servers_of(application).count());
+        for group in changed.chunks(at_once) {
+            roll.replace(group);
+        }
     }
     let retired: Vec<String> = roll.serving.keys().filter(|name| !target.is_part(name)).cloned().collect();
     for name in retired {
@@ -85,7 +89,7 @@ impl Roll<'_, '_, '_> {
             clear(self.plan, target, new);
         }
         self.plan.stage(new.iter().map(|new| start(target, new)));
-        self.plan.stage(new.iter().map(|new| await_ready(new, &target.release)));
+        self.plan.stage(new.iter().map(|new| await_ready(new, target.release_of(new))));
         let mut old = Vec::new();
         for (part, new) in group.iter().zip(new) {
             old.extend(self.serving.get(&part.name).cloned());
@@ -121,8 +125,7 @@ impl Roll<'_, '_, '_> {
 
     fn stop(&self, old: Placed) -> Operation {
         let target = self.target;
-        let release = target.now.release(&old.instance.release).unwrap_or(&target.release);
-        let readiness = readiness(&old, release);
+        let readiness = readiness(&old, target.release_of(&old));
         Operation::on(&old.machine, Action::Stop { instance: old.instance, readiness })
     }
 }
@@ -134,7 +137,7 @@ fn first(plan: &mut ExecutionPlan, target: &Target<'_>, survey: &Survey) -> Resu
         clear(plan, target, placed);
     }
     plan.stage(all.iter().map(|placed| start(target, placed)));
-    plan.stage(all.iter().map(|placed| await_ready(placed, &target.release)));
+    plan.stage(all.iter().map(|placed| await_ready(placed, target.release_of(placed))));
     let serving = target.with_releases(&target.serving);
     for machine in survey.machines.iter().filter(|machine| balancers(target).any(|it| it == machine.name)) {
         let desired = target.project.desired(
@@ -178,8 +181,9 @@ fn clear(plan: &mut ExecutionPlan, target: &Target<'_>, new: &Placed) {
 
 fn start(target: &Target<'_>, placed: &Placed) -> Operation {
     let machine = target.machine(&placed.machine).expect("a part is on a machine of the file");
-    let desired = Box::new(running(target.project, machine, &placed.instance, &target.release));
-    let expects = target.release.record();
+    let release = target.release_of(placed);
+    let desired = Box::new(running(target.project, machine, &placed.instance, release));
+    let expects = release.record();
     Operation::on(&machine.name, Action::Start { instance: placed.instance.clone(), desired, expects })
 }
 

@@ -18,6 +18,7 @@ use crate::report::{Report, UnitState};
 use crate::secrets::Secrets;
 use crate::system::System;
 
+mod applications;
 mod backup;
 mod leaving;
 mod program_migration;
@@ -35,6 +36,7 @@ struct Fleet {
 fn release(id: char, by: char) -> Release {
     Release {
         id: id.to_string().repeat(12),
+        application: None,
         kind: Kind::Api { configuration: Secret::new(format!("db-max-rows = {}\n", u32::from(id))) },
         program: paths::program(&by.to_string().repeat(16)),
         website: None,
@@ -44,7 +46,7 @@ fn release(id: char, by: char) -> Release {
 fn intent(release: Release) -> Intent {
     let files = vec![("0001_event.sql".to_owned(), String::new())];
     let migrate = Some(Migrate { database: "shop".to_owned(), port: 5432, files, grants: None });
-    Intent::Apply { release: Box::new(release), migrate, consent: Consent::default() }
+    Intent::Apply { releases: vec![release], migrate, consent: Consent::default() }
 }
 
 /// Where the data of [`Fleet::serving`] is.
@@ -101,11 +103,18 @@ impl Fleet {
 
     /// The same with every server serving `release`, and `others` kept, used last first.
     fn serving(text: &str, release: &Release, others: &[Release]) -> Self {
+        Self::serving_each(text, std::slice::from_ref(release), others)
+    }
+
+    /// The same with the servers of each application serving its own of `releases`.
+    fn serving_each(text: &str, releases: &[Release], others: &[Release]) -> Self {
         let mut fleet = Self::bare(text);
         let mut serving = BTreeMap::new();
         let instances: Vec<(String, Instance)> = parts(&fleet.project())
             .map(|part| {
                 let machine = fleet.topology.machine_of(part).name.clone();
+                let application = fleet.topology.application_of(part).expect("its application");
+                let release = of(application, releases).expect("its release");
                 (machine, instance(&fleet.project(), part, release, part.port.number))
             })
             .collect();
@@ -113,10 +122,10 @@ impl Fleet {
             let address = seen_by_the_balancer(&fleet.topology, &[], &machine).expect("its address");
             serving.insert(instance.part.clone(), SocketAddr::new(address, instance.port));
             let report = fleet.report(&machine);
-            report.releases = [release].into_iter().chain(others).cloned().collect();
+            report.releases = releases.iter().chain(others).cloned().collect();
             report.instances.push((instance, UnitState::default()));
-            report.programs = [release]
-                .into_iter()
+            report.programs = releases
+                .iter()
                 .chain(others)
                 .map(|it| it.program.clone())
                 .collect::<BTreeSet<_>>()
@@ -258,7 +267,7 @@ fn a_rollout_of_a_share_replaces_a_group_at_the_same_time() {
 fn a_rollback_walks_to_the_release_used_before() {
     let fleet = Fleet::serving(FOUR, &release('b', '1'), &[release('a', '1')]);
     fleet.check(
-        &Intent::Rollback,
+        &Intent::Rollback { application: None },
         expect![[r#"
             app1: start app-1 of release aaaaaaaaaaaa on port 8082
             app1: wait until app-1 is ready: http://10.0.0.11:9082/ready
@@ -278,7 +287,7 @@ fn a_rollback_walks_to_the_release_used_before() {
     );
     let fleet = Fleet::serving(FOUR, &release('a', '1'), &[]);
     fleet.check(
-        &Intent::Rollback,
+        &Intent::Rollback { application: None },
         expect![[r#"
         there is no earlier release on the machines
         hint: tercet apply makes releases
@@ -427,8 +436,8 @@ fn check_refused(change: impl FnOnce(&mut Fleet), expected: Expect) {
     let error = fleet.plan(&intent(release.clone())).expect_err("a refusal");
     expected.assert_eq(&format!("{error:#}\n"));
     let consent = Consent { take_over: true, new_database: true, move_database: false };
-    let Intent::Apply { release, migrate, .. } = intent(release) else { panic!("it is an apply") };
-    fleet.plan(&Intent::Apply { release, migrate, consent }).expect("a plan, since the person says so");
+    let Intent::Apply { releases, migrate, .. } = intent(release) else { panic!("it is an apply") };
+    fleet.plan(&Intent::Apply { releases, migrate, consent }).expect("a plan, since the person says so");
 }
 
 #[test]

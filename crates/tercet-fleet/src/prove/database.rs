@@ -53,7 +53,9 @@ pub(super) fn logins(fleet: &Fleet<'_>, member: &Member<'_>) -> Result<Vec<Check
             with: *with,
         })
         .collect();
-    let credentials = credentials_folder(&fleet.project()?, member.machine);
+    // The certificates and passwords are those of all applications.
+    let application = fleet.topology.applications()[0].name.as_deref();
+    let credentials = credentials_folder(&fleet.project()?, member.machine, application);
     let Reply::Tried(reached) = fleet.agent(member).ask(Query::LogIn { logins, credentials })? else {
         return Err(unexpected(&member.machine.name));
     };

@@ -47,8 +47,9 @@ pub(crate) fn move_database(arguments: &cli::MoveDatabase) -> Outcome {
     change(&arguments.change, false, &[], "move", |fleet| Wanted::apply(fleet, consent))
 }
 
-pub(crate) fn rollback(arguments: &cli::Change) -> Outcome {
-    change(arguments, false, &[], "roll back", |_| Ok(Wanted::rollback()))
+pub(crate) fn rollback(arguments: &cli::Rollback) -> Outcome {
+    let application = arguments.application.clone();
+    change(&arguments.change, false, &[], "roll back", |_| Ok(Wanted::rollback(application)))
 }
 
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]

@@ -5,7 +5,6 @@ use tercet_options::document::{Section, Spans};
 use tercet_options::schema::OptionsOf;
 use tercet_options::{Mistakes, api};
 
-use super::machines::Placement;
 use super::{firewall, typed};
 use crate::environment;
 use crate::file::{self, File, Located};
@@ -15,21 +14,10 @@ use crate::topology::{Api, Application, Egress, Environment, Program, Rollout, S
 const ANONYMOUS: &str = "anon";
 
 /// The applications, in the order of the file.
-pub(super) fn read(
-    file: &File,
-    placement: &Placement,
-    mistakes: &mut Mistakes,
-    spans: &Spans,
-) -> Vec<Application> {
+pub(super) fn read(file: &File, mistakes: &mut Mistakes, spans: &Spans) -> Vec<Application> {
     check_names(&file.application, mistakes, spans);
     check_data_api(file, mistakes);
     check_grants(&file.application, mistakes);
-    if let (true, [_, (name, second), ..]) = (placement.named, file.application.named()) {
-        let message = format!("[application.{name}] is a second application, and machines run one so far");
-        mistakes
-            .add(second.span(), message, "one more")
-            .hint("`tercet up` runs several: leave the machines out, or keep one application");
-    }
     let mut api = file.api.as_ref();
     let sections = file.application.sections().into_iter();
     sections

@@ -119,12 +119,24 @@ fn applications(file: &File, placement: &Placement, parts: &mut Vec<Part>, mista
         named.iter().filter(|it| it.section.port.is_some()).map(|it| it.ports(it.first.number)).collect();
     for (index, mut servers) in named.into_iter().enumerate() {
         if servers.section.port.is_none() {
-            let is_free = |number: &u16| taken.iter().all(|taken| are_apart(taken, &servers.ports(*number)));
+            let is_free = |number: &u16| {
+                let ports = servers.ports(*number);
+                taken.iter().all(|taken| {
+                    let (admin, taken_admin) = (admin_ports(&ports), admin_ports(taken));
+                    are_apart(taken, &ports) && are_apart(taken, &admin) && are_apart(&taken_admin, &ports)
+                })
+            };
             servers.first.number = (servers.first.number..=u16::MAX).find(is_free).unwrap_or(u16::MAX);
             taken.push(servers.ports(servers.first.number));
         }
         servers.place(index, parts, mistakes);
     }
+}
+
+/// The admin ports of servers at these ports.
+fn admin_ports(ports: &Range<usize>) -> Range<usize> {
+    let distance = usize::from(ADMIN_PORT_DISTANCE);
+    ports.start + distance..ports.end + distance
 }
 
 fn are_apart(first: &Range<usize>, second: &Range<usize>) -> bool {

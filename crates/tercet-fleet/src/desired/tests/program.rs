@@ -17,6 +17,7 @@ fn own(run: &str) -> Release {
     };
     Release {
         id: "abc".to_owned(),
+        application: None,
         kind: Kind::Own {
             migrate: None,
             run: program,

@@ -73,9 +73,9 @@ fn moving() -> Fleet {
 
 /// What `tercet move database` wants.
 fn move_database() -> Intent {
-    let Intent::Apply { release, migrate, .. } = intent(release('b', '1')) else { unreachable!() };
+    let Intent::Apply { releases, migrate, .. } = intent(release('b', '1')) else { unreachable!() };
     let consent = Consent { move_database: true, ..Consent::default() };
-    Intent::Apply { release, migrate, consent }
+    Intent::Apply { releases, migrate, consent }
 }
 
 #[test]

@@ -211,8 +211,8 @@ fn the_database_of_the_project_is_not_given_up_in_silence() {
         .join("\n")
         .replace("name = \"shop\"", "name = \"shop\"\ndatabase.url = \"postgresql://elsewhere/shop\"");
     let fleet = serving().with_file(&text, &[]);
-    let Intent::Apply { release, .. } = intent(release('a', '1')) else { panic!("it is an apply") };
-    let apply = |consent| Intent::Apply { release: release.clone(), migrate: None, consent };
+    let Intent::Apply { releases, .. } = intent(release('a', '1')) else { panic!("it is an apply") };
+    let apply = |consent| Intent::Apply { releases: releases.clone(), migrate: None, consent };
     let error = fleet.plan(&apply(Consent::default())).expect_err("a refusal");
     expect![[r#"
         db: its PostgreSQL has the project's data, and tercet.toml has no database there any more
@@ -231,13 +231,13 @@ fn unowned_data_is_taken_over_only_with_consent() {
         db: its PostgreSQL has a database shop already, which belongs to no project: `tercet destroy` kept it, or it was created by hand
         hint: `tercet apply --take-over` makes it this project's, with its data; else give the project another `name`
     "#]].assert_eq(&format!("{error:#}\n"));
-    let Intent::Apply { release, migrate, .. } = intent(release('a', '1')) else { panic!("it is an apply") };
+    let Intent::Apply { releases, migrate, .. } = intent(release('a', '1')) else { panic!("it is an apply") };
     let consent = Consent { take_over: true, ..Consent::default() };
-    fleet.plan(&Intent::Apply { release, migrate, consent }).expect("a plan, since the person says so");
+    fleet.plan(&Intent::Apply { releases, migrate, consent }).expect("a plan, since the person says so");
     // What an apply that was killed had begun is the project's.
     let identity = fleet.identity("db");
     fleet.report("db").identity = Some(Identity { data: None, ..identity });
-    fleet.plan(&intent(self::release('a', '1'))).expect("a plan");
+    fleet.plan(&intent(release('a', '1'))).expect("a plan");
 }
 
 #[test]

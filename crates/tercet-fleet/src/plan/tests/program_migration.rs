@@ -48,7 +48,7 @@ fn a_new_release_migrates_once_before_its_servers_start_and_the_owner_has_a_pass
         plan.operations().any(|it| matches!(it.action, Action::MigrateByProgram { .. }))
     };
     assert!(!migrates(&Fleet::serving(&text, &old, &[]), &intent(old.clone())));
-    assert!(!migrates(&Fleet::serving(&text, &new, &[old]), &Intent::Rollback));
+    assert!(!migrates(&Fleet::serving(&text, &new, &[old]), &Intent::Rollback { application: None }));
 }
 
 #[test]

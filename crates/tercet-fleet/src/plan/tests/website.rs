@@ -54,10 +54,10 @@ fn static_files_are_shipped_before_the_balancer_names_them_and_switched_with_the
     // Back to a release whose files the balancer's machine has, and to one whose files it lacks.
     let mut fleet = Fleet::serving(&text, &new, std::slice::from_ref(&old));
     fleet.report("lb").websites = vec![new.id.clone(), old.id.clone()];
-    let plan = fleet.plan(&Intent::Rollback).expect("a plan");
+    let plan = fleet.plan(&Intent::Rollback { application: None }).expect("a plan");
     assert!(plan.operations().all(|operation| !matches!(operation.action, Action::ShipWebsite { .. })));
     fleet.report("lb").websites = vec![new.id];
-    fleet.check(&Intent::Rollback, expect![[r#"
+    fleet.check(&Intent::Rollback { application: None }, expect![[r#"
         lb: the static files of release aaaaaaaaaaaa are not there, and only the project's files could be shipped
         hint: put the project's files back to what they were and apply
     "#]]);
