@@ -141,6 +141,14 @@ impl Returned<'_> {
             .filter_map(|column| column.own)
     }
 
+    /// Whether all these columns are returned; `*` is all.
+    pub(super) fn includes(&self, columns: &[String]) -> bool {
+        let is_returned = |name: &String| {
+            name == "*" || self.columns.iter().any(|column| column.own.is_some_and(|own| *own.name == **name))
+        };
+        columns.iter().all(is_returned)
+    }
+
     /// The relation, if all its columns are returned.
     pub(super) fn all(&self) -> Option<&Relation> {
         self.all

@@ -32,6 +32,10 @@ pub(super) fn plain(sql: &mut Sql, plan: &StatementPlan, write: &WritePlan) -> O
         return None;
     }
     let returned = if write.returns_rows { Some(returned(plan)?) } else { None };
+    // The same for the primary key where it is not selected.
+    if returned.as_ref().is_some_and(|returned| !returned.includes(&write.returning)) {
+        return None;
+    }
     let columns = returned.iter().flat_map(Returned::plain);
     let all = returned.as_ref().and_then(Returned::all);
     assertion::add_of_returned(sql, &write.relation, &write.kind, columns, all);

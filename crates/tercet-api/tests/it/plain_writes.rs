@@ -606,6 +606,10 @@ fn answers_are_those_of_the_general_form() {
         create policy remove on api.guarded for delete using (true);
         create policy add on api.guarded for insert with check (true);
         grant insert, update, delete, select (id, n) on api.guarded to public;
+        -- A primary key that may not be read.
+        create table api.keyed (id int primary key, n int);
+        insert into api.keyed values (1, 1);
+        grant insert, update, delete, select (n) on api.keyed to public;
     ";
     let plain = database(&format!("{SCHEMA}{schema}"));
     // The same with a trigger that does nothing.
@@ -613,9 +617,10 @@ fn answers_are_those_of_the_general_form() {
         "{SCHEMA}{schema}
          create function private.nothing() returns trigger language plpgsql as $$ begin return null; end $$;
          create trigger t after insert on api.t execute function private.nothing();
-         create trigger guarded after insert on api.guarded execute function private.nothing();"
+         create trigger guarded after insert on api.guarded execute function private.nothing();
+         create trigger keyed after insert on api.keyed execute function private.nothing();"
     ));
-    for relation in ["t", "guarded"] {
+    for relation in ["t", "guarded", "keyed"] {
         assert_eq!((proved(&plain)[relation].2, proved(&general)[relation].1), (true, false));
     }
     let services = [&plain, &general].map(|database| Service::start(&database.uri(), &OPTIONS));
@@ -674,6 +679,10 @@ fn answers_are_those_of_the_general_form() {
                 cases.push(("PATCH", target, accept, undone, r#"{"n": 5}"#));
                 cases.push(("DELETE", target, accept, undone, ""));
                 cases.push(("POST", target, accept, undone, r#"{"id": 3, "n": 50}"#));
+            }
+            for target in ["/keyed?select=n", "/keyed?select=id", "/keyed"] {
+                cases.push(("POST", target, accept, undone, r#"{"id": 3, "n": 50}"#));
+                cases.push(("PATCH", target, accept, undone, r#"{"n": 5}"#));
             }
         }
     }
