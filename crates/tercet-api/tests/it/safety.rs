@@ -119,7 +119,7 @@ const VOCABULARY: &str = "
     WITH AS SELECT FROM WHERE AND OR UNION NOT IS NULL TRUE FALSE UNKNOWN DISTINCT ANY ALL ON LEFT INNER JOIN LATERAL LIMIT OFFSET ORDER BY ASC
     DESC NULLS FIRST LAST GROUP CAST COALESCE COUNT SUM AVG MAX MIN CASE WHEN THEN END IN CROSS EXISTS EXPLAIN FORMAT JSON TEXT
     ANALYZE VERBOSE SETTINGS BUFFERS WAL INSERT INTO CONFLICT DO NOTHING UPDATE SET EXCLUDED RETURNING values VARIADIC
-    pgrst_types array_eq array textanycat regprocedure
+    pgrst_types pgrst_columns array_eq array textanycat regprocedure
     pgrst_source pgrst_source_count pgrst_call pgrst_scalar pgrst_body pgrst_payload json_data _postgrest_t null bigint int text json
     jsonb bytea coalesce json_agg jsonb_agg to_json row_to_json json_build_array json_build_object json_strip_nulls pg_catalog count page_total
     total_result_set body response_headers response_status response_inserted nullif current_setting set_config true encode header
@@ -143,10 +143,17 @@ fn check_request(method_and_target: &str, text: &str, header: &str, body: &str) 
         String::new()
     };
     let policy = Policy { execution_plans: true, ..permissive() };
-    let Ok(Plan::Statement(plan)) = planned(&request.into_parts().0, Bytes::from(body), &policy) else {
+    let Ok(Plan::Statement(mut plan)) = planned(&request.into_parts().0, Bytes::from(body), &policy) else {
         return Ok(());
     };
-    let query = Query::new(&plan);
+    for side_effect_free in [false, true] {
+        plan.side_effect_free = side_effect_free;
+        check_query(&Query::new(&plan), &target.replace('@', text), text)?;
+    }
+    Ok(())
+}
+
+fn check_query(query: &Query, target: &str, text: &str) -> Result<(), TestCaseError> {
     let sql = &*query.main.sql;
 
     prop_assert!(!sql.contains('\0'), "a NUL in {sql}");
@@ -154,11 +161,7 @@ fn check_request(method_and_target: &str, text: &str, header: &str, body: &str) 
         prop_assert!(!bones(sql).contains(forbidden), "{forbidden} in {sql}");
     }
     let word = |c: char| if c.is_alphanumeric() || c == ' ' { c } else { '_' };
-    let casts: String = if target.replace('@', text).contains("::") {
-        text.chars().map(word).collect()
-    } else {
-        String::new()
-    };
+    let casts: String = if target.contains("::") { text.chars().map(word).collect() } else { String::new() };
     prop_assert_eq!(foreign(sql, &casts), Vec::<String>::new(), "{}", sql);
     // The parameters are exactly those in the text.
     for number in 1..=query.main.parameters.len() {
