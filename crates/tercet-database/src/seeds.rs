@@ -31,6 +31,8 @@ pub struct Applied {
     pub count: u64,
     /// The files that were applied earlier with another text.
     pub changed: Vec<PathBuf>,
+    /// Whether there are seeds and the database is not marked for them: none was applied.
+    pub ignored: bool,
 }
 
 impl Seeds {
@@ -69,7 +71,9 @@ impl Seeds {
             return Ok(done);
         }
         let session = Session::begin(&Arc::new(database.clone())).await?;
-        let Some(recorded) = session.seeds().await? else { return Ok(done) };
+        let Some(recorded) = session.seeds().await? else {
+            return Ok(Applied { ignored: true, ..done });
+        };
         for file in &self.files {
             match recorded.get(&file.description) {
                 Some(checksum) if *checksum == file.checksum() => {}

@@ -11,7 +11,7 @@ try {
 } catch {
   console.error(
     `error: there is no tercet for ${process.platform}-${process.arch} here: the package ${name} is missing\n` +
-      "hint: npm install without --omit=optional; tercet runs on Linux with glibc 2.34 or newer",
+      `hint: install it beside this one: without --omit=optional, or from files with npm install ${name.slice(1).replace("/", "-")}-*.tgz tercet-*.tgz; tercet runs on Linux with glibc 2.34 or newer`,
   );
   process.exit(1);
 }

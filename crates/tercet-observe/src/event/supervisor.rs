@@ -27,6 +27,9 @@ pub enum SupervisorEvent<'a> {
     SecretReadable { file: &'a str },
     SeedsApplied { count: u64 },
     SeedsChanged { file: &'a str },
+    SeedsFailed { reason: &'a str },
+    /// The first seeds came when the database was not empty any more.
+    SeedsIgnored,
     ConfigurationApplied { parts: Vec<&'a str> },
     ConfigurationRefused { reason: &'a str },
     RestartRequired { keys: Vec<&'a str> },
@@ -40,10 +43,13 @@ impl SupervisorEvent<'_> {
             | Self::PartNotReady { .. }
             | Self::PortInUse { .. }
             | Self::SeedsChanged { .. }
+            | Self::SeedsIgnored
             | Self::StillRunning { .. }
             | Self::SecretReadable { .. }
             | Self::RestartRequired { .. } => Level::Warn,
-            Self::MigrationsFailed { .. } | Self::ConfigurationRefused { .. } => Level::Error,
+            Self::MigrationsFailed { .. } | Self::SeedsFailed { .. } | Self::ConfigurationRefused { .. } => {
+                Level::Error
+            }
             _ => Level::Info,
         }
     }
@@ -80,6 +86,10 @@ impl fmt::Display for SupervisorEvent<'_> {
             Self::MigrateFinished { seconds } => write!(f, "migrate finished after {seconds:.1} s"),
             Self::SeedsApplied { count: 1 } => f.write_str("1 seed applied"),
             Self::SeedsApplied { count } => write!(f, "{count} seeds applied"),
+            Self::SeedsFailed { reason } => write!(f, "seeds not applied: {reason}"),
+            Self::SeedsIgnored => f.write_str(
+                "seeds not applied: the database was not empty when the first of them came; hint: tercet migrate reset makes it anew",
+            ),
             Self::SeedsChanged { file } => write!(
                 f,
                 "{file} has changed since it was applied; hint: tercet migrate reset makes the database anew"

@@ -1,8 +1,10 @@
 //! `tercet logs` and `tercet trace`: the logs of a running `tercet up`, or of all machines, as one stream.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use serde_json::{Value, json};
@@ -102,6 +104,21 @@ fn milliseconds(record: &Value, name: &str) -> Option<String> {
     record.get(name).and_then(Value::as_f64).map(|seconds| format!("{:.1} ms", seconds * 1000.0))
 }
 
+/// The lines in the log files of `tercet up`. Those of a request that has just been answered are written a moment later.
+fn written(folder: &Path, selection: &Selection) -> anyhow::Result<Vec<Line>> {
+    let started = Instant::now();
+    loop {
+        let lines = log_files::read(folder, selection)?;
+        if !lines.is_empty() || started.elapsed() >= WRITING {
+            return Ok(lines);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// How long the parts may take to write a line.
+const WRITING: Duration = Duration::from_secs(1);
+
 /// Prints the timeline of one request, and its log lines in the order of time.
 #[expect(clippy::print_stdout, reason = "the command is the one place that prints")]
 pub(crate) fn trace(arguments: &cli::Trace) -> Outcome {
@@ -116,9 +133,7 @@ pub(crate) fn trace(arguments: &cli::Trace) -> Outcome {
         ..Selection::default()
     };
     let (lines, errors) = match Project::of_up(&arguments.machines, arguments.here)? {
-        Some(Project { folder, .. }) => {
-            (log_files::read(&folder.join(STATE).join(LOG), &selection)?, Vec::new())
-        }
+        Some(Project { folder, .. }) => (written(&folder.join(STATE).join(LOG), &selection)?, Vec::new()),
         None => read(&Machines::of(&arguments.machines)?.remotes(&[])?, &selection),
     };
     let Some(first) = lines.first() else {

@@ -79,7 +79,9 @@ fn show(migrations: &[Status], json: bool) -> Outcome {
         print("there are no migrations")?;
     }
     if migrations.iter().any(|migration| matches!(migration.state, State::Changed | State::Missing)) {
-        print("\nhint: put the old text back, or make the database anew: tercet migrate reset")?;
+        print(
+            "\nhint: put the old text or the missing file back, or make the database anew: tercet migrate reset",
+        )?;
     }
     Ok(())
 }

@@ -95,6 +95,22 @@ fn new_migrations_are_served_and_changed_ones_explained() {
 }
 
 #[test]
+fn seeds_that_cannot_be_applied_are_reported() {
+    let folder = project(&[]);
+    let mut system = System::start(folder.path());
+    folder.write("seeds/more.sql", "insert into book values (3, 'Dune');");
+    // The database has rows that no seed knows of.
+    event(&mut system, "seeds_ignored");
+    let reset = tercet::run(folder.path(), ["migrate", "reset", "--yes", "shop"]);
+    assert_eq!(reset, "1 migration and 1 seed applied to a new database\n");
+    folder.write("seeds/wrong.sql", "insert into bok values (4, 'Emma');");
+    let failed = event(&mut system, "seeds_failed");
+    assert!(failed["reason"].as_str().unwrap().contains("seeds/wrong.sql:1:"), "{failed}");
+    folder.write("seeds/wrong.sql", "insert into book values (4, 'Emma');");
+    assert_eq!(event(&mut system, "seeds_applied")["count"], 1);
+}
+
+#[test]
 fn a_changed_option_is_applied_without_a_lost_request() {
     let folder = project(&[]);
     let mut system = System::start(folder.path());

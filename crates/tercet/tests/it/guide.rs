@@ -40,6 +40,7 @@ const NOT_RUN: &[(&str, &str, Why)] = &[
     ("certificates.md", "tercet certificates", Why::Machines),
     ("django.md", "", Why::Download),
     ("fastapi-template.md", "", Why::Download),
+    ("install.md", "", Why::Download),
     ("machine-backups.md", "tercet ", Why::Machines),
     ("machines.md", "cargo ", Why::Build),
     ("machines.md", "tercet ", Why::Machines),

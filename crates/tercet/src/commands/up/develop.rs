@@ -49,21 +49,18 @@ impl Development<'_> {
                 }
             }
             if change.migrations || change.seeds {
-                self.migrate(&project).await;
+                self.migrate(&project, change.seeds).await;
             }
         }
     }
 
-    /// Applies new migrations, then new seeds.
-    async fn migrate(&self, project: &Project) {
+    /// Applies new migrations, then new seeds; `seeds` is whether those have changed.
+    async fn migrate(&self, project: &Project, seeds: bool) {
         let Some(owner) = &self.owner else { return };
         let migrate = async {
             let count = migrations(project).map_err(Failure::into_error)?.apply(owner).await?;
             if count > 0 {
                 self.log.event(SupervisorEvent::MigrationsApplied { count });
-            }
-            if self.seeds {
-                plant(&Seeds::read(&project.folder.join(SEEDS))?, owner, &self.log).await?;
             }
             anyhow::Ok(())
         };
@@ -75,7 +72,17 @@ impl Development<'_> {
             ) {
                 reason.push_str(". To start over with an empty database: tercet migrate reset");
             }
-            self.log.event(SupervisorEvent::MigrationsFailed { reason: &reason });
+            return self.log.event(SupervisorEvent::MigrationsFailed { reason: &reason });
+        }
+        if self.seeds {
+            let plant = async { plant(&Seeds::read(&project.folder.join(SEEDS))?, owner, &self.log).await };
+            match plant.await {
+                Ok(is_ignored) if is_ignored && seeds => self.log.event(SupervisorEvent::SeedsIgnored),
+                Ok(_) => {}
+                Err(error) => {
+                    self.log.event(SupervisorEvent::SeedsFailed { reason: &format!("{error:#}") });
+                }
+            }
         }
     }
 
@@ -152,8 +159,8 @@ impl Development<'_> {
     }
 }
 
-/// Applies the seeds that are new.
-pub(super) async fn plant(seeds: &Seeds, owner: &Target, log: &PartLog) -> anyhow::Result<()> {
+/// Applies the seeds that are new. Returns whether they are ignored, since the database was not empty when the first came.
+pub(super) async fn plant(seeds: &Seeds, owner: &Target, log: &PartLog) -> anyhow::Result<bool> {
     let done = seeds.apply(owner).await?;
     if done.count > 0 {
         log.event(SupervisorEvent::SeedsApplied { count: done.count });
@@ -161,7 +168,7 @@ pub(super) async fn plant(seeds: &Seeds, owner: &Target, log: &PartLog) -> anyho
     for file in done.changed {
         log.event(SupervisorEvent::SeedsChanged { file: &file.display().to_string() });
     }
-    Ok(())
+    Ok(done.ignored)
 }
 
 /// The watched files of a project.
