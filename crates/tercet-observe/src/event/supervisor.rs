@@ -12,28 +12,81 @@ use super::Level;
 #[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "each variant's Display says what it means")]
 pub enum SupervisorEvent<'a> {
-    Preparing { doing: &'a str },
-    PartStarted { name: &'a str, pid: u32 },
-    PartNotReady { name: &'a str, reason: &'a str, seconds: u64 },
-    PartReady { name: &'a str, address: &'a str, seconds: f64 },
-    PartExited { name: &'a str, reason: &'a str, restart_seconds: f64 },
-    PartStopping { name: &'a str },
-    PartStopped { name: &'a str, reason: &'a str },
-    PortInUse { name: &'a str, address: &'a str },
-    MigrationsApplied { count: u64 },
-    MigrationsFailed { reason: &'a str },
-    StillRunning { name: &'a str, output: &'a str, seconds: u64 },
-    MigrateFinished { seconds: f64 },
-    SecretReadable { file: &'a str },
-    SeedsApplied { count: u64 },
-    SeedsChanged { file: &'a str },
-    SeedsFailed { reason: &'a str },
+    Preparing {
+        doing: &'a str,
+    },
+    PartStarted {
+        name: &'a str,
+        pid: u32,
+    },
+    PartNotReady {
+        name: &'a str,
+        reason: &'a str,
+        seconds: u64,
+    },
+    PartReady {
+        name: &'a str,
+        address: &'a str,
+        seconds: f64,
+    },
+    PartExited {
+        name: &'a str,
+        reason: &'a str,
+        restart_seconds: f64,
+    },
+    PartStopping {
+        name: &'a str,
+    },
+    PartStopped {
+        name: &'a str,
+        reason: &'a str,
+    },
+    PortInUse {
+        name: &'a str,
+        address: &'a str,
+    },
+    MigrationsApplied {
+        count: u64,
+    },
+    MigrationsFailed {
+        reason: &'a str,
+    },
+    StillRunning {
+        name: &'a str,
+        output: &'a str,
+        seconds: u64,
+    },
+    MigrateFinished {
+        seconds: f64,
+    },
+    SecretReadable {
+        file: &'a str,
+    },
+    SeedsApplied {
+        count: u64,
+    },
+    SeedsChanged {
+        file: &'a str,
+    },
+    SeedsFailed {
+        reason: &'a str,
+    },
     /// The first seeds came when the database was not empty any more.
     SeedsIgnored,
-    ConfigurationApplied { parts: Vec<&'a str> },
-    ConfigurationRefused { reason: &'a str },
-    RestartRequired { keys: Vec<&'a str> },
-    Up { name: &'a str, address: &'a str, parts: Vec<(&'a str, &'a str)> },
+    ConfigurationApplied {
+        parts: Vec<&'a str>,
+    },
+    ConfigurationRefused {
+        reason: &'a str,
+    },
+    RestartRequired {
+        keys: Vec<&'a str>,
+    },
+    Up {
+        name: &'a str,
+        address: &'a str,
+        parts: Vec<(&'a str, &'a str)>,
+    },
 }
 
 impl SupervisorEvent<'_> {
