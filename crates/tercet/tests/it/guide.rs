@@ -51,6 +51,7 @@ const NOT_RUN: &[(&str, &str, Why)] = &[
     ("operating.md", "sudo ", Why::Root),
     ("operating.md", "tercet dashboard", Why::Machines),
     ("operator-state.md", "tercet state pull", Why::Machines),
+    ("several-applications.md", "tercet rollback", Why::Machines),
     ("upgrades.md", "tercet plan", Why::Machines),
 ];
 
