@@ -417,7 +417,7 @@ impl Exchange<'_> {
     /// Whether the client's connection is kept after a response of the balancer itself.
     fn keeps_client(&self) -> bool {
         // The unread rest of a body would be parsed as the next request.
-        let whole = !self.streamed || self.progress.uploaded.get();
+        let whole = !self.streamed || self.progress.uploaded.get() || self.decoder.is_done();
         self.head.keep_alive && whole && !self.worker.is_stopping()
     }
 

@@ -225,3 +225,10 @@ impl PartLog {
         self.file.borrow().last().map(str::to_owned).collect()
     }
 }
+
+/// A path as a word of a command for the shell.
+pub(crate) fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    // A path has no NUL, which is all that cannot be quoted.
+    shlex::try_quote(&text).map(std::borrow::Cow::into_owned).unwrap_or_default()
+}

@@ -44,8 +44,11 @@ pub(crate) struct Span {
     pub(crate) duration: u64,
 }
 
-/// The columns of a bar.
-const WIDTH: u64 = 40;
+/// The columns in front of the bars.
+const BEFORE_BARS: u64 = 43;
+/// The columns of the whole request's bar.
+const SHORTEST: u64 = 12;
+const LONGEST: u64 = 40;
 
 impl Timeline {
     /// The timeline of the request that these log records are about: that of the balancer, or else of the data API alone.
@@ -72,22 +75,23 @@ impl Timeline {
         })
     }
 
-    /// The timeline as text, with a bar for each span.
-    pub(crate) fn draw(&self) -> String {
+    /// The timeline as text of so many columns, with a bar for each span.
+    pub(crate) fn draw(&self, columns: u64) -> String {
         let Self { request_id, method, target, status, server, rows, ended, sql, spans } = self;
         let by = server.as_ref().map(|server| format!(" by {server}")).unwrap_or_default();
         let rows = rows.map(|rows| format!(", {rows} rows")).unwrap_or_default();
         let mut text = format!("{method} {target} → {status}{by}{rows}\n{request_id}, ended at {ended}\n\n");
         let whole = spans.first().map_or(1, |span| span.duration.max(1));
+        let width = columns.saturating_sub(BEFORE_BARS).clamp(SHORTEST, LONGEST);
         for Span { name, depth, start, duration } in spans {
-            let column = |at: u64| (at * WIDTH + whole / 2) / whole;
-            let from = column(*start).min(WIDTH - 1);
-            let to = column(start + duration).clamp(from + 1, WIDTH);
+            let column = |at: u64| (at * width + whole / 2) / whole;
+            let from = column(*start).min(width - 1);
+            let to = column(start + duration).clamp(from + 1, width);
             let name = format!("{}{name}", "  ".repeat(*depth));
             let bar = "━".repeat((to - from) as usize);
             let space = " ".repeat(from as usize);
             let milliseconds = *duration as f64 / 1000.0;
-            let _ = writeln!(text, "{name:32} {milliseconds:9.3} ms  {space}{bar}");
+            let _ = writeln!(text, "{name:28} {milliseconds:9.3} ms  {space}{bar}");
         }
         if let Some(sql) = sql {
             let _ = writeln!(text, "\n{sql}");
@@ -178,20 +182,22 @@ mod tests {
             GET /todo → 200 by app-1, 3 rows
             r-1234567, ended at 2026-11-30T10:00:02.000Z
 
-            balancer                            10.000 ms  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
-              select and connect                 1.000 ms  ━━━━
-              app-1                              8.000 ms      ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
-                network                          0.500 ms      ━━
-                data API                         7.000 ms        ━━━━━━━━━━━━━━━━━━━━━━━━━━━━
-                  read and parse                 0.500 ms        ━━
-                  plan                           0.500 ms          ━━
-                  wait for a connection          2.000 ms            ━━━━━━━━
-                  PostgreSQL                     3.500 ms                    ━━━━━━━━━━━━━━
-                  build the response             0.500 ms                                  ━━
-                network                          0.500 ms                                    ━━
-              response to the client             1.000 ms                                      ━━━━
+            balancer                        10.000 ms  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
+              select and connect             1.000 ms  ━━━━
+              app-1                          8.000 ms      ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
+                network                      0.500 ms      ━━
+                data API                     7.000 ms        ━━━━━━━━━━━━━━━━━━━━━━━━━━━━
+                  read and parse             0.500 ms        ━━
+                  plan                       0.500 ms          ━━
+                  wait for a connection      2.000 ms            ━━━━━━━━
+                  PostgreSQL                 3.500 ms                    ━━━━━━━━━━━━━━
+                  build the response         0.500 ms                                  ━━
+                network                      0.500 ms                                    ━━
+              response to the client         1.000 ms                                      ━━━━
         "]]
-        .assert_eq(&timeline.draw());
+        .assert_eq(&timeline.draw(200));
+        let narrow = timeline.draw(60);
+        assert!(narrow.lines().all(|line| line.chars().count() <= 60), "{narrow}");
     }
 
     #[test]

@@ -72,6 +72,7 @@ impl Upload<'_> {
             {
                 let count = ready!(self.server.poll_write(context, piece.filled())).map_err(server)?;
                 piece.consume(count);
+                self.receipt.client.deadline.set(*self.receipt.timeouts.response);
             }
         }
         while self.ready > 0 {

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::client::Client;
@@ -129,4 +130,33 @@ fn an_http2_request_is_buffered_too() {
     peer.send(&frames::data(1, frames::END_STREAM, b""));
     assert!(peer.read_until(|frame| frame.stream == 1 && frame.ends_stream()).is_some());
     assert!(server.requests()[1].body == body);
+}
+
+#[test]
+fn a_server_that_reads_steadily_has_the_time_it_takes() {
+    const PIECE: usize = 640 << 10;
+    let server = raw_server(|_, mut reader| {
+        let mut piece = vec![0; PIECE];
+        // Longer than `response` in all, and far shorter for each piece.
+        for _ in 0..50 {
+            std::thread::park_timeout(Duration::from_millis(50));
+            reader.read_exact(&mut piece).unwrap();
+        }
+        reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    });
+    let more = format!("[timeouts]\nresponse = \"1500ms\"\n{BUFFERED}");
+    let balancer = Running::with(config_for(&[server], &more));
+    let answer = Client::connect(balancer.address).send(&post(&body(50 * PIECE))).answer();
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn a_client_whose_whole_request_was_received_is_kept() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let balancer = Running::with(config_for(&[gone], BUFFERED));
+    let mut client = Client::connect(balancer.address);
+    let request = post(&body(100_000));
+    for _ in 0..2 {
+        assert_eq!(client.send(&request).answer().status, 503);
+    }
 }

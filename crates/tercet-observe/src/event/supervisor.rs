@@ -159,7 +159,7 @@ impl fmt::Display for SupervisorEvent<'_> {
             Self::RestartRequired { keys } => write!(
                 f,
                 "tercet.toml: a change of {} takes effect when tercet up is restarted",
-                keys.join(", ")
+                keys.join(" and of ")
             ),
             Self::Up { name, address, parts } => {
                 write!(f, "{name} is up on {address}")?;

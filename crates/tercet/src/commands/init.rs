@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use crate::cli;
 use crate::failure::{Failure, Outcome};
+use crate::output::quoted;
 
 /// The files to write, by path in the folder.
 const FILES: [(&str, &str); 3] = [
@@ -33,7 +34,7 @@ pub(crate) fn run(arguments: &cli::Init) -> Outcome {
         file.write_all(named(text, &project).as_bytes()).with_context(failed)?;
         writeln!(out, "wrote {}", path.display())?;
     }
-    writeln!(out, "\nstart it with: tercet up {}", folder.display())?;
+    writeln!(out, "\nstart it with: tercet up {}", quoted(folder))?;
     Ok(())
 }
 

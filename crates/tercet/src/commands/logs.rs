@@ -1,6 +1,6 @@
 //! `tercet logs` and `tercet trace`: the logs of a running `tercet up`, or of all machines, as one stream.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &cli::Logs) -> Outcome {
         events: false,
         since: arguments.since.clone(),
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = io::stdout().lock();
     let mut print = |line: &Line| -> anyhow::Result<()> {
         let mut text = Vec::new();
         if arguments.json {
@@ -45,18 +45,35 @@ pub(crate) fn run(arguments: &cli::Logs) -> Outcome {
         if arguments.follow {
             let stop = Arc::<AtomicBool>::default();
             interruptible(&stop)?;
-            return Ok(log_files::follow(&folder, &selection, &stop, print)?);
+            return until_closed(log_files::follow(&folder, &selection, &stop, print));
         }
-        return Ok(log_files::read(&folder, &selection)?.iter().try_for_each(print)?);
+        return until_closed(log_files::read(&folder, &selection)?.iter().try_for_each(print));
     }
     let machines = Machines::of(&arguments.machines)?;
     let remotes = machines.remotes(&[])?;
     if arguments.follow {
-        return Ok(follow(&remotes, &selection, machines.stop(), print, lost)?);
+        return until_closed(follow(&remotes, &selection, machines.stop(), print, lost));
     }
     let (lines, errors) = read(&remotes, &selection);
-    lines.iter().try_for_each(&mut print)?;
+    until_closed(lines.iter().try_for_each(&mut print))?;
     all_reached(&errors)
+}
+
+/// What printing came to: a reader that has closed the pipe, such as `head`, has seen what it wants.
+fn until_closed(printed: anyhow::Result<()>) -> Outcome {
+    match printed {
+        Err(error)
+            if error.downcast_ref::<io::Error>().is_some_and(|it| it.kind() == io::ErrorKind::BrokenPipe) =>
+        {
+            Ok(())
+        }
+        printed => Ok(printed?),
+    }
+}
+
+/// The columns of the terminal that is printed to.
+fn columns() -> u64 {
+    rustix::termios::tcgetwinsize(io::stdout()).map_or(80, |size| u64::from(size.ws_col))
 }
 
 /// Prints on standard error that the connection to a machine was lost.
@@ -153,7 +170,7 @@ pub(crate) fn trace(arguments: &cli::Trace) -> Outcome {
         return all_reached(&errors);
     }
     if let Some(timeline) = &timeline {
-        let text: String = timeline.draw().lines().map(|line| plain(line) + "\n").collect();
+        let text: String = timeline.draw(columns()).lines().map(|line| plain(line) + "\n").collect();
         println!("{text}");
     }
     let mut rows = vec![["after", "machine", "part", "what"].map(str::to_owned).to_vec()];

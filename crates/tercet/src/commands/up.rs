@@ -48,7 +48,7 @@ use self::watch::Watched;
 use crate::cli;
 use crate::dashboard::{Dashboard, Place};
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, PartLog, Style};
+use crate::output::{Output, PartLog, Style, quoted};
 use crate::project::Project;
 use crate::running::Board;
 use crate::supervisor::{Launch, OnParentDeath, Supervisor, this_executable};
@@ -497,7 +497,7 @@ fn announce(plan: &Plan, project: &Project, private: &PrivateFolder, output: &Ou
     line("dashboard", dashboard);
     line("metrics", plan.metrics());
     if topology.database().url.is_none() {
-        line("psql", format!("tercet sql {}", shown(&project.folder)));
+        line("psql", format!("tercet sql {}", quoted(Path::new(&shown(&project.folder)))));
     }
     line("log files", shown(&private.log()));
     line("stop", format!("Ctrl-C, or kill {}", std::process::id()));

@@ -88,6 +88,14 @@ impl Development<'_> {
 
     /// Applies a changed `tercet.toml`: the servers of each application are replaced one by one, the balancer reloads.
     async fn configure(&mut self, project: &mut Project, new: Project) {
+        if project.topology.name() != new.topology.name() {
+            let name = project.topology.name();
+            let reason = format!(
+                "a project keeps its name, which its database and roles have, too; hint: write name = \"{name}\""
+            );
+            self.log.event(SupervisorEvent::ConfigurationRefused { reason: &reason });
+            return;
+        }
         let keys = unchangeable(&project.topology, &new.topology);
         if !keys.is_empty() {
             self.log.event(SupervisorEvent::RestartRequired { keys });
@@ -195,7 +203,6 @@ fn unchangeable(old: &Topology, new: &Topology) -> Vec<&'static str> {
         programs.map(|program| program.map(|program| program.words("", 0))).collect()
     };
     [
-        ("name", old.name() != new.name()),
         (
             "servers or ports",
             old.parts() != new.parts() || old.only_this_machine() != new.only_this_machine(),
