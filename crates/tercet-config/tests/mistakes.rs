@@ -340,6 +340,25 @@ fn options_that_tercet_sets_itself() {
 }
 
 #[test]
+fn a_project_cannot_have_the_name_of_a_database_of_postgresql() {
+    check(
+        "name = \"postgres\"\n",
+        expect![[r#"
+              × tercet.toml has a mistake
+
+            Error:
+              × "postgres" can't be the name of a project
+               ╭─[tercet.toml:1:8]
+             1 │ name = "postgres"
+               ·        ─────┬────
+               ·             ╰── a database of PostgreSQL's own
+               ╰────
+              help: name it after what it does, like shop
+        "#]],
+    );
+}
+
+#[test]
 fn addresses_and_names() {
     check(
         r#"

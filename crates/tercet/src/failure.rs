@@ -1,12 +1,14 @@
 //! Why a command failed: the report on standard error and the exit code.
 //!
 //! Exit codes: 0 success; 1 failure, and what was running before still runs; 2 the input is invalid and nothing
-//! was changed.
+//! was changed; 141 nobody reads what the command prints.
 
 use std::process::ExitCode;
 
 use miette::{Diagnostic, Report};
 use serde_json::{Map, Value, json};
+
+use crate::standard_output;
 
 /// What a command returns.
 pub(crate) type Outcome = Result<(), Failure>;
@@ -56,6 +58,9 @@ impl Failure {
     #[expect(clippy::print_stderr, reason = "the command is the one place that prints")]
     pub(crate) fn report(self, json: bool) -> ExitCode {
         let (code, report) = match self {
+            Self::Failed(error) if standard_output::is_closed(&error) => {
+                return ExitCode::from(standard_output::READER_IS_GONE);
+            }
             Self::Input(report) => (2, report),
             Self::Failed(error) => (1, chain(&error)),
         };

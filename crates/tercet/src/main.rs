@@ -10,6 +10,7 @@ mod low_ports;
 mod output;
 mod project;
 mod running;
+mod standard_output;
 mod supervisor;
 mod terminal;
 mod timeline;
@@ -34,6 +35,13 @@ fn main() -> ExitCode {
         }
         Err(error) => error.exit(),
     };
+    let is_service = matches!(
+        arguments.command,
+        Command::Up(_) | Command::Api(_) | Command::Balancer(_) | Command::Machine(_) | Command::Child(_)
+    );
+    if !is_service {
+        standard_output::end_when_it_fails();
+    }
     let outcome = match arguments.command {
         Command::Up(arguments) => commands::up::run(&arguments),
         Command::Init(arguments) => commands::init::run(&arguments),

@@ -13,6 +13,8 @@ use tercet_fleet::token_keys;
 use crate::cli;
 use crate::failure::Failure;
 
+/// The folder of the migrations, unless the file names another.
+const MIGRATIONS: &str = "migrations";
 /// The folder in it with tercet's own files.
 pub(crate) const STATE: &str = ".tercet";
 /// The folder in that with the log files.
@@ -32,9 +34,11 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    /// Opens a folder for `tercet up`: a missing `tercet.toml` is the same as an empty one.
+    /// Opens a folder for `tercet up`: a missing `tercet.toml` is the same as an empty one if there are migrations. A folder with nothing of
+    /// a project is a mistake, and gets no database.
     pub(crate) fn to_bring_up(folder: &Path) -> Result<Self, Failure> {
-        Self::read(folder, folder.is_dir())
+        let is_project = [MIGRATIONS, STATE].iter().any(|name| folder.join(name).is_dir());
+        Self::read(folder, is_project)
     }
 
     /// Opens a folder that is a project already: it has a `tercet.toml`, or a `.tercet/` from an earlier `up`.

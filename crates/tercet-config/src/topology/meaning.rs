@@ -68,6 +68,11 @@ fn name(name: Option<&Located<String>>, folder: &str, mistakes: &mut Mistakes) -
     if !names::is_name(name) {
         let message = format!("{:?} can't be the name of a project", **name);
         mistakes.add(name.span(), message, "not a name").hint(names::RULE);
+    } else if names::is_taken(name) {
+        let message = format!("{:?} can't be the name of a project", **name);
+        mistakes
+            .add(name.span(), message, "a database of PostgreSQL's own")
+            .hint("name it after what it does, like shop");
     }
     name.to_string()
 }

@@ -45,30 +45,18 @@ pub(crate) fn run(arguments: &cli::Logs) -> Outcome {
         if arguments.follow {
             let stop = Arc::<AtomicBool>::default();
             interruptible(&stop)?;
-            return until_closed(log_files::follow(&folder, &selection, &stop, print));
+            return Ok(log_files::follow(&folder, &selection, &stop, print)?);
         }
-        return until_closed(log_files::read(&folder, &selection)?.iter().try_for_each(print));
+        return Ok(log_files::read(&folder, &selection)?.iter().try_for_each(print)?);
     }
     let machines = Machines::of(&arguments.machines)?;
     let remotes = machines.remotes(&[])?;
     if arguments.follow {
-        return until_closed(follow(&remotes, &selection, machines.stop(), print, lost));
+        return Ok(follow(&remotes, &selection, machines.stop(), print, lost)?);
     }
     let (lines, errors) = read(&remotes, &selection);
-    until_closed(lines.iter().try_for_each(&mut print))?;
+    lines.iter().try_for_each(&mut print)?;
     all_reached(&errors)
-}
-
-/// What printing came to: a reader that has closed the pipe, such as `head`, has seen what it wants.
-fn until_closed(printed: anyhow::Result<()>) -> Outcome {
-    match printed {
-        Err(error)
-            if error.downcast_ref::<io::Error>().is_some_and(|it| it.kind() == io::ErrorKind::BrokenPipe) =>
-        {
-            Ok(())
-        }
-        printed => Ok(printed?),
-    }
 }
 
 /// The columns of the terminal that is printed to.

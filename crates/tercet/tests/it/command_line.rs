@@ -198,3 +198,33 @@ fn a_project_is_destroyed_by_its_name_and_keeps_its_state_for_machines_that_are_
     assert!(printed.contains("the secrets and the certificate authority are kept in"), "{printed}");
     assert!(!state.exists(), "the state is where it was");
 }
+
+#[test]
+fn output_that_nobody_reads_ends_a_command_quietly_and_a_full_disk_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let balancer = "listen = [{ address = '127.0.0.1:0', tls = true }]\nservers = ['127.0.0.1:1']\ndomains = ['shop.example.com']\n";
+    std::fs::write(folder.path().join("balancer.toml"), balancer).unwrap();
+    // One prints by `print!`, the other by `write!`.
+    for arguments in [&["certificates", "--config", "balancer.toml"][..], &["completions", "bash"]] {
+        let run = |output: std::process::Stdio| {
+            let mut command = tercet::command();
+            command.args(arguments).current_dir(folder.path()).stdout(output);
+            let output = command.output().unwrap();
+            (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+        };
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(run(writer.into()), (141, String::new()));
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let (code, error) = run(full.into());
+        assert!(code == 1 && !error.contains("panicked"), "{code} {error}");
+    }
+}
+
+#[test]
+fn a_folder_with_nothing_of_a_project_is_not_brought_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = tercet::run(folder.path(), ["up"]);
+    assert!(refused.contains("there is no ./tercet.toml") && refused.ends_with("exit code 2\n"), "{refused}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}

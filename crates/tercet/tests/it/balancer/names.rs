@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::{Duration, SystemTime};
 
 use super::load;
@@ -35,8 +35,10 @@ fn serve(address: SocketAddr, text: &'static str) {
 #[test]
 fn a_name_that_gets_another_address_is_followed_also_by_open_connections() {
     let (address, one) = (own_address(), own_address());
-    // Another address of the loopback network, and the same port.
-    let two = SocketAddr::from(([127, 0, 77, 2], one.port()));
+    // Another address of this process, and the same port.
+    let IpAddr::V4(ip) = one.ip() else { unreachable!("own addresses are of 127.0.0.0/8") };
+    let [_, high, middle, low] = ip.octets();
+    let two = SocketAddr::from(([127, 128 | high, middle, low], one.port()));
     serve(one, "one");
     serve(two, "two");
     let configuration = format!(
