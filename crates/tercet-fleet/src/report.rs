@@ -200,8 +200,20 @@ fn instance(text: &str) -> Option<Instance> {
 
 /// The servers in the balancer's configuration; none without a balancer.
 fn serving() -> BTreeMap<String, SocketAddr> {
-    #[derive(Deserialize)]
+    servers_of(&fs::read_to_string(Path::new(CONFIGURATION).join("balancer.toml")).unwrap_or_default())
+}
+
+/// The servers of all backend pools of a configuration.
+pub(crate) fn servers_of(configuration: &str) -> BTreeMap<String, SocketAddr> {
+    #[derive(Default, Deserialize)]
     struct Configuration {
+        #[serde(flatten)]
+        application: Pool,
+        #[serde(default)]
+        pool: BTreeMap<String, Pool>,
+    }
+    #[derive(Default, Deserialize)]
+    struct Pool {
         #[serde(default)]
         servers: Vec<Server>,
     }
@@ -210,9 +222,9 @@ fn serving() -> BTreeMap<String, SocketAddr> {
         name: String,
         address: SocketAddr,
     }
-    let text = fs::read_to_string(Path::new(CONFIGURATION).join("balancer.toml")).unwrap_or_default();
-    let servers = toml::from_str::<Configuration>(&text).map(|it| it.servers).unwrap_or_default();
-    servers.into_iter().map(|server| (server.name, server.address)).collect()
+    let Configuration { application, pool } = toml::from_str(configuration).unwrap_or_default();
+    let servers = [application].into_iter().chain(pool.into_values()).flat_map(|pool| pool.servers);
+    servers.map(|server| (server.name, server.address)).collect()
 }
 
 /// The state of a unit.

@@ -133,6 +133,21 @@ fn bare_machines_get_the_release_of_each() {
     );
     let plan = fleet.plan(&wanted).expect("a plan");
     let last = configurations(&plan).pop().expect("one");
+    let only = "drain = '1s'\n[[servers]]\nname = 'app-1'\naddress = '10.0.0.11:8081'\nhealth-address = '10.0.0.11:9081'\n";
+    assert_eq!(crate::report::servers_of(only).len(), 1);
+    // The next survey reads from it what serves.
+    let text = plan.balancer.as_deref().unwrap_or_default();
+    let serving: Vec<String> =
+        crate::report::servers_of(text).iter().map(|(name, address)| format!("{name} {address}")).collect();
+    assert_eq!(
+        serving,
+        [
+            "app-api-1 10.0.0.11:8081",
+            "app-api-2 10.0.0.12:8081",
+            "app-shop-1 10.0.0.11:8083",
+            "app-shop-2 10.0.0.12:8083"
+        ]
+    );
     assert_eq!(pools(&last), "api /ready app-api-1 app-api-2; shop /health app-shop-1 app-shop-2");
 }
 
