@@ -1,7 +1,7 @@
 //! Why a command failed: the report on standard error and the exit code.
 //!
 //! Exit codes: 0 success; 1 failure, and what was running before still runs; 2 the input is invalid and nothing
-//! was changed; 141 nobody reads what the command prints.
+//! was changed; 141 the reader of what the command prints is gone.
 
 use std::process::ExitCode;
 

@@ -11,7 +11,7 @@ pub(crate) const READER_IS_GONE: u8 = 141;
 /// What `print!` panics with, in front of the error.
 const PRINTING: &str = "failed printing to stdout: ";
 
-/// Whether an error is that of writing to a pipe that nobody reads any more. Errors of other pipes say what they were for.
+/// Whether an error is that of writing to a pipe whose reader is gone. Errors of other pipes say what they were for.
 pub(crate) fn is_closed(error: &anyhow::Error) -> bool {
     let is_alone = error.chain().count() == 1;
     let error = error.downcast_ref::<io::Error>();
