@@ -26,7 +26,7 @@ fn json(folder: &Path, arguments: &[&str]) -> Value {
 
 #[test]
 fn a_running_up_is_asked_for_its_state_its_logs_and_the_story_of_a_request() {
-    let [folder, other] = [Folder::with(&[BOOKS, ("tercet.toml", "")]), Folder::with(&[])];
+    let [folder, other] = [Folder::with(&[BOOKS, ("tercet.toml", "")]), Folder::with(&[("tercet.toml", "")])];
     let not_up = tercet::run(folder.path(), ["status"]);
     assert!(not_up.contains("is not up") && not_up.ends_with("exit code 1\n"), "{not_up}");
     let mut system = System::start(folder.path());
