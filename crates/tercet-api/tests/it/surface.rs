@@ -81,7 +81,8 @@ fn a_slow_request_is_logged_with_its_sql_but_not_its_values() {
         let Stages { parse, plan, pool, database, total, .. } = stages;
         assert!(database > 0 && parse + plan + pool + database <= total, "{stages:?}");
         let headers = [("x-request-id", "slow-1"), ("content-type", "application/json")];
-        let reply = client.request("POST", "/rpc/wait", &headers, r#"{"seconds": 0.23456789}"#).await.unwrap();
+        let reply =
+            client.request("POST", "/rpc/wait", &headers, r#"{"seconds": 0.23456789}"#).await.unwrap();
         assert_eq!(reply.body, "0.23456789");
     });
     let lines = || std::fs::read_to_string(&path).unwrap();
