@@ -1,8 +1,8 @@
 //! Static files: finds the file of a path in a folder, and its encoding for a client.
 //!
 //! The kernel resolves a name below the folder, without symbolic links (`openat2`, or `openat` for each part of the name), so no name
-//! leads out of it. The folder itself is opened for each request, so that a folder that is replaced or built again is seen at once. This module
-//! does not depend on connections.
+//! leads out of it. The folder itself is opened again every [`FRESH`], and before a file is not found, so that a folder that is replaced or built
+//! again is seen at once. This module does not depend on connections.
 
 pub(crate) mod media_type;
 mod precondition;
@@ -14,9 +14,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwapOption;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, retry_on_intr};
 
@@ -29,6 +31,8 @@ use crate::path::Decoded;
 const INDEX: &str = "index.html";
 /// The only name with a dot at its front that is served (RFC 8615).
 const WELL_KNOWN: &str = ".well-known";
+/// How long a folder is open, and may have been replaced meanwhile: to open it for each request is a tenth of what a small file costs.
+const FRESH: Duration = Duration::from_millis(50);
 /// The header `cache-control`, unless the route has another.
 const REVALIDATE: &str = "no-cache";
 
@@ -36,9 +40,18 @@ const REVALIDATE: &str = "no-cache";
 #[derive(Debug)]
 pub(crate) struct Files {
     folder: PathBuf,
+    /// The folder as it was opened last.
+    opened: ArcSwapOption<Folder>,
     fallback: Option<String>,
     /// The value of `cache-control`.
     pub(crate) cache_control: String,
+}
+
+/// A folder that is open.
+#[derive(Debug)]
+struct Folder {
+    descriptor: OwnedFd,
+    since: Instant,
 }
 
 /// What a path names.
@@ -80,6 +93,7 @@ impl Files {
     pub(crate) fn new(folder: &Path, route: &Route) -> Self {
         Self {
             folder: folder.to_owned(),
+            opened: ArcSwapOption::empty(),
             fallback: route.fallback.clone(),
             cache_control: route.cache_control.clone().unwrap_or_else(|| REVALIDATE.to_owned()),
         }
@@ -90,18 +104,34 @@ impl Files {
     /// # Errors
     /// There is no file, or it cannot be opened.
     pub(crate) fn find(&self, path: &[u8], accepted: &AcceptEncoding) -> Result<Found, FileError> {
-        let mut name = name(path)?;
-        let folder = rustix::fs::open(
-            &self.folder,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        let mut opened = open(&folder, &name);
+        let name = name(path)?;
+        if let Some(folder) = self.opened.load_full().filter(|folder| folder.since.elapsed() < FRESH) {
+            match self.find_in(&folder.descriptor, path, name.clone(), accepted) {
+                // It may be in the folder that has taken its place.
+                Err(FileError::NotFound) => {}
+                found => return found,
+            }
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::open(&self.folder, flags, Mode::empty())?;
+        let folder = Arc::new(Folder { descriptor, since: Instant::now() });
+        self.opened.store(Some(Arc::clone(&folder)));
+        self.find_in(&folder.descriptor, path, name, accepted)
+    }
+
+    fn find_in(
+        &self,
+        folder: &OwnedFd,
+        path: &[u8],
+        mut name: String,
+        accepted: &AcceptEncoding,
+    ) -> Result<Found, FileError> {
+        let mut opened = open(folder, &name);
         if let (Err(FileError::NotFound), Some(fallback)) = (&opened, &self.fallback)
             && !media_type::is_asset(&name)
         {
             name.clone_from(fallback);
-            opened = open(&folder, &name);
+            opened = open(folder, &name);
         }
         let (file, metadata) = opened?;
         if metadata.is_dir() {
@@ -109,7 +139,7 @@ impl Files {
         }
         let media_type = media_type::of_file(&name);
         let varies = media_type::is_textual(media_type.as_bytes());
-        if varies && let Some((file, metadata, coding)) = sibling(&folder, &name, accepted) {
+        if varies && let Some((file, metadata, coding)) = sibling(folder, &name, accepted) {
             return Ok(Found::File(OpenFile::new(file, &metadata, media_type, Some(coding), varies)));
         }
         Ok(Found::File(OpenFile::new(file, &metadata, media_type, None, varies)))

@@ -112,7 +112,12 @@ impl Exchange<'_> {
             *content = pool.take_response();
         }
         content.clear();
-        if length > (SMALL - response.len().min(SMALL)) as u64 && content.capacity() < LARGE {
+        // The rest of a long file is not read at all.
+        let is_sent_by_kernel = length > LARGE as u64 && self.client.socket.sends_files();
+        if length > (SMALL - response.len().min(SMALL)) as u64
+            && content.capacity() < LARGE
+            && !is_sent_by_kernel
+        {
             pool.enlarge(content, 0);
         }
         // The head and the first bytes go out in one write.
@@ -143,7 +148,7 @@ impl Exchange<'_> {
                 return Sent::Truncated;
             }
             content.clear();
-            if offset < end && self.client.socket.sends_files() {
+            if offset < end && is_sent_by_kernel {
                 return self.send_rest(found, offset, end).await;
             }
             if offset == end {
@@ -177,7 +182,7 @@ impl Exchange<'_> {
 }
 
 /// The most bytes of a file that are sent at once, so that a client that reads fast lets others have their turn.
-const PIECE: u64 = 1 << 20;
+const PIECE: u64 = 2 << 20;
 
 /// How much of a response was sent.
 enum Sent {
