@@ -52,7 +52,7 @@ impl Rule {
 pub enum Cause {
     /// The machine that the alert is about has answered none of the last scrapes.
     Machine,
-    /// The alert about PostgreSQL or about its machine fires, or has fired until [`RECOVERY`] and this time ago: that of the expression's
+    /// The alert about PostgreSQL or about its machine fires, or has fired until this time, and that of a recovery, ago: that of the expression's
     /// own ranges, which contain the outage for so long after its end.
     ///
     /// An outage that is too short for its own alert is no cause: its consequences tell of it. So they have to hold longer than that alert.
