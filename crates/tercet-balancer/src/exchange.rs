@@ -216,8 +216,13 @@ impl Exchange<'_> {
         late: Failure,
     ) -> Result<T, Failure> {
         let client = self.client;
-        // The rest of a body is only read together with its decoding.
-        let ahead = if self.streamed { &mut Buffer::empty() } else { &mut buffers.client };
+        let ahead = match (self.streamed, self.decoder.is_done()) {
+            (false, _) => &mut buffers.client,
+            // What follows a buffered body.
+            (true, true) => &mut buffers.body,
+            // The rest of a body is only read together with its decoding.
+            (true, false) => &mut Buffer::empty(),
+        };
         let mut operation = pin!(operation);
         let mut late = Some(late);
         poll_fn(|context| {

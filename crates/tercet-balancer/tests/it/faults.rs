@@ -481,6 +481,16 @@ fn requests_over_a_servers_limit_are_queued_and_over_the_queues_limit_refused() 
 
 #[test]
 fn a_client_that_disconnects_gives_up_its_place_in_the_queue() {
+    check_place_in_the_queue("GET", 0, "");
+}
+
+#[test]
+fn so_does_one_whose_body_is_buffered() {
+    check_place_in_the_queue("POST", 100_000, "[[route]]\nbuffer-requests = true\n");
+}
+
+/// Requests with a body of this length, of which two are sent when the only server is busy.
+fn check_place_in_the_queue(method: &str, length: usize, routes: &str) {
     let (report, arrived) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
     let released = Mutex::new(released);
@@ -489,13 +499,14 @@ fn a_client_that_disconnects_gives_up_its_place_in_the_queue() {
         released.lock().unwrap().recv().unwrap();
         ok(stream)
     });
-    let more = format!("{NO_CHECKS}[limits]\nqueue = 1\n[timeouts]\nqueue = '1h'\n");
+    let more = format!("{NO_CHECKS}[limits]\nqueue = 1\n[timeouts]\nqueue = '1h'\n{routes}");
     let mut config = config_for(&[server.address], &more);
     config.servers[0].max_connections = 1;
     let balancer = Running::with(config);
     let requesting = |target: &str| {
         let mut client = Client::connect(balancer.address);
-        client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        let head = format!("{method} {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        client.send(head.as_bytes()).send(&vec![b'x'; length]);
         client
     };
     let mut first = requesting("/first");
@@ -515,7 +526,7 @@ fn a_client_that_disconnects_gives_up_its_place_in_the_queue() {
     assert_eq!(refused.answer().status, 503);
     socket2::SockRef::from(queued.stream()).set_linger(Some(Duration::ZERO)).unwrap();
     drop(queued);
-    while !balancer.accesses().contains("\"GET /gone HTTP/1.1\" 499 0 ") {
+    while !balancer.accesses().contains(&format!("\"{method} /gone HTTP/1.1\" 499 0 ")) {
         std::thread::yield_now();
     }
     let mut next = requesting("/next");
