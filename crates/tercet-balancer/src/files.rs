@@ -105,8 +105,8 @@ impl Files {
     /// There is no file, or it cannot be opened.
     pub(crate) fn find(&self, path: &[u8], accepted: &AcceptEncoding) -> Result<Found, FileError> {
         let name = name(path)?;
-        if let Some(folder) = self.opened.load_full().filter(|folder| folder.since.elapsed() < FRESH) {
-            match self.find_in(&folder.descriptor, path, name.clone(), accepted) {
+        if let Some(folder) = self.opened.load().as_ref().filter(|folder| folder.since.elapsed() < FRESH) {
+            match self.find_in(&folder.descriptor, path, &name, accepted) {
                 // It may be in the folder that has taken its place.
                 Err(FileError::NotFound) => {}
                 found => return found,
@@ -116,30 +116,30 @@ impl Files {
         let descriptor = rustix::fs::open(&self.folder, flags, Mode::empty())?;
         let folder = Arc::new(Folder { descriptor, since: Instant::now() });
         self.opened.store(Some(Arc::clone(&folder)));
-        self.find_in(&folder.descriptor, path, name, accepted)
+        self.find_in(&folder.descriptor, path, &name, accepted)
     }
 
-    fn find_in(
-        &self,
+    fn find_in<'a>(
+        &'a self,
         folder: &OwnedFd,
         path: &[u8],
-        mut name: String,
+        mut name: &'a str,
         accepted: &AcceptEncoding,
     ) -> Result<Found, FileError> {
-        let mut opened = open(folder, &name);
+        let mut opened = open(folder, name);
         if let (Err(FileError::NotFound), Some(fallback)) = (&opened, &self.fallback)
-            && !media_type::is_asset(&name)
+            && !media_type::is_asset(name)
         {
-            name.clone_from(fallback);
-            opened = open(folder, &name);
+            name = fallback;
+            opened = open(folder, name);
         }
         let (file, metadata) = opened?;
         if metadata.is_dir() {
             return if path.ends_with(b"/") { Err(FileError::NotFound) } else { Ok(Found::Folder) };
         }
-        let media_type = media_type::of_file(&name);
+        let media_type = media_type::of_file(name);
         let varies = media_type::is_textual(media_type.as_bytes());
-        if varies && let Some((file, metadata, coding)) = sibling(folder, &name, accepted) {
+        if varies && let Some((file, metadata, coding)) = sibling(folder, name, accepted) {
             return Ok(Found::File(OpenFile::new(file, &metadata, media_type, Some(coding), varies)));
         }
         Ok(Found::File(OpenFile::new(file, &metadata, media_type, None, varies)))
