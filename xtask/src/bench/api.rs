@@ -16,7 +16,6 @@ use super::load::Load;
 use super::up::{self, System};
 use super::workload::{self, Request, Workload, lua};
 use super::{machine, report};
-use crate::command::output;
 use crate::packages;
 use crate::workspace::Workspace;
 
@@ -74,11 +73,7 @@ struct Row<'a> {
 
 /// Measures and writes docs/benchmarks.md.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    for program in ["wrk", "taskset", "setsid"] {
-        if output(workspace.command("which").arg(program)).is_err() {
-            bail!("{program}: not on this machine\nhint: sudo apt-get install wrk util-linux");
-        }
-    }
+    machine::require(&["wrk", "taskset", "setsid"], "wrk util-linux")?;
     let python = packages::python(workspace, "test-python", "examples/fastapi/requirements.txt")?;
     let tercet = workspace.build_release()?;
 

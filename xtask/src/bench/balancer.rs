@@ -9,15 +9,14 @@ pub(super) mod peer;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
 use self::peer::{Peer, Port, Root};
 use super::load::Load;
-use super::process::{Running, Usage};
-use super::{machine, report};
-use crate::command::output;
+use super::machine::{self, Cores};
+use super::process::{Running, Usage, start};
+use super::report;
 use crate::workspace::Workspace;
 
 /// How to measure.
@@ -157,13 +156,9 @@ struct Sample {
 
 /// Measures and writes docs/benchmarks.md.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    for program in ["nginx", "haproxy", "wrk", "taskset", "openssl", "prlimit"] {
-        if output(Command::new("which").arg(program)).is_err() {
-            bail!("{program}: not on this machine\n{HINT}");
-        }
-    }
+    machine::require(&["nginx", "haproxy", "wrk", "taskset", "openssl", "prlimit"], PACKAGES)?;
     if !Path::new(peer::ECHO_MODULE).exists() {
-        bail!("{}: not on this machine\n{HINT}", peer::ECHO_MODULE);
+        bail!("{}: not on this machine\nhint: sudo apt-get install {PACKAGES}", peer::ECHO_MODULE);
     }
     let cores = Cores::of_this_machine()?;
     workspace.build_release()?;
@@ -216,36 +211,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-const HINT: &str =
-    "hint: sudo apt-get install nginx-light libnginx-mod-http-echo haproxy wrk util-linux openssl";
+const PACKAGES: &str = "nginx-light libnginx-mod-http-echo haproxy wrk util-linux openssl";
 
 /// Numbers of workers that balancers are run with.
 const WORKERS: [u16; 2] = [2, 1];
-
-/// The cores of each process, as taskset(1) lists them.
-pub(super) struct Cores {
-    all: String,
-    /// All but the one of a balancer with one worker.
-    pub(super) others: String,
-}
-
-impl Cores {
-    pub(super) fn of_this_machine() -> Result<Self> {
-        match std::thread::available_parallelism()?.get() {
-            0 | 1 => bail!("one core for the balancer and one for the rest are needed"),
-            2 => Ok(Self { all: "0-1".to_owned(), others: "1".to_owned() }),
-            cores => Ok(Self { all: format!("0-{}", cores - 1), others: format!("1-{}", cores - 1) }),
-        }
-    }
-
-    pub(super) fn of_balancer(&self, workers: u16) -> &str {
-        if workers == 1 { "0" } else { &self.all }
-    }
-
-    pub(super) fn of_load(&self, workers: u16) -> &str {
-        if workers == 1 { &self.others } else { &self.all }
-    }
-}
 
 /// The samples of one scenario, by peer and round.
 struct Row {
@@ -396,15 +365,4 @@ fn write_idle(text: &mut String, balancer: impl Fn(Peer) -> Result<Balancer>) ->
     // Writing to a String cannot fail.
     let _ = writeln!(text, "\nGoal, memory with {} idle connections ≤ nginx's: {verdict}.", IDLE[1]);
     Ok(())
-}
-
-/// Starts a program on these cores, its output in a file of this name.
-pub(super) fn start(program: &Command, folder: &Path, name: &str, cores: &str) -> Result<Running> {
-    let said = std::fs::File::create(folder.join(format!("{name}.out")))?;
-    let mut pinned = Command::new("sh");
-    // As many descriptors as this machine allows: the balancers hold thousands of connections.
-    pinned.args(["-c", r#"ulimit -n "$(ulimit -Hn)"; exec taskset --cpu-list "$0" "$@""#, cores]);
-    pinned.arg(program.get_program()).args(program.get_args());
-    pinned.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
-    Ok(Running::new(pinned.spawn().with_context(|| format!("{name}: cannot be started"))?))
 }

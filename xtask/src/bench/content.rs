@@ -10,10 +10,9 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use super::balancer::peer::{nginx_events, nginx_paths};
-use super::balancer::{Cores, start};
 use super::load::Load;
-use super::machine;
-use super::process::{Running, Usage};
+use super::machine::{self, Cores};
+use super::process::{Running, Usage, start};
 use super::report::{self, median, verdict};
 use crate::command::output;
 use crate::workspace::Workspace;
@@ -123,13 +122,7 @@ fn json(bytes: usize) -> String {
 
 /// Measures, prints and writes the part of docs/benchmarks.md.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    for program in ["nginx", "wrk", "taskset", "curl"] {
-        if output(Command::new("which").arg(program)).is_err() {
-            bail!(
-                "{program}: not on this machine\nhint: sudo apt-get install nginx-light wrk util-linux curl"
-            );
-        }
-    }
+    machine::require(&["nginx", "wrk", "taskset", "curl"], "nginx-light wrk util-linux curl")?;
     let cores = Cores::of_this_machine()?;
     workspace.build_release()?;
     let folder = workspace.target.join("bench-content");

@@ -64,11 +64,7 @@ struct Part {
 
 /// Measures, prints and writes the part of docs/benchmarks.md.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    for program in ["wrk", "taskset", "setsid", "curl"] {
-        if output(workspace.command("which").arg(program)).is_err() {
-            bail!("{program}: not on this machine\nhint: sudo apt-get install wrk util-linux curl");
-        }
-    }
+    machine::require(&["wrk", "taskset", "setsid", "curl"], "wrk util-linux curl")?;
     let tercet = workspace.build_release()?;
     let folder = up::folder()?;
     let mut pairs = Vec::new();

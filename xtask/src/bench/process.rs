@@ -1,7 +1,8 @@
 //! Programs that a bench runs, and what a process and its descendants have used so far, from /proc (proc(5)).
 
 use std::fs;
-use std::process::{Child, Command};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -47,6 +48,17 @@ impl Drop for Running {
         let _ = output(Command::new("kill").arg(self.0.id().to_string()));
         let _ = self.0.wait();
     }
+}
+
+/// Starts a program on these cores, its output in a file of this name.
+pub(crate) fn start(program: &Command, folder: &Path, name: &str, cores: &str) -> Result<Running> {
+    let said = fs::File::create(folder.join(format!("{name}.out")))?;
+    let mut pinned = Command::new("sh");
+    // As many descriptors as this machine allows: the balancers hold thousands of connections.
+    pinned.args(["-c", r#"ulimit -n "$(ulimit -Hn)"; exec taskset --cpu-list "$0" "$@""#, cores]);
+    pinned.arg(program.get_program()).args(program.get_args());
+    pinned.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
+    Ok(Running::new(pinned.spawn().with_context(|| format!("{name}: cannot be started"))?))
 }
 
 /// Processor time and memory.
@@ -122,7 +134,7 @@ mod tests {
     fn a_process_is_counted_with_its_children() {
         let alone = Usage::of(std::process::id()).unwrap();
         assert!(alone.memory > 0);
-        let mut child = Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         assert!(children(std::process::id()).unwrap().contains(&child.id()));
         drop(child.stdin.take());
         child.wait().unwrap();

@@ -20,7 +20,6 @@ use super::machine;
 use super::report::{self, median, verdict};
 use super::up::{self, System};
 use super::workload::{self, Request, Workload, lua};
-use crate::command::output;
 use crate::packages;
 use crate::workspace::Workspace;
 
@@ -154,13 +153,7 @@ impl Running {
 
 /// Measures and writes docs/benchmarks.md.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    for program in ["nginx", "wrk", "taskset", "setsid", "curl"] {
-        if output(workspace.command("which").arg(program)).is_err() {
-            bail!(
-                "{program}: not on this machine\nhint: sudo apt-get install nginx-light wrk util-linux curl"
-            );
-        }
-    }
+    machine::require(&["nginx", "wrk", "taskset", "setsid", "curl"], "nginx-light wrk util-linux curl")?;
     let python = packages::python(workspace, "test-python", "examples/fastapi/requirements.txt")?;
     let tercet = workspace.build_release()?;
 

@@ -67,9 +67,5 @@ fn failure(error: ServerError) -> Failure {
 }
 
 fn print(text: &str) -> Outcome {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // The reader has closed the pipe.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
-    }
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
 }

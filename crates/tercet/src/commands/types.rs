@@ -39,8 +39,5 @@ pub(crate) fn run(cli::Language::TypeScript(arguments): &cli::Language) -> Outco
 async fn print(source: ConfigSource) -> Outcome {
     let cache = server::schema(&source).await.map_err(anyhow::Error::from)?;
     let config = source.read().map_err(|mistakes| anyhow::anyhow!(mistakes.lines()))?;
-    match std::io::stdout().write_all(typescript::declarations(&cache, &config.db_schemas).as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
-    }
+    Ok(std::io::stdout().write_all(typescript::declarations(&cache, &config.db_schemas).as_bytes())?)
 }
